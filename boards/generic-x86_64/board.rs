@@ -1,0 +1,18 @@
+// A PC, a NAS, a container: memory is not what is short here, but it is still named.
+Board {
+    name: "generic-x86_64",
+    memory: 32 * MIB,
+    suites: Suites::AesFirst,
+    doorstep: 16,
+    doorstep_per_address: 12,
+    clients: Clients { mqtt: 72 },
+    mqtt: Mqtt {
+        inbox: 64 * KIB,
+        // A usual full state with its head, in one system call.
+        outbox: 20 * KIB,
+        ring: 64,
+        requests: 32,
+        small: Shape { count: 128, size: 2 * KIB },
+        large: Shape { count: 32, size: 64 * KIB },
+    },
+}

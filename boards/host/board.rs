@@ -1,0 +1,22 @@
+// The default: the smallest capacities of all boards, so that ordinary tests meet every limit.
+Board {
+    name: "host",
+    memory: 4 * MIB,
+    suites: Suites::AesFirst,
+    doorstep: 4,
+    // One address cannot keep the others from knocking.
+    doorstep_per_address: 3,
+    // Eight readers and two writers.
+    clients: Clients { mqtt: 10 },
+    mqtt: Mqtt {
+        // A signed `project_file` with its path is 4 KiB; `app_cert_install` is twice that.
+        inbox: 16 * KIB,
+        outbox: 4 * KIB,
+        ring: 8,
+        requests: 4,
+        // Every reader may be in the middle of a different report.
+        small: Shape { count: 16, size: KIB },
+        // The largest full state on record is 35.8 KiB (H2D, indented).
+        large: Shape { count: 6, size: 40 * KIB },
+    },
+}

@@ -1,0 +1,18 @@
+// Raspberry Pi Zero 2 W: four Cortex-A53 cores of which one is used, no AES instructions, 512 MiB.
+Board {
+    name: "rpi-zero-2w",
+    memory: 12 * MIB,
+    suites: Suites::ChaChaFirst,
+    doorstep: 6,
+    doorstep_per_address: 4,
+    clients: Clients { mqtt: 24 },
+    mqtt: Mqtt {
+        inbox: 64 * KIB,
+        // A usual full state with its head, in one system call.
+        outbox: 20 * KIB,
+        ring: 32,
+        requests: 16,
+        small: Shape { count: 96, size: 2 * KIB },
+        large: Shape { count: 12, size: 64 * KIB },
+    },
+}

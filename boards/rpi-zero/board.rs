@@ -1,0 +1,21 @@
+// Raspberry Pi Zero, Zero W, 1: one ARM1176 core at 700-1000 MHz, no NEON, 512 MiB (256 MiB on
+// early boards). The slowest board we promise.
+Board {
+    name: "rpi-zero",
+    memory: 8 * MIB,
+    // ring's AES costs 18 times its ChaCha20 here.
+    suites: Suites::ChaChaFirst,
+    // A handshake keeps the core busy for a quarter of a second: few at a time.
+    doorstep: 4,
+    doorstep_per_address: 3,
+    clients: Clients { mqtt: 16 },
+    mqtt: Mqtt {
+        inbox: 32 * KIB,
+        // A usual full state with its head, in one system call.
+        outbox: 20 * KIB,
+        ring: 16,
+        requests: 8,
+        small: Shape { count: 48, size: 2 * KIB },
+        large: Shape { count: 8, size: 64 * KIB },
+    },
+}

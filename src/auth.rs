@@ -1,0 +1,395 @@
+//! Who may come in: the printer's access code, and how often an address may get it wrong.
+//!
+//! Clients show the user [`USER`] and the printer's own access code, as they would to the printer
+//! (PROTOCOL §2.1). The code is compared in constant time, never printed, and wiped when dropped.
+//!
+//! An eight-digit code can be guessed. [`WRONG_CODES`] guesses a minute from one address make the
+//! average search of 10⁸ codes last 19 years; somebody who mistyped waits a minute.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | a code | [`CODE_MAX`] bytes | it is no code: nothing that long is admitted |
+//! | wrong codes from one address | [`WRONG_CODES`] within [`COUNTED_FOR`] | refused for [`REFUSED_FOR`] |
+//! | addresses remembered | [`ADDRESSES`] | the one that was wrong longest ago is forgotten |
+
+use core::fmt;
+use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
+
+use heapless::{Deque, Vec};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::clock::Instant;
+
+/// The only user a printer knows.
+pub const USER: &str = "bblp";
+
+/// Bytes in the longest code. Printers show eight characters; the chamber camera's login has room
+/// for 32, so no service can carry more.
+pub const CODE_MAX: usize = 32;
+
+/// Wrong codes from one address before it is refused. Enough for a slicer that tries its old code
+/// on each service before its owner has read the new one off the printer.
+pub const WRONG_CODES: usize = 5;
+
+/// How long a wrong code counts.
+pub const COUNTED_FOR: Duration = Duration::from_secs(60);
+
+/// How long an address is then refused: short, because a client that retries by itself would else
+/// keep its owner out after the code has been put right.
+pub const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// Addresses whose wrong codes are remembered at once: a household of misconfigured clients.
+pub const ADDRESSES: usize = 32;
+
+/// The printer's access code.
+#[derive(Clone)]
+pub struct AccessCode {
+    /// Zeros behind the first `len` bytes.
+    padded: Zeroizing<[u8; CODE_MAX]>,
+    len: usize,
+}
+
+impl AccessCode {
+    /// Takes the code as the printer's screen shows it.
+    ///
+    /// # Errors
+    ///
+    /// It is empty, too long, or holds something other than visible ASCII.
+    pub fn new(code: &[u8]) -> Result<Self, CodeError> {
+        if code.is_empty() {
+            return Err(CodeError::Empty);
+        }
+        if code.len() > CODE_MAX {
+            return Err(CodeError::TooLong);
+        }
+        if !code.iter().all(u8::is_ascii_graphic) {
+            return Err(CodeError::Invisible);
+        }
+        Ok(Self { padded: padded(code), len: code.len() })
+    }
+
+    /// Whether `given` is this code. How long that takes depends on nothing but `given`'s length.
+    pub fn admits(&self, given: &[u8]) -> bool {
+        let same_bytes = padded(given).as_slice().ct_eq(self.padded.as_slice());
+        let same_len = given.len().ct_eq(&self.len);
+        (same_bytes & same_len).into()
+    }
+
+    /// The code itself, for the printer's eyes.
+    pub fn reveal(&self) -> &[u8] {
+        self.padded.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for AccessCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessCode(…)")
+    }
+}
+
+/// Why something is no access code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeError {
+    /// There is nothing.
+    Empty,
+    /// More than [`CODE_MAX`] bytes.
+    TooLong,
+    /// A blank, a control character, or a byte beyond ASCII.
+    Invisible,
+}
+
+impl fmt::Display for CodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty access code",
+            Self::TooLong => "access code too long",
+            Self::Invisible => "access code with something other than visible ASCII",
+        })
+    }
+}
+
+impl core::error::Error for CodeError {}
+
+/// What a wrong code led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Lockout {
+    /// It is this address' `n`th that counts, at most [`WRONG_CODES`]: then it is refused already.
+    Counted(usize),
+    /// It was the last one: from now on the address is refused.
+    JustLocked,
+}
+
+/// How often which address was wrong.
+///
+/// Ask [`refused`](Self::refused) when a connection comes in, and again before its code is looked
+/// at: it may have waited at the door while others from its address used up the guesses.
+#[derive(Debug, Default)]
+pub struct Limiter {
+    entries: Vec<Entry, ADDRESSES>,
+}
+
+impl Limiter {
+    /// Nobody has been wrong yet.
+    pub const fn new() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    /// Whether whoever comes from `address` is to be sent away unheard.
+    pub fn refused(&mut self, now: Instant, address: IpAddr) -> bool {
+        self.entries.retain(|entry| !entry.is_over(now));
+        let from = Origin::of(address);
+        self.entries.iter().any(|entry| entry.from == from && entry.locked.is_some())
+    }
+
+    /// Counts a wrong code from `address`. One that comes while the address is refused does not
+    /// prolong that.
+    pub fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout {
+        self.entries.retain(|entry| !entry.is_over(now));
+        let from = Origin::of(address);
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.from == from) {
+            return entry.wrong_code(now);
+        }
+        if self.entries.is_full() {
+            self.forget_stalest();
+        }
+        let mut entry = Entry { from, wrong: Deque::new(), locked: None };
+        let outcome = entry.wrong_code(now);
+        // There is room: if there was none, the stalest entry has just left.
+        let _ = self.entries.push(entry);
+        outcome
+    }
+
+    /// Forgets what `address` got wrong: its owner knows the code.
+    pub fn right_code(&mut self, address: IpAddr) {
+        let from = Origin::of(address);
+        self.entries.retain(|entry| entry.from != from);
+    }
+
+    fn forget_stalest(&mut self) {
+        let stalest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.wrong.back());
+        if let Some((at, _)) = stalest {
+            self.entries.swap_remove(at);
+        }
+    }
+}
+
+/// One address that was wrong lately.
+#[derive(Debug)]
+struct Entry {
+    from: Origin,
+    /// When, oldest first. Never empty once the entry is in the table.
+    wrong: Deque<Instant, WRONG_CODES>,
+    /// Since when it is refused.
+    locked: Option<Instant>,
+}
+
+impl Entry {
+    /// Whether nothing about it matters any more.
+    fn is_over(&self, now: Instant) -> bool {
+        match self.locked {
+            Some(since) => now.since(since) >= REFUSED_FOR,
+            None => self.wrong.back().is_none_or(|last| now.since(*last) >= COUNTED_FOR),
+        }
+    }
+
+    fn wrong_code(&mut self, now: Instant) -> Lockout {
+        if self.locked.is_some() {
+            return Lockout::Counted(WRONG_CODES);
+        }
+        while self.wrong.front().is_some_and(|first| now.since(*first) >= COUNTED_FOR) {
+            self.wrong.pop_front();
+        }
+        // There is room: a full row is locked.
+        let _ = self.wrong.push_back(now);
+        if self.wrong.is_full() {
+            self.locked = Some(now);
+            return Lockout::JustLocked;
+        }
+        Lockout::Counted(self.wrong.len())
+    }
+}
+
+/// Who counts as one: an IPv4 address however it is written, or an IPv6 /64, within which a host
+/// may give itself as many addresses as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Origin(IpAddr);
+
+impl Origin {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(v4),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        })
+    }
+}
+
+/// The first [`CODE_MAX`] bytes of `code`, and zeros.
+fn padded(code: &[u8]) -> Zeroizing<[u8; CODE_MAX]> {
+    let mut padded = Zeroizing::new([0; CODE_MAX]);
+    for (to, from) in padded.iter_mut().zip(code) {
+        *to = *from;
+    }
+    padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use core::net::Ipv4Addr;
+    use proptest::prelude::*;
+
+    fn at(secs: u64) -> Instant {
+        Instant::at(Duration::from_secs(secs))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn host(n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
+    }
+
+    fn lock(limiter: &mut Limiter, now: Instant, address: IpAddr) {
+        for n in 1..WRONG_CODES {
+            assert_eq!(limiter.wrong_code(now, address), Lockout::Counted(n));
+        }
+        assert_eq!(limiter.wrong_code(now, address), Lockout::JustLocked);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn a_code_admits_itself_and_nothing_else(
+            code in "[!-~]{1,32}",
+            other in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let lock = AccessCode::new(code.as_bytes()).unwrap();
+            prop_assert!(lock.admits(code.as_bytes()));
+            prop_assert_eq!(lock.reveal(), code.as_bytes());
+            prop_assert_eq!(lock.admits(&other), other == code.as_bytes());
+        }
+
+        #[test]
+        fn a_code_is_never_printed(code in "[!-~]{8,32}") {
+            let lock = AccessCode::new(code.as_bytes()).unwrap();
+            prop_assert_eq!(format!("{lock:?}"), "AccessCode(…)");
+        }
+    }
+
+    #[test]
+    fn a_beginning_or_a_continuation_of_the_code_is_not_the_code() {
+        let full = [b'7'; CODE_MAX];
+        let code = AccessCode::new(b"12345678").unwrap();
+        for near in [&b""[..], b"1234567", b"123456789", b"12345678\0", b"\0", b"12345679"] {
+            assert!(!code.admits(near), "{near:?}");
+        }
+        let longest = AccessCode::new(&full).unwrap();
+        assert!(longest.admits(&full));
+        assert!(!longest.admits(&[b'7'; CODE_MAX + 1]));
+        assert!(!longest.admits(&[b'7'; CODE_MAX - 1]));
+    }
+
+    #[test]
+    fn what_no_printer_shows_is_no_code() {
+        let too_long = [b'1'; CODE_MAX + 1];
+        for (given, why) in [
+            (&b""[..], CodeError::Empty),
+            (&too_long, CodeError::TooLong),
+            (b"1234 678", CodeError::Invisible),
+            (b"1234678\n", CodeError::Invisible),
+            ("1234567ß".as_bytes(), CodeError::Invisible),
+        ] {
+            assert_eq!(AccessCode::new(given).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn the_fifth_wrong_code_within_a_minute_locks_that_address_and_no_other() {
+        let mut limiter = Limiter::new();
+        for n in 1..WRONG_CODES {
+            assert_eq!(limiter.wrong_code(at(n as u64), host(1)), Lockout::Counted(n));
+            assert!(!limiter.refused(at(n as u64), host(1)));
+        }
+        assert_eq!(limiter.wrong_code(at(59), host(1)), Lockout::JustLocked);
+        assert!(limiter.refused(at(59), host(1)));
+        assert!(!limiter.refused(at(59), host(2)));
+    }
+
+    #[test]
+    fn wrong_codes_count_for_a_minute_each() {
+        let mut limiter = Limiter::new();
+        for second in 0..100 {
+            // One every 15 seconds: four in any minute, for ever.
+            let outcome = limiter.wrong_code(at(15 * second), host(1));
+            assert_ne!(outcome, Lockout::JustLocked, "at {second}");
+        }
+        let mut limiter = Limiter::new();
+        for n in 1..WRONG_CODES {
+            assert_eq!(limiter.wrong_code(at(0), host(1)), Lockout::Counted(n));
+        }
+        assert_eq!(limiter.wrong_code(at(60), host(1)), Lockout::Counted(1));
+    }
+
+    #[test]
+    fn a_lockout_ends_after_its_minute_and_not_before_whatever_comes_meanwhile() {
+        let mut limiter = Limiter::new();
+        lock(&mut limiter, at(10), host(1));
+        for second in 10..70 {
+            assert!(limiter.refused(at(second), host(1)), "at {second}");
+            let late = limiter.wrong_code(at(second), host(1));
+            assert_eq!(late, Lockout::Counted(WRONG_CODES));
+        }
+        assert!(!limiter.refused(at(70), host(1)));
+        lock(&mut limiter, at(70), host(1));
+    }
+
+    #[test]
+    fn the_right_code_clears_the_slate() {
+        let mut limiter = Limiter::new();
+        for _ in 1..WRONG_CODES {
+            let _ = limiter.wrong_code(at(0), host(1));
+        }
+        limiter.right_code(host(1));
+        lock(&mut limiter, at(1), host(1));
+        limiter.right_code(host(1));
+        assert!(!limiter.refused(at(1), host(1)));
+    }
+
+    #[test]
+    fn a_full_table_forgets_who_was_wrong_longest_ago() {
+        let mut limiter = Limiter::new();
+        lock(&mut limiter, at(0), host(0));
+        for n in 1..ADDRESSES as u8 {
+            let _ = limiter.wrong_code(at(1), host(n));
+        }
+        assert!(limiter.refused(at(2), host(0)));
+        // Wrong again, and so not the stalest any more.
+        assert_eq!(limiter.wrong_code(at(2), host(1)), Lockout::Counted(2));
+        assert_eq!(limiter.wrong_code(at(2), host(200)), Lockout::Counted(1));
+        assert!(!limiter.refused(at(2), host(0)));
+        for n in 201..201 + ADDRESSES as u8 - 2 {
+            assert_eq!(limiter.wrong_code(at(2), host(n)), Lockout::Counted(1));
+        }
+        assert_eq!(limiter.wrong_code(at(3), host(1)), Lockout::Counted(3));
+        assert_eq!(limiter.entries.len(), ADDRESSES);
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_and_a_mapped_ipv4_address_as_itself() {
+        let mut limiter = Limiter::new();
+        lock(&mut limiter, at(0), ip("2001:db8:0:1::1"));
+        assert!(limiter.refused(at(0), ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
+        assert!(!limiter.refused(at(0), ip("2001:db8:0:2::1")));
+        lock(&mut limiter, at(0), ip("::ffff:10.0.0.1"));
+        assert!(limiter.refused(at(0), ip("10.0.0.1")));
+        assert!(!limiter.refused(at(0), ip("::ffff:10.0.0.2")));
+    }
+}

@@ -1,0 +1,64 @@
+//! What this build may spend: the board's profile, from `boards/<BOARD>/board.rs`.
+//!
+//! `BOARD` is an environment variable of the build; without it the board is `host`, which is the
+//! smallest on purpose: ordinary tests then meet every limit.
+
+use crate::memory::pool::Shape;
+#[allow(unused_imports, reason = "a board counts its memory in whichever unit suits it")]
+use crate::memory::{KIB, MIB};
+
+/// A board and its capacities.
+#[derive(Clone, Copy, Debug)]
+pub struct Board {
+    /// The folder's name.
+    pub name: &'static str,
+    /// The most this program may hold at once on this board, in bytes.
+    pub memory: usize,
+    /// Cipher suites, in the order this board can afford them.
+    pub suites: Suites,
+    /// Connections that have not yet said who they are, at once and for each service.
+    pub doorstep: usize,
+    /// Of those, how many one address may hold.
+    pub doorstep_per_address: usize,
+    /// Authenticated clients of each service.
+    pub clients: Clients,
+    /// What the MQTT service holds.
+    pub mqtt: Mqtt,
+}
+
+/// Authenticated clients of each service at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Clients {
+    /// MQTT clients: slicers, home automation, dashboards.
+    pub mqtt: usize,
+}
+
+/// What the MQTT service holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Mqtt {
+    /// The largest packet a client may send, in bytes.
+    pub inbox: usize,
+    /// What is written to a peer in one piece, in bytes; 16 KiB fill a TLS record.
+    pub outbox: usize,
+    /// Reports a client may be behind before it loses them and gets the full state instead.
+    pub ring: usize,
+    /// Requests on their way to the printer.
+    pub requests: usize,
+    /// Frames for deltas and requests.
+    pub small: Shape,
+    /// Frames for full states; their size is the largest report there can be.
+    pub large: Shape,
+}
+
+/// Which cipher suites go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suites {
+    /// ChaCha20-Poly1305: the processor has no AES instructions (every Raspberry Pi before 5).
+    ChaChaFirst,
+    /// AES-GCM: the processor has AES instructions.
+    AesFirst,
+}
+
+/// The board of this build.
+pub const BOARD: Board =
+    include!(concat!(env!("CARGO_MANIFEST_DIR"), "/boards/", env!("BOARD"), "/board.rs"));

@@ -1,0 +1,609 @@
+//! The last events, and how often each kind ever happened.
+//!
+//! A log scrolls away, and on a board with its card mounted read-only nobody keeps one. The journal
+//! always holds the last [`EVENTS`] events in memory, and beside them one count for each [`Kind`],
+//! so that it still answers "has this ever happened?" after weeks. It is printed when the heap's
+//! lid is met, on SIGUSR1 and at exit.
+//!
+//! It lives in the thread that serves, takes all its memory before that thread starts, and neither
+//! [`record`] nor [`write_to`] ever allocates: both work when there is nothing left to allocate.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | events | [`EVENTS`] | the oldest makes way; its kind stays counted |
+//! | one event's text | [`TEXT`] bytes | it is cut at a character and ends in `…` |
+//! | a count | `u32::MAX` | it stays there |
+
+use core::cell::{Cell, RefCell};
+use core::fmt::{self, Write};
+use core::time::Duration;
+
+use log::Level;
+
+use crate::clock::Instant;
+
+/// Events kept: a few minutes of a busy proxy, or what led up to an end.
+pub const EVENTS: usize = 64;
+
+/// Bytes of one event's text: a service, a session, a peer and what happened fit on one line.
+pub const TEXT: usize = 120;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The program began to serve.
+    Started,
+    /// A client showed the right code.
+    Admitted,
+    /// A client went, in order or not.
+    Left,
+    /// A client was sent away because a bound was met.
+    Refused,
+    /// A client showed a wrong code.
+    WrongCode,
+    /// An address showed too many of them.
+    LockedOut,
+    /// A peer said something its protocol does not know.
+    Malformed,
+    /// A peer said something larger than its inbox.
+    TooLong,
+    /// A client took nothing for so long that it was let go.
+    Stuck,
+    /// A client was let go, or resynchronised, because it could not keep up.
+    Lagged,
+    /// A client said nothing for so long that it was let go.
+    Silent,
+    /// The printer answered.
+    PrinterUp,
+    /// The connection to the printer ended.
+    PrinterLost,
+    /// The printer did not accept the access code.
+    PrinterRefused,
+    /// The printer could not prove that it is the printer.
+    PrinterUntrusted,
+    /// A request went to the printer.
+    RequestForwarded,
+    /// A request was not delivered, and its sender learnt so.
+    RequestRefused,
+    /// A client published to a topic that is nobody's.
+    RequestIgnored,
+    /// A report could not be understood, and was handed on as it was.
+    ReportOdd,
+    /// A report was larger than any frame, and was skipped.
+    ReportTooLong,
+    /// A report found no free frame; its readers were resynchronised.
+    NoFrame,
+    /// The printer takes our subscription and says nothing.
+    PrinterMute,
+    /// The heap met its lid.
+    LidMet,
+    /// The program was asked to end.
+    Stopping,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they are printed.
+    pub const ALL: [Self; 24] = [
+        Self::Started,
+        Self::Admitted,
+        Self::Left,
+        Self::Refused,
+        Self::WrongCode,
+        Self::LockedOut,
+        Self::Malformed,
+        Self::TooLong,
+        Self::Stuck,
+        Self::Lagged,
+        Self::Silent,
+        Self::PrinterUp,
+        Self::PrinterLost,
+        Self::PrinterRefused,
+        Self::PrinterUntrusted,
+        Self::RequestForwarded,
+        Self::RequestRefused,
+        Self::RequestIgnored,
+        Self::ReportOdd,
+        Self::ReportTooLong,
+        Self::NoFrame,
+        Self::PrinterMute,
+        Self::LidMet,
+        Self::Stopping,
+    ];
+
+    /// What it is called where the journal is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Admitted => "admitted",
+            Self::Left => "left",
+            Self::Refused => "refused",
+            Self::WrongCode => "wrong code",
+            Self::LockedOut => "locked out",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too long",
+            Self::Stuck => "stuck",
+            Self::Lagged => "lagged",
+            Self::Silent => "silent",
+            Self::PrinterUp => "printer up",
+            Self::PrinterLost => "printer lost",
+            Self::PrinterRefused => "printer refused",
+            Self::PrinterUntrusted => "printer untrusted",
+            Self::RequestForwarded => "request forwarded",
+            Self::RequestRefused => "request refused",
+            Self::RequestIgnored => "request ignored",
+            Self::ReportOdd => "report odd",
+            Self::ReportTooLong => "report too long",
+            Self::NoFrame => "no frame",
+            Self::PrinterMute => "printer mute",
+            Self::LidMet => "lid met",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// How loudly the log says it.
+    pub const fn level(self) -> Level {
+        match self {
+            Self::PrinterRefused | Self::PrinterUntrusted | Self::LidMet => Level::Error,
+            Self::Refused
+            | Self::WrongCode
+            | Self::LockedOut
+            | Self::Malformed
+            | Self::TooLong
+            | Self::Stuck
+            | Self::PrinterLost
+            | Self::ReportOdd
+            | Self::ReportTooLong
+            | Self::NoFrame
+            | Self::PrinterMute
+            | Self::RequestRefused => Level::Warn,
+            Self::Started
+            | Self::Admitted
+            | Self::Left
+            | Self::Lagged
+            | Self::Silent
+            | Self::PrinterUp
+            | Self::RequestIgnored
+            | Self::Stopping => Level::Info,
+            Self::RequestForwarded => Level::Debug,
+        }
+    }
+}
+
+/// Keeps an event and says it in the log.
+///
+/// Never put an access code in it.
+pub fn note(kind: Kind, what: fmt::Arguments<'_>) {
+    record(kind, what);
+    log::log!(target: "pandaproxy", kind.level(), "{}", OneLine(what));
+}
+
+/// Keeps an event without a word in the log: for the heap's lid, where the logger has no room.
+pub fn record(kind: Kind, what: fmt::Arguments<'_>) {
+    // Written before the journal is borrowed: `what` may be anything, even something that notes.
+    let text = Text::of(what);
+    JOURNAL.with(|journal| {
+        if let Ok(mut journal) = journal.try_borrow_mut() {
+            journal.add(kind, text);
+        }
+    });
+}
+
+/// Counts an event that happens too often to be told each time.
+pub fn tally(kind: Kind) {
+    JOURNAL.with(|journal| {
+        if let Ok(mut journal) = journal.try_borrow_mut() {
+            journal.tally(kind);
+        }
+    });
+}
+
+/// Tells the journal what time it is, for the events from here on.
+pub fn now_is(now: Instant) {
+    JOURNAL.with(|journal| {
+        if let Ok(mut journal) = journal.try_borrow_mut() {
+            journal.now = now;
+        }
+    });
+}
+
+/// How often `kind` ever happened.
+pub fn count(kind: Kind) -> u32 {
+    JOURNAL.with(|journal| journal.try_borrow().map_or(0, |journal| journal.count(kind)))
+}
+
+/// Prints the counts, then the events, oldest first, one a line.
+///
+/// What `out` notes meanwhile is not kept.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_to(out: &mut impl Write) -> fmt::Result {
+    JOURNAL.with(|journal| match journal.try_borrow() {
+        Ok(journal) => journal.write_to(out),
+        Err(_) => Ok(()),
+    })
+}
+
+/// Something that may happen often and is to be told seldom.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    told: Cell<Option<Instant>>,
+    since: Cell<u32>,
+}
+
+impl Seldom {
+    /// How seldom.
+    pub const EVERY: Duration = Duration::from_secs(30);
+
+    /// It has happened: how often since it was last told, this time included, if it is to be told
+    /// now.
+    pub fn happened(&self, now: Instant) -> Option<u32> {
+        let times = self.since.get().saturating_add(1);
+        if self.told.get().is_some_and(|told| now.since(told) < Self::EVERY) {
+            self.since.set(times);
+            return None;
+        }
+        self.told.set(Some(now));
+        self.since.set(0);
+        Some(times)
+    }
+
+    /// Forgets that it ever happened.
+    pub fn forget(&self) {
+        self.told.set(None);
+        self.since.set(0);
+    }
+}
+
+std::thread_local! {
+    static JOURNAL: RefCell<Journal> = const { RefCell::new(Journal::new()) };
+}
+
+// Something to drop would have to be registered with the thread, and that allocates.
+const _: () = assert!(!core::mem::needs_drop::<Journal>());
+
+struct Journal {
+    now: Instant,
+    counts: [u32; Kind::ALL.len()],
+    events: [Event; EVENTS],
+    /// How many of `events` have been used. The rest mean nothing.
+    used: usize,
+    /// Where the newest event is, if any.
+    newest: usize,
+}
+
+impl Journal {
+    const fn new() -> Self {
+        Self {
+            now: Instant::START,
+            counts: [0; Kind::ALL.len()],
+            events: [Event::NONE; EVENTS],
+            used: 0,
+            newest: EVENTS - 1,
+        }
+    }
+
+    fn tally(&mut self, kind: Kind) {
+        if let Some(count) = self.counts.get_mut(kind as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn add(&mut self, kind: Kind, text: Text) {
+        self.tally(kind);
+        if self.used > 0
+            && let Some(last) = self.events.get_mut(self.newest)
+            && last.kind == kind
+            && last.text.as_str() == text.as_str()
+        {
+            last.times = last.times.saturating_add(1);
+            last.last = self.now;
+            return;
+        }
+        self.newest = (self.newest + 1) % EVENTS;
+        self.used = (self.used + 1).min(EVENTS);
+        if let Some(slot) = self.events.get_mut(self.newest) {
+            *slot = Event { kind, text, times: 1, first: self.now, last: self.now };
+        }
+    }
+
+    fn count(&self, kind: Kind) -> u32 {
+        self.counts.get(kind as usize).copied().unwrap_or(0)
+    }
+
+    fn oldest_first(&self) -> impl Iterator<Item = &Event> {
+        let (newer, older) = self.events.split_at_checked(self.newest + 1).unwrap_or_default();
+        older.iter().chain(newer).skip(EVENTS - self.used)
+    }
+
+    fn write_to(&self, out: &mut impl Write) -> fmt::Result {
+        writeln!(out, "journal at {}, how often:", Stamp(self.now))?;
+        for kind in Kind::ALL.into_iter().filter(|kind| self.count(*kind) > 0) {
+            writeln!(out, "{:>10} {}", self.count(kind), kind.name())?;
+        }
+        let mut separator = "     never ";
+        for kind in Kind::ALL.into_iter().filter(|kind| self.count(*kind) == 0) {
+            write!(out, "{separator}{}", kind.name())?;
+            separator = ", ";
+        }
+        writeln!(out, "\njournal, the last {} events:", self.used)?;
+        for event in self.oldest_first() {
+            writeln!(out, "{event}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Event {
+    kind: Kind,
+    text: Text,
+    /// How often, in a row and word for word.
+    times: u32,
+    first: Instant,
+    last: Instant,
+}
+
+impl Event {
+    const NONE: Self = Self {
+        kind: Kind::Started,
+        text: Text::EMPTY,
+        times: 0,
+        first: Instant::START,
+        last: Instant::START,
+    };
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", Stamp(self.first), self.kind.name(), self.text.as_str())?;
+        if self.times > 1 {
+            write!(f, " ({} times until {})", self.times, Stamp(self.last))?;
+        }
+        Ok(())
+    }
+}
+
+/// A moment in seconds since the start, aligned for a column.
+struct Stamp(Instant);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let elapsed = self.0.elapsed();
+        write!(f, "+{}.{:03}s", elapsed.as_secs(), elapsed.subsec_millis())
+    }
+}
+
+/// A fixed line of text. Not a `heapless::String`, which has something to drop.
+#[derive(Clone, Copy)]
+struct Text {
+    bytes: [u8; TEXT],
+    /// Invariant: the first `len` bytes are UTF-8.
+    len: usize,
+}
+
+impl Text {
+    const EMPTY: Self = Self { bytes: [0; TEXT], len: 0 };
+
+    fn of(what: fmt::Arguments<'_>) -> Self {
+        let mut text = Self::EMPTY;
+        if write!(text, "{}", OneLine(what)).is_err() {
+            text.end_in_ellipsis();
+        }
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.len).unwrap_or_default();
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn push(&mut self, c: char) -> fmt::Result {
+        let mut encoded = [0; 4];
+        let encoded = c.encode_utf8(&mut encoded).as_bytes();
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let Some(room) = room.get_mut(..encoded.len()) else { return Err(fmt::Error) };
+        room.copy_from_slice(encoded);
+        self.len += encoded.len();
+        Ok(())
+    }
+
+    fn end_in_ellipsis(&mut self) {
+        while let Some(last) = self.as_str().chars().next_back() {
+            if self.push('…').is_ok() {
+                return;
+            }
+            self.len -= last.len_utf8();
+        }
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        piece.chars().try_for_each(|c| self.push(c))
+    }
+}
+
+/// Text in which nothing can begin a new line or speak to a terminal: a peer may have chosen it.
+struct OneLine<'a>(fmt::Arguments<'a>);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Tame(f), "{}", self.0)
+    }
+}
+
+struct Tame<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl Write for Tame<'_, '_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        piece.chars().try_for_each(|c| self.0.write_char(if c.is_control() { '?' } else { c }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use core::time::Duration;
+    use proptest::prelude::*;
+
+    impl Journal {
+        fn hear(&mut self, kind: Kind, what: &str) {
+            self.add(kind, Text::of(format_args!("{what}")));
+        }
+
+        fn texts(&self) -> Vec<&str> {
+            self.oldest_first().map(|event| event.text.as_str()).collect()
+        }
+    }
+
+    fn printed(journal: &Journal) -> String {
+        let mut out = String::new();
+        journal.write_to(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_happens_often_is_told_seldom_and_counted_meanwhile() {
+        let seldom = Seldom::default();
+        let at = |seconds| Instant::at(Duration::from_secs(seconds));
+        assert_eq!(seldom.happened(at(0)), Some(1));
+        assert!((1..30).all(|second| seldom.happened(at(second)).is_none()));
+        assert_eq!(seldom.happened(at(30)), Some(30));
+        seldom.forget();
+        assert_eq!(seldom.happened(at(31)), Some(1));
+    }
+
+    #[test]
+    fn the_last_events_stay_in_order_however_many_there_were() {
+        let mut journal = Journal::new();
+        assert!(journal.texts().is_empty());
+        for n in 0..3 * EVENTS {
+            journal.hear(Kind::Admitted, &format!("client {n}"));
+            let oldest = (n + 1).saturating_sub(EVENTS);
+            let expected: Vec<String> = (oldest..=n).map(|n| format!("client {n}")).collect();
+            assert_eq!(journal.texts(), expected);
+        }
+        assert_eq!(journal.count(Kind::Admitted), 3 * EVENTS as u32);
+    }
+
+    #[test]
+    fn what_has_left_the_ring_is_still_counted() {
+        let mut journal = Journal::new();
+        journal.hear(Kind::LockedOut, "10.0.0.7");
+        for n in 0..EVENTS {
+            journal.hear(Kind::Left, &format!("client {n}"));
+        }
+        assert!(!journal.texts().contains(&"10.0.0.7"));
+        assert_eq!(journal.count(Kind::LockedOut), 1);
+        let out = printed(&journal);
+        assert!(out.contains("         1 locked out\n"), "{out}");
+        assert!(out.contains("     never started, admitted, refused,"), "{out}");
+    }
+
+    #[test]
+    fn a_repeat_takes_no_second_place_but_a_repeat_of_another_kind_does() {
+        let mut journal = Journal::new();
+        journal.hear(Kind::Refused, "10.0.0.7");
+        for second in 1..=4 {
+            journal.now = Instant::at(Duration::from_secs(second));
+            journal.hear(Kind::Refused, "10.0.0.7");
+        }
+        journal.hear(Kind::WrongCode, "10.0.0.7");
+        journal.hear(Kind::Refused, "10.0.0.7");
+        assert_eq!(journal.texts().len(), 3);
+        assert_eq!(journal.count(Kind::Refused), 6);
+        let out = printed(&journal);
+        let (_, events) = out.split_once("the last 3 events:\n").unwrap();
+        assert_eq!(
+            events,
+            "+0.000s refused: 10.0.0.7 (5 times until +4.000s)\n\
+             +4.000s wrong code: 10.0.0.7\n\
+             +4.000s refused: 10.0.0.7\n"
+        );
+    }
+
+    #[test]
+    fn the_first_event_is_not_taken_for_a_repeat_of_nothing() {
+        let mut journal = Journal::new();
+        journal.hear(Kind::Started, "");
+        assert_eq!(journal.texts(), [""]);
+    }
+
+    #[test]
+    fn text_that_fits_is_kept_whole_and_longer_text_says_that_it_was_cut() {
+        let full = "x".repeat(TEXT);
+        assert_eq!(Text::of(format_args!("{full}")).as_str(), full);
+        let cut = Text::of(format_args!("{full}y"));
+        assert_eq!(cut.as_str(), format!("{}…", "x".repeat(TEXT - 3)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn text_is_cut_between_characters_wherever_that_falls(
+            head in "[a-zé€🖨]{0,60}",
+            tail in "[é€🖨]{0,60}",
+        ) {
+            let whole = format!("{head}{tail}");
+            // Two pieces, as a format string hands them over.
+            let text = Text::of(format_args!("{head}{tail}"));
+            match text.as_str().strip_suffix('…') {
+                Some(kept) if whole.len() > TEXT => {
+                    prop_assert!(whole.starts_with(kept));
+                    prop_assert!(text.len > TEXT - 4, "no more than one character is lost");
+                }
+                _ => prop_assert_eq!(text.as_str(), whole),
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_cannot_write_lines_of_its_own() {
+        let text = Text::of(format_args!("client \"a\r\n+9.000s started: \u{1b}[2J\u{85}\""));
+        assert_eq!(text.as_str(), "client \"a??+9.000s started: ?[2J?\"");
+    }
+
+    #[test]
+    fn every_kind_is_listed_once_in_its_place() {
+        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at, "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn the_threads_journal_keeps_what_is_noted_even_by_what_is_being_noted() {
+        struct Nested;
+        impl fmt::Display for Nested {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                note(Kind::Malformed, format_args!("inner"));
+                f.write_str("outer")
+            }
+        }
+        let before = count(Kind::Stuck);
+        now_is(Instant::at(Duration::from_millis(1_234)));
+        record(Kind::Stuck, format_args!("{Nested}"));
+        assert_eq!(count(Kind::Stuck), before + 1);
+        let mut out = String::new();
+        write_to(&mut out).unwrap();
+        assert!(out.contains("+1.234s malformed: inner\n+1.234s stuck: outer\n"), "{out}");
+    }
+
+    #[test]
+    fn an_out_that_fails_ends_the_printing() {
+        struct Full;
+        impl Write for Full {
+            fn write_str(&mut self, _: &str) -> fmt::Result {
+                Err(fmt::Error)
+            }
+        }
+        assert!(write_to(&mut Full).is_err());
+    }
+}

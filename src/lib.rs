@@ -1,0 +1,85 @@
+//! PandaProxy: many clients on a LAN share a Bambu Lab printer's few connections.
+//!
+//! A printer accepts one to four connections for each of its services and then stops answering. This
+//! program stands beside it on a small board, keeps **one** connection to it for each service, and
+//! lets as many clients as the board affords believe that they talk to the printer, alone.
+//!
+//! In this order: never harm a print · never lie to a client · stay inside the stated memory · keep
+//! every client unharmed by a bad one · be fast · be pleasant.
+//!
+//! # The map
+//!
+//! ```text
+//!      client ─ listen ─ tls ─ drive ─► mqtt::client ─event─► mqtt::hub ─► mqtt::upstream ─ drive ─ tls ─ dial ─ printer
+//!         ▲                                  ▲                 │   ▲               │
+//!         └────────── poll_output ◄──────────┘◄── seat, ring ──┘   └──── event ────┘
+//!
+//!      main → runtime → services → session → memory, auth, clock → board        imports only point right
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`runtime`] | sockets, timers, tasks: the only folder that knows tokio |
+//! | [`tls`] | certificates and trust: the only folder that knows rustls |
+//! | [`mqtt`] | the one service so far: port 8883 |
+//! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
+//! | [`memory`] | everything that holds bytes, and the sum of it |
+//! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
+//! | [`board`], [`clock`] | what this build may spend; moments without a date |
+//!
+//! Requests go up by value, one bounded step at a time. What comes back is stored once, and each
+//! reader takes it at its own pace: nobody upstream can ever wait for a client. That is why there is
+//! no deadlock, and why a slow client is its own affair.
+//!
+//! A [`Session`](session::Session) is pure: no socket, no clock, no wait. [`runtime::drive`] runs any
+//! of them over any stream and is written once. A hub is borrowed between waits, never across one.
+//!
+//! # Life of a report: every copy
+//!
+//! 1. The kernel hands TLS records to rustls, which decrypts them **(1: decryption)** into its buffer.
+//! 2. `drive` reads them into the upstream's inbox **(2)**, where the packet is put together: rustls
+//!    gives records, MQTT needs whole packets.
+//! 3. The hub stores the payload in a [frame](memory::pool) **(3)**, since the inbox has to take the next
+//!    packet while clients are still being served. One pass over the JSON says what it is and where
+//!    it names an address. The state keeps a reference to a full report; a delta is merged into what
+//!    has changed so far, which costs its own size, not the state's.
+//! 4. Each reader's ring gets a reference of 8 bytes; the places to rewrite stand in the frame's tag.
+//! 5. Each reader's session copies head and payload into its outbox **(4, once a reader)**, rewriting
+//!    addresses on the way: readers differ in topic and address, and several small reports leave in
+//!    one TLS record.
+//! 6. rustls encrypts the outbox into its send buffer **(5, once a reader)** and the kernel takes it.
+//!
+//! # Life of a request: every copy
+//!
+//! Decryption, the client's inbox, a frame (so that the client can be read further while the printer
+//! is slow), the upstream's outbox, encryption. The bytes of the payload are never changed: firmware
+//! checks signatures over them. The client's PUBACK leaves when the printer's connection has taken the
+//! request; if that connection is lost first, the client's is closed instead.
+//!
+//! # Memory
+//!
+//! [`memory::budget`] has one line for each holder of bytes, added up at compile time against
+//! `BOARD.memory`. What is ours is allocated before the first client is let in. What rustls and tokio
+//! allocate is [metered](memory::heap) and has a lid. Memory that is not needed is not touched: frames
+//! and buffers are written no further than they are used, first-fit, by the worker that came back last.
+//!
+//! There is one thread, with one exception: a printer that is given by name is looked up by the
+//! system's resolver, which knows no other way than to block, on a thread that ends after it.
+#![no_std]
+
+extern crate alloc;
+extern crate std;
+
+pub mod auth;
+pub mod board;
+pub mod clock;
+pub mod config;
+pub mod journal;
+pub mod memory;
+pub mod mqtt;
+pub mod runtime;
+pub mod session;
+pub mod tls;
+
+#[global_allocator]
+static HEAP: memory::heap::Metered = memory::heap::Metered;

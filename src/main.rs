@@ -1,0 +1,92 @@
+//! `pandaproxy`: read the configuration, take the budget, put the lid on the heap, serve.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use pandaproxy::board::BOARD;
+use pandaproxy::config::{Config, Intent};
+use pandaproxy::journal::{self, Kind};
+use pandaproxy::memory::{KIB, budget, heap};
+use pandaproxy::runtime::run;
+use pandaproxy::tls::Identity;
+
+/// A value on the command line, in the environment or in the file is wrong.
+const BAD_VALUE: u8 = 2;
+
+fn main() -> ExitCode {
+    let environment = |name: &str| std::env::var_os(name);
+    let intent = match Config::from_args(std::env::args_os(), environment) {
+        Ok(intent) => intent,
+        Err(error) => {
+            eprintln!("pandaproxy: {error}");
+            return ExitCode::from(BAD_VALUE);
+        }
+    };
+    let done = match intent {
+        Intent::Serve(config) => return serve(&config),
+        Intent::PrintBudget => print_budget(),
+        Intent::Print(text) => write!(std::io::stdout(), "{text}"),
+        Intent::PrintCa { state_dir, serial: _ } => {
+            start_log(false);
+            log::info!("the authority in {}", state_dir.display());
+            match Identity::ca_in(&state_dir, SystemTime::now()) {
+                Ok(pem) => write!(std::io::stdout(), "{pem}"),
+                Err(error) => {
+                    eprintln!("pandaproxy: {error} ({})", state_dir.display());
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+    };
+    // Nobody is there to read it.
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve(config: &Config) -> ExitCode {
+    start_log(config.verbose);
+    for notice in &config.notices {
+        log::log!(notice.level(), "{notice}");
+    }
+    heap::on_lid(last_words);
+    heap::put_lid(budget::TOTAL);
+    match run::serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            if error.is_bad_value() { ExitCode::from(BAD_VALUE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// One line an event, without a time: whoever keeps the log knows it.
+fn start_log(verbose: bool) {
+    let level = if verbose { log::LevelFilter::Debug } else { log::LevelFilter::Info };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .filter_module("rustls", log::LevelFilter::Warn)
+        .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
+        .init();
+}
+
+/// The heap met its lid: say what happened lately, and end.
+fn last_words() {
+    journal::record(
+        Kind::LidMet,
+        format_args!("the heap met its lid of {} KiB", budget::TOTAL / KIB),
+    );
+    // Standard error may be gone; there is nobody else to tell.
+    let _told = journal::write_to(&mut run::Stderr);
+}
+
+fn print_budget() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "board {}", BOARD.name)?;
+    writeln!(out, "{:<34}{:>6} ×{:>10} ={:>10}", "holder", "count", "bytes", "KiB")?;
+    for line in budget::LINES {
+        let kib = (line.count * line.each).div_ceil(KIB);
+        writeln!(out, "{:<34}{:>6} ×{:>10} ={:>10}", line.what, line.count, line.each, kib)?;
+    }
+    writeln!(out, "{:<34}{:>30}", "sum: the most this build holds", budget::TOTAL.div_ceil(KIB))?;
+    writeln!(out, "{:<34}{:>30}", "what the board affords", BOARD.memory / KIB)
+}

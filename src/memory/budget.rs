@@ -1,0 +1,142 @@
+//! The most this program can hold at once: one line a holder, added up by the compiler.
+//!
+//! What is ours is exact: whoever holds it asserts beside its own type that it takes no more than its
+//! line says. What is rustls' and tokio's was measured, in the worst state that a peer can bring it
+//! to, and rounded up; `tests/bounds.rs` brings it there again. The sum has to fit
+//! `BOARD.memory`, or the build fails; the same figure is the lid on the [heap](super::heap).
+//!
+//! `pandaproxy --budget` prints these lines.
+
+use super::KIB;
+use crate::board::BOARD;
+
+/// What rustls holds for one connection at worst: a handshake message that is said to have 64 KiB, all
+/// but its end, and 24 KiB that wait to be sent: 91 KiB. While an ordinary record of 16 KiB is put
+/// together and 24 KiB wait to be sent it is 59 KiB, idle 6 to 12 KiB.
+pub const TLS: usize = 96 * KIB;
+
+/// What rustls takes on top of that while it looks at one piece of input. The worst is a handshake
+/// message of 48 KiB whose last record goes on with 4000 empty ones: 305.1 KiB in all, until the first
+/// of them is refused. There is one thread, so one connection at a time can be there.
+pub const TLS_FLASH: usize = 224 * KIB;
+
+/// One task: its future, with the session and the TLS connection in it, and tokio's own part.
+///
+/// [`runtime::run`](crate::runtime::run) does not compile with a larger one.
+pub const TASK: usize = 12 * KIB;
+
+/// What the hub and one client have between them, its ring of reports included.
+pub const SEAT: usize = KIB + BOARD.mqtt.ring * 8;
+
+/// What a frame costs beyond its bytes: its counts, its length, and where its readers get something
+/// replaced.
+pub const SLOT: usize = 192;
+
+/// What is kept of the printer's state besides the frames: what has changed since its last full
+/// report, twice, because a merge reads one and writes the other, and the index of a merge.
+pub const STATE: usize = 2 * STATE_CHANGES + 11 * KIB;
+
+/// The printer's largest report, and that report's head.
+pub const REPORT_INBOX: usize = BOARD.mqtt.large.size + KIB;
+
+/// What has changed since the last full report, in bytes; past it a new full report is put together.
+pub const STATE_CHANGES: usize = 16 * KIB;
+
+/// Requests on their way, and those the printer has not acknowledged.
+pub const LINE: usize = 3 * KIB + BOARD.mqtt.requests * 40;
+
+/// The hub, besides its seats, frames and state: what is kept to recognise a resend, and the names.
+pub const HUB: usize = 2 * KIB;
+
+/// tokio: its scheduler, timers, signal pipe and event list.
+pub const RUNTIME: usize = 64 * KIB;
+
+/// rustls' configurations, certificates and keys, on both sides.
+pub const CREDENTIALS: usize = 64 * KIB;
+
+/// One TLS session kept so that a client which comes back need not be recognised from scratch.
+pub const RESUMPTION: usize = 2 * KIB;
+
+/// A connection that waits to be let in: a socket, and tokio's part of it.
+pub const ARRIVAL: usize = KIB;
+
+/// The configuration, the arguments it came from, and the names made of them.
+pub const CONFIGURATION: usize = 96 * KIB;
+
+/// The thread that looks up the printer's name, if it was given by name: its stack.
+pub const RESOLVER: usize = 256 * KIB;
+
+/// The last events.
+pub const JOURNAL: usize = 24 * KIB;
+
+/// Connections of one service that may wait to be let in.
+pub const WAITING: usize = 4 * BOARD.doorstep;
+
+/// MQTT connections served at once: clients, and those that have not shown the code yet.
+pub const SEATS: usize = BOARD.clients.mqtt + BOARD.doorstep;
+
+/// TLS sessions kept.
+pub const SESSIONS: usize = SEATS;
+
+/// One holder of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// What it is.
+    pub what: &'static str,
+    /// How many there are.
+    pub count: usize,
+    /// Bytes in each.
+    pub each: usize,
+}
+
+const fn line(what: &'static str, count: usize, each: usize) -> Line {
+    Line { what, count, each }
+}
+
+/// Every holder there is.
+pub const LINES: [Line; 20] = [
+    line("mqtt client: inbox", SEATS, BOARD.mqtt.inbox),
+    line("mqtt client: outbox", SEATS, BOARD.mqtt.outbox),
+    line("mqtt client: TLS", SEATS, TLS),
+    line("mqtt client: task", SEATS, TASK),
+    line("mqtt client: seat with its ring", SEATS, SEAT),
+    line("mqtt frames: small", 1, BOARD.mqtt.small.bytes(SLOT)),
+    line("mqtt frames: large", 1, BOARD.mqtt.large.bytes(SLOT)),
+    line("mqtt state: changes", 1, STATE),
+    line("mqtt hub", 1, HUB),
+    line("mqtt upstream: inbox", 1, REPORT_INBOX),
+    line("mqtt upstream: outbox", 1, BOARD.mqtt.outbox),
+    line("mqtt upstream: TLS, task, line", 1, TLS + TASK + LINE),
+    line("TLS: input being looked at", 1, TLS_FLASH),
+    line("waiting to be let in", WAITING, ARRIVAL),
+    line("TLS sessions kept", SESSIONS, RESUMPTION),
+    line("TLS credentials", 1, CREDENTIALS),
+    line("runtime, housekeeping", 1, RUNTIME + 3 * TASK),
+    line("configuration", 1, CONFIGURATION),
+    line("name resolver", 1, RESOLVER),
+    line("journal", 1, JOURNAL),
+];
+
+/// The most this build can hold at once, in bytes.
+pub const TOTAL: usize = {
+    let mut sum = 0;
+    let mut rest: &[Line] = &LINES;
+    while let [line, others @ ..] = rest {
+        sum += line.count * line.each;
+        rest = others;
+    }
+    sum
+};
+
+const _: () = assert!(TOTAL <= BOARD.memory, "this board cannot afford its own profile");
+// One frame is the state, one is being shown, and a merge needs a third to write into.
+const _: () = assert!(BOARD.mqtt.large.count >= 3, "a board needs three large frames");
+// A full state, and something behind it.
+const _: () = assert!(BOARD.mqtt.ring >= 4, "a client's ring holds at least four reports");
+// A report's head, a SUBACK or our own CONNECT is written in one piece.
+const _: () = assert!(BOARD.mqtt.outbox >= KIB, "an outbox holds at least 1 KiB");
+const _: () = assert!(BOARD.mqtt.inbox >= 4 * KIB, "an inbox holds the largest CONNECT");
+const _: () = assert!(
+    BOARD.doorstep_per_address < BOARD.doorstep,
+    "one address must not keep all others from knocking"
+);

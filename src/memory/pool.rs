@@ -1,0 +1,227 @@
+//! What is shared: frames of fixed sizes, each stored once and read by as many as like.
+//!
+//! All frames are made by [`Pool::new`]. A frame is free when the pool holds the only reference to
+//! it: there is no free list, nothing to give back, and nothing is allocated afterwards. There are
+//! two sizes, so that a hundred small reports do not each occupy the room of a full one.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt;
+use core::ops::Deref;
+
+/// How many frames of which size.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Frames of this shape.
+    pub count: usize,
+    /// Bytes in each.
+    pub size: usize,
+}
+
+impl Shape {
+    /// Bytes the frames of this shape take together, each with `slot` bytes beside its content.
+    pub const fn bytes(self, slot: usize) -> usize {
+        self.count * (self.size + slot)
+    }
+}
+
+/// A fixed set of frames, small and large. What is known about a frame's content, its tag, is stored
+/// beside it, once for all readers.
+pub struct Pool<T = ()> {
+    small: Shelf<T>,
+    large: Shelf<T>,
+}
+
+impl<T: Default> Pool<T> {
+    /// What a frame costs beyond its bytes: the reference, its counts, its length and its tag.
+    pub const SLOT: usize =
+        size_of::<RefCell<Rc<Slot<T>>>>() + 2 * size_of::<usize>() + size_of::<Slot<T>>();
+
+    /// Makes all frames there will ever be.
+    pub fn new(small: Shape, large: Shape) -> Self {
+        Self { small: Shelf::new(small), large: Shelf::new(large) }
+    }
+
+    /// Stores the pieces, one behind the other, in a free frame that holds them.
+    ///
+    /// `None` when no free frame is large enough.
+    pub fn store(&self, pieces: &[&[u8]]) -> Option<Frame<T>> {
+        self.store_tagged(pieces, T::default())
+    }
+
+    /// The same with a tag.
+    pub fn store_tagged(&self, pieces: &[&[u8]], tag: T) -> Option<Frame<T>> {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        self.fill(len, |mut room| {
+            for piece in pieces {
+                let (here, rest) = room.split_at_mut_checked(piece.len())?;
+                here.copy_from_slice(piece);
+                room = rest;
+            }
+            Some((len, tag))
+        })
+    }
+
+    /// Lets `write` fill a free frame of at least `len` bytes; it says how many it wrote, and the tag.
+    ///
+    /// `None` when no free frame is large enough, or when `write` gives up.
+    pub fn fill(
+        &self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<(usize, T)>,
+    ) -> Option<Frame<T>> {
+        let shelf = if len <= self.small.size && self.small.any_free() {
+            &self.small
+        } else if len <= self.large.size {
+            &self.large
+        } else {
+            return None;
+        };
+        shelf.fill(len, write)
+    }
+
+    /// Bytes in the largest frame.
+    pub const fn largest(&self) -> usize {
+        self.large.size
+    }
+
+    /// Frames in use: small, large.
+    pub fn in_use(&self) -> (usize, usize) {
+        (self.small.in_use(), self.large.in_use())
+    }
+}
+
+/// A filled frame. Cloning it costs a counter, not a copy.
+pub struct Frame<T = ()>(Rc<Slot<T>>);
+
+impl<T> Frame<T> {
+    /// What is known about its content.
+    pub fn tag(&self) -> &T {
+        &self.0.tag
+    }
+
+    /// Whether both are one and the same frame.
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Clone for Frame<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Frame<T> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.bytes.get(..self.0.len).unwrap_or_default()
+    }
+}
+
+impl<T> fmt::Debug for Frame<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.0.len)
+    }
+}
+
+/// A frame's place. Its bytes are allocated at the start and written no further than they are used,
+/// so that memory which is never needed is never touched.
+pub struct Slot<T> {
+    /// Invariant: never beyond the capacity it was made with.
+    bytes: Vec<u8>,
+    len: usize,
+    tag: T,
+}
+
+struct Shelf<T> {
+    size: usize,
+    slots: Box<[RefCell<Rc<Slot<T>>>]>,
+}
+
+impl<T: Default> Shelf<T> {
+    fn new(shape: Shape) -> Self {
+        let slot = || Slot { bytes: Vec::with_capacity(shape.size), len: 0, tag: T::default() };
+        Self {
+            size: shape.size,
+            slots: (0..shape.count).map(|_| RefCell::new(Rc::new(slot()))).collect(),
+        }
+    }
+
+    fn any_free(&self) -> bool {
+        self.slots.iter().any(|slot| Rc::strong_count(&slot.borrow()) == 1)
+    }
+
+    fn in_use(&self) -> usize {
+        self.slots.iter().filter(|slot| Rc::strong_count(&slot.borrow()) > 1).count()
+    }
+
+    /// Takes the first free slot: those that were used lately are used again.
+    fn fill(
+        &self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<(usize, T)>,
+    ) -> Option<Frame<T>> {
+        for slot in &self.slots {
+            let mut shared = slot.borrow_mut();
+            let Some(free) = Rc::get_mut(&mut shared) else { continue };
+            if free.bytes.len() < len {
+                free.bytes.resize(len.min(self.size), 0);
+            }
+            let (written, tag) = write(&mut free.bytes)?;
+            free.len = written.min(free.bytes.len());
+            free.tag = tag;
+            return Some(Frame(Rc::clone(&shared)));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool::new(Shape { count: 2, size: 4 }, Shape { count: 1, size: 16 })
+    }
+
+    #[test]
+    fn a_frame_is_free_again_when_its_last_reader_lets_go() {
+        let pool = pool();
+        let first = pool.store(&[b"ab", b"cd"]).unwrap();
+        let reader = first.clone();
+        let second = pool.store(&[b"x"]).unwrap();
+        assert_eq!(pool.in_use(), (2, 0));
+        assert_eq!((&*first, &*second), (&b"abcd"[..], &b"x"[..]));
+        drop(first);
+        assert_eq!(pool.in_use(), (2, 0));
+        drop(reader);
+        assert_eq!(pool.in_use(), (1, 0));
+    }
+
+    #[test]
+    fn small_things_go_into_large_frames_when_the_small_ones_are_taken_and_never_further() {
+        let pool = pool();
+        let held: Vec<Frame> = (0..3).map(|_| pool.store(&[b"abc"]).unwrap()).collect();
+        assert_eq!(pool.in_use(), (2, 1));
+        assert!(pool.store(&[b"abc"]).is_none());
+        drop(held);
+        assert_eq!(pool.in_use(), (0, 0));
+    }
+
+    #[test]
+    fn what_no_frame_can_hold_is_refused() {
+        assert!(pool().store(&[&[0; 17]]).is_none());
+        assert!(pool().store(&[&[0; 16]]).is_some());
+    }
+
+    #[test]
+    fn a_writer_that_gives_up_leaves_the_frame_free() {
+        let pool = pool();
+        assert!(pool.fill(1, |_| None).is_none());
+        assert_eq!(pool.in_use(), (0, 0));
+    }
+}

@@ -1,0 +1,850 @@
+//! One MQTT client's conversation: a slicer, a dashboard, a phone.
+//!
+//! # On the wire
+//!
+//! MQTT 3.1 and 3.1.1. A client of MQTT 5 is told "unsupported protocol version" in its own words, so
+//! that it can step down. The session is always a new one: session present is 0, and nothing is kept
+//! for a client that left.
+//!
+//! ```text
+//!   client                         proxy
+//!     │── CONNECT ───────────────────►│  within ten seconds, at most 4 KiB, user `bblp` and the code
+//!     │◄─ CONNACK 0 ──────────────────│  held for up to five seconds while the printer is away,
+//!     │                               │  then CONNACK 3; 5 is for wrong credentials only
+//!     │── SUBSCRIBE device/+/report ─►│
+//!     │◄─ SUBACK, then the full state │
+//!     │── PUBLISH …/request (QoS 1) ─►│  acknowledged when the printer's connection has it
+//!     │◄─ PUBLISH …/report (QoS 0) ───│  reports as the printer sent them
+//! ```
+//!
+//! Reports have the QoS the printer gave them, which is 0 (MQTT 3.1.1 §3.8.4: the minimum of that and
+//! what was granted). A will is accepted and never published: no other client could be its audience,
+//! and printers end a connection over requests they do not know. The keepalive is not enforced:
+//! slicers announce one and then send no PINGREQ; TCP finds the dead. Two clients of one identifier live
+//! side by side, as at a printer, until there is no place left: then the older makes way.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | time to CONNECT | [`CONNECT_WITHIN`] | closed |
+//! | a CONNECT | [`CONNECT_MAX`] | closed |
+//! | any other packet | `BOARD.mqtt.inbox` | closed |
+//! | filters of a client | [`FILTERS`] of [`FILTER`] bytes | SUBACK 0x80 for each further one |
+//! | filters of a packet | [`FILTERS_PER_PACKET`] | closed |
+//! | requests not yet acknowledged | [`DEBTS`](super::seat::DEBTS) | not read further until one is |
+//! | QoS 2 requests not released | [`UNRELEASED`] | closed |
+//! | time to take one report | [`REPORT_WITHIN`] | closed: it holds on to a frame that others could use |
+//! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
+
+use alloc::rc::Rc;
+use core::fmt;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use super::Topics;
+use super::address::{Patches, Replacements, Rewriting};
+use super::seat::{Ack, Item, Seat, Standing};
+use super::topic::{self, Leaf};
+use super::wire::{
+    self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
+    Subscribe, SubscribeCode, UNSUPPORTED_PROTOCOL_VERSION, Unsubscribe, WireError,
+};
+use crate::auth::{AccessCode, USER};
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::memory::KIB;
+use crate::memory::pool::Frame;
+use crate::memory::ring::Ring;
+use crate::session::{Blame, Output, Session};
+
+/// How long a connection may take to show its CONNECT, TLS included.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a CONNACK is held while the printer is away.
+///
+/// Home Assistant's set-up gives up after ten seconds; a printer's own slow CONNACK takes up to five.
+pub const HOLD: Duration = Duration::from_secs(5);
+
+/// How long a client may take over one report, looked at between pieces of at most an outbox, each of
+/// which has half a minute of its own.
+pub const REPORT_WITHIN: Duration = Duration::from_secs(30);
+
+/// The largest CONNECT, in bytes: identifier, will, user and code.
+pub const CONNECT_MAX: usize = 4 * KIB;
+
+/// Filters a client may hold. Slicers and dashboards use one or two.
+pub const FILTERS: usize = 8;
+
+/// Bytes in a filter. `device/<serial>/request` has 30.
+pub const FILTER: usize = 96;
+
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE.
+pub const FILTERS_PER_PACKET: usize = 32;
+
+/// QoS 2 requests whose PUBREL has not come. A client that sends its whole window at once, 20 with
+/// paho, sends the first PUBREL behind it.
+pub const UNRELEASED: usize = 32;
+
+/// Answers of our own that wait to be sent; at the bound nothing more is read.
+const ANSWERS: usize = 4;
+
+/// Packet ids of QoS 1 requests that were acknowledged last: a resend of one of them is
+/// acknowledged, not forwarded.
+const RECENT: usize = 2 * super::seat::DEBTS;
+
+/// The longest packet of ours that is not a report's payload: a SUBACK, or a report's head.
+const HEAD: usize = 5 + 2 + FILTER + 2;
+const _: () = assert!(HEAD >= 5 + 2 + FILTERS_PER_PACKET, "a SUBACK fits as well");
+
+/// What a client's session tells the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'i> {
+    /// The credentials are right. The hub answers through the [`Seat`].
+    Connected {
+        /// The client identifier.
+        id: &'i str,
+    },
+    /// A subscription covers the reports: it wants to know the state.
+    Subscribed,
+    /// A message.
+    Published {
+        /// Where to.
+        topic: &'i str,
+        /// What, byte for byte.
+        payload: &'i [u8],
+        /// What the client waits for.
+        ack: Ack,
+        /// It says that it has sent this before.
+        duplicate: bool,
+    },
+}
+
+/// Why a client's conversation has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It said DISCONNECT.
+    Left,
+    /// No CONNECT within [`CONNECT_WITHIN`].
+    Silent,
+    /// The first packet is not CONNECT.
+    NotConnect,
+    /// A second CONNECT, or a packet that only a server sends.
+    OutOfOrder,
+    /// A packet that contradicts itself or the standard.
+    Malformed(WireError),
+    /// A filter that the standard does not allow.
+    BadFilter,
+    /// A packet larger than is taken; well-formed, as far as anyone looked.
+    TooLong {
+        /// Bytes it announced.
+        announced: usize,
+        /// Bytes that are taken.
+        bound: usize,
+    },
+    /// A protocol that is not served: it may step down to 3.1.1.
+    Protocol {
+        /// The level it announced.
+        level: u8,
+    },
+    /// No client identifier, and a session that should be kept.
+    NoIdentifier,
+    /// Another user than `bblp`.
+    WrongUser,
+    /// Another code than the printer's.
+    WrongCode,
+    /// All seats are taken.
+    NoSeat,
+    /// More filters in one packet than are taken.
+    TooManyFilters,
+    /// More QoS 2 requests not released than are kept.
+    TooManyUnreleased,
+    /// It did not take a report within [`REPORT_WITHIN`].
+    TooSlow,
+    /// The printer is away.
+    PrinterAway,
+    /// The printer is away, and this is a request that cannot wait.
+    RequestRefused,
+    /// A request was under way when the printer's connection was lost.
+    RequestLost,
+    /// It sends a request again that is still on its way for an older connection of its own.
+    Undecided,
+    /// No frame is free for its request, whoever is put back.
+    NoRoom,
+    /// A newer connection of the same client took the seat.
+    TakenOver,
+    /// This program ends.
+    ShuttingDown,
+}
+
+impl Error {
+    /// Whose doing it was.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Nobody,
+            Self::Silent
+            | Self::NotConnect
+            | Self::OutOfOrder
+            | Self::Malformed(_)
+            | Self::BadFilter
+            | Self::Protocol { .. }
+            | Self::NoIdentifier
+            | Self::WrongUser
+            | Self::WrongCode
+            | Self::TooManyUnreleased => Blame::Peer,
+            Self::TooSlow
+            | Self::PrinterAway
+            | Self::RequestRefused
+            | Self::RequestLost
+            | Self::Undecided => Blame::Network,
+            Self::TooLong { .. } | Self::NoSeat | Self::NoRoom | Self::TooManyFilters => {
+                Blame::Board
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("left"),
+            Self::Silent => write!(f, "no CONNECT within {} s", CONNECT_WITHIN.as_secs()),
+            Self::NotConnect => f.write_str("the first packet is not CONNECT"),
+            Self::OutOfOrder => f.write_str("a packet that has no place here"),
+            Self::Malformed(error) => write!(f, "malformed packet: {error}"),
+            Self::BadFilter => f.write_str("a topic filter that MQTT does not allow"),
+            Self::TooLong { announced, bound } => {
+                write!(f, "a packet of {announced} bytes; {bound} are taken (BOARD.mqtt.inbox)")
+            }
+            Self::Protocol { level } => {
+                write!(f, "MQTT protocol level {level} is not served; 3.1 and 3.1.1 are")
+            }
+            Self::NoIdentifier => f.write_str("no client identifier for a session to be kept"),
+            Self::WrongUser => f.write_str("wrong user name; it is `bblp`"),
+            Self::WrongCode => f.write_str("wrong access code"),
+            Self::NoSeat => write!(
+                f,
+                "all {} places for clients are taken (BOARD.clients.mqtt)",
+                BOARD.clients.mqtt
+            ),
+            Self::TooManyFilters => {
+                write!(f, "more than {FILTERS_PER_PACKET} filters in one packet")
+            }
+            Self::TooManyUnreleased => write!(f, "more than {UNRELEASED} QoS 2 requests open"),
+            Self::TooSlow => {
+                write!(f, "took more than {} s over one report", REPORT_WITHIN.as_secs())
+            }
+            Self::PrinterAway => f.write_str("the printer is away"),
+            Self::RequestRefused => f.write_str("a request while the printer is away"),
+            Self::RequestLost => f.write_str("the printer was lost with a request under way"),
+            Self::Undecided => f.write_str("a request sent again before the first was through"),
+            Self::NoRoom => f.write_str("no frame is free for its request (BOARD.mqtt.large)"),
+            Self::TakenOver => {
+                f.write_str("its place went to a newer connection of the same client")
+            }
+            Self::ShuttingDown => f.write_str("shutting down"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// One client's session.
+pub struct Client {
+    code: Rc<AccessCode>,
+    topics: Rc<Topics>,
+    seat: Rc<Seat>,
+    /// What reports are to name in place of the printer's address.
+    advertised: Replacements,
+    state: State,
+    filters: heapless::Vec<heapless::String<FILTER>, FILTERS>,
+    delivery: Delivery,
+    answers: Ring<Answer, ANSWERS>,
+    /// Requests whose acknowledgement is still to come. It fits: no more are accepted.
+    unacknowledged: heapless::Vec<PacketId, { super::seat::DEBTS }>,
+    recent: heapless::HistoryBuf<PacketId, RECENT>,
+    unreleased: heapless::Vec<PacketId, UNRELEASED>,
+    sending: Option<Sending>,
+}
+
+enum State {
+    /// Before CONNECT.
+    Opening { until: Instant },
+    /// The hub has not decided yet.
+    Waiting { until: Instant },
+    /// In conversation.
+    Open,
+    /// A last answer, and then nothing.
+    Closing,
+}
+
+/// Under which topic a client gets the reports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// It has not subscribed to them.
+    No,
+    /// The printer's own.
+    Own,
+    /// That of another printer, whose serial number the client has kept: the filter at this place.
+    Alias(usize),
+}
+
+/// A packet of our own.
+enum Answer {
+    ConnAck(ConnectCode),
+    ConnAckV5,
+    SubAck(PacketId, heapless::Vec<SubscribeCode, FILTERS_PER_PACKET>),
+    UnsubAck(PacketId),
+    PubAck(PacketId),
+    PubRec(PacketId),
+    PubComp(PacketId),
+    PingResp,
+}
+
+/// A report that is on its way out.
+struct Sending {
+    report: Frame<Patches>,
+    by: Replacements,
+    rewriting: Rewriting,
+    /// Bytes still to be written.
+    left: usize,
+    since: Instant,
+}
+
+impl Client {
+    /// A session for whoever has knocked at `seat`; it has to show CONNECT by `until`.
+    pub fn new(
+        seat: Rc<Seat>,
+        code: Rc<AccessCode>,
+        topics: Rc<Topics>,
+        advertised: Option<Ipv4Addr>,
+        until: Instant,
+    ) -> Self {
+        Self {
+            code,
+            topics,
+            seat,
+            advertised: advertised.map_or_else(Replacements::default, Replacements::address),
+            state: State::Opening { until },
+            filters: heapless::Vec::new(),
+            delivery: Delivery::No,
+            answers: Ring::new(),
+            unacknowledged: heapless::Vec::new(),
+            recent: heapless::HistoryBuf::new(),
+            unreleased: heapless::Vec::new(),
+            sending: None,
+        }
+    }
+
+    /// Its seat.
+    pub const fn seat(&self) -> &Rc<Seat> {
+        &self.seat
+    }
+
+    /// Whether it may be read further.
+    pub fn is_attentive(&self) -> bool {
+        match self.state {
+            State::Opening { .. } => true,
+            State::Waiting { .. } | State::Closing => false,
+            State::Open => !self.answers.is_full() && self.seat.has_credit(),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        // It fits: nothing is read while the answers are full.
+        let _fits = self.answers.push(answer);
+    }
+
+    /// Ends with a CONNACK that says why.
+    fn refuse(&mut self, answer: Answer, why: Error) -> Error {
+        self.answer(answer);
+        self.state = State::Closing;
+        why
+    }
+
+    fn handle_connect<'i>(
+        &mut self,
+        now: Instant,
+        connect: &Connect<'i>,
+    ) -> Result<Event<'i>, Error> {
+        match connect.protocol {
+            Protocol::V3_1 | Protocol::V3_1_1 => {}
+            Protocol::V5 => {
+                return Err(self.refuse(Answer::ConnAckV5, Error::Protocol { level: 5 }));
+            }
+            Protocol::Other(level) => {
+                let answer = Answer::ConnAck(ConnectCode::UnacceptableProtocol);
+                return Err(self.refuse(answer, Error::Protocol { level }));
+            }
+        }
+        if connect.client_id.is_empty() && !connect.clean {
+            let answer = Answer::ConnAck(ConnectCode::IdentifierRejected);
+            return Err(self.refuse(answer, Error::NoIdentifier));
+        }
+        let answer = Answer::ConnAck(ConnectCode::NotAuthorized);
+        // The code is looked at whatever the user name is: the answer takes as long either way.
+        let right = self.code.admits(connect.password.unwrap_or_default());
+        if connect.user_name != Some(USER) {
+            return Err(self.refuse(answer, Error::WrongUser));
+        }
+        if !right {
+            return Err(self.refuse(answer, Error::WrongCode));
+        }
+        self.state = State::Waiting { until: now + HOLD };
+        Ok(Event::Connected { id: connect.client_id })
+    }
+
+    fn handle_publish<'i>(&mut self, publish: &Publish<'i>) -> Result<Option<Event<'i>>, Error> {
+        if let Some(id) = publish.id.filter(|_| publish.dup)
+            && self.unacknowledged.contains(&id)
+        {
+            // What it sends again is on its way: one acknowledgement comes, for both.
+            return Ok(None);
+        }
+        let ack = match (publish.qos, publish.id) {
+            (Qos::AtMostOnce, _) | (_, None) => Ack::None,
+            (Qos::AtLeastOnce, Some(id)) => {
+                if publish.dup && self.recent.oldest_ordered().any(|recent| *recent == id) {
+                    self.answer(Answer::PubAck(id));
+                    return Ok(None);
+                }
+                Ack::PubAck(id)
+            }
+            (Qos::ExactlyOnce, Some(id)) => {
+                if self.unreleased.contains(&id) {
+                    self.answer(Answer::PubRec(id));
+                    return Ok(None);
+                }
+                self.unreleased.push(id).map_err(|_full| Error::TooManyUnreleased)?;
+                Ack::PubRec(id)
+            }
+        };
+        if let Some(id) = publish.id {
+            let _fits = self.unacknowledged.push(id);
+        }
+        Ok(Some(Event::Published {
+            topic: publish.topic,
+            payload: publish.payload,
+            ack,
+            duplicate: publish.dup,
+        }))
+    }
+
+    fn handle_subscribe<'i>(
+        &mut self,
+        subscribe: &Subscribe<'i>,
+    ) -> Result<Option<Event<'i>>, Error> {
+        let mut codes = heapless::Vec::new();
+        let mut covers = false;
+        for (filter, qos) in subscribe.filters() {
+            if !topic::is_valid_filter(filter) {
+                return Err(Error::BadFilter);
+            }
+            let kept = self.filters.iter().any(|kept| kept == filter)
+                || heapless::String::try_from(filter)
+                    .is_ok_and(|filter| self.filters.push(filter).is_ok());
+            covers |= kept && self.is_of_reports(filter);
+            let code = if kept { SubscribeCode::Granted(qos) } else { SubscribeCode::Refused };
+            codes.push(code).map_err(|_full| Error::TooManyFilters)?;
+        }
+        self.answer(Answer::SubAck(subscribe.id, codes));
+        self.choose_delivery();
+        Ok(covers.then_some(Event::Subscribed))
+    }
+
+    fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
+        for filter in unsubscribe.filters() {
+            self.filters.retain(|kept| kept != filter);
+        }
+        self.answer(Answer::UnsubAck(unsubscribe.id));
+        self.choose_delivery();
+    }
+
+    /// Whether a filter asks for reports: this printer's, or those of one whose serial number the
+    /// client has kept from somewhere else (PROTOCOL 8.14).
+    fn is_of_reports(&self, filter: &str) -> bool {
+        topic::matches(filter, &self.topics.report)
+            || matches!(topic::device_of(filter), Some((_, Leaf::Report)))
+    }
+
+    fn choose_delivery(&mut self) {
+        let own = |filter: &heapless::String<FILTER>| topic::matches(filter, &self.topics.report);
+        let alias = |filter: &heapless::String<FILTER>| {
+            matches!(topic::device_of(filter), Some((_, Leaf::Report)))
+        };
+        self.delivery = if self.filters.iter().any(own) {
+            Delivery::Own
+        } else {
+            self.filters.iter().position(alias).map_or(Delivery::No, Delivery::Alias)
+        };
+        self.seat.set_reads(self.delivery != Delivery::No);
+    }
+
+    /// Writes what has to be said besides reports. How much, or `None` if there is nothing.
+    fn write_answer(&mut self, out: &mut [u8]) -> Option<usize> {
+        if let Some(answer) = self.answers.pop() {
+            return match answer {
+                Answer::ConnAck(code) => wire::connack(out, false, code),
+                Answer::ConnAckV5 => wire::connack_v5(out, UNSUPPORTED_PROTOCOL_VERSION),
+                Answer::SubAck(id, codes) => wire::suback(out, id, codes.iter().copied()),
+                Answer::UnsubAck(id) => wire::unsuback(out, id),
+                Answer::PubAck(id) => wire::puback(out, id),
+                Answer::PubRec(id) => wire::pubrec(out, id),
+                Answer::PubComp(id) => wire::pubcomp(out, id),
+                Answer::PingResp => wire::pingresp(out),
+            };
+        }
+        match self.seat.take_ack()? {
+            Ack::None => Some(0),
+            Ack::PubAck(id) => {
+                self.recent.write(id);
+                self.unacknowledged.retain(|waiting| *waiting != id);
+                wire::puback(out, id)
+            }
+            Ack::PubRec(id) => {
+                self.unacknowledged.retain(|waiting| *waiting != id);
+                wire::pubrec(out, id)
+            }
+        }
+    }
+
+    /// Writes the head of the next report. How much, or `None` if there is no report.
+    fn write_head(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let Item { report, sequence } = self.seat.take()?;
+        let topic = match self.delivery {
+            Delivery::No => return None,
+            Delivery::Own => self.topics.report.as_str(),
+            Delivery::Alias(at) => self.filters.get(at)?.as_str(),
+        };
+        let mut by = self.advertised.clone();
+        if let Some(sequence) = sequence {
+            by = by.with_sequence_id(sequence);
+        }
+        let left = report.tag().rewritten_len(report.len(), &by);
+        let head = Publish {
+            dup: false,
+            qos: Qos::AtMostOnce,
+            retain: false,
+            topic,
+            id: None,
+            payload: &[],
+        };
+        let written = wire::publish_head(out, &head, left)?;
+        self.sending = Some(Sending { report, by, rewriting: Rewriting::new(), left, since: now });
+        Some(written)
+    }
+
+    /// Writes more of the report that is on its way.
+    fn write_payload(&mut self, out: &mut [u8]) -> usize {
+        let Some(sending) = &mut self.sending else { return 0 };
+        let Sending { report, by, rewriting, left, since: _ } = sending;
+        let written = rewriting.write(report, report.tag(), by, out);
+        *left = left.saturating_sub(written);
+        if *left == 0 {
+            self.sending = None;
+        }
+        written
+    }
+}
+
+impl Session for Client {
+    type Event<'i> = Event<'i>;
+    type Error = Error;
+
+    fn handle_input<'i>(
+        &mut self,
+        now: Instant,
+        input: &'i [u8],
+    ) -> Result<(usize, Option<Event<'i>>), Error> {
+        if !self.is_attentive() {
+            return Ok((0, None));
+        }
+        let Some(header) = wire::header(input)? else { return Ok((0, None)) };
+        let opening = matches!(self.state, State::Opening { .. });
+        if opening && header.kind() != PacketType::Connect {
+            return Err(Error::NotConnect);
+        }
+        let bound = if opening { CONNECT_MAX } else { BOARD.mqtt.inbox };
+        let announced = header.total();
+        if announced > bound {
+            return Err(Error::TooLong { announced, bound });
+        }
+        let Some(body) = body(input, &header) else { return Ok((0, None)) };
+
+        let event = match wire::packet(header, body)? {
+            Packet::Connect(connect) if opening => Some(self.handle_connect(now, &connect)?),
+            Packet::Publish(publish) => self.handle_publish(&publish)?,
+            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe)?,
+            Packet::Unsubscribe(unsubscribe) => {
+                self.handle_unsubscribe(&unsubscribe);
+                None
+            }
+            Packet::PubRel(id) => {
+                self.unreleased.retain(|unreleased| *unreleased != id);
+                self.answer(Answer::PubComp(id));
+                None
+            }
+            Packet::PingReq => {
+                self.answer(Answer::PingResp);
+                None
+            }
+            Packet::Disconnect => return Err(Error::Left),
+            // Nothing was sent that these could acknowledge; a confused client does no harm by them.
+            Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => None,
+            Packet::Connect(_)
+            | Packet::ConnAck { .. }
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => return Err(Error::OutOfOrder),
+        };
+        Ok((announced, event))
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        match self.state {
+            State::Opening { until } if until <= now => Err(Error::Silent),
+            State::Waiting { until } if until <= now => {
+                let answer = Answer::ConnAck(ConnectCode::ServerUnavailable);
+                Err(self.refuse(answer, Error::PrinterAway))
+            }
+            State::Opening { .. } | State::Waiting { .. } | State::Open | State::Closing => Ok(()),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Opening { until } | State::Waiting { until } => Some(until),
+            State::Open | State::Closing => None,
+        }
+    }
+
+    fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
+        if self.sending.as_ref().is_some_and(|sending| now.since(sending.since) >= REPORT_WITHIN) {
+            return Output::End(Error::TooSlow);
+        }
+        let standing = self.seat.standing();
+        if let State::Waiting { .. } = self.state {
+            match standing {
+                Standing::Seated => {
+                    self.state = State::Open;
+                    self.answer(Answer::ConnAck(ConnectCode::Accepted));
+                }
+                Standing::Dismissed(why) => {
+                    let answer = Answer::ConnAck(ConnectCode::ServerUnavailable);
+                    let _why = self.refuse(answer, why);
+                }
+                Standing::Vacant | Standing::Knocking | Standing::Waiting => {}
+            }
+        }
+
+        let mut written = 0;
+        // A packet begins only where its head fits, so none is begun in vain.
+        while let Some(room) = out.get_mut(written..).filter(|room| room.len() >= HEAD) {
+            if self.sending.is_some() {
+                written += self.write_payload(room);
+            } else if let Some(len) = self.write_answer(room) {
+                written += len;
+            } else if let Standing::Dismissed(_) = standing {
+                break;
+            } else if let Some(len) = self.write_head(now, room) {
+                written += len;
+            } else {
+                break;
+            }
+        }
+        match standing {
+            _ if written > 0 => Output::Written(written),
+            Standing::Dismissed(why) => Output::End(why),
+            Standing::Vacant | Standing::Knocking | Standing::Waiting | Standing::Seated => {
+                Output::Idle
+            }
+        }
+    }
+}
+
+/// The packet's body, once all of it is there.
+fn body<'i>(input: &'i [u8], header: &Header) -> Option<&'i [u8]> {
+    input.get(header.body_at()..header.total())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::pool::{Pool, Shape};
+    use crate::session::Peer;
+    use alloc::vec::Vec;
+
+    const CODE: &[u8] = b"12345678";
+    const UNTIL: Instant = Instant::at(CONNECT_WITHIN);
+
+    fn client() -> Client {
+        let seat = Seat::new();
+        seat.knock(Instant::START, Peer::unknown());
+        let code = Rc::new(AccessCode::new(CODE).unwrap());
+        Client::new(seat, code, Rc::new(Topics::new("01P00A", 1)), None, UNTIL)
+    }
+
+    /// A CONNECT by hand: clean, user `bblp`, the code, identifier `me`.
+    const CONNECT: &[u8] =
+        b"\x10\x1e\x00\x04MQTT\x04\xc2\x00\x05\x00\x02me\x00\x04bblp\x00\x0812345678";
+    const REPORTS: &[u8] = b"\x82\x14\x00\x07\x00\x0fdevice/+/report\x00";
+
+    /// A client in conversation that gets the reports.
+    fn reader() -> Client {
+        let mut client = client();
+        client.handle_input(Instant::START, CONNECT).unwrap();
+        client.seat.wait(1);
+        client.seat.admit();
+        assert_eq!(said(&mut client), [0x20, 2, 0, 0]);
+        let subscribed = client.handle_input(Instant::START, REPORTS);
+        assert_eq!(subscribed, Ok((REPORTS.len(), Some(Event::Subscribed))));
+        assert_eq!(said(&mut client), [0x90, 3, 0, 7, 0]);
+        client
+    }
+
+    /// All it has to say now.
+    fn said(client: &mut Client) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut out = [0; 512];
+        while let Output::Written(len) = client.poll_output(Instant::START, &mut out) {
+            all.extend_from_slice(&out[..len]);
+        }
+        all
+    }
+
+    #[test]
+    fn a_connect_is_understood_wherever_it_is_split_and_not_before_it_is_whole() {
+        for split in 0..CONNECT.len() {
+            let mut client = client();
+            let early = client.handle_input(Instant::START, &CONNECT[..split]);
+            assert_eq!(early, Ok((0, None)), "split at {split}");
+            let whole = client.handle_input(Instant::START, CONNECT);
+            let connected = Some(Event::Connected { id: "me" });
+            assert_eq!(whole, Ok((CONNECT.len(), connected)), "split at {split}");
+        }
+    }
+
+    #[test]
+    fn packets_behind_connect_wait_until_the_hub_has_decided() {
+        let mut client = client();
+        let pipelined = [CONNECT, REPORTS].concat();
+        let (taken, _) = client.handle_input(Instant::START, &pipelined).unwrap();
+        assert_eq!(client.handle_input(Instant::START, &pipelined[taken..]), Ok((0, None)));
+        assert!(said(&mut client).is_empty());
+        client.seat.wait(1);
+        client.seat.admit();
+        assert_eq!(said(&mut client), [0x20, 2, 0, 0]);
+        let (taken, event) = client.handle_input(Instant::START, &pipelined[taken..]).unwrap();
+        assert_eq!((taken, event), (REPORTS.len(), Some(Event::Subscribed)));
+    }
+
+    #[test]
+    fn a_publish_is_understood_wherever_it_is_split() {
+        let publish = b"\x32\x1b\x00\x15device/01P00A/request\x00\x09{}";
+        for split in 0..publish.len() {
+            let mut client = reader();
+            let early = client.handle_input(Instant::START, &publish[..split]);
+            assert_eq!(early, Ok((0, None)), "split at {split}");
+            let (taken, event) = client.handle_input(Instant::START, publish).unwrap();
+            assert_eq!(taken, publish.len(), "split at {split}");
+            let Some(Event::Published { topic, payload, ack, duplicate }) = event else {
+                panic!("{event:?}, split at {split}")
+            };
+            assert_eq!((topic, payload, duplicate), ("device/01P00A/request", &b"{}"[..], false));
+            assert!(matches!(ack, Ack::PubAck(id) if id.get() == 9));
+        }
+    }
+
+    #[test]
+    fn a_report_comes_out_whole_whatever_the_size_of_the_outbox() {
+        let pool =
+            Pool::<Patches>::new(Shape { count: 4, size: 64 }, Shape { count: 3, size: 2048 });
+        let payload: Vec<u8> = (0..1500u16).map(|n| b'a' + (n % 26) as u8).collect();
+        let mut expected = b"\x30\xf2\x0b\x00\x14device/01P00A/report".to_vec();
+        expected.extend_from_slice(&payload);
+        for room in HEAD..HEAD + 200 {
+            let mut client = reader();
+            assert!(client.seat.put(pool.store(&[&payload]).unwrap()));
+            let mut out = alloc::vec![0; room];
+            let mut all = Vec::new();
+            while let Output::Written(len) = client.poll_output(Instant::START, &mut out) {
+                all.extend_from_slice(&out[..len]);
+            }
+            assert_eq!(all, expected, "outbox of {room}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_half_a_minute_over_a_report_has_to_go_and_not_before() {
+        let pool =
+            Pool::<Patches>::new(Shape { count: 4, size: 64 }, Shape { count: 3, size: 2048 });
+        let mut client = reader();
+        assert!(client.seat.put(pool.store(&[&[b'x'; 2000]]).unwrap()));
+        let mut out = [0; HEAD];
+        let almost = Instant::at(REPORT_WITHIN - Duration::from_millis(1));
+        assert!(matches!(client.poll_output(Instant::START, &mut out), Output::Written(_)));
+        assert!(matches!(client.poll_output(almost, &mut out), Output::Written(_)));
+        let late = client.poll_output(Instant::at(REPORT_WITHIN), &mut out);
+        assert_eq!(late, Output::End(Error::TooSlow));
+    }
+
+    #[test]
+    fn a_silent_connection_is_let_go_at_its_deadline_and_not_before() {
+        let mut client = client();
+        assert_eq!(client.poll_timeout(), Some(UNTIL));
+        let almost = Instant::at(CONNECT_WITHIN - Duration::from_millis(1));
+        assert_eq!(client.handle_timeout(almost), Ok(()));
+        assert_eq!(client.handle_timeout(UNTIL), Err(Error::Silent));
+    }
+
+    #[test]
+    fn whoever_announces_too_much_is_refused_by_the_header_alone() {
+        let mut stranger = client();
+        let refused = stranger.handle_input(Instant::START, b"\x10\xff\xff\xff\x7f");
+        let announced = 268_435_455 + 5;
+        assert_eq!(refused, Err(Error::TooLong { announced, bound: CONNECT_MAX }));
+        let mut known = reader();
+        let refused = known.handle_input(Instant::START, b"\x30\xff\xff\xff\x7f");
+        assert_eq!(refused, Err(Error::TooLong { announced, bound: BOARD.mqtt.inbox }));
+    }
+
+    #[test]
+    fn a_filter_too_many_and_one_too_long_are_refused_one_by_one() {
+        let mut client = reader();
+        let subscribe = |filter: &str| {
+            let mut packet = alloc::vec![0x82, 0, 0, 1];
+            packet.extend_from_slice(&(filter.len() as u16).to_be_bytes());
+            packet.extend_from_slice(filter.as_bytes());
+            packet.push(1);
+            packet[1] = (packet.len() - 2) as u8;
+            packet
+        };
+        client.handle_input(Instant::START, &subscribe(&"x".repeat(FILTER + 1))).unwrap();
+        assert_eq!(said(&mut client), [0x90, 3, 0, 1, 0x80]);
+        for number in 2..=FILTERS {
+            client.handle_input(Instant::START, &subscribe(&alloc::format!("f{number}"))).unwrap();
+            assert_eq!(said(&mut client), [0x90, 3, 0, 1, 1]);
+        }
+        client.handle_input(Instant::START, &subscribe("one/more")).unwrap();
+        assert_eq!(said(&mut client), [0x90, 3, 0, 1, 0x80]);
+        client.handle_input(Instant::START, &subscribe("f2")).unwrap();
+        assert_eq!(said(&mut client), [0x90, 3, 0, 1, 1], "one it has already");
+    }
+
+    #[test]
+    fn nothing_is_read_while_answers_wait_to_be_sent() {
+        let mut client = reader();
+        for _ in 0..ANSWERS {
+            assert_eq!(client.handle_input(Instant::START, b"\xc0\x00"), Ok((2, None)));
+        }
+        assert_eq!(client.handle_input(Instant::START, b"\xc0\x00"), Ok((0, None)));
+        assert_eq!(said(&mut client), b"\xd0\x00".repeat(ANSWERS));
+        assert_eq!(client.handle_input(Instant::START, b"\xc0\x00"), Ok((2, None)));
+    }
+}

@@ -1,0 +1,522 @@
+//! What MQTT clients share, and by which rules: the service's one policy file.
+//!
+//! The printer's reports are stored once and offered to every client that subscribed to them. Its full
+//! state is kept, so that a client which comes late, or fell behind, gets the whole of it at once.
+//! What clients ask the printer for all the time (`pushall`, `get_version`) is answered from here;
+//! every other request goes to the printer as it came.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless the newcomer's own older connection can go |
+//! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | whoever is furthest behind loses its reports and gets the full state |
+//! | a state without a frame | asked for again after [`AGAIN`] | late clients wait for it |
+//! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
+//! | the printer away | [`AWAY`] | all clients are closed, so that they know |
+
+use alloc::rc::Rc;
+use core::hash::{BuildHasher, Hash, Hasher};
+use core::time::Duration;
+use std::hash::RandomState;
+
+use super::Topics;
+use super::address::{Patches, SequenceId};
+use super::client::Error;
+use super::request::{self, Request as Meaning};
+use super::seat::{Ack, Seat, Standing};
+use super::state::{self, Kind, State};
+use super::topic::{self, Leaf};
+use super::upstream::{Line, Request};
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::journal::{self, Kind as Entry, Seldom};
+use crate::memory::budget::{SLOT, STATE, STATE_CHANGES};
+use crate::memory::pool::{Frame, Pool};
+
+/// How long clients are kept while the printer is away. A short loss is nobody's business; after a
+/// long one, closing is the one signal that all of them understand.
+pub const AWAY: Duration = Duration::from_secs(30);
+
+/// How long a printer that was asked for its full state may say nothing at all before it looks as if
+/// it were another printer: most accept a subscription to any serial number.
+const MUTE: Duration = Duration::from_secs(15);
+
+/// When a full state that found no frame is asked for again: by then whoever takes nothing has been
+/// let go ([`STALL`](crate::runtime::stream::STALL)), and what was kept for it is free.
+pub const AGAIN: Duration = Duration::from_secs(10);
+
+/// How often a P1 or A1 may be asked for its full state: they are slow, and it costs them moves.
+const PUSH_ALL_SLOW: Duration = Duration::from_secs(300);
+
+/// How often any other printer may be asked: as often as Bambu Studio does.
+const PUSH_ALL_FAST: Duration = Duration::from_secs(3);
+
+/// Serial number prefixes of printers that are known to be fast: X1, X1E, P2S, X2D, H2 (PROTOCOL §7).
+const FAST: [&str; 8] = ["00M", "03W", "22E", "20P9", "094", "239", "093", "31B8B"];
+
+const _: () = assert!(Pool::<Patches>::SLOT <= SLOT, "a frame costs more than its line");
+
+/// What all clients share.
+pub struct Hub {
+    topics: Rc<Topics>,
+    seats: Rc<[Rc<Seat>]>,
+    line: Rc<Line>,
+    pool: Pool<Patches>,
+    state: State,
+    /// The state as it was last shown to somebody, until it changes.
+    shown: Option<Frame<Patches>>,
+    version: Option<Frame<Patches>>,
+    push_all_every: Duration,
+    push_all_last: Option<Instant>,
+    version_last: Option<Instant>,
+    /// When a state that could not be kept is asked for again.
+    again_at: Option<Instant>,
+    hashes: RandomState,
+    away_since: Option<Instant>,
+    /// Since when the printer has taken our subscription without a single report.
+    mute_since: Option<Instant>,
+    /// Deltas that could not be merged, reports that found no frame, and those that fit in none.
+    odd: Seldom,
+    homeless: Seldom,
+    oversized: Seldom,
+}
+
+const _: () = assert!(State::bytes(STATE_CHANGES) <= STATE, "the state is larger than its line");
+
+impl Hub {
+    /// A hub without clients, whose printer is away since `now`.
+    pub fn new(topics: Rc<Topics>, seats: Rc<[Rc<Seat>]>, line: Rc<Line>, now: Instant) -> Self {
+        let fast = FAST.iter().any(|prefix| topics.serial.starts_with(prefix));
+        Self {
+            topics,
+            seats,
+            line,
+            pool: Pool::new(BOARD.mqtt.small, BOARD.mqtt.large),
+            state: State::new(STATE_CHANGES),
+            shown: None,
+            version: None,
+            push_all_every: if fast { PUSH_ALL_FAST } else { PUSH_ALL_SLOW },
+            push_all_last: None,
+            version_last: None,
+            again_at: None,
+            hashes: RandomState::new(),
+            away_since: Some(now),
+            mute_since: None,
+            odd: Seldom::default(),
+            homeless: Seldom::default(),
+            oversized: Seldom::default(),
+        }
+    }
+
+    /// Clients that showed the right code.
+    pub fn clients(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.is_taken()).count()
+    }
+
+    /// A client has shown the right code. The verdict is left in its seat.
+    pub fn join(&mut self, seat: &Rc<Seat>, id: &str) {
+        // Whoever has no name is nobody else.
+        let owner = match (id, seat.peer()) {
+            ("", Some(peer)) => self.hashes.hash_one(peer.number),
+            (id, _) => self.hashes.hash_one(id),
+        };
+        if self.clients() >= BOARD.clients.mqtt {
+            let own_older = self
+                .seats
+                .iter()
+                .filter(|other| other.is_taken() && other.owner() == owner && !id.is_empty())
+                .min_by_key(|other| other.since());
+            match own_older {
+                Some(other) => other.dismiss(Error::TakenOver),
+                None => {
+                    seat.wait(owner);
+                    seat.dismiss(Error::NoSeat);
+                    return;
+                }
+            }
+        }
+        seat.wait(owner);
+        if self.line.is_live() {
+            seat.admit();
+        }
+    }
+
+    /// A client has subscribed to the reports: it gets the full state, if that is known.
+    pub fn subscribed(&mut self, now: Instant, seat: &Rc<Seat>) {
+        match self.snapshot(now) {
+            Some(report) => self.deliver(now, seat, report),
+            // It is known and cannot be shown now: it comes with the next report.
+            None if !self.state.is_stale() => seat.miss(),
+            None => {}
+        }
+    }
+
+    /// A client has published something.
+    ///
+    /// # Errors
+    ///
+    /// The request cannot be delivered now; the client learns it by being closed.
+    pub fn request(
+        &mut self,
+        now: Instant,
+        seat: &Rc<Seat>,
+        topic: &str,
+        payload: &[u8],
+        ack: Ack,
+        duplicate: bool,
+    ) -> Result<(), Error> {
+        // A request to another serial number is meant for this printer: the client has kept it from
+        // another one, and a slicer does not notice (PROTOCOL 8.14).
+        if !matches!(topic::device_of(topic), Some((_, Leaf::Request))) {
+            if let (Some(peer), Some(times)) = (seat.peer(), seat.strays.happened(now)) {
+                let what =
+                    format_args!("{peer}: published to {topic:.60}, which is ignored ({times})");
+                journal::note(Entry::RequestIgnored, what);
+            } else {
+                journal::tally(Entry::RequestIgnored);
+            }
+            seat.acknowledge(ack);
+            return Ok(());
+        }
+        match request::classify(payload) {
+            Meaning::PushAll => {
+                seat.acknowledge(ack);
+                self.push_all(now, seat);
+                Ok(())
+            }
+            Meaning::PushStop => {
+                // It would silence the one session that all clients share.
+                seat.acknowledge(ack);
+                Ok(())
+            }
+            Meaning::GetVersion { sequence_id } => {
+                seat.acknowledge(ack);
+                self.get_version(now, seat, sequence_id.and_then(SequenceId::new));
+                Ok(())
+            }
+            Meaning::Command => self.command(now, seat, payload, ack, duplicate),
+        }
+    }
+
+    /// A client wants the full state: it gets it from here, and the printer is asked when that was
+    /// last done long enough ago.
+    fn push_all(&mut self, now: Instant, seat: &Rc<Seat>) {
+        self.subscribed(now, seat);
+        self.refresh(now);
+    }
+
+    /// A client wants the versions: it gets them from here under its own `sequence_id`, or waits for
+    /// the answer that the printer gives to all.
+    fn get_version(&mut self, now: Instant, seat: &Rc<Seat>, sequence: Option<SequenceId>) {
+        if let Some(report) = self.version.clone() {
+            let own = |sequence| seat.reads() && seat.put_answer(report.clone(), sequence);
+            if !sequence.is_some_and(own) {
+                self.deliver(now, seat, report);
+            }
+            return;
+        }
+        if let Some(sequence) = sequence {
+            seat.ask_version(sequence);
+        }
+        let due = self.version_last.is_none_or(|last| now.since(last) >= PUSH_ALL_FAST);
+        if self.line.is_live() && due {
+            self.version_last = Some(now);
+            self.line.ask_version();
+        }
+    }
+
+    fn command(
+        &mut self,
+        now: Instant,
+        seat: &Rc<Seat>,
+        payload: &[u8],
+        ack: Ack,
+        duplicate: bool,
+    ) -> Result<(), Error> {
+        let mark = self.mark(seat, payload, ack);
+        if duplicate && self.line.has_sent(now, mark) {
+            seat.acknowledge(ack);
+            return Ok(());
+        }
+        if duplicate && self.line.is_carrying(mark) {
+            return Err(Error::Undecided);
+        }
+        if !self.line.is_live() {
+            return Err(Error::RequestRefused);
+        }
+        let payload = self.store(now, payload, &Patches::NONE).ok_or(Error::NoRoom)?;
+        let errand = seat.owe(ack).ok_or(Error::NoRoom)?;
+        if let Err(refused) = self.line.put(Request { payload, errand, mark }) {
+            refused.0.errand.withdraw();
+            return Err(Error::NoRoom);
+        }
+        journal::tally(Entry::RequestForwarded);
+        Ok(())
+    }
+
+    /// What a request is recognised by when its sender sends it again over a new connection.
+    fn mark(&self, seat: &Seat, payload: &[u8], ack: Ack) -> u64 {
+        let mut hasher = self.hashes.build_hasher();
+        seat.owner().hash(&mut hasher);
+        match ack {
+            Ack::None => {}
+            Ack::PubAck(id) | Ack::PubRec(id) => id.get().hash(&mut hasher),
+        }
+        payload.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The printer takes requests.
+    pub fn live(&mut self, now: Instant) {
+        self.away_since = None;
+        self.mute_since = Some(now);
+        // The line asks for state and versions by itself.
+        self.push_all_last = Some(now);
+        self.version_last = Some(now);
+        let (serial, clients) = (&self.topics.serial, self.clients());
+        let what = format_args!(
+            "mqtt: the printer is connected, serial number {serial}; {clients} clients share it"
+        );
+        journal::note(Entry::PrinterUp, what);
+        for seat in self.seats.iter().filter(|seat| seat.standing() == Standing::Waiting) {
+            seat.admit();
+        }
+    }
+
+    /// The printer is away. What is known of it may be out of date when it is back.
+    pub fn lost(&mut self, now: Instant) {
+        self.away_since.get_or_insert(now);
+        self.mute_since = None;
+        self.line.lost();
+        self.forget_state();
+        self.version = None;
+        self.push_all_last = None;
+        self.again_at = None;
+    }
+
+    /// The printer has reported something.
+    pub fn report(&mut self, now: Instant, payload: &[u8]) {
+        self.mute_since = None;
+        if payload.len() > self.pool.largest() {
+            self.oversized(now, payload.len());
+            return;
+        }
+        let seen = state::classify(payload);
+        let kind = seen.kind;
+        if kind == Kind::Delta {
+            self.delta(now, payload);
+        }
+        let kept = matches!(kind, Kind::Full | Kind::Version);
+        if !kept && !self.seats.iter().any(|seat| seat.reads()) {
+            return;
+        }
+        let mut stored = self.store(now, payload, &seen.patches);
+        if stored.is_none() && kind == Kind::Full {
+            // It replaces what is known of the state, and that has a frame of its own.
+            self.forget_state();
+            stored = self.store(now, payload, &seen.patches);
+        }
+        let Some(report) = stored else {
+            self.cannot_store(now, kind, payload.len());
+            return;
+        };
+        match kind {
+            Kind::Full => {
+                self.state.handle_full(report.clone());
+                self.shown = Some(report.clone());
+            }
+            Kind::Version => self.version = Some(report.clone()),
+            Kind::Delta | Kind::Ack | Kind::Other => {}
+        }
+        let seats = Rc::clone(&self.seats);
+        for seat in seats.iter().filter(|seat| seat.reads()) {
+            let asked = if kind == Kind::Version { seat.take_asked_version() } else { None };
+            if !asked.is_some_and(|sequence| seat.put_answer(report.clone(), sequence)) {
+                self.deliver(now, seat, report.clone());
+            }
+        }
+    }
+
+    /// Merges what has changed. A state that was lost over it is asked for again.
+    fn delta(&mut self, now: Instant, payload: &[u8]) {
+        self.shown = None;
+        let Err(error) = self.state.handle_delta(payload, &self.pool) else { return };
+        let (entry, seldom) = match error {
+            state::Error::Json(_) | state::Error::NoPrint => (Entry::ReportOdd, &self.odd),
+            state::Error::TooWide | state::Error::NoRoom => {
+                self.again_at = Some(now + AGAIN);
+                (Entry::NoFrame, &self.homeless)
+            }
+        };
+        match seldom.happened(now) {
+            Some(times) => {
+                let what =
+                    format_args!("mqtt: a delta is passed on but not kept: {error} ({times})");
+                journal::note(entry, what);
+            }
+            None => journal::tally(entry),
+        }
+    }
+
+    /// Asks the printer for its full state, unless that was done too lately.
+    fn refresh(&mut self, now: Instant) {
+        let due = self.push_all_last.is_none_or(|last| now.since(last) >= self.push_all_every);
+        if self.line.is_live() && due {
+            self.push_all_last = Some(now);
+            self.line.ask_state();
+        }
+    }
+
+    /// A report was larger than any frame. What misses a change is not the state.
+    pub fn oversized(&mut self, now: Instant, bytes: usize) {
+        self.forget_state();
+        match self.oversized.happened(now) {
+            Some(times) => {
+                let what = format_args!(
+                    "mqtt: a report of {bytes} bytes was skipped ({times}); {} fit \
+                     (BOARD.mqtt.large.size)",
+                    BOARD.mqtt.large.size
+                );
+                journal::note(Entry::ReportTooLong, what);
+            }
+            None => journal::tally(Entry::ReportTooLong),
+        }
+    }
+
+    /// Looks after what only time tells.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.away_since.is_some_and(|since| now.since(since) >= AWAY) {
+            for seat in self.seats.iter().filter(|seat| seat.standing() == Standing::Seated) {
+                seat.dismiss(Error::PrinterAway);
+            }
+        }
+        if self.again_at.take_if(|at| *at <= now).is_some() && self.state.is_stale() {
+            self.push_all_last = Some(now);
+            self.line.ask_state();
+        }
+        // The printer may have ignored the first question.
+        let long_ago = |last: Instant| now.since(last) >= PUSH_ALL_SLOW;
+        if self.state.is_stale() && self.push_all_last.is_some_and(long_ago) {
+            self.refresh(now);
+        }
+        if self.mute_since.take_if(|since| now.since(*since) >= MUTE).is_some() {
+            journal::note(
+                Entry::PrinterMute,
+                format_args!(
+                    "mqtt: the printer says nothing about {}: is this its serial number?",
+                    self.topics.serial
+                ),
+            );
+        }
+    }
+
+    /// Everybody has to go.
+    pub fn dismiss_all(&mut self) {
+        for seat in self.seats.iter() {
+            seat.dismiss(Error::ShuttingDown);
+        }
+    }
+
+    /// The full state, if it is known.
+    fn snapshot(&mut self, now: Instant) -> Option<Frame<Patches>> {
+        if !self.line.is_fresh(now) {
+            return None;
+        }
+        if self.shown.is_none() {
+            self.shown = self.state.snapshot(&self.pool);
+        }
+        self.shown.clone()
+    }
+
+    /// Puts something into a client's ring. A client that is too far behind loses what is there and
+    /// gets the full state in its place.
+    fn deliver(&mut self, now: Instant, seat: &Rc<Seat>, report: Frame<Patches>) {
+        if !seat.reads() {
+            return;
+        }
+        if seat.has_missed() && !self.catch_up(now, seat) {
+            return;
+        }
+        if !seat.put(report.clone()) {
+            self.lag(now, seat);
+            // What it did not have room for may be news that no state tells: an answer, say.
+            if self.catch_up(now, seat)
+                && !self.shown.as_ref().is_some_and(|shown| shown.is(&report))
+            {
+                let _fits = seat.put(report);
+            }
+        }
+    }
+
+    fn lag(&self, now: Instant, seat: &Seat) {
+        let dropped = seat.drop_backlog();
+        if let (Some(peer), Some(_)) = (seat.peer(), seat.lags.happened(now)) {
+            let what = format_args!(
+                "{peer}: too slow, {dropped} reports dropped so far; it gets the full state"
+            );
+            journal::note(Entry::Lagged, what);
+        } else {
+            journal::tally(Entry::Lagged);
+        }
+    }
+
+    /// Gives a client that missed something the full state. Whether it has it now.
+    fn catch_up(&mut self, now: Instant, seat: &Rc<Seat>) -> bool {
+        let Some(report) = self.snapshot(now) else {
+            // There is no state to be had; what comes from now on is better than nothing.
+            if self.state.is_stale() {
+                seat.caught_up();
+            }
+            return self.state.is_stale();
+        };
+        let caught_up = seat.put(report);
+        if caught_up {
+            seat.caught_up();
+        }
+        caught_up
+    }
+
+    /// Stores a payload, at the expense of whoever is furthest behind if need be.
+    fn store(&mut self, now: Instant, payload: &[u8], patches: &Patches) -> Option<Frame<Patches>> {
+        loop {
+            if let Some(frame) = self.pool.store_tagged(&[payload], patches.clone()) {
+                return Some(frame);
+            }
+            if payload.len() > self.pool.largest() {
+                return None;
+            }
+            let furthest = self.seats.iter().max_by_key(|seat| seat.backlog())?;
+            if furthest.backlog() == 0 {
+                return None;
+            }
+            self.lag(now, furthest);
+        }
+    }
+
+    /// Nothing is known of the state until the next full report.
+    fn forget_state(&mut self) {
+        self.state.mark_stale();
+        self.shown = None;
+    }
+
+    fn cannot_store(&mut self, now: Instant, kind: Kind, bytes: usize) {
+        match self.homeless.happened(now) {
+            Some(times) => {
+                let what = format_args!(
+                    "mqtt: no frame for a report of {bytes} bytes ({times}); readers get the full \
+                     state"
+                );
+                journal::note(Entry::NoFrame, what);
+            }
+            None => journal::tally(Entry::NoFrame),
+        }
+        if kind == Kind::Full {
+            // Not at once: the answer would find no frame either, and be asked for again.
+            self.again_at = Some(now + AGAIN);
+        }
+        for seat in self.seats.iter().filter(|seat| seat.reads()) {
+            seat.drop_backlog();
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! A client's seat: what the hub and one client's session have between them.
+//!
+//! The hub puts reports and verdicts in, the session takes them out at its own pace. Seats are made
+//! at the start, one for each task that can serve a client, and taken by one client after another;
+//! the generation tells them apart.
+
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+
+use super::address::{Patches, SequenceId};
+use super::client::Error;
+use super::wire::PacketId;
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::journal::Seldom;
+use crate::memory::budget::SEAT;
+use crate::memory::pool::Frame;
+use crate::memory::ring::Ring;
+use crate::session::{Bell, Peer};
+
+/// Requests of one client that are accepted and not yet acknowledged. At the bound the client is
+/// not read further, which is the back-pressure TCP gives it.
+///
+/// Clients commonly keep up to 20 in flight (paho's default window).
+pub const DEBTS: usize = 24;
+
+/// Answers under a client's own `sequence_id` that it still has to get.
+const ANSWERS: usize = 2;
+
+/// Something a client still has to get.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The payload, byte for byte as the printer sent it, stored once for all; its tag says where it
+    /// names an address or a sequence number that readers get replaced.
+    pub report: Frame<Patches>,
+    /// The caller's own `sequence_id`, when this answers a request of this client alone.
+    pub sequence: Option<SequenceId>,
+}
+
+/// An acknowledgement a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// QoS 0: it does not wait.
+    None,
+    /// QoS 1.
+    PubAck(PacketId),
+    /// QoS 2, the first half.
+    PubRec(PacketId),
+}
+
+/// How a client stands with the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody sits here.
+    Vacant,
+    /// Somebody is at the door and has not shown the code yet.
+    Knocking,
+    /// The code was right; the answer waits for the printer.
+    Waiting,
+    /// A client.
+    Seated,
+    /// A client that has to go.
+    Dismissed(Error),
+}
+
+/// One seat.
+pub struct Seat {
+    standing: Cell<Standing>,
+    generation: Cell<u32>,
+    peer: Cell<Option<Peer>>,
+    since: Cell<Instant>,
+    /// A hash of the client identifier: who may take over a seat that nobody uses any more.
+    owner: Cell<u64>,
+    /// The `sequence_id` under which it waits for the printer's versions.
+    asked_version: RefCell<Option<SequenceId>>,
+    /// Whether it subscribed to the reports.
+    reads: Cell<bool>,
+    ring: RefCell<Ring<Frame<Patches>, { BOARD.mqtt.ring }>>,
+    answers: RefCell<Ring<(Frame<Patches>, SequenceId), ANSWERS>>,
+    /// Whether it lost reports and the full state did not fit then either.
+    missed: Cell<bool>,
+    dropped: Cell<u32>,
+    /// Its lags, and its messages to topics that are nobody's.
+    pub(super) lags: Seldom,
+    pub(super) strays: Seldom,
+    acks: RefCell<Ring<Ack, DEBTS>>,
+    /// Requests accepted whose fate is not known yet. Invariant: `debts + acks.len() <= DEBTS`.
+    debts: Cell<usize>,
+    bell: Bell,
+}
+
+/// What an `Rc` keeps beside its content: two counts.
+const COUNTS: usize = 2 * size_of::<usize>();
+const _: () = assert!(size_of::<Seat>() + COUNTS <= SEAT, "a seat is larger than its line");
+
+impl Seat {
+    /// A vacant seat.
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            standing: Cell::new(Standing::Vacant),
+            generation: Cell::new(0),
+            peer: Cell::new(None),
+            since: Cell::new(Instant::START),
+            asked_version: RefCell::new(None),
+            owner: Cell::new(0),
+            reads: Cell::new(false),
+            ring: RefCell::new(Ring::new()),
+            answers: RefCell::new(Ring::new()),
+            missed: Cell::new(false),
+            dropped: Cell::new(0),
+            lags: Seldom::default(),
+            strays: Seldom::default(),
+            acks: RefCell::new(Ring::new()),
+            debts: Cell::new(0),
+            bell: Bell::default(),
+        })
+    }
+
+    /// Somebody comes to the door.
+    pub fn knock(&self, now: Instant, peer: Peer) {
+        self.vacate();
+        self.standing.set(Standing::Knocking);
+        self.peer.set(Some(peer));
+        self.since.set(now);
+    }
+
+    /// Nobody sits here any more: everything kept for the last client is dropped.
+    pub fn vacate(&self) {
+        self.standing.set(Standing::Vacant);
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.peer.set(None);
+        self.owner.set(0);
+        self.asked_version.take();
+        self.reads.set(false);
+        self.ring.borrow_mut().clear();
+        self.answers.borrow_mut().clear();
+        self.missed.set(false);
+        self.dropped.set(0);
+        self.lags.forget();
+        self.strays.forget();
+        self.acks.borrow_mut().clear();
+        self.debts.set(0);
+    }
+
+    /// How its client stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.get()
+    }
+
+    /// Whether it counts as a client: seated, or waiting for the printer.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.standing.get(), Standing::Waiting | Standing::Seated)
+    }
+
+    /// The code was right.
+    pub(super) fn wait(&self, owner: u64) {
+        self.owner.set(owner);
+        self.standing.set(Standing::Waiting);
+    }
+
+    /// The client is in.
+    pub(super) fn admit(&self) {
+        self.standing.set(Standing::Seated);
+        self.bell.ring();
+    }
+
+    /// The client has to go.
+    pub(super) fn dismiss(&self, why: Error) {
+        if self.is_taken() {
+            self.standing.set(Standing::Dismissed(why));
+            self.bell.ring();
+        }
+    }
+
+    /// Who sits here.
+    pub fn peer(&self) -> Option<Peer> {
+        self.peer.get()
+    }
+
+    /// It waits for the printer's versions.
+    pub(super) fn ask_version(&self, sequence: SequenceId) {
+        self.asked_version.replace(Some(sequence));
+    }
+
+    /// The `sequence_id` under which it waits for the printer's versions, if it does.
+    pub(super) fn take_asked_version(&self) -> Option<SequenceId> {
+        self.asked_version.take()
+    }
+
+    /// When its client came.
+    pub(super) fn since(&self) -> Instant {
+        self.since.get()
+    }
+
+    /// Whose it is, as given to [`wait`](Self::wait).
+    pub(super) fn owner(&self) -> u64 {
+        self.owner.get()
+    }
+
+    /// Whether its client gets the reports.
+    pub fn reads(&self) -> bool {
+        self.reads.get() && self.standing.get() == Standing::Seated
+    }
+
+    /// Says whether the client's subscriptions cover the reports.
+    pub(super) fn set_reads(&self, reads: bool) {
+        self.reads.set(reads);
+        if !reads {
+            self.ring.borrow_mut().clear();
+            self.missed.set(false);
+        }
+    }
+
+    /// Adds a report behind the others. Whether it fits: a client at the bound is as far behind as it
+    /// may be.
+    pub(super) fn put(&self, report: Frame<Patches>) -> bool {
+        let fits = self.ring.borrow_mut().push(report).is_ok();
+        if fits {
+            self.bell.ring();
+        }
+        fits
+    }
+
+    /// Adds an answer under the client's own `sequence_id`. Whether it fits.
+    pub(super) fn put_answer(&self, report: Frame<Patches>, sequence: SequenceId) -> bool {
+        let fits = self.answers.borrow_mut().push((report, sequence)).is_ok();
+        if fits {
+            self.bell.ring();
+        }
+        fits
+    }
+
+    /// Takes what the client is to get next: answers, then the oldest report.
+    pub(super) fn take(&self) -> Option<Item> {
+        if let Some((report, sequence)) = self.answers.borrow_mut().pop() {
+            return Some(Item { report, sequence: Some(sequence) });
+        }
+        let report = self.ring.borrow_mut().pop()?;
+        Some(Item { report, sequence: None })
+    }
+
+    /// Drops all reports it still has to get. How many the client lost since it last kept up.
+    pub(super) fn drop_backlog(&self) -> u32 {
+        let dropped = self.ring.borrow_mut().clear();
+        self.dropped.set(self.dropped.get().saturating_add(u32::try_from(dropped).unwrap_or(0)));
+        self.missed.set(true);
+        self.dropped.get()
+    }
+
+    /// How many reports it still has to get.
+    pub fn backlog(&self) -> usize {
+        self.ring.borrow().len()
+    }
+
+    /// Whether reports were lost that no full state has made good yet.
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed.get()
+    }
+
+    /// It waits for the full state, which cannot be had at the moment.
+    pub(super) fn miss(&self) {
+        if self.reads() {
+            self.missed.set(true);
+        }
+    }
+
+    /// A full state is on its way: nothing is missed any more.
+    pub(super) fn caught_up(&self) {
+        self.missed.set(false);
+    }
+
+    /// Takes on a request whose fate is to be told. `None` at the bound.
+    pub(super) fn owe(self: &Rc<Self>, ack: Ack) -> Option<Errand> {
+        if !self.has_credit() {
+            return None;
+        }
+        self.debts.set(self.debts.get() + 1);
+        Some(Errand {
+            seat: Rc::clone(self),
+            generation: self.generation.get(),
+            ack,
+            fate: Fate::Queued,
+        })
+    }
+
+    /// Whether one more request may be accepted.
+    pub fn has_credit(&self) -> bool {
+        self.debts.get() + self.acks.borrow().len() < DEBTS
+    }
+
+    /// Acknowledges something that went no further than here.
+    pub(super) fn acknowledge(&self, ack: Ack) {
+        if ack != Ack::None {
+            // It fits: `has_credit` was asked before the request was read.
+            let _fits = self.acks.borrow_mut().push(ack);
+            self.bell.ring();
+        }
+    }
+
+    /// Takes the next acknowledgement the client is to get.
+    pub(super) fn take_ack(&self) -> Option<Ack> {
+        let ack = self.acks.borrow_mut().pop();
+        if ack.is_some() {
+            self.bell.ring();
+        }
+        ack
+    }
+
+    /// Wakes the client's session.
+    pub(super) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Completes when there is something for the client, or it may be read further.
+    pub async fn rung(&self) {
+        self.bell.rung().await;
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// On its way.
+    Queued,
+    /// With the printer's connection, and acknowledged to the client; the printer has not said so.
+    Sent,
+    /// Known, or no longer asked for.
+    Settled,
+}
+
+/// Somebody waits to hear what became of a request.
+///
+/// Dropping it unsettled tells the sender that the request may be lost, by closing its connection:
+/// a request is delivered, or its sender learns that it was not.
+pub struct Errand {
+    seat: Rc<Seat>,
+    generation: u32,
+    ack: Ack,
+    fate: Fate,
+}
+
+impl Errand {
+    /// The request has been handed to the printer's connection in full.
+    pub(super) fn sent(&mut self) {
+        if self.fate == Fate::Queued {
+            self.fate = Fate::Sent;
+            if let Some(seat) = self.seat() {
+                seat.debts.set(seat.debts.get().saturating_sub(1));
+                seat.acknowledge(self.ack);
+                // Even without an acknowledgement to send, it may go on reading.
+                seat.ring();
+            }
+        }
+    }
+
+    /// The printer has acknowledged it, or is not going to.
+    pub(super) fn settle(mut self) {
+        self.sent();
+        self.fate = Fate::Settled;
+    }
+
+    /// The request was not taken: there is nothing to wait for.
+    pub(super) fn withdraw(mut self) {
+        if let Some(seat) = self.seat() {
+            seat.debts.set(seat.debts.get().saturating_sub(1));
+        }
+        self.fate = Fate::Settled;
+    }
+
+    /// The seat, if its client still sits there.
+    fn seat(&self) -> Option<&Seat> {
+        (self.seat.generation.get() == self.generation).then_some(&*self.seat)
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        if self.fate != Fate::Settled
+            && let Some(seat) = self.seat()
+        {
+            seat.dismiss(Error::RequestLost);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seated() -> Rc<Seat> {
+        let seat = Seat::new();
+        seat.knock(Instant::START, Peer::unknown());
+        seat.wait(1);
+        seat.admit();
+        seat
+    }
+
+    fn ack(id: u16) -> Ack {
+        Ack::PubAck(PacketId::new(id).unwrap())
+    }
+
+    #[test]
+    fn a_request_is_acknowledged_when_it_is_sent_and_not_before() {
+        let seat = seated();
+        let mut errand = seat.owe(ack(7)).unwrap();
+        assert_eq!(seat.take_ack(), None);
+        errand.sent();
+        assert_eq!(seat.take_ack(), Some(ack(7)));
+        errand.settle();
+        assert_eq!(seat.standing(), Standing::Seated);
+    }
+
+    #[test]
+    fn a_request_that_is_lost_costs_its_sender_the_connection() {
+        let seat = seated();
+        drop(seat.owe(ack(7)).unwrap());
+        assert_eq!(seat.take_ack(), None);
+        assert_eq!(seat.standing(), Standing::Dismissed(Error::RequestLost));
+    }
+
+    #[test]
+    fn a_request_lost_after_its_sender_left_troubles_nobody() {
+        let seat = seated();
+        let errand = seat.owe(ack(7)).unwrap();
+        seat.knock(Instant::START, Peer::unknown());
+        seat.wait(2);
+        seat.admit();
+        drop(errand);
+        assert_eq!(seat.standing(), Standing::Seated);
+    }
+
+    #[test]
+    fn a_client_may_be_owed_so_many_answers_and_no_more() {
+        let seat = seated();
+        let mut errands: alloc::vec::Vec<Errand> =
+            (1..=DEBTS).map(|id| seat.owe(ack(id as u16)).unwrap()).collect();
+        assert!(seat.owe(ack(99)).is_none());
+        for errand in &mut errands {
+            errand.sent();
+        }
+        assert!(seat.owe(ack(99)).is_none(), "acknowledgements not yet taken count too");
+        assert!(seat.take_ack().is_some());
+        assert!(seat.owe(ack(99)).is_some());
+    }
+}

@@ -1,0 +1,844 @@
+//! The printer's full state, so that a client that comes late gets all of it at once.
+//!
+//! # On the wire
+//!
+//! What a printer publishes on its report topic is JSON in one of these forms (PROTOCOL §2.3):
+//!
+//! | report | recognised by | here |
+//! |---|---|---|
+//! | full state | `print.command` is `push_status`, no `result`, `msg` 0 or absent, many members | becomes the base, byte for byte |
+//! | delta | the same, otherwise | merged |
+//! | ack | anything else under `print` | never merged: it would come back as news |
+//! | versions | `info.command` is `get_version`, with `module` | not ours |
+//!
+//! A report with a `header` is signed over its bytes: it is neither merged nor rewritten.
+//!
+//! # In memory
+//!
+//! The base is the [frame](crate::memory::pool) it arrived in. Deltas, of which there is one a
+//! second, are merged into each other in a small buffer, and into the base only when somebody asks
+//! for the whole or the buffer is full: a delta costs its own size, not the state's.
+//!
+//! ```text
+//!   full ───────────────► base ──┐
+//!                                ├─ fold ─► new base ─► snapshot
+//!   delta ─► accumulated ────────┘
+//! ```
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | accumulated deltas | what [`State::new`] is given | folded into a new base |
+//! | the state | the pool's largest frame | no snapshot; a delta that needs a fold makes the state stale |
+//! | members at once | 512 | the state is stale until the next full report |
+//! | nesting | [`DEPTH`](json::DEPTH) | the report is refused |
+
+mod merge;
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::fmt;
+use core::mem;
+
+use crate::memory::pool::{Frame, Pool};
+use crate::mqtt::address::{Patches, What};
+use crate::mqtt::json::{self, Cursor, Value};
+use merge::{Index, Purpose, Refusal};
+
+/// A full state has more members under `print` than this. The smallest on record has 59 (P1P), the
+/// largest delta some 20; other implementations draw the line at 30, too.
+pub const FULL_MEMBERS: usize = 30;
+
+/// What a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The whole state.
+    Full,
+    /// What changed in it.
+    Delta,
+    /// An answer to somebody's command.
+    Ack,
+    /// The answer to `get_version`.
+    Version,
+    /// Anything else, also what is signed or no JSON.
+    Other,
+}
+
+/// What one pass over a report finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it is.
+    pub kind: Kind,
+    /// What must not reach a client as it is.
+    pub patches: Patches,
+}
+
+/// Looks through a report, once.
+pub fn classify(payload: &[u8]) -> Report {
+    look_through(payload).unwrap_or(Report { kind: Kind::Other, patches: Patches::NONE })
+}
+
+/// The printer's state, as far as it is known.
+pub struct State {
+    /// Invariant: a well-formed full state, or `None` while the state is stale.
+    base: Option<Frame<Patches>>,
+    /// One delta, made of all since the base; the first `len` bytes count.
+    accumulated: Box<[u8]>,
+    /// Invariant: 0 while there is no base.
+    len: usize,
+    /// Where the next accumulated delta is written.
+    spare: Box<[u8]>,
+    index: Index,
+}
+
+/// Why a delta was not merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is not JSON, or too deep. The state is as before.
+    Json(json::Error),
+    /// It has no object `print`. The state is as before.
+    NoPrint,
+    /// It says more things at once than are kept in mind. The state is stale.
+    TooWide,
+    /// The pool has no frame for the state. The state is stale.
+    NoRoom,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(error) => error.fmt(f),
+            Self::NoPrint => f.write_str("report without print"),
+            Self::TooWide => f.write_str("report with too many members"),
+            Self::NoRoom => f.write_str("no frame for the full state"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl State {
+    /// No state yet, and room for `accumulated` bytes of deltas, twice. All it ever allocates.
+    pub fn new(accumulated: usize) -> Self {
+        Self {
+            base: None,
+            accumulated: vec![0; accumulated].into_boxed_slice(),
+            len: 0,
+            spare: vec![0; accumulated].into_boxed_slice(),
+            index: Index::new(),
+        }
+    }
+
+    /// Bytes it holds with room for `accumulated` bytes of deltas, without the base, which is the
+    /// pool's.
+    pub const fn bytes(accumulated: usize) -> usize {
+        size_of::<Self>() + 2 * accumulated + Index::BYTES
+    }
+
+    /// Takes a report that [`classify`] called full: the state is this, to the byte.
+    pub fn handle_full(&mut self, report: Frame<Patches>) {
+        self.base = Some(report);
+        self.len = 0;
+    }
+
+    /// Takes a report that [`classify`] called a delta. While the state is stale it is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says whether the state is as before or stale. Stale is what a delta that is
+    /// understood and still cannot be kept leaves behind: what misses a change is not the state.
+    pub fn handle_delta(&mut self, report: &[u8], pool: &Pool<Patches>) -> Result<(), Error> {
+        if self.is_stale() {
+            return Ok(());
+        }
+        let result = self.accumulate(report, pool).map_err(Error::from);
+        if let Err(Error::TooWide | Error::NoRoom) = result {
+            self.mark_stale();
+        }
+        result
+    }
+
+    /// The whole state in one frame: the last full report as it came if nothing changed since.
+    ///
+    /// `None` while the state is stale, and when the pool has no room for it now.
+    pub fn snapshot(&mut self, pool: &Pool<Patches>) -> Option<Frame<Patches>> {
+        match self.fold(pool) {
+            Ok(()) => self.base.clone(),
+            Err(Refusal::TooLong) => None,
+            Err(Refusal::Json(_) | Refusal::NoPrint | Refusal::TooWide | Refusal::NotOneDelta) => {
+                self.mark_stale();
+                None
+            }
+        }
+    }
+
+    /// Whether nothing is known until the next full report.
+    pub const fn is_stale(&self) -> bool {
+        self.base.is_none()
+    }
+
+    /// Forgets the state: reports may have been missed. Gives the base back to the pool.
+    pub fn mark_stale(&mut self) {
+        self.base = None;
+        self.len = 0;
+    }
+
+    fn accumulate(&mut self, report: &[u8], pool: &Pool<Patches>) -> Result<(), Refusal> {
+        if self.len == 0 {
+            merge::print_of(report)?;
+            return self.begin(report, pool);
+        }
+        let so_far = self.accumulated.get(..self.len).unwrap_or_default();
+        match merge::merge(so_far, report, Purpose::Delta, &mut self.index, &mut self.spare) {
+            Ok(len) => {
+                mem::swap(&mut self.accumulated, &mut self.spare);
+                self.len = len;
+                Ok(())
+            }
+            Err(Refusal::TooLong | Refusal::NotOneDelta) => {
+                self.fold(pool)?;
+                self.begin(report, pool)
+            }
+            Err(refusal @ (Refusal::Json(_) | Refusal::NoPrint | Refusal::TooWide)) => Err(refusal),
+        }
+    }
+
+    /// Keeps the first delta since the base.
+    fn begin(&mut self, report: &[u8], pool: &Pool<Patches>) -> Result<(), Refusal> {
+        if let Some(room) = self.accumulated.get_mut(..report.len()) {
+            room.copy_from_slice(report);
+            self.len = report.len();
+            return Ok(());
+        }
+        let Some(base) = &self.base else { return Ok(()) };
+        self.base = Some(folded(base, report, &mut self.index, pool)?);
+        Ok(())
+    }
+
+    /// Makes the base say what was accumulated.
+    fn fold(&mut self, pool: &Pool<Patches>) -> Result<(), Refusal> {
+        let Some(base) = &self.base else { return Ok(()) };
+        let accumulated = self.accumulated.get(..self.len).unwrap_or_default();
+        if !accumulated.is_empty() {
+            self.base = Some(folded(base, accumulated, &mut self.index, pool)?);
+            self.len = 0;
+        }
+        Ok(())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Json(error) => Self::Json(error),
+            Refusal::NoPrint => Self::NoPrint,
+            Refusal::TooWide => Self::TooWide,
+            // `accumulate` answers NotOneDelta by a fold, which never says it.
+            Refusal::TooLong | Refusal::NotOneDelta => Self::NoRoom,
+        }
+    }
+}
+
+/// `base` with `delta` merged into it, in a frame of its own.
+fn folded(
+    base: &[u8],
+    delta: &[u8],
+    index: &mut Index,
+    pool: &Pool<Patches>,
+) -> Result<Frame<Patches>, Refusal> {
+    // Without a refusal of the merge's own it is the pool that has no frame.
+    let mut refusal = Refusal::TooLong;
+    let frame = pool.fill(pool.largest(), |room| {
+        let len = merge::merge(base, delta, Purpose::State, index, room)
+            .map_err(|refused| refusal = refused)
+            .ok()?;
+        Some((len, classify(room.get(..len)?).patches))
+    });
+    frame.ok_or(refusal)
+}
+
+fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
+    let mut patches = Patches::NONE;
+    let mut print = None;
+    let mut version = None;
+    let mut signed = false;
+    let mut cursor = Cursor::new(payload);
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        let object = cursor.kind()? == json::Kind::Object;
+        match key.text {
+            b"print" if object => print = Some(look_through_print(&mut cursor, &mut patches)?),
+            b"info" if object => version = look_through_info(&mut cursor)?,
+            _ => {
+                signed |= key.text == b"header";
+                cursor.pass()?;
+            }
+        }
+    }
+    cursor.end()?;
+    Ok(match (print, version) {
+        _ if signed => Report { kind: Kind::Other, patches: Patches::NONE },
+        (Some(kind), _) => Report { kind, patches },
+        (None, Some(Version { sequence_id })) => {
+            if let Some(id) = sequence_id {
+                patches.note(id, What::SequenceId);
+            }
+            Report { kind: Kind::Version, patches }
+        }
+        (None, None) => Report { kind: Kind::Other, patches },
+    })
+}
+
+fn look_through_print(cursor: &mut Cursor<'_>, patches: &mut Patches) -> Result<Kind, json::Error> {
+    let mut members = 0;
+    let mut push_status = false;
+    let mut whole = true;
+    let mut answers = false;
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        members += 1;
+        match key.text {
+            b"net" => patches.find_in_net(cursor)?,
+            b"ipcam" => patches.find_in_ipcam(cursor)?,
+            b"command" => push_status = cursor.pass()?.text == b"\"push_status\"",
+            // Printers are free with quotes around numbers.
+            b"msg" => whole = matches!(cursor.pass()?.text, b"0" | b"\"0\""),
+            name => {
+                answers |= name == b"result";
+                cursor.pass()?;
+            }
+        }
+    }
+    Ok(if !push_status || answers {
+        Kind::Ack
+    } else if whole && members > FULL_MEMBERS {
+        Kind::Full
+    } else {
+        Kind::Delta
+    })
+}
+
+/// An answer to `get_version`.
+struct Version<'a> {
+    sequence_id: Option<Value<'a>>,
+}
+
+fn look_through_info<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Version<'a>>, json::Error> {
+    let mut get_version = false;
+    let mut module = false;
+    let mut sequence_id = None;
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        let value = cursor.pass()?;
+        match key.text {
+            b"command" => get_version = value.text == b"\"get_version\"",
+            b"module" => module = true,
+            b"sequence_id" if value.string().is_some() || value.is_integer() => {
+                sequence_id = Some(value);
+            }
+            _ => {}
+        }
+    }
+    Ok((get_version && module).then_some(Version { sequence_id }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merge::tests::{any_report, merged_plainly, written};
+    use super::*;
+    use crate::memory::pool::Shape;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use alloc::{borrow::ToOwned, format};
+    use proptest::prelude::*;
+    use serde_json::{Map, Value as Oracle, json};
+    use std::path::Path;
+
+    const ACCUMULATED: usize = 4096;
+
+    fn pool() -> Pool<Patches> {
+        Pool::new(Shape { count: 2, size: 512 }, Shape { count: 3, size: 48 * 1024 })
+    }
+
+    fn holding(report: &[u8], pool: &Pool<Patches>) -> State {
+        let mut state = State::new(ACCUMULATED);
+        state.handle_full(pool.store(&[report]).unwrap());
+        state
+    }
+
+    fn value(text: &[u8]) -> Oracle {
+        serde_json::from_slice(text).unwrap()
+    }
+
+    /// A full state, as small as one can be.
+    fn full() -> Oracle {
+        let mut full = json!({"print": {"command": "push_status", "msg": 0, "sequence_id": "1"}});
+        for key in 0..FULL_MEMBERS {
+            full["print"][format!("key_{key}")] = json!(key);
+        }
+        full
+    }
+
+    fn kind(report: &Oracle) -> Kind {
+        let kinds = [false, true].map(|indented| classify(&written(report, indented)).kind);
+        assert_eq!(kinds[0], kinds[1]);
+        kinds[0]
+    }
+
+    /// The state `base` is, once it has seen `deltas`.
+    fn after(base: &Oracle, deltas: &[Oracle]) -> Oracle {
+        let pool = pool();
+        let mut state = holding(&written(base, true), &pool);
+        for delta in deltas {
+            assert_eq!(kind(delta), Kind::Delta);
+            state.handle_delta(&written(delta, false), &pool).unwrap();
+        }
+        value(&state.snapshot(&pool).unwrap())
+    }
+
+    fn delta(members: &Oracle) -> Oracle {
+        let mut delta = json!({"print": {"command": "push_status", "msg": 1}});
+        for (key, value) in members.as_object().unwrap() {
+            delta["print"][key] = value.clone();
+        }
+        delta
+    }
+
+    /// What real printers sent (name, text), each compact and indented; none where there are none.
+    fn recorded(form: &str) -> Vec<(String, Vec<u8>)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traffic/reports");
+        let Ok(files) = std::fs::read_dir(&folder) else {
+            std::println!("skipped: no recorded reports in {}", folder.display());
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for file in files {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.ends_with(form) {
+                let text = std::fs::read(&path).unwrap();
+                found.push((format!("{name}, indented"), written(&value(&text), true)));
+                found.push((name, text));
+            }
+        }
+        assert!(!found.is_empty(), "{} has no {form}", folder.display());
+        found
+    }
+
+    #[test]
+    fn a_full_state_is_msg_0_or_none_and_many_members() {
+        let mut report = full();
+        assert_eq!(kind(&report), Kind::Full);
+        for (msg, is) in [
+            (json!(0), Kind::Full),
+            (json!("0"), Kind::Full),
+            (json!(1), Kind::Delta),
+            (json!("1"), Kind::Delta),
+            (json!(null), Kind::Delta),
+        ] {
+            report["print"]["msg"] = msg;
+            assert_eq!(kind(&report), is);
+        }
+        let few = delta(&json!({"msg": 0, "nozzle_temper": 20}));
+        assert_eq!(kind(&few), Kind::Delta);
+    }
+
+    #[test]
+    fn the_line_between_full_and_delta_lies_above_thirty_members() {
+        let mut report = json!({"print": {"command": "push_status"}});
+        for key in 1..FULL_MEMBERS {
+            report["print"][format!("key_{key}")] = json!(key);
+        }
+        assert_eq!(kind(&report), Kind::Delta);
+        report["print"]["one_more"] = json!(1);
+        assert_eq!(kind(&report), Kind::Full);
+    }
+
+    #[test]
+    fn a_full_report_of_an_h2d_has_no_msg_and_stays_without() {
+        let mut base = full();
+        base["print"].as_object_mut().unwrap().remove("msg");
+        base["print"]["fun"] = json!("0");
+        assert_eq!(kind(&base), Kind::Full);
+        let state = after(&base, &[delta(&json!({"key_0": 7}))]);
+        base["print"]["key_0"] = json!(7);
+        assert_eq!(state, base);
+    }
+
+    #[test]
+    fn an_x1_sends_everything_always_and_the_newest_is_the_state() {
+        let pool = pool();
+        let mut state = State::new(ACCUMULATED);
+        for round in 0..20 {
+            let mut report = full();
+            report["print"]["key_0"] = json!(round);
+            let text = written(&report, true);
+            assert_eq!(classify(&text).kind, Kind::Full);
+            state.handle_full(pool.store(&[&text]).unwrap());
+            assert_eq!(&*state.snapshot(&pool).unwrap(), &text);
+        }
+        assert_eq!(pool.in_use().0 + pool.in_use().1, 1);
+    }
+
+    #[test]
+    fn a_full_report_makes_all_deltas_before_it_forgotten() {
+        let pool = pool();
+        let text = written(&full(), false);
+        let mut state = holding(&text, &pool);
+        state.handle_delta(&written(&delta(&json!({"key_0": 9})), false), &pool).unwrap();
+        state.handle_full(pool.store(&[&text]).unwrap());
+        assert_eq!(&*state.snapshot(&pool).unwrap(), &text);
+    }
+
+    #[test]
+    fn acks_are_not_merged() {
+        for ack in [
+            // P1S: echoes the command.
+            json!({"print": {"command": "gcode_line", "sequence_id": "7", "result": "success"}}),
+            // A1: has no command.
+            json!({"print": {"sequence_id": "7", "result": "SUCCESS", "reason": ""}}),
+            // P1S 01.10: has neither result nor reason.
+            json!({"print": {"command": "ams_filament_setting", "sequence_id": "7"}}),
+            json!({"print": {"command": "push_status", "msg": 1, "result": "fail"}}),
+            json!({"print": {"sequence_id": "7"}}),
+            json!({"print": {}}),
+        ] {
+            assert_eq!(kind(&ack), Kind::Ack, "{ack}");
+        }
+        let mut echo = full();
+        echo["print"]["result"] = json!("success");
+        assert_eq!(kind(&echo), Kind::Ack);
+    }
+
+    #[test]
+    fn versions_and_strangers_are_told_apart() {
+        let answer = json!({"info": {"command": "get_version", "sequence_id": "0", "module": []}});
+        assert_eq!(kind(&answer), Kind::Version);
+        for other in [
+            json!({"info": {"command": "get_version", "sequence_id": "0"}}),
+            json!({"info": {"command": "other", "module": []}}),
+            json!({"info": 1, "print": 2}),
+            json!({"system": {"command": "ledctrl", "result": "success"}}),
+            json!({"mc_print": {"command": "push_info"}}),
+            json!({}),
+        ] {
+            assert_eq!(kind(&other), Kind::Other, "{other}");
+        }
+        for broken in [&b""[..], b"\0", b"[]", b"push_status", b"{\"print\":{\"command\":", b"{}{}"]
+        {
+            assert_eq!(classify(broken).kind, Kind::Other);
+        }
+    }
+
+    #[test]
+    fn a_signed_report_is_no_state() {
+        let mut report = full();
+        report["header"] = json!({"sign_ver": "v1.0"});
+        assert_eq!(kind(&report), Kind::Other);
+    }
+
+    #[test]
+    fn an_a1_keeps_its_trays_when_a_delta_has_only_their_scalars() {
+        let mut base = full();
+        base["print"]["ams"] =
+            json!({"ams": [{"id": "0", "tray": [{"id": "0"}]}], "tray_now": "255", "version": 2});
+        let state = after(
+            &base,
+            &[delta(&json!({"ams": {"tray_now": "1", "tray_pre": "1", "version": 3}}))],
+        );
+        base["print"]["ams"] = json!({"ams": [{"id": "0", "tray": [{"id": "0"}]}], "tray_now": "1", "version": 3, "tray_pre": "1"});
+        assert_eq!(state, base);
+    }
+
+    #[test]
+    fn a_p1s_keeps_its_units_when_a_delta_has_an_ams_without_them() {
+        let mut base = full();
+        base["print"]["ams"] =
+            json!({"ams": [{"id": "0", "humidity": "5"}], "ams_exist_bits": "1"});
+        assert_eq!(after(&base, &[delta(&json!({"ams": {}}))]), base);
+    }
+
+    #[test]
+    fn a_unit_that_is_not_named_stays_and_a_tray_changes_alone() {
+        let mut base = full();
+        base["print"]["ams"] = json!({"ams": [
+            {"id": "0", "tray": [{"id": "0", "k": 1}, {"id": "1", "k": 1, "n": 1}]}, {"id": "1", "tray": []}]});
+        let state = after(
+            &base,
+            &[delta(&json!({"ams": {"ams": [{"id": "0", "tray": [{"id": "1", "k": 2}]}]}}))],
+        );
+        base["print"]["ams"]["ams"][0]["tray"][1]["k"] = json!(2);
+        assert_eq!(state, base);
+    }
+
+    #[test]
+    fn a_snapshot_is_a_full_state_under_the_newest_number() {
+        let state = after(&full(), &[delta(&json!({"sequence_id": "99", "never_seen": [1]}))]);
+        assert_eq!(kind(&state), Kind::Full);
+        assert_eq!(state["print"]["msg"], 0);
+        assert_eq!(state["print"]["sequence_id"], "99");
+        assert_eq!(state["print"]["never_seen"], json!([1]));
+    }
+
+    #[test]
+    fn a_trailing_nul_is_no_part_of_a_report() {
+        let pool = pool();
+        let with_nul = |json: &Oracle| [&written(json, true)[..], b"\n\0"].concat();
+        let base = with_nul(&full());
+        assert_eq!(classify(&base).kind, Kind::Full);
+        let mut state = holding(&base, &pool);
+        for number in 1..3 {
+            let change = with_nul(&delta(&json!({"key_0": number, "new": number})));
+            assert_eq!(classify(&change).kind, Kind::Delta);
+            state.handle_delta(&change, &pool).unwrap();
+        }
+        let snapshot = state.snapshot(&pool).unwrap();
+        let text = snapshot.strip_suffix(b"\n\0").unwrap();
+        let mut expected = full();
+        expected["print"]["key_0"] = json!(2);
+        expected["print"]["new"] = json!(2);
+        assert_eq!(value(text), expected);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_survive_a_merge() {
+        let pool = pool();
+        let mut base = full();
+        base["print"]["subtask_name"] = json!("@old@");
+        base["print"]["file"] = json!("@new@");
+        let with_bytes = |text: Vec<u8>, mark: &str, bytes: &[u8]| {
+            let at = text.windows(5).position(|window| window == mark.as_bytes()).unwrap();
+            [&text[..at], bytes, &text[at + 5..]].concat()
+        };
+        let base_text = with_bytes(written(&base, true), "@old@", b"\xff\xfe\\\"\xc3");
+        let change = delta(&json!({"file": "@new@"}));
+        let change = with_bytes(written(&change, false), "@new@", b"\x80\xe9");
+        assert_eq!(classify(&base_text).kind, Kind::Full);
+        assert_eq!(classify(&change).kind, Kind::Delta);
+        let mut state = holding(&base_text, &pool);
+        state.handle_delta(&change, &pool).unwrap();
+        assert_eq!(*state.snapshot(&pool).unwrap(), with_bytes(base_text, "@new@", b"\x80\xe9"));
+    }
+
+    #[test]
+    fn a_stale_state_is_shown_to_nobody_until_the_next_full_report() {
+        let pool = pool();
+        let mut state = State::new(ACCUMULATED);
+        let change = written(&delta(&json!({"key_0": 9})), false);
+        for _ in 0..2 {
+            assert!(state.is_stale());
+            assert_eq!(state.handle_delta(&change, &pool), Ok(()));
+            assert!(state.snapshot(&pool).is_none());
+            let text = written(&full(), false);
+            state.handle_full(pool.store(&[&text]).unwrap());
+            assert!(!state.is_stale());
+            assert_eq!(&*state.snapshot(&pool).unwrap(), &text);
+            state.handle_delta(&change, &pool).unwrap();
+            state.mark_stale();
+            assert_eq!(pool.in_use(), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_delta_that_is_refused_changes_nothing() {
+        let pool = pool();
+        let mut state = holding(&written(&full(), true), &pool);
+        let deep = format!("{{\"print\":{{\"a\":{}1{}}}}}", "[".repeat(31), "]".repeat(31));
+        let broken: [(&[u8], bool); 6] = [
+            (b"{\"print\":{\"key_0\":5,\"key_1\":}}", true),
+            (b"{\"print\":{\"key_0\":5}", true),
+            (b"{\"print\":{\"key_0\":5}}x", true),
+            (b"{\"print\":5}", false),
+            (b"{}", false),
+            (deep.as_bytes(), true),
+        ];
+        // First with nothing accumulated, then with something.
+        for expected in [0, 4] {
+            for (report, json) in broken {
+                let refused = state.handle_delta(report, &pool);
+                assert_eq!(matches!(refused, Err(Error::Json(_))), json, "{refused:?}");
+                assert_eq!(matches!(refused, Err(Error::NoPrint)), !json, "{refused:?}");
+            }
+            let snapshot = value(&state.snapshot(&pool).unwrap());
+            assert_eq!(snapshot["print"]["key_0"], expected);
+            assert_eq!(snapshot["print"]["key_1"], 1);
+            state.handle_delta(&written(&delta(&json!({"key_0": 4})), false), &pool).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_full_buffer_is_folded_and_nothing_is_lost() {
+        let (pool, base) = (pool(), full());
+        let mut expected = base.clone();
+        let mut state = holding(&written(&base, true), &pool);
+        for round in 0..60 {
+            let text = "x".repeat(if round % 10 == 9 { ACCUMULATED + 1 } else { 300 });
+            let change = delta(&json!({format!("new_{}", round % 20): text, "key_0": round}));
+            merged_plainly(&mut expected, &change);
+            state.handle_delta(&written(&change, round % 2 == 0), &pool).unwrap();
+        }
+        assert_eq!(value(&state.snapshot(&pool).unwrap()), expected);
+    }
+
+    #[test]
+    fn a_pool_without_room_costs_the_snapshot_but_not_the_state() {
+        let (pool, base) = (pool(), full());
+        let mut state = holding(&written(&base, true), &pool);
+        state.handle_delta(&written(&delta(&json!({"key_0": 9})), false), &pool).unwrap();
+        let held: Vec<Frame<Patches>> = core::iter::from_fn(|| pool.store(&[&[0; 600]])).collect();
+        assert!(state.snapshot(&pool).is_none());
+        assert!(!state.is_stale());
+        drop(held);
+        assert_eq!(value(&state.snapshot(&pool).unwrap())["print"]["key_0"], 9);
+    }
+
+    #[test]
+    fn a_delta_that_can_be_kept_nowhere_makes_the_state_stale() {
+        let (pool, base) = (pool(), full());
+        let mut state = holding(&written(&base, true), &pool);
+        let held: Vec<Frame<Patches>> = core::iter::from_fn(|| pool.store(&[&[0; 600]])).collect();
+        let change = delta(&json!({"new": "x".repeat(ACCUMULATED)}));
+        assert_eq!(state.handle_delta(&written(&change, false), &pool), Err(Error::NoRoom));
+        assert!(state.is_stale());
+        drop(held);
+        assert!(state.snapshot(&pool).is_none());
+    }
+
+    #[test]
+    fn recorded_reports_are_what_they_are() {
+        for (name, text) in recorded(".pushall.json") {
+            let report = classify(&text);
+            assert_eq!(report.kind, Kind::Full, "{name}");
+            let print = &value(&text)["print"];
+            let ips = print["net"]["info"].as_array().unwrap();
+            let ips = ips.iter().filter(|interface| interface["ip"] != 0).count();
+            let url =
+                print["ipcam"]["rtsp_url"].as_str().is_some_and(|url| url.starts_with("rtsp"));
+            assert_eq!(report.patches.as_slice().len(), ips + usize::from(url), "{name}");
+        }
+        for (name, text) in recorded(".get_version.json") {
+            let report = classify(&text);
+            assert_eq!(report.kind, Kind::Version, "{name}");
+            let what: Vec<What> =
+                report.patches.as_slice().iter().map(|patch| patch.what).collect();
+            assert_eq!(what, [What::SequenceId], "{name}");
+        }
+    }
+
+    /// What [`split_up`] does with each thing it meets: a stream of small numbers.
+    struct Choices(u64);
+
+    impl Choices {
+        fn of(&mut self, many: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) % many
+        }
+    }
+
+    /// Takes `whole` apart into what a base lacks and deltas that bring it back: each thing is left
+    /// in the base, spoilt there, or missing, and one of the deltas says it.
+    fn split_up(
+        whole: &Map<String, Oracle>,
+        choices: &mut Choices,
+        deltas: &mut [Map<String, Oracle>],
+    ) -> Map<String, Oracle> {
+        let mut base = Map::new();
+        for (key, value) in whole {
+            if key == "command" || key == "msg" {
+                base.insert(key.clone(), value.clone());
+                continue;
+            }
+            let says = choices.of(deltas.len() as u64) as usize;
+            match (value, choices.of(4)) {
+                (Oracle::Object(members), 0 | 1) => {
+                    let mut inner = alloc::vec![Map::new(); deltas.len()];
+                    let rest = split_up(members, choices, &mut inner);
+                    base.insert(key.clone(), Oracle::Object(rest));
+                    for (delta, inner) in deltas.iter_mut().zip(inner) {
+                        if !inner.is_empty() {
+                            delta.insert(key.clone(), Oracle::Object(inner));
+                        }
+                    }
+                }
+                (_, 0) => _ = base.insert(key.clone(), value.clone()),
+                (Oracle::Object(_), _) | (_, 1) => {
+                    _ = deltas[says].insert(key.clone(), value.clone());
+                }
+                (_, _) => {
+                    base.insert(key.clone(), json!("spoilt"));
+                    deltas[says].insert(key.clone(), value.clone());
+                }
+            }
+        }
+        base
+    }
+
+    #[test]
+    fn recorded_states_taken_apart_into_deltas_come_together_again() {
+        for (name, text) in recorded(".pushall.json") {
+            let whole = value(&text);
+            for seed in 0..24 {
+                let mut choices = Choices(seed);
+                let indented = [choices.of(2) == 0, choices.of(2) == 0];
+                let mut deltas = alloc::vec![Map::new(); 1 + choices.of(6) as usize];
+                let base = split_up(whole["print"].as_object().unwrap(), &mut choices, &mut deltas);
+                let base = written(&json!({"print": base}), indented[0]);
+
+                let pool = pool();
+                let (mut at_the_end, mut each_time) =
+                    (holding(&base, &pool), holding(&base, &pool));
+                for members in deltas {
+                    let delta = written(&delta(&Oracle::Object(members)), indented[1]);
+                    at_the_end.handle_delta(&delta, &pool).unwrap();
+                    each_time.handle_delta(&delta, &pool).unwrap();
+                    each_time.snapshot(&pool).unwrap();
+                }
+                for mut state in [at_the_end, each_time] {
+                    let snapshot = value(&state.snapshot(&pool).unwrap());
+                    assert_eq!(snapshot, whole, "{name}, seed {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_recorded_state_merged_into_itself_is_the_same_to_the_byte() {
+        for (name, text) in recorded(".pushall.json") {
+            let pool = pool();
+            let mut state = holding(&text, &pool);
+            state.handle_delta(&text, &pool).unwrap();
+            assert_eq!(&*state.snapshot(&pool).unwrap(), &text, "{name}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn the_state_is_what_all_reports_say_whenever_it_is_asked_for(
+            base in any_report(),
+            deltas in prop::collection::vec((any_report(), any::<[bool; 2]>()), 0..8),
+            indented in any::<bool>(),
+            accumulated in 0usize..400,
+        ) {
+            let pool = pool();
+            let mut state = State::new(accumulated);
+            state.handle_full(pool.store(&[&written(&base, indented)]).unwrap());
+            let mut expected = base;
+            for (delta, [indented, asked]) in &deltas {
+                state.handle_delta(&written(delta, *indented), &pool).unwrap();
+                merged_plainly(&mut expected, delta);
+                if *asked {
+                    prop_assert_eq!(&value(&state.snapshot(&pool).unwrap()), &expected);
+                }
+            }
+            prop_assert_eq!(&value(&state.snapshot(&pool).unwrap()), &expected);
+        }
+
+        #[test]
+        fn any_bytes_are_classified_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert_eq!(classify(&bytes).kind, Kind::Other);
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Who may come in: one listener, one doorstep and one waiting room for each service.
+//!
+//! A connection that has not shown the access code yet stands on the doorstep. There are few places
+//! there, one address may hold only some of them, and nobody stands there for longer than the service
+//! allows. Whoever finds no place waits in a room of fixed size; whoever finds no room is closed at
+//! once, or makes one of a crowd from another address go. So a crowd that never speaks costs a few
+//! sockets, and only its own address.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | connections without the code | `BOARD.doorstep` | wait |
+//! | of those, from one address | `BOARD.doorstep_per_address` | wait |
+//! | waiting | [`WAITING`] | closed, or the last of the address that most of them come from is |
+//! | wrong codes from an address | [`auth`](crate::auth), and who of it is on the doorstep by then | closed for a while |
+
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+
+use super::Clock;
+use crate::auth::{Limiter, Lockout, REFUSED_FOR, WRONG_CODES};
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::journal::{self, Kind, Seldom};
+use crate::memory::budget::WAITING;
+use crate::memory::ring::{Full, Ring};
+use crate::session::{Blame, Peer};
+use crate::tls::HandshakeError;
+
+/// Connections the kernel keeps before we have accepted them.
+const BACKLOG: u32 = 128;
+
+/// How long nothing is accepted after accepting failed, for want of file descriptors, say.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// Refusals are said at most this often; the ones in between are counted.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Reasons to turn strangers away that are told apart.
+const REASONS: usize = 8;
+
+/// Binds a listener.
+///
+/// # Errors
+///
+/// The address or the port cannot be had.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart does not have to wait for the last connections of the one before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A service's door.
+pub struct Door {
+    service: &'static str,
+    limiter: Rc<RefCell<Limiter>>,
+    waiting: RefCell<Ring<(TcpStream, IpAddr), WAITING>>,
+    /// Who stands on the doorstep.
+    doorstep: RefCell<heapless::Vec<IpAddr, { BOARD.doorstep }>>,
+    opened: Notify,
+    numbers: Cell<u32>,
+    unsaid: Cell<u32>,
+    said: Cell<Option<Instant>>,
+    /// Why strangers were turned away, and how often.
+    strangers: RefCell<heapless::LinearMap<Option<HandshakeError>, Seldom, REASONS>>,
+    others: Seldom,
+}
+
+/// Somebody on the doorstep. Dropping it, or [`pass`](Self::pass), makes room for the next.
+pub struct Knock {
+    door: Rc<Door>,
+    /// Who it is.
+    pub peer: Peer,
+    inside: Cell<bool>,
+}
+
+impl Door {
+    /// The door of a service. Services share the limiter: a wrong code is a wrong code.
+    pub fn new(service: &'static str, limiter: Rc<RefCell<Limiter>>) -> Rc<Self> {
+        Rc::new(Self {
+            service,
+            limiter,
+            waiting: RefCell::new(Ring::new()),
+            doorstep: RefCell::new(heapless::Vec::new()),
+            opened: Notify::new(),
+            numbers: Cell::new(0),
+            unsaid: Cell::new(0),
+            said: Cell::new(None),
+            strangers: RefCell::new(heapless::LinearMap::new()),
+            others: Seldom::default(),
+        })
+    }
+
+    /// Accepts connections for ever.
+    pub async fn listen(&self, listener: &TcpListener, clock: &Clock) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => self.arrive(clock.now(), stream, from.ip().to_canonical()),
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    self.refuse(clock.now(), format_args!("cannot accept: {error}"));
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    fn arrive(&self, now: Instant, stream: TcpStream, address: IpAddr) {
+        if self.limiter.borrow_mut().refused(now, address) {
+            self.refuse(now, format_args!("{address}: too many wrong codes, refused for a while"));
+            return;
+        }
+        let turned_away = self.queue_up(stream, address);
+        if let Some(away) = turned_away {
+            self.refuse(
+                now,
+                format_args!("{away}: {WAITING} connections wait already (4 × BOARD.doorstep)"),
+            );
+        }
+        if turned_away != Some(address) {
+            // The worker that came back last: its memory is warm, and others' stays untouched.
+            self.opened.notify_last();
+        }
+    }
+
+    /// Lets somebody wait. In a full room the address that most of those waiting come from loses its
+    /// last one to an address with fewer. Who was closed for want of room, if anybody was.
+    fn queue_up(&self, stream: TcpStream, address: IpAddr) -> Option<IpAddr> {
+        let mut waiting = self.waiting.borrow_mut();
+        let Err(Full(newcomer)) = waiting.push((stream, address)) else { return None };
+        let of = |address: IpAddr| waiting.iter().filter(|(_, from)| *from == address).count();
+        let crowd = waiting.iter().map(|(_, from)| *from).max_by_key(|from| of(*from))?;
+        let last = of(crowd);
+        if last <= of(address) + 1 {
+            return Some(address);
+        }
+        let mut seen = 0;
+        // Once around, so that the order stays as it was.
+        for _ in 0..waiting.len() {
+            let Some(one) = waiting.pop() else { break };
+            seen += usize::from(one.1 == crowd);
+            if one.1 != crowd || seen != last {
+                // It fits: it was just taken from there.
+                let _fits = waiting.push(one);
+            }
+        }
+        // It fits: one has gone.
+        let _fits = waiting.push(newcomer);
+        Some(crowd)
+    }
+
+    /// Says that somebody was refused, unless that was just said.
+    fn refuse(&self, now: Instant, why: core::fmt::Arguments<'_>) {
+        if self.said.get().is_some_and(|said| now.since(said) < SAY_EVERY) {
+            self.unsaid.set(self.unsaid.get().saturating_add(1));
+            journal::tally(Kind::Refused);
+            return;
+        }
+        self.said.set(Some(now));
+        let service = self.service;
+        match self.unsaid.replace(0) {
+            0 => journal::note(Kind::Refused, format_args!("{service}: {why}")),
+            more => journal::note(
+                Kind::Refused,
+                format_args!("{service}: {why}; {more} more refusals before this"),
+            ),
+        }
+    }
+
+    /// The next connection that finds a place on the doorstep.
+    pub async fn next(self: &Rc<Self>, clock: &Clock) -> (TcpStream, Knock) {
+        loop {
+            if let Some((stream, address)) = self.call(clock.now()) {
+                let number = self.numbers.get().wrapping_add(1);
+                self.numbers.set(number);
+                let peer = Peer { service: self.service, number, address };
+                let knock = Knock { door: Rc::clone(self), peer, inside: Cell::new(false) };
+                return (stream, knock);
+            }
+            self.opened.notified().await;
+        }
+    }
+
+    /// Calls the first of those waiting whose address may stand on the doorstep. Those whose address
+    /// has been locked out since they came are closed.
+    fn call(&self, now: Instant) -> Option<(TcpStream, IpAddr)> {
+        let mut waiting = self.waiting.borrow_mut();
+        let mut doorstep = self.doorstep.borrow_mut();
+        let mut called = None;
+        // Once around, so that the order stays as it was.
+        for _ in 0..waiting.len() {
+            let Some((stream, address)) = waiting.pop() else { break };
+            if self.limiter.borrow_mut().refused(now, address) {
+                journal::tally(Kind::Refused);
+                continue;
+            }
+            let held = doorstep.iter().filter(|held| **held == address).count();
+            if called.is_none()
+                && held < BOARD.doorstep_per_address
+                && doorstep.push(address).is_ok()
+            {
+                called = Some((stream, address));
+            } else {
+                // It fits: it was just taken from there.
+                let _fits = waiting.push((stream, address));
+            }
+        }
+        called
+    }
+
+    fn leave_doorstep(&self, address: IpAddr) {
+        let mut doorstep = self.doorstep.borrow_mut();
+        if let Some(at) = doorstep.iter().position(|held| *held == address) {
+            doorstep.swap_remove(at);
+        }
+        self.opened.notify_last();
+    }
+}
+
+impl Knock {
+    /// The right code was shown: the place on the doorstep is free.
+    pub fn pass(&self) {
+        if !self.inside.replace(true) {
+            self.door.limiter.borrow_mut().right_code(self.peer.address);
+            self.door.leave_doorstep(self.peer.address);
+        }
+    }
+
+    /// It was turned away before TLS stood: for this reason, or because it said nothing. Anybody can
+    /// have that happen as often as they like, so each reason is told seldom.
+    pub fn turned_away(&self, now: Instant, reason: Option<HandshakeError>) {
+        let kind = match reason.map(HandshakeError::blame) {
+            None => Kind::Silent,
+            Some(Blame::Peer | Blame::Board) => Kind::Malformed,
+            Some(Blame::Nobody | Blame::Network) => Kind::Left,
+        };
+        let mut strangers = self.door.strangers.borrow_mut();
+        if !strangers.contains_key(&reason) {
+            // Once all places are taken, other reasons are told as one.
+            let _full = strangers.insert(reason, Seldom::default());
+        }
+        let seldom = strangers.get(&reason).unwrap_or(&self.door.others);
+        let Some(times) = seldom.happened(now) else { return journal::tally(kind) };
+        let peer = self.peer;
+        match reason {
+            None => journal::note(kind, format_args!("{peer}: says nothing ({times})")),
+            Some(why) => journal::note(kind, format_args!("{peer}: {why} ({times})")),
+        }
+    }
+
+    /// A wrong code was shown.
+    pub fn wrong_code(&self, now: Instant) {
+        let address = self.peer.address;
+        match self.door.limiter.borrow_mut().wrong_code(now, address) {
+            Lockout::Counted(_) => {}
+            Lockout::JustLocked => journal::note(
+                Kind::LockedOut,
+                format_args!(
+                    "{}: {address} showed {WRONG_CODES} wrong codes and is refused for {} s",
+                    self.peer.service,
+                    REFUSED_FOR.as_secs()
+                ),
+            ),
+        }
+    }
+}
+
+impl Drop for Knock {
+    fn drop(&mut self) {
+        if !self.inside.replace(true) {
+            self.door.leave_doorstep(self.peer.address);
+        }
+    }
+}
+
+/// Whether accepting failed because the peer was gone already.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use core::net::Ipv4Addr;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+    use tokio::io::AsyncReadExt;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::spawn_local;
+
+    /// How many of one address stand on the doorstep at most, and how many in all.
+    const EACH: usize = BOARD.doorstep_per_address;
+    const ALL: usize = BOARD.doorstep;
+
+    /// The two ends of a real connection.
+    type Ends = (TcpStream, TcpStream);
+
+    /// A door, and real connections to it from as many addresses as the loopback network has.
+    struct Street {
+        door: Rc<Door>,
+        listener: TcpListener,
+    }
+
+    impl Street {
+        fn new() -> Self {
+            let door = Door::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
+            let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+            Self { door, listener }
+        }
+
+        async fn connection(&self, from: u8) -> Ends {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::new(host(from), 0)).unwrap();
+            let to = self.listener.local_addr().unwrap();
+            let (near, far) = tokio::join!(socket.connect(to), self.listener.accept());
+            (near.unwrap(), far.unwrap().0)
+        }
+
+        /// Somebody from 127.0.0.`from` comes to the door; their end of the connection.
+        async fn arrival(&self, from: u8) -> TcpStream {
+            self.arrival_at(Instant::START, from).await
+        }
+
+        async fn arrival_at(&self, now: Instant, from: u8) -> TcpStream {
+            let (near, far) = self.connection(from).await;
+            self.door.arrive(now, far, host(from));
+            near
+        }
+
+        /// Whoever is called at once.
+        fn called(&self) -> Option<(TcpStream, Knock)> {
+            let clock = Clock::start();
+            let next = pin!(self.door.next(&clock));
+            match next.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(called) => Some(called),
+                Poll::Pending => None,
+            }
+        }
+    }
+
+    const fn host(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(test)
+    }
+
+    /// Whether the other end has been closed; waits for it.
+    async fn is_closed(near: &mut TcpStream) -> bool {
+        let mut byte = [0];
+        let read = tokio::time::timeout(Duration::from_secs(5), near.read(&mut byte));
+        matches!(read.await, Ok(Ok(0) | Err(_)))
+    }
+
+    /// Lines of the journal with these words.
+    fn journal_lines(words: &str) -> usize {
+        let mut text = String::new();
+        journal::write_to(&mut text).unwrap();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+
+    #[test]
+    fn one_address_may_fill_its_part_of_the_doorstep_and_another_still_gets_on_it() {
+        run(async {
+            let street = Street::new();
+            let mut clients = Vec::new();
+            for _ in 0..ALL {
+                clients.push(street.arrival(2).await);
+            }
+            let held: Vec<_> = (0..EACH).map(|_| street.called().unwrap()).collect();
+            assert!(street.called().is_none());
+            clients.push(street.arrival(3).await);
+            let (_stream, knock) = street.called().unwrap();
+            assert_eq!(knock.peer.address, host(3), "it came last and is called first");
+            assert_eq!(knock.peer.number as usize, held.len() + 1);
+        });
+    }
+
+    #[test]
+    fn those_who_wait_are_called_in_the_order_they_came_past_those_whose_address_is_full() {
+        run(async {
+            let street = Street::new();
+            let mut clients = Vec::new();
+            let mut held = Vec::new();
+            for _ in 0..EACH {
+                clients.push(street.arrival(2).await);
+                held.push(street.called().unwrap());
+            }
+            // Two of the full address, and two of another behind them.
+            let mut ports = Vec::new();
+            for from in [2, 2, 3, 3] {
+                let client = street.arrival(from).await;
+                ports.push(client.local_addr().unwrap().port());
+                clients.push(client);
+            }
+            let port = |called: &(TcpStream, Knock)| called.0.peer_addr().unwrap().port();
+            for _ in EACH..ALL {
+                let called = street.called().unwrap();
+                assert_eq!(port(&called), ports.remove(2));
+                held.push(called);
+            }
+            assert!(street.called().is_none(), "the doorstep is full");
+            drop(held);
+            let rest: Vec<_> = core::iter::from_fn(|| street.called()).collect();
+            assert_eq!(rest.iter().map(port).collect::<Vec<_>>(), ports);
+        });
+    }
+
+    #[test]
+    fn whoever_finds_no_room_to_wait_is_closed_at_once_and_counted() {
+        run(async {
+            let street = Street::new();
+            let mut clients = Vec::new();
+            for from in 0..WAITING {
+                clients.push(street.arrival(10 + from as u8).await);
+            }
+            assert_eq!(journal::count(Kind::Refused), 0);
+            let mut refused = street.arrival(2).await;
+            assert!(is_closed(&mut refused).await);
+            assert_eq!(journal::count(Kind::Refused), 1);
+            assert_eq!(street.door.waiting.borrow().len(), WAITING);
+        });
+    }
+
+    #[test]
+    fn a_crowd_in_the_waiting_room_makes_way_for_another_address_and_not_for_its_own() {
+        run(async {
+            let street = Street::new();
+            let mut crowd = Vec::new();
+            for _ in 0..WAITING {
+                crowd.push(street.arrival(2).await);
+            }
+            let mut refused = street.arrival(2).await;
+            assert!(is_closed(&mut refused).await, "one more of the crowd");
+            let _other = street.arrival(3).await;
+            assert!(is_closed(crowd.last_mut().unwrap()).await, "the crowd's last");
+            assert_eq!(journal::count(Kind::Refused), 2);
+            let held: Vec<_> = core::iter::from_fn(|| street.called()).collect();
+            let from: Vec<IpAddr> = held.iter().map(|(_, knock)| knock.peer.address).collect();
+            assert_eq!(from[..EACH], [host(2); EACH], "in the order they came");
+            assert_eq!(from[EACH..], [host(3)]);
+        });
+    }
+
+    #[test]
+    fn whoever_waits_is_called_when_a_place_is_free_by_the_right_code_or_by_leaving() {
+        run(async {
+            let street = Street::new();
+            let mut clients = Vec::new();
+            for _ in 0..EACH + 2 {
+                clients.push(street.arrival(2).await);
+            }
+            let mut held: Vec<_> = (0..EACH).map(|_| street.called().unwrap()).collect();
+            for let_go in [Knock::pass as fn(&Knock), |_| {}] {
+                let door = Rc::clone(&street.door);
+                let next = spawn_local(async move { door.next(&Clock::start()).await });
+                tokio::task::yield_now().await;
+                assert!(!next.is_finished());
+                let (stream, knock) = held.remove(0);
+                let_go(&knock);
+                if knock.inside.get() {
+                    // It has gone in, and its leaving later frees no second place.
+                    held.push(next.await.unwrap());
+                    drop((stream, knock));
+                    assert_eq!(street.door.doorstep.borrow().len(), EACH);
+                } else {
+                    drop((stream, knock));
+                    held.push(next.await.unwrap());
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn an_address_that_is_locked_out_is_closed_at_once_and_all_others_are_not() {
+        run(async {
+            let street = Street::new();
+            let _client = street.arrival(2).await;
+            let (_stream, knock) = street.called().unwrap();
+            for _ in 0..WRONG_CODES {
+                knock.wrong_code(Instant::START);
+            }
+            assert_eq!(journal::count(Kind::LockedOut), 1);
+            let mut locked_out = street.arrival(2).await;
+            assert!(is_closed(&mut locked_out).await);
+            let _other = street.arrival(3).await;
+            assert_eq!(street.called().unwrap().1.peer.address, host(3));
+            let _later = street.arrival_at(Instant::at(REFUSED_FOR), 2).await;
+            assert_eq!(street.called().unwrap().1.peer.address, host(2));
+        });
+    }
+
+    #[test]
+    fn refusals_are_said_once_in_ten_seconds_and_counted_each_time() {
+        run(async {
+            let street = Street::new();
+            let mut clients = Vec::new();
+            for from in 0..WAITING {
+                clients.push(street.arrival(10 + from as u8).await);
+            }
+            let almost = Instant::at(SAY_EVERY - Duration::from_millis(1));
+            for now in [Instant::START, Instant::START, almost] {
+                clients.push(street.arrival_at(now, 2).await);
+            }
+            assert_eq!(journal_lines("wait already"), 1);
+            clients.push(street.arrival_at(Instant::at(SAY_EVERY), 2).await);
+            assert_eq!(journal_lines("wait already"), 2);
+            assert_eq!(journal_lines("2 more refusals before this"), 1);
+            assert_eq!(journal::count(Kind::Refused), 4);
+        });
+    }
+
+    #[test]
+    fn a_listener_hands_over_whoever_comes_and_says_from_where() {
+        run(async {
+            let street = Street::new();
+            let to = street.listener.local_addr().unwrap();
+            let Street { door, listener } = street;
+            let listens = Rc::clone(&door);
+            let listening =
+                spawn_local(async move { listens.listen(&listener, &Clock::start()).await });
+            for number in 1..=3 {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(SocketAddr::new(host(number), 0)).unwrap();
+                let near = socket.connect(to).await.unwrap();
+                let (stream, knock) = door.next(&Clock::start()).await;
+                assert_eq!(stream.peer_addr().unwrap(), near.local_addr().unwrap());
+                let number = u32::from(number);
+                let address = host(number as u8);
+                assert_eq!(knock.peer, Peer { service: "mqtt", number, address });
+            }
+            listening.abort();
+        });
+    }
+}

@@ -1,0 +1,145 @@
+//! A tokio stream as an `embedded-io-async` one, with a deadline on every write.
+//!
+//! A peer that takes nothing for [`STALL`] is stuck: a sleeping laptop, a phone out of range, a
+//! viewer that never reads. Reading has no deadline here: a client may be silent for as long as it
+//! likes, and TCP keepalive finds the dead.
+
+use core::fmt;
+use core::time::Duration;
+use std::io;
+
+use embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a write may make no progress.
+pub const STALL: Duration = Duration::from_secs(5);
+
+/// How long a goodbye (`close_notify`, FIN) may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the kernel keeps for a peer that has not read it yet, in bytes.
+///
+/// Small, so that a slow reader is noticed here, where it can be resynchronised, and not after
+/// minutes of stale reports in the kernel's memory.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// A stream whose writes cannot hang.
+pub struct Stream<T> {
+    inner: T,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
+    /// Puts the deadline on a stream.
+    pub const fn new(inner: T) -> Self {
+        Self { inner }
+    }
+
+    /// Says goodbye in the protocol's way, waiting at most two seconds for it.
+    pub async fn close(&mut self) {
+        // A peer that is gone cannot be told so; either way the stream is dropped next.
+        let _told = timeout(FAREWELL, self.inner.shutdown()).await;
+    }
+}
+
+/// Why a stream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// Nothing could be sent for [`STALL`].
+    Stalled,
+    /// The connection broke.
+    Lost(io::ErrorKind),
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stalled => write!(f, "took nothing for {} s", STALL.as_secs()),
+            Self::Lost(kind) => write!(f, "connection lost: {kind}"),
+        }
+    }
+}
+
+impl core::error::Error for StreamError {}
+
+impl Error for StreamError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Stalled => ErrorKind::TimedOut,
+            Self::Lost(_) => ErrorKind::Other,
+        }
+    }
+}
+
+impl From<io::Error> for StreamError {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error.kind())
+    }
+}
+
+impl<T> ErrorType for Stream<T> {
+    type Error = StreamError;
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
+    async fn read(&mut self, buf: &mut [u8]) -> Result<usize, StreamError> {
+        Ok(self.inner.read(buf).await?)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
+    async fn write(&mut self, buf: &[u8]) -> Result<usize, StreamError> {
+        match timeout(STALL, self.inner.write(buf)).await {
+            // `write_all` takes it for granted that nothing written is an error.
+            Ok(Ok(0)) => Err(StreamError::Lost(io::ErrorKind::WriteZero)),
+            Ok(written) => Ok(written?),
+            Err(_elapsed) => Err(StreamError::Stalled),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), StreamError> {
+        match timeout(STALL, self.inner.flush()).await {
+            Ok(flushed) => Ok(flushed?),
+            Err(_elapsed) => Err(StreamError::Stalled),
+        }
+    }
+}
+
+/// Makes a socket fit for a proxied client: no Nagle, the dead found within two minutes, and a
+/// kernel buffer that does not hide a slow reader.
+///
+/// # Errors
+///
+/// The peer may be gone already.
+pub fn tune(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    // Keepalive does not look at a peer to whom something is on its way, and to a reader it always is.
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
+    keep_alive(&socket)
+}
+
+/// Makes a socket fit for the printer: no Nagle, the dead found within two minutes, and within half
+/// a minute when something is on its way to them. A busy printer may be silent for much longer, but
+/// its TCP still answers.
+///
+/// # Errors
+///
+/// The printer may be gone already.
+pub fn tune_upstream(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
+    keep_alive(&socket)
+}
+
+fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,148 @@
+//! The contract of every conversation: bytes and time in, bytes and events out.
+//!
+//! A [`Session`] is one end of one conversation as a pure state machine. It has no socket, no clock
+//! and never waits, so a test can drive it one byte at a time, split anywhere. The shell that runs
+//! any session over any stream is [`runtime::drive`](crate::runtime::drive); what a session learns
+//! goes to its [`Host`], which is the service's hub seen from one of its seats.
+
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::future::poll_fn;
+use core::net::{IpAddr, Ipv4Addr};
+use core::task::{Poll, Waker};
+
+use crate::clock::Instant;
+
+/// One end of a conversation.
+pub trait Session {
+    /// What the hub learns from this conversation. Borrows from the input; nothing is copied.
+    type Event<'i>;
+    /// Why the conversation has to end.
+    type Error: Copy + fmt::Debug + fmt::Display;
+
+    /// Takes what it can off the front of `input`: how many bytes, and at most one event.
+    ///
+    /// `(0, None)` asks for more. Bytes not taken are offered again, with what came after them.
+    ///
+    /// # Errors
+    ///
+    /// The conversation is over; [`poll_output`](Self::poll_output) may still hold a last answer.
+    fn handle_input<'i>(
+        &mut self,
+        now: Instant,
+        input: &'i [u8],
+    ) -> Result<(usize, Option<Self::Event<'i>>), Self::Error>;
+
+    /// Tells the session what time it is: at the moment it asked for, or later.
+    ///
+    /// # Errors
+    ///
+    /// Time is up for this conversation.
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Self::Error>;
+
+    /// When the session next wants [`handle_timeout`](Self::handle_timeout), if ever.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// What to send next. It is asked again only once the previous bytes have been sent.
+    fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Self::Error>;
+}
+
+/// What a session has to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Output<E> {
+    /// Nothing, until something else happens.
+    Idle,
+    /// This many bytes, at the front of the buffer it was given.
+    Written(usize),
+    /// Nothing any more: the conversation is over, for this reason.
+    End(E),
+}
+
+/// Whom a session reports to.
+pub trait Host<S: Session> {
+    /// Whether the session may be offered more input now. A host that says no wakes it later: that
+    /// is how a full queue reaches the peer as back-pressure.
+    fn admits(&self, session: &S) -> bool;
+
+    /// Takes an event.
+    ///
+    /// # Errors
+    ///
+    /// The conversation has to end over this event.
+    fn handle_event(
+        &self,
+        now: Instant,
+        session: &mut S,
+        event: S::Event<'_>,
+    ) -> Result<(), S::Error>;
+
+    /// Completes when the session has something to send, or may go on reading.
+    fn woken(&self) -> impl Future<Output = ()>;
+}
+
+/// Who is at the other end: how log lines name a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Which service.
+    pub service: &'static str,
+    /// Which conversation of it, counted from the start.
+    pub number: u32,
+    /// From where.
+    pub address: IpAddr,
+}
+
+impl Peer {
+    /// Nobody in particular: for tests.
+    pub const fn unknown() -> Self {
+        Self { service: "mqtt", number: 0, address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.service, self.number, self.address)
+    }
+}
+
+/// Whose doing an end was: one place decides by it how loudly to log and how soon to retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody's: an orderly end.
+    Nobody,
+    /// The peer broke the protocol or gave a wrong code.
+    Peer,
+    /// The line between us: silence, a stall, a reset.
+    Network,
+    /// A bound of ours was met.
+    Board,
+}
+
+/// Rings one sleeper's bell. Ringing before anybody sleeps is remembered, once.
+#[derive(Default)]
+pub struct Bell {
+    rung: Cell<bool>,
+    sleeper: RefCell<Option<Waker>>,
+}
+
+impl Bell {
+    /// Wakes whoever waits, now or next.
+    pub fn ring(&self) {
+        self.rung.set(true);
+        if let Some(sleeper) = self.sleeper.borrow_mut().take() {
+            sleeper.wake();
+        }
+    }
+
+    /// Completes at the next ring, or at once if one was missed.
+    pub async fn rung(&self) {
+        poll_fn(|cx| {
+            if self.rung.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.sleeper.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}

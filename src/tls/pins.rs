@@ -1,0 +1,230 @@
+//! Certificates remembered: one line a printer, in the file `pins`.
+//!
+//! A newer printer may be certified by an authority that nobody has published. Its certificate is
+//! then believed once, remembered, and has to be the same ever after (PROTOCOL §1.6 item 8). One that
+//! an authority vouches for is remembered as well, and replaces what was: so being believed at first
+//! sight is for printers that were never seen before.
+//!
+//! ```text
+//! 01P00C000000000 0f3a…64 hexadecimal digits: the SHA-256 of the certificate…
+//! ```
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | lines | [`PRINTERS`] | nothing more is pinned |
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::state::{self, Lock};
+
+/// Printers that one state directory remembers.
+pub const PRINTERS: usize = 16;
+/// The file's name.
+const FILE: &str = "pins";
+
+/// The SHA-256 of a certificate.
+pub type Fingerprint = [u8; 32];
+
+/// The fingerprint of a certificate, given as DER.
+pub fn fingerprint(certificate: &[u8]) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    fingerprint.copy_from_slice(digest.as_ref());
+    fingerprint
+}
+
+/// The pins of a state directory.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    dir: PathBuf,
+}
+
+/// Why the pins could not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinError {
+    /// They cannot be read, or are not pins.
+    Unreadable,
+    /// They cannot be written, or there are [`PRINTERS`] of them already.
+    NotKept,
+}
+
+impl Pins {
+    /// The pins in the state directory `dir`. Nothing is read or made yet.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// What `serial` is pinned to, if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError::Unreadable`].
+    pub fn get(&self, serial: &str) -> Result<Option<Fingerprint>, PinError> {
+        Ok(find(&self.read()?, serial))
+    }
+
+    /// Pins `serial` to `fingerprint`, unless it is pinned already; says what it is pinned to.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError::Unreadable`] or [`PinError::NotKept`]; the pins are then as they were.
+    pub fn add(&self, serial: &str, fingerprint: Fingerprint) -> Result<Fingerprint, PinError> {
+        let lock = Lock::take(&self.dir).map_err(|error| self.not_kept(&error))?;
+        let text = self.read()?;
+        match find(&text, serial) {
+            Some(pinned) => Ok(pinned),
+            None => self.write(&lock, &text, serial, fingerprint).map(|()| fingerprint),
+        }
+    }
+
+    /// Pins `serial` to `fingerprint`, whatever it was pinned to. Nothing is written when it is that
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub fn replace(&self, serial: &str, fingerprint: Fingerprint) -> Result<(), PinError> {
+        if self.get(serial)? == Some(fingerprint) {
+            return Ok(());
+        }
+        let lock = Lock::take(&self.dir).map_err(|error| self.not_kept(&error))?;
+        let others = self.read()?;
+        let of_another = |line: &&str| parse(line.trim()).is_none_or(|(of, _)| of != serial);
+        let kept: Vec<&str> = others.lines().filter(of_another).collect();
+        self.write(&lock, &kept.join("\n"), serial, fingerprint)
+    }
+
+    /// Writes `others`, and `serial` behind them.
+    fn write(
+        &self,
+        lock: &Lock,
+        others: &str,
+        serial: &str,
+        fingerprint: Fingerprint,
+    ) -> Result<(), PinError> {
+        if lines(others).count() >= PRINTERS {
+            return Err(self.not_kept(&ErrorKind::QuotaExceeded.into()));
+        }
+        let mut text = String::from(others);
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(serial);
+        text.push(' ');
+        for byte in fingerprint {
+            // A `String` takes whatever it is given.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text.push('\n');
+        state::write(lock, &self.dir, FILE, &text).map_err(|error| self.not_kept(&error))
+    }
+
+    fn not_kept(&self, error: &io::Error) -> PinError {
+        log::error!("{}: {error}", self.dir.join(FILE).display());
+        PinError::NotKept
+    }
+
+    /// The file's text, every line of which is a pin, empty, or a comment.
+    fn read(&self) -> Result<String, PinError> {
+        let text = state::read(&self.dir, FILE).map_err(|error| {
+            log::error!("{}: {error}", self.dir.join(FILE).display());
+            PinError::Unreadable
+        })?;
+        let text = text.map_or_else(String::new, |text| String::from(text.as_str()));
+        if lines(&text).count() > PRINTERS || !lines(&text).all(|line| parse(line).is_some()) {
+            return Err(PinError::Unreadable);
+        }
+        Ok(text)
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn find(text: &str, serial: &str) -> Option<Fingerprint> {
+    lines(text).filter_map(parse).find(|(of, _)| *of == serial).map(|(_, fingerprint)| fingerprint)
+}
+
+fn parse(line: &str) -> Option<(&str, Fingerprint)> {
+    let (serial, digits) = line.split_once(char::is_whitespace)?;
+    let digits = digits.trim_start();
+    if digits.len() != 2 * size_of::<Fingerprint>() {
+        return None;
+    }
+    let mut fingerprint = Fingerprint::default();
+    for (byte, pair) in fingerprint.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        if !pair.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some((serial, fingerprint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::scratch::Scratch;
+    use alloc::format;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_pin_outlives_the_process_and_the_first_one_stays() {
+        let dir = Scratch::new("pins");
+        let pins = Pins::in_dir(&dir.join("state"));
+        assert_eq!(pins.get("A"), Ok(None));
+        assert_eq!(pins.add("A", [7; 32]), Ok([7; 32]));
+        assert_eq!(pins.add("B", [9; 32]), Ok([9; 32]));
+        assert_eq!(pins.add("A", [8; 32]), Ok([7; 32]));
+        let again = Pins::in_dir(&dir.join("state"));
+        assert_eq!(again.get("A"), Ok(Some([7; 32])));
+        assert_eq!(again.get("B"), Ok(Some([9; 32])));
+        let mode = fs::metadata(dir.join("state/pins")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let mode = fs::metadata(dir.join("state")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_file_that_is_not_pins_is_an_error_and_never_an_empty_one() {
+        let dir = Scratch::new("pins");
+        let pins = Pins::in_dir(&dir);
+        let good = "a".repeat(64);
+        let long = format!("A {good}\n").repeat(PRINTERS + 1);
+        for bad in ["A", "A 12", &format!("A {}", "g".repeat(64)), &format!("A {good}0"), &long] {
+            fs::write(dir.join(FILE), bad).unwrap();
+            assert_eq!(pins.get("A"), Err(PinError::Unreadable), "{bad}");
+            assert_eq!(pins.add("A", [1; 32]), Err(PinError::Unreadable), "{bad}");
+            assert_eq!(fs::read_to_string(dir.join(FILE)).unwrap(), bad);
+        }
+        fs::write(dir.join(FILE), [0xff; 8]).unwrap();
+        assert_eq!(pins.get("A"), Err(PinError::Unreadable));
+        fs::write(dir.join(FILE), "# nothing yet\n\n").unwrap();
+        assert_eq!(pins.get("A"), Ok(None));
+    }
+
+    #[test]
+    fn a_full_file_takes_no_more_and_keeps_what_it_has() {
+        let dir = Scratch::new("pins");
+        let pins = Pins::in_dir(&dir);
+        for printer in 0..PRINTERS {
+            assert_eq!(pins.add(&format!("P{printer}"), [1; 32]), Ok([1; 32]));
+        }
+        assert_eq!(pins.add("Q", [1; 32]), Err(PinError::NotKept));
+        assert_eq!(pins.get("P0"), Ok(Some([1; 32])));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_keeps_nothing() {
+        let dir = Scratch::new("pins");
+        fs::write(dir.join("file"), "").unwrap();
+        let pins = Pins::in_dir(&dir.join("file"));
+        assert_eq!(pins.add("A", [1; 32]), Err(PinError::NotKept));
+    }
+}

@@ -1,0 +1,680 @@
+//! Certificates made by openssl, each wrong in one way, and what becomes of them.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use alloc::{format, vec};
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::SystemTime;
+use std::{env, fs, println};
+
+use core::time::Duration;
+use proptest::prelude::*;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::authorities::{Authority, BAMBU_LAB};
+use super::chain::{self, FLOOR, Verdict};
+use super::pins::Pins;
+use super::refusal::{Name, Refusal};
+use super::scratch::Scratch;
+use super::trust::Belief;
+use super::trust::{GIVEN, Policy, Trust, TrustError};
+
+const SERIAL: &str = "01S00C123456789";
+const CA: &str = "basicConstraints=critical,CA:TRUE";
+const LEAF: &str = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n";
+const IDS: &str = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n";
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    let mut child = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is needed to test what certificates are accepted");
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    output.status.success().then_some(output.stdout)
+}
+
+fn key(arguments: &[&str]) -> String {
+    let mut all = vec!["genpkey"];
+    all.extend(arguments);
+    String::from_utf8(openssl(&all, b"").unwrap()).unwrap()
+}
+
+fn rsa(bits: &str) -> String {
+    key(&["-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")])
+}
+
+fn ec() -> String {
+    key(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+}
+
+/// Somebody with a key and a certificate.
+#[derive(Clone)]
+struct Party {
+    key: String,
+    pem: String,
+}
+
+impl Party {
+    fn der(&self) -> Vec<u8> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap().to_vec()
+    }
+
+    fn sent(&self) -> CertificateDer<'static> {
+        CertificateDer::from(self.der())
+    }
+
+    fn authority(&self) -> Authority {
+        Authority::of(&chain::parse(&self.der()).unwrap()).unwrap()
+    }
+
+    /// Certifies `subject`'s `key`; v1 without `extensions`. `None` when openssl will not.
+    fn try_sign(&self, key: &str, subject: &str, extensions: &str, digest: &str) -> Option<Self> {
+        let dir = Scratch::new("sign");
+        let file = |name: &str, text: &str| {
+            fs::write(dir.join(name), text).unwrap();
+            dir.join(name).to_str().unwrap().to_owned()
+        };
+        let of = file("of.key", key);
+        let request = openssl(&["req", "-new", "-key", &of, "-subj", subject], b"")?;
+        let (ca, by) = (file("ca.pem", &self.pem), file("ca.key", &self.key));
+        let with = file("with.cnf", extensions);
+        let mut arguments = vec!["x509", "-req", "-CA", &ca, "-CAkey", &by, "-days", "36500"];
+        arguments.extend(["-set_serial", "4711", digest]);
+        if !extensions.is_empty() {
+            arguments.extend(["-extfile", &with]);
+        }
+        let pem = String::from_utf8(openssl(&arguments, &request)?).unwrap();
+        Some(Self { key: key.to_owned(), pem })
+    }
+
+    fn sign(&self, key: &str, subject: &str, extensions: &str) -> Self {
+        self.try_sign(key, subject, extensions, "-sha256").unwrap()
+    }
+
+    fn root(key: &str, name: &str, extension: &str) -> Self {
+        let dir = Scratch::new("root");
+        fs::write(dir.join("key"), key).unwrap();
+        fs::write(dir.join("cnf"), "[req]\ndistinguished_name=dn\n[dn]\n").unwrap();
+        let subject = format!("/C=CN/O=Test/CN={name}");
+        let (of, config) = (dir.join("key"), dir.join("cnf"));
+        let pem = openssl(
+            &[
+                "req",
+                "-x509",
+                "-new",
+                "-sha256",
+                "-days",
+                "36500",
+                "-set_serial",
+                "1",
+                "-subj",
+                &subject,
+                "-key",
+                of.to_str().unwrap(),
+                "-config",
+                config.to_str().unwrap(),
+                "-addext",
+                extension,
+                "-addext",
+                "subjectKeyIdentifier=hash",
+            ],
+            b"",
+        );
+        Self { key: key.to_owned(), pem: String::from_utf8(pem.unwrap()).unwrap() }
+    }
+}
+
+/// Two roots, one device authority under the first, and a printer's key.
+struct World {
+    root: Party,
+    ecc: Party,
+    device: Party,
+    key: String,
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let root = Party::root(&rsa("2048"), "Root", CA);
+    let ecc = Party::root(&ec(), "Root ECC", CA);
+    let device = root.sign(&rsa("2048"), "/CN=Device", &authority(",pathlen:0"));
+    World { root, ecc, device, key: rsa("2048") }
+});
+
+fn authority(more: &str) -> String {
+    format!("basicConstraints=critical,CA:TRUE{more}\nkeyUsage=critical,keyCertSign,cRLSign\n{IDS}")
+}
+
+fn printer(by: &Party, extensions: &str) -> Party {
+    by.sign(&WORLD.key, &format!("/CN={SERIAL}"), extensions)
+}
+
+fn v3(by: &Party) -> Party {
+    printer(by, &format!("{LEAF}{IDS}"))
+}
+
+fn now() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    (since.as_secs() as i64 + 3600).max(FLOOR)
+}
+
+const CENTURY: i64 = 101 * 366 * 24 * 3600;
+
+fn judge_at(
+    now: i64,
+    known: &[&Party],
+    leaf: &[u8],
+    sent: &[CertificateDer<'_>],
+) -> Result<Verdict, Refusal> {
+    let known: Vec<Authority> = known.iter().map(|party| party.authority()).collect();
+    let provider = super::provider(crate::board::Suites::AesFirst);
+    let algorithms = provider.signature_verification_algorithms;
+    let all = known.iter().chain(&BAMBU_LAB);
+    chain::judge(leaf, sent, SERIAL, all, &algorithms, now)
+}
+
+/// What becomes of `leaf` when the two roots are known.
+fn judge(leaf: &Party, sent: &[&Party]) -> Result<Verdict, Refusal> {
+    let sent: Vec<_> = sent.iter().map(|party| party.sent()).collect();
+    judge_at(now(), &[&WORLD.root, &WORLD.ecc], &leaf.der(), &sent)
+}
+
+fn version(party: &Party) -> u32 {
+    chain::parse(&party.der()).unwrap().version().0 + 1
+}
+
+#[test]
+fn a_v1_printer_directly_under_a_root_is_vouched_for_whether_or_not_it_sends_the_root() {
+    let leaf = printer(&WORLD.root, "");
+    assert_eq!(version(&leaf), 1);
+    assert_eq!(judge(&leaf, &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[&WORLD.root]), Ok(Verdict::Vouched));
+}
+
+#[test]
+fn a_v3_printer_is_vouched_for_through_a_device_authority_sent_or_known() {
+    let leaf = v3(&WORLD.device);
+    assert_eq!(version(&leaf), 3);
+    assert_eq!(judge(&leaf, &[&WORLD.device]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[&WORLD.root, &WORLD.device]), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &[&WORLD.device], &leaf.der(), &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&leaf, &[&WORLD.root]), Ok(Verdict::Unknown));
+}
+
+#[test]
+fn an_elliptic_printer_an_elliptic_root_and_a_large_rsa_key_are_vouched_for() {
+    let elliptic = WORLD.ecc.sign(&ec(), &format!("/CN={SERIAL}"), &format!("{LEAF}{IDS}"));
+    assert_eq!(judge(&elliptic, &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&v3(&WORLD.ecc), &[]), Ok(Verdict::Vouched));
+    let large = Party::root(&rsa("4096"), "Large", CA);
+    let leaf = v3(&large);
+    assert_eq!(judge_at(now(), &[&large], &leaf.der(), &[]), Ok(Verdict::Vouched));
+}
+
+#[test]
+fn another_serial_is_refused_and_named() {
+    for (subject, found) in
+        [("/CN=01S00C987654321", "01S00C987654321"), ("/CN=01s00c123456789", "01s00c123456789")]
+    {
+        for extensions in ["", &format!("{LEAF}{IDS}")] {
+            let leaf = WORLD.root.sign(&WORLD.key, subject, extensions);
+            let found = Name::of(found.as_bytes());
+            assert_eq!(judge(&leaf, &[]), Err(Refusal::WrongSerial { found }));
+        }
+    }
+}
+
+#[test]
+fn a_serial_counts_as_the_only_common_name_and_nowhere_else() {
+    let twice = WORLD.root.sign(&WORLD.key, &format!("/CN={SERIAL}/CN={SERIAL}"), "");
+    assert_eq!(judge(&twice, &[]), Err(Refusal::NotOneName));
+    let none = WORLD.root.sign(&WORLD.key, &format!("/O={SERIAL}"), "");
+    assert_eq!(judge(&none, &[]), Err(Refusal::NotOneName));
+    let elsewhere = format!("subjectAltName=DNS:{SERIAL}\n{LEAF}");
+    let elsewhere = WORLD.root.sign(&WORLD.key, "/CN=x", &elsewhere);
+    assert_eq!(judge(&elsewhere, &[]), Err(Refusal::WrongSerial { found: Name::of(b"x") }));
+    let longer = WORLD.root.sign(&WORLD.key, &format!("/CN={SERIAL}0"), "");
+    assert!(matches!(judge(&longer, &[]), Err(Refusal::WrongSerial { .. })));
+}
+
+#[test]
+fn a_name_that_is_not_certified_by_that_names_key_is_never_merely_unknown() {
+    let imitation = Party::root(&rsa("2048"), "Root", CA);
+    assert_eq!(judge(&v3(&imitation), &[]), Err(Refusal::BadSignature));
+    assert_eq!(judge(&v3(&imitation), &[&imitation]), Err(Refusal::BadSignature));
+    assert_eq!(judge(&printer(&imitation, ""), &[]), Err(Refusal::BadSignature));
+    // The same without saying by which key.
+    assert_eq!(judge(&printer(&imitation, LEAF), &[]), Err(Refusal::BadSignature));
+    let device = imitation.sign(&rsa("2048"), "/CN=Device", &authority(""));
+    assert_eq!(judge(&v3(&device), &[&device]), Err(Refusal::BadSignature));
+    // A true device authority beside a printer that it did not certify.
+    assert_eq!(judge(&v3(&device), &[&WORLD.device]), Err(Refusal::BadSignature));
+}
+
+#[test]
+fn of_two_authorities_of_one_name_the_key_identifier_says_which() {
+    let base = WORLD.ecc.sign(&WORLD.root.key, "/CN=Twin", &authority(""));
+    let other = format!("{CA}\nsubjectKeyIdentifier=00112233\n");
+    let twin = WORLD.ecc.sign(&WORLD.root.key, "/CN=Twin", &other);
+    let leaf = v3(&twin);
+    assert_eq!(judge(&leaf, &[&twin]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[&base]), Err(Refusal::BadSignature));
+    assert_eq!(judge(&leaf, &[&base, &twin]), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &[&base], &leaf.der(), &[]), Err(Refusal::BadSignature));
+    assert_eq!(judge_at(now(), &[&base, &twin], &leaf.der(), &[]), Ok(Verdict::Vouched));
+}
+
+#[test]
+fn a_stranger_is_unknown_and_may_be_pinned_only_without_a_story() {
+    let stranger = Party::root(&rsa("2048"), "Stranger", CA);
+    assert_eq!(judge(&v3(&stranger), &[]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&v3(&stranger), &[&stranger]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&printer(&stranger, ""), &[]), Err(Refusal::UnknownIssuer));
+    let device = stranger.sign(&rsa("2048"), "/CN=Device of a stranger", &authority(""));
+    assert_eq!(judge(&v3(&device), &[]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&v3(&device), &[&device]), Err(Refusal::UnknownIssuer));
+    assert_eq!(judge(&v3(&device), &[&device, &stranger]), Err(Refusal::UnknownIssuer));
+}
+
+#[test]
+fn a_v1_printer_is_not_vouched_for_through_what_it_sends() {
+    let leaf = printer(&WORLD.device, "");
+    assert_eq!(judge(&leaf, &[&WORLD.device]), Err(Refusal::UnknownIssuer));
+    assert_eq!(judge_at(now(), &[&WORLD.device], &leaf.der(), &[]), Ok(Verdict::Vouched));
+}
+
+#[test]
+fn what_was_sent_may_sign_only_if_it_says_so() {
+    let key = rsa("2048");
+    for (extensions, refusal) in [
+        (format!("basicConstraints=CA:FALSE\n{IDS}"), Refusal::NotAnAuthority),
+        (IDS.to_owned(), Refusal::NotAnAuthority),
+        (String::new(), Refusal::NotAnAuthority),
+        (format!("{CA}\nkeyUsage=critical,cRLSign\n{IDS}"), Refusal::NotAnAuthority),
+        (
+            format!("{CA}\nnameConstraints=critical,permitted;DNS:x\n{IDS}"),
+            Refusal::CriticalExtension,
+        ),
+    ] {
+        let between = WORLD.root.sign(&key, "/CN=Between", &extensions);
+        // Its own key identifier is left out: not every one of these has one.
+        let leaf = printer(&between, LEAF);
+        assert_eq!(judge(&leaf, &[&between]), Err(refusal), "{extensions}");
+    }
+    let without_usage = WORLD.root.sign(&key, "/CN=Between", &format!("{CA}\n{IDS}"));
+    assert_eq!(judge(&v3(&without_usage), &[&without_usage]), Ok(Verdict::Vouched));
+}
+
+#[test]
+fn two_authorities_may_stand_between_unless_one_of_them_allows_fewer() {
+    let mut chain = vec![WORLD.root.clone()];
+    for number in 1..=3 {
+        let by = chain.last().unwrap();
+        chain.push(by.sign(&rsa("2048"), &format!("/CN=Between {number}"), &authority("")));
+    }
+    let [_, one, two, three] = &chain[..] else { panic!() };
+    assert_eq!(judge(&v3(two), &[two, one]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&v3(two), &[one, two]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&v3(three), &[three, two, one]), Err(Refusal::PathTooLong));
+    // A device authority that certifies another one.
+    let below = WORLD.device.sign(&rsa("2048"), "/CN=Below", &authority(""));
+    assert_eq!(judge(&v3(&below), &[&below, &WORLD.device]), Err(Refusal::PathTooLong));
+    let known = [&WORLD.device];
+    let refused = judge_at(now(), &known, &v3(&below).der(), &[below.sent()]);
+    assert_eq!(refused, Err(Refusal::PathTooLong));
+}
+
+#[test]
+fn an_authority_is_not_a_printer() {
+    let leaf = printer(&WORLD.root, &authority(""));
+    assert_eq!(judge(&leaf, &[]), Err(Refusal::NotALeaf));
+    assert_eq!(judge(&WORLD.device, &[]), Err(Refusal::NotALeaf));
+}
+
+#[test]
+fn only_a_critical_extension_has_to_be_understood() {
+    let private = "1.3.6.1.4.1.1666250441.1";
+    let plain = printer(&WORLD.root, &format!("{LEAF}{private}=ASN1:UTF8String:v1\n"));
+    assert_eq!(judge(&plain, &[]), Ok(Verdict::Vouched));
+    let critical = printer(&WORLD.root, &format!("{LEAF}{private}=critical,ASN1:UTF8String:v1\n"));
+    assert_eq!(judge(&critical, &[]), Err(Refusal::CriticalExtension));
+    let client = printer(&WORLD.root, &format!("{LEAF}extendedKeyUsage=critical,clientAuth\n"));
+    assert_eq!(judge(&client, &[]), Err(Refusal::CriticalExtension));
+    let server = printer(&WORLD.root, &format!("{LEAF}extendedKeyUsage=critical,serverAuth\n"));
+    assert_eq!(judge(&server, &[]), Ok(Verdict::Vouched));
+    let broken = printer(&WORLD.root, "basicConstraints=DER:3003010101ff\n");
+    assert!(judge(&broken, &[]).is_err());
+}
+
+#[test]
+fn an_unsafe_digest_is_refused() {
+    let mut tried = 0;
+    for digest in ["-sha1", "-md5", "-sha512"] {
+        let subject = format!("/CN={SERIAL}");
+        let Some(leaf) = WORLD.root.try_sign(&WORLD.key, &subject, "", digest) else {
+            println!("openssl will not sign with {digest}: skipped");
+            continue;
+        };
+        tried += 1;
+        assert_eq!(judge(&leaf, &[]), Err(Refusal::WeakSignature), "{digest}");
+    }
+    assert!(tried > 0);
+}
+
+#[test]
+fn dates_count_only_by_a_clock_that_can_be_right() {
+    let leaf = printer(&WORLD.root, "").der();
+    let at = |now| judge_at(now, &[&WORLD.root], &leaf, &[]);
+    assert_eq!(at(now()), Ok(Verdict::Vouched));
+    assert_eq!(at(now() + CENTURY), Err(Refusal::Expired));
+    assert_eq!(at(0), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(FLOOR - 1), Ok(Verdict::VouchedUndated));
+    let stranger = v3(&Party::root(&ec(), "Stranger", CA)).der();
+    assert_eq!(judge_at(now() + CENTURY, &[], &stranger, &[]), Err(Refusal::Expired));
+    assert_eq!(judge_at(0, &[], &stranger, &[]), Ok(Verdict::Unknown));
+    // An authority that was sent is dated, too; one that is known is not.
+    let leaf = v3(&WORLD.device).der();
+    let sent = [WORLD.device.sent()];
+    assert_eq!(judge_at(0, &[&WORLD.root], &leaf, &sent), Ok(Verdict::VouchedUndated));
+}
+
+#[test]
+fn an_expired_printer_is_refused_unless_the_clock_here_is_not_set() {
+    let dir = Scratch::new("dates");
+    let file = |name: &str, text: &str| {
+        fs::write(dir.join(name), text).unwrap();
+        dir.join(name).to_str().unwrap().to_owned()
+    };
+    // `openssl ca` takes dates in every version; `openssl x509` only in new ones.
+    let base = dir.to_str().unwrap();
+    let config = file(
+        "cnf",
+        &format!(
+            "[ca]\ndefault_ca=d\n[d]\ndatabase={base}/db\nserial={base}/serial\nnew_certs_dir={base}\n\
+             default_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n"
+        ),
+    );
+    file("db", "");
+    file("serial", "01\n");
+    let (ca, by) = (file("ca.pem", &WORLD.root.pem), file("ca.key", &WORLD.root.key));
+    let of = file("of.key", &WORLD.key);
+    let subject = format!("/CN={SERIAL}");
+    let request = openssl(&["req", "-new", "-key", &of, "-subj", &subject], b"").unwrap();
+    let request = file("request", str::from_utf8(&request).unwrap());
+    let dated = |from: &str, until: &str| {
+        file("db", "");
+        let pem = openssl(
+            &[
+                "ca",
+                "-batch",
+                "-notext",
+                "-config",
+                &config,
+                "-cert",
+                &ca,
+                "-keyfile",
+                &by,
+                "-in",
+                &request,
+                "-startdate",
+                from,
+                "-enddate",
+                until,
+            ],
+            b"",
+        );
+        CertificateDer::from_pem_slice(&pem.unwrap()).unwrap().to_vec()
+    };
+    let at = |leaf: &[u8], now| judge_at(now, &[&WORLD.root], leaf, &[]);
+    // 2026-11-20 to 2026-11-30, either side of 2026-12-31 (1798675200).
+    let past = dated("20261120000000Z", "20261130000000Z");
+    assert_eq!(at(&past, 1_798_675_200), Err(Refusal::Expired));
+    assert_eq!(at(&past, 0), Ok(Verdict::VouchedUndated));
+    // Over before this program was made, by a clock that stands before it, too.
+    let over = dated("20260101000000Z", "20260201000000Z");
+    assert_eq!(at(&over, FLOOR - 1), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(&over, FLOOR), Err(Refusal::Expired));
+    let future = dated("20400101000000Z", "20410101000000Z");
+    assert_eq!(at(&future, 1_798_675_200), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(&future, 0), Ok(Verdict::VouchedUndated));
+}
+
+#[test]
+fn no_altered_byte_goes_unnoticed() {
+    for leaf in [printer(&WORLD.root, ""), v3(&WORLD.ecc)] {
+        let good = leaf.der();
+        for at in 0..good.len() {
+            for bits in [0x01, 0x20, 0x80] {
+                let mut bad = good.clone();
+                bad[at] ^= bits;
+                let known = [&WORLD.root, &WORLD.ecc];
+                let outcome = judge_at(now(), &known, &bad, &[]);
+                // Of another issuer's name nobody can say that it is wrong: it can be pinned.
+                assert_ne!(outcome, Ok(Verdict::Vouched), "byte {at}");
+                assert_ne!(outcome, Ok(Verdict::VouchedUndated), "byte {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_two_algorithm_fields_have_to_agree() {
+    let good = printer(&WORLD.root, "").der();
+    let sha256_with_rsa = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
+    let places: Vec<_> =
+        (0..good.len() - 9).filter(|&at| good[at..at + 9] == sha256_with_rsa).collect();
+    let [inner, outer] = places[..] else { panic!("{places:?}") };
+    for at in [inner, outer] {
+        let mut bad = good.clone();
+        bad[at + 8] = 0x0c;
+        assert_eq!(judge_at(now(), &[&WORLD.root], &bad, &[]), Err(Refusal::Malformed));
+    }
+}
+
+#[test]
+fn what_is_cut_off_or_added_is_malformed() {
+    let good = v3(&WORLD.root).der();
+    for len in 0..good.len() {
+        let cut = judge_at(now(), &[&WORLD.root], &good[..len], &[]);
+        assert_eq!(cut, Err(Refusal::Malformed), "{len} bytes");
+    }
+    let mut longer = good.clone();
+    longer.push(0);
+    assert_eq!(judge_at(now(), &[&WORLD.root], &longer, &[]), Err(Refusal::Malformed));
+    // Inside the outermost sequence, where the parser does not look.
+    let mut inside = good.clone();
+    inside.push(5);
+    inside.push(0);
+    let len = u16::from_be_bytes([good[2], good[3]]) + 2;
+    inside[2..4].copy_from_slice(&len.to_be_bytes());
+    assert_eq!(judge_at(now(), &[&WORLD.root], &inside, &[]), Err(Refusal::Malformed));
+}
+
+#[test]
+fn garbage_nothing_and_too_much_are_refused() {
+    let leaf = v3(&WORLD.device);
+    let sent = |count: usize| vec![WORLD.device.sent(); count];
+    let known = [&WORLD.root];
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(chain::SENT)), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(20)), Err(Refusal::TooLong));
+    assert_eq!(judge_at(now(), &known, b"", &[]), Err(Refusal::Malformed));
+    assert_eq!(judge_at(now(), &known, &[0x30; 4097], &[]), Err(Refusal::TooLong));
+    let garbage = [CertificateDer::from(vec![0x30, 0x80, 1, 2])];
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &garbage), Err(Refusal::Malformed));
+    // Garbage beside a certificate that needs no help changes nothing.
+    let leaf = printer(&WORLD.root, "");
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &garbage), Ok(Verdict::Vouched));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_comes_is_judged(leaf: Vec<u8>, sent: Vec<Vec<u8>>) {
+        let sent: Vec<_> = sent.into_iter().map(CertificateDer::from).collect();
+        prop_assert!(judge_at(now(), &[], &leaf, &sent).is_err());
+    }
+
+    #[test]
+    fn a_certificate_with_changes_is_judged(
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| v3(&WORLD.device).der());
+        let mut leaf = GOOD.clone();
+        for (at, byte) in changes {
+            let at = at.index(leaf.len());
+            leaf[at] = byte;
+        }
+        if leaf != *GOOD {
+            let outcome = judge_at(now(), &[&WORLD.device], &leaf, &[]);
+            prop_assert!(!matches!(outcome, Ok(Verdict::Vouched | Verdict::VouchedUndated)));
+        }
+    }
+}
+
+/// What becomes of a printer that shows `leaf` and proves that it is its own.
+fn believe(verifier: &super::trust::Verifier, leaf: &[u8]) -> Result<(), Refusal> {
+    let belief = verifier.verify(leaf, &[])?;
+    verifier.keep(leaf, belief)
+}
+
+fn clock() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(now() as u64)
+}
+
+#[test]
+fn a_stranger_is_pinned_once_and_has_to_be_the_same_ever_after() {
+    let dir = Scratch::new("trust");
+    let trust = |given: Option<&str>| {
+        let given = given.map(str::as_bytes);
+        super::trust::verifier(SERIAL, Policy::Verify, given, Pins::in_dir(&dir), clock).unwrap()
+    };
+    let stranger = Party::root(&ec(), "Stranger", CA);
+    let (first, second) = (v3(&stranger), v3(&stranger));
+    assert_ne!(first.pem, second.pem);
+    // Nothing wrong is pinned.
+    let imitation = Party::root(&ec(), "Root", CA);
+    let known = trust(Some(&WORLD.root.pem));
+    assert_eq!(believe(&known, &v3(&imitation).der()), Err(Refusal::BadSignature));
+    assert!(!dir.join("pins").exists());
+
+    assert_eq!(believe(&trust(None), &first.der()), Ok(()));
+    assert!(fs::read_to_string(dir.join("pins")).unwrap().starts_with(SERIAL));
+    assert_eq!(believe(&trust(None), &first.der()), Ok(()));
+    assert_eq!(believe(&trust(None), &second.der()), Err(Refusal::PinChanged));
+    // Whom an authority vouches for is not held to a pin, and becomes it.
+    assert_eq!(believe(&trust(Some(&stranger.pem)), &second.der()), Ok(()));
+    assert_eq!(believe(&trust(None), &second.der()), Ok(()));
+    assert_eq!(believe(&trust(None), &first.der()), Err(Refusal::PinChanged));
+    assert_eq!(fs::read_to_string(dir.join("pins")).unwrap().lines().count(), 1);
+
+    fs::write(dir.join("pins"), "rubbish").unwrap();
+    assert_eq!(believe(&trust(None), &first.der()), Err(Refusal::PinsUnreadable));
+}
+
+/// Somebody in between need not name the printer's authority; any other would do.
+#[test]
+fn nobody_passes_for_a_printer_that_an_authority_has_vouched_for() {
+    let dir = Scratch::new("trust");
+    let given = Some(WORLD.root.pem.as_bytes());
+    let trust =
+        super::trust::verifier(SERIAL, Policy::Verify, given, Pins::in_dir(&dir), clock).unwrap();
+    let printer = v3(&WORLD.root).der();
+    let imitation = v3(&Party::root(&ec(), "Stranger", CA)).der();
+    assert_eq!(believe(&trust, &printer), Ok(()));
+    assert_eq!(believe(&trust, &imitation), Err(Refusal::PinChanged));
+    assert_eq!(believe(&trust, &printer), Ok(()));
+}
+
+#[test]
+fn nothing_is_remembered_of_whoever_has_not_proved_that_the_certificate_is_its_own() {
+    let dir = Scratch::new("trust");
+    let pins = Pins::in_dir(&dir);
+    let trust = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
+    let leaf = v3(&Party::root(&ec(), "Stranger", CA)).der();
+    assert_eq!(trust.verify(&leaf, &[]), Ok(Belief::Stranger));
+    assert!(!dir.join("pins").exists());
+}
+
+#[test]
+fn a_stranger_that_cannot_be_pinned_is_refused() {
+    let dir = Scratch::new("trust");
+    fs::create_dir(dir.join(".pins.new")).unwrap();
+    let pins = Pins::in_dir(&dir);
+    let trust = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
+    let leaf = v3(&Party::root(&ec(), "Stranger", CA));
+    assert_eq!(believe(&trust, &leaf.der()), Err(Refusal::NotPinned));
+}
+
+#[test]
+fn what_is_given_as_authorities_has_to_be_authorities() {
+    let dir = Scratch::new("given");
+    let given = |pem: &str| {
+        Trust::new(SERIAL, Policy::Verify, Some(pem.as_bytes()), Pins::in_dir(&dir), clock).err()
+    };
+    assert_eq!(given(&WORLD.root.pem), None);
+    assert_eq!(given(&format!("{}{}", WORLD.root.pem, WORLD.ecc.pem)), None);
+    assert_eq!(given(""), Some(TrustError::NotPem));
+    assert_eq!(given("rubbish"), Some(TrustError::NotPem));
+    assert_eq!(given(&WORLD.root.key), Some(TrustError::NotPem));
+    assert_eq!(given(&v3(&WORLD.root).pem), Some(TrustError::NotAnAuthority));
+    assert_eq!(given(&printer(&WORLD.root, "").pem), Some(TrustError::NotAnAuthority));
+    assert_eq!(given(&WORLD.root.pem.repeat(GIVEN + 1)), Some(TrustError::TooMany));
+    for serial in [SERIAL, "030123456789012", "with space", ""] {
+        assert!(Trust::new(serial, Policy::Verify, None, Pins::in_dir(&dir), clock).is_ok());
+    }
+}
+
+#[test]
+fn the_authorities_say_what_their_certificates_say() {
+    let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/ca");
+    let Ok(files) = fs::read_dir(shared) else {
+        println!("{shared} is not there: skipped");
+        return;
+    };
+    let mut seen = 0;
+    for file in files.map(|file| file.unwrap().path()) {
+        if file.extension().is_none_or(|of| of != "pem") {
+            continue;
+        }
+        let pem = fs::read(&file).unwrap();
+        let der = CertificateDer::from_pem_slice(&pem).unwrap();
+        let parsed = chain::parse(&der).unwrap();
+        let facts = Authority::of(&parsed).unwrap();
+        if file.to_str().unwrap().contains("xsigned") {
+            // Another certificate for a key that is already known.
+            assert!(
+                BAMBU_LAB.iter().any(|known| known.key == facts.key && known.name == facts.name)
+            );
+        } else {
+            assert!(BAMBU_LAB.contains(&facts), "{}", file.display());
+            seen += 1;
+        }
+        // Each is signed by one of them, itself included.
+        let provider = super::provider(crate::board::Suites::AesFirst);
+        assert!(BAMBU_LAB.iter().filter(|by| *by.name == *parsed.issuer().as_raw()).any(|by| {
+            [
+                rustls::SignatureScheme::RSA_PKCS1_SHA256,
+                rustls::SignatureScheme::ECDSA_NISTP256_SHA256,
+            ]
+            .into_iter()
+            .any(|scheme| {
+                chain::is_signed(
+                    &provider.signature_verification_algorithms,
+                    scheme,
+                    &by.key,
+                    parsed.tbs_certificate.as_ref(),
+                    &parsed.signature_value.data,
+                )
+            })
+        }));
+    }
+    assert_eq!(seen, BAMBU_LAB.len());
+}

@@ -1,0 +1,61 @@
+//! Who holds what: the heap counts for the whole process, and here its growth is put down to whoever
+//! was running.
+
+use core::cell::Cell;
+use core::future::poll_fn;
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pandaproxy::memory::heap;
+
+/// The process' one heap for one test: the others wait.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What some futures hold, of all that is held. A clone is the same share.
+#[derive(Clone, Default)]
+pub(crate) struct Share(Rc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    /// Below zero after they dropped what others had made.
+    now: Cell<isize>,
+    peak: Cell<isize>,
+}
+
+impl Share {
+    /// Puts down to this share what `future` takes and gives back while it runs.
+    pub(crate) fn of<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        let share = self.clone();
+        let mut future = Box::pin(future);
+        poll_fn(move |cx| share.during(|| future.as_mut().poll(cx)))
+    }
+
+    /// The same for something that does not wait.
+    pub(crate) fn during<T>(&self, act: impl FnOnce() -> T) -> T {
+        let Counts { now, peak } = &*self.0;
+        let before = heap::held();
+        heap::reset_peak();
+        let result = act();
+        // A test that has just ended may still be giving something back on its own thread.
+        peak.set(peak.get().max(now.get() + heap::peak().saturating_sub(before).cast_signed()));
+        now.set(now.get() + heap::held().cast_signed() - before.cast_signed());
+        result
+    }
+
+    /// Bytes held now.
+    pub(crate) fn now(&self) -> usize {
+        usize::try_from(self.0.now.get()).unwrap_or(0)
+    }
+
+    /// The most bytes held at once since the last [`forget_peak`](Self::forget_peak).
+    pub(crate) fn peak(&self) -> usize {
+        usize::try_from(self.0.peak.get()).unwrap_or(0)
+    }
+
+    pub(crate) fn forget_peak(&self) {
+        self.0.peak.set(self.0.now.get());
+    }
+}

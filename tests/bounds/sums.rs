@@ -1,0 +1,208 @@
+//! The budget against what it says it counts: everything made at the start, and boards that ask for
+//! more than they have.
+
+use core::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pandaproxy::auth::Limiter;
+use pandaproxy::board::BOARD;
+use pandaproxy::memory::budget::{self, LINES, SEATS, SLOT, WAITING};
+use pandaproxy::memory::heap;
+use pandaproxy::memory::pool::{Frame, Pool};
+use pandaproxy::mqtt::address::Patches;
+use pandaproxy::mqtt::client::Client;
+use pandaproxy::mqtt::hub::Hub;
+use pandaproxy::mqtt::seat::Seat;
+use pandaproxy::mqtt::state::State;
+use pandaproxy::mqtt::upstream::{Line, Request, Upstream};
+use pandaproxy::mqtt::{REPORT_INBOX, Service};
+use pandaproxy::runtime::listen::Door;
+use tokio::time::sleep;
+
+use crate::bed::Bed;
+use crate::lan::{self, WIRE};
+use crate::share::{Share, alone};
+
+/// What the lines with these beginnings allow together.
+fn allowed(beginnings: &[&str]) -> usize {
+    LINES
+        .iter()
+        .filter(|line| beginnings.iter().any(|beginning| line.what.starts_with(beginning)))
+        .map(|line| line.count * line.each)
+        .sum()
+}
+
+#[test]
+fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_lines() {
+    let _alone = alone();
+    let before = heap::held();
+    lan::run(async {
+        let door = Share::default();
+        let _door = door.during(|| Door::new("mqtt", std::rc::Rc::new(Limiter::new().into())));
+        assert!(door.now() <= WAITING * budget::ARRIVAL, "the door holds {} bytes", door.now());
+        let bed = Bed::new();
+        sleep(Duration::from_millis(1)).await;
+        let own = bed.share.now();
+        let lines = allowed(&[
+            "mqtt client: inbox",
+            "mqtt client: outbox",
+            "mqtt client: seat",
+            "mqtt frames",
+            "mqtt state",
+            "mqtt upstream: inbox",
+            "mqtt upstream: outbox",
+            "mqtt hub",
+        ]) + budget::LINE;
+        println!("at the start: {own} bytes; its lines allow {lines}");
+        assert!(own <= lines);
+        // The tasks, the runtime, and this test's own simulated ends.
+        let tasks = allowed(&["mqtt client: task", "runtime"]);
+        let held = heap::held() - before;
+        assert!(held <= lines + tasks + WAITING * budget::ARRIVAL, "{held} bytes after the start");
+
+        // A client that comes and goes takes nothing that was not there.
+        for _ in 0..3 {
+            drop(bed.wire(WIRE));
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(bed.share.peak() <= lines, "{} bytes", bed.share.peak());
+    });
+}
+
+#[test]
+fn each_thing_is_as_large_as_its_line_says() {
+    let rows = [
+        ("Seat, with its ring", size_of::<Seat>(), budget::SEAT),
+        (
+            "Line and Upstream, with requests",
+            size_of::<Line>() + size_of::<Upstream>(),
+            budget::LINE,
+        ),
+        ("Client, in a worker's task", size_of::<Client>(), budget::TASK),
+        ("Service, with its hub", size_of::<Service>(), budget::HUB),
+        ("State, with its buffers", State::bytes(budget::STATE_CHANGES), budget::STATE),
+        ("the printer's inbox", REPORT_INBOX, budget::REPORT_INBOX),
+        ("Door, with its waiting room", size_of::<Door>(), WAITING * budget::ARRIVAL),
+        (
+            "Pool's frames",
+            pool_bytes(),
+            BOARD.mqtt.small.bytes(SLOT) + BOARD.mqtt.large.bytes(SLOT),
+        ),
+    ];
+    println!("\n| what | bytes | its line |\n|---|---:|---:|");
+    for (what, bytes, line) in rows {
+        println!("| {what} | {bytes} | {line} |");
+    }
+    for (what, bytes) in [
+        ("Request, of which a line has BOARD.mqtt.requests", size_of::<Request>()),
+        ("Frame, of which a ring has BOARD.mqtt.ring", size_of::<Frame<Patches>>()),
+        ("Hub", size_of::<Hub>()),
+        ("Limiter", size_of::<Limiter>()),
+    ] {
+        println!("| {what} | {bytes} | |");
+    }
+    println!("\n| budget of {} | count | each | together |\n|---|---:|---:|---:|", BOARD.name);
+    for line in &LINES {
+        println!("| {} | {} | {} | {} |", line.what, line.count, line.each, line.count * line.each);
+    }
+    println!("| all | | | {} of {} |", budget::TOTAL, BOARD.memory);
+    for (what, bytes, line) in rows {
+        assert!(bytes <= line, "{what}: {bytes} bytes, {line} in the budget");
+    }
+    assert_eq!(SEATS, BOARD.clients.mqtt + BOARD.doorstep);
+}
+
+/// Measured, not computed.
+fn pool_bytes() -> usize {
+    let _alone = alone();
+    let share = Share::default();
+    let _pool = share.during(|| Pool::<Patches>::new(BOARD.mqtt.small, BOARD.mqtt.large));
+    share.now()
+}
+
+/// Compiles the real budget for each board, and for one that cannot afford its own profile.
+#[test]
+fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scratch = Scratch::new();
+    let host = fs::read_to_string(root.join("boards/host/board.rs")).unwrap();
+    for (name, change, complaint) in [
+        ("as-it-is", ("", ""), None),
+        ("too-poor", ("4 * MIB", "1 * MIB"), Some("this board cannot afford its own profile")),
+        ("too-many", ("mqtt: 10", "mqtt: 100"), Some("this board cannot afford its own profile")),
+        ("two-frames", ("count: 6", "count: 2"), Some("a board needs three large frames")),
+        (
+            "closed",
+            ("doorstep_per_address: 3", "doorstep_per_address: 4"),
+            Some("one address must not keep all others from knocking"),
+        ),
+    ] {
+        let board = host.replace(change.0, change.1);
+        assert!(change.0.is_empty() || board != host, "{name} differs from host");
+        let folder = scratch.0.join("boards").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("board.rs"), board).unwrap();
+        let Some(said) = compile(root, &scratch.0, &scratch.0, name) else { return };
+        assert_eq!(said.is_err(), complaint.is_some(), "{name}: {said:?}");
+        if let (Some(complaint), Err(said)) = (complaint, &said) {
+            assert!(said.contains(complaint), "{name}: {said}");
+        }
+    }
+    for board in fs::read_dir(root.join("boards")).unwrap().flatten() {
+        if board.path().is_dir() {
+            let name = board.file_name().into_string().unwrap();
+            assert_eq!(compile(root, root, &scratch.0, &name).unwrap(), Ok(()), "{name}");
+        }
+    }
+}
+
+/// Compiles `src/board.rs` and `src/memory/budget.rs` alone for a board in `boards`; what the compiler
+/// said, if it would not. `None` without a compiler.
+fn compile(root: &Path, boards: &Path, out: &Path, board: &str) -> Option<Result<(), String>> {
+    let source = out.join("lib.rs");
+    let [budget, pool, of_board] = ["src/memory/budget.rs", "src/memory/pool.rs", "src/board.rs"]
+        .map(|path| root.join(path).display().to_string());
+    let text = format!(
+        "#![no_std]\nextern crate alloc;\n#[path = {of_board:?}] pub mod board;\n\
+         pub mod memory {{\n#[path = {budget:?}] pub mod budget;\n#[path = {pool:?}] pub mod pool;\n\
+         pub const KIB: usize = 1024;\npub const MIB: usize = 1024 * KIB;\n}}\n"
+    );
+    fs::write(&source, text).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let compiled = Command::new(rustc)
+        .args(["--edition=2024", "--crate-type=lib", "--crate-name=afford", "--emit=metadata"])
+        .arg("--out-dir")
+        .arg(out)
+        .arg(&source)
+        .env("CARGO_MANIFEST_DIR", boards)
+        .env("BOARD", board)
+        .output();
+    match compiled {
+        Ok(output) if output.status.success() => Some(Ok(())),
+        Ok(output) => Some(Err(String::from_utf8_lossy(&output.stderr).into_owned())),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "no compiler: {error}");
+            println!("skipped: no compiler to be had: {error}");
+            None
+        }
+    }
+}
+
+/// A directory for this test, gone after it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("pandaproxy-afford-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _left = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,752 @@
+//! Certificates as others see them: our own in openssl's eyes, a printer's in ours.
+//!
+//! `openssl` plays the clients and the printers, over loopback, on ports that the system picks.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pandaproxy::board::Suites;
+use pandaproxy::tls::{
+    ConnectError, HandshakeError, Identity, IdentityError, Pins, Policy, Refusal, Subject, Trust,
+    accept, connect, provider,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+const SERIAL: &str = "01S00C123456789";
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+const SUBJECT: Subject<'_> = Subject { serial: SERIAL, addresses: &[ADDRESS] };
+/// 2026-11-01, before which no clock here can be right.
+const FLOOR: Duration = Duration::from_secs(1_793_491_200);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+// ---- what we show ----------------------------------------------------------------------------
+
+#[test]
+fn an_identity_is_made_once_and_is_private() {
+    let dir = Scratch::with_rsa_key();
+    let first = load(&dir.0, &SUBJECT).unwrap();
+    let files = contents(&dir.0);
+    assert_eq!(load(&dir.0, &SUBJECT).unwrap().ca_pem(), first.ca_pem());
+    assert_eq!(contents(&dir.0), files);
+    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let all = ["ca.key", "ca.pem", "ecdsa.key", "ecdsa.pem", "lock", "rsa.key", "rsa.pem"];
+    assert_eq!(names, all);
+    for name in all {
+        assert_eq!(mode(&dir.0.join(name)), 0o600, "{name}");
+    }
+    // Brought from elsewhere, a file may be anybody's to read; it does not stay so.
+    fs::set_permissions(dir.0.join("rsa.key"), Permissions::from_mode(0o644)).unwrap();
+    load(&dir.0, &SUBJECT).unwrap();
+    assert_eq!(mode(&dir.0.join("rsa.key")), 0o600);
+    assert!(first.ca_pem().ends_with("-----END CERTIFICATE-----\n"));
+    assert!(!first.ca_pem().contains("PRIVATE"));
+}
+
+#[test]
+fn certificates_are_what_clients_demand() {
+    let dir = Scratch::with_rsa_key();
+    let identity = load(&dir.0, &SUBJECT).unwrap();
+    let ca = text(&dir.0.join("ca.pem"));
+    let name = ca.split("Subject: CN=PandaProxy CA ").nth(1).unwrap().lines().next().unwrap();
+    assert!(name.len() == 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit()), "{name}");
+    assert!(ca.contains("CA:TRUE") && ca.contains("Certificate Sign"));
+    for (file, key) in [("rsa.pem", "Public-Key: (2048 bit)"), ("ecdsa.pem", "NIST CURVE: P-256")] {
+        let leaf = text(&dir.0.join(file));
+        for part in [
+            "Version: 3 (0x2)",
+            &format!("Subject: CN={SERIAL}"),
+            &format!(
+                "DNS:{SERIAL}, DNS:localhost, IP Address:127.0.0.1, \
+                 IP Address:0:0:0:0:0:0:0:1, IP Address:10.0.0.7"
+            ),
+            "TLS Web Server Authentication",
+            "Digital Signature",
+            "CA:FALSE",
+            "ecdsa-with-SHA256",
+            key,
+        ] {
+            assert!(leaf.contains(part), "{file} without {part}:\n{leaf}");
+        }
+        let (ca, leaf) = (dir.0.join("ca.pem"), dir.0.join(file));
+        for name in [
+            ["-verify_ip", "10.0.0.7"],
+            ["-verify_ip", "127.0.0.1"],
+            ["-verify_hostname", "localhost"],
+            ["-verify_hostname", SERIAL],
+        ] {
+            let mut verify = Command::new("openssl");
+            verify.args(["verify", "-x509_strict", "-purpose", "sslserver"]).args(name);
+            let output = verify.arg("-CAfile").args([&ca, &leaf]).output().unwrap();
+            assert!(output.status.success(), "{file} {name:?}: {output:?}");
+        }
+    }
+    assert_eq!(identity.ca_sha256().len(), 32);
+}
+
+#[test]
+fn a_new_address_or_serial_or_ca_reissues_and_keeps_the_rest() {
+    let dir = Scratch::with_rsa_key();
+    load(&dir.0, &SUBJECT).unwrap();
+    let other = [ADDRESS, "fe80::1".parse().unwrap()];
+    for subject in [
+        Subject { addresses: &other, ..SUBJECT },
+        Subject { serial: "030123456789012", addresses: &other },
+    ] {
+        let before = contents(&dir.0);
+        load(&dir.0, &subject).unwrap();
+        assert_eq!(changed(&before, &contents(&dir.0)), ["ecdsa.pem", "rsa.pem"]);
+        // The order in which addresses are found is not a change.
+        let before = contents(&dir.0);
+        let again = [other[1], other[0], other[1]];
+        load(&dir.0, &Subject { addresses: &again, ..subject }).unwrap();
+        assert_eq!(contents(&dir.0), before);
+    }
+    // A serial of digits alone is no host name; it stays the common name.
+    let leaf = text(&dir.0.join("rsa.pem"));
+    assert!(leaf.contains("CN=030123456789012") && leaf.contains("DNS:localhost, IP"), "{leaf}");
+    let before = contents(&dir.0);
+    fs::remove_file(dir.0.join("ca.pem")).unwrap();
+    fs::remove_file(dir.0.join("ca.key")).unwrap();
+    load(&dir.0, &Subject { serial: "030123456789012", addresses: &other }).unwrap();
+    assert_eq!(changed(&before, &contents(&dir.0)), ["ca.key", "ca.pem", "ecdsa.pem", "rsa.pem"]);
+}
+
+#[test]
+fn a_spoilt_or_missing_certificate_or_key_is_made_again() {
+    let dir = Scratch::with_rsa_key();
+    load(&dir.0, &SUBJECT).unwrap();
+    for (file, expected) in [
+        ("ecdsa.pem", vec!["ecdsa.pem"]),
+        ("rsa.pem", vec!["rsa.pem"]),
+        ("ecdsa.key", vec!["ecdsa.key", "ecdsa.pem"]),
+    ] {
+        for spoil in
+            ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
+            let before = contents(&dir.0);
+            fs::write(dir.0.join(file), spoil).unwrap();
+            load(&dir.0, &SUBJECT).unwrap();
+            assert_eq!(changed(&before, &contents(&dir.0)), expected, "{file}");
+        }
+        let before = contents(&dir.0);
+        fs::remove_file(dir.0.join(file)).unwrap();
+        load(&dir.0, &SUBJECT).unwrap();
+        assert_eq!(changed(&before, &contents(&dir.0)), expected, "{file}");
+    }
+}
+
+#[test]
+fn a_ca_is_never_replaced_and_the_error_names_the_file() {
+    let dir = Scratch::with_rsa_key();
+    load(&dir.0, &SUBJECT).unwrap();
+    let good = contents(&dir.0);
+    let foreign = Scratch::new();
+    let printer = Printer::under_a_root(&foreign.0);
+    let other = Scratch::with_rsa_key();
+    load(&other.0, &SUBJECT).unwrap();
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+    let with_key = format!("{}{}", read(dir.0.join("ca.pem")), read(dir.0.join("ca.key")));
+    let ours = |file| IdentityError::NotOurs { file };
+    for (file, content, error) in [
+        ("ca.pem", "rubbish".to_owned(), ours("ca.pem")),
+        ("ca.pem", String::new(), ours("ca.pem")),
+        ("ca.pem", "x".repeat(20_000), ours("ca.pem")),
+        ("ca.pem", read(printer.root), ours("ca.pem")),
+        ("ca.pem", read(dir.0.join("ecdsa.pem")), ours("ca.pem")),
+        ("ca.pem", with_key, ours("ca.pem")),
+        ("ca.key", "rubbish".to_owned(), ours("ca.key")),
+        ("ca.key", read(other.0.join("ca.key")), IdentityError::KeyMismatch),
+    ] {
+        fs::write(dir.0.join(file), &content).unwrap();
+        let refused = load(&dir.0, &SUBJECT).unwrap_err();
+        assert_eq!(refused, error);
+        assert!(refused.to_string().contains(file), "{refused}");
+        assert_eq!(fs::read_to_string(dir.0.join(file)).unwrap(), content);
+        restore(&dir.0, &good);
+    }
+    fs::remove_file(dir.0.join("ca.key")).unwrap();
+    assert_eq!(load(&dir.0, &SUBJECT).unwrap_err(), IdentityError::KeyMissing);
+    restore(&dir.0, &good);
+    fs::remove_file(dir.0.join("ca.key")).unwrap();
+    fs::create_dir(dir.0.join("ca.key")).unwrap();
+    let refused = load(&dir.0, &SUBJECT).unwrap_err();
+    assert!(matches!(refused, IdentityError::Io { file: "ca.key", .. }), "{refused:?}");
+}
+
+#[test]
+fn a_ca_whose_certificate_was_lost_is_made_again_as_the_same_authority() {
+    let dir = Scratch::with_rsa_key();
+    load(&dir.0, &SUBJECT).unwrap();
+    let before = contents(&dir.0);
+    fs::remove_file(dir.0.join("ca.pem")).unwrap();
+    load(&dir.0, &SUBJECT).unwrap();
+    // What it signed is still good, and so are the copies that clients have.
+    assert_eq!(changed(&before, &contents(&dir.0)), ["ca.pem"]);
+}
+
+#[test]
+fn a_key_that_somebody_brought_in_another_form_is_refused_and_not_overwritten() {
+    let dir = Scratch::with_rsa_key();
+    let brought = "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    fs::write(dir.0.join("rsa.key"), brought).unwrap();
+    let refused = load(&dir.0, &SUBJECT).unwrap_err();
+    assert_eq!(refused, IdentityError::ForeignKey { file: "rsa.key" });
+    assert_eq!(fs::read_to_string(dir.0.join("rsa.key")).unwrap(), brought);
+}
+
+#[test]
+fn a_start_before_the_network_is_up_costs_no_address() {
+    let dir = Scratch::with_rsa_key();
+    load(&dir.0, &SUBJECT).unwrap();
+    let before = contents(&dir.0);
+    load(&dir.0, &Subject { addresses: &[], ..SUBJECT }).unwrap();
+    assert_eq!(changed(&before, &contents(&dir.0)), [""; 0]);
+}
+
+#[test]
+fn a_clock_in_1970_issues_for_today_and_finds_nothing_expired() {
+    let dir = Scratch::with_rsa_key();
+    let at = |now| Identity::load_or_make(&dir.0, &SUBJECT, UNIX_EPOCH + now);
+    at(Duration::ZERO).unwrap();
+    for file in ["ca.pem", "rsa.pem", "ecdsa.pem"] {
+        assert!(text(&dir.0.join(file)).contains("Not Before: Oct 31 00:00:00 2026 GMT"), "{file}");
+    }
+    let before = contents(&dir.0);
+    at(FLOOR).unwrap();
+    at(FLOOR + 8 * YEAR).unwrap();
+    at(Duration::ZERO).unwrap();
+    assert_eq!(contents(&dir.0), before);
+    at(FLOOR + 9 * YEAR + YEAR / 100).unwrap();
+    assert_eq!(changed(&before, &contents(&dir.0)), ["ecdsa.pem", "rsa.pem"]);
+    assert!(text(&dir.0.join("rsa.pem")).contains("2045 GMT"));
+    assert_eq!(at(FLOOR + 21 * YEAR).unwrap_err(), IdentityError::Expired);
+    at(Duration::ZERO).unwrap();
+}
+
+#[test]
+fn two_that_start_at_once_have_one_ca() {
+    let dir = Scratch::new();
+    let start =
+        |path: PathBuf| thread::spawn(move || load(&path, &SUBJECT).unwrap().ca_pem().to_owned());
+    // Not even the directory is there yet.
+    let two = [start(dir.0.join("state")), start(dir.0.join("state"))];
+    let [one, other] = two.map(|start| start.join().unwrap());
+    assert_eq!(one, other);
+    assert_eq!(mode(&dir.0.join("state")), 0o700);
+}
+
+// ---- openssl as a client ---------------------------------------------------------------------
+
+#[test]
+fn each_client_gets_the_certificate_it_can_read() {
+    for (arguments, cipher, key) in [
+        ("-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "2048 bit"),
+        ("-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384", "2048 bit"),
+        (
+            "-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256",
+            "ECDHE-ECDSA-AES128-GCM-SHA256",
+            "256 bit",
+        ),
+        ("-tls1_2 -sigalgs RSA+SHA256", "ECDHE-RSA-", "2048 bit"),
+        ("-tls1_2", "ECDHE-ECDSA-", "256 bit"),
+        ("-tls1_3", "TLS_", "256 bit"),
+        ("-tls1_3 -sigalgs rsa_pss_rsae_sha256", "TLS_", "2048 bit"),
+        ("", "TLS_", "256 bit"),
+    ] {
+        let said = one_client(Suites::ChaChaFirst, arguments);
+        assert!(said.contains(&format!("Cipher is {cipher}")), "{arguments}:\n{said}");
+        assert!(said.contains(&format!("Server public key is {key}")), "{arguments}:\n{said}");
+        assert!(said.contains("Verify return code: 0 (ok)"), "{arguments}:\n{said}");
+        // The CA comes along, so that a client can show it.
+        assert!(said.contains("\n 1 s:"), "{arguments}:\n{said}");
+    }
+}
+
+#[test]
+fn suites_go_in_the_boards_order_whatever_the_clients() {
+    let aes_first =
+        "-ciphersuites TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
+    for (suites, arguments, cipher) in [
+        (Suites::ChaChaFirst, aes_first, "TLS_CHACHA20_POLY1305_SHA256"),
+        (Suites::AesFirst, aes_first, "TLS_AES_128_GCM_SHA256"),
+        (Suites::ChaChaFirst, "-tls1_2", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+        (Suites::AesFirst, "-tls1_2", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (Suites::AesFirst, "-tls1_2 -sigalgs RSA+SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+    ] {
+        let said = one_client(suites, arguments);
+        assert!(said.contains(&format!("Cipher is {cipher}\n")), "{arguments}:\n{said}");
+    }
+}
+
+#[test]
+fn a_client_comes_back_to_its_session_and_hears_us_leave() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        let (address, served) = serve(Suites::AesFirst, 2);
+        let dir = Scratch::new();
+        let session = dir.0.join("session").to_str().unwrap().to_owned();
+        let out = client(address, &format!("{version} -msg -sess_out {session}"));
+        assert!(out.contains("close_notify"), "{out}");
+        assert!(out.contains("good day"), "{out}");
+        let back = client(address, &format!("{version} -sess_in {session}"));
+        assert!(back.contains("Reused, "), "{back}");
+        assert_eq!(served.join().unwrap(), [Ok(false), Ok(true)], "{version}");
+    }
+}
+
+#[test]
+fn a_client_that_cannot_be_served_is_told_apart() {
+    let foreign = Scratch::new();
+    let other = Printer::under_a_root(&foreign.0).root;
+    let distrusting = format!("-verify_return_error -CAfile {}", other.display());
+    for (arguments, error) in [
+        (format!("-tls1_2 {distrusting}"), HandshakeError::Distrusts),
+        (format!("-tls1_3 {distrusting}"), HandshakeError::Distrusts),
+        ("-tls1_2 -cipher AES256-GCM-SHA384".to_owned(), HandshakeError::NothingInCommon),
+        ("-tls1_2 -cipher ECDHE-RSA-AES128-SHA".to_owned(), HandshakeError::NothingInCommon),
+    ] {
+        let (address, served) = serve(Suites::AesFirst, 1);
+        s_client(address, &arguments);
+        assert_eq!(served.join().unwrap(), [Err(error)], "{arguments}");
+    }
+    for (bytes, error) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], HandshakeError::NotTls),
+        (b"\x10\x12\0\x04MQTT\x04\x02\0\x3c\0\x06slicer", HandshakeError::NotTls),
+        (b"USER bblp\r\n", HandshakeError::NotTls),
+        (b"", HandshakeError::Left),
+        (b"\x16\x03\x01", HandshakeError::Left),
+    ] {
+        let (address, served) = serve(Suites::AesFirst, 1);
+        TcpStream::connect(address).unwrap().write_all(bytes).unwrap();
+        assert_eq!(served.join().unwrap(), [Err(error)], "{bytes:?}");
+    }
+    assert_eq!(
+        HandshakeError::Distrusts.to_string(),
+        "the client does not trust this proxy's certificate: give it the CA that `pandaproxy ca` \
+         prints"
+    );
+}
+
+// ---- openssl as a printer --------------------------------------------------------------------
+
+#[test]
+fn a_printer_with_a_v1_certificate_is_believed_and_its_session_resumed() {
+    let dir = Scratch::new();
+    let printer = Printer::under_a_root(&dir.0);
+    assert!(text(&printer.certificate).contains("Version: 1 (0x0)"));
+    let trust = printer.trust(SERIAL, Policy::Verify);
+    let running = printer.run("-tls1_2 -rev");
+    assert_eq!(talk(&trust, running.address), Ok(false));
+    assert_eq!(talk(&trust, running.address), Ok(true));
+    // Sessions of its own: none yet, and the first one's is still there afterwards.
+    let own = trust.with_own_sessions();
+    assert_eq!(talk(&own, running.address), Ok(false));
+    assert_eq!(talk(&own, running.address), Ok(true));
+    assert_eq!(talk(&trust, running.address), Ok(true));
+}
+
+#[test]
+fn a_printer_of_another_serial_is_refused_by_name_and_without_a_word() {
+    let dir = Scratch::new();
+    let printer = Printer::under_a_root(&dir.0);
+    let running = printer.run("-tls1_2 -rev");
+    let trust = printer.trust("01S00C000000000", Policy::Verify);
+    let error = talk(&trust, running.address).unwrap_err();
+    let ConnectError::Refused(Refusal::WrongSerial { found }) = error else { panic!("{error:?}") };
+    assert_eq!(found.as_str(), SERIAL);
+    assert!(error.to_string().contains(SERIAL), "{error}");
+    // Unless the user says that anybody will do.
+    let trust = printer.trust("01S00C000000000", Policy::Insecure);
+    assert_eq!(talk(&trust, running.address), Ok(false));
+}
+
+#[test]
+fn a_printer_nobody_vouches_for_is_refused() {
+    let dir = Scratch::new();
+    let printer = Printer::under_a_root(&dir.0);
+    let running = printer.run("-tls1_2 -rev");
+    let pins = Pins::in_dir(&dir.0);
+    let trust = Trust::new(SERIAL, Policy::Verify, None, pins, SystemTime::now).unwrap();
+    let refused = Err(ConnectError::Refused(Refusal::UnknownIssuer));
+    assert_eq!(talk(&trust, running.address), refused);
+}
+
+#[test]
+fn a_printer_that_shares_no_version_or_suite_with_us_is_told_apart() {
+    let dir = Scratch::new();
+    let printer = Printer::under_a_root(&dir.0);
+    let trust = printer.trust(SERIAL, Policy::Verify);
+    for arguments in ["-tls1_3", "-tls1_2 -cipher AES256-GCM-SHA384"] {
+        let running = printer.run(arguments);
+        assert_eq!(
+            talk(&trust, running.address),
+            Err(ConnectError::NothingInCommon),
+            "{arguments}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_worth_nothing() {
+    let dir = Scratch::new();
+    let printer = Printer::under_a_root(&dir.0);
+    let certificate = CertificateDer::from_pem_file(&printer.certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.0.join("root.key")).unwrap();
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let imitation = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
+    let config = ServerConfig::builder_with_provider(provider(Suites::AesFirst))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(imitation));
+    let config = Arc::new(config);
+    for policy in [Policy::Verify, Policy::Insecure] {
+        let trust = printer.trust(SERIAL, policy);
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let both =
+            async { tokio::join!(connect(&trust, near), accept(&config, far)).0.map(|_| ()) };
+        assert_eq!(block_on(both), Err(ConnectError::Refused(Refusal::NotItsKey)));
+    }
+}
+
+#[test]
+fn what_is_no_printer_at_all_is_told_apart() {
+    let dir = Scratch::new();
+    let trust = Printer::under_a_root(&dir.0).trust(SERIAL, Policy::Verify);
+    for (answer, error) in [
+        (&b"220 (vsFTPd 3.0.5)\r\n"[..], ConnectError::NotTls),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ConnectError::NotTls),
+        (b"", ConnectError::Left),
+    ] {
+        let outcome = block_on(async {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let answering = async move {
+                let _ = far.read(&mut [0; 4096]).await;
+                let _ = far.write_all(answer).await;
+            };
+            tokio::join!(connect(&trust, near), answering).0.map(|_| ())
+        });
+        assert_eq!(outcome, Err(error));
+    }
+}
+
+// ---- both ends ours --------------------------------------------------------------------------
+
+#[test]
+fn a_peer_that_leaves_without_a_word_has_left_and_no_more() {
+    let identity = &OURS.1;
+    let dir = Scratch::new();
+    let ca = Some(identity.ca_pem().as_bytes());
+    let pins = Pins::in_dir(&dir.0);
+    let trust = Trust::new(SERIAL, Policy::Verify, ca, pins, SystemTime::now).unwrap();
+    let config = identity.server_config(Suites::AesFirst, 4);
+    block_on(async {
+        for printer_leaves in [true, false] {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let (printer, client) = tokio::join!(accept(&config, far), connect(&trust, near));
+            let (mut printer, mut client) = (printer.unwrap(), client.unwrap());
+            let mut heard = Vec::new();
+            if printer_leaves {
+                printer.write_all(b"226").await.unwrap();
+                printer.flush().await.unwrap();
+                drop(printer);
+                assert_eq!(client.read_to_end(&mut heard).await.unwrap(), 3);
+                assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+            } else {
+                client.write_all(b"STOR").await.unwrap();
+                client.flush().await.unwrap();
+                drop(client);
+                assert_eq!(printer.read_to_end(&mut heard).await.unwrap(), 4);
+                assert_eq!(printer.read(&mut [0; 8]).await.unwrap(), 0);
+            }
+        }
+    });
+}
+
+// ---- below: how it is done -------------------------------------------------------------------
+
+/// An identity for all the tests that need any one, and where it is kept.
+static OURS: LazyLock<(PathBuf, Identity)> = LazyLock::new(|| {
+    // Kept from run to run: that, too, has to work, and no key has to be made.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity");
+    let identity = load(&dir, &SUBJECT).unwrap();
+    (dir, identity)
+});
+
+fn load(dir: &Path, subject: &Subject<'_>) -> Result<Identity, IdentityError> {
+    Identity::load_or_make(dir, subject, SystemTime::now().max(UNIX_EPOCH + FLOOR))
+}
+
+/// A directory for one test, gone after it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// With an RSA key in it, so that none has to be made.
+    fn with_rsa_key() -> Self {
+        let dir = Self::new();
+        fs::copy(OURS.0.join("rsa.key"), dir.0.join("rsa.key")).unwrap();
+        dir
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn restore(dir: &Path, files: &[(String, Vec<u8>)]) {
+    for (name, content) in files {
+        fs::write(dir.join(name), content).unwrap();
+    }
+}
+
+fn changed(before: &[(String, Vec<u8>)], after: &[(String, Vec<u8>)]) -> Vec<String> {
+    after.iter().filter(|file| !before.contains(file)).map(|(name, _)| name.clone()).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let output = Command::new("openssl")
+        .args(arguments)
+        .output()
+        .expect("openssl is needed to test certificates");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn text(certificate: &Path) -> String {
+    let path = certificate.to_str().unwrap();
+    openssl(&["x509", "-noout", "-text", "-nameopt", "RFC2253", "-in", path])
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(30), future).await.expect("it hangs")
+    })
+}
+
+/// Greets `clients` clients, says good day to each, and reports which had been there before.
+type Served = JoinHandle<Vec<Result<bool, HandshakeError>>>;
+
+fn serve(suites: Suites, clients: usize) -> (SocketAddr, Served) {
+    let config = OURS.1.server_config(suites, 4);
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = thread::spawn(move || {
+        block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let mut outcomes = Vec::new();
+            for _ in 0..clients {
+                let (stream, _) = listener.accept().await.unwrap();
+                outcomes.push(match accept(&config, stream).await {
+                    Ok(mut stream) => {
+                        stream.write_all(b"good day\n").await.unwrap();
+                        stream.flush().await.unwrap();
+                        stream.shutdown().await.unwrap();
+                        // Until the client has heard it and left.
+                        let _ = stream.read_to_end(&mut Vec::new()).await;
+                        Ok(stream.is_resumed())
+                    }
+                    Err(error) => Err(error),
+                });
+            }
+            outcomes
+        })
+    });
+    (address, served)
+}
+
+/// Runs openssl as a client until the other end leaves; what it had to say.
+fn s_client(address: SocketAddr, arguments: &str) -> String {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-connect", &address.to_string()])
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its input stays open: at the end of it, it would leave.
+    let _input = child.stdin.take();
+    let mut said = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    child.wait().unwrap();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// A client that trusts our CA and nobody else.
+fn client(address: SocketAddr, arguments: &str) -> String {
+    let ca = OURS.0.join("ca.pem");
+    let trusting = format!("-CAfile {} -verify_return_error -verify_ip 127.0.0.1", ca.display());
+    s_client(address, &format!("{trusting} {arguments}"))
+}
+
+fn one_client(suites: Suites, arguments: &str) -> String {
+    let (address, served) = serve(suites, 1);
+    let said = client(address, arguments);
+    assert_eq!(served.join().unwrap(), [Ok(false)], "{arguments}:\n{said}");
+    said
+}
+
+/// A printer's key and certificate: v1, directly under a root of its own.
+struct Printer {
+    root: PathBuf,
+    key: PathBuf,
+    certificate: PathBuf,
+    dir: PathBuf,
+}
+
+impl Printer {
+    fn under_a_root(dir: &Path) -> Self {
+        let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        let (root, root_key, key) = (at("root.pem"), at("root.key"), at("printer.key"));
+        let (request, certificate) = (at("printer.csr"), at("printer.pem"));
+        let subject = format!("/CN={SERIAL}");
+        for key in [&root_key, &key] {
+            openssl(&["genpkey", "-algorithm", "RSA", "-out", key]);
+        }
+        openssl(&[
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            &root_key,
+            "-days",
+            "3650",
+            "-subj",
+            "/C=CN/O=Test/CN=Root",
+            "-out",
+            &root,
+        ]);
+        openssl(&["req", "-new", "-key", &key, "-subj", &subject, "-out", &request]);
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            &root,
+            "-CAkey",
+            &root_key,
+            "-set_serial",
+            "1",
+            "-sha256",
+            "-days",
+            "3650",
+            "-out",
+            &certificate,
+        ]);
+        Self {
+            root: root.into(),
+            key: key.into(),
+            certificate: certificate.into(),
+            dir: dir.into(),
+        }
+    }
+
+    fn trust(&self, serial: &str, policy: Policy) -> Trust {
+        let root = fs::read(&self.root).unwrap();
+        let pins = Pins::in_dir(&self.dir);
+        Trust::new(serial, policy, Some(&root), pins, SystemTime::now).unwrap()
+    }
+
+    fn run(&self, arguments: &str) -> Running {
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0"])
+            .arg("-cert")
+            .arg(&self.certificate)
+            .arg("-key")
+            .arg(&self.key)
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned))
+            .expect("openssl s_server says where it listens");
+        // Whatever else it says is thrown away, so that it never waits to say it.
+        thread::spawn(move || lines.for_each(drop));
+        Running { address: address.parse().unwrap(), child }
+    }
+}
+
+/// A printer that answers, until dropped.
+struct Running {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says a word to a printer that says it backwards; whether an earlier session was resumed.
+fn talk(trust: &Trust, address: SocketAddr) -> Result<bool, ConnectError> {
+    block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = connect(trust, stream).await?;
+        stream.write_all(b"panda\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut heard = [0; 6];
+        stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"adnap\n");
+        stream.shutdown().await.unwrap();
+        Ok(stream.is_resumed())
+    })
+}

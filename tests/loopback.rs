@@ -1,0 +1,647 @@
+//! The real program over real TLS on loopback: clients that others wrote, clients that mean harm, and
+//! a printer that is not as it should be.
+//!
+//! To *pin* is to trust what was once seen instead of an authority given beforehand. What the proxy
+//! shows can be pinned in two ways: its leaf, by clients that take a leaf for an anchor (OpenSSL's
+//! partial chain, which is what Python 3.13's `ssl` does by itself), or the CA, which it sends along
+//! for the others. mosquitto's clients are among the others: a lone leaf is no anchor to them.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use pandaproxy::board::BOARD;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use crate::clients::mqtt::{Client, Hello, hello_bytes};
+use crate::clients::programs::{PATIENCE, Program, is_missing};
+use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
+use crate::printer::{Model, Printer};
+
+// ---- clients that others wrote -----------------------------------------------------------------
+
+#[test]
+fn mosquitto_gets_the_state_over_mqtt_3_1_and_3_1_1_with_the_ca_it_was_given() {
+    if is_missing("mosquitto_sub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::new(Model::P1S).await;
+        let ca = Program::start(command(["ca", "--state-dir"]).arg(lan.proxy.dir.path()));
+        let ca = { ca }.ended().await.1.out;
+        let given = lan.proxy.dir.file("given.pem");
+        fs::write(&given, ca).unwrap();
+        for version in ["mqttv31", "mqttv311"] {
+            let mut reader = mosquitto(&lan.proxy, "mosquitto_sub", &given, CODE);
+            reader.args(["-V", version, "-t", "device/+/report", "-C", "1"]);
+            let (code, said) = Program::start(&mut reader).ended().await;
+            assert_eq!(code, Some(0), "{version}: {}", said.err);
+            assert!(is_state(&said.out), "{version}: the state comes first");
+        }
+    });
+}
+
+#[test]
+fn what_the_proxy_shows_can_be_pinned_as_ca_by_all_and_as_leaf_by_those_who_can() {
+    if is_missing("mosquitto_sub") || is_missing("openssl") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::new(Model::X1C).await;
+        let shown = served_chain(lan.proxy.address).await;
+        let [leaf, ca] = [0, 1].map(|at| {
+            let file = lan.proxy.dir.file(["seen-leaf.pem", "seen-ca.pem"][at]);
+            fs::write(&file, &shown[at]).unwrap();
+            file
+        });
+        assert_eq!(shown.len(), 2, "the leaf and the CA");
+        let printed = Program::start(command(["ca", "--state-dir"]).arg(lan.proxy.dir.path()));
+        let printed = { printed }.ended().await.1.out;
+        let printed = String::from_utf8(printed).unwrap();
+        assert_eq!(shown[1].trim(), printed.trim(), "it shows the CA that it prints");
+
+        for (anchor, insecure, words) in
+            [(&ca, false, ""), (&leaf, false, "TLS error"), (&leaf, true, "TLS error")]
+        {
+            let mut reader = mosquitto(&lan.proxy, "mosquitto_sub", anchor, CODE);
+            reader.args(["-t", "device/+/report", "-C", "1"]);
+            if insecure {
+                reader.arg("--insecure");
+            }
+            let (code, said) = Program::start(&mut reader).ended().await;
+            assert_eq!(code == Some(0), words.is_empty(), "{} {}", anchor.display(), said.err);
+            assert!(said.err.contains(words), "{} {}", anchor.display(), said.err);
+        }
+        let mut verify = Command::new("openssl");
+        verify.args(["s_client", "-partial_chain", "-verify_return_error", "-CAfile"]);
+        verify.arg(&leaf).args(["-connect", &lan.proxy.address.to_string()]);
+        let (code, said) = Program::start(&mut verify).ended().await;
+        assert_eq!(code, Some(0), "{}", said.err);
+        assert!(String::from_utf8_lossy(&said.out).contains("Verify return code: 0 (ok)"));
+    });
+}
+
+#[test]
+fn mosquitto_is_told_why_it_is_not_let_in() {
+    if is_missing("mosquitto_sub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::new(Model::P1S).await;
+        let ca = lan.proxy.dir.file("ca.pem");
+        for (version, password, code, words) in [
+            ("mqttv5", CODE, 132, "Unsupported Protocol Version"),
+            ("mqttv311", "7Kq2xW9q", 5, "not authorised"),
+            ("mqttv31", "7Kq2xW9q", 5, "not authorised"),
+        ] {
+            let mut reader = mosquitto(&lan.proxy, "mosquitto_sub", &ca, password);
+            reader.args(["-V", version, "-t", "#"]);
+            let (got, said) = Program::start(&mut reader).ended().await;
+            assert!(
+                got == Some(code) && said.err.contains(words),
+                "{version} {got:?} {}",
+                said.err
+            );
+        }
+        assert_eq!(lan.printer.ever(), 1, "none of it reached the printer");
+    });
+}
+
+#[test]
+fn what_mosquitto_publishes_arrives_once_and_byte_for_byte_whatever_its_qos() {
+    if is_missing("mosquitto_pub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::new(Model::P1S).await;
+        let file = lan.proxy.dir.file("request");
+        for qos in ["0", "1", "2"] {
+            // Blanks, a NUL, what is no UTF-8, and length: a parser would lose one of them.
+            let mut payload =
+                format!("{{ \"print\" :\t{{\"command\":\"x{qos}\"}}}}\r\n").into_bytes();
+            payload.extend(b"\0\xff\xfe");
+            payload.resize(9000, b' ');
+            fs::write(&file, &payload).unwrap();
+            let mut writer =
+                mosquitto(&lan.proxy, "mosquitto_pub", &lan.proxy.dir.file("ca.pem"), CODE);
+            writer.args(["-q", qos, "-t", &lan.printer.request_topic(), "-f"]).arg(&file);
+            let (code, said) = Program::start(&mut writer).ended().await;
+            assert_eq!(code, Some(0), "qos {qos}: {}", said.err);
+            let of_it = |printer: &Printer| {
+                let requests = printer.requests().into_iter();
+                requests.filter(|request| request.payload == payload).count()
+            };
+            assert!(lan.printer.until(PATIENCE, |printer| of_it(printer) > 0).await, "qos {qos}");
+            // A second copy would come before what is sent after it.
+            lan.marked_request(&format!("after-{qos}")).await;
+            assert_eq!(of_it(&lan.printer), 1, "qos {qos}");
+        }
+    });
+}
+
+#[test]
+fn eight_readers_and_two_writers_cost_the_printer_one_connection_and_miss_nothing() {
+    if is_missing("mosquitto_sub") || is_missing("mosquitto_pub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::of(Printer::new(Model::P1S).code(CODE).quiet()).await;
+        // Ten places are taken by these ten.
+        lan.good.disconnect().await;
+        lan.proxy.program.line("(127.0.0.1): left").await;
+        let ca = lan.proxy.dir.file("ca.pem");
+        let readers: Vec<Program> = (0..8)
+            .map(|number| {
+                let mut reader = mosquitto(&lan.proxy, "mosquitto_sub", &ca, CODE);
+                reader.args(["-t", &lan.printer.report_topic(), "-k", "5"]);
+                if number % 2 == 0 {
+                    reader.args(["--will-topic", "device/x/report", "--will-payload", "gone"]);
+                }
+                Program::start(&mut reader)
+            })
+            .collect();
+        let mut writers: Vec<Program> = (0..2)
+            .map(|_| {
+                let mut writer = mosquitto(&lan.proxy, "mosquitto_pub", &ca, CODE);
+                writer.args(["-q", "1", "-l", "-t", &lan.printer.request_topic()]);
+                Program::start(&mut writer)
+            })
+            .collect();
+        for reader in &readers {
+            assert!(reader.until(PATIENCE, |said| holds(&said.out, b"\"msg\"")).await);
+        }
+        for round in 0..10 {
+            for (at, writer) in writers.iter_mut().enumerate() {
+                writer.tell(&format!("{{\"print\":{{\"command\":\"w{at}r{round}\"}}}}"));
+            }
+            // Four at once, of the eight that a reader may be behind.
+            for part in 0..4 {
+                let report = format!("{{\"print\":{{\"command\":\"r{round}p{part}\"}}}}");
+                assert_eq!(lan.printer.report(report.as_bytes()), 1);
+            }
+            let last = format!("r{round}p3");
+            for reader in &readers {
+                let heard = reader.until(PATIENCE, |said| holds(&said.out, last.as_bytes())).await;
+                assert!(heard, "{last}: {}", reader.log());
+            }
+        }
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let wanted: Vec<String> =
+            (0..10).flat_map(|r| (0..4).map(move |p| format!("\"r{r}p{p}\""))).collect();
+        for reader in &readers {
+            let out = text(reader.said().out);
+            let got: Vec<_> = out.lines().filter_map(|line| line.split(':').nth(2)).collect();
+            let got: Vec<_> = got.iter().map(|last| last.trim_end_matches('}')).collect();
+            let marked: Vec<_> =
+                got.into_iter().filter(|it| wanted.iter().any(|w| w == it)).collect();
+            assert_eq!(marked, wanted, "each of them, once and in order");
+        }
+        let sent = |printer: &Printer| {
+            let requests = printer.requests().into_iter();
+            requests.filter(|it| holds(&it.payload, b"\"command\":\"w")).count()
+        };
+        let all = lan.printer.until(PATIENCE, |printer| sent(printer) == 20).await;
+        assert!(all, "{} of 20: {:?}", sent(&lan.printer), lan.printer.requests());
+        assert_eq!((lan.printer.most_open(), lan.printer.ever()), (1, 1));
+        assert_eq!(lan.printer.refused(), 0);
+    });
+}
+
+// ---- clients that mean harm --------------------------------------------------------------------
+
+#[test]
+fn whatever_is_said_instead_of_tls_is_cut_off_and_harms_nobody() {
+    proxy::run(async {
+        let mut lan = Lan::new(Model::P1S).await;
+        let log = &lan.proxy.program;
+        // It stands on the doorstep until its ten seconds are over; looked at last.
+        let mut half = lan.proxy.tcp_from(other(5)).await.unwrap();
+        half.write_all(&client_hello()[..60]).await.unwrap();
+
+        let mut http = lan.proxy.tcp_from(other(2)).await.unwrap();
+        http.write_all(b"GET / HTTP/1.1\r\nHost: printer\r\n\r\n").await.unwrap();
+        assert!(is_closed(&mut http).await);
+        log.line("(127.0.0.2): the client does not speak TLS").await;
+
+        for (at, garbage) in [
+            &[0x16, 3, 1, 0, 5, 1, 0xff, 0xff, 0xff, 0xff][..],
+            &[0x16, 3, 3, 0xff, 0xff],
+            &[0x15, 3, 3, 0, 2, 2, 40],
+            &[0x17, 3, 3, 0, 1, 0],
+            &[0xff; 512],
+            // A CONNECT without TLS, as somebody types who forgot it.
+            &hello_bytes(&Hello::default()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut peer = lan.proxy.tcp_from(other(3)).await.unwrap();
+            // It may be cut off before it has said everything.
+            let _cut = peer.write_all(garbage).await;
+            assert!(is_closed(&mut peer).await, "garbage {at}");
+        }
+
+        if !is_missing("openssl") {
+            let mut old = Command::new("openssl");
+            old.args(["s_client", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0", "-connect"]);
+            old.arg(lan.proxy.address.to_string());
+            let (code, said) = Program::start(&mut old).ended().await;
+            assert_ne!(code, Some(0), "{}", said.err);
+            if said.err.contains("alert") {
+                log.line("offers no TLS version or cipher suite").await;
+            } else {
+                println!("skipped: this openssl does not speak TLS 1.1");
+            }
+        }
+        assert!(is_closed(&mut half).await, "half a ClientHello, and then silence");
+        log.line("(127.0.0.5): says nothing").await;
+        lan.is_well().await;
+    });
+}
+
+#[test]
+fn whoever_guesses_is_locked_out_with_one_line_and_nobody_else_is() {
+    proxy::run(async {
+        let mut lan = Lan::new(Model::P1S).await;
+        let guess = |code: &'static str| {
+            let lan = &lan;
+            async move {
+                let Ok(stream) = lan.proxy.tls_from(other(3)).await else { return false };
+                let hello = Hello { password: Some(code.as_bytes()), ..Hello::default() };
+                let mut guesser = stream;
+                if guesser.write_all(&hello_bytes(&hello)).await.is_err() {
+                    return false;
+                }
+                let mut answer = [0; 4];
+                timeout(PATIENCE, guesser.read_exact(&mut answer)).await.unwrap().is_ok()
+                    && answer == [0x20, 2, 0, 5]
+            }
+        };
+        let mut answered = 0;
+        for _ in 0..40 {
+            answered += usize::from(guess("7Kq2xW9q").await);
+        }
+        assert_eq!(answered, 5);
+        assert!(!guess(CODE).await, "the right code comes too late");
+        let log = &lan.proxy.program;
+        log.line("127.0.0.3 showed 5 wrong codes").await;
+        lan.is_well().await;
+        let log = &lan.proxy.program;
+        assert_eq!(log.lines_with("showed 5 wrong codes"), 1, "{}", log.log());
+        assert_eq!(
+            log.lines_with("127.0.0.3"),
+            7,
+            "five guesses, one lock, one refusal:\n{}",
+            log.log()
+        );
+        for code in [CODE, "7Kq2xW9q"] {
+            assert!(!log.log().contains(code), "a code is in the log:\n{}", log.log());
+        }
+    });
+}
+
+#[test]
+fn guesses_made_at_once_are_no_more_than_guesses_made_one_by_one() {
+    proxy::run(async {
+        let mut lan = Lan::new(Model::P1S).await;
+        // They wait at the door while the first of them use up the guesses.
+        let mut guessers = Vec::new();
+        for _ in 0..16 {
+            guessers.push(lan.proxy.tcp_from(other(3)).await.unwrap());
+        }
+        let hello = hello_bytes(&Hello { password: Some(b"7Kq2xW9q"), ..Hello::default() });
+        let mut answered = 0;
+        for tcp in guessers {
+            let Ok(mut guesser) = lan.proxy.tls_over(tcp).await else { continue };
+            let _cut = guesser.write_all(&hello).await;
+            let mut answer = [0; 4];
+            let heard = timeout(PATIENCE, guesser.read_exact(&mut answer)).await.unwrap();
+            answered += usize::from(heard.is_ok() && answer == [0x20, 2, 0, 5]);
+        }
+        let most = 5 + BOARD.doorstep_per_address - 1;
+        assert!((5..=most).contains(&answered), "{answered} guesses");
+        lan.is_well().await;
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_is_let_go_and_slows_nobody() {
+    proxy::run(async {
+        let mut lan = Lan::of(Printer::new(Model::P1S).code(CODE).quiet()).await;
+        let tcp = lan.proxy.tcp_from(other(4)).await.unwrap();
+        SockRef::from(&tcp).set_recv_buffer_size(4096).unwrap();
+        let stream = lan.proxy.tls_over(tcp).await.unwrap();
+        let mut deaf = Client::over(stream);
+        let hello = Hello { id: "deaf", password: Some(CODE.as_bytes()), ..Hello::default() };
+        assert_eq!(deaf.connect(&hello).await, 0);
+        assert_eq!(deaf.subscribe(&[("#", 0)]).await, [0]);
+        for number in 0..60 {
+            assert_eq!(lan.printer.large(30_000), 1);
+            // Nobody has to wait: what is sent is there before the next one is sent.
+            let mark = format!("{{\"print\":{{\"command\":\"m{number}\"}}}}");
+            assert_eq!(lan.printer.report(mark.as_bytes()), 1);
+            let heard = lan.good.report_where(|report| report == mark.as_bytes());
+            timeout(Duration::from_secs(10), heard).await.expect("others are not slowed");
+        }
+        lan.proxy.program.line("(127.0.0.4): took nothing for 5 s").await;
+        let mut stream = deaf.into_stream();
+        assert!(is_closed(&mut stream).await);
+        lan.is_well().await;
+    });
+}
+
+#[test]
+fn a_client_that_breaks_mqtt_is_closed_and_harms_nobody() {
+    proxy::run(async {
+        let mut lan = Lan::new(Model::P1S).await;
+        let hello = Hello { id: "rude", password: Some(CODE.as_bytes()), ..Hello::default() };
+        for (rude, words) in [
+            (vec![0x30, 0xff, 0xff, 0xff, 0x7f], "a packet of 268435460 bytes"),
+            (vec![0x30, 0xff, 0xff, 0xff, 0xff], "malformed packet"),
+            (hello_bytes(&hello), "a packet that has no place here"),
+            (vec![0x20, 2, 0, 0], "a packet that has no place here"),
+            (vec![0xf0, 0], "malformed packet"),
+        ] {
+            let stream = lan.proxy.tls_from(other(6)).await.unwrap();
+            let mut client = Client::over(stream);
+            assert_eq!(client.connect(&hello).await, 0);
+            client.send(&rude).await.unwrap();
+            let said = lan.proxy.program.line(words);
+            assert!(client.is_closed().await, "{words}");
+            assert!(said.await.contains("127.0.0.6"), "{words}");
+        }
+        lan.is_well().await;
+    });
+}
+
+// ---- a printer that is not as it should be -----------------------------------------------------
+
+#[test]
+fn each_of_the_printers_troubles_has_a_line_of_its_own_that_says_what_to_do() {
+    proxy::run(async {
+        let mut lines = Vec::new();
+        for (printer, more, words) in [
+            (
+                Printer::new(Model::P1S).code("87654321"),
+                &[][..],
+                ["the printer refuses the access code", "compare it with the one on the printer's"],
+            ),
+            (
+                Printer::new(Model::X1C).code(CODE).stranger(),
+                &[],
+                ["the printer's certificate is refused", "did not sign it"],
+            ),
+            (
+                Printer::new(Model::P1S).code(CODE).certificate_of(Model::X1C),
+                &[],
+                ["it says that it is printer 00M00A2B0700218", "give that serial number"],
+            ),
+            (
+                Printer::new(Model::X1C).code(CODE),
+                &["--printer-ip", "no-such-printer.invalid"],
+                ["the printer's name is not known here", "give its address instead"],
+            ),
+        ] {
+            let (address, _serving) = switch_on(&printer, loopback(1)).await;
+            let dir = StateDir::new();
+            let mut args = usual(&printer, address, &dir);
+            if let [option, value] = more {
+                let at = args.iter().position(|arg| arg == option).unwrap();
+                args[at + 1] = (*value).to_owned();
+            }
+            let proxy = Proxy::start(command(args), dir).await;
+            let line = proxy.program.line(words[0]).await;
+            assert!(line.contains(words[1]), "{line}");
+            assert!(!proxy.program.log().contains(CODE));
+            lines.push(line);
+        }
+        let printer = Printer::new(Model::P1S).code(CODE);
+        let (address, serving) = switch_on(&printer, loopback(1)).await;
+        serving.abort();
+        assert!(serving.await.is_err());
+        let proxy = Proxy::before(&printer, address, &[]).await;
+        let line = proxy.program.line("the printer answers, but not on port").await;
+        assert!(line.contains("LAN mode is off"), "{line}");
+        lines.push(line);
+        let serial = ["-s", Model::A1Mini.serial()];
+        let (address, _serving) = switch_on(&printer, loopback(1)).await;
+        let dir = StateDir::new();
+        let mut args = usual(&printer, address, &dir);
+        let at = args.iter().position(|arg| arg == serial[0]).unwrap();
+        args[at + 1] = serial[1].to_owned();
+        let proxy = Proxy::start(command(args), dir).await;
+        let line = proxy.program.line("it says that it is printer 01P00A3C1200417").await;
+        lines.push(line);
+
+        let kinds = lines.len();
+        lines.sort();
+        lines.dedup();
+        assert_eq!(lines.len(), kinds, "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_printer_that_never_answers_is_said_to_be_off() {
+    proxy::run(async {
+        // A full backlog drops what knocks, as an address does at which there is nobody.
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&loopback(1).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let _fills = TcpStream::connect(address).await.unwrap();
+        let proxy = Proxy::before(&Printer::new(Model::P1S), address, &[]).await;
+        let line = proxy.program.line("the printer does not answer").await;
+        assert!(line.contains("is it switched on, and is this its address?"), "{line}");
+    });
+}
+
+#[test]
+fn a_stranger_is_believed_only_when_asked_to_and_that_is_said_at_each_connection() {
+    proxy::run(async {
+        let printer = Printer::new(Model::P1S).code(CODE).stranger();
+        let (address, _serving) = switch_on(&printer, loopback(1)).await;
+        let proxy = Proxy::before(&printer, address, &["--insecure-printer"]).await;
+        proxy.live().await;
+        let mut reader = proxy.reader(HOME, "reader").await;
+        reader.report().await;
+        printer.reboot(Duration::from_millis(200));
+        proxy.program.lines("the printer is connected", 2).await;
+        assert!(proxy.program.lines_with("(--insecure-printer): anybody on this") >= 2);
+    });
+}
+
+#[test]
+fn clients_stay_through_a_reboot_and_get_the_whole_state_after_it() {
+    proxy::run(async {
+        let mut lan = Lan::of(Printer::new(Model::P1S).code(CODE).quiet()).await;
+        lan.printer.reboot(Duration::from_millis(500));
+        lan.proxy.program.lines("the printer is connected", 2).await;
+        let again = lan.good.report_where(is_state);
+        timeout(PATIENCE, again).await.expect("the state, unasked");
+        assert_eq!(lan.proxy.program.lines_with("admitted"), 1, "it is the same connection");
+        lan.is_well().await;
+    });
+}
+
+#[test]
+fn a_printer_switched_on_after_the_proxy_is_found() {
+    proxy::run(async {
+        let printer = Printer::new(Model::P1S).code(CODE);
+        let (address, serving) = switch_on(&printer, loopback(9)).await;
+        serving.abort();
+        assert!(serving.await.is_err());
+        let proxy = Proxy::before(&printer, address, &[]).await;
+        proxy.program.line("the printer answers, but not on port").await;
+        let (_, _serving) = switch_on(&printer, address).await;
+        proxy.live().await;
+        proxy.reader(HOME, "late").await.report().await;
+    });
+}
+
+// ---- the end -----------------------------------------------------------------------------------
+
+#[test]
+fn sigterm_takes_leave_of_everybody_within_three_seconds() {
+    proxy::run(async {
+        let mut lan = Lan::new(Model::P1S).await;
+        lan.proxy.program.signal("TERM");
+        let asked = std::time::Instant::now();
+        // With rustls an end without close_notify would be an error.
+        let mut stream = lan.good.into_stream();
+        let mut rest = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().expect("close_notify");
+        let (code, said) = lan.proxy.program.ended().await;
+        assert_eq!(code, Some(0), "{}", said.err);
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        assert!(lan.printer.until(PATIENCE, |printer| printer.open() == 0).await);
+        assert_eq!((lan.printer.orderly(), lan.printer.disorderly()), (1, 0), "DISCONNECT");
+    });
+}
+
+// ---- the network -------------------------------------------------------------------------------
+
+/// A printer, the program before it, and somebody who behaves and has to be served throughout.
+struct Lan {
+    printer: Printer,
+    proxy: Proxy,
+    good: Client<TlsStream<TcpStream>>,
+    marks: u32,
+    _serving: JoinHandle<()>,
+}
+
+impl Lan {
+    async fn new(model: Model) -> Self {
+        Self::of(Printer::new(model).code(CODE)).await
+    }
+
+    async fn of(printer: Printer) -> Self {
+        let (address, serving) = switch_on(&printer, loopback(1)).await;
+        let proxy = Proxy::before(&printer, address, &[]).await;
+        proxy.live().await;
+        let mut good = proxy.reader(HOME, "good").await;
+        // From here on whoever comes gets the state first.
+        good.report_where(is_state).await;
+        Self { printer, proxy, good, marks: 0, _serving: serving }
+    }
+
+    /// The good client still gets what the printer says, by the one connection that there ever was,
+    /// and the program holds no more than it may.
+    async fn is_well(&mut self) {
+        self.marks += 1;
+        let mark = format!("{{\"print\":{{\"command\":\"mark-{}\"}}}}", self.marks);
+        assert_eq!(self.printer.report(mark.as_bytes()), 1);
+        let heard = self.good.report_where(|report| report == mark.as_bytes());
+        timeout(PATIENCE, heard).await.expect("the good client is served");
+        assert_eq!(self.printer.most_open(), 1);
+        let program = &self.proxy.program;
+        let [peak, code] = ["VmHWM:", "RssFile:"].map(|figure| program.memory(figure));
+        println!("peak {} KiB, {} KiB of it the file's own pages", peak >> 10, code >> 10);
+        assert!(peak <= code + BOARD.memory + OUTSIDE, "it holds {peak} bytes");
+    }
+
+    /// Sends a request that is like no other, and waits until the printer has it.
+    async fn marked_request(&self, mark: &str) {
+        let hello = Hello { id: mark, password: Some(CODE.as_bytes()), ..Hello::default() };
+        let mut client = Client::over(self.proxy.tls_from(HOME).await.unwrap());
+        assert_eq!(client.connect(&hello).await, 0);
+        client.publish(&self.printer.request_topic(), mark.as_bytes(), 1, 1).await;
+        let arrived = |printer: &Printer| {
+            printer.requests().iter().any(|request| request.payload == mark.as_bytes())
+        };
+        assert!(self.printer.until(PATIENCE, arrived).await, "{mark}");
+        client.disconnect().await;
+    }
+}
+
+/// One of mosquitto's programs, on its way to the proxy.
+fn mosquitto(proxy: &Proxy, program: &str, ca: &Path, code: &str) -> Command {
+    let mut command = Command::new(program);
+    let port = proxy.address.port().to_string();
+    command.args(["-h", "127.0.0.1", "-p", &port, "-u", "bblp", "-P", code, "--cafile"]);
+    command.arg(ca);
+    command
+}
+
+/// What a process holds besides its heap and its code: stacks, the allocator's own, the C library's.
+const OUTSIDE: usize = 2 << 20;
+
+/// Another machine, as far as loopback goes.
+const fn other(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, number)
+}
+
+/// A place for a printer, whose port nobody else takes meanwhile.
+fn loopback(number: u8) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(127, 9, 0, number), 0))
+}
+
+/// Whether a report is a full state.
+fn is_state(report: &[u8]) -> bool {
+    let report: serde_json::Value = serde_json::from_slice(report).unwrap();
+    report["print"]["gcode_state"].is_string() && report["print"]["msg"] == 0
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether the proxy closes, whatever it sends before.
+async fn is_closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
+    let mut piece = [0; 4096];
+    let over = async { while !matches!(stream.read(&mut piece).await, Ok(0) | Err(_)) {} };
+    timeout(PATIENCE, over).await.is_ok()
+}
+
+/// The certificates that are shown, each as PEM.
+async fn served_chain(address: SocketAddr) -> Vec<String> {
+    let mut ask = Command::new("openssl");
+    ask.args(["s_client", "-showcerts", "-connect", &address.to_string()]);
+    let (_, said) = Program::start(&mut ask).ended().await;
+    let out = String::from_utf8_lossy(&said.out).into_owned();
+    let end = "-----END CERTIFICATE-----\n";
+    out.split_inclusive(end)
+        .filter_map(|part| Some(part[part.find("-----BEGIN CERTIFICATE-----")?..].to_owned()))
+        .filter(|part| part.ends_with(end))
+        .collect()
+}
+
+/// The first record of a handshake, as rustls would send it.
+fn client_hello() -> Vec<u8> {
+    let mut hello = vec![0x16, 3, 1, 1, 0, 1, 0, 0, 0xfc, 3, 3];
+    hello.resize(5 + 256, 0x11);
+    hello
+}

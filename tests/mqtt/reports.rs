@@ -1,0 +1,430 @@
+//! From the printer to everybody.
+
+use core::cell::RefCell;
+use core::net::Ipv4Addr;
+use std::path::Path;
+use std::rc::Rc;
+
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::MARK;
+use crate::clients::mqtt::{Client, PUBACK, PUBLISH};
+use crate::lan::oracle::Known;
+use crate::lan::{self, PROXY, Proxy, Settings, WIRE, ms, pass, secs};
+use crate::printer::{Event, Model, Printer, Vice};
+
+const PUSHALL: &[u8] = br#"{"pushing":{"sequence_id":"1","command":"pushall"}}"#;
+const START: &[u8] = br#"{"pushing":{"command":"start","sequence_id":"2"}}"#;
+const STOP: &[u8] = br#"{"pushing":{"command":"stop","sequence_id":"3"}}"#;
+
+fn get_version(id: &str) -> Vec<u8> {
+    format!(r#"{{"info":{{"sequence_id":{id},"command":"get_version"}}}}"#).into_bytes()
+}
+
+fn indented(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let form = PrettyFormatter::with_indent(b"    ");
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, form)).unwrap();
+    bytes
+}
+
+#[test]
+fn everybody_gets_what_their_own_filters_cover_and_once() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let (report, request) = (printer.report_topic(), printer.request_topic());
+        let table: [(&[&str], usize); 10] = [
+            (&["#"], 1),
+            (&["device/+/report"], 1),
+            (&["device/#"], 1),
+            (&["+/+/+"], 1),
+            (&[&report], 1),
+            (&["#", &report, "device/+/report"], 1),
+            (&[&report, &report], 1),
+            (&[&request], 0),
+            (&["$SYS/#", "device/+", "device/+/report/more"], 0),
+            (&[], 0),
+        ];
+        let mut clients = Vec::new();
+        for (filters, _) in &table {
+            let mut client = proxy.client("client").await;
+            for filter in *filters {
+                assert_eq!(client.subscribe(&[(filter, 1)]).await, [1]);
+            }
+            clients.push(client);
+        }
+        pass(secs(1)).await;
+        printer.report(MARK);
+        for (client, (filters, expected)) in clients.iter_mut().zip(&table) {
+            let heard = client.reports_within(secs(1)).await;
+            let marked = heard.iter().filter(|report| *report == MARK).count();
+            assert_eq!(marked, *expected, "{filters:?}");
+            assert!(*expected > 0 || heard.is_empty(), "{filters:?}");
+        }
+    });
+}
+
+#[test]
+fn unsubscribing_ends_the_reports_and_subscribing_again_begins_with_the_state() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("client", "#").await;
+        let _state = client.report().await;
+        client.unsubscribe("#").await;
+        printer.report(MARK);
+        printer.delta();
+        assert!(client.hears_nothing(secs(1)).await);
+        assert_eq!(client.subscribe(&[("#", 0)]).await, [0]);
+        let state = lan::json(&client.report().await);
+        assert_eq!(state["print"]["msg"], 0);
+    });
+}
+
+/// All four families: by deltas, without trays in them, by full states alone, indented.
+#[test]
+fn a_late_joiner_gets_first_what_the_others_have_put_together_from_all_reports() {
+    for model in Model::ALL {
+        lan::run(async {
+            let printer = Printer::new(model).seed(7);
+            let proxy = Proxy::with(&printer, Settings { rewrites: false, ..Settings::default() });
+            proxy.live().await;
+            let mut known = Known::default();
+            let mut witness = proxy.reader("witness", "#").await;
+            for _ in 0..6 {
+                for report in witness.reports_within(ms(19_300)).await {
+                    known.learn(&report);
+                }
+                printer.report(
+                    br#"{"print":{"command":"pause","sequence_id":"9","result":"success"}}"#,
+                );
+                let mut late = proxy.reader("late", "#").await;
+                let got = late.report().await;
+                for report in witness.reports_within(ms(1)).await {
+                    known.learn(&report);
+                }
+                let first = lan::json(&got);
+                assert_eq!(Some(&first), known.state(), "{model:?}");
+                assert_eq!(first["print"]["msg"], 0);
+                let form = if model == Model::H2D {
+                    indented(&first)
+                } else {
+                    serde_json::to_vec(&first).unwrap()
+                };
+                assert!(got == form, "{model:?}: {}", got.escape_ascii());
+                late.disconnect().await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_client_hears_nothing_of_a_state_that_nobody_knows_until_it_comes() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("early", "#").await;
+        client.publish(&printer.request_topic(), PUSHALL, 1, 1).await;
+        client.expect(PUBACK).await;
+        assert!(client.hears_nothing(secs(10)).await);
+        printer.full();
+        assert_eq!(lan::json(&client.report().await)["print"]["msg"], 0);
+    });
+}
+
+/// Moments at which the printer was asked for its full state.
+fn pushalls(printer: Printer) -> (Printer, Rc<RefCell<Vec<Instant>>>) {
+    let asked: Rc<RefCell<Vec<Instant>>> = Rc::default();
+    let noting = Rc::clone(&asked);
+    let printer = printer.narrate(move |event| {
+        if let Event::Requested(request) = event
+            && request.payload.windows(9).any(|part| part == br#""pushall""#)
+        {
+            noting.borrow_mut().push(Instant::now());
+        }
+    });
+    (printer, asked)
+}
+
+#[test]
+fn an_hour_of_pushall_storms_costs_a_slow_printer_one_in_five_minutes_and_a_fast_one_in_three_seconds()
+ {
+    for (model, least) in
+        [(Model::P1S, 300), (Model::A1Mini, 300), (Model::X1C, 3), (Model::H2D, 3)]
+    {
+        lan::run(async {
+            let (printer, asked) = pushalls(Printer::new(model).deltas_every(secs(20)));
+            let proxy = Proxy::before(&printer);
+            proxy.live().await;
+            let mut clients = Vec::new();
+            for n in 0..2 {
+                clients.push(proxy.reader(&format!("{n}"), "#").await);
+            }
+            let topic = printer.request_topic();
+            pass(secs(1)).await;
+            // A storm of five requests in four seconds, every forty seconds.
+            for round in 0..450_u16 {
+                let what = if round % 2 == 0 { PUSHALL } else { START };
+                let client = &mut clients[usize::from(round) / 5 % 2];
+                let _before = client.reports_within(ms(1)).await;
+                client.publish(&topic, what, 1, round + 1).await;
+                client.expect(PUBACK).await;
+                let state = lan::json(&client.report().await);
+                assert_eq!(state["print"]["msg"], 0, "{model:?}, {round}");
+                pass(if round % 5 == 4 { ms(36_795) } else { ms(799) }).await;
+            }
+            let asked = asked.borrow();
+            let count = asked.len();
+            assert!((12..=370).contains(&count), "{model:?}: {count}");
+            for pair in asked.windows(2) {
+                assert!(pair[1] - pair[0] >= secs(least), "{model:?}: {:?}", pair[1] - pair[0]);
+            }
+        });
+    }
+}
+
+/// It would silence the one connection that everybody shares.
+#[test]
+fn pushing_stop_is_acknowledged_and_goes_no_further() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("client", "#").await;
+        client.publish(&printer.request_topic(), STOP, 1, 4).await;
+        assert_eq!(client.expect(PUBACK).await.body, [0, 4]);
+        let heard = client.reports_within(secs(20)).await;
+        assert!(heard.len() >= 10, "{}", heard.len());
+        assert!(printer.requests().iter().all(|request| request.payload != STOP));
+    });
+}
+
+#[test]
+fn get_version_is_answered_under_the_callers_own_sequence_id_and_asked_for_once() {
+    for rewrites in [true, false] {
+        lan::run(async {
+            let printer = Printer::new(Model::X1C).quiet();
+            let proxy = Proxy::with(&printer, Settings { rewrites, ..Settings::default() });
+            proxy.live().await;
+            pass(secs(1)).await;
+            let mut client = proxy.reader("client", "#").await;
+            let mut other = proxy.reader("other", "#").await;
+            let _states = (client.report().await, other.report().await);
+            for id in [json!("20017"), json!(20_018), json!(""), json!(-7), json!("0")] {
+                let ask = get_version(&id.to_string());
+                client.publish(&printer.request_topic(), &ask, 0, 0).await;
+                let answer = lan::json(&client.report().await);
+                assert_eq!(answer["info"]["sequence_id"], id, "rewrites: {rewrites}");
+                assert!(answer["info"]["module"].is_array());
+            }
+            assert!(other.hears_nothing(secs(1)).await);
+            assert_eq!(printer.get_versions(), 1);
+        });
+    }
+}
+
+#[test]
+fn two_clients_that_ask_for_versions_before_they_are_known_each_get_their_own_answer() {
+    for rewrites in [true, false] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+            let proxy = Proxy::with(&printer, Settings { rewrites, ..Settings::default() });
+            proxy.live().await;
+            let ids = [json!("20001"), json!(77)];
+            let mut clients = Vec::new();
+            for id in &ids {
+                let mut client = proxy.reader(&id.to_string(), "#").await;
+                let ask = get_version(&id.to_string());
+                client.publish(&printer.request_topic(), &ask, 1, 1).await;
+                client.expect(PUBACK).await;
+                clients.push(client);
+            }
+            let mut third = proxy.reader("third", "#").await;
+            pass(secs(1)).await;
+            let answer =
+                br#"{"info":{"command":"get_version","sequence_id":"0","module":[{"name":"ota"}]}}"#;
+            printer.report(answer);
+            for (client, id) in clients.iter_mut().zip(&ids) {
+                let answer = lan::json(&client.report().await);
+                assert_eq!(answer["info"]["sequence_id"], *id);
+                assert!(client.hears_nothing(secs(1)).await, "one answer each");
+            }
+            assert_eq!(third.report().await, answer);
+        });
+    }
+}
+
+/// A slicer that has kept another printer's serial does not notice (PROTOCOL 8.14).
+#[test]
+fn a_client_with_another_serial_is_answered_where_it_listens() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("stale", "device/01P00C999999999/report").await;
+        let (topic, state) = client.expect(PUBLISH).await.published();
+        assert_eq!(topic, "device/01P00C999999999/report");
+        assert_eq!(lan::json(&state)["print"]["msg"], 0);
+        let pause = br#"{"print":{"command":"pause","sequence_id":"5"}}"#;
+        client.publish("device/01P00C999999999/request", pause, 1, 1).await;
+        client.expect(PUBACK).await;
+        let (topic, ack) = client.expect(PUBLISH).await.published();
+        assert_eq!(topic, "device/01P00C999999999/report");
+        assert_eq!(lan::json(&ack)["print"]["sequence_id"], "5");
+        assert!(printer.requests().iter().any(|request| request.payload == pause));
+        // It has learnt better: the printer's own topic goes first.
+        assert_eq!(client.subscribe(&[(&printer.report_topic(), 0)]).await, [0]);
+        assert_eq!(client.expect(PUBLISH).await.published().0, printer.report_topic());
+        assert_eq!(printer.ever(), 1);
+    });
+}
+
+/// What a client that reached the proxy at `here` is to read in place of `report`.
+fn readdressed(report: &Value, here: Ipv4Addr) -> Value {
+    let mut expected = report.clone();
+    if expected.get("print").is_none() {
+        return expected;
+    }
+    if let Some(interfaces) = expected["print"]["net"]["info"].as_array_mut() {
+        for interface in interfaces {
+            if interface["ip"] != 0 {
+                interface["ip"] = json!(u32::from_le_bytes(here.octets()));
+            }
+        }
+    }
+    if let Some(url) = expected["print"]["ipcam"].get_mut("rtsp_url")
+        && let Some(rest) = url.as_str().and_then(|url| url.strip_prefix("rtsps://"))
+    {
+        let path = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        *url = json!(format!("rtsps://{here}{path}"));
+    }
+    expected
+}
+
+#[test]
+fn everybody_reads_the_address_they_reached_us_at_and_every_other_byte_as_it_was() {
+    for model in Model::ALL {
+        lan::run(async {
+            let printer = Printer::new(model).quiet().address(Ipv4Addr::new(192, 168, 7, 50));
+            let proxy = Proxy::before(&printer);
+            proxy.live().await;
+            pass(secs(1)).await;
+            let there = Ipv4Addr::new(192, 168, 255, 133);
+            let mut here = proxy.reader("here", "#").await;
+            let mut away =
+                Client::subscribed(proxy.stream_to(Some(there), WIRE), "away", "#").await;
+            let mut lost = Client::subscribed(proxy.stream_to(None, WIRE), "lost", "#").await;
+            for late in [true, false] {
+                if !late {
+                    printer.full();
+                }
+                let sent = printer.last_full().unwrap();
+                let value = lan::json(&sent);
+                let form = if model == Model::H2D {
+                    indented
+                } else {
+                    |v: &_| serde_json::to_vec(v).unwrap()
+                };
+                assert_eq!(*form(&value), *sent);
+                assert_eq!(here.report().await, form(&readdressed(&value, PROXY)));
+                assert_eq!(away.report().await, form(&readdressed(&value, there)));
+                assert_eq!(lost.report().await, *sent, "no address is known: none is told");
+                assert_ne!(readdressed(&value, PROXY), value);
+            }
+        });
+    }
+}
+
+#[test]
+fn no_byte_is_changed_for_whoever_wants_the_printers_address() {
+    lan::run(async {
+        let printer = Printer::new(Model::H2D).quiet();
+        let proxy = Proxy::with(&printer, Settings { rewrites: false, ..Settings::default() });
+        proxy.live().await;
+        pass(secs(1)).await;
+        let mut client = proxy.reader("client", "#").await;
+        assert_eq!(client.report().await, *printer.last_full().unwrap());
+        printer.full();
+        assert_eq!(client.report().await, *printer.last_full().unwrap());
+    });
+}
+
+#[test]
+fn a_signed_report_keeps_every_byte() {
+    lan::run(async {
+        let printer = Printer::new(Model::X1C).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("client", "#").await;
+        let _state = client.report().await;
+        let signed = br#"{"header":{"sign_ver":"v1.0"},"print":{"command":"push_status","msg":1,
+            "net":{"info":[{"ip":50374848}]},"ipcam":{"rtsp_url":"rtsps://10.0.0.7:322/x"}}}"#;
+        printer.report(signed);
+        assert_eq!(client.report_where(|report| report.starts_with(b"{\"header")).await, signed);
+    });
+}
+
+#[test]
+fn what_is_no_json_is_handed_on_as_it_is() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("client", "#").await;
+        let _state = client.report().await;
+        for odd in [&b""[..], b"\xff\xfe", b"{\"print\":{", b"[]", b"null", &[0; 2000]] {
+            printer.report(odd);
+            assert_eq!(client.report().await, odd);
+        }
+    });
+}
+
+#[test]
+fn recorded_reports_of_real_printers_arrive_as_they_were_sent_but_for_their_address() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traffic/reports");
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        println!("skipped: {} does not exist", folder.display());
+        return;
+    };
+    let mut names: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        let recorded = std::fs::read(&name).unwrap();
+        let value = lan::json(&recorded);
+        let expected = readdressed(&value, PROXY);
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+            let proxy = Proxy::before(&printer);
+            let plain = Proxy::with(&printer, Settings { rewrites: false, ..Settings::default() });
+            proxy.live().await;
+            plain.live().await;
+            let mut client = proxy.reader("client", "#").await;
+            let mut untouched = plain.reader("untouched", "#").await;
+            for (sent, wanted) in [
+                (recorded.clone(), None),
+                (serde_json::to_vec(&value).unwrap(), Some(serde_json::to_vec(&expected).unwrap())),
+                (indented(&value), Some(indented(&expected))),
+            ] {
+                printer.report(&sent);
+                let got = client.report().await;
+                assert_eq!(lan::json(&got), expected, "{}", name.display());
+                assert!(wanted.is_none_or(|wanted| wanted == got), "{}", name.display());
+                assert!(untouched.report().await == sent, "{}", name.display());
+                // And whoever comes now gets the same, if it is a state.
+                if value["print"].is_object() {
+                    let mut late = proxy.reader("late", "#").await;
+                    assert_eq!(late.report().await, got, "{}", name.display());
+                    late.disconnect().await;
+                }
+            }
+        });
+    }
+}

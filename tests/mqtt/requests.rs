@@ -1,0 +1,405 @@
+//! From clients to the printer.
+
+use std::collections::HashMap;
+
+use pandaproxy::board::BOARD;
+use pandaproxy::journal::Kind;
+use pandaproxy::mqtt::client::{Error, UNRELEASED};
+use pandaproxy::runtime::drive::End;
+
+use crate::clients::mqtt::{PUBACK, PUBCOMP, PUBREC, Packet, publish_bytes};
+use crate::lan::{self, Proxy, Settings, Tally, ms, pass, secs};
+use crate::printer::{Model, Printer, Vice};
+
+/// A request that nobody else makes.
+fn order(number: usize) -> Vec<u8> {
+    format!(r#"{{"print":{{"sequence_id":"{number}","command":"order-{number}"}}}}"#).into_bytes()
+}
+
+/// What clients asked for, as the printer got it: without what the proxy asks itself.
+fn asked(printer: &Printer) -> Vec<Vec<u8>> {
+    let own = |payload: &[u8]| {
+        payload.starts_with(br#"{"info":{"sequence_id":"0","#)
+            || payload.starts_with(br#"{"pushing":{"sequence_id":"0","#)
+    };
+    let payloads = printer.requests().into_iter().map(|request| request.payload);
+    payloads.filter(|payload| !own(payload)).collect()
+}
+
+/// A printer's wire of so few bytes that one request fills it.
+fn narrow() -> Settings {
+    Settings { printer_wire: 64, ..Settings::default() }
+}
+
+#[test]
+fn requests_reach_the_printer_byte_for_byte_and_in_order() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut slicer = proxy.client("slicer").await;
+        let topic = printer.request_topic();
+        let mut payloads: Vec<Vec<u8>> = (0..40u16)
+            .map(|n| format!("{{ \"print\" : {{\"command\":\"x{n}\"}}}}\0").into_bytes())
+            .collect();
+        let mut large = br#"{"print":{"command":"project_file","param":""#.to_vec();
+        large.extend([b'x'; 10 * 1024]);
+        payloads.extend([
+            large,
+            b"{\"print\":{\"command\":\"caf\xe9\"}}".to_vec(),
+            b"\xff\xfe\x00\x01".to_vec(),
+            Vec::new(),
+            br#"{"header":{"cert_id":"a","payload_len":9,"sign_alg":"RSA_SHA256","sign_string":"/+=","sign_ver":"v1.0"},"print":{"command":"stop"}}"#.to_vec(),
+            // Signed or odd requests are the printer's to judge, whatever they ask for.
+            br#"{"header":{},"pushing":{"command":"pushall"}}"#.to_vec(),
+            br#"{"pushing":{"command":"pushall"},"print":{}}"#.to_vec(),
+            br#"{"user_id":"7","print":{"command":"resume"}}"#.to_vec(),
+        ]);
+        for (n, payload) in (1u16..).zip(&payloads) {
+            slicer.publish(&topic, payload, 1, n).await;
+        }
+        for n in (1u16..).take(payloads.len()) {
+            assert_eq!(slicer.expect(PUBACK).await.body, n.to_be_bytes());
+        }
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer), payloads);
+        for request in printer.requests() {
+            assert_eq!((request.qos, request.dup, request.retain), (1, false, false));
+        }
+    });
+}
+
+#[test]
+fn requests_of_two_clients_keep_the_order_in_which_they_were_made() {
+    lan::run(async {
+        let printer = Printer::new(Model::A1Mini);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut clients = [proxy.client("one").await, proxy.client("two").await];
+        let topic = printer.request_topic();
+        for n in 0..60 {
+            let client = &mut clients[n % 2];
+            client.publish(&topic, &order(n), (n / 2 % 2) as u8, 1 + n as u16).await;
+            pass(ms(1)).await;
+        }
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer), (0..60).map(order).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn each_qos_is_acknowledged_as_the_standard_says() {
+    lan::run(async {
+        let printer = Printer::new(Model::X1C);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.client("three").await;
+        let topic = printer.request_topic();
+        client.publish(&topic, &order(0), 0, 0).await;
+        assert!(client.all_within(secs(1)).await.is_empty());
+        client.publish(&topic, &order(1), 1, 7).await;
+        assert_eq!(client.next().await, Some(Packet { first: 0x40, body: vec![0, 7] }));
+        client.publish(&topic, &order(2), 2, 9).await;
+        assert_eq!(client.next().await, Some(Packet { first: 0x50, body: vec![0, 9] }));
+        client.publish_again(&topic, &order(2), 2, 9).await;
+        assert_eq!(client.next().await, Some(Packet { first: 0x50, body: vec![0, 9] }));
+        for _ in 0..2 {
+            client.send(&[0x62, 2, 0, 9]).await.unwrap();
+            assert_eq!(client.next().await, Some(Packet { first: 0x70, body: vec![0, 9] }));
+        }
+        // The id is free again.
+        client.publish(&topic, &order(3), 2, 9).await;
+        assert_eq!(client.expect(PUBREC).await.body, [0, 9]);
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer), (0..4).map(order).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_request_is_acknowledged_once_the_printers_connection_has_it_and_not_before() {
+    for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet();
+            let proxy = Proxy::with(&printer, narrow());
+            proxy.live().await;
+            pass(secs(1)).await;
+            printer.turn(Vice::HalfOpen, true);
+            let mut client = proxy.client("client").await;
+            client.publish(&printer.request_topic(), &[b'x'; 500], qos, 3).await;
+            assert!(client.all_within(secs(3)).await.is_empty(), "QoS {qos}");
+            printer.turn(Vice::HalfOpen, false);
+            assert_eq!(client.expect(ack).await.body, [0, 3]);
+            pass(secs(1)).await;
+            assert_eq!(asked(&printer), [[b'x'; 500]]);
+        });
+    }
+}
+
+#[test]
+fn a_resend_is_acknowledged_again_and_not_done_again() {
+    for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S);
+            let proxy = Proxy::before(&printer);
+            proxy.live().await;
+            let topic = printer.request_topic();
+            let mut client = proxy.client("client").await;
+            client.publish(&topic, &order(1), qos, 7).await;
+            client.expect(ack).await;
+            client.publish_again(&topic, &order(1), qos, 7).await;
+            assert_eq!(client.expect(ack).await.body, [0, 7]);
+            drop(client);
+
+            let mut again = proxy.client("client").await;
+            again.publish_again(&topic, &order(1), qos, 7).await;
+            assert_eq!(again.expect(ack).await.body, [0, 7]);
+            // Another client's resend, another id or another payload is another request.
+            let mut other = proxy.client("other").await;
+            other.publish_again(&topic, &order(1), qos, 7).await;
+            other.expect(ack).await;
+            again.publish_again(&topic, &order(1), qos, 8).await;
+            again.expect(ack).await;
+            again.publish_again(&topic, &order(2), qos, 9).await;
+            again.expect(ack).await;
+            // And so is what does not say that it is a resend.
+            let mut third = proxy.client("client").await;
+            third.publish(&topic, &order(1), qos, 7).await;
+            third.expect(ack).await;
+            pass(secs(1)).await;
+            let expected = [1, 1, 1, 2, 1].map(order);
+            assert_eq!(asked(&printer), expected, "QoS {qos}");
+        });
+    }
+}
+
+#[test]
+fn a_resend_of_what_is_still_on_its_way_is_acknowledged_no_sooner_and_once() {
+    for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet();
+            let proxy = Proxy::with(&printer, narrow());
+            proxy.live().await;
+            pass(secs(1)).await;
+            printer.turn(Vice::HalfOpen, true);
+            let topic = printer.request_topic();
+            let mut client = proxy.client("client").await;
+            let large = vec![b'x'; 500];
+            client.publish(&topic, &large, qos, 3).await;
+            client.publish_again(&topic, &large, qos, 3).await;
+            assert!(client.all_within(secs(3)).await.is_empty(), "QoS {qos}");
+            printer.turn(Vice::HalfOpen, false);
+            assert_eq!(client.expect(ack).await.body, [0, 3]);
+            assert!(client.all_within(secs(1)).await.is_empty());
+            assert_eq!(asked(&printer), [large], "QoS {qos}");
+        });
+    }
+}
+
+/// Whether it was done is not known yet, and a second time would be once too often.
+#[test]
+fn a_resend_over_a_new_connection_has_to_wait_until_the_first_is_through() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::with(&printer, narrow());
+        proxy.live().await;
+        pass(secs(1)).await;
+        printer.turn(Vice::HalfOpen, true);
+        let topic = printer.request_topic();
+        let large = vec![b'x'; 500];
+        for (n, payload) in [(1, large.as_slice()), (2, &order(2))] {
+            let mut client = proxy.client("client").await;
+            client.publish(&topic, payload, 1, n).await;
+            pass(ms(10)).await;
+            drop(client);
+            pass(ms(10)).await;
+            proxy.ends.borrow_mut().clear();
+            let refused = Tally::of(Kind::RequestRefused);
+            let mut again = proxy.client("client").await;
+            again.publish_again(&topic, payload, 1, n).await;
+            assert_eq!(again.next().await, None, "no PUBACK, and the end");
+            assert_eq!((proxy.end(), refused.now()), (End::Session(Error::Undecided), 1));
+        }
+        printer.turn(Vice::HalfOpen, false);
+        pass(ms(10)).await;
+        let mut again = proxy.client("client").await;
+        again.publish_again(&topic, &large, 1, 1).await;
+        again.publish_again(&topic, &order(2), 1, 2).await;
+        assert_eq!(again.expect(PUBACK).await.body, [0, 1]);
+        assert_eq!(again.expect(PUBACK).await.body, [0, 2]);
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer), [large, order(2)]);
+    });
+}
+
+#[test]
+fn two_slicers_that_use_the_same_packet_id_each_get_their_own_acknowledgement() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut one = proxy.client("one").await;
+        let mut two = proxy.client("two").await;
+        let topic = printer.request_topic();
+        for n in 0..10 {
+            one.publish(&topic, &order(2 * n), 1, 1).await;
+            two.publish(&topic, &order(2 * n + 1), 1, 1).await;
+            assert_eq!(one.expect(PUBACK).await.body, [0, 1]);
+            assert_eq!(two.expect(PUBACK).await.body, [0, 1]);
+        }
+        assert!(one.all_within(secs(1)).await.is_empty());
+        assert!(two.all_within(secs(1)).await.is_empty());
+        assert_eq!(asked(&printer).len(), 20);
+    });
+}
+
+/// The broker of the P1 series is slow with PUBACK, and stalls whoever waits (PROTOCOL 8.21).
+#[test]
+fn a_printer_that_never_acknowledges_stalls_nobody() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).with(Vice::NoPuback);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let topic = printer.request_topic();
+        let mut client = proxy.client("client").await;
+        let before = tokio::time::Instant::now();
+        for n in 0..240_u16 {
+            client.publish(&topic, &order(n.into()), 1, 1 + n).await;
+            assert_eq!(client.expect(PUBACK).await.body, (1 + n).to_be_bytes());
+        }
+        assert_eq!(before.elapsed().as_millis(), 0);
+        pass(secs(300)).await;
+        assert_eq!(asked(&printer), (0..240).map(order).collect::<Vec<_>>());
+        assert!(proxy.ends.borrow().is_empty());
+        assert_eq!(printer.ever(), 1);
+    });
+}
+
+#[test]
+fn more_requests_than_there_is_room_for_are_read_later_and_none_is_lost() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::with(&printer, narrow());
+        proxy.live().await;
+        pass(secs(1)).await;
+        let mut one = proxy.client("one").await;
+        let mut two = proxy.client("two").await;
+        let topic = printer.request_topic();
+        printer.turn(Vice::HalfOpen, true);
+        let each = 25 * BOARD.mqtt.requests;
+        for n in 0..each {
+            let id = 1 + n as u16;
+            one.publish(&topic, &order(n), 1, id).await;
+            two.publish(&topic, &order(each + n), u8::from(n % 2 == 0), id).await;
+        }
+        pass(secs(3)).await;
+        printer.turn(Vice::HalfOpen, false);
+        for n in 0..each {
+            assert_eq!(one.expect(PUBACK).await.body, (1 + n as u16).to_be_bytes());
+        }
+        pass(secs(1)).await;
+        let got = asked(&printer);
+        let place: HashMap<&[u8], usize> =
+            got.iter().enumerate().map(|(at, payload)| (payload.as_slice(), at)).collect();
+        assert_eq!((got.len(), place.len()), (2 * each, 2 * each));
+        for n in (1..each).chain(each + 1..2 * each) {
+            assert!(place[&*order(n - 1)] < place[&*order(n)], "in the order of its sender");
+        }
+        assert!(proxy.ends.borrow().is_empty());
+    });
+}
+
+#[test]
+fn large_requests_at_once_are_all_delivered_and_the_reports_go_on() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::with(&printer, Settings { printer_wire: 4096, ..Settings::default() });
+        proxy.live().await;
+        pass(secs(1)).await;
+        let mut reader = proxy.reader("reader", "#").await;
+        let mut clients = [proxy.client("one").await, proxy.client("two").await];
+        let topic = printer.request_topic();
+        let payload = |n: u8| vec![b'a' + n; 10 * 1024];
+        for n in 0..10_u8 {
+            clients[usize::from(n) % 2].publish(&topic, &payload(n), 1, 1 + u16::from(n)).await;
+        }
+        printer.full();
+        for n in 0..10_u16 {
+            let ack = clients[usize::from(n) % 2].expect(PUBACK).await;
+            assert_eq!(ack.body, (1 + n).to_be_bytes());
+        }
+        pass(secs(1)).await;
+        let mut got = asked(&printer);
+        got.sort();
+        assert_eq!(got, (0..10).map(payload).collect::<Vec<_>>());
+        reader.reports_within(secs(1)).await;
+        printer.full();
+        assert_eq!(lan::json(&reader.report().await)["print"]["msg"], 0);
+        assert!(printer.pushalls() <= 2, "{}", printer.pushalls());
+    });
+}
+
+#[test]
+fn so_many_requests_of_qos_2_may_be_open_and_no_more() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let malformed = Tally::of(Kind::Malformed);
+        let topic = printer.request_topic();
+        let mut client = proxy.client("client").await;
+        for n in 1..=UNRELEASED {
+            client.publish(&topic, &order(n), 2, n as u16).await;
+            client.expect(PUBREC).await;
+        }
+        client.send(&[0x62, 2, 0, 5]).await.unwrap();
+        client.expect(PUBCOMP).await;
+        client.publish(&topic, &order(100), 2, 100).await;
+        client.expect(PUBREC).await;
+        client.publish(&topic, &order(101), 2, 101).await;
+        assert!(client.is_closed().await);
+        assert_eq!(proxy.end(), End::Session(Error::TooManyUnreleased));
+        assert_eq!(malformed.now(), 1);
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer).len(), UNRELEASED + 1);
+    });
+}
+
+#[test]
+fn what_is_published_elsewhere_is_acknowledged_and_goes_nowhere() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let ignored = Tally::of(Kind::RequestIgnored);
+        let mut reader = proxy.reader("reader", "#").await;
+        let _state = reader.report().await;
+        let mut client = proxy.client("client").await;
+        for topic in
+            [printer.report_topic().as_str(), "homeassistant/status", "$SYS/x", "device/request"]
+        {
+            client.publish(topic, &order(1), 1, 1).await;
+            client.expect(PUBACK).await;
+        }
+        assert_eq!(ignored.now(), 4);
+        assert!(reader.hears_nothing(secs(1)).await);
+        assert!(asked(&printer).is_empty());
+        assert_eq!(printer.ever(), 1, "the connection to the printer is still the first");
+    });
+}
+
+#[test]
+fn a_client_that_asks_and_leaves_at_once_is_still_heard() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.client("client").await;
+        let mut all = publish_bytes(&printer.request_topic(), &order(1), 0, 0);
+        all.extend(publish_bytes(&printer.request_topic(), &order(2), 2, 1));
+        all.extend([0xe0, 0]);
+        client.send(&all).await.unwrap();
+        drop(client);
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer), [order(1), order(2)]);
+    });
+}

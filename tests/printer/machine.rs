@@ -1,0 +1,386 @@
+//! The printer behind the connections: whom it admits, what it says to whom, what it obeys.
+
+use core::cell::{Cell, RefCell};
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ledger::{Ending, Event, Ledger, Request, remember};
+use super::model::{Model, Refusal, Vice};
+use super::packet::{self, PACKET_MOST};
+use super::reports::{Form, State};
+use super::seat::Seat;
+use super::tls::Shown;
+use super::{REBOOT_TAKES, STREAMS_MOST};
+
+/// Everything of one printer that its connections share.
+pub(super) struct Machine {
+    pub(super) model: Model,
+    pub(super) report_topic: String,
+    pub(super) request_topic: String,
+    pub(super) code: RefCell<String>,
+    pub(super) limit: Cell<usize>,
+    pub(super) refusal: Cell<Refusal>,
+    pub(super) indented: Cell<bool>,
+    pub(super) bytes: Cell<usize>,
+    pub(super) connack_after: Cell<Duration>,
+    pub(super) wrong_code_answer: Cell<u8>,
+    pub(super) shown: Cell<Shown>,
+    pub(super) state: RefCell<State>,
+    pub(super) ledger: RefCell<Ledger>,
+    pub(super) listener: RefCell<Option<Rc<Listener>>>,
+    /// Wakes whoever waits to see something.
+    pub(super) changed: Notify,
+    /// Wakes the connections that are held unanswered.
+    pub(super) rebooted: Notify,
+    /// One bit for each [`Vice`].
+    vices: Cell<u16>,
+    /// Zero: nothing is pushed unasked.
+    period: Cell<Duration>,
+    /// When the next report goes out unasked. Whichever connection's task wakes first sends it.
+    push_at: Cell<Option<Instant>>,
+    down_until: Cell<Option<Instant>>,
+    seats: RefCell<Vec<Rc<Seat>>>,
+    held: Cell<usize>,
+}
+
+/// Whoever wants to be told what happens.
+pub(super) type Listener = dyn Fn(&Event<'_>);
+
+/// Whether a connection may come in.
+pub(super) enum Admission {
+    Seated(Occupied),
+    Refused(Refusal),
+}
+
+impl Machine {
+    pub(super) fn new(model: Model) -> Self {
+        let machine = Self {
+            model,
+            report_topic: format!("device/{}/report", model.serial()),
+            request_topic: format!("device/{}/request", model.serial()),
+            code: RefCell::new("12345678".to_owned()),
+            limit: Cell::new(model.connections()),
+            refusal: Cell::new(Refusal::Closes),
+            indented: Cell::new(model.indented()),
+            bytes: Cell::new(0),
+            connack_after: Cell::new(Duration::ZERO),
+            wrong_code_answer: Cell::new(5),
+            shown: Cell::new(Shown { model, stranger: false, leaf_only: false }),
+            state: RefCell::new(State::new(model, ADDRESS, SEED)),
+            ledger: RefCell::default(),
+            listener: RefCell::default(),
+            changed: Notify::new(),
+            rebooted: Notify::new(),
+            vices: Cell::new(0),
+            period: Cell::new(model.period()),
+            push_at: Cell::new(None),
+            down_until: Cell::new(None),
+            seats: RefCell::default(),
+            held: Cell::new(0),
+        };
+        for &vice in model.vices() {
+            machine.turn(vice, true);
+        }
+        machine
+    }
+
+    pub(super) fn reseed(&self, seed: u64) {
+        *self.state.borrow_mut() = State::new(self.model, ADDRESS, seed);
+    }
+
+    pub(super) fn show(&self, change: impl FnOnce(&mut Shown)) {
+        let mut shown = self.shown.get();
+        change(&mut shown);
+        self.shown.set(shown);
+    }
+
+    pub(super) fn turn(&self, vice: Vice, on: bool) {
+        let bit = 1 << vice as u8;
+        self.vices.set(if on { self.vices.get() | bit } else { self.vices.get() & !bit });
+        self.ring_all();
+    }
+
+    pub(super) fn has(&self, vice: Vice) -> bool {
+        self.vices.get() & (1 << vice as u8) != 0
+    }
+
+    pub(super) fn push_every(&self, period: Duration) {
+        self.period.set(period);
+        self.push_at.set(None);
+        self.ring_all();
+    }
+
+    /// Lets a connection in, or says how to turn it away.
+    pub(super) fn admit(self: &Rc<Self>) -> Admission {
+        let down = self.down_until.get().is_some_and(|until| Instant::now() < until);
+        if down || self.open() >= self.limit.get() {
+            self.note(|ledger| ledger.refused += 1);
+            self.tell(&Event::Refused);
+            return Admission::Refused(self.refusal.get());
+        }
+        if self.open() == 0 {
+            self.push_at.set(None); // what was missed while nobody was connected stays missed
+        }
+        let number = self.ledger.borrow().ever + 1;
+        let seat = Rc::new(Seat::new(number));
+        self.seats.borrow_mut().push(Rc::clone(&seat));
+        let open = self.open();
+        self.note(|ledger| {
+            ledger.ever = number;
+            ledger.most = ledger.most.max(open);
+        });
+        self.tell(&Event::Connected(number));
+        Admission::Seated(Occupied { machine: Rc::clone(self), seat, ended: Cell::new(None) })
+    }
+
+    /// Room to hold a connection unanswered, if it is to be held.
+    pub(super) fn hold(&self, refusal: Refusal) -> Option<Held<'_>> {
+        (refusal == Refusal::Ignores && self.held.get() < STREAMS_MOST).then(|| {
+            self.held.set(self.held.get() + 1);
+            Held(self)
+        })
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.seats.borrow().len()
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.seats.borrow().iter().filter(|seat| seat.wants(&self.report_topic)).count()
+    }
+
+    /// Completes when it is not half-open, or the seat is dropped.
+    pub(super) async fn awake(&self, seat: &Seat) {
+        while self.has(Vice::HalfOpen) && seat.dropping().is_none() {
+            seat.bell.notified().await;
+        }
+    }
+
+    /// Sends what is due unasked, and says when the next is.
+    pub(super) fn push_if_due(&self, now: Instant) -> Option<Instant> {
+        let period = self.period.get();
+        if period.is_zero() {
+            return None;
+        }
+        let mut at = self.push_at.get().unwrap_or(now + period);
+        if at <= now {
+            at = now + period;
+            self.push_at.set(Some(at));
+            if !self.has(Vice::Silence) {
+                self.push();
+            }
+        }
+        self.push_at.set(Some(at));
+        Some(at)
+    }
+
+    /// A delta, or what the model has instead.
+    pub(super) fn push(&self) -> usize {
+        let delta: Rc<[u8]> = self.state.borrow_mut().delta(self.form(self.bytes.get())).into();
+        let reached = self.publish(&self.report_topic, &delta, Whom::NotStopped);
+        if reached > 0 {
+            self.note(|ledger| {
+                ledger.reports += 1;
+                if self.model.always_full() {
+                    ledger.last_full = Some(delta);
+                }
+            });
+        }
+        reached
+    }
+
+    pub(super) fn push_full(&self, bytes: usize) -> usize {
+        let full: Rc<[u8]> = self.state.borrow_mut().full(self.form(bytes)).into();
+        let reached = self.report(&full);
+        if reached > 0 {
+            self.note(|ledger| ledger.last_full = Some(full));
+        }
+        reached
+    }
+
+    pub(super) fn report(&self, payload: &[u8]) -> usize {
+        let reached = self.publish(&self.report_topic, payload, Whom::All);
+        if reached > 0 {
+            self.note(|ledger| ledger.reports += 1);
+        }
+        reached
+    }
+
+    pub(super) fn raw(&self, bytes: &[u8]) {
+        let bytes: Rc<[u8]> = bytes.into();
+        self.each(|seat| {
+            self.send(seat, Rc::clone(&bytes));
+        });
+    }
+
+    pub(super) fn cut(&self) {
+        let delta = self.state.borrow_mut().delta(self.form(0));
+        let whole = packet::publication(&self.report_topic, &delta);
+        let half: Rc<[u8]> = whole[..whole.len() / 2].into();
+        self.each(|seat| {
+            if seat.wants(&self.report_topic) && self.send(seat, Rc::clone(&half)) {
+                seat.close_for(Ending::Cut);
+            }
+        });
+    }
+
+    pub(super) fn reboot(&self, down_for: Duration) {
+        self.down_until.set(Some(Instant::now() + down_for));
+        self.each(|seat| seat.drop_for(Ending::Rebooted));
+        self.rebooted.notify_waiters();
+    }
+
+    /// Takes a request that came by this seat.
+    pub(super) fn request(&self, seat: &Seat, request: &Request) {
+        // OrcaSlicer on Linux ends its JSON with a NUL, which printers pass over (§2.3).
+        let text = request.payload.strip_suffix(b"\0").unwrap_or(&request.payload);
+        let understood = serde_json::from_slice::<Map<String, Value>>(text).ok();
+        let asked = understood.as_ref().and_then(|request| {
+            // Siblings such as `header` and `user_id` have no command.
+            request.iter().find_map(|(category, body)| {
+                let body = body.as_object()?;
+                Some((category.as_str(), body.get("command")?.as_str()?, body))
+            })
+        });
+        let kind = asked.map(|(category, command, _)| (category, command));
+        self.tell(&Event::Requested(request));
+        self.note(|ledger| {
+            ledger.requests_ever += 1;
+            match kind {
+                Some(("pushing", "pushall")) => ledger.pushalls += 1,
+                Some(("info", "get_version")) => ledger.get_versions += 1,
+                Some(_) | None => {}
+            }
+            remember(&mut ledger.requests, request.clone());
+        });
+        if let Some((category, command, body)) = asked
+            && !self.has(Vice::Zombie)
+            && !self.has(Vice::Silence)
+        {
+            self.obey(seat, category, command, body);
+        }
+    }
+
+    fn obey(&self, seat: &Seat, category: &str, command: &str, body: &Map<String, Value>) {
+        let form = self.form(0);
+        match (category, command) {
+            ("pushing", "pushall" | "start") => {
+                seat.stopped.set(false);
+                self.push_full(self.bytes.get());
+            }
+            ("pushing", "stop") => seat.stopped.set(true),
+            ("info", "get_version") => {
+                let answer = self.state.borrow().version(body, form);
+                self.report(&answer);
+            }
+            ("system", "reboot") => self.reboot(REBOOT_TAKES),
+            _ => {
+                let ack = self.state.borrow().ack(category, body, form);
+                self.report(&ack);
+            }
+        }
+    }
+
+    /// Sends a payload to whoever has subscribed to its topic; how many that is.
+    pub(super) fn publish(&self, topic: &str, payload: &[u8], whom: Whom) -> usize {
+        let packet: Rc<[u8]> = packet::publication(topic, payload).into();
+        assert!(packet.len() <= PACKET_MOST, "a report of {} bytes", payload.len());
+        let mut reached = 0;
+        self.each(|seat| {
+            let told = whom == Whom::All || !seat.stopped.get();
+            if told && seat.wants(topic) && self.send(seat, Rc::clone(&packet)) {
+                reached += 1;
+            }
+        });
+        reached
+    }
+
+    /// Queues a packet, unless it is half-open: then it is lost.
+    pub(super) fn send(&self, seat: &Seat, packet: Rc<[u8]>) -> bool {
+        !self.has(Vice::HalfOpen) && seat.send(packet)
+    }
+
+    pub(super) fn note(&self, entry: impl FnOnce(&mut Ledger)) {
+        entry(&mut self.ledger.borrow_mut());
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn tell(&self, event: &Event<'_>) {
+        let listener = self.listener.borrow().clone();
+        if let Some(listener) = listener {
+            listener(event);
+        }
+    }
+
+    fn form(&self, bytes: usize) -> Form {
+        Form { indented: self.indented.get(), bytes, non_utf8: self.has(Vice::NonUtf8) }
+    }
+
+    fn ring_all(&self) {
+        self.each(|seat| seat.bell.notify_one());
+    }
+
+    fn each(&self, mut act: impl FnMut(&Seat)) {
+        for seat in self.seats.borrow().iter() {
+            act(seat);
+        }
+    }
+}
+
+/// Who gets a publication, of those subscribed to its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Everybody.
+    All,
+    /// Everybody who has not asked for silence by `pushing.stop`.
+    NotStopped,
+}
+
+/// A connection's place in the printer, until it is dropped.
+pub(super) struct Occupied {
+    pub(super) seat: Rc<Seat>,
+    machine: Rc<Machine>,
+    ended: Cell<Option<Ending>>,
+}
+
+impl Occupied {
+    /// Gives the place back, saying why.
+    pub(super) fn end(self, ending: Ending) {
+        self.ended.set(Some(ending));
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let ending = self.ended.get().unwrap_or(Ending::Abandoned);
+        self.machine.seats.borrow_mut().retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        self.machine.note(|ledger| {
+            match ending {
+                Ending::Orderly => ledger.orderly += 1,
+                _ => ledger.disorderly += 1,
+            }
+            remember(&mut ledger.endings, ending);
+        });
+        self.machine.tell(&Event::Ended(self.seat.number, ending));
+    }
+}
+
+/// A connection that is held unanswered, until it is dropped.
+pub(super) struct Held<'m>(&'m Machine);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.set(self.0.held.get() - 1);
+    }
+}
+
+/// Where a printer believes to be unless told.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 50);
+
+/// What its measurements start from unless told.
+const SEED: u64 = 1;

@@ -1,0 +1,156 @@
+//! A simulated printer to run by hand, for the demo, or for a proxy under test.
+//!
+//! ```text
+//! cargo run --example printer -- --model p1s --port 8883
+//! mosquitto_sub -p 8883 --cafile tests/printer/pki/ca.pem --insecure -u bblp -P 12345678 \
+//!     -t device/01P00A3C1200417/report
+//! ```
+//!
+//! It says where it listens, then one line for each connection, greeting, filter, request and ending.
+
+#[path = "mod.rs"]
+mod printer;
+#[cfg(test)]
+mod tests;
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::select;
+use tokio::signal::unix::{SignalKind, signal};
+
+use printer::{Event, Model, Printer};
+
+/// A simulated Bambu Lab printer: its MQTT service with TLS, and its made-up reports.
+#[derive(Parser)]
+#[command(name = "printer")]
+struct Arguments {
+    /// Which printer: p1s, a1mini, x1c or h2d
+    #[arg(long, value_parser = model)]
+    model: Model,
+    /// Port to listen on; 0 takes any that is free
+    #[arg(long, default_value_t = 8883)]
+    port: u16,
+    /// Access code that clients have to know
+    #[arg(long, default_value = "12345678")]
+    access_code: String,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    bind: IpAddr,
+    /// Bytes that full states are padded to
+    #[arg(long, value_name = "N")]
+    state_bytes: Option<usize>,
+    /// Milliseconds between reports sent unasked; 0 sends none
+    #[arg(long, value_name = "MS")]
+    deltas_every: Option<u64>,
+    /// Indent the JSON by four spaces, whatever the model does
+    #[arg(long)]
+    indented: bool,
+}
+
+fn model(text: &str) -> Result<Model, String> {
+    match text {
+        "p1s" => Ok(Model::P1S),
+        "a1mini" => Ok(Model::A1Mini),
+        "x1c" => Ok(Model::X1C),
+        "h2d" => Ok(Model::H2D),
+        _ => Err("takes p1s, a1mini, x1c or h2d".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let served = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .and_then(|runtime| runtime.block_on(serve(&arguments)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&mut io::stderr(), format_args!("printer: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: &Arguments) -> io::Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let printer = prepared(arguments);
+    let (address, serving) =
+        printer.listen_tls(SocketAddr::new(arguments.bind, arguments.port)).await?;
+    let out = &mut io::stdout();
+    say(out, format_args!("listening on {address}"));
+    say(out, format_args!("serial {}", printer.serial()));
+    say(out, format_args!("access code {}", arguments.access_code));
+    say(out, format_args!("ca {}/tests/printer/pki/ca.pem", env!("CARGO_MANIFEST_DIR")));
+    select! {
+        () = serving => {}
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    Ok(())
+}
+
+fn prepared(arguments: &Arguments) -> Printer {
+    let mut printer = Printer::new(arguments.model).code(&arguments.access_code).narrate(narrate);
+    if let IpAddr::V4(address) = arguments.bind
+        && address != Ipv4Addr::UNSPECIFIED
+    {
+        printer = printer.address(address);
+    }
+    if let Some(bytes) = arguments.state_bytes {
+        printer = printer.state_bytes(bytes);
+    }
+    if let Some(period) = arguments.deltas_every {
+        printer = printer.deltas_every(Duration::from_millis(period));
+    }
+    if arguments.indented {
+        printer = printer.indented(true);
+    }
+    printer
+}
+
+fn narrate(event: &Event<'_>) {
+    let out = &mut io::stdout();
+    match event {
+        Event::Connected(connection) => say(out, format_args!("{connection}: connected")),
+        Event::Refused => say(out, format_args!("a connection refused")),
+        Event::Greeted(hello) => say(
+            out,
+            format_args!(
+                "{}: client {:?}, keep alive {} s, answered {}",
+                hello.connection, hello.client_id, hello.keep_alive, hello.answer
+            ),
+        ),
+        Event::Subscribed(connection, filter) => {
+            say(out, format_args!("{connection}: subscribes to {filter:?}"));
+        }
+        Event::Requested(request) => {
+            let shown = request.payload.get(..SHOWN_MOST).unwrap_or(&request.payload);
+            say(
+                out,
+                format_args!(
+                    "{}: request of {} bytes, qos {}: {}",
+                    request.connection,
+                    request.payload.len(),
+                    request.qos,
+                    shown.escape_ascii()
+                ),
+            );
+        }
+        Event::Ended(connection, ending) => say(out, format_args!("{connection}: {ending}")),
+    }
+}
+
+/// How much of a request is shown, in bytes.
+const SHOWN_MOST: usize = 160;
+
+/// One line. Whoever reads them may leave; the printer goes on.
+fn say(out: &mut dyn Write, line: core::fmt::Arguments<'_>) {
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
