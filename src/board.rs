@@ -24,6 +24,8 @@ pub struct Board {
     pub clients: Clients,
     /// What the MQTT service holds.
     pub mqtt: Mqtt,
+    /// What the chamber camera's service holds.
+    pub chamber: Chamber,
 }
 
 /// Authenticated clients of each service at once.
@@ -31,6 +33,8 @@ pub struct Board {
 pub struct Clients {
     /// MQTT clients: slicers, home automation, dashboards.
     pub mqtt: usize,
+    /// Viewers of the chamber camera.
+    pub chamber: usize,
 }
 
 /// What the MQTT service holds.
@@ -48,6 +52,16 @@ pub struct Mqtt {
     pub small: Shape,
     /// Frames for full states; their size is the largest report there can be.
     pub large: Shape,
+}
+
+/// What the chamber camera's service holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Chamber {
+    /// Bytes in the largest picture there can be. There are three more frames of that size than
+    /// viewers: each may be in the middle of a picture of its own.
+    pub picture: usize,
+    /// Pictures that may wait for a viewer before it loses all but the newest.
+    pub ring: usize,
 }
 
 /// Which cipher suites go first.

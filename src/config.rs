@@ -263,7 +263,7 @@ pub struct Services {
 
 impl Services {
     /// What this build can serve.
-    pub const BUILT: Self = Self { camera: false, mqtt: true, ftp: false };
+    pub const BUILT: Self = Self { camera: true, mqtt: true, ftp: false };
 
     /// Whether `service` is one of them.
     pub const fn has(self, service: Service) -> bool {
@@ -303,26 +303,43 @@ impl Services {
 pub struct Ports {
     /// MQTT over TLS.
     pub mqtt: u16,
+    /// The chamber camera of A1 and P1, the file tunnel of the others; both over TLS.
+    pub chamber: u16,
+    /// The RTSPS camera of X1, H2 and P2.
+    pub rtsp: u16,
+    /// FTPS, with TLS from the first byte; its data ports apart.
+    pub ftp: u16,
 }
 
 impl Default for Ports {
-    /// The printer's own ports, which is where clients look (PROTOCOL §2).
+    /// The printer's own ports, which is where clients look (PROTOCOL §0).
     fn default() -> Self {
-        Self { mqtt: 8883 }
+        Self { mqtt: 8883, chamber: 6000, rtsp: 322, ftp: 990 }
     }
 }
 
 impl Ports {
+    /// Reads `service=port,…`. What is not in the list keeps its default; none stands there twice.
     fn parse(list: &str, lowest: u16) -> Option<Self> {
-        let mut mqtt = None;
+        let mut ports = Self::default();
+        let mut named = heapless::Vec::<&str, 4>::new();
         for item in list.split(',') {
             let (service, port) = item.split_once('=')?;
             let port = port.trim().parse().ok().filter(|port| *port >= lowest)?;
-            if !service.trim().eq_ignore_ascii_case("mqtt") || mqtt.replace(port).is_some() {
+            let names = ["mqtt", "chamber", "rtsp", "ftp"];
+            let name = names.into_iter().find(|name| service.trim().eq_ignore_ascii_case(name))?;
+            if named.contains(&name) {
                 return None;
             }
+            named.push(name).ok()?;
+            match name {
+                "mqtt" => ports.mqtt = port,
+                "chamber" => ports.chamber = port,
+                "rtsp" => ports.rtsp = port,
+                _ => ports.ftp = port,
+            }
         }
-        mqtt.map(|mqtt| Self { mqtt })
+        Some(ports)
     }
 }
 
@@ -382,7 +399,10 @@ impl ConfigError {
 
     fn nothing_served(given: &Given) -> Self {
         let Given { setting, source, .. } = given;
-        Self(format!("{} ({source}): got nothing this build serves, takes mqtt", setting.option))
+        Self(format!(
+            "{} ({source}): got nothing this build serves, takes camera,mqtt",
+            setting.option
+        ))
     }
 }
 

@@ -77,6 +77,12 @@ pub enum Kind {
     NoFrame,
     /// The printer takes our subscription and says nothing.
     PrinterMute,
+    /// It was found out which camera the printer has, or why it shows none.
+    CameraFound,
+    /// What the camera sent is no picture, and was skipped.
+    PictureDamaged,
+    /// A picture was larger than any frame, and was skipped.
+    PictureTooLong,
     /// The heap met its lid.
     LidMet,
     /// The program was asked to end.
@@ -85,7 +91,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are printed.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Started,
         Self::Admitted,
         Self::Left,
@@ -108,6 +114,9 @@ impl Kind {
         Self::ReportTooLong,
         Self::NoFrame,
         Self::PrinterMute,
+        Self::CameraFound,
+        Self::PictureDamaged,
+        Self::PictureTooLong,
         Self::LidMet,
         Self::Stopping,
     ];
@@ -137,6 +146,9 @@ impl Kind {
             Self::ReportTooLong => "report too long",
             Self::NoFrame => "no frame",
             Self::PrinterMute => "printer mute",
+            Self::CameraFound => "camera found",
+            Self::PictureDamaged => "picture damaged",
+            Self::PictureTooLong => "picture too long",
             Self::LidMet => "lid met",
             Self::Stopping => "stopping",
         }
@@ -157,6 +169,8 @@ impl Kind {
             | Self::ReportTooLong
             | Self::NoFrame
             | Self::PrinterMute
+            | Self::PictureDamaged
+            | Self::PictureTooLong
             | Self::RequestRefused => Level::Warn,
             Self::Started
             | Self::Admitted
@@ -164,6 +178,7 @@ impl Kind {
             | Self::Lagged
             | Self::Silent
             | Self::PrinterUp
+            | Self::CameraFound
             | Self::RequestIgnored
             | Self::Stopping => Level::Info,
             Self::RequestForwarded => Level::Debug,

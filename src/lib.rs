@@ -72,6 +72,8 @@ extern crate std;
 
 pub mod auth;
 pub mod board;
+pub mod camera;
+pub mod chamber;
 pub mod clock;
 pub mod config;
 pub mod journal;

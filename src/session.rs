@@ -45,6 +45,11 @@ pub trait Session {
 
     /// What to send next. It is asked again only once the previous bytes have been sent.
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Self::Error>;
+
+    /// The bytes that [`Output::Shared`] spoke of. They stay as they are until they have been sent.
+    fn shared(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// What a session has to send.
@@ -55,6 +60,9 @@ pub enum Output<E> {
     Idle,
     /// This many bytes, at the front of the buffer it was given.
     Written(usize),
+    /// What [`Session::shared`] shows: something large that many conversations send, and that is not
+    /// copied for each of them. It leaves apart from all other bytes.
+    Shared,
     /// Nothing any more: the conversation is over, for this reason.
     End(E),
 }

@@ -209,6 +209,7 @@ fn it_serves_with_its_settings_in_a_file_from_a_pc_or_the_environment_or_a_code_
                 ("ACCESS_CODE", CODE.to_owned()),
                 ("SERIAL_NUMBER", SERIAL.to_lowercase()),
                 ("BIND_ADDRESS", "127.0.0.1".to_owned()),
+                ("SERVICES", "mqtt".to_owned()),
                 ("PORTS", "mqtt=0".to_owned()),
                 ("PRINTER_PORTS", port.clone()),
                 ("PRINTER_CA", PRINTER_CA.to_owned()),

@@ -14,7 +14,7 @@ use std::path::Path;
 const ROWS: &[&[&str]] = &[
     &["main", "lib"],
     &["runtime"],
-    &["mqtt", "chamber", "rtsp", "ftp", "tls", "trace"],
+    &["mqtt", "camera", "chamber", "rtsp", "ftp", "tls", "trace"],
     &["session", "config"],
     &["memory", "auth", "journal"],
     &["clock"],

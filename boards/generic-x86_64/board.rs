@@ -1,11 +1,11 @@
 // A PC, a NAS, a container: memory is not what is short here, but it is still named.
 Board {
     name: "generic-x86_64",
-    memory: 32 * MIB,
+    memory: 48 * MIB,
     suites: Suites::AesFirst,
     doorstep: 16,
     doorstep_per_address: 12,
-    clients: Clients { mqtt: 72 },
+    clients: Clients { mqtt: 72, chamber: 32 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.
@@ -14,5 +14,10 @@ Board {
         requests: 32,
         small: Shape { count: 128, size: 2 * KIB },
         large: Shape { count: 32, size: 64 * KIB },
+    },
+    chamber: Chamber {
+        // 1280×720: 40 to 120 KiB were seen.
+        picture: 256 * KIB,
+        ring: 2,
     },
 }

@@ -1,13 +1,13 @@
 // The default: the smallest capacities of all boards, so that ordinary tests meet every limit.
 Board {
     name: "host",
-    memory: 4 * MIB,
+    memory: 8 * MIB,
     suites: Suites::AesFirst,
     doorstep: 4,
     // One address cannot keep the others from knocking.
     doorstep_per_address: 3,
-    // Eight readers and two writers.
-    clients: Clients { mqtt: 10 },
+    // Eight readers and two writers; four viewers.
+    clients: Clients { mqtt: 10, chamber: 4 },
     mqtt: Mqtt {
         // A signed `project_file` with its path is 4 KiB; `app_cert_install` is twice that.
         inbox: 16 * KIB,
@@ -18,5 +18,10 @@ Board {
         small: Shape { count: 16, size: KIB },
         // The largest full state on record is 35.8 KiB (H2D, indented).
         large: Shape { count: 6, size: 40 * KIB },
+    },
+    chamber: Chamber {
+        // 1280×720: 40 to 120 KiB were seen.
+        picture: 128 * KIB,
+        ring: 2,
     },
 }

@@ -1,11 +1,11 @@
 // Raspberry Pi Zero 2 W: four Cortex-A53 cores of which one is used, no AES instructions, 512 MiB.
 Board {
     name: "rpi-zero-2w",
-    memory: 12 * MIB,
+    memory: 20 * MIB,
     suites: Suites::ChaChaFirst,
     doorstep: 6,
     doorstep_per_address: 4,
-    clients: Clients { mqtt: 24 },
+    clients: Clients { mqtt: 24, chamber: 16 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.
@@ -14,5 +14,10 @@ Board {
         requests: 16,
         small: Shape { count: 96, size: 2 * KIB },
         large: Shape { count: 12, size: 64 * KIB },
+    },
+    chamber: Chamber {
+        // 1280×720: 40 to 120 KiB were seen.
+        picture: 256 * KIB,
+        ring: 2,
     },
 }

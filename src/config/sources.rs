@@ -66,10 +66,16 @@ impl Setting {
     pub(super) const ENABLE_ALL: Self = Self::new("--enable-all", "ENABLE_ALL", BOOL);
     pub(super) const ADVERTISE_IP: Self =
         Self::new("--advertise-ip", "ADVERTISE_IP", "an IPv4 address that clients can reach");
-    pub(super) const PORTS: Self =
-        Self::new("--port", "PORTS", "mqtt=PORT, once, with a port of 0 (any) to 65535");
-    pub(super) const PRINTER_PORTS: Self =
-        Self::new("--printer-port", "PRINTER_PORTS", "mqtt=PORT, once, with a port of 1 to 65535");
+    pub(super) const PORTS: Self = Self::new(
+        "--port",
+        "PORTS",
+        "SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 0 (any) to 65535",
+    );
+    pub(super) const PRINTER_PORTS: Self = Self::new(
+        "--printer-port",
+        "PRINTER_PORTS",
+        "SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535",
+    );
     pub(super) const PRINTER_CA: Self = Self::new("--printer-ca", "PRINTER_CA", "a PEM file");
     pub(super) const INSECURE_PRINTER: Self =
         Self::new("--insecure-printer", "INSECURE_PRINTER", BOOL);

@@ -8,6 +8,7 @@
 //! `pandaproxy --budget` prints these lines.
 
 use super::KIB;
+use super::pool::Shape;
 use crate::board::BOARD;
 
 /// What rustls holds for one connection at worst: a handshake message that is said to have 64 KiB, all
@@ -69,14 +70,42 @@ pub const RESOLVER: usize = 256 * KIB;
 /// The last events.
 pub const JOURNAL: usize = 24 * KIB;
 
+/// What the hub and one viewer have between them: its ring of pictures, and its counts.
+pub const CHAMBER_SEAT: usize = 256 + BOARD.chamber.ring * 8;
+
+/// What a viewer may say that was not understood yet: its login is 80 bytes.
+pub const CHAMBER_INBOX: usize = 256;
+
+/// What a viewer is told besides pictures: their heads.
+pub const CHAMBER_OUTBOX: usize = 64;
+
+/// What the camera says that was not put into a frame yet.
+pub const CAMERA_INBOX: usize = 16 * KIB;
+
+/// What the camera is told: our login.
+pub const CAMERA_OUTBOX: usize = 128;
+
+/// The chamber camera's hub, besides its seats and frames.
+pub const CHAMBER_HUB: usize = KIB;
+
+/// Pictures held at once: one that comes, two that are the newest, and one that each viewer is in the
+/// middle of.
+pub const PICTURES: Shape = Shape { count: BOARD.clients.chamber + 3, size: BOARD.chamber.picture };
+
 /// Connections of one service that may wait to be let in.
 pub const WAITING: usize = 4 * BOARD.doorstep;
 
 /// MQTT connections served at once: clients, and those that have not shown the code yet.
 pub const SEATS: usize = BOARD.clients.mqtt + BOARD.doorstep;
 
+/// Connections to the chamber camera served at once: viewers, and those that have not shown the code.
+pub const VIEWERS: usize = BOARD.clients.chamber + BOARD.doorstep;
+
+/// Services that have a door of their own.
+pub const SERVICES: usize = 2;
+
 /// TLS sessions kept.
-pub const SESSIONS: usize = SEATS;
+pub const SESSIONS: usize = SEATS + VIEWERS;
 
 /// One holder of memory.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +123,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// Every holder there is.
-pub const LINES: [Line; 20] = [
+pub const LINES: [Line; 28] = [
     line("mqtt client: inbox", SEATS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SEATS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SEATS, TLS),
@@ -107,11 +136,19 @@ pub const LINES: [Line; 20] = [
     line("mqtt upstream: inbox", 1, REPORT_INBOX),
     line("mqtt upstream: outbox", 1, BOARD.mqtt.outbox),
     line("mqtt upstream: TLS, task, line", 1, TLS + TASK + LINE),
+    line("chamber viewer: inbox, outbox", VIEWERS, CHAMBER_INBOX + CHAMBER_OUTBOX),
+    line("chamber viewer: TLS", VIEWERS, TLS),
+    line("chamber viewer: task", VIEWERS, TASK),
+    line("chamber viewer: seat with its ring", VIEWERS, CHAMBER_SEAT),
+    line("chamber pictures", 1, PICTURES.bytes(SLOT)),
+    line("chamber hub", 1, CHAMBER_HUB),
+    line("chamber upstream: inbox, outbox", 1, CAMERA_INBOX + CAMERA_OUTBOX),
+    line("chamber upstream: TLS, task", 1, TLS + TASK),
     line("TLS: input being looked at", 1, TLS_FLASH),
-    line("waiting to be let in", WAITING, ARRIVAL),
+    line("waiting to be let in", SERVICES * WAITING, ARRIVAL),
     line("TLS sessions kept", SESSIONS, RESUMPTION),
     line("TLS credentials", 1, CREDENTIALS),
-    line("runtime, housekeeping", 1, RUNTIME + 3 * TASK),
+    line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),
     line("configuration", 1, CONFIGURATION),
     line("name resolver", 1, RESOLVER),
     line("journal", 1, JOURNAL),
@@ -136,6 +173,7 @@ const _: () = assert!(BOARD.mqtt.ring >= 4, "a client's ring holds at least four
 // A report's head, a SUBACK or our own CONNECT is written in one piece.
 const _: () = assert!(BOARD.mqtt.outbox >= KIB, "an outbox holds at least 1 KiB");
 const _: () = assert!(BOARD.mqtt.inbox >= 4 * KIB, "an inbox holds the largest CONNECT");
+const _: () = assert!(BOARD.chamber.ring >= 1, "a viewer's ring holds the newest picture");
 const _: () = assert!(
     BOARD.doorstep_per_address < BOARD.doorstep,
     "one address must not keep all others from knocking"

@@ -36,8 +36,7 @@ pub struct Pool<T = ()> {
 
 impl<T: Default> Pool<T> {
     /// What a frame costs beyond its bytes: the reference, its counts, its length and its tag.
-    pub const SLOT: usize =
-        size_of::<RefCell<Rc<Slot<T>>>>() + 2 * size_of::<usize>() + size_of::<Slot<T>>();
+    pub const SLOT: usize = size_of::<Place<T>>() + 2 * size_of::<usize>() + size_of::<Slot<T>>();
 
     /// Makes all frames there will ever be.
     pub fn new(small: Shape, large: Shape) -> Self {
@@ -80,6 +79,31 @@ impl<T: Default> Pool<T> {
             return None;
         };
         shelf.fill(len, write)
+    }
+
+    /// Takes a free large frame to be filled bit by bit. It has to come back by
+    /// [`finish`](Self::finish) or [`give_up`](Self::give_up), or the pool has one frame fewer.
+    ///
+    /// `None` when none is free, or none holds `len` bytes.
+    pub fn begin(&self, len: usize) -> Option<Filling<T>> {
+        if len > self.large.size { None } else { self.large.begin(len) }
+    }
+
+    /// The frame with what was written, and its tag.
+    pub fn finish(&self, mut filling: Filling<T>, tag: T) -> Option<Frame<T>> {
+        let slot = Rc::get_mut(&mut filling.slot)?;
+        slot.len = filling.written;
+        slot.tag = tag;
+        let frame = Frame(Rc::clone(&filling.slot));
+        self.give_up(filling);
+        Some(frame)
+    }
+
+    /// The frame is free again.
+    pub fn give_up(&self, filling: Filling<T>) {
+        if let Some(place) = self.large.slots.get(filling.place) {
+            *place.borrow_mut() = Some(filling.slot);
+        }
     }
 
     /// Bytes in the largest frame.
@@ -128,6 +152,41 @@ impl<T> fmt::Debug for Frame<T> {
     }
 }
 
+/// A frame that is being filled, by nobody else.
+#[must_use]
+pub struct Filling<T = ()> {
+    /// Invariant: nobody else has a reference to it.
+    slot: Rc<Slot<T>>,
+    place: usize,
+    written: usize,
+    len: usize,
+}
+
+impl<T> Filling<T> {
+    /// Writes these bytes behind the others; `false` when they are more than was asked for.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let end = self.written.saturating_add(bytes.len());
+        let slot = Rc::get_mut(&mut self.slot);
+        let room = slot.and_then(|slot| slot.bytes.get_mut(self.written..end));
+        let fits = end <= self.len;
+        if let Some(room) = room.filter(|_| fits) {
+            room.copy_from_slice(bytes);
+            self.written = end;
+        }
+        fits
+    }
+
+    /// Whether as many bytes are written as were asked for.
+    pub const fn is_full(&self) -> bool {
+        self.written == self.len
+    }
+
+    /// What is written so far.
+    pub fn written(&self) -> &[u8] {
+        self.slot.bytes.get(..self.written).unwrap_or_default()
+    }
+}
+
 /// A frame's place. Its bytes are allocated at the start and written no further than they are used,
 /// so that memory which is never needed is never touched.
 pub struct Slot<T> {
@@ -137,9 +196,12 @@ pub struct Slot<T> {
     tag: T,
 }
 
+/// Where a frame's place is kept; `None` while it is being filled.
+type Place<T> = RefCell<Option<Rc<Slot<T>>>>;
+
 struct Shelf<T> {
     size: usize,
-    slots: Box<[RefCell<Rc<Slot<T>>>]>,
+    slots: Box<[Place<T>]>,
 }
 
 impl<T: Default> Shelf<T> {
@@ -147,16 +209,35 @@ impl<T: Default> Shelf<T> {
         let slot = || Slot { bytes: Vec::with_capacity(shape.size), len: 0, tag: T::default() };
         Self {
             size: shape.size,
-            slots: (0..shape.count).map(|_| RefCell::new(Rc::new(slot()))).collect(),
+            slots: (0..shape.count).map(|_| RefCell::new(Some(Rc::new(slot())))).collect(),
         }
     }
 
     fn any_free(&self) -> bool {
-        self.slots.iter().any(|slot| Rc::strong_count(&slot.borrow()) == 1)
+        self.in_use() < self.slots.len()
     }
 
     fn in_use(&self) -> usize {
-        self.slots.iter().filter(|slot| Rc::strong_count(&slot.borrow()) > 1).count()
+        let in_use = |slot: &&Place<T>| match &*slot.borrow() {
+            Some(slot) => Rc::strong_count(slot) > 1,
+            None => true,
+        };
+        self.slots.iter().filter(in_use).count()
+    }
+
+    /// Takes the first free slot: those that were used lately are used again.
+    fn begin(&self, len: usize) -> Option<Filling<T>> {
+        for (place, shared) in self.slots.iter().enumerate() {
+            let taken = shared.borrow_mut().take_if(|slot| Rc::strong_count(slot) == 1);
+            let Some(mut slot) = taken else { continue };
+            if let Some(free) = Rc::get_mut(&mut slot)
+                && free.bytes.len() < len
+            {
+                free.bytes.resize(len.min(self.size), 0);
+            }
+            return Some(Filling { slot, place, written: 0, len });
+        }
+        None
     }
 
     /// Takes the first free slot: those that were used lately are used again.
@@ -167,14 +248,15 @@ impl<T: Default> Shelf<T> {
     ) -> Option<Frame<T>> {
         for slot in &self.slots {
             let mut shared = slot.borrow_mut();
-            let Some(free) = Rc::get_mut(&mut shared) else { continue };
+            let Some(shared) = &mut *shared else { continue };
+            let Some(free) = Rc::get_mut(shared) else { continue };
             if free.bytes.len() < len {
                 free.bytes.resize(len.min(self.size), 0);
             }
             let (written, tag) = write(&mut free.bytes)?;
             free.len = written.min(free.bytes.len());
             free.tag = tag;
-            return Some(Frame(Rc::clone(&shared)));
+            return Some(Frame(Rc::clone(shared)));
         }
         None
     }
@@ -216,6 +298,28 @@ mod tests {
     fn what_no_frame_can_hold_is_refused() {
         assert!(pool().store(&[&[0; 17]]).is_none());
         assert!(pool().store(&[&[0; 16]]).is_some());
+    }
+
+    #[test]
+    fn a_frame_that_is_filled_bit_by_bit_is_nobodys_until_it_is_finished() {
+        let pool = pool();
+        let mut filling = pool.begin(5).unwrap();
+        assert!(pool.begin(1).is_none(), "the one large frame is taken");
+        assert_eq!(pool.in_use(), (0, 1));
+        for bytes in [&b"ab"[..], b"", b"cde"] {
+            assert!(!filling.is_full());
+            assert!(filling.append(bytes));
+        }
+        assert!(filling.is_full() && !filling.append(b"f"), "it takes what was asked for");
+        assert_eq!(filling.written(), b"abcde");
+        let frame = pool.finish(filling, ()).unwrap();
+        assert_eq!((&*frame, pool.in_use()), (&b"abcde"[..], (0, 1)));
+        drop(frame);
+        let filling = pool.begin(16).unwrap();
+        assert!(pool.begin(0).is_none());
+        pool.give_up(filling);
+        assert_eq!(pool.in_use(), (0, 0));
+        assert!(pool.begin(17).is_none());
     }
 
     #[test]

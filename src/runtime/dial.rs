@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::stream;
 use crate::config::Host;
+use crate::journal::{self, Kind};
 use crate::tls::{ClientStream, ConnectError, Refusal, Trust, connect};
 
 /// How long the printer's name may take to be found.
@@ -190,6 +191,38 @@ impl BackOff {
         self.seed ^= self.seed >> 17;
         self.seed ^= self.seed << 5;
         base - base / 4 * (self.seed % 256) / 256
+    }
+}
+
+/// What becomes of lost connections: each reason is said once, and the next attempt waits.
+pub struct Losses<L> {
+    service: &'static str,
+    back_off: BackOff,
+    said: Option<L>,
+}
+
+impl<L: Copy + PartialEq + fmt::Display> Losses<L> {
+    /// Nothing was lost yet.
+    pub const fn new(service: &'static str, back_off: BackOff) -> Self {
+        Self { service, back_off, said: None }
+    }
+
+    /// It worked: the next loss is a new one.
+    pub const fn forget(&mut self) {
+        self.back_off.reset();
+        self.said = None;
+    }
+
+    /// Says why the connection was lost, unless that was said last; how long to wait before the next.
+    pub fn note(&mut self, loss: L, lasting: bool, kind: Kind) -> Duration {
+        let wait = self.back_off.wait(lasting);
+        let service = self.service;
+        if self.said.replace(loss) == Some(loss) {
+            log::debug!("{service}: {loss}; again in {} s", wait.as_secs());
+        } else {
+            journal::note(kind, format_args!("{service}: {loss}; trying again"));
+        }
+        wait
     }
 }
 

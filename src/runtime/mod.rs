@@ -3,12 +3,15 @@
 //! Everything runs on one thread. A task is made at the start and lives until the end; a connection
 //! is served by a task that was waiting for one.
 
+pub mod chamber;
 pub mod dial;
 pub mod drive;
 pub mod listen;
+pub mod mqtt;
 pub mod run;
 pub mod stream;
 pub mod supervisor;
+pub mod work;
 
 use crate::clock::Instant;
 

@@ -23,38 +23,34 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rand_core::{OsRng, RngCore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 
-use super::dial::{BackOff, Dial, DialError, Dialler};
-use super::drive::{Buffers, End, drive};
-use super::listen::{Door, Knock, bind};
-use super::stream::{self, Stream, StreamError};
+use super::chamber::keep_camera;
+use super::dial::{BackOff, Dialler};
+use super::listen::{Door, bind};
+use super::mqtt::keep_upstream;
+use super::work::{Serves, Worker};
 use super::{Clock, supervisor};
 use crate::auth::Limiter;
 use crate::board::BOARD;
+use crate::camera::Sight;
 use crate::clock::Instant;
 use crate::config::{Config, Host};
 use crate::journal::{self, Kind};
 use crate::memory::{KIB, budget, heap};
-use crate::mqtt::client::{self, CONNECT_WITHIN};
-use crate::mqtt::upstream::{self, Phase};
-use crate::mqtt::{REPORT_INBOX, Service, Topics};
-use crate::session::{Blame, Peer};
-use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust, accept};
+use crate::mqtt::Topics;
+use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
+use crate::{chamber, mqtt};
 
 /// How long the end may take for clients; one that takes nothing is not waited for.
 const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long it may then take for the printer.
 const PRINTER_FAREWELL: Duration = Duration::from_secs(1);
-
-/// How long a conversation with the printer has to last before the next is dialled without back-off.
-const SETTLED: Duration = Duration::from_secs(30);
 
 /// Bytes of `--printer-ca` that are read: a dozen certificates.
 const AUTHORITIES_MOST: u64 = 64 * 1024;
@@ -84,10 +80,9 @@ pub fn serve(config: &Config) -> Result<(), StartError> {
 async fn run(config: &Config) -> Result<(), StartError> {
     let clock = Clock::start();
     // First, so that a port that is taken is said at once and not after minutes of making keys.
-    let port = config.ports.mqtt;
-    let listener = bind(SocketAddr::new(config.bind, port))
-        .map_err(|error| StartError::Bind { port, error })?;
-    let bound = listener.local_addr().map_err(StartError::Runtime)?;
+    let wanted = config.services;
+    let mqtt_at = wanted.mqtt.then(|| listener(config, config.ports.mqtt)).transpose()?;
+    let chamber_at = wanted.camera.then(|| listener(config, config.ports.chamber)).transpose()?;
     let trust = trust(config)?;
     supervisor::starting();
     let tls = identity(config)?;
@@ -98,37 +93,34 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let mut asked = signal(SignalKind::user_defined1()).map_err(StartError::Runtime)?;
 
     let seed = OsRng.next_u32();
+    let house = House { config, clock, tls, limiter: Rc::default(), trust };
+    let sight = Rc::new(Sight::new());
+
     let topics = Topics::new(&config.serial, (seed >> 16) as u16);
-    let service = Service::new(topics, config.code.clone(), clock.now());
-    let door = Door::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
+    let mqtt = mqtt::Service::new(topics, config.code.clone(), clock.now());
+    let chamber = chamber::Service::new(config.code.clone());
+    let mut listening = heapless::Vec::<JoinHandle<()>, { budget::SERVICES }>::new();
+    let mut keepers = heapless::Vec::<JoinHandle<()>, { budget::SERVICES }>::new();
 
-    for _ in 0..budget::SEATS {
-        let worker = Worker {
-            door: Rc::clone(&door),
-            service: Rc::clone(&service),
-            tls: Arc::clone(&tls),
-            advertise: config.advertise,
-            rewrites: !config.keep_printer_address,
-            clock,
-        };
-        task(worker.work());
+    if let Some((listener, bound)) = mqtt_at {
+        let opened = house.open("mqtt", listener, &mqtt, budget::SEATS);
+        let dialler = house.dialler(config.printer_ports.mqtt);
+        let keeper = keep_upstream(Rc::clone(&mqtt), dialler, clock, BackOff::new(seed));
+        // They fit: there is one of each for each service.
+        let _fits = (listening.push(opened), keepers.push(task(keeper)));
+        say_started(config, "mqtt", bound, BOARD.clients.mqtt);
     }
-    let dialler = Dialler::new(config.printer.clone(), config.printer_ports.mqtt, trust);
-    let keeper = task(keep_upstream(Rc::clone(&service), dialler, clock, BackOff::new(seed)));
-    let listening = task(listen(door, listener, clock));
-    task(housekeep(Rc::clone(&service), clock));
-
-    journal::note(
-        Kind::Started,
-        format_args!(
-            "pandaproxy {} ({}): mqtt for {} on {bound}, up to {} clients in {} KiB",
-            env!("PANDAPROXY_VERSION"),
-            BOARD.name,
-            config.serial,
-            BOARD.clients.mqtt,
-            budget::TOTAL / 1024
-        ),
-    );
+    if let Some((listener, bound)) = chamber_at {
+        let opened = house.open("chamber", listener, &chamber, budget::VIEWERS);
+        let dialler = house.dialler(config.printer_ports.chamber);
+        let rtsp = house.dialler(config.printer_ports.rtsp);
+        let (service, sight) = (Rc::clone(&chamber), Rc::clone(&sight));
+        let back_off = BackOff::new(seed.rotate_left(8));
+        let keeper = keep_camera(service, sight, dialler, rtsp, clock, back_off);
+        let _fits = (listening.push(opened), keepers.push(task(keeper)));
+        say_started(config, "chamber", bound, BOARD.clients.chamber);
+    }
+    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), sight, clock));
     supervisor::ready();
 
     loop {
@@ -141,24 +133,110 @@ async fn run(config: &Config) -> Result<(), StartError> {
 
     journal::note(Kind::Stopping, format_args!("stopping"));
     supervisor::stopping();
-    listening.abort();
-    take_leave(&service, keeper).await;
+    for listening in listening {
+        listening.abort();
+    }
+    take_leave(&[&*mqtt, &*chamber], keepers).await;
     Ok(())
 }
 
-/// Ends in order: clients are closed, then the printer hears DISCONNECT from its `keeper`.
-pub async fn take_leave(service: &Service, keeper: JoinHandle<()>) {
-    service.dismiss_all();
+/// A listener, and where it listens.
+fn listener(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = bind(SocketAddr::new(config.bind, port))
+        .map_err(|error| StartError::Bind { port, error })?;
+    let bound = listener.local_addr().map_err(StartError::Runtime)?;
+    Ok((listener, bound))
+}
+
+/// One line a service, once its port can be connected to.
+fn say_started(config: &Config, service: &str, bound: SocketAddr, clients: usize) {
+    journal::note(
+        Kind::Started,
+        format_args!(
+            "pandaproxy {} ({}): {service} for {} on {bound}, up to {clients} clients in {} KiB",
+            env!("PANDAPROXY_VERSION"),
+            BOARD.name,
+            config.serial,
+            budget::TOTAL / 1024
+        ),
+    );
+}
+
+/// What all services have in common.
+struct House<'a> {
+    config: &'a Config,
+    clock: Clock,
+    tls: Arc<ServerConfig>,
+    limiter: Rc<RefCell<Limiter>>,
+    trust: Trust,
+}
+
+impl House<'_> {
+    /// The way to the printer's `port`. Its TLS sessions are its own.
+    fn dialler(&self, port: u16) -> Dialler {
+        Dialler::new(self.config.printer.clone(), port, self.trust.with_own_sessions())
+    }
+
+    /// Opens a service: its door, and as many workers as it has seats.
+    fn open<S: Serves + Clone + 'static>(
+        &self,
+        name: &'static str,
+        listener: TcpListener,
+        service: &S,
+        seats: usize,
+    ) -> JoinHandle<()> {
+        let door = Door::new(name, Rc::clone(&self.limiter));
+        for _ in 0..seats {
+            let worker = Worker {
+                door: Rc::clone(&door),
+                service: service.clone(),
+                tls: Arc::clone(&self.tls),
+                advertise: self.config.advertise,
+                rewrites: !self.config.keep_printer_address,
+                clock: self.clock,
+            };
+            task(worker.work());
+        }
+        task(listen(door, listener, self.clock))
+    }
+}
+
+/// A service, as the end of the program sees it.
+pub trait Departs {
+    /// Tells every client to go.
+    fn dismiss_all(&self);
+    /// Connections that are still being served.
+    fn connections(&self) -> usize;
+    /// Ends the conversation with the printer, in order, and begins no other.
+    fn leave(&self);
+}
+
+/// Ends in order: clients are closed, then the printer hears of it from the `keepers`.
+pub async fn take_leave(
+    services: &[&dyn Departs],
+    keepers: impl IntoIterator<Item = JoinHandle<()>>,
+) {
+    for service in services {
+        service.dismiss_all();
+    }
     let gone = async {
-        while service.connections() > 0 {
+        while services.iter().any(|service| service.connections() > 0) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     // The printer hears of it last: until then a request that is under way still gets there. Whoever
     // does not take leave in time is left.
     let _late = timeout(CLIENTS_FAREWELL, gone).await;
-    service.leave();
-    let _late = timeout(PRINTER_FAREWELL, keeper).await;
+    for service in services {
+        service.leave();
+    }
+    let left = async {
+        for keeper in keepers {
+            // A keeper that was ended otherwise has left as well.
+            let _ended = keeper.await;
+        }
+    };
+    let _late = timeout(PRINTER_FAREWELL, left).await;
 }
 
 /// Starts a task; the build fails if it takes more than its line in the budget.
@@ -223,17 +301,30 @@ fn towards(printer: &Host) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-async fn listen(door: Rc<Door>, listener: tokio::net::TcpListener, clock: Clock) {
+async fn listen(door: Rc<Door>, listener: TcpListener, clock: Clock) {
     door.listen(&listener, &clock).await;
 }
 
-async fn housekeep(service: Rc<Service>, clock: Clock) {
+async fn housekeep(
+    mqtt: Rc<mqtt::Service>,
+    chamber: Rc<chamber::Service>,
+    sight: Rc<Sight>,
+    clock: Clock,
+) {
     let watchdog = supervisor::watchdog();
     let mut alive_at = Instant::START;
+    let mut was_live = false;
     loop {
         let now = clock.now();
         journal::now_is(now);
-        service.handle_timeout(now);
+        mqtt.handle_timeout(now);
+        chamber.handle_timeout(now);
+        // A printer that has come back may have another camera, or have it switched on.
+        let is_live = mqtt.is_live();
+        if is_live && !was_live {
+            sight.look_again();
+        }
+        was_live = is_live;
         if let Some(every) = watchdog
             && alive_at <= now
         {
@@ -268,222 +359,6 @@ impl fmt::Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         io::Write::write_all(&mut io::stderr(), text.as_bytes()).map_err(|_| fmt::Error)
     }
-}
-
-/// Serves one client after another.
-struct Worker {
-    door: Rc<Door>,
-    service: Rc<Service>,
-    tls: Arc<ServerConfig>,
-    advertise: Option<Ipv4Addr>,
-    /// Whether reports name the address that a client reached in place of the printer's.
-    rewrites: bool,
-    clock: Clock,
-}
-
-impl Worker {
-    async fn work(self) {
-        let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
-        loop {
-            let (socket, knock) = self.door.next(&self.clock).await;
-            self.serve(socket, knock, &mut buffers).await;
-        }
-    }
-
-    /// Where clients of this socket believe the printer to be, if they are to be told so.
-    fn reached(&self, socket: &TcpStream) -> Option<Ipv4Addr> {
-        if !self.rewrites {
-            return None;
-        }
-        self.advertise.or_else(|| match socket.local_addr().ok()?.ip() {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(address) => address.to_ipv4_mapped(),
-        })
-    }
-
-    async fn serve(&self, socket: TcpStream, knock: Knock, buffers: &mut Buffers) {
-        let until = self.clock.now() + CONNECT_WITHIN;
-        let peer = knock.peer;
-        let reached = self.reached(&socket);
-        if stream::tune(&socket).is_err() {
-            // Gone before anything was said.
-            return;
-        }
-        let accepted = tokio::select! {
-            accepted = accept(&self.tls, socket) => accepted,
-            () = self.clock.reach(until) => {
-                knock.turned_away(self.clock.now(), None);
-                return;
-            }
-        };
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err(error) => {
-                knock.turned_away(self.clock.now(), Some(error));
-                return;
-            }
-        };
-        let admitted = || {
-            journal::note(Kind::Admitted, format_args!("{peer}: admitted"));
-            knock.pass();
-        };
-        let end = serve_client(
-            &self.service,
-            stream,
-            peer,
-            reached,
-            until,
-            admitted,
-            buffers,
-            &self.clock,
-        )
-        .await;
-        if end == End::Session(client::Error::WrongCode) {
-            knock.wrong_code(self.clock.now());
-        }
-    }
-}
-
-/// Serves one client over a stream that is ready for MQTT, until it ends, and says why it did.
-#[allow(clippy::too_many_arguments, reason = "each of them differs from client to client")]
-pub async fn serve_client<T: AsyncRead + AsyncWrite + Unpin>(
-    service: &Rc<Service>,
-    stream: T,
-    peer: Peer,
-    reached: Option<Ipv4Addr>,
-    until: Instant,
-    admitted: impl Fn(),
-    buffers: &mut Buffers,
-    clock: &Clock,
-) -> End<client::Error> {
-    let mut stream = Stream::new(stream);
-    let seat = service.client(clock.now(), until, peer, reached, admitted);
-    let Some((mut client, place)) = seat else {
-        // There are as many seats as workers.
-        return End::Session(client::Error::NoSeat);
-    };
-    let end = drive(&mut client, &place, &mut stream, buffers, clock).await;
-    journal::note(kind_of(&end), format_args!("{peer}: {end}"));
-    drop(place);
-    stream.close().await;
-    end
-}
-
-/// How the journal counts the end of a client's conversation.
-const fn kind_of(end: &End<client::Error>) -> Kind {
-    match end {
-        End::Session(client::Error::WrongCode | client::Error::WrongUser) => Kind::WrongCode,
-        End::Session(client::Error::TooLong { .. }) => Kind::TooLong,
-        End::Session(client::Error::Silent) => Kind::Silent,
-        End::Session(client::Error::TooSlow) => Kind::Stuck,
-        End::Session(
-            client::Error::RequestRefused | client::Error::RequestLost | client::Error::Undecided,
-        ) => Kind::RequestRefused,
-        End::Session(error) => match error.blame() {
-            Blame::Nobody | Blame::Network => Kind::Left,
-            Blame::Peer => Kind::Malformed,
-            Blame::Board => Kind::Refused,
-        },
-        End::Stream(StreamError::Stalled) => Kind::Stuck,
-        End::Closed | End::Stream(StreamError::Lost(_)) => Kind::Left,
-    }
-}
-
-/// Why there is no conversation with the printer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loss {
-    Dial(DialError),
-    Ended(End<upstream::Error>, Phase),
-}
-
-impl Loss {
-    const fn is_lasting(self) -> bool {
-        match self {
-            Self::Dial(error) => error.is_lasting(),
-            Self::Ended(End::Session(error), _) => error.is_wrong_code(),
-            Self::Ended(End::Closed | End::Stream(_), _) => false,
-        }
-    }
-
-    const fn kind(self) -> Kind {
-        match self {
-            Self::Dial(DialError::Refused(_)) => Kind::PrinterUntrusted,
-            Self::Ended(End::Session(error), _) if error.is_wrong_code() => Kind::PrinterRefused,
-            Self::Dial(_) | Self::Ended(..) => Kind::PrinterLost,
-        }
-    }
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dial(error) => error.fmt(f),
-            Self::Ended(End::Closed, Phase::Connecting) => f.write_str(
-                "the printer ends the connection before it answers: other programs may hold all \
-                 its connections",
-            ),
-            Self::Ended(End::Closed, Phase::Subscribing) => f.write_str(
-                "the printer ends the connection over our subscription: is this its serial number?",
-            ),
-            Self::Ended(End::Closed, Phase::Live) => {
-                f.write_str("the printer ended the connection")
-            }
-            Self::Ended(End::Session(error), _) => error.fmt(f),
-            Self::Ended(End::Stream(error), _) => write!(f, "the printer: {error}"),
-        }
-    }
-}
-
-/// Keeps one conversation with the printer, and never two: each is closed completely before the next
-/// is dialled.
-pub async fn keep_upstream<D: Dial>(
-    service: Rc<Service>,
-    mut dialler: D,
-    clock: Clock,
-    mut back_off: BackOff,
-) {
-    let mut buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
-    let mut said = None;
-    while !service.is_leaving() {
-        let began = clock.now();
-        let loss = converse(&service, &mut dialler, &clock, &mut buffers).await;
-        service.lost(clock.now());
-        if service.is_leaving() {
-            return;
-        }
-        // A conversation that ends as soon as it has begun is no reason to begin the next one sooner.
-        if matches!(loss, Loss::Ended(_, Phase::Live)) && clock.now().since(began) >= SETTLED {
-            back_off.reset();
-            said = None;
-        }
-        let wait = back_off.wait(loss.is_lasting());
-        if said.replace(loss) == Some(loss) {
-            log::debug!("mqtt: {loss}; again in {} s", wait.as_secs());
-        } else {
-            journal::note(loss.kind(), format_args!("mqtt: {loss}; trying again"));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = service.left() => {}
-        }
-    }
-}
-
-async fn converse<D: Dial>(
-    service: &Rc<Service>,
-    dialler: &mut D,
-    clock: &Clock,
-    buffers: &mut Buffers,
-) -> Loss {
-    let stream = match dialler.dial().await {
-        Ok(stream) => stream,
-        Err(error) => return Loss::Dial(error),
-    };
-    let mut stream = Stream::new(stream);
-    let (mut upstream, link) = service.upstream(clock.now());
-    let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
-    stream.close().await;
-    Loss::Ended(end, upstream.phase())
 }
 
 /// Why the program cannot start.

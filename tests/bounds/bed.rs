@@ -16,7 +16,8 @@ use pandaproxy::mqtt::{Service, Topics};
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::run::{keep_upstream, serve_client};
+use pandaproxy::runtime::mqtt::{keep_upstream, serve_client};
+use pandaproxy::runtime::work::Guest;
 use pandaproxy::session::Peer;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;
@@ -99,9 +100,8 @@ async fn work(service: Rc<Service>, door: Rc<Queue<DuplexStream>>, number: usize
     loop {
         let far = door.next().await;
         let until = clock.now() + CONNECT_WITHIN;
-        let _end =
-            serve_client(&service, far, peer, Some(PROXY), until, || {}, &mut buffers, &clock)
-                .await;
+        let guest = Guest { peer, reached: Some(PROXY), until, admitted: &|| {} };
+        let _end = serve_client(&service, far, guest, &mut buffers, &clock).await;
     }
 }
 

@@ -111,6 +111,8 @@ pub(crate) fn towards(address: SocketAddr, dir: &StateDir) -> Vec<String> {
         dir,
         "--bind",
         "127.0.0.1",
+        "--services",
+        "mqtt",
     ]
     .map(str::to_owned)
     .to_vec()

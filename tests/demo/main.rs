@@ -99,6 +99,7 @@ fn start_proxy(args: &Args, printer: &Printer, printer_port: u16, state: &Path) 
         "--printer-ip=127.0.0.1".into(),
         format!("--serial-number={}", printer.serial()),
         "--bind=127.0.0.1".into(),
+        "--services=mqtt".into(),
         format!("--port=mqtt={}", args.port),
         format!("--printer-port=mqtt={printer_port}"),
         format!("--printer-ca={}", authority.display()),

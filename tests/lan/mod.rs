@@ -26,7 +26,9 @@ use pandaproxy::mqtt::{Service, Topics};
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::{Buffers, End};
-use pandaproxy::runtime::run::{keep_upstream, serve_client, take_leave};
+use pandaproxy::runtime::mqtt::{keep_upstream, serve_client};
+use pandaproxy::runtime::run::take_leave;
+use pandaproxy::runtime::work::Guest;
 use pandaproxy::session::Peer;
 use serde_json::Value;
 use tokio::io::{DuplexStream, duplex};
@@ -188,9 +190,8 @@ impl Proxy {
         spawn_local(async move {
             let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
             let until = clock.now() + CONNECT_WITHIN;
-            let end =
-                serve_client(&service, far, peer, reached, until, || {}, &mut buffers, &clock)
-                    .await;
+            let guest = Guest { peer, reached, until, admitted: &|| {} };
+            let end = serve_client(&service, far, guest, &mut buffers, &clock).await;
             let mut ends = ends.borrow_mut();
             if ends.len() < 1024 {
                 ends.push(end);
@@ -219,7 +220,7 @@ impl Proxy {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        take_leave(&self.service, self.keeper).await;
+        take_leave(&[&*self.service], [self.keeper]).await;
     }
 }
 

@@ -1,0 +1,228 @@
+//! Which camera a printer has: found out by asking, never by guessing.
+//!
+//! A1 and P1 show pictures on port 6000; X1, H2 and P2 have RTSPS on port 322, and a file tunnel on
+//! 6000 that must not be taken for a camera (PROTOCOL §3, §4, §6.2). What was found is looked at again
+//! whenever the printer came back: live view may have been switched on meanwhile, or another printer
+//! may stand there now.
+
+pub mod probe;
+
+use core::cell::Cell;
+use core::fmt;
+
+use crate::session::Bell;
+
+/// What became of a look at port 6000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtChamber {
+    /// Nothing that says anything about the camera: the printer is off, say.
+    Unknown,
+    /// Nobody listens there.
+    Closed,
+    /// It shows pictures.
+    Picture,
+    /// It takes our login and shows nothing.
+    Silence,
+    /// It took our login and closed without a word.
+    Refused,
+    /// It is the file tunnel.
+    Tunnel,
+}
+
+/// What became of a look at port 322.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtRtsp {
+    /// Nothing that says anything about the camera.
+    Unknown,
+    /// Nobody listens there.
+    Closed,
+    /// RTSP is spoken there.
+    Speaks,
+    /// It closes as soon as it is spoken to, or says nothing.
+    HangsUp,
+}
+
+/// Which camera the printer has, or what it looks like instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Finding {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// The chamber camera, on port 6000.
+    Chamber,
+    /// The chamber camera, but it shows nothing.
+    ChamberDark,
+    /// RTSPS, on port 322.
+    Rtsp,
+    /// RTSPS, but live view is off.
+    RtspOff,
+    /// The printer answers on neither port.
+    NoPort,
+    /// The camera does not take the access code.
+    WrongCode,
+}
+
+impl Finding {
+    /// Whether port 322 has to be looked at as well before anything can be said.
+    pub const fn needs_rtsp(chamber: AtChamber) -> bool {
+        match chamber {
+            AtChamber::Tunnel | AtChamber::Closed => true,
+            AtChamber::Unknown | AtChamber::Picture | AtChamber::Silence | AtChamber::Refused => {
+                false
+            }
+        }
+    }
+
+    /// What both looks say together.
+    pub const fn of(chamber: AtChamber, rtsp: AtRtsp) -> Self {
+        match (chamber, rtsp) {
+            (AtChamber::Picture, _) => Self::Chamber,
+            (AtChamber::Silence, _) => Self::ChamberDark,
+            (AtChamber::Refused, _) => Self::WrongCode,
+            (AtChamber::Tunnel | AtChamber::Closed, AtRtsp::Speaks) => Self::Rtsp,
+            (AtChamber::Tunnel, AtRtsp::Closed | AtRtsp::HangsUp)
+            | (AtChamber::Closed, AtRtsp::HangsUp) => Self::RtspOff,
+            (AtChamber::Closed, AtRtsp::Closed) => Self::NoPort,
+            (AtChamber::Unknown, _) | (AtChamber::Tunnel | AtChamber::Closed, AtRtsp::Unknown) => {
+                Self::Unknown
+            }
+        }
+    }
+
+    /// Whether the camera has been found, so that there is nothing to look for until the printer
+    /// comes back.
+    pub const fn is_settled(self) -> bool {
+        match self {
+            Self::Chamber | Self::Rtsp => true,
+            Self::Unknown | Self::ChamberDark | Self::RtspOff | Self::NoPort | Self::WrongCode => {
+                false
+            }
+        }
+    }
+
+    /// Whether only somebody at the printer can change it.
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::RtspOff | Self::WrongCode => true,
+            Self::Unknown | Self::Chamber | Self::ChamberDark | Self::Rtsp | Self::NoPort => false,
+        }
+    }
+
+    /// Whether it is known that there is no chamber camera.
+    pub const fn is_elsewhere(self) -> bool {
+        matches!(self, Self::Rtsp | Self::RtspOff)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "it is not known yet which camera the printer has",
+            Self::Chamber => "the printer has a chamber camera (port 6000)",
+            Self::ChamberDark => {
+                "the printer has a chamber camera (port 6000) that takes our login and shows nothing: \
+                 live view may be switched off, other programs may hold its connections, or it is \
+                 broken"
+            }
+            Self::Rtsp => "the printer has an RTSPS camera (port 322), no chamber camera",
+            Self::RtspOff => {
+                "the printer has an RTSPS camera (port 322) that does not answer: switch on LAN live \
+                 view at the printer"
+            }
+            Self::NoPort => {
+                "the printer answers, but has no camera on ports 6000 and 322: it is still starting, \
+                 or LAN mode is off"
+            }
+            Self::WrongCode => {
+                "the printer's camera closes after our login: the access code may be wrong or have \
+                 changed, see the printer's screen"
+            }
+        })
+    }
+}
+
+/// What is known about the camera, and whether somebody wants it looked at again.
+#[derive(Default)]
+pub struct Sight {
+    finding: Cell<Finding>,
+    due: Cell<bool>,
+    bell: Bell,
+}
+
+impl Sight {
+    /// Nothing is known; it should be looked at.
+    pub fn new() -> Self {
+        Self { due: Cell::new(true), ..Self::default() }
+    }
+
+    /// What was found last.
+    pub fn finding(&self) -> Finding {
+        self.finding.get()
+    }
+
+    /// Remembers what was found; whether it is something else than before.
+    pub fn found(&self, finding: Finding) -> bool {
+        self.due.set(false);
+        self.finding.replace(finding) != finding
+    }
+
+    /// The printer came back: look again.
+    pub fn look_again(&self) {
+        self.due.set(true);
+        self.bell.ring();
+    }
+
+    /// Whether it should be looked at.
+    pub fn is_due(&self) -> bool {
+        self.due.get()
+    }
+
+    /// Completes when it should be looked at again.
+    pub async fn rung(&self) {
+        self.bell.rung().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_follows_from_both_ports() {
+        use AtChamber as C;
+        use AtRtsp as R;
+        use Finding as F;
+        let table = [
+            (C::Picture, R::Unknown, F::Chamber),
+            (C::Silence, R::Unknown, F::ChamberDark),
+            (C::Refused, R::Unknown, F::WrongCode),
+            (C::Tunnel, R::Speaks, F::Rtsp),
+            (C::Tunnel, R::HangsUp, F::RtspOff),
+            (C::Tunnel, R::Closed, F::RtspOff),
+            (C::Tunnel, R::Unknown, F::Unknown),
+            (C::Closed, R::Speaks, F::Rtsp),
+            (C::Closed, R::HangsUp, F::RtspOff),
+            (C::Closed, R::Closed, F::NoPort),
+            (C::Closed, R::Unknown, F::Unknown),
+            (C::Unknown, R::Unknown, F::Unknown),
+        ];
+        for (chamber, rtsp, finding) in table {
+            assert_eq!(Finding::of(chamber, rtsp), finding, "{chamber:?}, {rtsp:?}");
+            // Nothing is concluded from a port that nobody looked at.
+            let looked = Finding::needs_rtsp(chamber) || rtsp == R::Unknown;
+            assert!(looked, "{chamber:?}, {rtsp:?}");
+        }
+    }
+
+    #[test]
+    fn a_sight_says_what_is_new_and_forgets_that_it_was_due() {
+        let sight = Sight::new();
+        assert!(sight.is_due());
+        assert!(sight.found(Finding::Chamber));
+        assert!(!sight.found(Finding::Chamber));
+        assert!(!sight.is_due());
+        sight.look_again();
+        assert!(sight.is_due());
+        assert_eq!(sight.finding(), Finding::Chamber);
+    }
+}

@@ -1,0 +1,341 @@
+//! A viewer: it logs in, and is shown pictures.
+//!
+//! Nothing answers its login but the first picture; a wrong one is answered by closing, as the
+//! printer does it. Each picture's head leaves in a TLS record of its own, because viewers read it
+//! with one `recv` and take what comes for a head; no record has bytes of two pictures (PROTOCOL
+//! §3.2). A viewer that sees no picture stays: the printer may be restarting.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | time to log in | [`LOGIN_WITHIN`] | closed |
+//! | what a viewer says after its login | [`TALK_MOST`] bytes, ignored | closed |
+//! | time to take one picture | [`runtime::drive`](crate::runtime::drive)'s for a piece of output | closed |
+
+use alloc::rc::Rc;
+use core::fmt;
+use core::time::Duration;
+
+use super::seat::{Dismissal, Seat, Standing};
+use super::wire::{self, HEAD, LOGIN, Login, LoginFault};
+use crate::auth::{AccessCode, USER};
+use crate::clock::Instant;
+use crate::memory::pool::Frame;
+use crate::session::{Blame, Output, Session};
+
+/// How long a login may take, from the connection on.
+pub const LOGIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a viewer may say after its login, in bytes. It has nothing to say.
+pub const TALK_MOST: usize = 4096;
+
+/// One viewer's end of the conversation.
+pub struct Viewer {
+    seat: Rc<Seat>,
+    code: Rc<AccessCode>,
+    until: Instant,
+    step: Step,
+    said: usize,
+}
+
+enum Step {
+    /// Nothing was understood yet.
+    Login,
+    /// It waits for a picture.
+    Waits,
+    /// It has the head of this picture.
+    Headed(Frame),
+    /// It is being sent this picture.
+    Shown(Frame),
+}
+
+/// What the hub learns from a viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It showed the right code.
+    LoggedIn,
+}
+
+impl Viewer {
+    /// A viewer who has to log in until then.
+    pub fn new(seat: Rc<Seat>, code: Rc<AccessCode>, until: Instant) -> Self {
+        Self { seat, code, until, step: Step::Login, said: 0 }
+    }
+
+    fn login(&self, bytes: &[u8; LOGIN]) -> Result<(), Error> {
+        let login = Login::parse(bytes).map_err(Error::NoLogin)?;
+        // The code is looked at in any case, so that the user cannot be found out by timing.
+        let right = self.code.admits(login.code);
+        if login.user != USER.as_bytes() {
+            Err(Error::WrongUser)
+        } else if !right {
+            Err(Error::WrongCode)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Session for Viewer {
+    type Event<'i> = Event;
+    type Error = Error;
+
+    fn handle_input(
+        &mut self,
+        _now: Instant,
+        input: &[u8],
+    ) -> Result<(usize, Option<Event>), Error> {
+        if let Step::Login = self.step {
+            let Some(bytes) = input.first_chunk() else { return Ok((0, None)) };
+            self.login(bytes)?;
+            self.step = Step::Waits;
+            return Ok((LOGIN, Some(Event::LoggedIn)));
+        }
+        self.said = self.said.saturating_add(input.len());
+        if self.said > TALK_MOST { Err(Error::Talks) } else { Ok((input.len(), None)) }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        match self.step {
+            Step::Login if self.until <= now => Err(Error::Silent),
+            Step::Login | Step::Waits | Step::Headed(_) | Step::Shown(_) => Ok(()),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self.step {
+            Step::Login => Some(self.until),
+            Step::Waits | Step::Headed(_) | Step::Shown(_) => None,
+        }
+    }
+
+    fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
+        if let Standing::Dismissed(why) = self.seat.standing() {
+            return Output::End(Error::Dismissed(why));
+        }
+        match core::mem::replace(&mut self.step, Step::Waits) {
+            Step::Login => {
+                self.step = Step::Login;
+                return Output::Idle;
+            }
+            Step::Headed(picture) => {
+                self.step = Step::Shown(picture);
+                return Output::Shared;
+            }
+            Step::Shown(_) => self.seat.sent_one(),
+            Step::Waits => {}
+        }
+        let Some(picture) = self.seat.next() else { return Output::Idle };
+        let len = u32::try_from(picture.len()).unwrap_or_default();
+        let Some(room) = out.get_mut(..HEAD) else { return Output::Idle };
+        room.copy_from_slice(&wire::head(len));
+        self.step = Step::Headed(picture);
+        Output::Written(HEAD)
+    }
+
+    fn shared(&self) -> &[u8] {
+        match &self.step {
+            Step::Shown(picture) => picture,
+            Step::Login | Step::Waits | Step::Headed(_) => &[],
+        }
+    }
+}
+
+/// Why a viewer has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// What it said is no login.
+    NoLogin(LoginFault),
+    /// It is not `bblp`.
+    WrongUser,
+    /// Its code is wrong.
+    WrongCode,
+    /// It did not log in in time.
+    Silent,
+    /// It says more than a viewer has to say.
+    Talks,
+    /// There is no seat.
+    NoSeat,
+    /// The hub says so.
+    Dismissed(Dismissal),
+}
+
+impl Error {
+    /// Whose doing it is.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::NoLogin(_) | Self::WrongUser | Self::WrongCode | Self::Talks => Blame::Peer,
+            Self::Silent => Blame::Network,
+            Self::NoSeat | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
+            Self::Dismissed(Dismissal::Stopping) => Blame::Nobody,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoLogin(LoginFault::Tunnel) => {
+                "wants the file tunnel of X1, H2 and P2; this is a chamber camera"
+            }
+            Self::NoLogin(LoginFault::Words) => "what it said is no login to a chamber camera",
+            Self::NoLogin(LoginFault::Padding) => "its login has something behind user or code",
+            Self::WrongUser => "wrong user, bblp is the only one",
+            Self::WrongCode => "wrong access code",
+            Self::Silent => return write!(f, "no login within {} s", LOGIN_WITHIN.as_secs()),
+            Self::Talks => "says more than a viewer has to say",
+            Self::NoSeat | Self::Dismissed(Dismissal::Full) => {
+                "all viewers' places are taken (BOARD.clients.chamber)"
+            }
+            Self::Dismissed(Dismissal::Elsewhere) => {
+                "this printer has no chamber camera: its camera is RTSPS, on port 322"
+            }
+            Self::Dismissed(Dismissal::Stopping) => "told to go, the proxy ends",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::pool::{Pool, Shape};
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    fn viewer() -> (Rc<Seat>, Viewer) {
+        let seat = Seat::new();
+        seat.knock();
+        let code = Rc::new(AccessCode::new(b"12345678").unwrap());
+        (Rc::clone(&seat), Viewer::new(seat, code, Instant::at(LOGIN_WITHIN)))
+    }
+
+    fn pool() -> Pool {
+        Pool::new(Shape { count: 0, size: 0 }, Shape { count: 4, size: 64 })
+    }
+
+    fn login(user: &[u8], code: &[u8]) -> [u8; LOGIN] {
+        Login { user, code }.bytes()
+    }
+
+    /// Offers `bytes` in pieces that end at `cuts`, as an inbox would.
+    fn say(viewer: &mut Viewer, bytes: &[u8], cut: usize) -> Result<Vec<Event>, Error> {
+        let mut events = Vec::new();
+        let mut taken = 0;
+        for end in [cut, bytes.len()] {
+            while taken < end {
+                let (more, event) = viewer.handle_input(Instant::START, &bytes[taken..end])?;
+                events.extend(event);
+                if more == 0 {
+                    break;
+                }
+                taken += more;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Everything the viewer is sent now, one entry a piece.
+    fn shown(viewer: &mut Viewer) -> Vec<Vec<u8>> {
+        let mut out = vec![0; 64];
+        let mut pieces = Vec::new();
+        loop {
+            match viewer.poll_output(Instant::START, &mut out) {
+                Output::Written(len) => pieces.push(out[..len].to_vec()),
+                Output::Shared => pieces.push(viewer.shared().to_vec()),
+                Output::Idle | Output::End(_) => return pieces,
+            }
+        }
+    }
+
+    #[test]
+    fn a_login_is_understood_wherever_it_is_split() {
+        let bytes = login(b"bblp", b"12345678");
+        for cut in 0..=LOGIN {
+            let (_, mut viewer) = viewer();
+            assert_eq!(say(&mut viewer, &bytes, cut), Ok(vec![Event::LoggedIn]), "split at {cut}");
+            assert_eq!(shown(&mut viewer).len(), 0, "nothing answers a login");
+            assert_eq!(viewer.poll_timeout(), None, "a viewer may wait for ever");
+        }
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_closed_without_a_byte() {
+        let mut words = login(b"bblp", b"12345678");
+        words[4] = 1;
+        let cases = [
+            (login(b"bblp", b"12345679"), Error::WrongCode),
+            (login(b"bblp", b""), Error::WrongCode),
+            (login(b"root", b"12345678"), Error::WrongUser),
+            (words, Error::NoLogin(LoginFault::Words)),
+        ];
+        for (bytes, error) in cases {
+            for cut in 0..=LOGIN {
+                let (seat, mut viewer) = viewer();
+                assert_eq!(say(&mut viewer, &bytes, cut), Err(error));
+                seat.offer(pool().store(&[b"picture"]).unwrap());
+                assert!(shown(&mut viewer).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_does_not_log_in_in_time_is_closed() {
+        let (_, mut viewer) = viewer();
+        let bytes = login(b"bblp", b"12345678");
+        assert_eq!(say(&mut viewer, &bytes[..LOGIN - 1], 3), Ok(vec![]));
+        let due = viewer.poll_timeout().unwrap();
+        assert_eq!(viewer.handle_timeout(Instant::at(LOGIN_WITHIN / 2)), Ok(()));
+        assert_eq!(viewer.handle_timeout(due), Err(Error::Silent));
+    }
+
+    #[test]
+    fn a_picture_leaves_as_its_head_and_then_itself_each_a_piece_of_its_own() {
+        let (seat, mut viewer) = viewer();
+        let pool = pool();
+        say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
+        for picture in [b"first", b"other"] {
+            seat.offer(pool.store(&[picture]).unwrap());
+        }
+        let pieces = shown(&mut viewer);
+        let head = wire::head(5).to_vec();
+        assert_eq!(pieces, [head.clone(), b"first".to_vec(), head, b"other".to_vec()]);
+        assert_eq!((seat.sent(), pool.in_use()), (2, (0, 0)));
+    }
+
+    #[test]
+    fn a_picture_stays_in_its_frame_until_it_is_sent() {
+        let (seat, mut viewer) = viewer();
+        let pool = pool();
+        say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
+        seat.offer(pool.store(&[b"first"]).unwrap());
+        let mut out = [0; HEAD];
+        assert_eq!(viewer.poll_output(Instant::START, &mut out), Output::Written(HEAD));
+        assert_eq!(viewer.poll_output(Instant::START, &mut out), Output::Shared);
+        assert_eq!((viewer.shared(), pool.in_use().1), (&b"first"[..], 1));
+        assert_eq!(viewer.poll_output(Instant::START, &mut out), Output::Idle);
+        assert_eq!((viewer.shared(), pool.in_use().1), (&b""[..], 0));
+    }
+
+    #[test]
+    fn a_viewer_may_say_a_little_after_its_login_and_not_more() {
+        let (_, mut viewer) = viewer();
+        let mut bytes = login(b"bblp", b"12345678").to_vec();
+        bytes.resize(LOGIN + TALK_MOST, 7);
+        assert_eq!(say(&mut viewer, &bytes, 100), Ok(vec![Event::LoggedIn]));
+        assert_eq!(viewer.handle_input(Instant::START, b"x"), Err(Error::Talks));
+    }
+
+    #[test]
+    fn whoever_is_dismissed_ends() {
+        let (seat, mut viewer) = viewer();
+        say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
+        seat.take();
+        seat.dismiss(Dismissal::Elsewhere);
+        seat.dismiss(Dismissal::Stopping);
+        let end = viewer.poll_output(Instant::START, &mut [0; HEAD]);
+        assert_eq!(end, Output::End(Error::Dismissed(Dismissal::Elsewhere)));
+    }
+}

@@ -1,0 +1,195 @@
+//! The chamber camera of A1 and P1: JPEG pictures, TLS on port 6000.
+//!
+//! Such a printer serves one or two viewers and leaves the others waiting. Here as many as the board
+//! affords watch one stream, which is asked for when the first comes and let go after the last.
+//!
+//! ```text
+//!   viewer ── client ── seat ◄── hub ◄── upstream ◄── camera
+//!                        ring of references   one frame a picture
+//! ```
+
+pub mod client;
+pub mod hub;
+pub mod seat;
+pub mod upstream;
+pub mod wire;
+
+use alloc::rc::Rc;
+use core::cell::RefCell;
+
+use crate::auth::AccessCode;
+use crate::clock::Instant;
+use crate::memory::budget::{self, VIEWERS};
+use crate::session::Host;
+use client::Viewer;
+use hub::{Counts, Hub};
+use seat::{Dismissal, Seat, Standing};
+use upstream::{Feed, Purpose, Upstream};
+
+/// The service: what its viewers and its upstream share.
+pub struct Service {
+    hub: RefCell<Hub>,
+    seats: Rc<[Rc<Seat>]>,
+    feed: Rc<Feed>,
+    code: Rc<AccessCode>,
+}
+
+const _: () = assert!(
+    size_of::<Service>() + size_of::<Feed>() + size_of::<AccessCode>() <= budget::CHAMBER_HUB,
+    "the chamber hub is larger than its line"
+);
+const _: () = assert!(wire::LOGIN <= budget::CHAMBER_INBOX, "an inbox holds a login");
+const _: () = assert!(wire::HEAD <= budget::CHAMBER_OUTBOX, "an outbox holds a head");
+const _: () = assert!(wire::LOGIN <= budget::CAMERA_OUTBOX, "the upstream's holds a login");
+
+impl Service {
+    /// A service without viewers.
+    pub fn new(code: AccessCode) -> Rc<Self> {
+        let seats: Rc<[Rc<Seat>]> = (0..VIEWERS).map(|_| Seat::new()).collect();
+        let feed = Rc::new(Feed::default());
+        let hub = Hub::new(Rc::clone(&seats), Rc::clone(&feed));
+        Rc::new(Self { hub: RefCell::new(hub), seats, feed, code: Rc::new(code) })
+    }
+
+    /// A session for somebody who has to log in until then, and their place at the hub. `admitted` is
+    /// called once they have. `None` if all seats are taken.
+    pub fn viewer<F: Fn()>(
+        self: &Rc<Self>,
+        until: Instant,
+        admitted: F,
+    ) -> Option<(Viewer, Place<F>)> {
+        let seat = self.seats.iter().find(|seat| seat.standing() == Standing::Vacant)?;
+        seat.knock();
+        let viewer = Viewer::new(Rc::clone(seat), Rc::clone(&self.code), until);
+        Some((viewer, Place { service: Rc::clone(self), seat: Rc::clone(seat), admitted }))
+    }
+
+    /// A session with the camera over a connection that was just made.
+    pub fn upstream(self: &Rc<Self>, purpose: Purpose, now: Instant) -> (Upstream, Link) {
+        let (feed, code) = (Rc::clone(&self.feed), Rc::clone(&self.code));
+        (Upstream::new(feed, code, purpose, now), Link { service: Rc::clone(self) })
+    }
+
+    /// The conversation with the camera is over, or could not begin.
+    pub fn lost(&self) {
+        self.hub.borrow_mut().lost();
+    }
+
+    /// Looks after what only time tells; to be called about once a second.
+    pub fn handle_timeout(&self, now: Instant) {
+        self.hub.borrow_mut().handle_timeout(now);
+    }
+
+    /// Tells every viewer to go.
+    pub fn dismiss_all(&self, why: Dismissal) {
+        self.hub.borrow_mut().dismiss_all(why);
+    }
+
+    /// Connections that are being served, whether they logged in or not.
+    pub fn connections(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.standing() != Standing::Vacant).count()
+    }
+
+    /// Whether the camera is to be watched.
+    pub fn is_wanted(&self) -> bool {
+        self.feed.is_wanted()
+    }
+
+    /// Ends the conversation with the camera, and begins no other.
+    pub fn leave(&self) {
+        self.feed.leave();
+    }
+
+    /// Whether the program ends.
+    pub fn is_leaving(&self) -> bool {
+        self.feed.is_leaving()
+    }
+
+    /// Completes when the camera is wanted, or not any more, or the program ends.
+    pub async fn changed(&self) {
+        self.feed.rung().await;
+    }
+
+    /// Viewers that logged in.
+    pub fn viewers(&self) -> usize {
+        self.hub.borrow().viewers()
+    }
+
+    /// How many pictures there ever were.
+    pub fn counts(&self) -> Counts {
+        self.hub.borrow().counts()
+    }
+}
+
+/// A viewer's place at the hub. Dropping it leaves the seat to somebody else.
+pub struct Place<F: Fn()> {
+    service: Rc<Service>,
+    seat: Rc<Seat>,
+    admitted: F,
+}
+
+impl<F: Fn()> Place<F> {
+    /// Pictures that were sent, and pictures that were lost on the way.
+    pub fn sent_and_lost(&self) -> (u32, u32) {
+        (self.seat.sent(), self.seat.lost())
+    }
+}
+
+impl<F: Fn()> Drop for Place<F> {
+    fn drop(&mut self) {
+        self.seat.vacate();
+    }
+}
+
+impl<F: Fn()> Host<Viewer> for Place<F> {
+    fn admits(&self, _viewer: &Viewer) -> bool {
+        true
+    }
+
+    fn handle_event(
+        &self,
+        now: Instant,
+        _viewer: &mut Viewer,
+        event: client::Event,
+    ) -> Result<(), client::Error> {
+        let client::Event::LoggedIn = event;
+        self.service.hub.borrow_mut().join(now, &self.seat);
+        if self.seat.standing() == Standing::Taken {
+            (self.admitted)();
+        }
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        self.seat.rung().await;
+    }
+}
+
+/// The upstream's link to the hub.
+pub struct Link {
+    service: Rc<Service>,
+}
+
+impl Host<Upstream> for Link {
+    fn admits(&self, _upstream: &Upstream) -> bool {
+        true
+    }
+
+    fn handle_event(
+        &self,
+        now: Instant,
+        _upstream: &mut Upstream,
+        event: upstream::Event<'_>,
+    ) -> Result<(), upstream::Error> {
+        let mut hub = self.service.hub.borrow_mut();
+        match event {
+            upstream::Event::Begin(len) => hub.begin(now, len),
+            upstream::Event::Bytes(bytes) => hub.bytes(now, bytes),
+        }
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        self.service.feed.rung().await;
+    }
+}
