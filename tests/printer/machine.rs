@@ -70,7 +70,7 @@ impl Machine {
             bytes: Cell::new(0),
             connack_after: Cell::new(Duration::ZERO),
             wrong_code_answer: Cell::new(5),
-            shown: Cell::new(Shown { model, stranger: false, leaf_only: false }),
+            shown: Cell::new(Shown::own(model)),
             state: RefCell::new(State::new(model, ADDRESS, SEED)),
             ledger: RefCell::default(),
             listener: RefCell::default(),

@@ -6,13 +6,15 @@
 //!     -t device/01P00A3C1200417/report
 //! ```
 //!
-//! It says where it listens, then one line for each connection, greeting, filter, request and ending.
+//! With `--camera-port 6000` it has a chamber camera as well. It says where it listens, then one line
+//! for each connection, greeting, filter, request and ending.
 
 #[path = "mod.rs"]
 mod printer;
 #[cfg(test)]
 mod tests;
 
+use core::future::pending;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{self, Write};
@@ -23,7 +25,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
 
-use printer::{Event, Model, Printer};
+use printer::{Camera, Event, Model, Printer, camera};
 
 /// A simulated Bambu Lab printer: its MQTT service with TLS, and its made-up reports.
 #[derive(Parser)]
@@ -50,6 +52,24 @@ struct Arguments {
     /// Indent the JSON by four spaces, whatever the model does
     #[arg(long)]
     indented: bool,
+    /// Port of the chamber camera; 0 takes any that is free, without the option there is none
+    #[arg(long, value_name = "PORT")]
+    camera_port: Option<u16>,
+    /// Pictures a second, up to 1000; 0 sends them as fast as viewers take them
+    #[arg(long, value_name = "N", default_value = "0.5", value_parser = period)]
+    fps: Duration,
+    /// Viewers that the camera serves at once; more of them hang
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    camera_viewers: usize,
+}
+
+/// Between two pictures, from how many there are in a second.
+fn period(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        Ok(fps) if (0.001..=1000.0).contains(&fps) => Ok(Duration::from_secs_f64(1.0 / fps)),
+        Ok(_) | Err(_) => Err("takes 0, or 0.001 to 1000".to_owned()),
+    }
 }
 
 fn model(text: &str) -> Result<Model, String> {
@@ -85,11 +105,25 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
         printer.listen_tls(SocketAddr::new(arguments.bind, arguments.port)).await?;
     let out = &mut io::stdout();
     say(out, format_args!("listening on {address}"));
+    let watching = if let Some(port) = arguments.camera_port {
+        let at = SocketAddr::new(arguments.bind, port);
+        let (address, watching) = camera(arguments).listen_tls(at, arguments.model).await?;
+        say(out, format_args!("camera listening on {address}"));
+        Some(watching)
+    } else {
+        None
+    };
     say(out, format_args!("serial {}", printer.serial()));
     say(out, format_args!("access code {}", arguments.access_code));
     say(out, format_args!("ca {}/tests/printer/pki/ca.pem", env!("CARGO_MANIFEST_DIR")));
     select! {
         () = serving => {}
+        () = async {
+            match watching {
+                Some(watching) => watching.await,
+                None => pending().await,
+            }
+        } => {}
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
     }
@@ -113,6 +147,27 @@ fn prepared(arguments: &Arguments) -> Printer {
         printer = printer.indented(true);
     }
     printer
+}
+
+fn camera(arguments: &Arguments) -> Camera {
+    Camera::new()
+        .code(&arguments.access_code)
+        .viewers(arguments.camera_viewers)
+        .every(arguments.fps)
+        .narrate(narrate_camera)
+}
+
+fn narrate_camera(event: camera::Event) {
+    use camera::Event;
+    let out = &mut io::stdout();
+    match event {
+        Event::Connected(connection) => say(out, format_args!("camera {connection}: connected")),
+        Event::Refused => say(out, format_args!("camera: a connection refused")),
+        Event::Watching(connection) => say(out, format_args!("camera {connection}: watching")),
+        Event::Ended(connection, ending) => {
+            say(out, format_args!("camera {connection}: {ending}"));
+        }
+    }
 }
 
 fn narrate(event: &Event<'_>) {

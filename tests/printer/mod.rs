@@ -1,4 +1,6 @@
 //! A simulated printer: the MQTT side of a P1S, A1 mini, X1C or H2D, their manners and their vices.
+//! Beside it stand its [chamber camera](Camera) and what other models have in its place: the
+//! [file tunnel](Tunnel) on the same port, and [`Rtsp`]. Each is a handle of its own, with its bounds.
 //!
 //! Tests, the demo and benchmarks put it where a real printer would stand. It writes its own bytes
 //! and shares no code with the proxy, so that a misunderstanding cannot cancel itself out. What it
@@ -57,13 +59,18 @@
 )]
 
 mod broker;
+pub(crate) mod camera;
+mod jpeg;
 mod ledger;
+mod listener;
 mod machine;
 mod model;
 mod packet;
 mod reports;
+mod rtsp;
 mod seat;
 mod tls;
+pub(crate) mod tunnel;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -71,19 +78,23 @@ use std::io;
 use std::rc::Rc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::select;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 #[allow(unused_imports, reason = "not every user of the simulated printer names all of it")]
 pub(crate) use self::{
+    camera::{Camera, OverLimit},
+    jpeg::picture_number,
     ledger::{Ending, Event, Hello, KEPT, Request},
     model::{Model, Refusal, Vice},
     packet::PACKET_MOST,
+    rtsp::Rtsp,
     seat::{QUEUE_BYTES_MOST, QUEUE_MOST},
     tls::{CA, DEVICE_CA, STRANGER_CA},
+    tunnel::{Tunnel, Upload},
 };
 
 use self::ledger::Ledger;
@@ -296,32 +307,12 @@ impl Printer {
         address: SocketAddr,
     ) -> io::Result<(SocketAddr, impl Future<Output = ()> + use<>)> {
         let acceptor = TlsAcceptor::from(self.machine.shown.get().config(self.model())?);
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
         let printer = self.clone();
-        let serving = async move {
-            let mut streams = JoinSet::new();
-            loop {
-                select! {
-                    Some(ended) = streams.join_next() => if let Err(error) = ended
-                        && let Ok(panic) = error.try_into_panic()
-                    {
-                        std::panic::resume_unwind(panic);
-                    },
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) if streams.len() < STREAMS_MOST => {
-                            let (printer, acceptor) = (printer.clone(), acceptor.clone());
-                            streams.spawn_local(async move {
-                                printer.serve_tls(stream, &acceptor).await;
-                            });
-                        }
-                        Ok(_) => {}
-                        Err(_) => sleep(ACCEPT_AGAIN).await,
-                    },
-                }
-            }
-        };
-        Ok((address, serving))
+        listener::listen(address, move |stream| {
+            let (printer, acceptor) = (printer.clone(), acceptor.clone());
+            async move { printer.serve_tls(stream, &acceptor).await }
+        })
+        .await
     }
 
     async fn serve_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) {
@@ -361,9 +352,6 @@ impl Printer {
         }
     }
 }
-
-/// After a failed accept, say for want of descriptors.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What can be seen of it.
 impl Printer {
@@ -469,20 +457,25 @@ impl Printer {
 
     /// Waits until something can be seen of it. False when it cannot within this time.
     pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
-        let end = Instant::now() + within;
-        loop {
-            let mut changed = core::pin::pin!(self.machine.changed.notified());
-            changed.as_mut().enable(); // before looking, or a change between would be missed
-            if seen(self) {
-                return true;
-            }
-            if timeout_at(end, changed).await.is_err() {
-                return seen(self);
-            }
-        }
+        witnessed(&self.machine.changed, within, || seen(self)).await
     }
 
     fn look<T>(&self, at: impl FnOnce(&Ledger) -> T) -> T {
         at(&self.machine.ledger.borrow())
+    }
+}
+
+/// Waits until something is seen, looking again at each change. False when it is not within this time.
+async fn witnessed(changed: &Notify, within: Duration, seen: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + within;
+    loop {
+        let mut changed = core::pin::pin!(changed.notified());
+        changed.as_mut().enable(); // before looking, or a change between would be missed
+        if seen() {
+            return true;
+        }
+        if timeout_at(end, changed).await.is_err() {
+            return seen();
+        }
     }
 }

@@ -37,6 +37,11 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// What a printer of this model shows unless told otherwise.
+    pub(super) const fn own(model: Model) -> Self {
+        Self { model, stranger: false, leaf_only: false }
+    }
+
     /// The server side of TLS for a printer of the family `manners` showing this.
     pub(super) fn config(self, manners: Model) -> io::Result<Arc<ServerConfig>> {
         let esp32 = matches!(manners, Model::P1S | Model::A1Mini);

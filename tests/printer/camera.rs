@@ -1,0 +1,773 @@
+//! The chamber camera of a simulated A1 or P1: port 6000 (PROTOCOL §3), its manners and its vices.
+//!
+//! ```ignore
+//! let camera = Camera::new().code("12345678").viewers(2).every(Duration::from_secs(2));
+//! let (near, far) = tokio::io::duplex(4096);
+//! tokio::task::spawn_local({ let camera = camera.clone(); async move { camera.serve(far).await } });
+//! let (address, serving) = camera.listen_tls((Ipv4Addr::LOCALHOST, 0).into(), Model::P1S).await?;
+//! tokio::task::spawn_local(serving);
+//! camera.turn(camera::Vice::Silence, true);
+//! assert!(camera.until(secs(5), |camera| camera.frames() == 10).await);
+//! ```
+//!
+//! A viewer sends [80 bytes](login), which are compared as a whole, and gets pictures: a
+//! [header](header) of 16 bytes by itself, then a JPEG. Pictures are numbered through all viewers, so
+//! that each goes out once; the first comes at once after the login, unless told otherwise.
+//! What a viewer says after its login is passed over.
+//!
+//! Whoever finds no place is in line, unanswered, until one is free; those in line are not looked at,
+//! so one that has left is served all the same, and found out then.
+//!
+//! It needs what a [`Printer`](super::Printer) needs.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | viewers with a place | [`Camera::viewers`] | as [`OverLimit`] says |
+//! | connections, those in line included | [`STREAMS_MOST`] | closed |
+//! | time in line | [`HELD_MOST`] | closed |
+//! | TLS, then the login | [`HANDSHAKE_WITHIN`], [`LOGIN_WITHIN`] | closed |
+//! | a write without progress | [`WRITE_WITHIN`] | closed |
+//! | a viewer that has left, with [`Vice::Orphans`] | [`ORPHAN_MOST`] | closed |
+//! | bytes put on one connection by hand | [`RAW_MOST`] pieces | a panic |
+//! | a picture | [`LARGEST`](super::jpeg::LARGEST), by hand [`PADDED_MOST`](super::jpeg::PADDED_MOST) | a panic |
+//! | endings remembered | [`KEPT`](super::KEPT) | the oldest is forgotten |
+
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::future::pending;
+use core::net::SocketAddr;
+use core::ops::RangeInclusive;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::net::TcpStream;
+use tokio::select;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::jpeg::Album;
+use super::ledger::remember;
+use super::model::Model;
+use super::tls::Shown;
+use super::{HANDSHAKE_WITHIN, HELD_MOST, STREAMS_MOST, WRITE_WITHIN, listener, witnessed};
+
+/// The time for the login, from when the camera listens to it.
+pub(crate) const LOGIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a viewer that has left keeps its place with [`Vice::Orphans`] (§3.2: about twenty minutes).
+pub(crate) const ORPHAN_MOST: Duration = Duration::from_secs(20 * 60);
+
+/// Pieces that may wait to be put on one connection.
+pub(crate) const RAW_MOST: usize = 16;
+
+/// What goes out at a time, in bytes, and the pause before each, with [`Vice::Slow`]: 8 KB/s.
+pub(crate) const TRICKLE: (usize, Duration) = (512, Duration::from_millis(64));
+
+/// A login, in bytes.
+pub(crate) const LOGIN: usize = 80;
+
+/// The 80 bytes that this code's viewers have to send.
+pub(crate) fn login(code: &str) -> [u8; LOGIN] {
+    let mut login = [0; LOGIN];
+    login[0..4].copy_from_slice(&0x40_u32.to_le_bytes());
+    login[4..8].copy_from_slice(&0x3000_u32.to_le_bytes());
+    login[16..20].copy_from_slice(b"bblp");
+    login[48..48 + code.len()].copy_from_slice(code.as_bytes());
+    login
+}
+
+/// What stands before a picture of this length, or of another.
+pub(crate) fn header(length: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[0..4].copy_from_slice(&length.to_le_bytes());
+    header[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    header
+}
+
+/// A handle on a simulated chamber camera. Clones are handles on the same one.
+#[derive(Clone)]
+pub(crate) struct Camera {
+    lens: Rc<Lens>,
+}
+
+/// What becomes of connections over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OverLimit {
+    /// Accepted and not answered until a place is free, then served first come, first served (P1S).
+    Hangs,
+    /// Closed as soon as they are accepted.
+    Closes,
+}
+
+/// What a camera may do badly, and go on doing until it is [turned](Camera::turn) off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Vice {
+    /// Accepts logins and sends no pictures: a dead camera, or one that has stopped.
+    Silence,
+    /// Sends data that is no JPEG, under a right header.
+    Garbage,
+    /// Sends pictures without their end marker, under a right header.
+    Damaged,
+    /// Sends a [little](TRICKLE) at a time.
+    Slow,
+    /// Does not notice a viewer that has left, and keeps its place for [`ORPHAN_MOST`].
+    Orphans,
+}
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The viewer closed, or the stream broke.
+    Lost,
+    /// TLS failed, or took too long.
+    Handshake,
+    /// No whole login in time.
+    Late,
+    /// The login was wrong.
+    WrongLogin,
+    /// It was in line for too long.
+    Unserved,
+    /// It took nothing of what was written.
+    Stuck,
+    /// It had left, and that was noticed at last.
+    Orphaned,
+    /// The camera closed in the middle of a picture.
+    Cut,
+    /// The camera closed after a whole picture, or between two.
+    Closed,
+    /// The printer rebooted.
+    Rebooted,
+    /// The test stopped serving it.
+    Abandoned,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "gone",
+            Self::Handshake => "no TLS",
+            Self::Late => "no login in time",
+            Self::WrongLogin => "closed over a wrong login",
+            Self::Unserved => "closed after too long in line",
+            Self::Stuck => "closed because it took nothing",
+            Self::Orphaned => "closed long after it had gone",
+            Self::Cut => "closed in the middle of a picture",
+            Self::Closed => "closed",
+            Self::Rebooted => "dropped by a reboot",
+            Self::Abandoned => "no longer served",
+        })
+    }
+}
+
+/// Something that has just happened. Connections are counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A connection was accepted.
+    Connected(u64),
+    /// A connection was refused: over the limit, or during a reboot.
+    Refused,
+    /// The login was right.
+    Watching(u64),
+    /// A connection is over.
+    Ended(u64, Ending),
+}
+
+/// How it is made. Each of these may be called again while it runs, through a clone.
+impl Camera {
+    /// A camera for one viewer with the code `12345678` that takes a picture every two seconds.
+    pub(crate) fn new() -> Self {
+        Self {
+            lens: Rc::new(Lens {
+                code: RefCell::new("12345678".to_owned()),
+                viewers: Cell::new(1),
+                over: Cell::new(OverLimit::Hangs),
+                every: Cell::new(Duration::from_secs(2)),
+                first_after: Cell::new(Duration::ZERO),
+                album: RefCell::new(Album::usual()),
+                vices: Cell::new(0),
+                cut_next: Cell::new(false),
+                pad_next: Cell::new(None),
+                down_until: Cell::new(None),
+                number: Cell::new(0),
+                seats: RefCell::default(),
+                ledger: RefCell::default(),
+                listener: RefCell::default(),
+                changed: Notify::new(),
+            }),
+        }
+    }
+
+    /// The access code, of at most 32 bytes.
+    pub(crate) fn code(self, code: &str) -> Self {
+        assert!(code.len() <= 32, "a code of {} bytes", code.len());
+        *self.lens.code.borrow_mut() = code.to_owned();
+        self
+    }
+
+    /// How many viewers it serves at once.
+    pub(crate) fn viewers(self, viewers: usize) -> Self {
+        self.lens.viewers.set(viewers);
+        self.lens.seat_those_in_line();
+        self
+    }
+
+    /// What becomes of connections over that. Default: they hang.
+    pub(crate) fn over_limit(self, over: OverLimit) -> Self {
+        self.lens.over.set(over);
+        self
+    }
+
+    /// How often it takes a picture; zero takes the next as soon as the viewer has the last.
+    pub(crate) fn every(self, period: Duration) -> Self {
+        self.lens.every.set(period);
+        self.lens.ring_all();
+        self
+    }
+
+    /// How long after the login the first picture comes (§3.2: seconds on a cold start). Default: 0.
+    pub(crate) fn first_after(self, delay: Duration) -> Self {
+        self.lens.first_after.set(delay);
+        self
+    }
+
+    /// Other sizes for its pictures, in bytes, between [`SMALLEST`](super::jpeg::SMALLEST) and
+    /// [`LARGEST`](super::jpeg::LARGEST). Default: 42 000 to 118 000.
+    pub(crate) fn picture_bytes(self, sizes: RangeInclusive<usize>) -> Self {
+        *self.lens.album.borrow_mut() = Arc::new(Album::new(&sizes));
+        self
+    }
+
+    /// One more vice.
+    pub(crate) fn with(self, vice: Vice) -> Self {
+        self.turn(vice, true);
+        self
+    }
+
+    /// Tells somebody what happens, as it happens.
+    pub(crate) fn narrate(self, listener: impl Fn(Event) + 'static) -> Self {
+        *self.lens.listener.borrow_mut() = Some(Rc::new(listener));
+        self
+    }
+}
+
+/// What it can be made to do.
+impl Camera {
+    /// Takes up a vice, or gives it up.
+    pub(crate) fn turn(&self, vice: Vice, on: bool) {
+        let (bit, vices) = (1 << vice as u8, self.lens.vices.get());
+        self.lens.vices.set(if on { vices | bit } else { vices & !bit });
+        self.lens.ring_all();
+    }
+
+    /// Closes in the middle of the next picture, once, whoever gets it.
+    pub(crate) fn cut(&self) {
+        self.lens.cut_next.set(true);
+    }
+
+    /// Makes the next picture have exactly so many bytes, once, whoever gets it.
+    pub(crate) fn oversized(&self, bytes: usize) {
+        self.lens.pad_next.set(Some(bytes));
+    }
+
+    /// Puts these bytes on the connection of everybody who watches, between two pictures; on how many.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> usize {
+        let bytes: Rc<[u8]> = bytes.into();
+        let seats = self.lens.seats.borrow();
+        let watching = seats.iter().filter(|seat| seat.watching.get());
+        watching.map(|seat| seat.put(Rc::clone(&bytes))).count()
+    }
+
+    /// Puts a header that tells of this length on their connections, and these bytes behind it.
+    pub(crate) fn lie(&self, length: u32, bytes: &[u8]) -> usize {
+        self.raw(&[&header(length), bytes].concat())
+    }
+
+    /// Closes every connection now, wherever it is, and goes on accepting.
+    pub(crate) fn close(&self) {
+        self.lens.drop_all(Ending::Closed);
+    }
+
+    /// Drops all connections without a word and refuses new ones for so long.
+    pub(crate) fn reboot(&self, down_for: Duration) {
+        self.lens.down_until.set(Some(Instant::now() + down_for));
+        self.lens.drop_all(Ending::Rebooted);
+    }
+}
+
+/// How it is run.
+impl Camera {
+    /// Serves one connection over any stream, from accept to its end.
+    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
+        let Some(occupied) = self.lens.admit() else { return };
+        let mut early = Vec::with_capacity(LOGIN);
+        let seated = select! {
+            biased;
+            seated = occupied.seat.seated() => seated,
+            () = take_early(&mut stream, &mut early) => unreachable!("it waits for ever"),
+        };
+        match seated {
+            Ok(()) => self.converse(occupied, stream, early).await,
+            Err(ending) => occupied.end(ending),
+        }
+    }
+
+    /// Listens for TLS, with the certificate and the manners of a model. Where, and what has to be
+    /// polled (in a `LocalSet` or `LocalRuntime`) to serve it; dropping that closes the listener and
+    /// drops all its connections.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub(crate) async fn listen_tls(
+        &self,
+        address: SocketAddr,
+        model: Model,
+    ) -> io::Result<(SocketAddr, impl Future<Output = ()> + use<>)> {
+        let acceptor = TlsAcceptor::from(Shown::own(model).config(model)?);
+        let camera = self.clone();
+        listener::listen(address, move |stream| {
+            let (camera, acceptor) = (camera.clone(), acceptor.clone());
+            async move { camera.serve_tls(stream, &acceptor).await }
+        })
+        .await
+    }
+
+    async fn serve_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) {
+        let Some(occupied) = self.lens.admit() else { return };
+        if let Err(ending) = occupied.seat.seated().await {
+            return occupied.end(ending);
+        }
+        let _ = stream.set_nodelay(true); // a picture is not held back for its header
+        let shaken = select! {
+            shaken = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)) => shaken,
+            ending = occupied.seat.dropped() => return occupied.end(ending),
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.converse(occupied, stream, Vec::new()).await,
+            Ok(Err(_)) | Err(_) => occupied.end(Ending::Handshake),
+        }
+    }
+
+    /// Serves a connection that has its place. `early` is what it has said already.
+    async fn converse<S>(&self, occupied: Occupied, stream: S, mut early: Vec<u8>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (lens, seat) = (&*self.lens, &*occupied.seat);
+        let (mut from, mut to) = split(stream);
+        let served = async {
+            lens.receive_login(&mut from, &mut early).await?;
+            seat.watching.set(true);
+            lens.note(|_| {});
+            lens.tell(Event::Watching(seat.number));
+            select! {
+                ended = lens.show(seat, &mut to) => ended,
+                ended = lens.ignore(&mut from) => ended,
+            }
+        };
+        let ending = select! {
+            biased;
+            ending = seat.dropped() => ending,
+            Err(ending) = served => ending,
+        };
+        let ending = match ending {
+            Ending::Lost | Ending::Stuck if lens.has(Vice::Orphans) => lens.mourn(seat).await,
+            ending => ending,
+        };
+        drop((from, to));
+        occupied.end(ending);
+    }
+}
+
+/// What can be seen of it.
+impl Camera {
+    /// The picture of this number, as it has been sent or would be.
+    pub(crate) fn picture(&self, number: u32) -> Rc<[u8]> {
+        self.lens.album.borrow().picture(number)
+    }
+
+    /// Connections that are not over yet, from accept on: in line, in their handshake, or watching.
+    pub(crate) fn open(&self) -> usize {
+        self.lens.seats.borrow().len()
+    }
+
+    /// Of those, the ones that wait for a place.
+    pub(crate) fn in_line(&self) -> usize {
+        self.lens.seats.borrow().iter().filter(|seat| !seat.placed.get()).count()
+    }
+
+    /// Of those, the ones whose login was right.
+    pub(crate) fn watching(&self) -> usize {
+        self.lens.seats.borrow().iter().filter(|seat| seat.watching.get()).count()
+    }
+
+    /// Connections it ever accepted and did not refuse.
+    pub(crate) fn ever(&self) -> u64 {
+        self.lens.ledger.borrow().ever
+    }
+
+    /// The most of them open at one time.
+    pub(crate) fn most_open(&self) -> usize {
+        self.lens.ledger.borrow().most
+    }
+
+    /// Connections it refused: over the limit, or while it rebooted.
+    pub(crate) fn refused(&self) -> u64 {
+        self.lens.ledger.borrow().refused
+    }
+
+    /// Logins that were wrong.
+    pub(crate) fn wrong_logins(&self) -> u64 {
+        self.lens.ledger.borrow().wrong_logins
+    }
+
+    /// Pictures that went out whole, to all viewers together, good and bad.
+    pub(crate) fn frames(&self) -> u64 {
+        self.lens.ledger.borrow().frames
+    }
+
+    /// How connections ended, oldest first. The last [`KEPT`](super::KEPT).
+    pub(crate) fn endings(&self) -> Vec<Ending> {
+        self.lens.ledger.borrow().endings.iter().copied().collect()
+    }
+
+    /// Waits until something can be seen of it. False when it cannot within this time.
+    pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
+        witnessed(&self.lens.changed, within, || seen(self)).await
+    }
+}
+
+/// Everything of one camera that its connections share.
+struct Lens {
+    code: RefCell<String>,
+    viewers: Cell<usize>,
+    over: Cell<OverLimit>,
+    every: Cell<Duration>,
+    first_after: Cell<Duration>,
+    album: RefCell<Arc<Album>>,
+    /// One bit for each [`Vice`].
+    vices: Cell<u8>,
+    cut_next: Cell<bool>,
+    pad_next: Cell<Option<usize>>,
+    down_until: Cell<Option<Instant>>,
+    /// Of the next picture.
+    number: Cell<u32>,
+    /// In the order in which they came, those in line among them.
+    seats: RefCell<VecDeque<Rc<Seat>>>,
+    ledger: RefCell<Ledger>,
+    listener: RefCell<Option<Rc<dyn Fn(Event)>>>,
+    /// Wakes whoever waits to see something.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Ledger {
+    ever: u64,
+    most: usize,
+    refused: u64,
+    wrong_logins: u64,
+    frames: u64,
+    endings: VecDeque<Ending>,
+}
+
+impl Lens {
+    /// Lets a connection in, with a place or in line.
+    fn admit(self: &Rc<Self>) -> Option<Occupied> {
+        let down = self.down_until.get().is_some_and(|until| Instant::now() < until);
+        let open = self.seats.borrow().len();
+        let full = match self.over.get() {
+            OverLimit::Closes => open >= self.viewers.get().min(STREAMS_MOST),
+            OverLimit::Hangs => open >= STREAMS_MOST,
+        };
+        if down || full {
+            self.note(|ledger| ledger.refused += 1);
+            self.tell(Event::Refused);
+            return None;
+        }
+        let number = self.ledger.borrow().ever + 1;
+        let seat = Rc::new(Seat { number, ..Seat::default() });
+        self.seats.borrow_mut().push_back(Rc::clone(&seat));
+        self.note(|ledger| {
+            ledger.ever = number;
+            ledger.most = ledger.most.max(open + 1);
+        });
+        self.seat_those_in_line();
+        self.tell(Event::Connected(number));
+        Some(Occupied { lens: Rc::clone(self), seat, ended: Cell::new(None) })
+    }
+
+    /// Gives free places to those who have waited longest.
+    fn seat_those_in_line(&self) {
+        let seats = self.seats.borrow();
+        for seat in seats.iter().take(STREAMS_MOST) {
+            let taken = seats.iter().filter(|seat| seat.placed.get()).count();
+            if taken >= self.viewers.get() {
+                break;
+            }
+            if !seat.placed.replace(true) {
+                seat.bell.notify_one();
+            }
+        }
+    }
+
+    /// Reads the rest of a login and judges all of it.
+    async fn receive_login<R>(&self, from: &mut R, login: &mut Vec<u8>) -> Result<(), Ending>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let mut rest = [0; LOGIN];
+        let rest = &mut rest[login.len()..];
+        match timeout(LOGIN_WITHIN, from.read_exact(rest)).await {
+            Ok(Ok(_)) => login.extend_from_slice(rest),
+            Ok(Err(_)) => return Err(Ending::Lost),
+            Err(_) => return Err(Ending::Late),
+        }
+        if *login != self::login(&self.code.borrow()) {
+            self.note(|ledger| ledger.wrong_logins += 1);
+            return Err(Ending::WrongLogin);
+        }
+        Ok(())
+    }
+
+    /// Passes over whatever a viewer says, until it leaves.
+    async fn ignore<R: AsyncRead + Unpin>(&self, from: &mut R) -> Result<(), Ending> {
+        let mut unread = [0; 256];
+        loop {
+            if matches!(from.read(&mut unread).await, Ok(0) | Err(_)) {
+                if self.has(Vice::Orphans) {
+                    return pending().await; // writing to it will tell, if anything
+                }
+                return Err(Ending::Lost);
+            }
+        }
+    }
+
+    /// Sends a viewer its pictures, and what is put between them.
+    async fn show<W: AsyncWrite + Unpin>(&self, seat: &Seat, to: &mut W) -> Result<(), Ending> {
+        let mut due = Instant::now() + self.first_after.get();
+        let mut last = None;
+        loop {
+            let bell = seat.bell.notified();
+            if let Some(bytes) = seat.next() {
+                self.put(to, &bytes).await?;
+                continue;
+            }
+            if self.has(Vice::Silence) {
+                bell.await;
+                continue;
+            }
+            if let Some(last) = last {
+                due = last + self.every.get();
+            }
+            let now = Instant::now();
+            if now < due {
+                select! {
+                    () = sleep_until(due) => {}
+                    () = bell => {}
+                }
+                continue;
+            }
+            // In step as long as the viewer is; what it was too late for is not made up.
+            last = Some(if now - due < self.every.get() { due } else { now });
+            self.show_one(to).await?;
+        }
+    }
+
+    async fn show_one<W: AsyncWrite + Unpin>(&self, to: &mut W) -> Result<(), Ending> {
+        let number = self.number.get();
+        self.number.set(number.wrapping_add(1));
+        let mut picture = match self.pad_next.take() {
+            Some(bytes) => self.album.borrow().padded(number, bytes),
+            None => self.album.borrow().picture(number),
+        };
+        if self.has(Vice::Garbage) {
+            picture = picture.iter().rev().map(|byte| byte ^ 0x55).collect();
+        } else if self.has(Vice::Damaged) {
+            picture = picture[..picture.len() - 2].into();
+        }
+        self.put(to, &header(u32::try_from(picture.len()).unwrap())).await?;
+        if self.cut_next.take() {
+            self.put(to, &picture[..picture.len() / 2]).await?;
+            return Err(Ending::Cut);
+        }
+        self.put(to, &picture).await?;
+        self.note(|ledger| ledger.frames += 1);
+        Ok(())
+    }
+
+    /// Writes and flushes, so that what follows begins a record of its own.
+    async fn put<W: AsyncWrite + Unpin>(&self, to: &mut W, bytes: &[u8]) -> Result<(), Ending> {
+        let mut rest = bytes;
+        loop {
+            let mut piece = rest;
+            if self.has(Vice::Slow) {
+                sleep(TRICKLE.1).await;
+                piece = &rest[..rest.len().min(TRICKLE.0)];
+            }
+            let patience = if self.has(Vice::Orphans) { ORPHAN_MOST } else { WRITE_WITHIN };
+            let written = timeout(patience, async {
+                let written = if piece.is_empty() { 0 } else { to.write(piece).await? };
+                if piece.len() < rest.len() || written == rest.len() {
+                    to.flush().await?;
+                }
+                io::Result::Ok(written)
+            });
+            match written.await {
+                Ok(Ok(0)) if !piece.is_empty() => return Err(Ending::Lost),
+                Ok(Ok(written)) => rest = &rest[written..],
+                Ok(Err(_)) => return Err(Ending::Lost),
+                Err(_) => return Err(Ending::Stuck),
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Keeps the place of a viewer that has left, until that is noticed.
+    async fn mourn(&self, seat: &Seat) -> Ending {
+        let noticed = async {
+            while self.has(Vice::Orphans) {
+                seat.bell.notified().await;
+            }
+        };
+        select! {
+            ending = seat.dropped() => ending,
+            () = noticed => Ending::Orphaned,
+            () = sleep(ORPHAN_MOST) => Ending::Orphaned,
+        }
+    }
+
+    fn has(&self, vice: Vice) -> bool {
+        self.vices.get() & (1 << vice as u8) != 0
+    }
+
+    fn drop_all(&self, ending: Ending) {
+        for seat in self.seats.borrow().iter() {
+            seat.dropping.set(Some(ending));
+            seat.gone.notify_one();
+            seat.bell.notify_one();
+        }
+    }
+
+    fn ring_all(&self) {
+        for seat in self.seats.borrow().iter() {
+            seat.bell.notify_one();
+        }
+    }
+
+    fn note(&self, entry: impl FnOnce(&mut Ledger)) {
+        entry(&mut self.ledger.borrow_mut());
+        self.changed.notify_waiters();
+    }
+
+    fn tell(&self, event: Event) {
+        let listener = self.listener.borrow().clone();
+        if let Some(listener) = listener {
+            listener(event);
+        }
+    }
+}
+
+/// What the camera knows of one connection.
+#[derive(Default)]
+struct Seat {
+    /// Counted from 1.
+    number: u64,
+    /// Whether it is served, rather than in line.
+    placed: Cell<bool>,
+    /// Whether its login was right.
+    watching: Cell<bool>,
+    /// Rung whenever its task has to look around.
+    bell: Notify,
+    queue: RefCell<VecDeque<Rc<[u8]>>>,
+    dropping: Cell<Option<Ending>>,
+    gone: Notify,
+}
+
+impl Seat {
+    /// Completes when it has a place, or will get none.
+    async fn seated(&self) -> Result<(), Ending> {
+        let until = Instant::now() + HELD_MOST;
+        loop {
+            if let Some(ending) = self.dropping.get() {
+                return Err(ending);
+            }
+            if self.placed.get() {
+                return Ok(());
+            }
+            select! {
+                () = self.bell.notified() => {}
+                () = sleep_until(until) => return Err(Ending::Unserved),
+            }
+        }
+    }
+
+    /// Completes when it is to end now.
+    async fn dropped(&self) -> Ending {
+        loop {
+            if let Some(ending) = self.dropping.get() {
+                return ending;
+            }
+            self.gone.notified().await;
+        }
+    }
+
+    fn put(&self, bytes: Rc<[u8]>) {
+        let mut queue = self.queue.borrow_mut();
+        assert!(queue.len() < RAW_MOST, "more than {RAW_MOST} pieces wait");
+        queue.push_back(bytes);
+        self.bell.notify_one();
+    }
+
+    fn next(&self) -> Option<Rc<[u8]>> {
+        self.queue.borrow_mut().pop_front()
+    }
+}
+
+/// Takes what somebody in line says, a login's worth, as a socket does without anybody looking.
+async fn take_early<R: AsyncRead + Unpin>(from: &mut R, early: &mut Vec<u8>) {
+    let mut rest = [0; LOGIN];
+    while early.len() < LOGIN {
+        match from.read(&mut rest[early.len()..]).await {
+            Ok(0) | Err(_) => break,
+            Ok(len) => {
+                let at = early.len();
+                early.extend_from_slice(&rest[at..at + len]);
+            }
+        }
+    }
+    pending().await
+}
+
+/// A connection's entry in the camera's book, until it is dropped.
+struct Occupied {
+    lens: Rc<Lens>,
+    seat: Rc<Seat>,
+    ended: Cell<Option<Ending>>,
+}
+
+impl Occupied {
+    /// Gives the place back, saying why.
+    fn end(self, ending: Ending) {
+        self.ended.set(Some(ending));
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let ending = self.ended.get().unwrap_or(Ending::Abandoned);
+        self.lens.seats.borrow_mut().retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        self.lens.seat_those_in_line();
+        self.lens.note(|ledger| remember(&mut ledger.endings, ending));
+        self.lens.tell(Event::Ended(self.seat.number, ending));
+    }
+}
