@@ -67,7 +67,7 @@ mod machine;
 mod model;
 mod packet;
 mod reports;
-mod rtsp;
+pub(crate) mod rtsp;
 mod seat;
 mod tls;
 pub(crate) mod tunnel;

@@ -2,6 +2,8 @@
 //! programs. These run with the example, and not in every test that includes the printer.
 
 mod broker;
+mod camera;
+mod detection;
 mod reports;
 mod tls;
 mod vices;

@@ -107,7 +107,7 @@ fn over_the_limit_tls_is_closed_or_never_answered() {
 }
 
 /// Runs in real time.
-fn over_sockets(test: impl AsyncFnOnce()) {
+pub(super) fn over_sockets(test: impl AsyncFnOnce()) {
     run(Builder::new_current_thread().enable_all(), secs(120), test);
 }
 
@@ -119,7 +119,7 @@ async fn listening(printer: &Printer) -> u16 {
 }
 
 /// Whether a program is not there, said aloud; in CI that is a failure.
-fn missing(programs: &[&str]) -> bool {
+pub(super) fn missing(programs: &[&str]) -> bool {
     for program in programs {
         let mut asked = Command::new(program);
         asked.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -165,6 +165,6 @@ async fn leaf_text(seen: &str) -> String {
     String::from_utf8(text.stdout).unwrap()
 }
 
-fn finished(mut command: Command) -> Output {
+pub(super) fn finished(mut command: Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }

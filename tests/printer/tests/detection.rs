@@ -1,0 +1,227 @@
+//! What stands where a camera might: the file tunnel and the RTSP server, before whoever asks.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::{Instant, timeout};
+
+use super::tls::{finished, missing, over_sockets};
+use super::{CODE, PIPE, secs, simulated};
+use crate::printer::camera::{self, LOGIN_WITHIN};
+use crate::printer::rtsp::{REQUEST_MOST, REQUEST_WITHIN};
+use crate::printer::{Model, Rtsp, STREAMS_MOST, Tunnel, Upload, WRITE_WITHIN, tunnel};
+
+fn dial(tunnel: &Tunnel) -> DuplexStream {
+    let (near, far) = duplex(PIPE);
+    let tunnel = tunnel.clone();
+    spawn_local(async move { tunnel.serve(far).await });
+    near
+}
+
+fn call(rtsp: &Rtsp) -> DuplexStream {
+    let (near, far) = duplex(PIPE);
+    let rtsp = rtsp.clone();
+    spawn_local(async move { rtsp.serve(far).await });
+    near
+}
+
+async fn rest(stream: &mut DuplexStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    rest
+}
+
+async fn said(stream: &mut DuplexStream, bytes: usize) -> Vec<u8> {
+    let mut said = vec![0; bytes];
+    stream.read_exact(&mut said).await.unwrap();
+    said
+}
+
+const WELCOME: &[u8] = b"\x04\0\0\0\x3f\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[test]
+fn a_tunnel_answers_a_cameras_login_with_24_bytes_and_an_end() {
+    simulated(async || {
+        let tunnel = Tunnel::new();
+        let mut stream = dial(&tunnel);
+        stream.write_all(&camera::login("whatever")).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert_eq!(answer[..8], *b"\x08\0\0\0\x3f\x01\x03\0");
+        assert_eq!(answer.len(), 24);
+        assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == 0).await);
+        assert_eq!((tunnel.ever(), tunnel.camera_logins(), tunnel.logins()), (1, 1, 0));
+    });
+}
+
+#[test]
+fn a_tunnel_lets_its_own_in_and_sends_back_what_they_say() {
+    simulated(async || {
+        let tunnel = Tunnel::new();
+        let mut stream = dial(&tunnel);
+        stream
+            .write_all(b"\x10\0\0\0\x3f\x01\x01\x01\0\0\0\0\0\0\0\0bblp\0\0\0\012345678")
+            .await
+            .unwrap();
+        assert_eq!(tunnel::login(CODE)[16..], *b"bblp\0\0\0\012345678");
+        assert_eq!(said(&mut stream, 20).await, WELCOME);
+        let sent: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(at) >> 3) as u8).collect();
+        for piece in sent.chunks(3000) {
+            stream.write_all(piece).await.unwrap();
+            assert!(said(&mut stream, piece.len()).await == piece);
+        }
+        assert_eq!((tunnel.received(), tunnel.uploads().len()), (100_000, 0));
+        drop(stream);
+        assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == 0).await);
+        assert_eq!(tunnel.uploads(), [Upload::of(&sent)]);
+
+        let tunnel = tunnel.echoing(false);
+        let mut stream = dial(&tunnel);
+        stream.write_all(&tunnel::login(CODE)).await.unwrap();
+        stream.write_all(b"silently").await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(&mut stream).await, WELCOME);
+        assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == 0).await);
+        assert_eq!(tunnel.uploads().last(), Some(&Upload::of(b"silently")));
+    });
+}
+
+#[test]
+fn a_tunnel_closes_on_a_wrong_code_on_garbage_and_on_those_who_dawdle() {
+    simulated(async || {
+        let tunnel = Tunnel::new().code("87654321");
+        for wrong in [&tunnel::login(CODE)[..], &[0; 32], b"GET / HTTP/1.1\r\nHost: me\r\n\r\n"] {
+            let mut stream = dial(&tunnel);
+            stream.write_all(wrong).await.unwrap();
+            assert_eq!(rest(&mut stream).await, b"");
+        }
+        for begun in [&[][..], &camera::login(CODE)[..79], &tunnel::login(CODE)[..31]] {
+            let before = Instant::now();
+            let mut stream = dial(&tunnel);
+            stream.write_all(begun).await.unwrap();
+            assert_eq!(rest(&mut stream).await, b"");
+            assert_eq!(before.elapsed(), LOGIN_WITHIN);
+        }
+        let mut stream = dial(&tunnel);
+        let before = Instant::now();
+        stream.write_all(&tunnel::login("87654321")).await.unwrap();
+        stream.write_all(&[0; 2 * PIPE - 20]).await.unwrap(); // nobody takes what comes back
+        assert!(tunnel.until(secs(60), |tunnel| tunnel.open() == 0).await);
+        assert_eq!((before.elapsed(), tunnel.logins()), (WRITE_WITHIN, 1));
+
+        let held: Vec<_> = (0..STREAMS_MOST).map(|_| dial(&tunnel)).collect();
+        assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == STREAMS_MOST).await);
+        assert_eq!(rest(&mut dial(&tunnel)).await, b"");
+        drop(held);
+    });
+}
+
+#[test]
+fn rtsp_answers_options_without_a_password_and_describe_with_401() {
+    simulated(async || {
+        let rtsp = Rtsp::new();
+        let mut stream = call(&rtsp);
+        let url = "rtsps://127.0.0.1:322/streaming/live/1";
+        let asked = format!("OPTIONS {url} RTSP/1.0\r\nCSeq: 7\r\nUser-Agent: tiny\r\n\r\n");
+        for byte in asked.bytes() {
+            stream.write_u8(byte).await.unwrap();
+        }
+        let answer = "RTSP/1.0 200 OK\r\nCSeq: 7\r\n\
+                      Public: OPTIONS, DESCRIBE, SETUP, TEARDOWN, PLAY, GET_PARAMETER\r\n\r\n";
+        assert_eq!(said(&mut stream, answer.len()).await, answer.as_bytes());
+        let asked = format!("DESCRIBE {url} RTSP/1.0\r\ncseq:8\r\n\r\n");
+        stream.write_all(asked.repeat(2).as_bytes()).await.unwrap();
+        let answer = "RTSP/1.0 401 Unauthorized\r\nCSeq: 8\r\nWWW-Authenticate: Digest ";
+        assert_eq!(said(&mut stream, answer.len()).await, answer.as_bytes());
+        assert!(rtsp.until(secs(1), |rtsp| rtsp.requests() == 3).await);
+        stream
+            .write_all(format!("PLAY {url} RTSP/1.0\r\nCSeq: 9\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        stream.shutdown().await.unwrap();
+        let answers = String::from_utf8(rest(&mut stream).await).unwrap();
+        assert!(answers.contains("\r\n\r\nRTSP/1.0 405 Method Not Allowed\r\nCSeq: 9\r\n"));
+        assert_eq!((rtsp.ever(), rtsp.requests()), (1, 4));
+    });
+}
+
+#[test]
+fn rtsp_closes_at_once_without_live_view_and_on_what_is_no_request() {
+    simulated(async || {
+        let rtsp = Rtsp::new().live_view(false);
+        let before = Instant::now();
+        assert_eq!(rest(&mut call(&rtsp)).await, b"");
+        assert_eq!(before.elapsed(), secs(0));
+
+        let rtsp = rtsp.live_view(true);
+        for wrong in ["GET / HTTP/1.1\r\nCSeq: 1\r\n\r\n", "OPTIONS * RTSP/1.0\r\n\r\n", "\r\n\r\n"]
+        {
+            let mut stream = call(&rtsp);
+            stream.write_all(wrong.as_bytes()).await.unwrap();
+            assert_eq!(rest(&mut stream).await, b"");
+        }
+        let mut long = call(&rtsp);
+        long.write_all(&[b'x'; REQUEST_MOST]).await.unwrap();
+        assert_eq!(rest(&mut long).await, b"");
+        let (mut silent, before) = (call(&rtsp), Instant::now());
+        assert_eq!(rest(&mut silent).await, b"");
+        assert_eq!(before.elapsed(), REQUEST_WITHIN);
+
+        let held: Vec<_> = (0..STREAMS_MOST).map(|_| call(&rtsp)).collect();
+        assert!(rtsp.until(secs(1), |rtsp| rtsp.open() == STREAMS_MOST).await);
+        assert_eq!(rest(&mut call(&rtsp)).await, b"");
+        drop(held);
+        let mut after = call(&rtsp);
+        assert!(timeout(secs(1), after.read_u8()).await.is_err());
+    });
+}
+
+/// Sends the bytes of its second argument, written in hexadecimal, and prints all that it is sent.
+const PYTHON: &str = "
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+stream = context.wrap_socket(socket.create_connection(('127.0.0.1', int(sys.argv[1])), 60))
+stream.sendall(bytes.fromhex(sys.argv[2]))
+while True:
+    piece = stream.recv(4096)
+    if not piece:
+        break
+    print(piece.hex(), flush=True)
+    if piece.endswith(b'\\r\\n\\r\\n'):
+        break
+";
+
+async fn asked(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut command = Command::new("python3");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    command.args(["-c", PYTHON, &address.port().to_string(), &hex]);
+    let seen = spawn_blocking(move || finished(command)).await.unwrap();
+    assert!(seen.status.success(), "{}", seen.stderr.escape_ascii());
+    String::from_utf8(seen.stdout).unwrap()
+}
+
+#[test]
+fn both_are_there_over_tls_too() {
+    if missing(&["python3"]) {
+        return;
+    }
+    over_sockets(async || {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (tunnel, rtsp) = (Tunnel::new(), Rtsp::new());
+        let (at, serving) = tunnel.listen_tls(anywhere, Model::H2D).await.unwrap();
+        spawn_local(serving);
+        let answer = asked(at, &camera::login(CODE)).await;
+        assert_eq!(answer.trim(), format!("080000003f010300{}", "0".repeat(32)));
+
+        let (at, serving) = rtsp.listen_tls(anywhere, Model::X1C).await.unwrap();
+        spawn_local(serving);
+        let options = b"OPTIONS rtsps://printer/streaming/live/1 RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+        let hex: String = b"RTSP/1.0 200 OK".iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(asked(at, options).await.starts_with(&hex));
+        let rtsp = rtsp.live_view(false);
+        assert_eq!(asked(at, b"").await, "");
+        assert_eq!((rtsp.requests(), rtsp.ever()), (1, 2));
+    });
+}
