@@ -30,6 +30,8 @@ pub struct Hub {
     pool: Pool,
     coming: Coming,
     latest: Option<(Frame, Instant)>,
+    /// Whether this printer's camera is known to be elsewhere.
+    elsewhere: bool,
     /// Since when nobody was seen to watch, while the camera is still wanted.
     deserted: Option<Instant>,
     counts: Counts,
@@ -71,6 +73,7 @@ impl Hub {
             pool: Pool::new(Shape { count: 0, size: 0 }, PICTURES),
             coming: Coming::Nothing,
             latest: None,
+            elsewhere: false,
             deserted: None,
             counts: Counts::default(),
             damaged: Seldom::default(),
@@ -81,6 +84,10 @@ impl Hub {
     /// Somebody showed the right code. They are shown the last picture if it is fresh, and keep the
     /// camera wanted.
     pub fn join(&mut self, now: Instant, seat: &Seat) {
+        if self.elsewhere {
+            seat.dismiss(Dismissal::Elsewhere);
+            return;
+        }
         if self.viewers() >= BOARD.clients.chamber {
             seat.dismiss(Dismissal::Full);
             return;
@@ -148,9 +155,18 @@ impl Hub {
     }
 
     /// Everybody has to go.
-    pub fn dismiss_all(&mut self, why: Dismissal) {
+    pub fn dismiss_all(&self, why: Dismissal) {
         for seat in &*self.seats {
             seat.dismiss(why);
+        }
+    }
+
+    /// This printer's camera is known to be elsewhere, or not any more. If it is, everybody has to go,
+    /// and whoever comes as well.
+    pub fn elsewhere(&mut self, elsewhere: bool) {
+        self.elsewhere = elsewhere;
+        if elsewhere {
+            self.dismiss_all(Dismissal::Elsewhere);
         }
     }
 

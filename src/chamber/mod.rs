@@ -81,8 +81,13 @@ impl Service {
     }
 
     /// Tells every viewer to go.
-    pub fn dismiss_all(&self, why: Dismissal) {
-        self.hub.borrow_mut().dismiss_all(why);
+    pub fn dismiss_all(&self) {
+        self.hub.borrow_mut().dismiss_all(Dismissal::Stopping);
+    }
+
+    /// This printer's camera is known to be elsewhere, or not any more: then nobody is let in here.
+    pub fn elsewhere(&self, elsewhere: bool) {
+        self.hub.borrow_mut().elsewhere(elsewhere);
     }
 
     /// Connections that are being served, whether they logged in or not.

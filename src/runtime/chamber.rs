@@ -17,7 +17,6 @@ use crate::camera::probe::{Answer, Probe};
 use crate::camera::{AtChamber, AtRtsp, Finding, Sight};
 use crate::chamber::Service;
 use crate::chamber::client::{self, LOGIN_WITHIN};
-use crate::chamber::seat::Dismissal;
 use crate::chamber::upstream::{self, Purpose};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
@@ -48,7 +47,7 @@ impl Serves for Rc<Service> {
 
 impl Departs for Service {
     fn dismiss_all(&self) {
-        self.dismiss_all(Dismissal::Stopping);
+        self.dismiss_all();
     }
 
     fn connections(&self) -> usize {
@@ -222,9 +221,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
             return Some(loss);
         }
         let news = self.sight.found(finding);
-        if finding.is_elsewhere() {
-            self.service.dismiss_all(Dismissal::Elsewhere);
-        }
+        self.service.elsewhere(finding.is_elsewhere());
         if finding.is_settled() {
             if news {
                 journal::note(Kind::CameraFound, format_args!("camera: {finding}"));

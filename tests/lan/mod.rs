@@ -11,6 +11,7 @@
     reason = "it is test code, and a mistake in it should stop the test"
 )]
 
+pub(crate) mod chamber;
 pub(crate) mod oracle;
 
 use core::cell::{Cell, RefCell};

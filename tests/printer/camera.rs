@@ -445,6 +445,9 @@ impl Camera {
     }
 }
 
+/// Somebody who is told what happens.
+type Listener = Rc<dyn Fn(Event)>;
+
 /// Everything of one camera that its connections share.
 struct Lens {
     code: RefCell<String>,
@@ -463,7 +466,7 @@ struct Lens {
     /// In the order in which they came, those in line among them.
     seats: RefCell<VecDeque<Rc<Seat>>>,
     ledger: RefCell<Ledger>,
-    listener: RefCell<Option<Rc<dyn Fn(Event)>>>,
+    listener: RefCell<Option<Listener>>,
     /// Wakes whoever waits to see something.
     changed: Notify,
 }
@@ -745,7 +748,7 @@ async fn take_early<R: AsyncRead + Unpin>(from: &mut R, early: &mut Vec<u8>) {
             }
         }
     }
-    pending().await
+    pending::<()>().await;
 }
 
 /// A connection's entry in the camera's book, until it is dropped.

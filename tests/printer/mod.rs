@@ -60,7 +60,7 @@
 
 mod broker;
 pub(crate) mod camera;
-mod jpeg;
+pub(crate) mod jpeg;
 mod ledger;
 mod listener;
 mod machine;

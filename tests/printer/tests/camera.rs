@@ -168,7 +168,7 @@ fn what_a_viewer_says_after_its_login_is_passed_over() {
         let camera = Camera::new();
         let mut viewer = Viewer::hopeful(&camera).await;
         viewer.number(&camera).await;
-        viewer.stream.write_all(&[0x55; 64 * 1024]).await.unwrap();
+        viewer.stream.write_all(&vec![0x55; 64 * 1024]).await.unwrap();
         viewer.number(&camera).await;
     });
 }

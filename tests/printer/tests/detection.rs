@@ -61,10 +61,10 @@ fn a_tunnel_lets_its_own_in_and_sends_back_what_they_say() {
         let tunnel = Tunnel::new();
         let mut stream = dial(&tunnel);
         stream
-            .write_all(b"\x10\0\0\0\x3f\x01\x01\x01\0\0\0\0\0\0\0\0bblp\0\0\0\012345678")
+            .write_all(b"\x10\0\0\0\x3f\x01\x01\x01\0\0\0\0\0\0\0\0bblp\0\0\0\x0012345678")
             .await
             .unwrap();
-        assert_eq!(tunnel::login(CODE)[16..], *b"bblp\0\0\0\012345678");
+        assert_eq!(tunnel::login(CODE)[16..], *b"bblp\0\0\0\x0012345678");
         assert_eq!(said(&mut stream, 20).await, WELCOME);
         let sent: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(at) >> 3) as u8).collect();
         for piece in sent.chunks(3000) {
