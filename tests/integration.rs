@@ -4,6 +4,7 @@
 //! in virtual time. `loopback` and `cli` run the real program as a child, with real clients, in real
 //! time and over loopback.
 
+mod camera;
 mod chamber;
 mod cli;
 mod clients;

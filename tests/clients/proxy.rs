@@ -144,9 +144,18 @@ impl Proxy {
     }
 
     /// Starts one, and waits until it listens.
-    pub(crate) async fn start(mut command: Command, dir: Rc<StateDir>) -> Self {
+    pub(crate) async fn start(command: Command, dir: Rc<StateDir>) -> Self {
+        Self::start_serving("mqtt", command, dir).await
+    }
+
+    /// Starts one, and waits until it listens for clients of this service.
+    pub(crate) async fn start_serving(
+        service: &str,
+        mut command: Command,
+        dir: Rc<StateDir>,
+    ) -> Self {
         let program = Program::start(&mut command);
-        let line = program.line(": mqtt for ").await;
+        let line = program.line(&format!(": {service} for ")).await;
         let (_, rest) = line.split_once(" on ").unwrap();
         let address = rest.split(',').next().unwrap().parse().unwrap();
         let tls = trusting(&dir.file("ca.pem"));
