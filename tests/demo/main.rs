@@ -30,6 +30,7 @@ use pandaproxy::runtime::run;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
@@ -37,11 +38,15 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use clients::mqtt::Client;
+use printer::camera::{Camera, login};
+use printer::jpeg::picture_number;
 use printer::{Model, Printer};
 
 const CODE: &str = "12345678";
 /// Clients that the demonstration brings itself.
 const CLIENTS: usize = 6;
+/// Viewers that it brings itself, at most.
+const VIEWERS: usize = 3;
 
 /// A simulated printer and the proxy before it, on loopback.
 #[derive(Parser)]
@@ -52,6 +57,9 @@ struct Args {
     /// Where the proxy listens.
     #[arg(long, default_value_t = 18883)]
     port: u16,
+    /// Where the proxy listens for viewers of the camera.
+    #[arg(long, default_value_t = 16000)]
+    camera_port: u16,
     /// Where the simulated printer listens; 0 is any free port.
     #[arg(long, default_value_t = 0)]
     printer_port: u16,
@@ -69,39 +77,48 @@ async fn demonstrate(args: &Args) -> ExitCode {
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, args.printer_port));
     let (printer_at, serving) = printer.listen_tls(at).await.expect("a port for the printer");
     spawn_local(serving);
+    let camera = Camera::new().code(CODE).every(Duration::from_millis(200));
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (camera_at, filming) =
+        camera.listen_tls(anywhere, Model::P1S).await.expect("a port for the camera");
+    spawn_local(filming);
 
     let state = std::env::temp_dir().join(format!("pandaproxy-demo-{}", std::process::id()));
-    start_proxy(args, &printer, printer_at.port(), &state);
+    start_proxy(args, &printer, printer_at.port(), camera_at.port(), &state);
     let ca = state.join("ca.pem");
     let Some(connector) = reachable(args.port, &ca).await else {
-        eprintln!("the proxy did not come up; is port {} free?", args.port);
+        let (mqtt, chamber) = (args.port, args.camera_port);
+        eprintln!("the proxy did not come up; are ports {mqtt} and {chamber} free?");
         return ExitCode::FAILURE;
     };
 
     println!(
-        "\nA simulated P1S listens on {printer_at} and takes four connections.\n\
-         The proxy before it listens on 127.0.0.1:{}. Join in with:\n\n  \
-         mosquitto_sub -h 127.0.0.1 -p {} -u bblp -P {CODE} --cafile {} -t 'device/+/report' -v\n",
+        "\nA simulated P1S listens on {printer_at} and takes four connections; its camera, on\n\
+         {camera_at}, takes one. The proxy before them listens on 127.0.0.1:{} and :{}. Join in with:\n\n  \
+         mosquitto_sub -h 127.0.0.1 -p {} -u bblp -P {CODE} --cafile {ca} -t 'device/+/report' -v\n\n  \
+         ACCESS_CODE={CODE} cargo run --example viewer -- 127.0.0.1:{} --ca {ca}\n",
         args.port,
+        args.camera_port,
         args.port,
-        ca.display()
+        args.camera_port,
+        ca = ca.display()
     );
-    let outcome = come_and_go(args, &printer, &connector).await;
+    let outcome = come_and_go(args, &printer, &camera, &connector).await;
     let _gone = std::fs::remove_dir_all(&state);
     outcome
 }
 
 /// Starts the proxy as its command line would, on a thread of its own.
-fn start_proxy(args: &Args, printer: &Printer, printer_port: u16, state: &Path) {
+fn start_proxy(args: &Args, printer: &Printer, printer_port: u16, camera_port: u16, state: &Path) {
     let authority = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/printer/pki/ca.pem"));
     let line = [
         "pandaproxy".into(),
         "--printer-ip=127.0.0.1".into(),
         format!("--serial-number={}", printer.serial()),
         "--bind=127.0.0.1".into(),
-        "--services=mqtt".into(),
-        format!("--port=mqtt={}", args.port),
-        format!("--printer-port=mqtt={printer_port}"),
+        "--services=mqtt,camera".into(),
+        format!("--port=mqtt={},chamber={}", args.port, args.camera_port),
+        format!("--printer-port=mqtt={printer_port},chamber={camera_port}"),
         format!("--printer-ca={}", authority.display()),
         format!("--state-dir={}", state.display()),
     ];
@@ -131,9 +148,16 @@ async fn reachable(port: u16, ca: &Path) -> Option<TlsConnector> {
     None
 }
 
-async fn come_and_go(args: &Args, printer: &Printer, connector: &TlsConnector) -> ExitCode {
+async fn come_and_go(
+    args: &Args,
+    printer: &Printer,
+    camera: &Camera,
+    connector: &TlsConnector,
+) -> ExitCode {
     let started = Instant::now();
     let mut clients: Vec<Reader> = Vec::new();
+    let mut viewers: Vec<Viewer> = Vec::new();
+    let mut shown = 0;
     let mut next = 0usize;
     let mut interrupted = core::pin::pin!(tokio::signal::ctrl_c());
     loop {
@@ -147,6 +171,13 @@ async fn come_and_go(args: &Args, printer: &Printer, connector: &TlsConnector) -
         match join(args.port, connector, next).await {
             Ok(reader) => clients.push(reader),
             Err(error) => eprintln!("      client {next} could not join: {error}"),
+        }
+        if viewers.len() == VIEWERS {
+            viewers.remove(0).task.abort();
+        }
+        match view(args.camera_port, connector).await {
+            Ok(viewer) => viewers.push(viewer),
+            Err(error) => eprintln!("      a viewer could not join: {error}"),
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -162,18 +193,79 @@ async fn come_and_go(args: &Args, printer: &Printer, connector: &TlsConnector) -
             heap::held() / KIB,
             budget::TOTAL / KIB,
         );
+        let now: u64 = viewers.iter().map(|viewer| viewer.pictures.get()).sum();
+        let lost: u64 = viewers.iter().map(|viewer| viewer.lost.get()).sum();
+        println!(
+            "      {} viewers, {} pictures a second together, {lost} dropped; the camera sees {} \
+             connection",
+            viewers.len(),
+            now.saturating_sub(shown),
+            camera.open(),
+        );
+        // Those who leave take their pictures along.
+        shown = viewers.iter().skip(usize::from(viewers.len() == VIEWERS)).map(Viewer::seen).sum();
         if args.seconds.is_some_and(|seconds| started.elapsed() >= Duration::from_secs(seconds)) {
             break;
         }
     }
     let delivered = clients.iter().all(|client| client.reports.get() > 0 || client.is_new(next));
-    if printer.most_open() == 1 && delivered {
-        println!("The printer never saw more than one connection.");
+    // The newest may not have had the time.
+    let watched = viewers.iter().rev().skip(1).all(|viewer| viewer.pictures.get() > 0);
+    if printer.most_open() == 1 && camera.most_open() == 1 && delivered && watched {
+        println!("Neither the printer nor its camera ever saw more than one connection.");
         ExitCode::SUCCESS
     } else {
-        eprintln!("the printer saw {} connections, or a client got nothing", printer.most_open());
+        let (printer, camera) = (printer.most_open(), camera.most_open());
+        eprintln!(
+            "the printer saw {printer} connections, the camera {camera}, or a client got nothing"
+        );
         ExitCode::FAILURE
     }
+}
+
+struct Viewer {
+    pictures: Rc<core::cell::Cell<u64>>,
+    lost: Rc<core::cell::Cell<u64>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Viewer {
+    fn seen(&self) -> u64 {
+        self.pictures.get()
+    }
+}
+
+async fn view(port: u16, connector: &TlsConnector) -> std::io::Result<Viewer> {
+    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let proxy = ServerName::from(core::net::IpAddr::from(Ipv4Addr::LOCALHOST));
+    let mut stream: TlsStream<TcpStream> = connector.connect(proxy, socket).await?;
+    stream.write_all(&login(CODE)).await?;
+    stream.flush().await?;
+    let (pictures, lost): (Rc<core::cell::Cell<u64>>, Rc<core::cell::Cell<u64>>) =
+        Default::default();
+    let (seen, missed) = (Rc::clone(&pictures), Rc::clone(&lost));
+    let task = spawn_local(async move {
+        let mut last = None;
+        // Until the proxy ends it, or its place is wanted for the next.
+        while let Ok(picture) = picture(&mut stream).await {
+            seen.set(seen.get() + 1);
+            let number = picture_number(&picture);
+            if let (Some(last), Some(number)) = (last, number) {
+                missed.set(missed.get() + u64::from(number - last - 1));
+            }
+            last = number;
+        }
+    });
+    Ok(Viewer { pictures, lost, task })
+}
+
+async fn picture(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Vec<u8>> {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).await?;
+    let len = u32::from_le_bytes(head[..4].try_into().unwrap());
+    let mut picture = vec![0; usize::try_from(len.min(1 << 20)).unwrap()];
+    stream.read_exact(&mut picture).await?;
+    Ok(picture)
 }
 
 struct Reader {

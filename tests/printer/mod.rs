@@ -69,7 +69,7 @@ mod packet;
 mod reports;
 pub(crate) mod rtsp;
 mod seat;
-mod tls;
+pub(crate) mod tls;
 pub(crate) mod tunnel;
 
 use core::net::{Ipv4Addr, SocketAddr};

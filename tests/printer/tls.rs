@@ -27,23 +27,23 @@ pub(crate) const DEVICE_CA: &[u8] = include_bytes!("pki/device-ca.pem");
 
 /// What a printer shows, apart from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     /// Whose certificate.
-    pub(super) model: Model,
+    pub(crate) model: Model,
     /// Whether the [stranger](STRANGER_CA) signed it.
-    pub(super) stranger: bool,
+    pub(crate) stranger: bool,
     /// Whether nothing follows the leaf, whatever this model usually sends.
-    pub(super) leaf_only: bool,
+    pub(crate) leaf_only: bool,
 }
 
 impl Shown {
     /// What a printer of this model shows unless told otherwise.
-    pub(super) const fn own(model: Model) -> Self {
+    pub(crate) const fn own(model: Model) -> Self {
         Self { model, stranger: false, leaf_only: false }
     }
 
     /// The server side of TLS for a printer of the family `manners` showing this.
-    pub(super) fn config(self, manners: Model) -> io::Result<Arc<ServerConfig>> {
+    pub(crate) fn config(self, manners: Model) -> io::Result<Arc<ServerConfig>> {
         let esp32 = matches!(manners, Model::P1S | Model::A1Mini);
         let mut provider = default_provider();
         if manners != Model::P1S {

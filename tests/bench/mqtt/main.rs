@@ -388,7 +388,8 @@ async fn simulated() -> io::Result<(Printer, u16)> {
 async fn start_both(folder: &Path) -> io::Result<(Side, Option<Side>)> {
     let printer = simulated().await?;
     let port = free_port()?;
-    let process = Process::proxy(printer.0.serial(), printer.1, port, folder)?;
+    let (to, at) = (format!("mqtt={}", printer.1), format!("mqtt={port}"));
+    let process = Process::proxy(printer.0.serial(), "mqtt", &to, &at, folder)?;
     let proxy = side(PROXY, (printer.0, port), Some(process)).await?;
 
     let printer = simulated().await?;

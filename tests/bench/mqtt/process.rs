@@ -23,6 +23,7 @@ pub(crate) struct Process {
     said: PathBuf,
 }
 
+#[allow(dead_code, reason = "not every benchmark looks at all of it")]
 /// What a process has in memory, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resident {
@@ -31,6 +32,7 @@ pub(crate) struct Resident {
     pub(crate) most: u64,
 }
 
+#[allow(dead_code, reason = "not every benchmark looks at all of it")]
 impl Process {
     fn start(command: &mut Command, said: PathBuf) -> io::Result<Self> {
         let child = command
@@ -41,11 +43,12 @@ impl Process {
         Ok(Self { child, said })
     }
 
-    /// The proxy of this build before a printer on `printer_port`, listening on `port`.
+    /// The proxy of this build before a printer on `printer_ports`, listening on `ports` for one service.
     pub(crate) fn proxy(
         serial: &str,
-        printer_port: u16,
-        port: u16,
+        service: &str,
+        printer_ports: &str,
+        ports: &str,
         state: &Path,
     ) -> io::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pandaproxy"));
@@ -54,8 +57,9 @@ impl Process {
             .arg("--printer-ip=127.0.0.1")
             .arg("--bind=127.0.0.1")
             .arg(format!("--serial-number={serial}"))
-            .arg(format!("--port=mqtt={port}"))
-            .arg(format!("--printer-port=mqtt={printer_port}"))
+            .arg(format!("--services={service}"))
+            .arg(format!("--port={ports}"))
+            .arg(format!("--printer-port={printer_ports}"))
             .arg(format!("--printer-ca={AUTHORITY}"))
             .arg(format!("--state-dir={}", state.display()));
         Self::start(&mut command, state.join("pandaproxy.log"))
