@@ -10,7 +10,7 @@
 //! # The map
 //!
 //! ```text
-//!      client ─ listen ─ tls ─ drive ─► mqtt::client ─event─► mqtt::hub ─► mqtt::upstream ─ drive ─ tls ─ dial ─ printer
+//!      client ─ listen ─ tls ─ drive ─► svc::client ─event─► svc::hub ─► svc::upstream ─ drive ─ tls ─ dial ─ printer
 //!         ▲                                  ▲                 │   ▲               │
 //!         └────────── poll_output ◄──────────┘◄── seat, ring ──┘   └──── event ────┘
 //!
@@ -21,7 +21,9 @@
 //! |---|---|
 //! | [`runtime`] | sockets, timers, tasks: the only folder that knows tokio |
 //! | [`tls`] | certificates and trust: the only folder that knows rustls |
-//! | [`mqtt`] | the one service so far: port 8883 |
+//! | [`mqtt`] | port 8883: reports fanned out, requests forwarded |
+//! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
+//! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
@@ -55,6 +57,22 @@
 //! is slow), the upstream's outbox, encryption. The bytes of the payload are never changed: firmware
 //! checks signatures over them. The client's PUBACK leaves when the printer's connection has taken the
 //! request; if that connection is lost first, the client's is closed instead.
+//!
+//! # Life of a picture: every copy
+//!
+//! 1. rustls decrypts the camera's records **(1: decryption)**.
+//! 2. `drive` reads them into the upstream's inbox **(2)**, because a record knows nothing of pictures:
+//!    one may end and the next begin in it.
+//! 3. The hub appends them to the picture's [frame](memory::pool) **(3)**, where the picture stays. No
+//!    inbox ever holds a whole one. A viewer's ring gets a reference of 8 bytes.
+//! 4. Each viewer's session shows its frame ([`Output::Shared`](session::Output::Shared)), and rustls
+//!    takes it from there into records and encrypts them in place **(4, once a viewer)**: each viewer
+//!    has keys of its own. There is no outbox between. The head goes before it in a record of its own.
+//! 5. The kernel takes the records **(5, once a viewer)**.
+//!
+//! There are three frames more than viewers: one for the picture that comes, two for the newest, and
+//! one for the picture that each viewer may be in the middle of. So no viewer can cost another one a
+//! picture, however long it takes, and nothing has to be taken away from anybody.
 //!
 //! # Memory
 //!
