@@ -18,6 +18,8 @@ mod printer;
 
 #[path = "bounds/bed.rs"]
 mod bed;
+#[path = "bounds/chamber.rs"]
+mod chamber;
 #[path = "bounds/day.rs"]
 mod day;
 #[path = "bounds/full.rs"]

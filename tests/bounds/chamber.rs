@@ -1,0 +1,219 @@
+//! The chamber camera's service, all seats taken by the worst viewers there are.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+use std::rc::Rc;
+
+use pandaproxy::auth::AccessCode;
+use pandaproxy::board::BOARD;
+use pandaproxy::camera::Sight;
+use pandaproxy::chamber::Service;
+use pandaproxy::chamber::client::LOGIN_WITHIN;
+use pandaproxy::chamber::seat::Seat;
+use pandaproxy::journal::{self, Kind};
+use pandaproxy::memory::budget::{self, LINES, PICTURES, VIEWERS};
+use pandaproxy::runtime::Clock;
+use pandaproxy::runtime::chamber::{keep_camera, serve_viewer};
+use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
+use pandaproxy::runtime::drive::Buffers;
+use pandaproxy::runtime::work::Guest;
+use pandaproxy::session::Peer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::lan::{self, CODE, WIRE};
+use crate::printer::camera::{Camera, Vice, login};
+use crate::share::{Share, alone};
+
+const HOURS: usize = 24;
+
+/// What the lines of the budget that can be reached without sockets and TLS allow.
+fn in_memory() -> usize {
+    let lines = LINES.iter().filter(|line| line.what.starts_with("chamber"));
+    lines.map(|line| line.count * line.each).sum::<usize>() - (VIEWERS + 1) * budget::TLS
+}
+
+/// The way to a camera, made outside of what is counted.
+struct Wire(Camera);
+
+impl Dial for Wire {
+    type Stream = DuplexStream;
+
+    async fn dial(&mut self) -> Result<DuplexStream, DialError> {
+        let (near, far) = duplex(WIRE);
+        let camera = self.0.clone();
+        spawn_local(async move { camera.serve(far).await });
+        Ok(near)
+    }
+}
+
+/// Nobody listens there.
+struct Closed;
+
+impl Dial for Closed {
+    type Stream = DuplexStream;
+
+    async fn dial(&mut self) -> Result<DuplexStream, DialError> {
+        Err(DialError::PortClosed { port: 322 })
+    }
+}
+
+/// A service before a camera, whose own heap is known but for the wires to the camera.
+struct Studio {
+    service: Rc<Service>,
+    share: Share,
+    clock: Clock,
+}
+
+impl Studio {
+    fn before(camera: &Camera) -> Self {
+        let clock = Clock::start();
+        let share = Share::default();
+        let code = AccessCode::new(CODE.as_bytes()).unwrap();
+        let service = share.during(|| Service::new(code));
+        let sight = Rc::new(Sight::new());
+        let wire = Wire(camera.clone());
+        let back_off = BackOff::new(1);
+        let keeper = keep_camera(Rc::clone(&service), sight, wire, Closed, clock, back_off);
+        spawn_local(share.of(keeper));
+        let housekept = Rc::clone(&service);
+        spawn_local(share.of(async move {
+            loop {
+                housekept.handle_timeout(clock.now());
+                sleep(Duration::from_secs(1)).await;
+            }
+        }));
+        Self { service, share, clock }
+    }
+
+    /// A wire to the proxy that holds `bytes`.
+    fn wire(&self, bytes: usize) -> DuplexStream {
+        let (near, far) = duplex(bytes);
+        let (service, clock) = (Rc::clone(&self.service), self.clock);
+        let peer =
+            Peer { service: "chamber", number: 1, address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)) };
+        spawn_local(self.share.of(async move {
+            let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
+            let until = clock.now() + LOGIN_WITHIN;
+            let guest = Guest { peer, reached: None, until, admitted: &|| {} };
+            let _end = serve_viewer(&service, far, guest, &mut buffers, &clock).await;
+        }));
+        near
+    }
+
+    async fn viewer(&self, bytes: usize) -> DuplexStream {
+        let mut stream = self.wire(bytes);
+        stream.write_all(&login(CODE)).await.unwrap();
+        stream
+    }
+}
+
+async fn picture(stream: &mut DuplexStream) -> Option<Vec<u8>> {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).await.ok()?;
+    let mut picture = vec![0; u32::from_le_bytes(head[..4].try_into().unwrap()) as usize];
+    stream.read_exact(&mut picture).await.ok()?;
+    Some(picture)
+}
+
+#[test]
+fn all_viewers_seats_full_of_the_worst_stay_within_their_lines_and_one_good_viewer_loses_nothing() {
+    let _alone = alone();
+    lan::run(async {
+        let camera = Camera::new().code(CODE).every(Duration::from_millis(67));
+        let studio = Studio::before(&camera);
+        let mut good = studio.viewer(WIRE).await;
+        let first = picture(&mut good).await.unwrap();
+        let watching = spawn_local(async move {
+            let mut seen = 1;
+            while picture(&mut good).await.is_some() {
+                seen += 1;
+            }
+            seen
+        });
+        let mut there = Vec::new();
+        // Each comes at another picture, and holds on to it.
+        for _ in 1..BOARD.clients.chamber {
+            there.push(studio.viewer(64).await);
+            sleep(Duration::from_millis(100)).await;
+        }
+        for _ in 0..BOARD.doorstep {
+            let mut half = studio.wire(64);
+            half.write_all(&login(CODE)[..64]).await.unwrap();
+            there.push(half);
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(studio.service.connections(), VIEWERS);
+        let (now, peak) = (studio.share.now(), studio.share.peak());
+        println!("all {VIEWERS} seats: {now} bytes, at most {peak}; lines allow {}", in_memory());
+        assert!(peak <= in_memory());
+        // Those that take nothing and those that never log in are let go.
+        let stuck = journal::count(Kind::Stuck);
+        sleep(Duration::from_secs(15)).await;
+        assert_eq!(studio.service.connections(), 1);
+        assert!(journal::count(Kind::Stuck) > stuck || stuck > 0);
+        let counts = studio.service.counts();
+        assert!(counts.shown > 200, "{counts:?}");
+        // The good one has had every one of them.
+        camera.turn(Vice::Silence, true);
+        sleep(Duration::from_secs(1)).await;
+        studio.service.dismiss_all();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(watching.await.unwrap(), studio.service.counts().shown);
+        assert!(!first.is_empty());
+        drop(there);
+    });
+}
+
+#[test]
+fn a_day_of_viewers_and_reboots_leaves_nothing_behind() {
+    let _alone = alone();
+    lan::run(async {
+        let camera = Camera::new().code(CODE).every(Duration::from_secs(2));
+        let studio = Studio::before(&camera);
+        sleep(Duration::from_secs(60)).await;
+        let mut held = [0; HOURS];
+        for (hour, held) in held.iter_mut().enumerate() {
+            let mut viewers = Vec::new();
+            for _ in 0..BOARD.clients.chamber {
+                viewers.push(studio.viewer(WIRE).await);
+            }
+            match hour % 4 {
+                0 => camera.reboot(Duration::from_secs(30)),
+                1 => camera.cut(),
+                2 => camera.oversized(PICTURES.size + 1),
+                _ => camera.turn(Vice::Garbage, true),
+            }
+            for viewer in &mut viewers {
+                if hour % 4 != 3 {
+                    picture(viewer).await.unwrap();
+                }
+            }
+            camera.turn(Vice::Garbage, false);
+            drop(viewers);
+            sleep(Duration::from_secs(3000)).await;
+            assert_eq!((studio.service.connections(), camera.open()), (0, 0));
+            *held = pandaproxy::memory::heap::held();
+        }
+        println!("held after each hour: {held:?}");
+        // The simulated camera remembers how connections ended; a frame or a task would be more.
+        let grown = held[HOURS - 1] - held[0];
+        assert!(grown <= 128, "{grown} bytes are kept from one hour to the next");
+        assert_eq!(camera.most_open(), 1);
+    });
+}
+
+#[test]
+fn each_thing_of_the_chamber_is_as_large_as_its_line_says() {
+    let _alone = alone();
+    assert!(size_of::<Seat>() <= budget::CHAMBER_SEAT, "{}", size_of::<Seat>());
+    assert!(size_of::<Service>() <= budget::CHAMBER_HUB, "{}", size_of::<Service>());
+    let share = Share::default();
+    let code = AccessCode::new(CODE.as_bytes()).unwrap();
+    let _service = share.during(|| Service::new(code));
+    let lines = PICTURES.bytes(budget::SLOT) + VIEWERS * budget::CHAMBER_SEAT + budget::CHAMBER_HUB;
+    println!("the service: {} bytes of {lines}", share.now());
+    assert!(share.now() <= lines);
+    assert_eq!(PICTURES.count, BOARD.clients.chamber + 3);
+}
