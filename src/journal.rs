@@ -83,6 +83,10 @@ pub enum Kind {
     PictureDamaged,
     /// A picture was larger than any frame, and was skipped.
     PictureTooLong,
+    /// A file or a listing went through, whole.
+    Transferred,
+    /// A file or a listing did not.
+    TransferFailed,
     /// The heap met its lid.
     LidMet,
     /// The program was asked to end.
@@ -91,7 +95,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are printed.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Started,
         Self::Admitted,
         Self::Left,
@@ -117,6 +121,8 @@ impl Kind {
         Self::CameraFound,
         Self::PictureDamaged,
         Self::PictureTooLong,
+        Self::Transferred,
+        Self::TransferFailed,
         Self::LidMet,
         Self::Stopping,
     ];
@@ -149,6 +155,8 @@ impl Kind {
             Self::CameraFound => "camera found",
             Self::PictureDamaged => "picture damaged",
             Self::PictureTooLong => "picture too long",
+            Self::Transferred => "transferred",
+            Self::TransferFailed => "transfer failed",
             Self::LidMet => "lid met",
             Self::Stopping => "stopping",
         }
@@ -171,6 +179,7 @@ impl Kind {
             | Self::PrinterMute
             | Self::PictureDamaged
             | Self::PictureTooLong
+            | Self::TransferFailed
             | Self::RequestRefused => Level::Warn,
             Self::Started
             | Self::Admitted
@@ -180,6 +189,7 @@ impl Kind {
             | Self::PrinterUp
             | Self::CameraFound
             | Self::RequestIgnored
+            | Self::Transferred
             | Self::Stopping => Level::Info,
             Self::RequestForwarded => Level::Debug,
         }

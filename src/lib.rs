@@ -94,6 +94,7 @@ pub mod camera;
 pub mod chamber;
 pub mod clock;
 pub mod config;
+pub mod ftp;
 pub mod journal;
 pub mod memory;
 pub mod mqtt;

@@ -1,0 +1,729 @@
+//! What FTP clients share, and by which rules: the service's one policy file.
+//!
+//! A printer has one FTP session to give, or two. No client holds one: each command that needs the
+//! printer takes a ticket, gets a session for as long as that command lasts, and gives it back. What
+//! a client has set (directory, type, protection, restart offset) is kept in its [`Seat`], and the
+//! session is brought into line before each command. So a client that browses and then thinks for an
+//! hour keeps nobody waiting.
+//!
+//! # Who goes first
+//!
+//! Uploads before everything else, and among equals whoever asked first. A stream of uploads without
+//! a pause would keep listings waiting; nobody prints that fast, and a client that has waited for
+//! [`QUEUE_WITHIN`] is told so. Two uploads never run at the same time, even where the printer has two
+//! sessions: printers mix them up (PROTOCOL §5.4).
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | clients | [`CLIENTS`](super::CLIENTS), and those at the door | 421 |
+//! | commands waiting | one a client | its further lines are not read |
+//! | time in the queue | [`QUEUE_WITHIN`] | 450 |
+//! | answers a client has not taken | [`OUT`] bytes | its printer session is not read further |
+//! | a directory's path | [`PATH`](super::PATH) bytes | 550 |
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::fmt::{self, Write};
+use core::time::Duration;
+
+use super::desk::{Desk, Job, Standing as DeskStanding};
+use super::wire::{LINE, Shown};
+use super::{CLIENTS, PATH};
+use crate::clock::Instant;
+use crate::session::{Bell, Peer};
+
+/// How long a command waits for the printer's session.
+pub const QUEUE_WITHIN: Duration = Duration::from_secs(30 * 60);
+
+/// How long a data port that was announced stays open, unused.
+pub const GATE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a client has still to hear: a line of the printer's, one more of it, and one of ours.
+pub const OUT: usize = 3 * LINE;
+
+/// How long a second session is not asked for after the printer would not give it.
+const ALONE: Duration = Duration::from_secs(300);
+
+/// Characters kept of the reason why the printer is away.
+const REASON: usize = 200;
+
+/// How bytes are represented in a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// `A`: text. What a session begins with (RFC 959).
+    Ascii,
+    /// `I`: as they are.
+    Image,
+}
+
+/// Whether data connections are under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prot {
+    /// `C`: they are not. What a session begins with (RFC 4217).
+    Clear,
+    /// `P`: they are.
+    Private,
+}
+
+/// What a command wants of the printer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// An answer, whatever it is.
+    Plain,
+    /// FEAT: an answer from which is taken what is not had here.
+    Features,
+    /// ALLO.
+    Allocate,
+    /// SIZE: as [`Plain`](Self::Plain), in the client's type.
+    Size,
+    /// CWD, CDUP: and then to know where that is.
+    ChangeDirectory,
+    /// REST: an honest answer; it is sent again before the transfer.
+    Restart,
+    /// RNFR: as REST.
+    RenameFrom,
+    /// RNTO.
+    RenameTo,
+    /// Data.
+    Transfer(Transfer),
+}
+
+impl Errand {
+    /// Which data are to be moved, if any.
+    pub const fn transfer(self) -> Option<Transfer> {
+        match self {
+            Self::Transfer(transfer) => Some(transfer),
+            Self::Plain
+            | Self::Features
+            | Self::Allocate
+            | Self::Size
+            | Self::ChangeDirectory
+            | Self::Restart
+            | Self::RenameFrom
+            | Self::RenameTo => None,
+        }
+    }
+
+    /// Whether it goes before what is none.
+    pub fn is_upload(self) -> bool {
+        self.transfer().is_some_and(Transfer::is_upload)
+    }
+}
+
+/// Data that are to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// LIST, NLST, MLSD.
+    List,
+    /// RETR.
+    Retrieve,
+    /// STOR.
+    Store,
+    /// STOU.
+    StoreUnique,
+    /// APPE.
+    Append,
+}
+
+impl Transfer {
+    /// Whether the data go to the printer.
+    pub const fn is_upload(self) -> bool {
+        match self {
+            Self::Store | Self::StoreUnique | Self::Append => true,
+            Self::List | Self::Retrieve => false,
+        }
+    }
+
+    /// What is done, as a word in the log.
+    pub const fn doing(self) -> &'static str {
+        match self {
+            Self::List => "listing",
+            Self::Retrieve => "retrieving",
+            Self::Store | Self::StoreUnique => "storing",
+            Self::Append => "appending to",
+        }
+    }
+}
+
+/// A command that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its ticket.
+    pub number: u32,
+    /// What it wants.
+    pub errand: Errand,
+    /// How far it is.
+    pub stage: Stage,
+    /// Whether it was tried on a session that turned out to be gone.
+    pub tried: bool,
+}
+
+/// How far a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The client has not connected to its data port yet.
+    Connecting {
+        /// How long it may take.
+        until: Instant,
+    },
+    /// It waits for a session.
+    Queued {
+        /// How long it may take.
+        until: Instant,
+    },
+    /// It has one.
+    Running {
+        /// Which.
+        desk: usize,
+    },
+}
+
+/// How a client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody sits here.
+    Vacant,
+    /// Somebody is at the door.
+    Knocking,
+    /// A client.
+    Seated,
+    /// A client that has to go: this program ends.
+    Dismissed,
+}
+
+/// A client's data port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// There is none.
+    Closed,
+    /// It is open, and nobody has come.
+    Open {
+        /// How long.
+        until: Instant,
+    },
+    /// The client has connected.
+    Connected {
+        /// How long that may stay unused.
+        until: Instant,
+    },
+}
+
+/// One client's seat: what the hub, the printer's sessions and the client's own have between them.
+pub struct Seat {
+    index: usize,
+    standing: Cell<Standing>,
+    peer: Cell<Option<Peer>>,
+    /// What the client has still to hear.
+    out: RefCell<heapless::Vec<u8, OUT>>,
+    task: Cell<Option<Task>>,
+    /// The line of the command under way, without its end.
+    line: RefCell<heapless::Vec<u8, LINE>>,
+    /// Where the argument begins in it.
+    argument_at: Cell<usize>,
+    gate: Cell<Gate>,
+    gate_bell: Bell,
+    /// What the client has set.
+    pub(super) kind: Cell<Type>,
+    pub(super) prot: Cell<Prot>,
+    /// Its directory; empty: where a session begins.
+    pub(super) directory: RefCell<heapless::Vec<u8, PATH>>,
+    pub(super) restart: Cell<Option<u64>>,
+    /// What it is about to rename; empty: nothing.
+    pub(super) renaming: RefCell<heapless::Vec<u8, LINE>>,
+    /// How large its next upload will be, if it said so.
+    pub(super) announced: Cell<Option<u64>>,
+    /// The file whose size it asked for last, as a hash, and that size.
+    pub(super) sized: Cell<Option<(u64, u64)>>,
+    bell: Bell,
+}
+
+impl Seat {
+    fn new(index: usize) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            standing: Cell::new(Standing::Vacant),
+            peer: Cell::new(None),
+            out: RefCell::new(heapless::Vec::new()),
+            task: Cell::new(None),
+            line: RefCell::new(heapless::Vec::new()),
+            argument_at: Cell::new(0),
+            gate: Cell::new(Gate::Closed),
+            gate_bell: Bell::default(),
+            kind: Cell::new(Type::Ascii),
+            prot: Cell::new(Prot::Clear),
+            directory: RefCell::new(heapless::Vec::new()),
+            restart: Cell::new(None),
+            renaming: RefCell::new(heapless::Vec::new()),
+            announced: Cell::new(None),
+            sized: Cell::new(None),
+            bell: Bell::default(),
+        })
+    }
+
+    fn forget(&self) {
+        self.peer.set(None);
+        self.out.borrow_mut().clear();
+        self.task.set(None);
+        self.line.borrow_mut().clear();
+        self.argument_at.set(0);
+        self.kind.set(Type::Ascii);
+        self.prot.set(Prot::Clear);
+        self.directory.borrow_mut().clear();
+        self.restart.set(None);
+        self.renaming.borrow_mut().clear();
+        self.announced.set(None);
+        self.sized.set(None);
+        self.close_gate();
+    }
+
+    /// Which one it is, counted from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How its client stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.get()
+    }
+
+    /// Who sits here.
+    pub fn peer(&self) -> Option<Peer> {
+        self.peer.get()
+    }
+
+    /// The command under way.
+    pub fn task(&self) -> Option<Task> {
+        self.task.get()
+    }
+
+    /// Its data port.
+    pub fn gate(&self) -> Gate {
+        self.gate.get()
+    }
+
+    /// The data port is open.
+    pub fn open_gate(&self, now: Instant) {
+        self.gate.set(Gate::Open { until: now + GATE_WITHIN });
+        self.gate_bell.ring();
+    }
+
+    /// The data port is not needed any more; the runtime closes it.
+    pub fn close_gate(&self) {
+        self.gate.set(Gate::Closed);
+        self.gate_bell.ring();
+    }
+
+    /// Completes when the data port may have been opened or closed.
+    pub async fn gate_rung(&self) {
+        self.gate_bell.rung().await;
+    }
+
+    /// Adds one line for the client; its end is added here.
+    pub fn say(&self, line: fmt::Arguments<'_>) {
+        let mut out = self.out.borrow_mut();
+        // It fits: whoever speaks has looked for room. If not, a cut line is better than none.
+        let _fits = out.write_fmt(line);
+        let _fits = out.extend_from_slice(b"\r\n");
+        self.bell.ring();
+    }
+
+    /// Adds one line of the printer's.
+    fn forward(&self, line: &[u8]) {
+        let mut out = self.out.borrow_mut();
+        let _fits = out.extend_from_slice(line);
+        let _fits = out.extend_from_slice(b"\r\n");
+        self.bell.ring();
+    }
+
+    /// Whether the client has heard everything.
+    pub fn is_quiet(&self) -> bool {
+        self.out.borrow().is_empty()
+    }
+
+    /// Whether a line of the printer's fits, and one of ours behind it.
+    fn has_room(&self) -> bool {
+        self.out.borrow().len() <= LINE
+    }
+
+    /// Moves what the client has to hear into `to`: how much of it.
+    pub fn take(&self, to: &mut [u8]) -> usize {
+        let mut out = self.out.borrow_mut();
+        let len = out.len().min(to.len());
+        let (Some(to), Some(from)) = (to.get_mut(..len), out.get(..len)) else { return 0 };
+        to.copy_from_slice(from);
+        let rest = out.len() - len;
+        out.copy_within(len.., 0);
+        out.truncate(rest);
+        len
+    }
+
+    /// Rings the client's bell.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Completes when there is something for the client.
+    pub async fn rung(&self) {
+        self.bell.rung().await;
+    }
+}
+
+/// What all clients share.
+pub struct Hub {
+    seats: Box<[Rc<Seat>]>,
+    desks: Box<[Rc<Desk>]>,
+    numbers: Cell<u32>,
+    leaving: Cell<bool>,
+    /// Whether the printer knows EPSV, as far as is known.
+    extended: Cell<bool>,
+    /// Until when the printer is not tried again, and why.
+    away: RefCell<Option<(heapless::String<REASON>, Instant)>>,
+    /// Until when only one session is asked for.
+    alone: Cell<Option<Instant>>,
+}
+
+impl Hub {
+    /// A hub for `seats` connections, and as many sessions of the printer's as `sessions`.
+    pub fn new(seats: usize, sessions: usize) -> Self {
+        Self {
+            seats: (0..seats).map(Seat::new).collect(),
+            desks: (0..sessions.max(1)).map(Desk::new).collect(),
+            numbers: Cell::new(0),
+            leaving: Cell::new(false),
+            extended: Cell::new(true),
+            away: RefCell::new(None),
+            alone: Cell::new(None),
+        }
+    }
+
+    /// A seat for somebody at the door.
+    pub fn knock(&self, peer: Peer) -> Option<Rc<Seat>> {
+        let vacant = |seat: &&Rc<Seat>| seat.standing() == Standing::Vacant;
+        let seat = self.seats.iter().find(vacant)?;
+        seat.forget();
+        seat.peer.set(Some(peer));
+        seat.standing.set(Standing::Knocking);
+        Some(Rc::clone(seat))
+    }
+
+    /// The code was right. Whether there is room for one more client.
+    pub fn admit(&self, seat: &Seat) -> bool {
+        if self.clients() >= CLIENTS {
+            return false;
+        }
+        seat.standing.set(Standing::Seated);
+        true
+    }
+
+    /// Clients that showed the right code.
+    pub fn clients(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.standing() == Standing::Seated).count()
+    }
+
+    /// Connections that are being served.
+    pub fn connections(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.standing() != Standing::Vacant).count()
+    }
+
+    /// Whoever sat here has gone; what was under way for it is given up.
+    pub fn vacate(&self, seat: &Seat) {
+        self.drop_task(seat);
+        seat.forget();
+        seat.standing.set(Standing::Vacant);
+    }
+
+    /// Tells every client to go.
+    pub fn dismiss_all(&self) {
+        for seat in self.seats.iter().filter(|seat| seat.standing() != Standing::Vacant) {
+            seat.standing.set(Standing::Dismissed);
+            seat.ring();
+        }
+    }
+
+    /// Ends the sessions with the printer, and begins no other.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        self.desks.iter().for_each(|desk| desk.ring());
+    }
+
+    /// Whether the sessions with the printer are to end.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// The sessions with the printer.
+    pub fn desks(&self) -> &[Rc<Desk>] {
+        &self.desks
+    }
+
+    /// One of them.
+    pub fn desk(&self, index: usize) -> Option<&Rc<Desk>> {
+        self.desks.get(index)
+    }
+
+    /// One of the seats.
+    pub fn seat(&self, index: usize) -> Option<&Rc<Seat>> {
+        self.seats.get(index)
+    }
+
+    /// Whether the printer knows EPSV, as far as is known.
+    pub fn is_extended(&self) -> bool {
+        self.extended.get()
+    }
+
+    /// The printer does not know EPSV.
+    pub(super) fn not_extended(&self) {
+        self.extended.set(false);
+    }
+
+    /// A client has a command that needs the printer.
+    pub fn submit(
+        &self,
+        now: Instant,
+        seat: &Seat,
+        errand: Errand,
+        line: &[u8],
+        argument_at: usize,
+    ) {
+        let stage = match (errand, seat.gate()) {
+            (Errand::Transfer(_), Gate::Closed) => {
+                seat.say(format_args!("425 Use PASV or EPSV first"));
+                return;
+            }
+            (Errand::Transfer(_), Gate::Open { until }) => Stage::Connecting { until },
+            (_, _) => Stage::Queued { until: now + QUEUE_WITHIN },
+        };
+        let mut kept = seat.line.borrow_mut();
+        kept.clear();
+        // It fits: a longer line is none.
+        let _fits = kept.extend_from_slice(line);
+        drop(kept);
+        seat.argument_at.set(argument_at);
+        let number = self.numbers.get().wrapping_add(1);
+        self.numbers.set(number);
+        seat.task.set(Some(Task { number, errand, stage, tried: false }));
+        self.look_around(now);
+    }
+
+    /// A client has connected to its data port.
+    pub fn connected(&self, now: Instant, seat: &Seat) {
+        if seat.gate() == Gate::Closed {
+            return;
+        }
+        seat.gate.set(Gate::Connected { until: now + GATE_WITHIN });
+        if let Some(task @ Task { stage: Stage::Connecting { .. }, .. }) = seat.task() {
+            let stage = Stage::Queued { until: now + QUEUE_WITHIN };
+            seat.task.set(Some(Task { stage, ..task }));
+        }
+        self.look_around(now);
+        seat.ring();
+    }
+
+    /// Wakes whoever can do something about those who wait.
+    fn look_around(&self, now: Instant) {
+        self.turn_away(now);
+        self.desks.iter().for_each(|desk| desk.ring());
+    }
+
+    /// Tells those who wait that the printer is away, if that was found out just now.
+    fn turn_away(&self, now: Instant) {
+        let away = self.away.borrow();
+        let Some((reason, _)) = away.as_ref().filter(|(_, until)| now < *until) else { return };
+        if self.desks.iter().any(|desk| desk.is_live()) {
+            return;
+        }
+        for seat in &self.seats {
+            if let Some(Task { number, stage: Stage::Queued { .. }, .. }) = seat.task() {
+                self.conclude(seat, number, format_args!("450 {reason}"));
+            }
+        }
+    }
+
+    /// Whether a session should be made for `desk` now.
+    pub fn is_wanted(&self, now: Instant, desk: usize) -> bool {
+        let away = self.away.borrow().as_ref().is_some_and(|(_, until)| now < *until);
+        let alone = self.alone.get().is_some_and(|until| now < until);
+        let others = || self.desks.iter().filter(|other| other.index() != desk);
+        let any_live = others().any(|other| other.is_live());
+        let ready = others()
+            .any(|other| matches!(other.standing(), DeskStanding::Idle | DeskStanding::Dialling));
+        !(ready || (alone && any_live) || (away && !any_live)) && self.next(desk).is_some()
+    }
+
+    /// Who gets the session of `desk` next.
+    fn next(&self, desk: usize) -> Option<(&Rc<Seat>, Task)> {
+        let uploads = self.desks.iter().any(|other| {
+            other.index() != desk && other.job().is_some_and(|job| job.errand.is_upload())
+        });
+        self.seats
+            .iter()
+            .filter_map(|seat| Some((seat, seat.task()?)))
+            .filter(|(_, task)| matches!(task.stage, Stage::Queued { .. }))
+            .filter(|(_, task)| !(uploads && task.errand.is_upload()))
+            .min_by_key(|(_, task)| (!task.errand.is_upload(), task.number))
+    }
+
+    /// Gives the session of `desk` to whoever is next. Whether there is somebody.
+    pub(super) fn assign(&self, now: Instant, desk: &Desk) -> bool {
+        let Some((seat, task)) = self.next(desk.index()) else { return false };
+        let Some(peer) = seat.peer() else { return false };
+        let stage = Stage::Running { desk: desk.index() };
+        seat.task.set(Some(Task { stage, ..task }));
+        let job = Job { seat: seat.index, number: task.number, errand: task.errand, peer };
+        desk.begin(now, job, &seat.line.borrow(), seat.argument_at.get());
+        true
+    }
+
+    /// The seat that `job` is done for, while somebody there still wants it.
+    pub(super) fn client_of(&self, job: &Job) -> Option<&Rc<Seat>> {
+        self.seats
+            .get(job.seat)
+            .filter(|seat| seat.task().is_some_and(|task| task.number == job.number))
+    }
+
+    /// Whether the client of `job` can take one more line.
+    pub(super) fn has_room(&self, job: &Job) -> bool {
+        self.client_of(job).is_none_or(|seat| seat.has_room())
+    }
+
+    /// Passes a line of the printer's on.
+    pub(super) fn forward(&self, job: &Job, line: &[u8]) {
+        if let Some(seat) = self.client_of(job) {
+            seat.forward(line);
+        }
+    }
+
+    /// Passes the last line of the printer's on: the command is done.
+    pub(super) fn conclude_with(&self, job: &Job, line: &[u8]) {
+        self.conclude_job(job, format_args!(""), Some(line));
+    }
+
+    /// The command is done, and this is how.
+    pub(super) fn conclude_saying(&self, job: &Job, line: fmt::Arguments<'_>) {
+        self.conclude_job(job, line, None);
+    }
+
+    fn conclude_job(&self, job: &Job, said: fmt::Arguments<'_>, line: Option<&[u8]>) {
+        let Some(seat) = self.client_of(job) else { return };
+        match line {
+            Some(line) => seat.forward(line),
+            None => seat.say(said),
+        }
+        self.settle(seat, job.errand);
+    }
+
+    /// A client's command is done without the printer.
+    pub fn conclude(&self, seat: &Seat, number: u32, line: fmt::Arguments<'_>) {
+        if let Some(task) = seat.task().filter(|task| task.number == number) {
+            seat.say(line);
+            self.settle(seat, task.errand);
+        }
+    }
+
+    fn settle(&self, seat: &Seat, errand: Errand) {
+        seat.task.set(None);
+        if errand.transfer().is_some() {
+            seat.restart.set(None);
+            seat.announced.set(None);
+            seat.close_gate();
+        }
+        seat.ring();
+    }
+
+    /// Gives up what is under way for a client. Whether there was something.
+    pub fn drop_task(&self, seat: &Seat) -> bool {
+        let Some(task) = seat.task() else { return false };
+        self.settle(seat, task.errand);
+        if let Stage::Running { desk } = task.stage
+            && let Some(desk) = self.desks.get(desk)
+        {
+            desk.ring();
+        }
+        true
+    }
+
+    /// The client has taken what it had to hear: the session that speaks to it may go on.
+    pub fn drained(&self, seat: &Seat) {
+        if let Some(Task { stage: Stage::Running { desk }, .. }) = seat.task()
+            && let Some(desk) = self.desks.get(desk)
+        {
+            desk.ring();
+        }
+    }
+
+    /// A session stands.
+    pub(super) fn live(&self) {
+        *self.away.borrow_mut() = None;
+    }
+
+    /// The session of `desk` is over, or could not begin: `why`. The next is tried no sooner than
+    /// after `wait`.
+    pub fn lost(&self, now: Instant, desk: usize, why: &dyn fmt::Display, wait: Duration) {
+        let Some(desk) = self.desks.get(desk) else { return };
+        let was_live = desk.is_live();
+        self.give_back(now, desk, why);
+        desk.is_off();
+        if !was_live {
+            if self.desks.iter().any(|desk| desk.is_live()) {
+                self.alone.set(Some(now + ALONE));
+            } else {
+                let mut reason = heapless::String::new();
+                // What does not fit is cut; a log has it in full.
+                let _fits = write!(Sentence(&mut reason, true), "{why}");
+                *self.away.borrow_mut() = Some((reason, now + wait));
+            }
+        }
+        self.look_around(now);
+    }
+
+    /// Whoever had the session of `desk` learns what became of its command.
+    fn give_back(&self, now: Instant, desk: &Desk, why: &dyn fmt::Display) {
+        let Some(job) = desk.job() else { return };
+        if let Some(seat) = self.client_of(&job)
+            && let Some(task) = seat.task()
+        {
+            if !desk.has_asked() && !task.tried {
+                // Nothing was asked of the printer yet: the session had been gone for a while.
+                let stage = Stage::Queued { until: now + QUEUE_WITHIN };
+                seat.task.set(Some(Task { stage, tried: true, ..task }));
+            } else if desk.has_opened() {
+                seat.say(format_args!("426 The printer's connection was lost: {why}"));
+                self.settle(seat, job.errand);
+            } else {
+                seat.say(format_args!("451 The printer's connection was lost: {why}"));
+                self.settle(seat, job.errand);
+            }
+        }
+        desk.end(now, Err(format_args!("{why}")));
+    }
+
+    /// The name in a client's command, for the log.
+    pub fn name_of<R>(&self, seat: &Seat, then: impl FnOnce(Shown<'_>) -> R) -> R {
+        let line = seat.line.borrow();
+        then(Shown(line.get(seat.argument_at.get()..).unwrap_or_default()))
+    }
+}
+
+/// Begins with a capital letter, as a reply's text does, and stays within one line.
+struct Sentence<'a>(&'a mut heapless::String<REASON>, bool);
+
+impl Write for Sentence<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        for c in piece.chars() {
+            let c = if self.1 { c.to_ascii_uppercase() } else { c };
+            self.1 = false;
+            self.0.push(if c.is_control() { ' ' } else { c }).map_err(|_| fmt::Error)?;
+        }
+        Ok(())
+    }
+}
+
+/// A hash that tells names apart (FNV-1a); nobody gains by a collision but a wrong percentage.
+pub(super) fn hash(name: &[u8]) -> u64 {
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,972 @@
+//! One session with the printer's FTP server.
+//!
+//! # On the wire
+//!
+//! ```text
+//!   proxy                                  printer
+//!     │◄─ 220 ────────────────────────────────│  one line or several
+//!     │── USER bblp, PASS code, PBSZ 0, PWD ─►│  each line in one write: a P1S takes a half for a whole
+//!     │── TYPE, PROT, CWD ───────────────────►│  what the client has set and the session has not
+//!     │── EPSV, else PASV ───────────────────►│  the address in the answer is not looked at
+//!     │   a TCP connection to that port       │
+//!     │── REST n ────────────────────────────►│  if the client said so
+//!     │── STOR name ─────────────────────────►│
+//!     │◄─ 150 ────────────────────────────────│  only now TLS on the data connection
+//!     │   the data                            │
+//!     │◄─ 226 ────────────────────────────────│  up to five minutes after the last byte
+//! ```
+//!
+//! One job at a time, from the [`Desk`]. What a job needs is compared with what the session is set to,
+//! and one command after another makes them equal; then the client's own line goes, as it came.
+//!
+//! # Who is told what
+//!
+//! A client hears 226 only after the printer's, and only if all data had been moved before it. A 426
+//! after an upload may be a lie (PROTOCOL §5.4): SIZE decides. A session that is lost gives its
+//! client 426 or 451, unless nothing had been asked yet: then the job waits for the next session.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | an answer to login or to a setting | [`ANSWER_WITHIN`] | the session ends |
+//! | an answer to a client's command | [`COMMAND_WITHIN`] | the session ends |
+//! | the outcome of an upload | [`STORED_WITHIN`] | the session ends |
+//! | the outcome of what was given up | [`ABORTED_WITHIN`] | the session ends |
+//! | time without a job | [`IDLE`] | QUIT |
+//! | a reply's line | [`LINE`](super::wire::LINE) bytes | the rest of it is skipped |
+//! | a reply | [`REPLY_LINES`] lines | the session ends |
+
+use alloc::rc::Rc;
+use core::fmt;
+use core::time::Duration;
+
+use super::PATH;
+use super::desk::{Desk, Failure, Job, Move, News, Order};
+use super::hub::{Errand, Hub, Prot, Seat, Transfer, Type};
+use super::wire::{self, LINE, Part, Replies, Taken};
+use crate::auth::{AccessCode, USER};
+use crate::clock::Instant;
+use crate::session::{Blame, Output, Session};
+
+/// How long the printer may take to answer login, and what sets its session up.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long it may take to answer a client's command: deleting a large file from a slow card, say.
+pub const COMMAND_WITHIN: Duration = Duration::from_secs(90);
+
+/// How long it may take to say what became of an upload: cards are flushed for up to 300 s.
+pub const STORED_WITHIN: Duration = Duration::from_secs(360);
+
+/// How long it may take to say what became of a transfer that was given up.
+pub const ABORTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long its data port may take to answer, with what the runtime allows itself.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a session without a job is kept.
+pub const IDLE: Duration = Duration::from_secs(20);
+
+/// How long the answer to QUIT may take.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Lines in the longest reply: a STAT of a crowded directory.
+pub const REPLY_LINES: u32 = 4096;
+
+/// Why the conversation with the printer has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It greeted us with another code than 220.
+    Busy(u16),
+    /// It refuses the access code.
+    WrongCode(u16),
+    /// It did not answer in time.
+    NoAnswer,
+    /// What it says is no FTP reply, or has no place here.
+    OutOfOrder,
+    /// It ends the session (421).
+    Ended,
+    /// There was nothing to do any more.
+    Rested,
+}
+
+impl Error {
+    /// Whose doing it was.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::Rested => Blame::Nobody,
+            Self::NoAnswer | Self::Ended => Blame::Network,
+            Self::Busy(_) | Self::WrongCode(_) | Self::OutOfOrder => Blame::Peer,
+        }
+    }
+
+    /// Whether the printer refuses our access code.
+    pub const fn is_wrong_code(self) -> bool {
+        matches!(self, Self::WrongCode(_))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(code) => write!(
+                f,
+                "the printer's FTP server gives no session ({code}): other programs may hold them all"
+            ),
+            Self::WrongCode(code) => write!(
+                f,
+                "the printer refuses the access code ({code}): compare it with the one on the \
+                 printer's screen (it changes when LAN mode is switched)"
+            ),
+            Self::NoAnswer => f.write_str("the printer's FTP server does not answer"),
+            Self::OutOfOrder => {
+                f.write_str("the printer's FTP server says something that has no place here")
+            }
+            Self::Ended => f.write_str("the printer's FTP server ended the session (421)"),
+            Self::Rested => f.write_str("nothing to do any more"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// What is to be sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Say {
+    User,
+    Pass,
+    Pbsz,
+    Pwd,
+    Type(Type),
+    Prot(Prot),
+    Directory,
+    Epsv,
+    Pasv,
+    Restart(u64),
+    Renaming,
+    Line,
+    Size,
+    Quit,
+}
+
+/// What an answer is awaited to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    User,
+    Pass,
+    Pbsz,
+    Home,
+    Idle,
+    /// A setting for the job.
+    Setting(Say),
+    Passive,
+    /// The mover connects to the printer's data port.
+    Connecting,
+    /// The client's line.
+    Asked,
+    /// Data are moved.
+    Moving,
+    /// Data have been moved; the printer has not said so.
+    Outcome,
+    /// PWD, after a change of directory.
+    Where,
+    /// SIZE, after a 426.
+    Sizing,
+    /// The transfer has been given up; the client of the job, if it is still there, is told why.
+    Aborting(Failure),
+    Quitting,
+}
+
+/// Where the session is in the printer's directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Where it began.
+    Home,
+    /// `here` says where.
+    Known,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// A session with the printer.
+pub struct Upstream {
+    hub: Rc<Hub>,
+    desk: Rc<Desk>,
+    code: Rc<AccessCode>,
+    state: State,
+    until: Option<Instant>,
+    say: Option<Say>,
+    replies: Replies,
+    lines: u32,
+    /// The rest of a line that was too long is on its way.
+    skipping: bool,
+    /// It stood; from then on its end is not a reason to wait before the next.
+    settled: bool,
+    kind: Option<Type>,
+    prot: Option<Prot>,
+    place: Place,
+    here: heapless::Vec<u8, PATH>,
+    home: heapless::Vec<u8, PATH>,
+    /// Somebody's REST is pending.
+    restarts: bool,
+    /// What of the job's settings is done: the data connection, REST, RNFR, and a TYPE that the
+    /// printer does not know for a listing.
+    connected: bool,
+    restarted: bool,
+    renamed: bool,
+    typed: bool,
+    offset: u64,
+    /// A last line that is kept back until it may be passed on.
+    held: heapless::Vec<u8, LINE>,
+    features: Features,
+}
+
+impl Upstream {
+    pub(super) fn new(hub: Rc<Hub>, desk: Rc<Desk>, code: Rc<AccessCode>, now: Instant) -> Self {
+        Self {
+            hub,
+            desk,
+            code,
+            state: State::Greeting,
+            until: Some(now + ANSWER_WITHIN),
+            say: None,
+            replies: Replies::default(),
+            lines: 0,
+            skipping: false,
+            settled: false,
+            kind: None,
+            prot: None,
+            place: Place::Home,
+            here: heapless::Vec::new(),
+            home: heapless::Vec::new(),
+            restarts: false,
+            connected: false,
+            restarted: false,
+            renamed: false,
+            typed: false,
+            offset: 0,
+            held: heapless::Vec::new(),
+            features: Features::default(),
+        }
+    }
+
+    /// Whether it was logged in.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Whether what the printer says may be read: its lines go straight to a client.
+    pub fn is_attentive(&self) -> bool {
+        match (self.state, self.desk.job()) {
+            (State::Asked, Some(job)) => self.hub.has_room(&job),
+            _ => true,
+        }
+    }
+
+    fn send(&mut self, now: Instant, state: State, say: Say, within: Duration) {
+        self.state = state;
+        self.say = Some(say);
+        self.until = Some(now + within);
+    }
+
+    fn set(&mut self, now: Instant, say: Say) {
+        self.send(now, State::Setting(say), say, ANSWER_WITHIN);
+    }
+
+    fn seat(&self) -> Option<&Rc<Seat>> {
+        self.hub.client_of(&self.desk.job()?)
+    }
+
+    /// The job is done: the next one, or rest.
+    fn rest(&mut self, now: Instant, how: Result<(), fmt::Arguments<'_>>) {
+        self.desk.end(now, how);
+        self.idle(now);
+    }
+
+    fn idle(&mut self, now: Instant) {
+        self.state = State::Idle;
+        self.until = Some(now + IDLE);
+        self.connected = false;
+        self.restarted = false;
+        self.renamed = false;
+        self.typed = false;
+        self.offset = 0;
+        self.held.clear();
+        self.features = Features::default();
+        self.desk.is_idle();
+    }
+
+    /// Takes the next job, if there is one.
+    fn look_for_work(&mut self, now: Instant) {
+        if self.hub.is_leaving() {
+            self.send(now, State::Quitting, Say::Quit, GOODBYE_WITHIN);
+        } else if self.hub.assign(now, &self.desk) {
+            self.advance(now);
+        }
+    }
+
+    /// The next step of a job: a setting that differs, or the client's line.
+    fn advance(&mut self, now: Instant) {
+        let Some(job) = self.desk.job() else { return self.idle(now) };
+        let Some(seat) = self.hub.client_of(&job).cloned() else {
+            self.let_go();
+            return self.rest(now, Err(format_args!("{}", Failure::Client)));
+        };
+        let transfer = job.errand.transfer();
+        let typed = transfer.is_some() || job.errand == Errand::Size;
+        if typed && !self.typed && self.kind != Some(seat.kind.get()) {
+            return self.set(now, Say::Type(seat.kind.get()));
+        }
+        if job.errand != Errand::Features && !self.is_in(&seat) {
+            return self.set(now, Say::Directory);
+        }
+        if let Some(transfer) = transfer {
+            if self.prot != Some(seat.prot.get()) {
+                return self.set(now, Say::Prot(seat.prot.get()));
+            }
+            if !self.connected {
+                let say = if self.hub.is_extended() { Say::Epsv } else { Say::Pasv };
+                return self.send(now, State::Passive, say, ANSWER_WITHIN);
+            }
+            let offset = match transfer {
+                Transfer::Retrieve | Transfer::Store | Transfer::Append => seat.restart.get(),
+                Transfer::StoreUnique | Transfer::List => None,
+            };
+            if !self.restarted && (offset.is_some() || self.restarts) {
+                self.offset = offset.unwrap_or(0);
+                return self.set(now, Say::Restart(self.offset));
+            }
+        }
+        if job.errand == Errand::RenameTo && !self.renamed {
+            return self.set(now, Say::Renaming);
+        }
+        self.send(now, State::Asked, Say::Line, COMMAND_WITHIN);
+    }
+
+    /// Whether the session is in the client's directory.
+    fn is_in(&self, seat: &Seat) -> bool {
+        let wanted = seat.directory.borrow();
+        match self.place {
+            Place::Unknown => false,
+            Place::Home => wanted.is_empty() || *wanted == self.home,
+            Place::Known if wanted.is_empty() => self.here == self.home,
+            Place::Known => *wanted == self.here,
+        }
+    }
+
+    /// The mover lets go of the printer's data connection, if it has one.
+    fn let_go(&self) {
+        self.desk.tell(Order::Drop);
+    }
+
+    /// The job is done, and this line of the printer's says how.
+    fn conclude(&mut self, now: Instant, line: &[u8]) {
+        if let Some(job) = self.desk.job() {
+            self.hub.conclude_with(&job, line);
+        }
+        match line {
+            [b'1'..=b'3', ..] => self.rest(now, Ok(())),
+            _ => self.rest(now, Err(format_args!("the printer says {}", wire::Shown(line)))),
+        }
+    }
+
+    /// The job is done, and this is how.
+    fn conclude_saying(&mut self, now: Instant, why: fmt::Arguments<'_>) {
+        if let Some(job) = self.desk.job() {
+            self.hub.conclude_saying(&job, why);
+        }
+        self.rest(now, Err(why));
+    }
+
+    /// The line kept back is passed on.
+    fn conclude_with_held(&mut self, now: Instant) {
+        let held = core::mem::take(&mut self.held);
+        self.conclude(now, &held);
+    }
+
+    fn hold(&mut self, line: &[u8]) {
+        self.held.clear();
+        // It fits: a longer line was cut.
+        let _fits = self.held.extend_from_slice(line.get(..LINE).unwrap_or(line));
+    }
+
+    /// What the mover says.
+    fn handle_news(&mut self, now: Instant) {
+        let Some(news) = self.desk.news() else { return };
+        match (self.state, news) {
+            (State::Connecting, News::Connected) => {
+                self.connected = true;
+                self.advance(now);
+            }
+            (State::Connecting, News::Unreachable) => {
+                self.conclude_saying(
+                    now,
+                    format_args!("425 The printer's data port does not answer"),
+                );
+            }
+            (State::Moving, News::Moved) if !self.held.is_empty() => self.conclude_with_held(now),
+            (State::Moving, News::Moved) => {
+                let upload = self.desk.job().is_some_and(|job| job.errand.is_upload());
+                let within = if upload { STORED_WITHIN } else { COMMAND_WITHIN };
+                self.state = State::Outcome;
+                self.until = Some(now + within);
+            }
+            (State::Moving, News::Failed(why)) => self.abort(now, why),
+            // Of a transfer that is over.
+            (_, News::Connected | News::Unreachable | News::Moved | News::Failed(_)) => {}
+        }
+    }
+
+    /// The transfer is given up. What the printer says about its own end of it is worth waiting for.
+    fn abort(&mut self, now: Instant, why: Failure) {
+        self.let_go();
+        if self.held.is_empty() {
+            self.state = State::Aborting(why);
+            self.until = Some(now + ABORTED_WITHIN);
+            if why != Failure::Printer {
+                self.tell_client(now, why);
+            }
+        } else {
+            // It has said something already, which is not true.
+            self.conclude_saying(now, format_args!("426 Transfer failed: {why}"));
+        }
+    }
+
+    /// The client learns now that its transfer failed; the session is not free yet.
+    fn tell_client(&self, _now: Instant, why: Failure) {
+        if let Some(job) = self.desk.job() {
+            self.hub.conclude_saying(&job, format_args!("426 Transfer failed: {why}"));
+        }
+    }
+
+    /// Looks whether somebody still wants what is under way.
+    fn look_for_client(&mut self, now: Instant) {
+        let Some(job) = self.desk.job() else { return };
+        if self.hub.client_of(&job).is_some() {
+            return;
+        }
+        match self.state {
+            State::Connecting => {
+                self.let_go();
+                self.rest(now, Err(format_args!("{}", Failure::Client)));
+            }
+            State::Moving if !self.held.is_empty() => {
+                self.let_go();
+                self.rest(now, Err(format_args!("{}", Failure::Client)));
+            }
+            State::Moving => self.abort(now, Failure::Client),
+            State::Asked if self.say.take().is_some() => {
+                self.let_go();
+                self.rest(now, Err(format_args!("{}", Failure::Client)));
+            }
+            State::Asked if job.errand.transfer().is_some() => self.abort(now, Failure::Client),
+            // The answer that is awaited comes soon, and then `advance` looks.
+            State::Greeting
+            | State::User
+            | State::Pass
+            | State::Pbsz
+            | State::Home
+            | State::Idle
+            | State::Setting(_)
+            | State::Passive
+            | State::Asked
+            | State::Outcome
+            | State::Where
+            | State::Sizing
+            | State::Aborting(_)
+            | State::Quitting => {}
+        }
+    }
+
+    /// One line of a reply.
+    fn handle_line(&mut self, now: Instant, line: &[u8]) -> Result<(), Error> {
+        let Some(part) = self.replies.take(line) else { return Err(Error::OutOfOrder) };
+        match part {
+            Part::More(code) => {
+                self.lines += 1;
+                if self.lines > REPLY_LINES {
+                    return Err(Error::OutOfOrder);
+                }
+                if self.state == State::Asked {
+                    self.pass_on(code, line);
+                }
+                Ok(())
+            }
+            Part::Last(code) => {
+                self.lines = 0;
+                self.handle_reply(now, code, line)
+            }
+        }
+    }
+
+    /// A line of a reply that goes straight to the client.
+    fn pass_on(&mut self, code: u16, line: &[u8]) {
+        let Some(job) = self.desk.job() else { return };
+        let features = job.errand == Errand::Features && code == 211;
+        if !features || self.features.admits(line) {
+            self.hub.forward(&job, line);
+        }
+    }
+
+    /// The last line of a reply.
+    fn handle_reply(&mut self, now: Instant, code: u16, line: &[u8]) -> Result<(), Error> {
+        let good = matches!(code, 200..=299);
+        match self.state {
+            State::Greeting if code == 220 => self.send(now, State::User, Say::User, ANSWER_WITHIN),
+            State::Greeting if code < 200 => {}
+            State::Greeting => return Err(Error::Busy(code)),
+            State::User if code == 331 || code == 332 => {
+                self.send(now, State::Pass, Say::Pass, ANSWER_WITHIN);
+            }
+            State::User | State::Pass if good => {
+                self.send(now, State::Pbsz, Say::Pbsz, ANSWER_WITHIN);
+            }
+            State::User | State::Pass if code == 421 => return Err(Error::Busy(code)),
+            State::User | State::Pass => return Err(Error::WrongCode(code)),
+            // A printer that does not want it will say so about PROT.
+            State::Pbsz => self.send(now, State::Home, Say::Pwd, ANSWER_WITHIN),
+            State::Home => {
+                if !(good && wire::quoted(line, &mut self.home)) {
+                    self.home.clear();
+                    let _fits = self.home.push(b'/');
+                }
+                self.settled = true;
+                self.hub.live();
+                self.idle(now);
+            }
+            State::Idle if code == 421 => return Err(Error::Ended),
+            State::Idle => return Err(Error::OutOfOrder),
+            State::Setting(say) => self.handle_setting(now, say, code, line),
+            State::Passive => self.handle_passive(now, code, line),
+            // The printer gives its data port up before anybody has come.
+            State::Connecting => {
+                self.let_go();
+                self.conclude(now, line);
+            }
+            State::Asked => self.handle_answer(now, code, line),
+            State::Moving => self.handle_early_outcome(now, code, line),
+            State::Outcome => self.handle_outcome(now, code, line),
+            State::Where => {
+                self.handle_where(code, line);
+                self.conclude_with_held(now);
+            }
+            State::Sizing => self.handle_sizing(now, code, line),
+            State::Aborting(_) if code < 200 => {}
+            // What the printer says is nearer to the cause than what was seen of it here.
+            State::Aborting(Failure::Printer) if !good => self.conclude(now, line),
+            State::Aborting(why) => {
+                self.conclude_saying(now, format_args!("426 Transfer failed: {why}"));
+            }
+            State::Quitting => return Err(Error::Rested),
+        }
+        Ok(())
+    }
+
+    fn handle_setting(&mut self, now: Instant, say: Say, code: u16, line: &[u8]) {
+        let good = matches!(code, 200..=399);
+        let listing = self.desk.job().and_then(|job| job.errand.transfer()) == Some(Transfer::List);
+        match say {
+            Say::Type(kind) if good => self.kind = Some(kind),
+            // A listing is text in any case.
+            Say::Type(_) if listing => self.typed = true,
+            Say::Prot(prot) if good => self.prot = Some(prot),
+            Say::Directory if good => match self.seat().map(|seat| seat.directory.borrow().clone())
+            {
+                Some(directory) if !directory.is_empty() => {
+                    self.here = directory;
+                    self.place = Place::Known;
+                }
+                Some(_) => self.place = Place::Home,
+                None => self.place = Place::Unknown,
+            },
+            Say::Restart(_) if good => {
+                self.restarted = true;
+                self.restarts = true;
+            }
+            Say::Renaming if good => self.renamed = true,
+            Say::User
+            | Say::Pass
+            | Say::Pbsz
+            | Say::Pwd
+            | Say::Type(_)
+            | Say::Prot(_)
+            | Say::Directory
+            | Say::Epsv
+            | Say::Pasv
+            | Say::Restart(_)
+            | Say::Renaming
+            | Say::Line
+            | Say::Size
+            | Say::Quit => {
+                self.let_go();
+                return self.conclude(now, line);
+            }
+        }
+        self.advance(now);
+    }
+
+    fn handle_passive(&mut self, now: Instant, code: u16, line: &[u8]) {
+        if let Some(port) = wire::passive_port(code, line) {
+            if self.seat().is_none() {
+                return self.advance(now);
+            }
+            self.state = State::Connecting;
+            self.until = Some(now + CONNECT_WITHIN);
+            return self.desk.tell(Order::Connect { port });
+        }
+        if self.hub.is_extended() && matches!(code, 229 | 500..=599) {
+            self.hub.not_extended();
+            return self.advance(now);
+        }
+        match code {
+            400..=599 => self.conclude(now, line),
+            _ => self.conclude_saying(now, format_args!("425 The printer names no data port")),
+        }
+    }
+
+    /// The printer's answer to the client's own line.
+    fn handle_answer(&mut self, now: Instant, code: u16, line: &[u8]) {
+        let Some(job) = self.desk.job() else { return self.idle(now) };
+        let good = matches!(code, 200..=299);
+        if let Some(transfer) = job.errand.transfer() {
+            return match code {
+                100..=299 => self.begin(now, &job, transfer, code, line),
+                _ => {
+                    self.restarts = false;
+                    self.let_go();
+                    self.conclude(now, line);
+                }
+            };
+        }
+        if code < 200 {
+            return self.hub.forward(&job, line);
+        }
+        let seat = self.hub.client_of(&job).cloned();
+        match job.errand {
+            Errand::ChangeDirectory if good => {
+                self.hold(line);
+                self.place = Place::Unknown;
+                return self.send(now, State::Where, Say::Pwd, ANSWER_WITHIN);
+            }
+            Errand::Restart if code == 350 => {
+                let offset =
+                    self.desk.with_argument(|argument| wire::number(argument.trim_ascii()));
+                self.restarts = true;
+                if let Some(seat) = seat {
+                    seat.restart.set(offset);
+                }
+            }
+            Errand::RenameFrom => {
+                if let Some(seat) = seat {
+                    let mut renaming = seat.renaming.borrow_mut();
+                    renaming.clear();
+                    if code == 350 {
+                        // It fits: it is shorter than the line it came in.
+                        self.desk.with_line(|line| renaming.extend_from_slice(line).ok());
+                    }
+                }
+            }
+            Errand::RenameTo => {
+                if let Some(seat) = seat {
+                    seat.renaming.borrow_mut().clear();
+                }
+            }
+            Errand::Size => {
+                let size = wire::size_in(code, line).filter(|_| code == 213);
+                if let Some(seat) = seat {
+                    seat.sized.set(size.map(|size| (self.desk.argument_hash(), size)));
+                }
+            }
+            Errand::Allocate => {
+                let size = self.desk.with_argument(|argument| {
+                    wire::number(argument.split(|byte| *byte == b' ').next().unwrap_or_default())
+                });
+                if let Some(seat) = seat {
+                    seat.announced.set(size);
+                }
+            }
+            Errand::Features if code == 211 => {
+                let missing = self.features.missing();
+                for feature in missing.into_iter().flatten() {
+                    self.hub.forward(&job, feature);
+                }
+            }
+            Errand::Plain
+            | Errand::Features
+            | Errand::ChangeDirectory
+            | Errand::Restart
+            | Errand::Transfer(_) => {}
+        }
+        self.conclude(now, line);
+    }
+
+    /// The printer begins the transfer.
+    fn begin(&mut self, now: Instant, job: &Job, transfer: Transfer, code: u16, line: &[u8]) {
+        self.restarts = false;
+        let Some(seat) = self.hub.client_of(job).cloned() else {
+            return self.abort(now, Failure::Client);
+        };
+        let size = match transfer {
+            Transfer::Retrieve => wire::size_in(code, line).or_else(|| {
+                let (name, size) = seat.sized.get()?;
+                (name == self.desk.argument_hash()).then(|| size.saturating_sub(self.offset))
+            }),
+            Transfer::Store | Transfer::Append => seat.announced.get(),
+            Transfer::StoreUnique | Transfer::List => None,
+        };
+        self.desk.opens(now, size);
+        if code < 200 {
+            self.hub.forward(job, line);
+        } else {
+            // It says that it is done before it has said that it begins.
+            self.hub.forward(job, b"150 Opening the data connection");
+            self.hold(line);
+        }
+        let upload = transfer.is_upload();
+        let prot = seat.prot.get();
+        self.desk.tell(Order::Move(Move { seat: job.seat, upload, prot }));
+        self.state = State::Moving;
+        // The mover has a clock of its own.
+        self.until = None;
+    }
+
+    /// The printer says what became of the data while they are still being moved.
+    fn handle_early_outcome(&mut self, now: Instant, code: u16, line: &[u8]) {
+        match code {
+            100..=199 => {}
+            200..=299 => self.hold(line),
+            _ => {
+                self.let_go();
+                self.conclude(now, line);
+            }
+        }
+    }
+
+    fn handle_outcome(&mut self, now: Instant, code: u16, line: &[u8]) {
+        match code {
+            100..=199 => {}
+            426 if self.may_ask_size() => {
+                self.hold(line);
+                self.send(now, State::Sizing, Say::Size, ANSWER_WITHIN);
+            }
+            _ => self.conclude(now, line),
+        }
+    }
+
+    /// Whether SIZE can tell whether an upload is complete: its name and its beginning are known, and
+    /// bytes are counted as they are.
+    fn may_ask_size(&self) -> bool {
+        let store = Some(Errand::Transfer(Transfer::Store));
+        self.desk.job().map(|job| job.errand) == store && self.kind == Some(Type::Image)
+    }
+
+    fn handle_sizing(&mut self, now: Instant, code: u16, line: &[u8]) {
+        let expected = self.offset.saturating_add(self.desk.moved());
+        if code == 213 && wire::size_in(code, line) == Some(expected) {
+            if let Some(job) = self.desk.job() {
+                let peer = job.peer;
+                log::info!("{peer}: the printer said 426, but its file has all {expected} bytes");
+            }
+            self.conclude(now, b"226 Transfer complete: the printer has the whole file");
+        } else {
+            self.conclude_with_held(now);
+        }
+    }
+
+    /// Where a change of directory has led.
+    fn handle_where(&mut self, code: u16, line: &[u8]) {
+        let known = code == 257 && wire::quoted(line, &mut self.here);
+        if known {
+            self.place = Place::Known;
+            if let Some(seat) = self.seat() {
+                seat.directory.borrow_mut().clone_from(&self.here);
+            }
+        } else {
+            self.hold(b"550 The printer does not say which directory this is");
+        }
+    }
+
+    /// Writes the next line: a whole one, in one piece.
+    fn write(&mut self, say: Say, out: &mut [u8]) -> usize {
+        let mut line = Piece { out, len: 0 };
+        match say {
+            Say::User => {
+                line.put(b"USER ");
+                line.put(USER.as_bytes());
+            }
+            Say::Pass => {
+                line.put(b"PASS ");
+                line.put(self.code.reveal());
+            }
+            Say::Pbsz => line.put(b"PBSZ 0"),
+            Say::Pwd => line.put(b"PWD"),
+            Say::Type(Type::Ascii) => line.put(b"TYPE A"),
+            Say::Type(Type::Image) => line.put(b"TYPE I"),
+            Say::Prot(Prot::Clear) => line.put(b"PROT C"),
+            Say::Prot(Prot::Private) => line.put(b"PROT P"),
+            Say::Directory => {
+                line.put(b"CWD ");
+                let seat = self.desk.job().and_then(|job| self.hub.client_of(&job));
+                match seat.map(|seat| seat.directory.borrow()) {
+                    Some(directory) if !directory.is_empty() => line.put(&directory),
+                    Some(_) | None => line.put(&self.home),
+                }
+            }
+            Say::Epsv => line.put(b"EPSV"),
+            Say::Pasv => line.put(b"PASV"),
+            Say::Restart(offset) => {
+                line.put(b"REST ");
+                let mut digits = heapless::String::<20>::new();
+                // It fits: no number of 64 bits has more.
+                let _fits = fmt::write(&mut digits, format_args!("{offset}"));
+                line.put(digits.as_bytes());
+            }
+            Say::Renaming => {
+                if let Some(seat) = self.seat() {
+                    line.put(&seat.renaming.borrow());
+                }
+            }
+            Say::Line => {
+                self.desk.asks();
+                self.desk.with_line(|text| line.put(text));
+            }
+            Say::Size => {
+                line.put(b"SIZE ");
+                self.desk.with_argument(|name| line.put(name));
+            }
+            Say::Quit => line.put(b"QUIT"),
+        }
+        line.put(b"\r\n");
+        line.len
+    }
+}
+
+impl Session for Upstream {
+    type Event<'i> = ();
+    type Error = Error;
+
+    fn handle_input(&mut self, now: Instant, input: &[u8]) -> Result<(usize, Option<()>), Error> {
+        if !self.is_attentive() {
+            return Ok((0, None));
+        }
+        self.handle_news(now);
+        let (text, len) = match wire::line(input) {
+            Taken::Partial => return Ok((0, None)),
+            Taken::Line(text, len) => (text, len),
+            // It is cut where our own line end still fits.
+            Taken::TooLong => {
+                let skipped = core::mem::replace(&mut self.skipping, true);
+                let text = input.get(..LINE - 2).unwrap_or(input);
+                if !skipped {
+                    self.handle_line(now, text)?;
+                }
+                return Ok((LINE.min(input.len()), None));
+            }
+        };
+        if !core::mem::take(&mut self.skipping) {
+            self.handle_line(now, text)?;
+        }
+        Ok((len, None))
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if self.until.is_none_or(|until| now < until) {
+            return Ok(());
+        }
+        match self.state {
+            State::Idle => self.send(now, State::Quitting, Say::Quit, GOODBYE_WITHIN),
+            State::Connecting => {
+                self.let_go();
+                self.conclude_saying(
+                    now,
+                    format_args!("425 The printer's data port does not answer"),
+                );
+            }
+            State::Quitting => return Err(Error::Rested),
+            State::Aborting(why) => {
+                self.tell_client(now, why);
+                return Err(Error::NoAnswer);
+            }
+            State::Greeting
+            | State::User
+            | State::Pass
+            | State::Pbsz
+            | State::Home
+            | State::Setting(_)
+            | State::Passive
+            | State::Asked
+            | State::Moving
+            | State::Outcome
+            | State::Where
+            | State::Sizing => return Err(Error::NoAnswer),
+        }
+        Ok(())
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.until
+    }
+
+    fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
+        self.handle_news(now);
+        self.look_for_client(now);
+        if self.state == State::Idle {
+            self.look_for_work(now);
+        }
+        match self.say.take() {
+            Some(say) => Output::Written(self.write(say, out)),
+            None => Output::Idle,
+        }
+    }
+}
+
+/// The front of an outbox. One holds the longest line.
+struct Piece<'a> {
+    out: &'a mut [u8],
+    len: usize,
+}
+
+impl Piece<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let room = self.out.get_mut(self.len..).unwrap_or_default();
+        let fits = bytes.len().min(room.len());
+        if let (Some(room), Some(bytes)) = (room.get_mut(..fits), bytes.get(..fits)) {
+            room.copy_from_slice(bytes);
+            self.len += fits;
+        }
+    }
+}
+
+/// What FEAT has named so far that is ours to do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Features {
+    seen: [bool; OURS.len()],
+}
+
+/// What is done here, whatever the printer can.
+const OURS: [&[u8]; 5] = [b" EPSV", b" PASV", b" PBSZ", b" PROT", b" UTF8"];
+
+/// What is not had here, whatever the printer can.
+const NOT_OURS: [&[u8]; 10] =
+    [b"AUTH", b"EPRT", b"PORT", b"CCC", b"CDC", b"SSCN", b"CPSV", b"LPRT", b"MODE", b"LANG"];
+
+impl Features {
+    /// Whether a line of the printer's is true here as well.
+    fn admits(&mut self, line: &[u8]) -> bool {
+        let word = line.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
+        for (seen, ours) in self.seen.iter_mut().zip(OURS) {
+            *seen |= ours.trim_ascii().eq_ignore_ascii_case(word);
+        }
+        !NOT_OURS.iter().any(|other| other.eq_ignore_ascii_case(word))
+    }
+
+    /// The lines that are ours to add.
+    fn missing(&self) -> [Option<&'static [u8]>; OURS.len()] {
+        let mut missing = [None; OURS.len()];
+        for ((missing, seen), ours) in missing.iter_mut().zip(self.seen).zip(OURS) {
+            *missing = (!seen).then_some(ours);
+        }
+        missing
+    }
+}
