@@ -6,11 +6,14 @@
 pub mod chamber;
 pub mod dial;
 pub mod drive;
+pub mod ftp;
+pub mod gates;
 pub mod listen;
 pub mod mqtt;
 pub mod run;
 pub mod stream;
 pub mod supervisor;
+pub mod transfer;
 pub mod work;
 
 use crate::clock::Instant;

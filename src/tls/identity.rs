@@ -47,7 +47,7 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -85,6 +85,7 @@ pub struct Identity {
     /// For boards without AES instructions, and with. Neither keeps sessions.
     chacha_first: ServerConfig,
     aes_first: ServerConfig,
+    leaves: Arc<Leaves>,
 }
 
 /// Whom we speak for, and where.
@@ -199,8 +200,9 @@ impl Identity {
             rsa: ca.load_or_issue(&store, &RSA, subject, now)?,
         });
         Ok(Self {
-            chacha_first: config(Suites::ChaChaFirst, &leaves)?,
-            aes_first: config(Suites::AesFirst, &leaves)?,
+            chacha_first: config(Suites::ChaChaFirst, &[&TLS13, &TLS12], &leaves)?,
+            aes_first: config(Suites::AesFirst, &[&TLS13, &TLS12], &leaves)?,
+            leaves,
             ca: fingerprint(&ca.der),
             ca_pem: ca.pem,
         })
@@ -239,11 +241,31 @@ impl Identity {
         config.session_storage = ServerSessionMemoryCache::new(sessions.max(1));
         Arc::new(config)
     }
+
+    /// As [`server_config`](Self::server_config), with TLS 1.2 alone: what libcurl needs for files,
+    /// whose end it takes for a truncation with 1.3 (PROTOCOL §5.5).
+    ///
+    /// # Errors
+    ///
+    /// rustls will not have the suites.
+    pub fn server_config_tls12(
+        &self,
+        suites: Suites,
+        sessions: usize,
+    ) -> Result<Arc<ServerConfig>, IdentityError> {
+        let mut config = config(suites, &[&TLS12], &self.leaves)?;
+        config.session_storage = ServerSessionMemoryCache::new(sessions.max(1));
+        Ok(Arc::new(config))
+    }
 }
 
-fn config(suites: Suites, leaves: &Arc<Leaves>) -> Result<ServerConfig, IdentityError> {
+fn config(
+    suites: Suites,
+    versions: &[&'static SupportedProtocolVersion],
+    leaves: &Arc<Leaves>,
+) -> Result<ServerConfig, IdentityError> {
     let mut config = ServerConfig::builder_with_provider(super::provider(suites))
-        .with_protocol_versions(&[&TLS13, &TLS12])
+        .with_protocol_versions(versions)
         .map_err(|_| IdentityError::NotMade)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::<Leaves>::clone(leaves));

@@ -132,9 +132,26 @@ impl<S> ServerStream<S> {
     pub fn is_resumed(&self) -> bool {
         self.0.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
+
+    /// The stream below TLS.
+    pub fn below(&self) -> &S {
+        self.0.get_ref().0
+    }
+
+    /// Whether the client said that it has sent everything (close_notify), once it has been read to
+    /// its end.
+    pub fn has_said_goodbye(&mut self) -> bool {
+        // Nothing is left to process at the end; this is how rustls tells its state.
+        self.0.get_mut().1.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+    }
 }
 
 impl<S> ClientStream<S> {
+    /// The stream below TLS.
+    pub fn below(&self) -> &S {
+        self.0.get_ref().0
+    }
+
     /// Whether the printer let us come back to an earlier session.
     pub fn is_resumed(&self) -> bool {
         self.0.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)

@@ -1,0 +1,168 @@
+//! Data ports towards FTP clients: of a small fixed range, opened when a client asks for one.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | ports | the range of `--ftp-data-ports` | 425 |
+//! | open ports of a client | one | the next takes its place |
+//! | connections to one | one, from where the control connection comes from | closed |
+//! | time | [`GATE_WITHIN`](crate::ftp::hub::GATE_WITHIN) | closed |
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Clock;
+use super::listen::bind;
+use crate::ftp::hub::Gate as State;
+use crate::ftp::{Place, SEATS};
+use crate::journal::{self, Kind, Seldom};
+
+/// How long nothing is accepted after accepting failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// The data ports of all clients.
+pub struct Gates {
+    gates: Box<[Gate]>,
+    address: IpAddr,
+    ports: RangeInclusive<u16>,
+    /// Where to look first for a free one: a port rests for as long as there are others.
+    next: Cell<u16>,
+    taken: Seldom,
+    strangers: Seldom,
+}
+
+#[derive(Default)]
+struct Gate {
+    listener: RefCell<Option<Rc<TcpListener>>>,
+    stream: RefCell<Option<TcpStream>>,
+}
+
+impl Gates {
+    /// None is open yet.
+    pub fn new(address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
+        Rc::new(Self {
+            gates: (0..SEATS).map(|_| Gate::default()).collect(),
+            address,
+            next: Cell::new(*ports.start()),
+            ports,
+            taken: Seldom::default(),
+            strangers: Seldom::default(),
+        })
+    }
+
+    /// Opens a port for a seat, in the place of the one it had. `None`: all are in use.
+    pub fn open(&self, seat: usize, clock: &Clock) -> Option<u16> {
+        let gate = self.gates.get(seat)?;
+        gate.close();
+        let after = self.next.get()..=*self.ports.end();
+        let before = *self.ports.start()..self.next.get();
+        for port in after.chain(before) {
+            match bind(SocketAddr::new(self.address, port)) {
+                Ok(listener) => {
+                    let last = port == *self.ports.end();
+                    self.next.set(if last { *self.ports.start() } else { port + 1 });
+                    let bound = listener.local_addr().ok()?.port();
+                    gate.listener.replace(Some(Rc::new(listener)));
+                    return Some(bound);
+                }
+                Err(error) if !self.is_own(port) => {
+                    if let Some(times) = self.taken.happened(clock.now()) {
+                        log::info!("ftp: data port {port} cannot be had: {error} ({times})");
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        journal::note(
+            Kind::Refused,
+            format_args!(
+                "ftp: no data port of {}-{} is free (--ftp-data-ports)",
+                self.ports.start(),
+                self.ports.end()
+            ),
+        );
+        None
+    }
+
+    /// Whether another client has that port.
+    fn is_own(&self, port: u16) -> bool {
+        self.gates.iter().any(|gate| {
+            let listener = gate.listener.borrow();
+            let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+            address.is_some_and(|address| address.port() == port)
+        })
+    }
+
+    /// The connection that a client has made.
+    pub(super) fn take(&self, seat: usize) -> Option<TcpStream> {
+        self.gates.get(seat)?.stream.take()
+    }
+
+    /// Nobody sits there any more.
+    pub fn close(&self, seat: usize) {
+        if let Some(gate) = self.gates.get(seat) {
+            gate.close();
+        }
+    }
+
+    /// Looks after the port of one client: lets it in, and nobody else, and closes it when it is not
+    /// needed any more.
+    pub async fn tend(&self, place: &Place, peer: IpAddr, clock: &Clock) -> Infallible {
+        let Some(gate) = self.gates.get(place.seat().index()) else {
+            return core::future::pending().await;
+        };
+        loop {
+            if place.seat().gate() == State::Closed {
+                gate.close();
+            }
+            let listener = gate.listener.borrow().clone();
+            let accepted = async {
+                match &listener {
+                    Some(listener) => listener.accept().await,
+                    None => core::future::pending().await,
+                }
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = place.seat().gate_rung() => continue,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) if from.ip().to_canonical() == peer => {
+                    gate.close();
+                    // A socket that cannot be tuned is a connection that is gone.
+                    let _gone = stream.set_nodelay(true);
+                    gate.stream.replace(Some(stream));
+                    place.connected(clock.now());
+                }
+                Ok((_, from)) => {
+                    if let Some(times) = self.strangers.happened(clock.now()) {
+                        let from = from.ip().to_canonical();
+                        journal::note(
+                            Kind::Refused,
+                            format_args!(
+                                "ftp: {from} connected to the data port of {peer} ({times})"
+                            ),
+                        );
+                    }
+                }
+                Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+            }
+        }
+    }
+}
+
+impl Gate {
+    fn close(&self) {
+        self.listener.take();
+        self.stream.take();
+    }
+}

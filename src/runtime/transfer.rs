@@ -1,0 +1,343 @@
+//! File transfers: one task a printer session, which moves data between the printer's data connection
+//! and a client's.
+//!
+//! ```text
+//!   Connect ─► TCP to the printer ─► Move ─► TLS on both, if it is wanted ─► copy ─► goodbye to both
+//! ```
+//!
+//! One buffer, one direction: nothing is read that has not been written. Until all has been moved, both
+//! connections are set to break (RST) when they are dropped, so that neither end can take a part for
+//! the whole; after that they end in order.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | data in hand | [`BUFFER`] bytes, and what TLS holds | the sender waits |
+//! | TCP to the printer | [`CONNECT_WITHIN`] | [`News::Unreachable`] |
+//! | TLS with either | [`HANDSHAKE_WITHIN`] | [`News::Failed`] |
+//! | no byte moved | [`STALLED_AFTER`] | [`Failure::Stalled`] |
+
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::net::{IpAddr, SocketAddr};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::io;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Clock;
+use super::gates::Gates;
+use super::stream;
+use crate::ftp::BUFFER;
+use crate::ftp::desk::{Desk, Failure, Move, News, Order};
+use crate::ftp::hub::Prot;
+use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
+
+/// How long TCP may take to the printer's data port.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long TLS may take on a data connection.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a transfer may stand still.
+pub const STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// How long an upload that ends without close_notify is not believed: a program that was killed loses
+/// its control connection in the same moment, and its file is not whole.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a goodbye to a client may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long the other end is listened to after all has been moved, so that its own goodbye does not
+/// meet a closed socket.
+const LISTENS_ON: Duration = Duration::from_secs(10);
+
+/// What the kernel keeps for the printer that it has not taken yet, in bytes: more than the network
+/// needs, and little enough for progress to be what the printer has.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// How long the kernel tries to reach the printer on a data connection: longer than a transfer may
+/// stand still. A printer that writes to its card says "not now" for a while.
+const UNREACHED: Duration = Duration::from_secs(120);
+
+/// Moves data for `desk`, for ever. The printer is where its control connection is: `at`.
+pub async fn move_data(
+    desk: Rc<Desk>,
+    at: Rc<Cell<Option<IpAddr>>>,
+    gates: Rc<Gates>,
+    trust: Trust,
+    tls: Arc<ServerConfig>,
+    clock: Clock,
+) {
+    let mover = Mover { desk, at, gates, trust, tls, clock };
+    let mut buffer = Vec::new();
+    let mut order = mover.desk.order().await;
+    loop {
+        order = match order {
+            Order::Connect { port } => mover.serve(port, &mut buffer).await,
+            // Of what is over.
+            Order::Move(_) | Order::Drop => mover.desk.order().await,
+        };
+    }
+}
+
+struct Mover {
+    desk: Rc<Desk>,
+    at: Rc<Cell<Option<IpAddr>>>,
+    gates: Rc<Gates>,
+    trust: Trust,
+    tls: Arc<ServerConfig>,
+    clock: Clock,
+}
+
+impl Mover {
+    /// One data connection of the printer's, from its beginning to its end. The next order.
+    async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> Order {
+        let printer = tokio::select! {
+            biased;
+            () = self.desk.interrupted() => return self.desk.order().await,
+            printer = self.connect(port) => printer,
+        };
+        let Some(printer) = printer else {
+            self.desk.report(News::Unreachable);
+            return self.desk.order().await;
+        };
+        self.desk.report(News::Connected);
+        let order = self.desk.order().await;
+        let Order::Move(job) = order else { return order };
+        let Some(client) = self.gates.take(job.seat) else {
+            self.desk.report(News::Failed(Failure::Client));
+            return self.desk.order().await;
+        };
+        // Kept for as long as there are transfers: written no further than it is used.
+        buffer.resize(BUFFER, 0);
+        tokio::select! {
+            biased;
+            () = self.desk.interrupted() => {}
+            () = self.carry(job, client, printer, buffer) => {}
+        }
+        self.desk.order().await
+    }
+
+    async fn connect(&self, port: u16) -> Option<TcpStream> {
+        let address = SocketAddr::new(self.at.get()?, port);
+        let socket = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await.ok()?.ok()?;
+        // A socket that cannot be tuned is a connection that is gone; whoever uses it will say so.
+        let _gone = stream::tune_upstream(&socket);
+        let options = SockRef::from(&socket);
+        let _gone = options.set_tcp_user_timeout(Some(UNREACHED));
+        let _gone = options.set_send_buffer_size(SEND_BUFFER);
+        breaks(&socket, true);
+        Some(socket)
+    }
+
+    async fn carry(&self, job: Move, client: TcpStream, printer: TcpStream, buffer: &mut [u8]) {
+        breaks(&client, true);
+        let private = job.prot == Prot::Private;
+        let handshake = async {
+            let client = self.client(client, private).await.ok_or(Failure::ClientTls)?;
+            let printer = self.printer(printer, private).await.ok_or(Failure::PrinterTls)?;
+            Ok((client, printer))
+        };
+        let (mut client, mut printer) = match handshake.await {
+            Ok(both) => both,
+            Err(failure) => return self.desk.report(News::Failed(failure)),
+        };
+        if job.upload {
+            let from = (&mut client, Failure::Client);
+            let to = (&mut printer, Failure::Printer);
+            let moved = match self.copy(from, to, buffer).await {
+                Ok(()) => self.end_upload(&mut client, &mut printer).await,
+                Err(failure) => Err(failure),
+            };
+            self.tell(moved);
+            if moved.is_ok() {
+                drop(client);
+                listen_on(&mut printer, buffer).await;
+            }
+        } else {
+            let from = (&mut printer, Failure::Printer);
+            let to = (&mut client, Failure::Client);
+            let moved = match self.copy(from, to, buffer).await {
+                Ok(()) => end_download(&mut client, &printer).await,
+                Err(failure) => Err(failure),
+            };
+            self.tell(moved);
+            if moved.is_ok() {
+                drop(printer);
+                listen_on(&mut client, buffer).await;
+            }
+        }
+    }
+
+    fn tell(&self, moved: Result<(), Failure>) {
+        self.desk.report(moved.map_or_else(News::Failed, |()| News::Moved));
+    }
+
+    async fn client(&self, socket: TcpStream, private: bool) -> Option<Data> {
+        if !private {
+            return Some(Data::Clear(socket));
+        }
+        let stream = timeout(HANDSHAKE_WITHIN, accept(&self.tls, socket)).await.ok()?;
+        stream.map(Data::Client).ok()
+    }
+
+    async fn printer(&self, socket: TcpStream, private: bool) -> Option<Data> {
+        if !private {
+            return Some(Data::Clear(socket));
+        }
+        let stream = timeout(HANDSHAKE_WITHIN, connect(&self.trust, socket)).await.ok()?;
+        match stream {
+            Ok(stream) => Some(Data::Printer(stream)),
+            Err(error) => {
+                log::debug!("ftp: TLS on the printer's data connection: {error}");
+                None
+            }
+        }
+    }
+
+    /// Moves everything there is. The failure beside each end is what it is when that end breaks.
+    async fn copy(
+        &self,
+        (from, gone): (&mut Data, Failure),
+        (to, lost): (&mut Data, Failure),
+        buffer: &mut [u8],
+    ) -> Result<(), Failure> {
+        loop {
+            let read = timeout(STALLED_AFTER, from.read(buffer)).await;
+            let len = read.map_err(|_| Failure::Stalled)?.map_err(|_| gone)?;
+            if len == 0 {
+                break;
+            }
+            let mut left = buffer.get(..len).unwrap_or_default();
+            while !left.is_empty() {
+                let wrote = timeout(STALLED_AFTER, to.write(left)).await;
+                let wrote = wrote.map_err(|_| Failure::Stalled)?.map_err(|_| lost)?;
+                if wrote == 0 {
+                    return Err(lost);
+                }
+                left = left.get(wrote..).unwrap_or_default();
+            }
+            self.desk.progresses(self.clock.now(), len);
+        }
+        let flushed = timeout(STALLED_AFTER, to.flush()).await;
+        flushed.map_err(|_| Failure::Stalled)?.map_err(|_| lost)
+    }
+
+    /// The client has sent everything, unless it is gone: then this is interrupted.
+    async fn end_upload(&self, client: &mut Data, printer: &mut Data) -> Result<(), Failure> {
+        if !client.has_said_goodbye() {
+            tokio::time::sleep(GRACE).await;
+        }
+        breaks(client.socket(), false);
+        // Some wait for it before they look at the control connection.
+        let _told = timeout(FAREWELL, client.shutdown()).await;
+        breaks(printer.socket(), false);
+        // All its bytes are on their way. What may go wrong from here is a race that printers lose
+        // (PROTOCOL §5.4), and they will say what became of the file.
+        let _told = timeout(STALLED_AFTER, printer.shutdown()).await;
+        Ok(())
+    }
+}
+
+/// The printer has sent everything; whether that is so, its control connection says.
+async fn end_download(client: &mut Data, printer: &Data) -> Result<(), Failure> {
+    breaks(printer.socket(), false);
+    breaks(client.socket(), false);
+    match timeout(STALLED_AFTER, client.shutdown()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Failure::Client),
+        Err(_elapsed) => Err(Failure::Stalled),
+    }
+}
+
+/// Reads what an end still has to say, which is nothing but goodbye.
+async fn listen_on(data: &mut Data, buffer: &mut [u8]) {
+    let listening = async { while matches!(data.read(buffer).await, Ok(1..)) {} };
+    let _over = timeout(LISTENS_ON, listening).await;
+}
+
+/// Whether a socket breaks when it is dropped, or ends in order.
+fn breaks(socket: &TcpStream, breaks: bool) {
+    // A socket that cannot be told is gone.
+    let _gone = SockRef::from(socket).set_linger(breaks.then_some(Duration::ZERO));
+}
+
+/// A data connection.
+#[allow(clippy::large_enum_variant, reason = "there are two at a time, and neither is ever copied")]
+enum Data {
+    Clear(TcpStream),
+    Client(ServerStream<TcpStream>),
+    Printer(ClientStream<TcpStream>),
+}
+
+impl Data {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(socket) => socket,
+            Self::Client(stream) => stream.below(),
+            Self::Printer(stream) => stream.below(),
+        }
+    }
+
+    /// Whether its end was announced, and not only come to.
+    fn has_said_goodbye(&mut self) -> bool {
+        match self {
+            Self::Client(stream) => stream.has_said_goodbye(),
+            Self::Clear(_) | Self::Printer(_) => false,
+        }
+    }
+}
+
+impl AsyncRead for Data {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Client(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Printer(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Data {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Client(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Printer(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Client(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Printer(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Printer(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
