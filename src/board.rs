@@ -35,6 +35,8 @@ pub struct Clients {
     pub mqtt: usize,
     /// Viewers of the chamber camera.
     pub chamber: usize,
+    /// FTP clients: slicers, file managers, home automation.
+    pub ftp: usize,
 }
 
 /// What the MQTT service holds.

@@ -18,6 +18,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
+use core::ops::RangeInclusive;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ pub struct Config {
     pub ports: Ports,
     /// Where the printer has them. Never 0.
     pub printer_ports: Ports,
+    /// Where FTP clients are told to connect for their data; 0 is any.
+    pub ftp_data_ports: RangeInclusive<u16>,
     /// Where certificates and pins are kept.
     pub state_dir: PathBuf,
     /// One more authority that may vouch for the printer, as PEM.
@@ -165,6 +168,10 @@ impl Config {
             Some(given) => given.parse(|value| Ports::parse(value, 1))?,
             None => Ports::default(),
         };
+        let ftp_data_ports = match find(&Setting::FTP_DATA_PORTS, &args.ftp_data_ports) {
+            Some(given) => given.parse(port_range)?,
+            None => FTP_DATA_PORTS,
+        };
         let printer_ca = match find(&Setting::PRINTER_CA, &args.printer_ca) {
             Some(given) => Some(given.path()?),
             None => None,
@@ -182,6 +189,7 @@ impl Config {
             services,
             ports,
             printer_ports,
+            ftp_data_ports,
             state_dir: state_dir(args, sources)?,
             printer_ca,
             advertise,
@@ -263,7 +271,7 @@ pub struct Services {
 
 impl Services {
     /// What this build can serve.
-    pub const BUILT: Self = Self { camera: true, mqtt: true, ftp: false };
+    pub const BUILT: Self = Self { camera: true, mqtt: true, ftp: true };
 
     /// Whether `service` is one of them.
     pub const fn has(self, service: Service) -> bool {
@@ -343,6 +351,16 @@ impl Ports {
     }
 }
 
+/// The data ports of FTP clients, unless others are given: where they are with a P1 or A1 (PROTOCOL §0).
+pub const FTP_DATA_PORTS: RangeInclusive<u16> = 2024..=2043;
+
+/// Reads `FROM-TO`, or one port; 0 alone is any.
+fn port_range(value: &str) -> Option<RangeInclusive<u16>> {
+    let (from, to) = value.split_once('-').unwrap_or((value, value));
+    let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+    (from <= to && (from > 0 || to == 0)).then_some(from..=to)
+}
+
 /// Something that was accepted but not taken as it stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -400,7 +418,7 @@ impl ConfigError {
     fn nothing_served(given: &Given) -> Self {
         let Given { setting, source, .. } = given;
         Self(format!(
-            "{} ({source}): got nothing this build serves, takes camera,mqtt",
+            "{} ({source}): got nothing this build serves, takes camera,mqtt,ftp",
             setting.option
         ))
     }

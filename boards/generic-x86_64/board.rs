@@ -5,7 +5,7 @@ Board {
     suites: Suites::AesFirst,
     doorstep: 16,
     doorstep_per_address: 12,
-    clients: Clients { mqtt: 72, chamber: 32 },
+    clients: Clients { mqtt: 72, chamber: 32, ftp: 16 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.

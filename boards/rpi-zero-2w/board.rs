@@ -5,7 +5,7 @@ Board {
     suites: Suites::ChaChaFirst,
     doorstep: 6,
     doorstep_per_address: 4,
-    clients: Clients { mqtt: 24, chamber: 16 },
+    clients: Clients { mqtt: 24, chamber: 16, ftp: 8 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.

@@ -92,6 +92,13 @@ pub(super) struct Args {
 
     #[arg(
         long,
+        value_name = "FROM-TO",
+        help = "Data ports for FTP clients, 2024-2043 if not given [FTP_DATA_PORTS]"
+    )]
+    pub(super) ftp_data_ports: Option<OsString>,
+
+    #[arg(
+        long,
         value_name = "FILE",
         help = "One more authority that may vouch for the printer, PEM [PRINTER_CA]"
     )]

@@ -76,6 +76,11 @@ impl Setting {
         "PRINTER_PORTS",
         "SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535",
     );
+    pub(super) const FTP_DATA_PORTS: Self = Self::new(
+        "--ftp-data-ports",
+        "FTP_DATA_PORTS",
+        "FROM-TO, ports of 1 to 65535, or 0 for any",
+    );
     pub(super) const PRINTER_CA: Self = Self::new("--printer-ca", "PRINTER_CA", "a PEM file");
     pub(super) const INSECURE_PRINTER: Self =
         Self::new("--insecure-printer", "INSECURE_PRINTER", BOOL);
@@ -88,7 +93,7 @@ impl Setting {
         Self::new("--config", "PANDAPROXY_CONFIG", "a file of KEY=VALUE lines");
 
     /// Every setting. All but the last may stand in the file, which cannot name another.
-    pub(super) const ALL: [&Self; 16] = [
+    pub(super) const ALL: [&Self; 17] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -99,6 +104,7 @@ impl Setting {
         &Self::ADVERTISE_IP,
         &Self::PORTS,
         &Self::PRINTER_PORTS,
+        &Self::FTP_DATA_PORTS,
         &Self::PRINTER_CA,
         &Self::INSECURE_PRINTER,
         &Self::KEEP_PRINTER_ADDRESS,

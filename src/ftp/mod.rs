@@ -33,7 +33,7 @@ use core::time::Duration;
 use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::memory::KIB;
+use crate::memory::budget;
 use crate::session::{Host, Peer};
 use client::Client;
 use desk::Desk;
@@ -42,37 +42,26 @@ use upstream::Upstream;
 use wire::LINE;
 
 /// Clients at once.
-pub const CLIENTS: usize = 4;
+pub const CLIENTS: usize = BOARD.clients.ftp;
 
 /// Connections served at once: clients, and those that have not shown the code yet.
-pub const SEATS: usize = CLIENTS + BOARD.doorstep;
+pub const SEATS: usize = budget::FILERS;
 
 /// Sessions of the printer's that are used at once, at most.
-pub const SESSIONS: usize = 2;
-
-/// Bytes that a mover has in hand.
-pub const BUFFER: usize = 16 * KIB;
+pub const SESSIONS: usize = budget::FTP_SESSIONS;
 
 /// Bytes in the longest path of a directory.
 pub const PATH: usize = 512;
 
-/// What a control connection has in hand: a line that is not whole yet, and what is to be said.
-pub const INBOX: usize = 4 * KIB;
-/// As [`INBOX`].
-pub const OUTBOX: usize = OUT;
-
-const _: () = assert!(INBOX >= 2 * LINE, "a line, and what comes behind it");
-const _: () = assert!(OUTBOX >= LINE, "a line is written in one piece");
-
-/// Bytes of what the hub and one client have between them.
-pub const SEAT: usize = 8 * KIB;
-/// Bytes of what one session, the hub and the mover have between them.
-pub const DESK: usize = 2 * KIB;
+const _: () = assert!(budget::FTP_INBOX >= 2 * LINE, "a line, and what comes behind it");
+const _: () = assert!(budget::FTP_OUTBOX >= OUT, "all that a client has to hear leaves at once");
 
 /// What an `Rc` keeps beside its content: two counts.
 const COUNTS: usize = 2 * size_of::<usize>();
-const _: () = assert!(size_of::<Seat>() + COUNTS <= SEAT, "a seat is larger than its line");
-const _: () = assert!(size_of::<Desk>() + COUNTS <= DESK, "a desk is larger than its line");
+const _: () =
+    assert!(size_of::<Seat>() + COUNTS <= budget::FTP_SEAT, "a seat is larger than its line");
+const _: () =
+    assert!(size_of::<Desk>() + COUNTS <= budget::FTP_DESK, "a desk is larger than its line");
 
 /// Serial numbers of printers with a small FTP server, which gives one session: P1P, P1S, A1 mini, A1,
 /// A2L (PROTOCOL §7).
@@ -88,6 +77,11 @@ pub struct Service {
     hub: Rc<Hub>,
     code: Rc<AccessCode>,
 }
+
+const _: () = assert!(
+    size_of::<Service>() + size_of::<Hub>() + size_of::<AccessCode>() <= budget::FTP_HUB,
+    "the hub is larger than its line"
+);
 
 /// What the runtime does for one client.
 pub trait Front {

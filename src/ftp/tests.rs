@@ -84,7 +84,7 @@ impl Caller {
     /// What is said to it now, while it is given what it has sent.
     fn hear(&mut self) -> String {
         let mut heard = Vec::new();
-        let mut out = [0; OUTBOX];
+        let mut out = [0; budget::FTP_OUTBOX];
         loop {
             let mut idle = true;
             if let Output::Written(len) = self.client.poll_output(self.now, &mut out) {
@@ -149,7 +149,7 @@ impl Printer {
 
     /// What the printer hears now.
     fn hears(&mut self) -> String {
-        let mut out = [0; OUTBOX];
+        let mut out = [0; budget::FTP_OUTBOX];
         let mut heard = String::new();
         while let Output::Written(len) = self.upstream.poll_output(self.now, &mut out) {
             heard.push_str(core::str::from_utf8(&out[..len]).unwrap());
@@ -897,7 +897,7 @@ fn a_wrong_code_at_the_printer_and_a_busy_printer_are_told_apart() {
     let (mut upstream, _) = service.upstream(at(0), 0).unwrap();
     assert_eq!(upstream.handle_input(at(0), b"421 Too many\r\n"), Err(upstream::Error::Busy(421)));
     let (mut upstream, _) = service.upstream(at(0), 0).unwrap();
-    let mut out = [0; OUTBOX];
+    let mut out = [0; budget::FTP_OUTBOX];
     upstream.handle_input(at(0), b"220 Hi\r\n").unwrap();
     let _user = upstream.poll_output(at(0), &mut out);
     upstream.handle_input(at(0), b"331 And?\r\n").unwrap();

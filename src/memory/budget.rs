@@ -92,6 +92,27 @@ pub const CHAMBER_HUB: usize = KIB;
 /// middle of.
 pub const PICTURES: Shape = Shape { count: BOARD.clients.chamber + 3, size: BOARD.chamber.picture };
 
+/// What the hub and one FTP client have between them: its line, its paths, what it has still to hear.
+pub const FTP_SEAT: usize = 8 * KIB;
+
+/// A line that an FTP client or server has not finished, and what comes behind it.
+pub const FTP_INBOX: usize = 4 * KIB;
+
+/// What an FTP client is told in one piece; a server gets one line.
+pub const FTP_OUTBOX: usize = 3 * KIB;
+
+/// The FTP hub, besides its seats, and the data ports.
+pub const FTP_HUB: usize = 2 * KIB + FILERS * 64;
+
+/// Sessions with the printer's FTP server at once, at most.
+pub const FTP_SESSIONS: usize = 2;
+
+/// What one of them, the hub and the mover of its data have between them.
+pub const FTP_DESK: usize = 2 * KIB;
+
+/// Bytes of a file that a mover has in hand.
+pub const FTP_BUFFER: usize = 16 * KIB;
+
 /// Connections of one service that may wait to be let in.
 pub const WAITING: usize = 4 * BOARD.doorstep;
 
@@ -101,11 +122,17 @@ pub const SEATS: usize = BOARD.clients.mqtt + BOARD.doorstep;
 /// Connections to the chamber camera served at once: viewers, and those that have not shown the code.
 pub const VIEWERS: usize = BOARD.clients.chamber + BOARD.doorstep;
 
+/// FTP connections served at once: clients, and those that have not shown the code yet.
+pub const FILERS: usize = BOARD.clients.ftp + BOARD.doorstep;
+
 /// Services that have a door of their own.
-pub const SERVICES: usize = 2;
+pub const SERVICES: usize = 3;
 
 /// TLS sessions kept.
 pub const SESSIONS: usize = SEATS + VIEWERS;
+
+/// TLS sessions kept of FTP clients, apart from the others: their data connections come back to them.
+pub const FILE_SESSIONS: usize = 2 * FILERS;
 
 /// One holder of memory.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +150,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// Every holder there is.
-pub const LINES: [Line; 28] = [
+pub const LINES: [Line; 36] = [
     line("mqtt client: inbox", SEATS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SEATS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SEATS, TLS),
@@ -144,9 +171,17 @@ pub const LINES: [Line; 28] = [
     line("chamber hub", 1, CHAMBER_HUB),
     line("chamber upstream: inbox, outbox", 1, CAMERA_INBOX + CAMERA_OUTBOX),
     line("chamber upstream: TLS, task", 1, TLS + TASK),
+    line("ftp client: inbox, outbox", FILERS, FTP_INBOX + FTP_OUTBOX),
+    line("ftp client: TLS", FILERS, TLS),
+    line("ftp client: task", FILERS, TASK),
+    line("ftp client: seat", FILERS, FTP_SEAT),
+    line("ftp hub", 1, FTP_HUB),
+    line("ftp upstream: inbox, outbox, desk", FTP_SESSIONS, FTP_INBOX + FTP_OUTBOX + FTP_DESK),
+    line("ftp upstream: TLS, task", FTP_SESSIONS, TLS + TASK),
+    line("ftp mover: buffer, TLS on both sides, task", FTP_SESSIONS, FTP_BUFFER + 2 * TLS + TASK),
     line("TLS: input being looked at", 1, TLS_FLASH),
     line("waiting to be let in", SERVICES * WAITING, ARRIVAL),
-    line("TLS sessions kept", SESSIONS, RESUMPTION),
+    line("TLS sessions kept", SESSIONS + FILE_SESSIONS, RESUMPTION),
     line("TLS credentials", 1, CREDENTIALS),
     line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),
     line("configuration", 1, CONFIGURATION),

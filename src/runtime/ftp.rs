@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use core::cell::Cell;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,47 +12,74 @@ use super::Clock;
 use super::dial::{BackOff, Dial, DialError, Dialler};
 use super::drive::{Buffers, End, drive};
 use super::gates::Gates;
+use super::run::Departs;
 use super::stream::{Stream, StreamError};
-use crate::clock::Instant;
-use crate::ftp::client;
+use super::work::{Guest, Serves};
+use crate::ftp::client::{self, LOGIN_WITHIN};
 use crate::ftp::desk::Desk;
 use crate::ftp::upstream;
-use crate::ftp::{Front, INBOX, OUTBOX, Service};
+use crate::ftp::{Front, Service};
 use crate::journal::{self, Kind};
-use crate::session::{Blame, Peer};
+use crate::memory::budget;
+use crate::session::Blame;
 
 /// The longest wait after a failure that may pass by itself: somebody is waiting to send a print.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// What one client's worker needs to have in hand.
-pub fn buffers() -> Buffers {
-    Buffers::new(INBOX, OUTBOX)
+/// The service, and the data ports of its clients.
+#[derive(Clone)]
+pub struct Files {
+    /// What clients and the printer's sessions share.
+    pub service: Rc<Service>,
+    /// Towards clients.
+    pub gates: Rc<Gates>,
 }
 
-/// Somebody who stands before the service, TLS behind them.
-#[derive(Clone, Copy)]
-pub struct Caller<'a> {
-    /// Who it is.
-    pub peer: Peer,
-    /// The address that it is told for its data; without one it has to ask with EPSV.
-    pub reached: Option<Ipv4Addr>,
-    /// Until when it has to log in.
-    pub until: Instant,
-    /// To be called once it has.
-    pub admitted: &'a dyn Fn(),
+impl Serves for Files {
+    const WITHIN: Duration = LOGIN_WITHIN;
+    const TELLS: bool = true;
+
+    fn buffers() -> Buffers {
+        Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
+    }
+
+    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        guest: Guest<'_>,
+        buffers: &mut Buffers,
+        clock: &Clock,
+    ) -> bool {
+        let end = serve_caller(self, stream, guest, buffers, clock).await;
+        end == End::Session(client::Error::WrongCode)
+    }
+}
+
+impl Departs for Service {
+    fn dismiss_all(&self) {
+        self.dismiss_all();
+    }
+
+    fn connections(&self) -> usize {
+        self.connections()
+    }
+
+    fn leave(&self) {
+        self.leave();
+    }
 }
 
 /// Serves one client over a stream that is ready for the greeting, until it ends, and says why it did.
 pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin>(
-    service: &Rc<Service>,
-    gates: &Gates,
+    files: &Files,
     stream: T,
-    caller: Caller<'_>,
+    guest: Guest<'_>,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
     let mut stream = Stream::new(stream);
-    let Caller { peer, reached, until, admitted } = caller;
+    let Files { service, gates } = files;
+    let Guest { peer, reached, until, admitted } = guest;
     let Some(place) = service.knock(peer) else {
         // There are as many seats as workers.
         return End::Session(client::Error::NoSeat);
@@ -158,7 +185,7 @@ pub async fn keep_session(
     clock: Clock,
     mut back_off: BackOff,
 ) {
-    let mut buffers = buffers();
+    let mut buffers = Files::buffers();
     let mut said = None;
     loop {
         service.wanted(|| clock.now(), &desk).await;

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | a worker: takes whoever is called from the door, through TLS, to its session | one a seat |
 //! | the listener | one a service |
-//! | the keeper of the printer's connection | one a service |
+//! | the keeper of the printer's connection | one a service; for files one a session of the printer's |
+//! | the mover of files | one a session of the printer's |
 //! | housekeeping | one |
 //!
 //! The end is in order: listeners close, clients are told, the printer hears DISCONNECT; what is not
@@ -31,8 +32,11 @@ use tokio::time::timeout;
 
 use super::chamber::keep_camera;
 use super::dial::{BackOff, Dialler};
+use super::ftp::{Files, keep_session};
+use super::gates::Gates;
 use super::listen::{Door, bind};
 use super::mqtt::keep_upstream;
+use super::transfer::move_data;
 use super::work::{Serves, Worker};
 use super::{Clock, supervisor};
 use crate::auth::Limiter;
@@ -44,7 +48,7 @@ use crate::journal::{self, Kind};
 use crate::memory::{KIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
-use crate::{chamber, mqtt};
+use crate::{chamber, ftp, mqtt};
 
 /// How long the end may take for clients; one that takes nothing is not waited for.
 const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
@@ -54,6 +58,9 @@ const PRINTER_FAREWELL: Duration = Duration::from_secs(1);
 
 /// Bytes of `--printer-ca` that are read: a dozen certificates.
 const AUTHORITIES_MOST: u64 = 64 * 1024;
+
+/// Who keeps a connection with the printer: one a service, and one for each FTP session.
+const KEEPERS: usize = budget::SERVICES - 1 + budget::FTP_SESSIONS;
 
 /// How often housekeeping looks around.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -83,9 +90,14 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let wanted = config.services;
     let mqtt_at = wanted.mqtt.then(|| listener(config, config.ports.mqtt)).transpose()?;
     let chamber_at = wanted.camera.then(|| listener(config, config.ports.chamber)).transpose()?;
+    let ftp_at = wanted.ftp.then(|| listener(config, config.ports.ftp)).transpose()?;
     let trust = trust(config)?;
     supervisor::starting();
-    let tls = identity(config)?;
+    let identity = identity(config)?;
+    let tls = identity.server_config(BOARD.suites, budget::SESSIONS);
+    let files_tls = identity
+        .server_config_tls12(BOARD.suites, budget::FILE_SESSIONS)
+        .map_err(StartError::Identity)?;
 
     // Not before the keys are made: until then a signal ends the program as it always does.
     let mut ended = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
@@ -93,17 +105,17 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let mut asked = signal(SignalKind::user_defined1()).map_err(StartError::Runtime)?;
 
     let seed = OsRng.next_u32();
-    let house = House { config, clock, tls, limiter: Rc::default(), trust };
+    let house = House { config, clock, limiter: Rc::default(), trust };
     let sight = Rc::new(Sight::new());
 
     let topics = Topics::new(&config.serial, (seed >> 16) as u16);
     let mqtt = mqtt::Service::new(topics, config.code.clone(), clock.now());
     let chamber = chamber::Service::new(config.code.clone());
     let mut listening = heapless::Vec::<JoinHandle<()>, { budget::SERVICES }>::new();
-    let mut keepers = heapless::Vec::<JoinHandle<()>, { budget::SERVICES }>::new();
+    let mut keepers = heapless::Vec::<JoinHandle<()>, KEEPERS>::new();
 
     if let Some((listener, bound)) = mqtt_at {
-        let opened = house.open("mqtt", listener, &mqtt, budget::SEATS);
+        let opened = house.open("mqtt", listener, &tls, &mqtt, budget::SEATS);
         let dialler = house.dialler(config.printer_ports.mqtt);
         let keeper = keep_upstream(Rc::clone(&mqtt), dialler, clock, BackOff::new(seed));
         // They fit: there is one of each for each service.
@@ -111,7 +123,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
         say_started(config, "mqtt", bound, BOARD.clients.mqtt);
     }
     if let Some((listener, bound)) = chamber_at {
-        let opened = house.open("chamber", listener, &chamber, budget::VIEWERS);
+        let opened = house.open("chamber", listener, &tls, &chamber, budget::VIEWERS);
         let dialler = house.dialler(config.printer_ports.chamber);
         let rtsp = house.dialler(config.printer_ports.rtsp);
         let (service, sight) = (Rc::clone(&chamber), Rc::clone(&sight));
@@ -119,6 +131,27 @@ async fn run(config: &Config) -> Result<(), StartError> {
         let keeper = keep_camera(service, sight, dialler, rtsp, clock, back_off);
         let _fits = (listening.push(opened), keepers.push(task(keeper)));
         say_started(config, "chamber", bound, BOARD.clients.chamber);
+    }
+    let files = ftp::Service::new(config.code.clone(), ftp::sessions_of(&config.serial));
+    if let Some((listener, bound)) = ftp_at {
+        let gates = Gates::new(config.bind, config.ftp_data_ports.clone());
+        let served = Files { service: Rc::clone(&files), gates: Rc::clone(&gates) };
+        let opened = house.open("ftp", listener, &files_tls, &served, budget::FILERS);
+        let _fits = listening.push(opened);
+        for desk in files.desks() {
+            let (service, at) = (Rc::clone(&files), Rc::default());
+            // The printer wants its data connections to resume the session of their control connection.
+            let trust = house.trust.with_own_sessions();
+            let port = config.printer_ports.ftp;
+            let dialler = Dialler::new(config.printer.clone(), port, trust.clone());
+            let back_off = BackOff::new(seed.rotate_left(16));
+            let (its, to) = (Rc::clone(desk), Rc::clone(&at));
+            let _fits =
+                keepers.push(task(keep_session(service, its, dialler, to, clock, back_off)));
+            let (gates, tls) = (Rc::clone(&gates), Arc::clone(&files_tls));
+            task(move_data(Rc::clone(desk), at, gates, trust, tls, clock));
+        }
+        say_started(config, "ftp", bound, BOARD.clients.ftp);
     }
     task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), sight, clock));
     supervisor::ready();
@@ -136,7 +169,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     for listening in listening {
         listening.abort();
     }
-    take_leave(&[&*mqtt, &*chamber], keepers).await;
+    take_leave(&[&*mqtt, &*chamber, &*files], keepers).await;
     Ok(())
 }
 
@@ -166,7 +199,6 @@ fn say_started(config: &Config, service: &str, bound: SocketAddr, clients: usize
 struct House<'a> {
     config: &'a Config,
     clock: Clock,
-    tls: Arc<ServerConfig>,
     limiter: Rc<RefCell<Limiter>>,
     trust: Trust,
 }
@@ -182,6 +214,7 @@ impl House<'_> {
         &self,
         name: &'static str,
         listener: TcpListener,
+        tls: &Arc<ServerConfig>,
         service: &S,
         seats: usize,
     ) -> JoinHandle<()> {
@@ -190,7 +223,7 @@ impl House<'_> {
             let worker = Worker {
                 door: Rc::clone(&door),
                 service: service.clone(),
-                tls: Arc::clone(&self.tls),
+                tls: Arc::clone(tls),
                 advertise: self.config.advertise,
                 rewrites: !self.config.keep_printer_address,
                 clock: self.clock,
@@ -246,7 +279,7 @@ fn task<F: Future<Output = ()> + 'static>(future: F) -> JoinHandle<()> {
 }
 
 /// What this proxy shows to its clients.
-fn identity(config: &Config) -> Result<Arc<ServerConfig>, StartError> {
+fn identity(config: &Config) -> Result<Identity, StartError> {
     let mut addresses = heapless::Vec::<IpAddr, 4>::new();
     let advertised = config.advertise.map(IpAddr::V4);
     let specific = Some(config.bind).filter(|bind| !bind.is_unspecified());
@@ -257,9 +290,8 @@ fn identity(config: &Config) -> Result<Arc<ServerConfig>, StartError> {
         }
     }
     let subject = Subject { serial: &config.serial, addresses: &addresses };
-    let identity = Identity::load_or_make(&config.state_dir, &subject, SystemTime::now())
-        .map_err(StartError::Identity)?;
-    Ok(identity.server_config(BOARD.suites, budget::SESSIONS))
+    Identity::load_or_make(&config.state_dir, &subject, SystemTime::now())
+        .map_err(StartError::Identity)
 }
 
 /// What this proxy accepts from the printer.

@@ -13,7 +13,7 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | data in hand | [`BUFFER`] bytes, and what TLS holds | the sender waits |
+//! | data in hand | [`FTP_BUFFER`] bytes, and what TLS holds | the sender waits |
 //! | TCP to the printer | [`CONNECT_WITHIN`] | [`News::Unreachable`] |
 //! | TLS with either | [`HANDSHAKE_WITHIN`] | [`News::Failed`] |
 //! | no byte moved | [`STALLED_AFTER`] | [`Failure::Stalled`] |
@@ -36,9 +36,9 @@ use tokio::time::timeout;
 use super::Clock;
 use super::gates::Gates;
 use super::stream;
-use crate::ftp::BUFFER;
 use crate::ftp::desk::{Desk, Failure, Move, News, Order};
 use crate::ftp::hub::Prot;
+use crate::memory::budget::FTP_BUFFER;
 use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
 
 /// How long TCP may take to the printer's data port.
@@ -79,7 +79,7 @@ pub async fn move_data(
     clock: Clock,
 ) {
     let mover = Mover { desk, at, gates, trust, tls, clock };
-    let mut buffer = Vec::new();
+    let mut buffer = Vec::with_capacity(FTP_BUFFER);
     let mut order = mover.desk.order().await;
     loop {
         order = match order {
@@ -119,7 +119,7 @@ impl Mover {
             return self.desk.order().await;
         };
         // Kept for as long as there are transfers: written no further than it is used.
-        buffer.resize(BUFFER, 0);
+        buffer.resize(FTP_BUFFER, 0);
         tokio::select! {
             biased;
             () = self.desk.interrupted() => {}

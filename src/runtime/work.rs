@@ -34,6 +34,9 @@ pub trait Serves {
     /// How long a guest has, from the first byte on, to show the code.
     const WITHIN: Duration;
 
+    /// Whether its guests have to be told an address in any case.
+    const TELLS: bool = false;
+
     /// What one worker needs to have in hand.
     fn buffers() -> Buffers;
 
@@ -70,7 +73,7 @@ impl<S: Serves> Worker<S> {
 
     /// Where clients of this socket believe the printer to be, if they are to be told so.
     fn reached(&self, socket: &TcpStream) -> Option<Ipv4Addr> {
-        if !self.rewrites {
+        if !(self.rewrites || S::TELLS) {
             return None;
         }
         self.advertise.or_else(|| match socket.local_addr().ok()?.ip() {
