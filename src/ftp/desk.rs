@@ -13,6 +13,7 @@
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::time::Duration;
 
 use super::hub::{Errand, Prot, Transfer, hash};
 use super::wire::{LINE, Shown};
@@ -45,6 +46,9 @@ pub struct Job {
     /// Who that is, for the log.
     pub peer: Peer,
 }
+
+/// How often a transfer's progress is said, at most.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the mover is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +131,7 @@ pub struct Desk {
     moved: Cell<u64>,
     size: Cell<Option<u64>>,
     tenths: Cell<u64>,
+    said: Cell<Instant>,
     order: Cell<Option<Order>>,
     news: Cell<Option<News>>,
     bell: Bell,
@@ -148,6 +153,7 @@ impl Desk {
             moved: Cell::new(0),
             size: Cell::new(None),
             tenths: Cell::new(0),
+            said: Cell::new(Instant::START),
             order: Cell::new(None),
             news: Cell::new(None),
             bell: Bell::default(),
@@ -225,6 +231,7 @@ impl Desk {
     pub(super) fn opens(&self, now: Instant, size: Option<u64>) {
         self.opened.set(true);
         self.began.set(now);
+        self.said.set(now);
         self.size.set(size.filter(|size| *size > 0));
         let Some((job, transfer)) = self.transfer() else { return };
         self.with_argument(|name| {
@@ -246,16 +253,18 @@ impl Desk {
         Some((job, job.errand.transfer()?))
     }
 
-    /// `bytes` more have been moved; each tenth is said where the size is known.
+    /// `bytes` more have been moved; each tenth is said where the size is known, once a second at most.
     pub fn progresses(&self, now: Instant, bytes: usize) {
         let moved = self.moved.get().saturating_add(bytes as u64);
         self.moved.set(moved);
         let Some(size) = self.size.get() else { return };
         let tenths = moved.saturating_mul(10) / size;
-        if tenths <= self.tenths.get() || tenths >= 10 {
+        let too_soon = now.since(self.said.get()) < SAY_EVERY;
+        if tenths <= self.tenths.get() || tenths >= 10 || too_soon {
             return;
         }
         self.tenths.set(tenths);
+        self.said.set(now);
         let Some((job, transfer)) = self.transfer() else { return };
         let (peer, doing) = (job.peer, transfer.doing());
         let pace = Pace { bytes: moved, within: now.since(self.began.get()) };
@@ -372,7 +381,7 @@ impl Desk {
 /// So many bytes in so much time.
 struct Pace {
     bytes: u64,
-    within: core::time::Duration,
+    within: Duration,
 }
 
 impl fmt::Display for Pace {
@@ -394,7 +403,6 @@ impl fmt::Display for Pace {
 mod tests {
     use super::*;
     use alloc::format;
-    use core::time::Duration;
 
     #[test]
     fn a_pace_is_said_in_the_unit_that_suits_it() {

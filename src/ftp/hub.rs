@@ -612,31 +612,49 @@ impl Hub {
             Some(line) => seat.forward(line),
             None => seat.say(said),
         }
-        self.settle(seat, job.errand);
+        if let Some(task) = seat.task() {
+            self.settle(seat, task);
+        }
     }
 
     /// A client's command is done without the printer.
     pub fn conclude(&self, seat: &Seat, number: u32, line: fmt::Arguments<'_>) {
         if let Some(task) = seat.task().filter(|task| task.number == number) {
             seat.say(line);
-            self.settle(seat, task.errand);
+            self.settle(seat, task);
         }
     }
 
-    fn settle(&self, seat: &Seat, errand: Errand) {
+    /// A client's command is done. A data connection over which nothing was moved stays, until it is
+    /// replaced or its time is up: a client that saw it break would not look at the answer
+    /// (curl starts TLS on it as soon as its command is out).
+    fn settle(&self, seat: &Seat, task: Task) {
         seat.task.set(None);
-        if errand.transfer().is_some() {
+        if task.errand.transfer().is_some() {
             seat.restart.set(None);
             seat.announced.set(None);
-            seat.close_gate();
+            if self.has_opened(task) {
+                seat.close_gate();
+            }
         }
         seat.ring();
+    }
+
+    /// Whether data are moved for a command, or were.
+    fn has_opened(&self, task: Task) -> bool {
+        match task.stage {
+            Stage::Running { desk } => self.desks.get(desk).is_some_and(|desk| desk.has_opened()),
+            Stage::Connecting { .. } | Stage::Queued { .. } => false,
+        }
     }
 
     /// Gives up what is under way for a client. Whether there was something.
     pub fn drop_task(&self, seat: &Seat) -> bool {
         let Some(task) = seat.task() else { return false };
-        self.settle(seat, task.errand);
+        self.settle(seat, task);
+        if task.errand.transfer().is_some() {
+            seat.close_gate();
+        }
         if let Stage::Running { desk } = task.stage
             && let Some(desk) = self.desks.get(desk)
         {
@@ -691,10 +709,10 @@ impl Hub {
                 seat.task.set(Some(Task { stage, tried: true, ..task }));
             } else if desk.has_opened() {
                 seat.say(format_args!("426 The printer's connection was lost: {why}"));
-                self.settle(seat, job.errand);
+                self.settle(seat, task);
             } else {
                 seat.say(format_args!("451 The printer's connection was lost: {why}"));
-                self.settle(seat, job.errand);
+                self.settle(seat, task);
             }
         }
         desk.end(now, Err(format_args!("{why}")));

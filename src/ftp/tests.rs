@@ -466,6 +466,24 @@ fn a_full_card_in_mid_upload_is_told_at_once_and_the_mover_lets_go() {
 }
 
 #[test]
+fn a_refusal_leaves_the_data_connection_alone_until_its_time_is_up() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.plays(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    printer.order();
+    printer.desk.report(News::Connected);
+    printer.plays(&[("STOR a", "553 No card")]);
+    assert_eq!(caller.hear(), "553 No card\r\n");
+    assert_eq!(printer.order(), Some(Order::Drop), "the printer's is let go");
+    assert!(matches!(caller.place.seat().gate(), hub::Gate::Connected { .. }));
+    caller.client.handle_timeout(at(60)).unwrap();
+    assert_eq!(caller.place.seat().gate(), hub::Gate::Closed);
+}
+
+#[test]
 fn uploads_go_before_everything_else_and_among_equals_whoever_asked_first() {
     let service = service(1);
     let mut printer = Printer::live(&service);
