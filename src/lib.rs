@@ -74,6 +74,15 @@
 //! one for the picture that each viewer may be in the middle of. So no viewer can cost another one a
 //! picture, however long it takes, and nothing has to be taken away from anybody.
 //!
+//! # Life of an upload: every copy
+//!
+//! 1. The kernel hands the client's TLS records to rustls, which decrypts them **(1)** into its buffer.
+//! 2. The mover reads them into its one buffer **(2)**, at most 16 KiB, and reads no more before they
+//!    are gone: that is how a slow printer slows the client down.
+//! 3. rustls encrypts them into its send buffer **(3)** and the kernel takes it.
+//!
+//! No file is stored. The client's 226 is the printer's, and comes after it.
+//!
 //! # Memory
 //!
 //! [`memory::budget`] has one line for each holder of bytes, added up at compile time against

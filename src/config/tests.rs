@@ -152,10 +152,6 @@ fn a_bad_value_is_named_with_what_it_got_and_what_it_takes() {
             r#"--services (command line): got "mqtt,web", takes a comma list of camera, mqtt, ftp"#,
         ),
         (
-            &["--services", "ftp"],
-            "--services (command line): got nothing this build serves, takes camera,mqtt",
-        ),
-        (
             &["--enable-all=maybe"],
             r#"--enable-all (command line): got "maybe", takes true or false"#,
         ),
@@ -396,8 +392,8 @@ fn every_setting_may_stand_in_the_file_but_the_files_own_name() {
 #[test]
 fn a_line_of_the_file_that_means_nothing_is_named() {
     let names = "PRINTER_IP ACCESS_CODE ACCESS_CODE_FILE SERIAL_NUMBER BIND_ADDRESS SERVICES \
-                 ENABLE_ALL ADVERTISE_IP PORTS PRINTER_PORTS PRINTER_CA INSECURE_PRINTER \
-                 KEEP_PRINTER_ADDRESS PANDAPROXY_STATE_DIR DEBUG";
+                 ENABLE_ALL ADVERTISE_IP PORTS PRINTER_PORTS FTP_DATA_PORTS PRINTER_CA \
+                 INSECURE_PRINTER KEEP_PRINTER_ADDRESS PANDAPROXY_STATE_DIR DEBUG";
     for (text, end) in [
         ("DEBUG=1\nPRINTR_IP=1\n", format!(":2: got the unknown name PRINTR_IP, takes {names}")),
         ("12345678=\n", format!(":1: got an unknown name, takes {names}")),
@@ -484,13 +480,22 @@ fn a_port_is_given_by_service_and_the_others_keep_theirs() {
 }
 
 #[test]
-fn services_this_build_lacks_are_accepted_and_named() {
+fn every_service_there_is_is_served() {
     let config = with(&["--services", " FTP, mqtt,camera"]).unwrap();
-    assert_eq!(config.services, Services { mqtt: true, camera: true, ..Services::default() });
-    let said: Vec<String> = config.notices.iter().map(ToString::to_string).collect();
-    assert_eq!(said, ["--services: ftp is not served by this build"]);
-    let config = with(&["--services=camera,mqtt,ftp", "-s", "a"]).unwrap();
-    assert_eq!(config.notices.len(), 2);
+    assert_eq!(config.services, Services { mqtt: true, camera: true, ftp: true });
+    assert_eq!(config.services, Services::BUILT);
+    assert!(config.notices.is_empty());
+}
+
+#[test]
+fn data_ports_are_a_range_or_one_or_any() {
+    assert_eq!(with(&[]).unwrap().ftp_data_ports, 2024..=2043);
+    for (given, range) in [("50000-50100", 50000..=50100), ("2024", 2024..=2024), ("0", 0..=0)] {
+        assert_eq!(with(&["--ftp-data-ports", given]).unwrap().ftp_data_ports, range);
+    }
+    for given in ["", "2043-2024", "0-9", "1-65536", "x", "1-2-3"] {
+        assert!(with(&["--ftp-data-ports", given]).is_err(), "{given}");
+    }
 }
 
 #[test]
@@ -498,7 +503,8 @@ fn enabling_all_goes_before_a_list_of_services() {
     for (word, enabled) in [("yes", true), ("ON", true), ("1", true), ("off", false), ("0", false)]
     {
         let env = [NEEDED[0], NEEDED[1], NEEDED[2], ("SERVICES", "ftp"), ("ENABLE_ALL", word)];
-        assert_eq!(serve(&[], &env).is_ok(), enabled, "{word}");
+        let config = serve(&[], &env).unwrap();
+        assert_eq!(config.services == Services::BUILT, enabled, "{word}");
     }
 }
 

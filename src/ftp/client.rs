@@ -24,14 +24,15 @@
 //! | time to log in | [`LOGIN_WITHIN`] | 421 and closed |
 //! | a line | [`LINE`](super::wire::LINE) bytes | 500 and closed |
 //! | time in the queue | [`QUEUE_WITHIN`](super::hub::QUEUE_WITHIN) | 450 |
-//! | a data port that is not used | [`GATE_WITHIN`](super::hub::GATE_WITHIN) | closed; 425 to a command that waits for it |
+//! | a data port that is not used | [`GATE_WITHIN`](super::seat::GATE_WITHIN) | closed; 425 to a command that waits for it |
 
 use alloc::rc::Rc;
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::hub::{Errand, Gate, Hub, Prot, Seat, Stage, Standing, Transfer, Type};
+use super::hub::Hub;
+use super::seat::{Errand, Gate, Prot, Seat, Stage, Standing, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;

@@ -15,7 +15,8 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::time::Duration;
 
-use super::hub::{Errand, Prot, Transfer, hash};
+use super::hub::hash;
+use super::seat::{Errand, Prot, Transfer};
 use super::wire::{LINE, Shown};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
@@ -280,14 +281,16 @@ impl Desk {
 
     /// The job is done; a transfer that was begun is said to have worked, or why not.
     pub(super) fn end(&self, now: Instant, how: Result<(), fmt::Arguments<'_>>) {
-        if self.opened.get()
-            && let Some((job, transfer)) = self.transfer()
-        {
+        if let Some((job, transfer)) = self.transfer() {
             let (peer, doing) = (job.peer, transfer.doing());
             let pace = Pace { bytes: self.moved.get(), within: now.since(self.began.get()) };
             self.with_argument(|name| {
                 let name = Shown(name);
                 match how {
+                    Err(why) if !self.opened.get() => journal::note(
+                        Kind::TransferFailed,
+                        format_args!("{peer}: {doing} \"{name}\": not begun: {why}"),
+                    ),
                     Ok(()) => journal::note(
                         Kind::Transferred,
                         format_args!("{peer}: {doing} \"{name}\": done, {pace}"),

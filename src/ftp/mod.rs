@@ -19,6 +19,7 @@
 pub mod client;
 pub mod desk;
 pub mod hub;
+pub mod seat;
 pub mod upstream;
 pub mod wire;
 
@@ -37,7 +38,8 @@ use crate::memory::budget;
 use crate::session::{Host, Peer};
 use client::Client;
 use desk::Desk;
-use hub::{Hub, OUT, Seat};
+use hub::Hub;
+use seat::{OUT, Seat};
 use upstream::Upstream;
 use wire::LINE;
 

@@ -34,7 +34,7 @@
 //! | the outcome of an upload | [`STORED_WITHIN`] | the session ends |
 //! | the outcome of what was given up | [`ABORTED_WITHIN`] | the session ends |
 //! | time without a job | [`IDLE`] | QUIT |
-//! | a reply's line | [`LINE`](super::wire::LINE) bytes | the rest of it is skipped |
+//! | a reply's line | [`LINE`] bytes | the rest of it is skipped |
 //! | a reply | [`REPLY_LINES`] lines | the session ends |
 
 use alloc::rc::Rc;
@@ -43,7 +43,8 @@ use core::time::Duration;
 
 use super::PATH;
 use super::desk::{Desk, Failure, Job, Move, News, Order};
-use super::hub::{Errand, Hub, Prot, Seat, Transfer, Type};
+use super::hub::Hub;
+use super::seat::{Errand, Prot, Seat, Transfer, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;

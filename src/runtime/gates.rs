@@ -7,7 +7,7 @@
 //! | ports | the range of `--ftp-data-ports` | 425 |
 //! | open ports of a client | one | the next takes its place |
 //! | connections to one | one, from where the control connection comes from | closed |
-//! | time | [`GATE_WITHIN`](crate::ftp::hub::GATE_WITHIN) | closed |
+//! | time | [`GATE_WITHIN`](crate::ftp::seat::GATE_WITHIN) | closed |
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Clock;
 use super::listen::bind;
-use crate::ftp::hub::Gate as State;
+use crate::ftp::seat::Gate as State;
 use crate::ftp::{Place, SEATS};
 use crate::journal::{self, Kind, Seldom};
 

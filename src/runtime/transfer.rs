@@ -37,15 +37,15 @@ use super::Clock;
 use super::gates::Gates;
 use super::stream;
 use crate::ftp::desk::{Desk, Failure, Move, News, Order};
-use crate::ftp::hub::Prot;
+use crate::ftp::seat::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
 
 /// How long TCP may take to the printer's data port.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long TLS may take on a data connection.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a transfer may stand still.
 pub const STALLED_AFTER: Duration = Duration::from_secs(60);

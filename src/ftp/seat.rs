@@ -1,0 +1,341 @@
+//! A client's seat: what the hub, the printer's sessions and one client's own session have between them.
+//!
+//! It holds what the client has set, the command it has under way, and what it has still to hear. Seats
+//! are made at the start and taken by one client after another.
+
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::fmt::{self, Write};
+use core::time::Duration;
+
+use super::PATH;
+use super::wire::LINE;
+use crate::clock::Instant;
+use crate::session::{Bell, Peer};
+
+/// How long a data port that was announced stays open, unused.
+pub const GATE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a client has still to hear: a line of the printer's, one more of it, and one of ours.
+pub const OUT: usize = 3 * LINE;
+
+/// How bytes are represented in a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// `A`: text. What a session begins with (RFC 959).
+    Ascii,
+    /// `I`: as they are.
+    Image,
+}
+
+/// Whether data connections are under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prot {
+    /// `C`: they are not. What a session begins with (RFC 4217).
+    Clear,
+    /// `P`: they are.
+    Private,
+}
+
+/// What a command wants of the printer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// An answer, whatever it is.
+    Plain,
+    /// FEAT: an answer from which is taken what is not had here.
+    Features,
+    /// ALLO.
+    Allocate,
+    /// SIZE: as [`Plain`](Self::Plain), in the client's type.
+    Size,
+    /// CWD, CDUP: and then to know where that is.
+    ChangeDirectory,
+    /// REST: an honest answer; it is sent again before the transfer.
+    Restart,
+    /// RNFR: as REST.
+    RenameFrom,
+    /// RNTO.
+    RenameTo,
+    /// Data.
+    Transfer(Transfer),
+}
+
+impl Errand {
+    /// Which data are to be moved, if any.
+    pub const fn transfer(self) -> Option<Transfer> {
+        match self {
+            Self::Transfer(transfer) => Some(transfer),
+            Self::Plain
+            | Self::Features
+            | Self::Allocate
+            | Self::Size
+            | Self::ChangeDirectory
+            | Self::Restart
+            | Self::RenameFrom
+            | Self::RenameTo => None,
+        }
+    }
+
+    /// Whether it goes before what is none.
+    pub fn is_upload(self) -> bool {
+        self.transfer().is_some_and(Transfer::is_upload)
+    }
+}
+
+/// Data that are to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// LIST, NLST, MLSD.
+    List,
+    /// RETR.
+    Retrieve,
+    /// STOR.
+    Store,
+    /// STOU.
+    StoreUnique,
+    /// APPE.
+    Append,
+}
+
+impl Transfer {
+    /// Whether the data go to the printer.
+    pub const fn is_upload(self) -> bool {
+        match self {
+            Self::Store | Self::StoreUnique | Self::Append => true,
+            Self::List | Self::Retrieve => false,
+        }
+    }
+
+    /// What is done, as a word in the log.
+    pub const fn doing(self) -> &'static str {
+        match self {
+            Self::List => "listing",
+            Self::Retrieve => "retrieving",
+            Self::Store | Self::StoreUnique => "storing",
+            Self::Append => "appending to",
+        }
+    }
+}
+
+/// A command that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its ticket.
+    pub number: u32,
+    /// What it wants.
+    pub errand: Errand,
+    /// How far it is.
+    pub stage: Stage,
+    /// Whether it was tried on a session that turned out to be gone.
+    pub tried: bool,
+}
+
+/// How far a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The client has not connected to its data port yet.
+    Connecting {
+        /// How long it may take.
+        until: Instant,
+    },
+    /// It waits for a session.
+    Queued {
+        /// How long it may take.
+        until: Instant,
+    },
+    /// It has one.
+    Running {
+        /// Which.
+        desk: usize,
+    },
+}
+
+/// How a client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody sits here.
+    Vacant,
+    /// Somebody is at the door.
+    Knocking,
+    /// A client.
+    Seated,
+    /// A client that has to go: this program ends.
+    Dismissed,
+}
+
+/// A client's data port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// There is none.
+    Closed,
+    /// It is open, and nobody has come.
+    Open {
+        /// How long.
+        until: Instant,
+    },
+    /// The client has connected.
+    Connected {
+        /// How long that may stay unused.
+        until: Instant,
+    },
+}
+
+/// One client's seat: what the hub, the printer's sessions and the client's own have between them.
+pub struct Seat {
+    pub(super) index: usize,
+    pub(super) standing: Cell<Standing>,
+    pub(super) peer: Cell<Option<Peer>>,
+    /// What the client has still to hear.
+    out: RefCell<heapless::Vec<u8, OUT>>,
+    pub(super) task: Cell<Option<Task>>,
+    /// The line of the command under way, without its end.
+    pub(super) line: RefCell<heapless::Vec<u8, LINE>>,
+    /// Where the argument begins in it.
+    pub(super) argument_at: Cell<usize>,
+    pub(super) gate: Cell<Gate>,
+    gate_bell: Bell,
+    /// What the client has set.
+    pub(super) kind: Cell<Type>,
+    pub(super) prot: Cell<Prot>,
+    /// Its directory; empty: where a session begins.
+    pub(super) directory: RefCell<heapless::Vec<u8, PATH>>,
+    pub(super) restart: Cell<Option<u64>>,
+    /// What it is about to rename; empty: nothing.
+    pub(super) renaming: RefCell<heapless::Vec<u8, LINE>>,
+    /// How large its next upload will be, if it said so.
+    pub(super) announced: Cell<Option<u64>>,
+    /// The file whose size it asked for last, as a hash, and that size.
+    pub(super) sized: Cell<Option<(u64, u64)>>,
+    bell: Bell,
+}
+
+impl Seat {
+    pub(super) fn new(index: usize) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            standing: Cell::new(Standing::Vacant),
+            peer: Cell::new(None),
+            out: RefCell::new(heapless::Vec::new()),
+            task: Cell::new(None),
+            line: RefCell::new(heapless::Vec::new()),
+            argument_at: Cell::new(0),
+            gate: Cell::new(Gate::Closed),
+            gate_bell: Bell::default(),
+            kind: Cell::new(Type::Ascii),
+            prot: Cell::new(Prot::Clear),
+            directory: RefCell::new(heapless::Vec::new()),
+            restart: Cell::new(None),
+            renaming: RefCell::new(heapless::Vec::new()),
+            announced: Cell::new(None),
+            sized: Cell::new(None),
+            bell: Bell::default(),
+        })
+    }
+
+    pub(super) fn forget(&self) {
+        self.peer.set(None);
+        self.out.borrow_mut().clear();
+        self.task.set(None);
+        self.line.borrow_mut().clear();
+        self.argument_at.set(0);
+        self.kind.set(Type::Ascii);
+        self.prot.set(Prot::Clear);
+        self.directory.borrow_mut().clear();
+        self.restart.set(None);
+        self.renaming.borrow_mut().clear();
+        self.announced.set(None);
+        self.sized.set(None);
+        self.close_gate();
+    }
+
+    /// Which one it is, counted from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How its client stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.get()
+    }
+
+    /// Who sits here.
+    pub fn peer(&self) -> Option<Peer> {
+        self.peer.get()
+    }
+
+    /// The command under way.
+    pub fn task(&self) -> Option<Task> {
+        self.task.get()
+    }
+
+    /// Its data port.
+    pub fn gate(&self) -> Gate {
+        self.gate.get()
+    }
+
+    /// The data port is open.
+    pub fn open_gate(&self, now: Instant) {
+        self.gate.set(Gate::Open { until: now + GATE_WITHIN });
+        self.gate_bell.ring();
+    }
+
+    /// The data port is not needed any more; the runtime closes it.
+    pub fn close_gate(&self) {
+        self.gate.set(Gate::Closed);
+        self.gate_bell.ring();
+    }
+
+    /// Completes when the data port may have been opened or closed.
+    pub async fn gate_rung(&self) {
+        self.gate_bell.rung().await;
+    }
+
+    /// Adds one line for the client; its end is added here.
+    pub fn say(&self, line: fmt::Arguments<'_>) {
+        let mut out = self.out.borrow_mut();
+        // It fits: whoever speaks has looked for room. If not, a cut line is better than none.
+        let _fits = out.write_fmt(line);
+        let _fits = out.extend_from_slice(b"\r\n");
+        self.bell.ring();
+    }
+
+    /// Adds one line of the printer's.
+    pub(super) fn forward(&self, line: &[u8]) {
+        let mut out = self.out.borrow_mut();
+        let _fits = out.extend_from_slice(line);
+        let _fits = out.extend_from_slice(b"\r\n");
+        self.bell.ring();
+    }
+
+    /// Whether the client has heard everything.
+    pub fn is_quiet(&self) -> bool {
+        self.out.borrow().is_empty()
+    }
+
+    /// Whether a line of the printer's fits, and one of ours behind it.
+    pub(super) fn has_room(&self) -> bool {
+        self.out.borrow().len() <= LINE
+    }
+
+    /// Moves what the client has to hear into `to`: how much of it.
+    pub fn take(&self, to: &mut [u8]) -> usize {
+        let mut out = self.out.borrow_mut();
+        let len = out.len().min(to.len());
+        let (Some(to), Some(from)) = (to.get_mut(..len), out.get(..len)) else { return 0 };
+        to.copy_from_slice(from);
+        let rest = out.len() - len;
+        out.copy_within(len.., 0);
+        out.truncate(rest);
+        len
+    }
+
+    /// Rings the client's bell.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Completes when there is something for the client.
+    pub async fn rung(&self) {
+        self.bell.rung().await;
+    }
+}

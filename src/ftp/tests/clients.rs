@@ -1,0 +1,273 @@
+//! What clients say and hear.
+
+use super::*;
+
+#[test]
+fn the_code_lets_in_and_nothing_else_does() {
+    let service = service(1);
+    let mut caller = Caller::new(&service);
+    assert!(caller.hear().starts_with("220 "));
+    assert!(caller.say("LIST").starts_with("530 "));
+    assert!(caller.say("EPSV").starts_with("530 "));
+    assert!(caller.say("PASS 12345678").starts_with("503 "));
+    assert!(caller.say("USER bblp").starts_with("331 "));
+    assert!(caller.say("PASS 12345678").starts_with("230 "));
+    assert_eq!(service.clients(), 1);
+    assert!(caller.say("USER bblp").starts_with("503 "));
+    assert!(caller.say("QUIT").starts_with("221 "));
+    assert_eq!(caller.ended, Some(client::Error::Left));
+    drop(caller);
+    assert_eq!((service.clients(), service.connections()), (0, 0));
+
+    let mut wrong = Caller::new(&service);
+    assert!(wrong.say("USER bblp\r\nPASS 12345679").contains("\r\n530 "));
+    assert_eq!(wrong.ended, Some(client::Error::WrongCode));
+    let mut other = Caller::new(&service);
+    assert!(other.say("USER root\r\nPASS 12345678").contains("\r\n530 "));
+    assert_eq!(other.ended, Some(client::Error::WrongUser));
+    assert_eq!(service.clients(), 0);
+}
+
+#[test]
+fn a_client_too_many_is_told_so_and_the_next_finds_the_free_place() {
+    let service = service(1);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Caller::inside(&service)).collect();
+    let mut late = Caller::new(&service);
+    assert!(late.say("USER bblp\r\nPASS 12345678").contains("\r\n421 "));
+    assert_eq!(late.ended, Some(client::Error::NoSeat));
+    drop(late);
+    drop(clients.pop());
+    Caller::inside(&service);
+    let _strangers: Vec<_> =
+        (0..SEATS - clients.len()).map(|_| service.knock(Peer::unknown()).unwrap()).collect();
+    assert!(service.knock(Peer::unknown()).is_none());
+}
+
+#[test]
+fn whoever_does_not_log_in_is_let_go_at_the_deadline_and_not_before() {
+    let mut caller = Caller::new(&service(1));
+    assert_eq!(caller.client.poll_timeout(), Some(at(15)));
+    assert_eq!(caller.client.handle_timeout(at(14)), Ok(()));
+    assert_eq!(caller.client.handle_timeout(at(15)), Err(client::Error::Silent));
+    assert!(caller.hear().ends_with("421 Too slow to log in\r\n"));
+    let inside = Caller::inside(&service(1));
+    assert_eq!(inside.client.poll_timeout(), None);
+}
+
+#[test]
+fn what_needs_no_printer_is_answered_without_one() {
+    let mut caller = Caller::inside(&service(1));
+    for (line, code) in [
+        ("NOOP", "200"),
+        ("noop", "200"),
+        ("TYPE I", "200"),
+        ("TYPE A N", "200"),
+        ("TYPE L 8", "200"),
+        ("TYPE E", "504"),
+        ("MODE S", "200"),
+        ("MODE Z", "504"),
+        ("STRU F", "200"),
+        ("STRU R", "504"),
+        ("PBSZ 0", "200"),
+        ("PROT P", "200"),
+        ("PROT C", "200"),
+        ("PROT S", "536"),
+        ("OPTS UTF8 ON", "200"),
+        ("OPTS MLST size;", "501"),
+        ("PORT 10,0,0,1,7,232", "502"),
+        ("EPRT |1|10.0.0.1|2024|", "502"),
+        ("AUTH TLS", "503"),
+        ("CCC", "503"),
+        ("REIN", "502"),
+        ("LPSV", "502"),
+        ("SSCN ON", "502"),
+        ("ABOR", "226"),
+        ("RNTO b", "503"),
+        ("STOR a", "425"),
+        ("PASV", "227 Entering Passive Mode (10,0,0,2,7,232)."),
+        ("EPSV", "229 Entering Extended Passive Mode (|||2024|)"),
+        ("EPSV 1", "229"),
+        ("EPSV 2", "522"),
+        ("EPSV x", "501"),
+        ("EPSV ALL", "200"),
+        ("PASV", "501"),
+        ("EPSV", "229"),
+    ] {
+        let said = caller.say(line);
+        assert!(said.starts_with(code), "{line}: {said}");
+        assert_eq!(said.matches("\r\n").count(), 1, "{line}: {said}");
+        assert_eq!(caller.place.seat().task(), None, "{line}");
+    }
+}
+
+#[test]
+fn bad_lines_are_refused_and_only_one_without_end_ends_the_conversation() {
+    let service = service(1);
+    let mut caller = Caller::inside(&service);
+    assert!(caller.send(b"NOOP\0\r\n").starts_with("501 "));
+    assert!(caller.send(b"NOOP\rQUIT\r\n").starts_with("501 "));
+    assert!(caller.send(b"\r\n").starts_with("500 "));
+    assert!(caller.send(b"\x16\x03\x01\r\n").starts_with("500 "));
+    assert!(caller.send(b"NOOP\n").starts_with("200 "));
+    assert!(caller.send(b"\xff\xf4\xff\xf2ABOR\r\n").starts_with("226 "));
+    assert_eq!(caller.ended, None);
+    assert!(caller.send("x".repeat(65536).as_bytes()).starts_with("500 "));
+    assert_eq!(caller.ended, Some(client::Error::TooLong));
+
+    let mut longest = Caller::inside(&service);
+    let name = "x".repeat(LINE - 2 - "NOOP ".len());
+    assert_eq!(longest.say(&format!("NOOP {name}")), "200 OK\r\n");
+}
+
+#[test]
+fn a_conversation_is_understood_wherever_it_is_split() {
+    let lines = b"USER bblp\r\nPASS 12345678\r\nTYPE I\r\nPROT P\r\nEPSV\r\nNOOP\r\nQUIT\r\n";
+    let mut expected = None;
+    for split in 0..lines.len() {
+        let service = service(1);
+        let mut caller = Caller::new(&service);
+        let mut said = caller.send(&lines[..split]);
+        said.push_str(&caller.send(&lines[split..]));
+        assert_eq!(caller.ended, Some(client::Error::Left), "split at {split}");
+        assert_eq!(*expected.get_or_insert(said.clone()), said, "split at {split}");
+    }
+    assert_eq!(expected.unwrap().matches("\r\n").count(), 8);
+}
+
+#[test]
+fn a_refusal_leaves_the_data_connection_alone_until_its_time_is_up() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.plays(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    printer.order();
+    printer.desk.report(News::Connected);
+    printer.plays(&[("STOR a", "553 No card")]);
+    assert_eq!(caller.hear(), "553 No card\r\n");
+    assert_eq!(printer.order(), Some(Order::Drop), "the printer's is let go");
+    assert!(matches!(caller.place.seat().gate(), Gate::Connected { .. }));
+    caller.client.handle_timeout(at(60)).unwrap();
+    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+}
+
+#[test]
+fn features_are_those_that_are_true_here() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("FEAT");
+    let answer = "211-Features:\r\n AUTH TLS\r\n EPRT\r\n EPSV\r\n MDTM\r\n PASV\r\n PBSZ\r\n \
+                  PROT\r\n REST STREAM\r\n SIZE\r\n211 End";
+    printer.plays(&[("FEAT", answer)]);
+    assert_eq!(
+        caller.hear(),
+        "211-Features:\r\n EPSV\r\n MDTM\r\n PASV\r\n PBSZ\r\n PROT\r\n REST STREAM\r\n \
+         SIZE\r\n UTF8\r\n211 End\r\n"
+    );
+    caller.say("FEAT");
+    printer.plays(&[("FEAT", "502 no-features")]);
+    assert_eq!(caller.hear(), "502 no-features\r\n");
+}
+
+#[test]
+fn nobody_waits_for_longer_than_half_an_hour() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut first = Caller::inside(&service);
+    first.say("MKD one");
+    printer.hears();
+    let mut caller = Caller::inside(&service);
+    caller.say("MKD two");
+    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_WITHIN));
+    caller.client.handle_timeout(at(1799)).unwrap();
+    assert_eq!(caller.hear(), "");
+    caller.client.handle_timeout(at(1800)).unwrap();
+    assert!(caller.hear().starts_with("450 "));
+    assert!(caller.say("NOOP").starts_with("200 "));
+}
+
+#[test]
+fn lines_behind_a_command_wait_and_are_answered_in_their_order() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    assert_eq!(caller.say("MKD one\r\nNOOP\r\nMKD two\r\nQUIT"), "");
+    assert!(!caller.input.is_empty(), "they are not read");
+    printer.plays(&[("MKD one", "257 \"/one\"")]);
+    assert_eq!(caller.hear(), "257 \"/one\"\r\n200 OK\r\n");
+    printer.plays(&[("MKD two", "257 \"/two\"")]);
+    assert_eq!(caller.hear(), "257 \"/two\"\r\n221 Goodbye\r\n");
+}
+
+#[test]
+fn a_data_port_that_nobody_uses_is_closed_after_a_minute() {
+    let service = service(1);
+    let mut caller = Caller::inside(&service);
+    caller.say("EPSV");
+    assert_eq!(caller.client.poll_timeout(), Some(at(0) + GATE_WITHIN));
+    caller.client.handle_timeout(at(59)).unwrap();
+    assert_ne!(caller.place.seat().gate(), Gate::Closed);
+    caller.client.handle_timeout(at(60)).unwrap();
+    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+
+    caller.say("EPSV");
+    assert_eq!(caller.say("STOR a"), "", "it waits for the client's connection");
+    assert!(!service.hub.is_wanted(at(0), 0), "and the printer does not");
+    assert!(caller.say("STAT").starts_with("211 "));
+    caller.client.handle_timeout(at(60)).unwrap();
+    assert!(caller.hear().starts_with("425 "));
+    caller.say("EPSV");
+    caller.say("STOR a");
+    caller.place.connected(at(0));
+    assert!(service.hub.is_wanted(at(0), 0));
+}
+
+#[test]
+fn a_reply_of_any_length_reaches_a_slow_client_whole_but_for_lines_that_are_too_long() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("STAT /");
+    printer.hears();
+    let mut answer = String::from("213-Status\r\n");
+    for n in 0..100 {
+        answer.push_str(&format!(" {n} {}\r\n", "x".repeat(n * 30)));
+    }
+    answer.push_str("213 End\r\n");
+    printer.input.extend_from_slice(answer.as_bytes());
+    let mut heard = String::new();
+    let mut rounds = 0;
+    while !heard.ends_with("213 End\r\n") {
+        printer.reads().unwrap();
+        let piece = caller.hear();
+        assert!(piece.len() <= OUT, "{}", piece.len());
+        heard.push_str(&piece);
+        rounds += 1;
+    }
+    assert!(rounds > 10);
+    let lines: Vec<&str> = heard.split("\r\n").collect();
+    for (line, sent) in lines.iter().zip(answer.split("\r\n")) {
+        assert_eq!(*line, &sent[..sent.len().min(LINE - 2)]);
+    }
+    assert_eq!(lines.len(), 103);
+}
+
+#[test]
+fn a_change_of_directory_is_known_before_it_is_told() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("CWD ../x");
+    printer.plays(&[("CWD ../x", "250 OK")]);
+    assert_eq!(caller.hear(), "");
+    printer.plays(&[("PWD", "257 \"/y\"\"z\"")]);
+    assert_eq!(caller.hear(), "250 OK\r\n");
+    assert_eq!(*caller.place.seat().directory.borrow(), b"/y\"z");
+    caller.say("CDUP");
+    printer.plays(&[("CDUP", "250 OK"), ("PWD", "550 I do not know")]);
+    assert!(caller.hear().starts_with("550 "));
+    caller.say("MKD a");
+    printer.plays(&[("CWD /y\"z", "250 OK"), ("MKD a", "257 \"a\"")]);
+}
