@@ -24,6 +24,7 @@
 //! | [`mqtt`] | port 8883: reports fanned out, requests forwarded |
 //! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
 //! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
+//! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
