@@ -9,6 +9,7 @@ mod chamber;
 mod cli;
 mod clients;
 mod failures;
+mod ftp;
 mod lan;
 mod loopback;
 mod mqtt;

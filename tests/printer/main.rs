@@ -16,6 +16,8 @@ mod tests;
 
 use core::future::pending;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::ops::RangeInclusive;
+use core::pin::Pin;
 use core::time::Duration;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
 
+use printer::ftp::{Family, FileServer};
 use printer::{Camera, Event, Model, Printer, camera};
 
 /// A simulated Bambu Lab printer: its MQTT service with TLS, and its made-up reports.
@@ -61,6 +64,18 @@ struct Arguments {
     /// Viewers that the camera serves at once; more of them hang
     #[arg(long, value_name = "N", default_value_t = 1)]
     camera_viewers: usize,
+    /// Port of its FTPS server; 0 takes any that is free. Without, there is none
+    #[arg(long)]
+    ftp_port: Option<u16>,
+    /// Whose ways the FTPS server has: esp32 or vsftpd. Default: the model's
+    #[arg(long, value_parser = ftp_family)]
+    ftp_family: Option<Family>,
+    /// Bytes a second that its disk takes and gives
+    #[arg(long, value_name = "BYTES")]
+    ftp_rate: Option<u64>,
+    /// Ports of its data connections, say 2024-2043
+    #[arg(long, value_name = "FROM-TO", value_parser = ftp_ports)]
+    ftp_data_ports: Option<RangeInclusive<u16>>,
 }
 
 /// Between two pictures, from how many there are in a second.
@@ -69,6 +84,22 @@ fn period(text: &str) -> Result<Duration, String> {
         Ok(0.0) => Ok(Duration::ZERO),
         Ok(fps) if (0.001..=1000.0).contains(&fps) => Ok(Duration::from_secs_f64(1.0 / fps)),
         Ok(_) | Err(_) => Err("takes 0, or 0.001 to 1000".to_owned()),
+    }
+}
+
+fn ftp_family(text: &str) -> Result<Family, String> {
+    match text {
+        "esp32" => Ok(Family::Esp32),
+        "vsftpd" => Ok(Family::Vsftpd),
+        _ => Err("takes esp32 or vsftpd".to_owned()),
+    }
+}
+
+fn ftp_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    match (from.parse(), to.parse()) {
+        (Ok(from), Ok(to)) if 0 < from && from <= to => Ok(from..=to),
+        _ => Err("takes two ports, the lower one first: 2024-2043".to_owned()),
     }
 }
 
@@ -116,6 +147,16 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
     say(out, format_args!("serial {}", printer.serial()));
     say(out, format_args!("access code {}", arguments.access_code));
     say(out, format_args!("ca {}/tests/printer/pki/ca.pem", env!("CARGO_MANIFEST_DIR")));
+    let files = file_server(arguments);
+    let serving_files: Pin<Box<dyn Future<Output = ()>>> = match arguments.ftp_port {
+        None => Box::pin(pending()),
+        Some(port) => {
+            let at = SocketAddr::new(arguments.bind, port);
+            let (address, serving) = files.listen_tls(at, arguments.model).await?;
+            say(out, format_args!("ftp on {address}"));
+            Box::pin(serving)
+        }
+    };
     select! {
         () = serving => {}
         () = async {
@@ -124,6 +165,7 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
                 None => pending().await,
             }
         } => {}
+        () = serving_files => {}
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
     }
@@ -168,6 +210,21 @@ fn narrate_camera(event: camera::Event) {
             say(out, format_args!("camera {connection}: {ending}"));
         }
     }
+}
+
+fn file_server(arguments: &Arguments) -> FileServer {
+    let family = arguments.ftp_family.unwrap_or(match arguments.model {
+        Model::P1S | Model::A1Mini => Family::Esp32,
+        Model::X1C | Model::H2D => Family::Vsftpd,
+    });
+    let mut files = FileServer::new(family).code(&arguments.access_code);
+    if let Some(rate) = arguments.ftp_rate {
+        files = files.rate(rate);
+    }
+    if let Some(ports) = arguments.ftp_data_ports.clone() {
+        files = files.data_ports(ports);
+    }
+    files
 }
 
 fn narrate(event: &Event<'_>) {

@@ -60,6 +60,7 @@
 
 mod broker;
 pub(crate) mod camera;
+pub(crate) mod ftp;
 pub(crate) mod jpeg;
 mod ledger;
 mod listener;

@@ -1,0 +1,180 @@
+//! The real program before a simulated printer's FTPS server, over real TLS on loopback, with curl and
+//! Python's ftplib as clients.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::rc::Rc;
+
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::clients::programs::{Program, is_missing};
+use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
+use crate::printer::Model;
+use crate::printer::ftp::{Family, FileServer};
+
+#[test]
+fn curl_uploads_lists_and_downloads_through_a_one_session_printer() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::new(Model::P1S, Family::Esp32).await;
+        for (name, len) in [("zero.3mf", 0), ("one.3mf", 1), ("ü with spaces.3mf", 300_000)] {
+            let given = files.file(name, len);
+            let (status, log) = files.curl(&["-T", given.to_str().unwrap()], "").await;
+            assert_eq!(status, Some(0), "{name}: {log}");
+            let stored = files.server.file(&format!("/{name}")).expect("it has arrived");
+            assert_eq!(stored.len, len as u64, "{name}");
+            let back = files.proxy.dir.file("back");
+            let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let (status, log) = files.curl(&["-o", back.to_str().unwrap()], &encoded).await;
+            assert_eq!(status, Some(0), "{name}: {log}");
+            assert_eq!(fs::read(&back).unwrap(), fs::read(&given).unwrap(), "{name}");
+        }
+        let (status, listed) = files.curl(&["-l"], "").await;
+        assert_eq!(status, Some(0), "{listed}");
+        assert!(listed.contains("one.3mf") && listed.contains("with spaces.3mf"), "{listed}");
+        assert_eq!(files.server.look(|seen| seen.most_open), 1);
+    });
+}
+
+#[test]
+fn curl_uploads_to_a_printer_that_wants_its_data_sessions_resumed() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::new(Model::X1C, Family::Vsftpd).await;
+        let given = files.file("plate.3mf", 500_000);
+        let (status, log) = files.curl(&["-T", given.to_str().unwrap()], "").await;
+        assert_eq!(status, Some(0), "{log}");
+        assert_eq!(files.server.file("/plate.3mf").expect("it has arrived").len, 500_000);
+    });
+}
+
+#[test]
+fn three_uploads_at_once_through_one_session_all_arrive() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::new(Model::A1Mini, Family::Esp32).await;
+        let names = ["a.3mf", "b.3mf", "c.3mf"];
+        let given = names.map(|name| files.file(name, 200_000));
+        let [a, b, c] = given.each_ref().map(|file| file.to_str().unwrap());
+        let (one, two, three) = (["-T", a], ["-T", b], ["-T", c]);
+        let ended =
+            tokio::join!(files.curl(&one, ""), files.curl(&two, ""), files.curl(&three, ""));
+        for (status, log) in [ended.0, ended.1, ended.2] {
+            assert_eq!(status, Some(0), "{log}");
+        }
+        for name in names {
+            assert_eq!(
+                files.server.file(&format!("/{name}")).expect("it has arrived").len,
+                200_000
+            );
+        }
+        assert_eq!(files.server.look(|seen| seen.most_open), 1, "the printer sees one session");
+    });
+}
+
+#[test]
+fn a_wrong_code_is_refused_here_and_the_printer_is_not_troubled() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::new(Model::P1S, Family::Esp32).await;
+        let (status, log) = files.curl_as("87654321", &["-l"], "").await;
+        assert_eq!(status, Some(67), "curl says that the login was refused: {log}");
+        assert_eq!(files.server.look(|seen| seen.ever), 0);
+        let log = files.proxy.program.log();
+        assert!(!log.contains("87654321") && !log.contains(CODE), "{log}");
+    });
+}
+
+#[test]
+fn a_printer_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::new(Model::P1S, Family::Esp32).await;
+        let server = files.server.clone().rate(200_000);
+        let given = files.file("plate.3mf", 2_000_000);
+        let upload = ["-T", given.to_str().unwrap()];
+        let uploading = files.curl(&upload, "");
+        let killing = async {
+            let begun = |seen: &crate::printer::ftp::Seen| seen.uploads > 0;
+            assert!(server.until(Duration::from_secs(30), begun).await);
+            server.die(Duration::from_millis(200));
+        };
+        let ((status, log), ()) = tokio::join!(uploading, killing);
+        assert_ne!(status, Some(0), "never a false 226: {log}");
+        server.revive();
+        let server = server.rate(100_000_000);
+        let mut done = false;
+        // The proxy waits a while between attempts to reach a printer that was gone.
+        for _ in 0..20 {
+            let (status, _) = files.curl(&["-T", given.to_str().unwrap()], "").await;
+            done = status == Some(0);
+            if done {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(done, "{}", files.proxy.program.log());
+        assert_eq!(server.file("/plate.3mf").expect("it has arrived").len, 2_000_000);
+    });
+}
+
+/// A printer's file server, and the program before it.
+struct Files {
+    server: FileServer,
+    proxy: Proxy,
+    _serving: JoinHandle<()>,
+}
+
+impl Files {
+    async fn new(model: Model, family: Family) -> Self {
+        let server = FileServer::new(family).code(CODE);
+        let (at, serving) = server.listen_tls(SocketAddr::from((HOME, 0)), model).await.unwrap();
+        let serving = spawn_local(serving);
+        let dir: Rc<StateDir> = StateDir::new();
+        let mut command = command(["--services", "ftp", "--port", "ftp=0"]);
+        command.args(["-p", "127.0.0.1", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
+        command.args(["--printer-ca", PRINTER_CA, "--ftp-data-ports", "0"]);
+        command.arg("--state-dir").arg(dir.path());
+        command.arg("--printer-port").arg(format!("ftp={}", at.port()));
+        let proxy = Proxy::start_serving("ftp", command, dir).await;
+        Self { server, proxy, _serving: serving }
+    }
+
+    /// A file of so many bytes that do not repeat soon.
+    fn file(&self, name: &str, len: usize) -> PathBuf {
+        let path = self.proxy.dir.file(name);
+        let bytes: Vec<u8> = (0..len).map(|at| (at * at / 251 % 256) as u8).collect();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    async fn curl(&self, more: &[&str], path: &str) -> (Option<i32>, String) {
+        self.curl_as(CODE, more, path).await
+    }
+
+    /// How curl ended, and what it printed.
+    async fn curl_as(&self, code: &str, more: &[&str], path: &str) -> (Option<i32>, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "60", "--cacert"]).arg(self.proxy.dir.file("ca.pem"));
+        curl.args(["-K", "-"]).args(more);
+        curl.arg(format!("ftps://{}/{path}", self.proxy.address));
+        let mut curl = Program::start(&mut curl);
+        curl.tell(&format!("user = \"bblp:{code}\""));
+        let (status, said) = curl.ended().await;
+        (status, String::from_utf8_lossy(&said.out).into_owned() + &said.err)
+    }
+}
