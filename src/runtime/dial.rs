@@ -60,35 +60,13 @@ impl Dialler {
     pub const fn new(host: Host, port: u16, trust: Trust) -> Self {
         Self { host, port, trust }
     }
-
-    /// The printer's address now: it may have got another one since.
-    async fn address(&self) -> Result<SocketAddr, DialError> {
-        let name = match &self.host {
-            Host::Ip(address) => return Ok(SocketAddr::new(*address, self.port)),
-            Host::Name(name) => name.as_str(),
-        };
-        // The one place that needs a second thread: the system's resolver knows no other way.
-        let found = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((name, self.port))).await;
-        let Ok(Ok(found)) = found else { return Err(DialError::NoSuchName) };
-        // Printers speak IPv4; another address of that name is a router's idea.
-        let found: heapless::Vec<SocketAddr, 8> = found.take(8).collect();
-        let address = found.iter().find(|found| found.is_ipv4()).or(found.first());
-        address.copied().ok_or(DialError::NoSuchName)
-    }
 }
 
 impl Dial for Dialler {
     type Stream = ClientStream<TcpStream>;
 
     async fn dial(&mut self) -> Result<Self::Stream, DialError> {
-        let address = self.address().await?;
-        let socket = match timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Err(DialError::PortClosed { port: self.port });
-            }
-            Ok(Err(_)) | Err(_) => return Err(DialError::Off),
-        };
+        let socket = reach(&self.host, self.port).await?;
         // A socket that cannot be tuned is a connection that is gone; TLS will say so.
         let _gone = stream::tune_upstream(&socket);
         match timeout(HANDSHAKE_WITHIN, connect(&self.trust, socket)).await {
@@ -98,6 +76,38 @@ impl Dial for Dialler {
             Err(_elapsed) => Err(DialError::NoHandshake),
         }
     }
+}
+
+/// A bare connection to `port` of the printer at `host`, which may have got another address since the
+/// last one.
+///
+/// # Errors
+///
+/// The name is not known, nobody answers within ten seconds, or not on this port.
+pub async fn reach(host: &Host, port: u16) -> Result<TcpStream, DialError> {
+    let address = address(host, port).await?;
+    match timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(DialError::PortClosed { port })
+        }
+        Ok(Err(_)) | Err(_) => Err(DialError::Off),
+    }
+}
+
+/// The printer's address now.
+async fn address(host: &Host, port: u16) -> Result<SocketAddr, DialError> {
+    let name = match host {
+        Host::Ip(address) => return Ok(SocketAddr::new(*address, port)),
+        Host::Name(name) => name.as_str(),
+    };
+    // The one place that needs a second thread: the system's resolver knows no other way.
+    let found = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((name, port))).await;
+    let Ok(Ok(found)) = found else { return Err(DialError::NoSuchName) };
+    // Printers speak IPv4; another address of that name is a router's idea.
+    let found: heapless::Vec<SocketAddr, 8> = found.take(8).collect();
+    let address = found.iter().find(|found| found.is_ipv4()).or(found.first());
+    address.copied().ok_or(DialError::NoSuchName)
 }
 
 /// Why there is no connection to the printer.

@@ -38,7 +38,7 @@ use crate::tls::HandshakeError;
 const BACKLOG: u32 = 128;
 
 /// How long nothing is accepted after accepting failed, for want of file descriptors, say.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// Refusals are said at most this often; the ones in between are counted.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ pub struct Door {
     others: Seldom,
 }
 
-/// Somebody on the doorstep. Dropping it, or [`pass`](Self::pass), makes room for the next.
+/// Somebody on the doorstep. Dropping it, [`pass`](Self::pass) or [`step_in`](Self::step_in) makes room for the next.
 pub struct Knock {
     door: Rc<Door>,
     /// Who it is.
@@ -232,8 +232,15 @@ impl Door {
 impl Knock {
     /// The right code was shown: the place on the doorstep is free.
     pub fn pass(&self) {
-        if !self.inside.replace(true) {
+        if !self.inside.get() {
             self.door.limiter.borrow_mut().right_code(self.peer.address);
+            self.step_in();
+        }
+    }
+
+    /// It goes in although nobody here has seen a code of it: the place on the doorstep is free.
+    pub fn step_in(&self) {
+        if !self.inside.replace(true) {
             self.door.leave_doorstep(self.peer.address);
         }
     }
@@ -279,14 +286,12 @@ impl Knock {
 
 impl Drop for Knock {
     fn drop(&mut self) {
-        if !self.inside.replace(true) {
-            self.door.leave_doorstep(self.peer.address);
-        }
+        self.step_in();
     }
 }
 
 /// Whether accepting failed because the peer was gone already.
-fn is_of_the_peer(error: &io::Error) -> bool {
+pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

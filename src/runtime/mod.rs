@@ -4,12 +4,14 @@
 //! is served by a task that was waiting for one.
 
 pub mod chamber;
+pub mod data_ports;
 pub mod dial;
 pub mod drive;
 pub mod ftp;
 pub mod gates;
 pub mod listen;
 pub mod mqtt;
+pub mod relay;
 pub mod run;
 pub mod stream;
 pub mod supervisor;
