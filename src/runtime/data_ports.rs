@@ -294,3 +294,242 @@ impl Transfers {
         drop(held);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Host;
+    use crate::runtime::relay::COMMAND_BUFFER;
+    use alloc::format;
+    use core::net::Ipv4Addr;
+    use core::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::spawn_local;
+    use tokio::time::timeout;
+
+    const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
+    const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async { timeout(Duration::from_secs(100), test).await }).unwrap()
+    }
+
+    /// A port of the printer, and one of ours that stands for it.
+    struct Bed {
+        control: Rc<Relay>,
+        transfers: Rc<Transfers>,
+        /// Where the printer has its data port, and where its control port.
+        data: TcpListener,
+        commands: TcpListener,
+        at: SocketAddr,
+        clock: Clock,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let any = || bind(SocketAddr::from((HOME, 0))).unwrap();
+            let (data, commands, ours) = (any(), any(), any());
+            let at = ours.local_addr().unwrap();
+            let clock = Clock::start();
+            let port = commands.local_addr().unwrap().port();
+            let control = Relay::new("ftp", Host::Ip(HOME.into()), port, 4, COMMAND_BUFFER);
+            let transfers = Transfers::new(Rc::clone(&control));
+            let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
+            spawn_local(Rc::clone(&transfers).listen(openings, clock));
+            for _ in 0..TRANSFERS {
+                spawn_local(Rc::clone(&transfers).work(clock));
+            }
+            Self { control, transfers, data, commands, at, clock }
+        }
+
+        /// A control connection from `from`: the client's end and the printer's.
+        async fn control_from(&self, from: Ipv4Addr) -> (TcpStream, TcpStream) {
+            let door = bind(SocketAddr::from((HOME, 0))).unwrap();
+            let mut near = connect(from, door.local_addr().unwrap()).await;
+            let (far, _) = door.accept().await.unwrap();
+            near.write_all(b"!").await.unwrap();
+            let (relay, clock) = (Rc::clone(&self.control), self.clock);
+            let peer = Peer { service: "ftp", number: 1, address: from.into() };
+            spawn_local(async move { relay.serve(far, peer, || {}, &clock).await });
+            let (printer, _) = self.commands.accept().await.unwrap();
+            (near, printer)
+        }
+
+        async fn transfer_from(&self, from: Ipv4Addr) -> TcpStream {
+            connect(from, self.at).await
+        }
+    }
+
+    async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        matches!(stream.read(&mut [0]).await, Ok(0) | Err(_))
+    }
+
+    #[test]
+    fn a_transfer_is_carried_for_an_address_with_a_control_connection_and_for_no_other() {
+        run(async {
+            let bed = Bed::new();
+            let _control = bed.control_from(HOME).await;
+            let mut foreign = bed.transfer_from(AWAY).await;
+            assert!(is_closed(&mut foreign).await);
+            assert_eq!(journal::count(Kind::Refused), 1);
+            let mut near = bed.transfer_from(HOME).await;
+            // The first to reach the printer is not the stranger.
+            let (mut printer, _) = bed.data.accept().await.unwrap();
+            near.write_all(b"a picture").await.unwrap();
+            near.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            printer.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"a picture");
+            drop(printer);
+            assert!(is_closed(&mut near).await);
+        });
+    }
+
+    #[test]
+    fn once_the_control_connection_is_gone_so_is_the_right_to_a_transfer() {
+        run(async {
+            let bed = Bed::new();
+            drop(bed.control_from(HOME).await);
+            while bed.control.connections_of(HOME.into()) > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(is_closed(&mut bed.transfer_from(HOME).await).await);
+        });
+    }
+
+    #[test]
+    fn an_address_has_two_transfers_for_each_control_connection_and_is_told_of_no_third() {
+        run(async {
+            let bed = Bed::new();
+            let _control = bed.control_from(HOME).await;
+            let mut held = Vec::new();
+            for _ in 0..2 {
+                held.push((bed.transfer_from(HOME).await, bed.data.accept().await.unwrap()));
+            }
+            assert!(is_closed(&mut bed.transfer_from(HOME).await).await);
+            // One ends, and there is room for another.
+            held.remove(0);
+            while bed.transfers.of.borrow().len() > 1 {
+                tokio::task::yield_now().await;
+            }
+            let _another = bed.transfer_from(HOME).await;
+            bed.data.accept().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn transfers_past_those_that_are_carried_wait_and_are_carried_later() {
+        run(async {
+            let bed = Bed::new();
+            let mut controls = Vec::new();
+            for _ in 0..3 {
+                controls.push(bed.control_from(HOME).await);
+            }
+            controls.push(bed.control_from(AWAY).await);
+            let mut near = Vec::new();
+            for _ in 0..TRANSFERS + 2 {
+                near.push(bed.transfer_from(HOME).await);
+            }
+            let mut far = Vec::new();
+            for _ in 0..TRANSFERS {
+                far.push(bed.data.accept().await.unwrap().0);
+            }
+            while bed.transfers.waiting.borrow().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            drop((near.remove(0), far.remove(0)));
+            far.push(bed.data.accept().await.unwrap().0);
+            assert_eq!(bed.transfers.waiting.borrow().len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_transfer_that_the_printer_does_not_take_is_reset() {
+        run(async {
+            let Bed { control, transfers, data, commands, at, clock } = Bed::new();
+            drop(data);
+            let bed = Bed {
+                control,
+                transfers,
+                data: bind(SocketAddr::from((HOME, 0))).unwrap(),
+                commands,
+                at,
+                clock,
+            };
+            let _control = bed.control_from(HOME).await;
+            let mut near = bed.transfer_from(HOME).await;
+            let error = near.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(journal::count(Kind::PrinterLost), 1);
+        });
+    }
+
+    #[test]
+    fn a_port_that_another_program_holds_is_left_out_and_said() {
+        run(async {
+            // Ten ports in a row of which the first is taken; others may be, on a busy machine.
+            let (taken, port) = loop {
+                let taken = std::net::TcpListener::bind((HOME, 0)).unwrap();
+                let port = taken.local_addr().unwrap().port();
+                if port < u16::MAX - 10 {
+                    break (taken, port);
+                }
+            };
+            let openings = Openings::bind(HOME.into(), port..=port + 9).unwrap();
+            assert!(openings.ports().all(|open| open != port));
+            assert!(openings.ports().count() > 0);
+            let mut text = alloc::string::String::new();
+            journal::write_to(&mut text).unwrap();
+            assert!(text.contains(&format!("data ports {port}")), "{text}");
+            assert!(Openings::bind(HOME.into(), port..=port).is_err(), "none is left");
+            drop(taken);
+        });
+    }
+
+    #[test]
+    fn more_ports_than_there_may_be_are_refused() {
+        let most = u16::try_from(PORTS_MOST).unwrap();
+        let refused = Openings::bind(HOME.into(), 50_000..=50_000 + most);
+        assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
+    }
+
+    #[test]
+    fn every_port_has_its_turn_however_busy_another_is() {
+        run(async {
+            let listeners: Vec<_> = (0..101)
+                .map(|n| (bind(SocketAddr::from((HOME, 0))).unwrap(), 50_000 + n))
+                .collect();
+            let at = |n: usize| listeners[n].0.local_addr().unwrap();
+            let (busy, last) = (at(0), at(100));
+            let mut openings = Openings::over(listeners);
+            let mut clients = Vec::new();
+            for _ in 0..8 {
+                clients.push(connect(HOME, busy).await);
+            }
+            clients.push(connect(HOME, last).await);
+            let mut ports = Vec::new();
+            for _ in 0..9 {
+                ports.push(openings.accept().await.unwrap().2);
+            }
+            assert_eq!(ports.iter().filter(|port| **port == 50_100).count(), 1);
+            assert_ne!(ports[8], 50_100, "it came last and was not served last: {ports:?}");
+        });
+    }
+
+    #[test]
+    fn ports_are_listed_as_a_person_would() {
+        assert_eq!(format!("{}", Runs(&[2024, 2030, 2031, 2032, 2040])), "2024, 2030-2032, 2040");
+    }
+}

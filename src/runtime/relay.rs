@@ -38,6 +38,9 @@
 //! a MiB of the kernel's memory for each direction makes it clearly cheaper, and none does once bytes
 //! come a segment at a time, as they do from a printer: 12.0 against 11.2 for the copy.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -102,6 +105,7 @@ pub struct Relay {
     port: u16,
     sessions: usize,
     per_address: usize,
+    speaks_within: Duration,
     /// Those of sessions that are free.
     buffers: RefCell<heapless::Vec<Buffers, SESSIONS_MOST>>,
     /// Who has a session, once for each.
@@ -148,6 +152,7 @@ impl Relay {
             port,
             sessions,
             per_address: sessions.saturating_sub(1).max(1),
+            speaks_within: SPEAKS_WITHIN,
             buffers: RefCell::new((0..sessions).map(|_| Buffers::new(buffer)).collect()),
             there: RefCell::default(),
             line: RefCell::default(),
@@ -197,9 +202,12 @@ impl Relay {
         if tune_relay(&socket).is_err() {
             return Outcome::Left;
         }
-        let Ok(_) = timeout(SPEAKS_WITHIN, socket.readable()).await else {
-            return Outcome::Silent;
-        };
+        // A socket counts as readable until somebody has tried.
+        match timeout(self.speaks_within, socket.peek(&mut [0])).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Outcome::Left,
+            Err(_elapsed) => return Outcome::Silent,
+        }
         let session = tokio::select! {
             biased;
             () = has_left(&socket) => None,
