@@ -28,6 +28,7 @@
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
+//! | [`family`] | what a serial number says about the printer |
 //! | [`board`], [`clock`] | what this build may spend; moments without a date |
 //!
 //! Requests go up by value, one bounded step at a time. What comes back is stored once, and each
@@ -104,6 +105,7 @@ pub mod camera;
 pub mod chamber;
 pub mod clock;
 pub mod config;
+pub mod family;
 pub mod ftp;
 pub mod journal;
 pub mod memory;

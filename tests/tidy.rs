@@ -16,7 +16,7 @@ const ROWS: &[&[&str]] = &[
     &["runtime"],
     &["mqtt", "camera", "chamber", "rtsp", "ftp", "tls", "trace"],
     &["session", "config"],
-    &["memory", "auth", "journal"],
+    &["memory", "auth", "journal", "family"],
     &["clock"],
     &["board"],
 ];

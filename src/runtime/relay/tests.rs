@@ -401,3 +401,39 @@ fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
         assert_eq!(far.read_u8().await.unwrap(), b'x');
     });
 }
+
+#[test]
+fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
+    run_for_real(async {
+        let sessions = BOARD.doorstep_per_address + 2;
+        let Bed { relay, printer, door: listener } = Bed::new(sessions);
+        let door = Door::new("tunnel", Rc::default());
+        let clock = Clock::start();
+        for _ in 0..relay.workers() {
+            spawn_local(Rc::clone(&relay).work(Rc::clone(&door), clock));
+        }
+        let at = listener.local_addr().unwrap();
+        spawn_local(async move { door.listen(&listener, &clock).await });
+        let mut there = Vec::new();
+        // All that one address may have: more than it may have on the doorstep.
+        for _ in 0..sessions - 1 {
+            let mut near = TcpStream::connect(at).await.unwrap();
+            near.write_all(b"x").await.unwrap();
+            there.push((near, printer.accept().await.unwrap()));
+        }
+        assert_eq!(relay.connections_of(HOME), sessions - 1);
+    });
+}
+
+#[test]
+fn a_task_of_a_relay_fits_its_line_in_the_budget() {
+    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, COMMAND_BUFFER);
+    let clock = run(async { Clock::start() });
+    let work = Rc::clone(&relay).work(Door::new("ftp", Rc::default()), clock);
+    let transfers = crate::runtime::data_ports::Transfers::new(relay);
+    let carry = Rc::clone(&transfers).work(clock);
+    let listens = transfers.listen(crate::runtime::data_ports::Openings::over(Vec::new()), clock);
+    let sizes = [size_of_val(&work), size_of_val(&carry), size_of_val(&listens)];
+    std::println!("{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= crate::memory::budget::TASK), "{sizes:?}");
+}
