@@ -437,3 +437,17 @@ fn a_task_of_a_relay_fits_its_line_in_the_budget() {
     std::println!("{sizes:?}");
     assert!(sizes.iter().all(|size| *size <= crate::memory::budget::TASK), "{sizes:?}");
 }
+
+#[test]
+fn a_newcomer_does_not_take_what_falls_free_for_those_in_line() {
+    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, COMMAND_BUFFER);
+    let peer = Peer { service: "ftp", number: 1, address: HOME };
+    let mut cx = Context::from_waker(core::task::Waker::noop());
+    let (mut has, mut waits) = (pin!(relay.session(peer)), pin!(relay.session(peer)));
+    let Poll::Ready(session) = has.as_mut().poll(&mut cx) else { panic!("it is free") };
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    drop(session);
+    let mut newcomer = pin!(relay.session(peer));
+    assert!(newcomer.as_mut().poll(&mut cx).is_pending());
+    assert!(waits.as_mut().poll(&mut cx).is_ready());
+}
