@@ -15,7 +15,7 @@
 //! | ports | [`PORTS_MOST`] | refused where they are configured |
 //! | transfers carried at once | [`TRANSFERS`] | wait: [`TRANSFERS`] here, the others in the kernel |
 //! | transfers of one address | two for each of its control connections | closed |
-//! | a transfer of which nothing moves | [`FILE_SILENCE`](super::relay::FILE_SILENCE), [`STALL`](super::relay::STALL) | reset |
+//! | a transfer of which nothing moves | [`FILE_SILENCE`], [`STALL`](super::relay::STALL) | reset |
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
