@@ -48,9 +48,9 @@ impl Family {
         }
     }
 
-    /// FTP sessions to have with it at once. An ESP32 stores one file at a time and its memory is
-    /// small; vsFTPd starts a process for each session, and slicers use two or three (PROTOCOL §5.3,
-    /// §5.4). The printers' own limits are not known; these stay below what was seen to work.
+    /// FTP sessions to have with it at once. Printers' own limits are not known, so these are choices:
+    /// an ESP32 takes very few and stores one file at a time (PROTOCOL §5.4), vsFTPd serves several at
+    /// once by its nature, and four is what one slicer and a few browsers of files need.
     pub const fn ftp_sessions(self) -> usize {
         match self {
             Self::Esp32 => 1,
