@@ -14,3 +14,4 @@ mod lan;
 mod loopback;
 mod mqtt;
 mod printer;
+mod relay;

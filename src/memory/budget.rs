@@ -113,6 +113,33 @@ pub const FTP_DESK: usize = 2 * KIB;
 /// Bytes of a file that a mover has in hand.
 pub const FTP_BUFFER: usize = 16 * KIB;
 
+/// FTP sessions of the printer's that are relayed at once, at most: see
+/// [`Family::ftp_sessions`](crate::family::Family::ftp_sessions).
+pub const RELAY_SESSIONS: usize = 4;
+
+/// Bytes on their way in one direction of a relayed connection that carries commands.
+pub const RELAY_COMMANDS: usize = 4 * KIB;
+
+/// Bytes on their way in one direction of a relayed connection that carries files: half a MB/s is 32
+/// rounds a second.
+pub const RELAY_FILES: usize = 16 * KIB;
+
+/// A relay, besides its buffers: who is there and who is in line. The transfers of one have as much.
+pub const RELAY: usize = 4 * KIB;
+
+/// Relayed transfers at once: one for each control connection that the most patient printer takes.
+pub const TRANSFERS: usize = RELAY_SESSIONS;
+
+/// Data ports of the printer's that are open here: both families', 20 and 101, and some to spare.
+pub const DATA_PORTS: usize = 128;
+
+/// One of them: a listening socket, and tokio's part of it.
+pub const DATA_PORT: usize = KIB / 2;
+
+/// File tunnels at once: a slicer opens three or four for each job (PROTOCOL §6.2).
+/// One more, so that one address cannot have them all.
+pub const TUNNELS: usize = 5;
+
 /// Connections of one service that may wait to be let in.
 pub const WAITING: usize = 4 * BOARD.doorstep;
 
@@ -189,16 +216,89 @@ pub const LINES: [Line; 36] = [
     line("journal", 1, JOURNAL),
 ];
 
-/// The most this build can hold at once, in bytes.
-pub const TOTAL: usize = {
+/// Lines that are held in place of others, never beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct Instead {
+    /// What those others begin with.
+    pub of: &'static str,
+    /// When.
+    pub when: &'static str,
+    /// What is held then.
+    pub lines: &'static [Line],
+}
+
+/// All there are. None holds more than what it stands in for, so the sum need not count them.
+pub const INSTEAD: [Instead; 2] = [
+    Instead {
+        of: "ftp ",
+        when: "files are relayed",
+        lines: &[
+            line("relay commands: buffers", RELAY_SESSIONS, 2 * RELAY_COMMANDS),
+            line("relay commands: task", RELAY_SESSIONS + BOARD.doorstep, TASK),
+            line("relay transfers: buffers, task", TRANSFERS, 2 * RELAY_FILES + TASK),
+            line("relay transfers: waiting", TRANSFERS, ARRIVAL),
+            line("relay data ports", DATA_PORTS, DATA_PORT),
+            line("relay data ports: task", 1, TASK),
+            line("relay, and whose transfers there are", 2, RELAY),
+        ],
+    },
+    Instead {
+        of: "chamber viewer: ",
+        when: "port 6000 is a file tunnel",
+        lines: &[
+            line("tunnel: buffers", TUNNELS, 2 * RELAY_FILES),
+            line("tunnel: task", TUNNELS + BOARD.doorstep, TASK),
+            line("tunnel: relay", 1, RELAY),
+        ],
+    },
+];
+
+/// What these lines hold together.
+const fn sum(mut lines: &[Line]) -> usize {
     let mut sum = 0;
-    let mut rest: &[Line] = &LINES;
-    while let [line, others @ ..] = rest {
+    while let [line, others @ ..] = lines {
         sum += line.count * line.each;
-        rest = others;
+        lines = others;
     }
     sum
+}
+
+/// What those of [`LINES`] hold together that begin so.
+const fn sum_of(beginning: &str) -> usize {
+    let mut sum = 0;
+    let mut lines: &[Line] = &LINES;
+    while let [line, others @ ..] = lines {
+        if begins_with(line.what.as_bytes(), beginning.as_bytes()) {
+            sum += line.count * line.each;
+        }
+        lines = others;
+    }
+    sum
+}
+
+const fn begins_with(mut text: &[u8], mut beginning: &[u8]) -> bool {
+    while let ([first, rest @ ..], [wanted, others @ ..]) = (text, beginning) {
+        if *first != *wanted {
+            return false;
+        }
+        (text, beginning) = (rest, others);
+    }
+    beginning.is_empty()
+}
+
+const _: () = {
+    let mut all: &[Instead] = &INSTEAD;
+    while let [instead, others @ ..] = all {
+        assert!(
+            sum(instead.lines) <= sum_of(instead.of),
+            "what is held in place of something else is more than that"
+        );
+        all = others;
+    }
 };
+
+/// The most this build can hold at once, in bytes.
+pub const TOTAL: usize = sum(&LINES);
 
 const _: () = assert!(TOTAL <= BOARD.memory, "this board cannot afford its own profile");
 // One frame is the state, one is being shown, and a merge needs a third to write into.
