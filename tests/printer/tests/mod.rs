@@ -5,6 +5,7 @@ mod broker;
 mod camera;
 mod detection;
 mod reports;
+mod rtsp;
 mod tls;
 mod vices;
 
