@@ -110,6 +110,7 @@ pub mod ftp;
 pub mod journal;
 pub mod memory;
 pub mod mqtt;
+pub mod rtsp;
 pub mod runtime;
 pub mod session;
 pub mod tls;

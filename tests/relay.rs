@@ -213,7 +213,7 @@ fn a_file_tunnel_is_relayed_on_port_6000_and_shows_the_printers_own_certificate(
         let _serving = spawn_local(serving);
         let dir = StateDir::new();
         // With the camera's service as well: it does not get this printer's port 6000.
-        let mut command = command(["--services", "ftp,camera", "--port", "ftp=0,chamber=0"]);
+        let mut command = command(["--services", "ftp,camera", "--port", "ftp=0,chamber=0,rtsp=0"]);
         command.args(["-p", "127.0.0.2", "-a", CODE, "-s", Model::H2D.serial()]);
         command.args(["--bind", "127.0.0.1", "--printer-ca", PRINTER_CA]);
         let ports = free_ports();
@@ -273,7 +273,7 @@ fn which_mode_it_is_and_why_is_said_at_the_start() {
             ("99900A000000001", &[], "port 6000 is the chamber camera's"),
         ] {
             let dir = StateDir::new();
-            let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0"]);
+            let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0,rtsp=0"]);
             command.args(["-p", "127.0.0.2", "-a", CODE, "-s", serial, "--bind", "127.0.0.1"]);
             command.args(["--printer-ca", PRINTER_CA]).args(more);
             command.arg("--state-dir").arg(dir.path());
@@ -315,7 +315,7 @@ impl Bed {
         let (at, serving) = server.listen_tls(SocketAddr::from((PRINTER, 0)), model).await.unwrap();
         let serving = spawn_local(serving);
         let dir = StateDir::new();
-        let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0"]);
+        let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0,rtsp=0"]);
         command.args(["-p", "127.0.0.2", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
         command.args(["--ftp-data-ports", &format!("{}-{}", ports.start(), ports.end())]);
         command.arg("--state-dir").arg(dir.path()).args(more);

@@ -13,6 +13,7 @@ pub mod gates;
 pub mod listen;
 pub mod mqtt;
 pub mod relay;
+pub mod rtsp;
 pub mod run;
 pub mod stream;
 pub mod supervisor;

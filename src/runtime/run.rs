@@ -16,7 +16,7 @@ use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::fmt;
+use core::fmt::{self, Write};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::fs::File;
@@ -36,6 +36,7 @@ use super::dial::{BackOff, Dialler};
 use super::files;
 use super::listen::{Door, bind};
 use super::mqtt::keep_upstream;
+use super::rtsp::keep_stream;
 use super::work::{Serves, Worker};
 use super::{Clock, supervisor};
 use crate::auth::Limiter;
@@ -47,7 +48,7 @@ use crate::journal::{self, Kind};
 use crate::memory::{KIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
-use crate::{chamber, mqtt};
+use crate::{chamber, mqtt, rtsp};
 
 /// How long the end may take for clients; one that takes nothing is not waited for.
 const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
@@ -94,6 +95,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let files = files::Ports::bind(config)?;
     let has_chamber = wanted.camera && !files.has_tunnel();
     let chamber_at = has_chamber.then(|| listener(config, config.ports.chamber)).transpose()?;
+    let rtsp_at = wanted.camera.then(|| listener(config, config.ports.rtsp)).transpose()?;
     let trust = trust(config)?;
     supervisor::starting();
     let identity = identity(config)?;
@@ -127,6 +129,16 @@ async fn run(config: &Config) -> Result<(), StartError> {
         let _fits = listening.push(opened);
         house.say_started("chamber", bound, BOARD.clients.chamber);
     }
+    let chance = u64::from(seed) << 32 | u64::from(OsRng.next_u32());
+    let rtsp = rtsp::Service::new(config.code.clone(), rtsp_url(config), chance);
+    if let Some((listener, bound)) = rtsp_at {
+        let opened = house.open("rtsp", listener, &tls, &rtsp, budget::PLAYERS);
+        let dialler = house.dialler(config.printer_ports.rtsp);
+        let back_off = BackOff::new(seed.rotate_left(24));
+        let keeper = keep_stream(Rc::clone(&rtsp), Rc::clone(&sight), dialler, clock, back_off);
+        let _fits = (listening.push(opened), keepers.push(task(keeper)));
+        house.say_started("rtsp", bound, BOARD.clients.rtsp);
+    }
     if wanted.camera {
         let dialler = house.dialler(config.printer_ports.chamber);
         let rtsp = house.dialler(config.printer_ports.rtsp);
@@ -137,7 +149,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     }
     let mut running = files::Running { listening: &mut listening, keepers: &mut keepers };
     let files = files.open(&house, &identity, seed, &mut running)?;
-    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), sight, clock));
+    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), Rc::clone(&rtsp), sight, clock));
     supervisor::ready();
 
     loop {
@@ -155,12 +167,27 @@ async fn run(config: &Config) -> Result<(), StartError> {
     }
     let mut services = heapless::Vec::<&dyn Departs, { budget::SERVICES }>::new();
     // They fit: there is one of each.
-    let _fits = services.extend_from_slice(&[&*mqtt, &*chamber]);
+    let _fits = services.extend_from_slice(&[&*mqtt, &*chamber, &*rtsp]);
     if let Some(files) = &files {
         let _fits = services.push(&**files);
     }
     take_leave(&services, keepers).await;
     Ok(())
+}
+
+/// Where the RTSPS camera is, as it is to be asked for.
+fn rtsp_url(config: &Config) -> rtsp::sdp::Url {
+    let mut url = rtsp::sdp::Url::new();
+    let (host, port, path) = (&config.printer, config.printer_ports.rtsp, rtsp::upstream::PATH);
+    let written = match host {
+        Host::Ip(IpAddr::V6(ip)) => write!(url, "rtsps://[{ip}]:{port}{path}"),
+        Host::Ip(IpAddr::V4(ip)) => write!(url, "rtsps://{ip}:{port}{path}"),
+        // A printer does not look at what it is called, and a long name might not fit.
+        Host::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
+    };
+    // It fits: an address is no longer than that.
+    let _fits = written;
+    url
 }
 
 /// A listener, and where it listens.
@@ -334,6 +361,7 @@ pub(super) async fn listen(door: Rc<Door>, listener: TcpListener, clock: Clock) 
 async fn housekeep(
     mqtt: Rc<mqtt::Service>,
     chamber: Rc<chamber::Service>,
+    rtsp: Rc<rtsp::Service>,
     sight: Rc<Sight>,
     clock: Clock,
 ) {
@@ -345,6 +373,8 @@ async fn housekeep(
         journal::now_is(now);
         mqtt.handle_timeout(now);
         chamber.handle_timeout(now);
+        rtsp.handle_timeout(now);
+        sight.is_said_off(mqtt.says_live_view_off());
         // A printer that has come back may have another camera, or have it switched on.
         let is_live = mqtt.is_live();
         if is_live && !was_live {
@@ -368,7 +398,7 @@ fn tell_journal() {
 }
 
 /// One line: what is held now, the most there ever was, and where the lid is.
-fn write_heap(out: &mut impl fmt::Write) -> fmt::Result {
+fn write_heap(out: &mut impl Write) -> fmt::Result {
     writeln!(
         out,
         "heap: held {} KiB, peak {} KiB, lid {} KiB",
@@ -381,7 +411,7 @@ fn write_heap(out: &mut impl fmt::Write) -> fmt::Result {
 /// Standard error, unbuffered: it allocates nothing.
 pub struct Stderr;
 
-impl fmt::Write for Stderr {
+impl Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         io::Write::write_all(&mut io::stderr(), text.as_bytes()).map_err(|_| fmt::Error)
     }

@@ -58,7 +58,7 @@ impl Process {
             .arg("--bind=127.0.0.1")
             .arg(format!("--serial-number={serial}"))
             .arg(format!("--services={service}"))
-            .arg(format!("--port={ports}"))
+            .arg(format!("--port={ports},rtsp=0"))
             .arg(format!("--printer-port={printer_ports}"))
             .arg(format!("--printer-ca={AUTHORITY}"))
             .arg(format!("--state-dir={}", state.display()));
