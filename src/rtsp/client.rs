@@ -261,14 +261,12 @@ impl Player {
                 if !self.is_set_up() {
                     return Err(Status::NOT_IN_THIS_STATE);
                 }
-                self.block = None;
-                self.answer = Some(Answer::Plain(Status::OK));
+                self.rest();
                 return Ok(Wish::Pause);
             }
             Method::Teardown => {
-                self.block = None;
                 self.tracks = [None; TRACKS];
-                self.answer = Some(Answer::Plain(Status::OK));
+                self.rest();
                 return Ok(Wish::Pause);
             }
             // Without a parameter it says that the player is still there; none is known here.
@@ -317,6 +315,13 @@ impl Player {
 
     fn is_set_up(&self) -> bool {
         self.tracks.iter().any(Option::is_some)
+    }
+
+    /// It is shown nothing more for now: what it has begun to take is left.
+    fn rest(&mut self) {
+        self.block = None;
+        self.picture = None;
+        self.answer = Some(Answer::Plain(Status::OK));
     }
 
     /// What the hub has begun to show is numbered from here on.

@@ -75,8 +75,6 @@ struct Group {
     blocks: heapless::Vec<Block, GROUP>,
     /// Whether it has all of them.
     whole: bool,
-    /// Whether the last of them has parameter sets and no picture: what follows belongs to it.
-    opens: bool,
 }
 
 /// How many pictures there ever were.
@@ -167,7 +165,7 @@ impl Hub {
         let Some(packet) = Packet::parse(bytes) else { return self.damaged(now, bytes.len()) };
         let (is_main, codec) = self.role_of(track);
         if is_main && self.coming.timestamp.is_some_and(|time| time != packet.timestamp) {
-            self.show(now);
+            self.end_picture(now);
         }
         let Some(line) = self.lines.get_mut(track) else { return };
         let begins = if is_main {
@@ -185,7 +183,7 @@ impl Hub {
         };
         self.store(now, track, false, [&head, bytes.get(HEAD..).unwrap_or_default()]);
         if is_main && packet.marker {
-            self.show(now);
+            self.end_picture(now);
         }
     }
 
@@ -312,7 +310,17 @@ impl Hub {
         }
     }
 
-    /// The picture is whole: everybody is shown it.
+    /// The picture is whole. If it is none, but what a decoder has to know before the next one, it belongs
+    /// to that.
+    fn end_picture(&mut self, now: Instant) {
+        if self.coming.content.picture || self.coming.too_long {
+            self.show(now);
+        } else {
+            self.coming.timestamp = None;
+        }
+    }
+
+    /// Everybody is shown what has come.
     fn show(&mut self, now: Instant) {
         self.close_block();
         let Coming { blocks, content, too_long, .. } = core::mem::take(&mut self.coming);
@@ -321,21 +329,16 @@ impl Hub {
             self.interrupt();
             return;
         }
-        let opens = content.parameters && !content.picture;
-        let is_key = content.key || opens;
         self.counts.shown = self.counts.shown.saturating_add(u32::from(content.picture));
         self.counts.keys = self.counts.keys.saturating_add(u32::from(content.key));
         if content.key {
             self.keyed = Some(now);
-        }
-        if is_key && !self.group.opens {
             self.group.begin();
         }
-        self.group.opens = opens;
         self.group.add(&blocks);
         for seat in &*self.seats {
             if seat.standing() == Standing::Taken {
-                seat.show(&blocks, is_key);
+                seat.show(&blocks, content.key);
             }
         }
     }

@@ -78,8 +78,6 @@ pub fn renumbered(packet: &[u8], sequence: u16, timestamp: u32, ssrc: u32) -> Op
 /// What kinds of NAL units there are in something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Parameter sets: what a decoder has to know before it begins.
-    pub parameters: bool,
     /// A part of a picture that needs no other picture.
     pub key: bool,
     /// A part of any picture.
@@ -93,7 +91,7 @@ impl Content {
         match codec {
             Codec::H264 => found.h264(payload),
             Codec::H265 => found.h265(payload),
-            Codec::Other => found = Self { parameters: false, key: true, picture: true },
+            Codec::Other => found = Self { key: true, picture: true },
         }
         found
     }
@@ -101,11 +99,7 @@ impl Content {
     /// Both together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self {
-            parameters: self.parameters || other.parameters,
-            key: self.key || other.key,
-            picture: self.picture || other.picture,
-        }
+        Self { key: self.key || other.key, picture: self.picture || other.picture }
     }
 
     /// RFC 6184 §5.2: single units 1 to 23, STAP-A 24, STAP-B 25, FU-A 28, FU-B 29.
@@ -131,7 +125,6 @@ impl Content {
                 self.picture = true;
                 self.key = true;
             }
-            7 | 8 => self.parameters = true,
             _ => {}
         }
     }
@@ -156,7 +149,6 @@ impl Content {
                 self.key = true;
             }
             Some(0..=31) => self.picture = true,
-            Some(32..=34) => self.parameters = true,
             Some(_) | None => {}
         }
     }
@@ -296,10 +288,9 @@ fn fill(mut room: &mut [u8], pieces: &[&[u8]]) {
 mod tests {
     use super::*;
 
-    const KEY: Content = Content { parameters: false, key: true, picture: true };
-    const DELTA: Content = Content { parameters: false, key: false, picture: true };
-    const SETS: Content = Content { parameters: true, key: false, picture: false };
-    const NEITHER: Content = Content { parameters: false, key: false, picture: false };
+    const KEY: Content = Content { key: true, picture: true };
+    const DELTA: Content = Content { key: false, picture: true };
+    const NEITHER: Content = Content { key: false, picture: false };
 
     #[test]
     fn a_packet_is_read_past_its_sources_its_extension_and_its_padding() {
@@ -335,14 +326,11 @@ mod tests {
         let table: [(&[u8], Content); 10] = [
             (b"\x65\x88", KEY),
             (b"\x41\x9a", DELTA),
-            (b"\x67\x4d", SETS),
-            (b"\x68\xee", SETS),
+            (b"\x67\x4d", NEITHER),
+            (b"\x68\xee", NEITHER),
             (b"\x06\x05", NEITHER),
-            (b"\x78\0\x02\x67\x4d\0\x02\x68\xee", SETS),
-            (
-                b"\x78\0\x02\x67\x4d\0\x01\x65",
-                Content { parameters: true, key: true, picture: true },
-            ),
+            (b"\x78\0\x02\x67\x4d\0\x02\x68\xee", NEITHER),
+            (b"\x78\0\x02\x67\x4d\0\x01\x65", KEY),
             (b"\x7c\x85\x88", KEY),
             (b"\x7c\x41\x9a", DELTA),
             (b"\x78\0\x09\x67", NEITHER),
@@ -358,12 +346,9 @@ mod tests {
         let table: [(&[u8], Content); 7] = [
             (b"\x26\x01\xaf", KEY),
             (b"\x02\x01\xd0", DELTA),
-            (b"\x40\x01\x0c", SETS),
+            (b"\x40\x01\x0c", NEITHER),
             (b"\x4e\x01\x05", NEITHER),
-            (
-                b"\x60\x01\0\x02\x42\x01\0\x02\x28\x01",
-                Content { parameters: true, key: true, picture: true },
-            ),
+            (b"\x60\x01\0\x02\x42\x01\0\x02\x28\x01", KEY),
             (b"\x62\x01\x93\xaf", KEY),
             (b"\x62\x01\x41\xd0", DELTA),
         ];
