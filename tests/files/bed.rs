@@ -1,0 +1,193 @@
+//! A printer with a file server, the real program before it, and files to move.
+
+use core::cell::RefCell;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::clients::Way;
+use super::vsftpd::Vsftpd;
+use crate::clients::proxy::{CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
+use crate::printer::Model;
+use crate::printer::ftp::{Family, FileServer, sha256};
+
+/// Whose file server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A simulated P1S: one session.
+    P1s,
+    /// A simulated X1C: vsFTPd's ways.
+    X1c,
+    /// A real vsFTPd with an X1C's certificate.
+    Vsftpd,
+}
+
+/// Length and SHA-256 of a file.
+pub(crate) type Sum = (u64, [u8; 32]);
+
+pub(crate) struct Bed {
+    pub(crate) proxy: Proxy,
+    pub(crate) server: Server,
+    serving: JoinHandle<()>,
+}
+
+/// The printer's file server.
+#[derive(Clone)]
+pub(crate) enum Server {
+    Simulated(FileServer),
+    Real(Rc<RefCell<Vsftpd>>),
+}
+
+impl Kind {
+    /// Whether this machine has no such server. It is said; where `CI` is set it is a failure.
+    pub(crate) fn is_missing(self) -> bool {
+        let lacks = if self == Self::Vsftpd { Vsftpd::lacks() } else { None };
+        let Some(lacks) = lacks else { return false };
+        assert!(std::env::var_os("CI").is_none(), "{lacks}");
+        println!("skipped: {lacks}");
+        true
+    }
+
+    const fn model(self) -> Model {
+        match self {
+            Self::P1s => Model::P1S,
+            Self::X1c | Self::Vsftpd => Model::X1C,
+        }
+    }
+}
+
+impl Bed {
+    pub(crate) async fn new(kind: Kind) -> Self {
+        let dir = StateDir::new();
+        let server = match kind {
+            Kind::P1s => Server::Simulated(FileServer::new(Family::Esp32).code(CODE)),
+            Kind::X1c => Server::Simulated(FileServer::new(Family::Vsftpd).code(CODE)),
+            Kind::Vsftpd => {
+                let folder = dir.file("printer");
+                fs::create_dir_all(&folder).unwrap();
+                Server::Real(Rc::new(RefCell::new(Vsftpd::new(&folder, CODE, None).unwrap())))
+            }
+        };
+        let (at, serving) = server.switch_on(SocketAddr::from((HOME, 0)), kind.model()).await;
+        let mut command = command(["--services", "ftp", "--port", "ftp=0"]);
+        command.args(["-p", "127.0.0.1", "-s", kind.model().serial(), "--bind", "127.0.0.1"]);
+        command.args(["--printer-ca", PRINTER_CA, "--ftp-data-ports", "0"]);
+        command.env("ACCESS_CODE", CODE).arg("--state-dir").arg(dir.path());
+        command.arg("--printer-port").arg(format!("ftp={}", at.port()));
+        let proxy = Proxy::start_serving("ftp", command, dir).await;
+        Self { proxy, server, serving }
+    }
+
+    /// How a client finds the proxy.
+    pub(crate) fn way(&self) -> Way {
+        let dir = &self.proxy.dir;
+        Way {
+            address: self.proxy.address,
+            authority: dir.file("ca.pem"),
+            name: None,
+            home: dir.path().to_owned(),
+        }
+    }
+
+    /// A file of so many bytes on the clients' side, and its sum.
+    pub(crate) fn given(&self, name: &str, len: usize) -> (PathBuf, Sum) {
+        let path = self.proxy.dir.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes = bytes(len);
+        fs::write(&path, &bytes).unwrap();
+        (path, (len as u64, sha256(&bytes)))
+    }
+
+    /// Where a client may put what it gets.
+    pub(crate) fn taken(&self, name: &str) -> PathBuf {
+        let path = self.proxy.dir.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    /// What the proxy has said, and a real printer.
+    pub(crate) fn log(&self) -> String {
+        let printer = match &self.server {
+            Server::Simulated(server) => format!("{:?}", server.seen()),
+            Server::Real(server) => server.borrow().log(),
+        };
+        self.proxy.program.log() + &printer
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Server {
+    async fn switch_on(&self, at: SocketAddr, model: Model) -> (SocketAddr, JoinHandle<()>) {
+        match self {
+            Self::Simulated(server) => {
+                let (at, serving) = server.listen_tls(at, model).await.unwrap();
+                (at, spawn_local(serving))
+            }
+            Self::Real(server) => {
+                let listener = TcpListener::bind(at).await.unwrap();
+                let (at, server) = (listener.local_addr().unwrap(), Rc::clone(server));
+                let serving = async move {
+                    while let Ok((connection, _)) = listener.accept().await {
+                        let connection = connection.into_std().unwrap();
+                        server.borrow_mut().serve(connection).unwrap();
+                    }
+                };
+                (at, spawn_local(serving))
+            }
+        }
+    }
+
+    /// The length and hash of a file there.
+    pub(crate) fn sum(&self, path: &str) -> Option<Sum> {
+        match self {
+            Self::Simulated(server) => server.file(path).map(|stored| (stored.len, stored.hash)),
+            Self::Real(server) => Some(sum(&server.borrow().file(path))),
+        }
+    }
+
+    /// Puts a file there: its sum.
+    pub(crate) fn put(&self, path: &str, len: usize) -> Sum {
+        let bytes = bytes(len);
+        match self {
+            Self::Simulated(server) => server.put(path, &bytes),
+            Self::Real(server) => fs::write(server.borrow().file(path), &bytes).unwrap(),
+        }
+        (len as u64, sha256(&bytes))
+    }
+
+    /// Ends all that is under way without a word. The next session is served.
+    pub(crate) fn die(&self) {
+        match self {
+            Self::Simulated(server) => server.die(Duration::ZERO),
+            Self::Real(server) => server.borrow_mut().kill_all(),
+        }
+    }
+}
+
+/// Length and hash of a file on disk. No file has none.
+pub(crate) fn sum(path: &std::path::Path) -> Sum {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    (bytes.len() as u64, sha256(&bytes))
+}
+
+/// Bytes that do not repeat soon, and are others for every length.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut word = len as u64 | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend((word ^ (word >> 29)).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
