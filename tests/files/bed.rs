@@ -1,7 +1,9 @@
 //! A printer with a file server, the real program before it, and files to move.
 
 use core::cell::RefCell;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
+use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 use std::fs;
 use std::path::PathBuf;
@@ -27,10 +29,29 @@ pub(crate) enum Kind {
     Vsftpd,
 }
 
+/// How the program stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// TLS ends at it.
+    Proxy,
+    /// TLS ends at the printer.
+    Relay,
+}
+
+/// Where the program is in relay mode, whose data ports are the printer's.
+const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Data ports in relay mode.
+const PORTS: u16 = 8;
+
 /// Length and SHA-256 of a file.
 pub(crate) type Sum = (u64, [u8; 32]);
 
 pub(crate) struct Bed {
+    mode: Mode,
+    serial: &'static str,
+    /// Where the printer is.
+    at: SocketAddr,
     pub(crate) proxy: Proxy,
     pub(crate) server: Server,
     serving: JoinHandle<()>,
@@ -62,35 +83,59 @@ impl Kind {
 }
 
 impl Bed {
-    pub(crate) async fn new(kind: Kind) -> Self {
+    pub(crate) async fn new(kind: Kind, mode: Mode) -> Self {
         let dir = StateDir::new();
+        let ports = (mode == Mode::Relay).then(free_ports);
+        let simulated = |family| {
+            let server = FileServer::new(family).code(CODE);
+            Server::Simulated(match &ports {
+                Some(ports) => server.data_ports(ports.clone()),
+                None => server,
+            })
+        };
         let server = match kind {
-            Kind::P1s => Server::Simulated(FileServer::new(Family::Esp32).code(CODE)),
-            Kind::X1c => Server::Simulated(FileServer::new(Family::Vsftpd).code(CODE)),
+            Kind::P1s => simulated(Family::Esp32),
+            Kind::X1c => simulated(Family::Vsftpd),
             Kind::Vsftpd => {
                 let folder = dir.file("printer");
                 fs::create_dir_all(&folder).unwrap();
-                Server::Real(Rc::new(RefCell::new(Vsftpd::new(&folder, CODE, None).unwrap())))
+                let server = Vsftpd::new(&folder, CODE, ports.clone()).unwrap();
+                Server::Real(Rc::new(RefCell::new(server)))
             }
         };
         let (at, serving) = server.switch_on(SocketAddr::from((HOME, 0)), kind.model()).await;
-        let mut command = command(["--services", "ftp", "--port", "ftp=0"]);
-        command.args(["-p", "127.0.0.1", "-s", kind.model().serial(), "--bind", "127.0.0.1"]);
-        command.args(["--printer-ca", PRINTER_CA, "--ftp-data-ports", "0"]);
-        command.env("ACCESS_CODE", CODE).arg("--state-dir").arg(dir.path());
+        let (mode_is, bind, ports) = match &ports {
+            None => ("proxy", HOME, "0".to_owned()),
+            Some(ports) => ("relay", RELAY, format!("{}-{}", ports.start(), ports.end())),
+        };
+        let serial = kind.model().serial();
+        let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0"]);
+        command.args(["-p", "127.0.0.1", "-s", serial, "--bind", &bind.to_string()]);
+        command.args(["--ftp-mode", mode_is, "--ftp-data-ports", &ports]);
+        command.args(["--printer-ca", PRINTER_CA]).arg("--state-dir").arg(dir.path());
+        command.env("ACCESS_CODE", CODE);
         command.arg("--printer-port").arg(format!("ftp={}", at.port()));
         let proxy = Proxy::start_serving("ftp", command, dir).await;
-        Self { proxy, server, serving }
+        Self { mode, serial, at, proxy, server, serving }
     }
 
-    /// How a client finds the proxy.
+    /// How a client finds the program, and whose certificate it meets there.
     pub(crate) fn way(&self) -> Way {
         let dir = &self.proxy.dir;
+        let (authority, name) = match self.mode {
+            Mode::Proxy => (dir.file("ca.pem"), None),
+            Mode::Relay => (PathBuf::from(PRINTER_CA), Some(self.serial)),
+        };
+        Way { address: self.proxy.address, authority, name, home: dir.path().to_owned() }
+    }
+
+    /// How a client finds the printer, past the program.
+    pub(crate) fn direct(&self) -> Way {
         Way {
-            address: self.proxy.address,
-            authority: dir.file("ca.pem"),
-            name: None,
-            home: dir.path().to_owned(),
+            address: self.at,
+            authority: PathBuf::from(PRINTER_CA),
+            name: Some(self.serial),
+            home: self.proxy.dir.path().to_owned(),
         }
     }
 
@@ -178,6 +223,23 @@ impl Server {
 pub(crate) fn sum(path: &std::path::Path) -> Sum {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     (bytes.len() as u64, sha256(&bytes))
+}
+
+/// [`PORTS`] ports in a row that are free at the printer's address and at the program's. They lie below
+/// those that the system gives out by itself, and apart from those of other tests.
+fn free_ports() -> RangeInclusive<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let blocks = 1000 / PORTS;
+    let begin = (std::process::id() % 1000) as u16;
+    let is_free =
+        |port| [HOME, RELAY].iter().all(|at| std::net::TcpListener::bind((*at, port)).is_ok());
+    let found = (0..blocks).find_map(|_| {
+        let block = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
+        let first = 18_000 + block * PORTS;
+        let ports = first..=first + PORTS - 1;
+        ports.clone().all(is_free).then_some(ports)
+    });
+    found.expect("ports in a row that are free")
 }
 
 /// Bytes that do not repeat soon, and are others for every length.
