@@ -221,8 +221,9 @@ impl Client {
             }
         }
         data.conn.send_close_notify();
-        data.flush()?;
-        data.sock.shutdown(std::net::Shutdown::Write)?;
+        // A printer that has sent everything may be gone by now.
+        let _gone = data.flush();
+        let _gone = data.sock.shutdown(std::net::Shutdown::Write);
         heard(&mut control, "226")?;
         let took = began.elapsed();
         say(control.get_mut(), "QUIT")?;

@@ -3,6 +3,7 @@
 //! ```text
 //!   a client ──┬───────────────────────────┬── a printer
 //!              ├── pandaproxy, proxy mode ──┤
+//!              ├── pandaproxy, relay mode ──┤
 //!              └── haproxy, mode tcp ───────┘
 //! ```
 //!
@@ -69,8 +70,10 @@ const PRINTERS_PACE: u64 = 2_000_000;
 const ROUNDS: usize = 3;
 /// How long a program may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// Where the programs listen that have to have the printer's port numbers.
-const BESIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Where the programs listen: some have to have the printer's port numbers.
+const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+const HAPROXY: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 4), Ipv4Addr::new(127, 0, 0, 5)];
 
 /// A way from the client to the printer.
 struct Way {
@@ -110,6 +113,7 @@ fn measure(folder: &Path) -> io::Result<Table> {
     let mut ways = vec![
         Way { name: "direct", at: printer.at, process: None, small: None },
         proxy(&printer, folder, "proxy")?,
+        proxy(&printer, folder, "relay")?,
     ];
     ways.extend(haproxies(&printer, folder)?);
     let client = Client::new();
@@ -181,16 +185,19 @@ impl Way {
 fn proxy(printer: &Printer, folder: &Path, mode: &'static str) -> io::Result<Way> {
     let state = folder.join(mode);
     fs::create_dir_all(&state)?;
-    let at = SocketAddr::from((BESIDE, free_port()?));
+    let address = if mode == "relay" { RELAY } else { PROXY };
+    let at = SocketAddr::from((address, free_port()?));
     let mut command = Process::command(
         printer::Model::X1C.serial(),
         "ftp",
         &format!("ftp={}", printer.at.port()),
-        &format!("ftp={}", at.port()),
+        // The file tunnel's port, which nobody comes to.
+        &format!("ftp={},chamber=0", at.port()),
         &state,
     );
-    command.arg(format!("--bind={BESIDE}"));
-    command.arg("--ftp-data-ports=0");
+    let data = if mode == "relay" { printer.data.port() } else { 0 };
+    command.arg(format!("--bind={address}")).arg(format!("--ftp-mode={mode}"));
+    command.arg(format!("--ftp-data-ports={data}"));
     let process = Process::start(&mut command, state.join("pandaproxy.log"))?;
     listens(at, &process)?;
     Ok(Way { name: mode, at, process: Some(process), small: None })
@@ -199,12 +206,10 @@ fn proxy(printer: &Printer, folder: &Path, mode: &'static str) -> io::Result<Way
 /// haproxy on the printer's port numbers, copying and with `splice`. None if it is not installed.
 fn haproxies(printer: &Printer, folder: &Path) -> io::Result<Vec<Way>> {
     let mut ways = Vec::new();
-    for (at, (name, option)) in
-        [("haproxy", ""), ("haproxy, splice", "option splice-auto")].into_iter().enumerate()
-    {
-        let address = Ipv4Addr::new(127, 0, 0, 3 + u8::try_from(at).unwrap());
+    let manners = [("haproxy", ""), ("haproxy, splice", "option splice-auto")];
+    for ((name, option), address) in manners.into_iter().zip(HAPROXY) {
         let (control, data) = (printer.at.port(), printer.data.port());
-        let given = folder.join(format!("{at}.cfg"));
+        let given = folder.join(format!("{address}.cfg"));
         let text = format!(
             "global\n nbthread 1\n maxconn 64\n\
              defaults\n mode tcp\n {option}\n timeout connect 5s\n timeout client 300s\n timeout server 300s\n\
@@ -216,7 +221,7 @@ fn haproxies(printer: &Printer, folder: &Path) -> io::Result<Vec<Way>> {
         let program = if Path::new(known).exists() { known } else { "haproxy" };
         let started = Process::start(
             Command::new(program).arg("-db").arg("-f").arg(&given),
-            folder.join(format!("{at}.log")),
+            folder.join(format!("{address}.log")),
         );
         match started {
             Ok(process) => {
