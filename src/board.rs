@@ -70,7 +70,7 @@ pub struct Chamber {
     pub ring: usize,
 }
 
-/// What the RTSPS camera's service holds. Its packets are kept in blocks of 8 KiB.
+/// What the RTSPS camera's service holds. Its packets are kept in blocks of 4 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtsp {
     /// Bytes in the longest picture that is shown, in whole blocks. Each player may be in the middle of

@@ -98,8 +98,8 @@ pub const RTSP_SEAT: usize = 256 + BOARD.rtsp.ring * 8;
 /// A request of a player's that was not understood yet, with its body.
 pub const RTSP_INBOX: usize = 4 * KIB;
 
-/// What a player is told in one piece: two blocks fill a TLS record.
-pub const RTSP_OUTBOX: usize = 2 * RTSP_BLOCK;
+/// What a player is told in one piece: four blocks fill a TLS record.
+pub const RTSP_OUTBOX: usize = 4 * RTSP_BLOCK;
 
 /// What the RTSPS camera says that was not understood yet: a description, or a packet.
 pub const STREAM_INBOX: usize = 16 * KIB;
@@ -112,7 +112,7 @@ pub const STREAM_OUTBOX: usize = KIB;
 pub const RTSP_HUB: usize = 5 * KIB + (RTSP_PICTURE + BOARD.rtsp.ring / 2) * 8;
 
 /// Bytes in a block of the RTSPS camera's packets. The last one of a picture is half empty, as a rule.
-pub const RTSP_BLOCK: usize = 8 * KIB;
+pub const RTSP_BLOCK: usize = 4 * KIB;
 
 /// Blocks in the longest picture.
 pub const RTSP_PICTURE: usize = BOARD.rtsp.picture / RTSP_BLOCK;
