@@ -89,8 +89,9 @@ pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
     let end = drive(&mut player, &place, &mut stream, buffers, clock).await;
     let (sent, lost) = place.sent_and_lost();
     let wrong_codes = player.wrong_codes();
-    let kind = if wrong_codes > 0 { Kind::WrongCode } else { kind_of(&end) };
-    let wrong = if wrong_codes > 0 { ", and showed a wrong access code" } else { "" };
+    let is_said = wrong_codes == 0 || end == End::Session(client::Error::WrongCode);
+    let kind = if is_said { kind_of(&end) } else { Kind::WrongCode };
+    let wrong = if is_said { "" } else { ", and showed a wrong access code" };
     journal::note(
         kind,
         format_args!("{peer}: {end}{wrong} (got {sent} pictures, lost {lost} by being slow)"),
