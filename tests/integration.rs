@@ -16,3 +16,4 @@ mod loopback;
 mod mqtt;
 mod printer;
 mod relay;
+mod rtsp;
