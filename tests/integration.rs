@@ -10,6 +10,7 @@ mod cli;
 mod clients;
 mod failures;
 mod ftp;
+mod ftp_bad_input;
 mod lan;
 mod loopback;
 mod mqtt;
