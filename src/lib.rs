@@ -26,6 +26,7 @@
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
 //! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
+//! | [`runtime::relay`], [`runtime::data_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
@@ -97,6 +98,12 @@
 //! 3. rustls encrypts them into its send buffer **(3)** and the kernel takes it.
 //!
 //! No file is stored. The client's 226 is the printer's, and comes after it.
+//!
+//! # Life of a relayed byte: every copy
+//!
+//! X1, H2 and P2 are met with their own certificate, on 990, on the data ports and in the file tunnel.
+//! The kernel gives bytes to one buffer for each direction **(1)** and takes them from there. Nothing is
+//! decrypted; nothing is read that has not been written. What the client may do, the printer decides.
 //!
 //! # Memory
 //!

@@ -24,6 +24,8 @@ mod chamber;
 mod day;
 #[path = "bounds/full.rs"]
 mod full;
+#[path = "bounds/relay.rs"]
+mod relay;
 #[path = "bounds/share.rs"]
 mod share;
 #[path = "bounds/sums.rs"]

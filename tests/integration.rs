@@ -11,6 +11,7 @@ mod clients;
 mod failures;
 mod files;
 mod ftp;
+mod ftp_bad_input;
 mod lan;
 mod loopback;
 mod mqtt;
