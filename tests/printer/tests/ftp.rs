@@ -451,7 +451,7 @@ fn its_vices_are_as_they_are_called() {
             let begun = session.ask("STOR a.3mf").await;
             let ended = if begun == "150" {
                 // It may close before it has all.
-                let _taken = data.write_all(&[0; 100_000]).await;
+                let _taken = data.write_all(&vec![0; 100_000]).await;
                 let _taken = data.shutdown().await;
                 session.hear().await
             } else {
