@@ -18,9 +18,11 @@ const PACED_LEFT: f64 = 0.99;
 pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
     pub(crate) paced: Vec<Row>,
-    /// Of each way: the heap's peak after a small file and after all, and the most in memory, in KiB.
-    pub(crate) memory: Vec<(&'static str, Option<u64>, Option<u64>, Option<u64>)>,
+    pub(crate) memory: Vec<Memory>,
 }
+
+/// Of one way, in KiB: the heap's peak after a small file and after all, and the most in memory.
+pub(crate) type Memory = (&'static str, Option<u64>, Option<u64>, Option<u64>);
 
 /// One way, one direction.
 pub(crate) struct Row {
