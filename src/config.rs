@@ -44,6 +44,8 @@ pub enum Intent {
         /// The printer's serial number, if it was given.
         serial: Option<Serial>,
     },
+    /// Say whether the services of this configuration answer (`pandaproxy health`).
+    Health(Box<Config>),
     /// Print what this build may hold in memory.
     PrintBudget,
     /// Print this text, help or version, on standard output.
@@ -112,8 +114,21 @@ impl Config {
                 state_dir: state_dir(&args, &sources)?,
                 serial: serial(&args, &sources)?.map(|(serial, _)| serial),
             }),
+            Some(Command::Health) => Ok(Intent::Health(Box::new(Self::meant(&args, &sources)?))),
             None => Ok(Intent::Serve(Box::new(Self::meant(&args, &sources)?))),
         }
+    }
+
+    /// The listeners of the services that are served, by the names of [`Ports`], and where they are.
+    pub fn listening(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        let Self { services, ports, .. } = self;
+        [
+            (services.mqtt, "mqtt", ports.mqtt),
+            (services.camera, "chamber", ports.chamber),
+            (services.ftp, "ftp", ports.ftp),
+        ]
+        .into_iter()
+        .filter_map(|(served, name, port)| served.then_some((name, port)))
     }
 
     fn meant(args: &Args, sources: &Sources<'_>) -> Result<Self, ConfigError> {

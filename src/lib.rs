@@ -27,6 +27,7 @@
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
+//! | [`health`] | asks the services of a running proxy whether they answer |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
 //! | [`family`] | what a serial number says about the printer |
 //! | [`board`], [`clock`] | what this build may spend; moments without a date |
@@ -107,6 +108,7 @@ pub mod clock;
 pub mod config;
 pub mod family;
 pub mod ftp;
+pub mod health;
 pub mod journal;
 pub mod memory;
 pub mod mqtt;

@@ -1,7 +1,7 @@
 //! The services as their clients see them.
 //!
 //! `mqtt` and `failures` run the real client, hub and upstream between simulated ends, in memory and
-//! in virtual time. `loopback` and `cli` run the real program as a child, with real clients, in real
+//! in virtual time. `loopback`, `cli` and `health` run the real program as a child, with real clients, in real
 //! time and over loopback.
 
 mod camera;
@@ -10,6 +10,7 @@ mod cli;
 mod clients;
 mod failures;
 mod ftp;
+mod health;
 mod lan;
 mod loopback;
 mod mqtt;
