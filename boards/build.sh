@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# One static, stripped binary for a board, in dist/: the same bytes wherever and whenever it is built.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: boards/build.sh [--cross] [--dry-run] BOARD
+
+Builds dist/pandaproxy-BOARD for a folder of boards/ and checks what came out: the processor it is
+for, that it is static and stripped, and its size.
+
+The standard library for the board's target comes from `rustup target add` where that works. Where it
+does not, it is built from Debian's source of it (rustc-web, cargo-web, rust-web-src). C compiler and
+linker are zig's, from the Python packages ziglang and cargo-zigbuild, kept in target/.
+What is missing is installed as root, and named to everybody else.
+
+  --cross     use `cross` and its containers for all of that instead
+  --dry-run   say what would be run, and run nothing
+END
+}
+
+# The largest binary, in bytes: it shares a small board's memory with everything else.
+readonly LARGEST=$((3 * 1024 * 1024))
+readonly ZIG=0.15.2 ZIGBUILD=0.24.0
+
+die() {
+    printf 'build.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+cross='' dry='' board=''
+for option in "$@"; do
+    case $option in
+    --help) usage; exit 0 ;;
+    --cross) cross=1 ;;
+    --dry-run) dry=1 ;;
+    -*) usage >&2; exit 2 ;;
+    *) [ -z "$board" ] || { usage >&2; exit 2; }
+       board=$option ;;
+    esac
+done
+[ -n "$board" ] || { usage >&2; exit 2; }
+
+cd "$(dirname "$0")/.."
+root=$PWD
+if [[ ! $board =~ ^[a-z0-9_-]+$ || ! -f boards/$board/board.env ]]; then
+    known=(boards/*/board.env)
+    known=("${known[@]#boards/}")
+    die "there is no board '$board'; known: ${known[*]%/board.env}"
+fi
+# shellcheck source=/dev/null
+. "boards/$board/board.env"
+binary=dist/pandaproxy-$board
+
+run() {
+    printf '+ %s\n' "$*" >&2
+    [ -n "$dry" ] || "$@"
+}
+
+# Installs Debian packages: need PROGRAM-OR-FILE PACKAGE... says which are needed if it is not there.
+need() {
+    local what=$1
+    shift
+    if [ -e "$what" ] || command -v "$what" >/dev/null; then
+        return
+    fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        die "$what is missing; as root: apt-get install $*"
+    fi
+    # Lists of repositories that do not matter here may fail to load.
+    run apt-get update || true
+    run env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+need file file
+need readelf binutils
+
+# Nothing in the binary tells where it was built.
+flags="-Ctarget-feature=+crt-static --remap-path-prefix=$root=/pandaproxy"
+flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo $RUSTFLAGS_CPU"
+build=(build --locked --release --bin pandaproxy --target "$TARGET")
+out=target/boards
+export BOARD=$board CARGO_TARGET_DIR=$root/$out
+unset RUSTC CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS
+
+# Whether rustup has the standard library for the target, or can get it.
+rustup_has_it() {
+    command -v rustup >/dev/null || return 1
+    rustup target list --installed | grep -qx "$TARGET" && return
+    [ -z "$dry" ] && timeout 300 rustup target add "$TARGET" >/dev/null 2>&1
+}
+
+zig() {
+    local venv=$root/target/zig-$ZIG-$ZIGBUILD
+    if [ ! -e "$venv/installed" ]; then
+        need python3 python3 python3-venv
+        python3 -c 'import ensurepip' 2>/dev/null || need /usr/share/doc/python3-venv python3-venv
+        run python3 -m venv --clear "$venv"
+        run "$venv/bin/pip" install --quiet "ziglang==$ZIG" "cargo-zigbuild==$ZIGBUILD"
+        run touch "$venv/installed"
+    fi
+    PATH=$venv/bin:$PATH
+    build[0]=zigbuild
+}
+
+if [ -n "$cross" ]; then
+    # The folder is another one inside the container.
+    command -v cross >/dev/null || die "cross is missing; \`cargo install cross\`, and podman or docker"
+    flags+=" --remap-path-prefix=/project=/pandaproxy"
+    export CARGO_TARGET_DIR=$out
+    cargo=(cross)
+elif rustup_has_it; then
+    zig
+    cargo=(cargo)
+else
+    printf 'rustup has no %s here: building the standard library from Debian'\''s source\n' "$TARGET"
+    source=/usr/lib/rustlib/src/rust
+    need $source/library/std/Cargo.toml rustc-web cargo-web rust-web-src
+    zig
+    # The compiler is a release; only building the standard library needs what it calls unstable.
+    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
+    flags+=" -Clink-self-contained=no --remap-path-prefix=$source=/rustc"
+    build+=(-Z "build-std=std,panic_abort")
+    cargo=(/usr/bin/cargo)
+fi
+export RUSTFLAGS=$flags
+
+run "${cargo[@]}" "${build[@]}"
+[ -z "$dry" ] || exit 0
+
+mkdir -p dist
+cp "$out/$TARGET/release/pandaproxy" "$binary.new"
+
+# What came out, checked: a toolchain that emits ARMv7 code for ARMv6 has been seen.
+check() {
+    local what=$1 found=$2 wanted=$3
+    grep -qE -- "$wanted" <<<"$found" || die "$binary.new: $what is not $wanted but: $found"
+}
+check "its kind" "$(file -b "$binary.new")" 'static(ally|-pie) linked'
+check "its kind" "$(file -b "$binary.new")" ', stripped'
+machine=$(readelf -h "$binary.new" | sed -n 's/ *Machine: *//p')
+arch=$(readelf -A "$binary.new")
+case $TARGET in
+arm-*)
+    check processor "$arch" 'Tag_CPU_arch: v6($|[^-0-9])'
+    check "floating point" "$arch" 'Tag_FP_arch: VFPv2'
+    if grep -q Advanced_SIMD <<<"$arch"; then die "$binary.new: NEON in an ARMv6 program"; fi
+    ;;
+armv7-*) check processor "$arch" 'Tag_CPU_arch: v7' ;;
+aarch64-*) check processor "$machine" AArch64 ;;
+x86_64-*) check processor "$machine" X86-64 ;;
+*) die "no check for the target $TARGET" ;;
+esac
+size=$(stat -c %s "$binary.new")
+[ "$size" -lt "$LARGEST" ] || die "$binary.new: $size bytes, more than $LARGEST"
+
+mv "$binary.new" "$binary"
+printf '%s: %d bytes, %s, sha256 %s\n' "$binary" "$size" "$TARGET" \
+    "$(sha256sum "$binary" | cut -d' ' -f1)"

@@ -1,0 +1,23 @@
+// Raspberry Pi 2: four Cortex-A7 cores at 900 MHz of which one is used, NEON, no AES instructions, 1 GiB.
+Board {
+    name: "rpi-2",
+    memory: 20 * MIB,
+    suites: Suites::ChaChaFirst,
+    doorstep: 6,
+    doorstep_per_address: 4,
+    clients: Clients { mqtt: 24, chamber: 16, ftp: 8 },
+    mqtt: Mqtt {
+        inbox: 64 * KIB,
+        // A usual full state with its head, in one system call.
+        outbox: 20 * KIB,
+        ring: 32,
+        requests: 16,
+        small: Shape { count: 96, size: 2 * KIB },
+        large: Shape { count: 12, size: 64 * KIB },
+    },
+    chamber: Chamber {
+        // 1280×720: 40 to 120 KiB were seen.
+        picture: 256 * KIB,
+        ring: 2,
+    },
+}

@@ -1,0 +1,23 @@
+// Raspberry Pi 3: four Cortex-A53 cores of which one is used, no AES instructions, 1 GiB.
+Board {
+    name: "rpi-3",
+    memory: 24 * MIB,
+    suites: Suites::ChaChaFirst,
+    doorstep: 8,
+    doorstep_per_address: 6,
+    clients: Clients { mqtt: 32, chamber: 20, ftp: 8 },
+    mqtt: Mqtt {
+        inbox: 64 * KIB,
+        // A usual full state with its head, in one system call.
+        outbox: 20 * KIB,
+        ring: 32,
+        requests: 16,
+        small: Shape { count: 96, size: 2 * KIB },
+        large: Shape { count: 16, size: 64 * KIB },
+    },
+    chamber: Chamber {
+        // 1280×720: 40 to 120 KiB were seen.
+        picture: 256 * KIB,
+        ring: 2,
+    },
+}

@@ -1,0 +1,23 @@
+// Raspberry Pi 5: four Cortex-A76 cores of which one is used, AES instructions, 1 to 16 GiB.
+Board {
+    name: "rpi-5",
+    memory: 48 * MIB,
+    suites: Suites::AesFirst,
+    doorstep: 16,
+    doorstep_per_address: 12,
+    clients: Clients { mqtt: 72, chamber: 32, ftp: 16 },
+    mqtt: Mqtt {
+        inbox: 64 * KIB,
+        // A usual full state with its head, in one system call.
+        outbox: 20 * KIB,
+        ring: 64,
+        requests: 32,
+        small: Shape { count: 128, size: 2 * KIB },
+        large: Shape { count: 32, size: 64 * KIB },
+    },
+    chamber: Chamber {
+        // 1280×720: 40 to 120 KiB were seen.
+        picture: 256 * KIB,
+        ring: 2,
+    },
+}
