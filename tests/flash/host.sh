@@ -23,7 +23,7 @@ make_host() {
     bring "$root" /bin/busybox
     while read -r applet; do
         ln -sf /bin/busybox "$root/bin/$applet"
-    done < <(busybox --list)
+    done < <(busybox --list | grep -vx busybox)
     for program in /usr/sbin/sshd /usr/lib/openssh/sftp-server /usr/bin/scp /usr/bin/setpriv \
         /usr/sbin/useradd /usr/sbin/userdel; do
         bring "$root" "$program"
