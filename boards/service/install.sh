@@ -364,9 +364,13 @@ do_install() {
     # The new binary beside the old one, and the old one kept.
     need=$(($(wc -c <"$here/pandaproxy") * 2 / 1024 + 512))
     free=$(df -Pk /usr/local/bin | awk 'NR == 2 { print $4 }')
-    [ "$free" -ge "$need" ] ||
+    # A host whose df knows nothing of it finds out below.
+    [ "${free:-$need}" -ge "$need" ] ||
         die "no space: /usr/local/bin has $free KiB free, and $need KiB are needed"
-    cp "$here/pandaproxy" "$BIN.new" && chmod 755 "$BIN.new"
+    why=$({ cp "$here/pandaproxy" "$BIN.new" && chmod 755 "$BIN.new"; } 2>&1) || {
+        rm -f "$BIN.new"
+        die "the binary cannot be written: ${why##*: }"
+    }
     version=$("$BIN.new" --version 2>&1) || {
         rm -f "$BIN.new"
         die "the binary does not run here: $version"

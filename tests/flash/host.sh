@@ -17,6 +17,9 @@ bring() {
 # useradd and sudo, and a systemctl that only stands in for the real one.
 make_host() {
     local root=$1 kind=$2 applet
+    mkdir -p "$root"
+    # A file system of its own in df's eyes.
+    mount --bind "$root" "$root"
     mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,usr/local/bin,etc/init.d,dev,proc,tmp,root/.ssh,run/sshd,var/log,var/empty}
     mkdir -p "$root/home/pi/.ssh"
     chmod 1777 "$root/tmp"
