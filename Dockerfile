@@ -21,8 +21,8 @@ RUN set -eu; \
 FROM scratch
 ARG TARGETARCH TARGETVARIANT
 COPY --from=binary --chmod=755 /$TARGETARCH$TARGETVARIANT/pandaproxy /pandaproxy
-# Certificates, in a volume. Owned as OpenShift wants it, so that it may run as root's group as well.
-COPY --chown=65532:0 --chmod=770 boards/service/state /var/lib/pandaproxy
+# Certificates, in a volume.
+COPY --chown=65532:65532 boards/service/state /var/lib/pandaproxy
 ENV PANDAPROXY_STATE_DIR=/var/lib/pandaproxy
 VOLUME /var/lib/pandaproxy
 USER 65532:65532

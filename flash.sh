@@ -178,6 +178,7 @@ tty=()
 if ! ssh "${options[@]}" "${tty[@]}" "$host" "${as_root}/bin/sh $stage/pandaproxy/install.sh ${for_host[*]}" \
     >"$ours/said" 2>"$ours/why"; then
     cat "$ours/said"
+    sed '$d' "$ours/why" >&2
     die "$host: $(sed 's/^install\.sh: //' "$ours/why" | tail -n 1 | tr -d '\r')"
 fi
 cat "$ours/said"
