@@ -259,16 +259,17 @@ write_limits() {
 make_user() {
     if id $NAME >/dev/null 2>&1; then return; fi
     if has useradd; then
-        useradd --system --user-group --no-create-home --home-dir "$STATE" \
-            --shell /usr/sbin/nologin $NAME
+        grep -q "^$NAME:" /etc/group || groupadd --system $NAME
+        useradd --system --gid $NAME --no-create-home --home-dir "$STATE" --shell /bin/false $NAME
     else
         addgroup -S $NAME
-        adduser -S -D -H -h "$STATE" -s /sbin/nologin -G $NAME $NAME
+        adduser -S -D -H -h "$STATE" -s /bin/false -G $NAME $NAME
     fi
 }
 
 remove_user() {
     if has userdel; then userdel $NAME; else deluser $NAME; fi >/dev/null 2>&1 || true
+    if has groupdel; then groupdel $NAME; else delgroup $NAME; fi >/dev/null 2>&1 || true
 }
 
 # ---- undoing -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ make_host() {
         ln -sf /bin/busybox "$root/bin/$applet"
     done < <(busybox --list | grep -vx busybox)
     for program in /usr/sbin/sshd /usr/lib/openssh/sftp-server /usr/bin/scp /usr/bin/setpriv \
-        /usr/sbin/useradd /usr/sbin/userdel; do
+        /usr/sbin/useradd /usr/sbin/userdel /usr/sbin/groupadd /usr/sbin/groupdel; do
         bring "$root" "$program"
     done
     mknod -m 666 "$root/dev/null" c 1 3
