@@ -350,8 +350,8 @@ do_install() {
     [ -n "$config" ] || [ -f "$CONF" ] ||
         die "there are no settings yet: give --config FILE (pandaproxy.conf is an example)"
     [ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
-    [ $init != script ] || has setpriv ||
-        die "neither systemd nor OpenRC is here, and without them it needs setpriv (util-linux)"
+    [ $init != script ] || /bin/sh "$here/pandaproxy.init" check 2>/dev/null ||
+        die "neither systemd nor OpenRC is here, and without them it needs util-linux's setpriv"
     if [ -n "$dry" ]; then
         say "would put in place, start with $init, and wait for: $(files | tr '\n' ' ')"
         return
