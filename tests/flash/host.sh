@@ -76,7 +76,7 @@ bring_sudo() {
     local root=$1 part
     bring "$root" /usr/bin/sudo
     chmod 4755 "$root/usr/bin/sudo"
-    for part in /usr/libexec/sudo/*.so* /usr/lib/x86_64-linux-gnu/security/pam_permit.so \
+    for part in /usr/libexec/sudo/*.so* /lib/x86_64-linux-gnu/security/pam_permit.so \
         /usr/lib/x86_64-linux-gnu/libnss_files.so.2; do
         [ ! -f "$part" ] || bring "$root" "$part"
     done

@@ -390,7 +390,7 @@ sed -i 's/^#\([A-Z_]*=\)/\1/' "$scratch/example.conf"
 code=0
 said=$("dist/pandaproxy-$BOARD" health --config "$scratch/example.conf" --state-dir "$scratch" 2>&1) || code=$?
 check "and with every line of it" ends_with 1
-for name in $("dist/pandaproxy-$BOARD" --help | grep -o '\[[A-Z_]*\]' | tr -d '[]' | grep -vx PANDAPROXY_CONFIG); do
+for name in $("dist/pandaproxy-$BOARD" --help | grep -o '\[[A-Z_]*\]' | tr -d '[]' | grep -vxE 'PANDAPROXY_CONFIG|OPTIONS|COMMAND'); do
     check "has $name" grep -q "^#\?$name=" boards/service/pandaproxy.conf
 done
 
