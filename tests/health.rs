@@ -44,11 +44,13 @@ fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_not
         }
 
         proxy.program.lines("looked in and left", TIMES * services.len()).await;
-        proxy.reader(HOME, "somebody who comes later").await.report().await;
+        let mut reader = proxy.reader(HOME, "somebody who comes later").await;
+        reader.report().await;
         let log = proxy.program.log();
         let told = log.lines().filter(|line| !line.starts_with("DEBUG"));
         let of_clients = |line: &&str| line.contains("(127.0.0.1)");
         assert_eq!(told.filter(of_clients).count(), 1, "but for who was admitted: {log}");
+        drop(reader);
     });
 }
 
