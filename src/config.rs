@@ -46,6 +46,8 @@ pub enum Intent {
         /// The printer's serial number, if it was given.
         serial: Option<Serial>,
     },
+    /// Say whether the services of this configuration answer (`pandaproxy health`).
+    Health(Box<Config>),
     /// Print what this build may hold in memory.
     PrintBudget,
     /// Print this text, help or version, on standard output.
@@ -114,8 +116,29 @@ impl Config {
                 state_dir: state_dir(&args, &sources)?,
                 serial: serial(&args, &sources)?.map(|(serial, _)| serial),
             }),
+            Some(Command::Health) => Ok(Intent::Health(Box::new(Self::meant(&args, &sources)?))),
             None => Ok(Intent::Serve(Box::new(Self::meant(&args, &sources)?))),
         }
+    }
+
+    /// The listeners of the services that are served, by the names of [`Ports`], and where they are.
+    pub fn listening(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        let Self { services, ports, .. } = self;
+        let has_tunnel = services.ftp && self.has_tunnel();
+        [
+            (services.mqtt, "mqtt", ports.mqtt),
+            (services.camera || has_tunnel, "chamber", ports.chamber),
+            (services.camera, "rtsp", ports.rtsp),
+            (services.ftp, "ftp", ports.ftp),
+        ]
+        .into_iter()
+        .filter_map(|(served, name, port)| served.then_some((name, port)))
+    }
+
+    /// Whether this printer has a file tunnel on port 6000 (PROTOCOL §6.2), as far as its serial number
+    /// tells.
+    pub fn has_tunnel(&self) -> bool {
+        Family::of(&self.serial).is_some_and(|family| !family.has_chamber_camera())
     }
 
     fn meant(args: &Args, sources: &Sources<'_>) -> Result<Self, ConfigError> {

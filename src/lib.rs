@@ -29,6 +29,7 @@
 //! | [`runtime::relay`], [`runtime::data_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
+//! | [`health`] | asks the services of a running proxy whether they answer |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
 //! | [`family`] | what a serial number says about the printer |
 //! | [`board`], [`clock`] | what this build may spend; moments without a date |
@@ -127,6 +128,7 @@ pub mod clock;
 pub mod config;
 pub mod family;
 pub mod ftp;
+pub mod health;
 pub mod journal;
 pub mod memory;
 pub mod mqtt;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::config::{Config, Intent};
+use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::{KIB, budget, heap};
 use pandaproxy::runtime::run;
@@ -25,6 +26,13 @@ fn main() -> ExitCode {
     };
     let done = match intent {
         Intent::Serve(config) => return serve(&config),
+        Intent::Health(config) => match health::check(&config) {
+            Ok(answering) => writeln!(std::io::stdout(), "healthy: {answering}"),
+            Err(sick) => {
+                eprintln!("pandaproxy health: {sick}");
+                return ExitCode::FAILURE;
+            }
+        },
         Intent::PrintBudget => print_budget(),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
         Intent::PrintCa { state_dir, serial: _ } => {

@@ -24,6 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pandaproxy::board::Suites;
+use pandaproxy::tls::greeting::{GreetingError, greet};
 use pandaproxy::tls::{
     ConnectError, HandshakeError, Identity, IdentityError, Pins, Policy, Refusal, Subject, Trust,
     accept, connect, provider,
@@ -225,6 +226,25 @@ fn a_start_before_the_network_is_up_costs_no_address() {
     let before = contents(&dir.0);
     load(&dir.0, &Subject { addresses: &[], ..SUBJECT }).unwrap();
     assert_eq!(changed(&before, &contents(&dir.0)), [""; 0]);
+}
+
+#[test]
+fn who_asks_whether_it_is_this_proxy_sees_it_even_in_1970_and_leaves_before_being_let_in() {
+    let clocks: [(fn() -> SystemTime, _); 3] = [
+        (|| UNIX_EPOCH, Ok(())),
+        (|| UNIX_EPOCH + FLOOR + YEAR, Ok(())),
+        (|| UNIX_EPOCH + FLOOR + 100 * YEAR, Err(GreetingError::Expired)),
+    ];
+    for suites in [Suites::AesFirst, Suites::ChaChaFirst] {
+        let (address, served) = serve(suites, clocks.len());
+        for (clock, seen) in &clocks {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            assert_eq!(&greet(&OURS.0, &mut stream, *clock), seen);
+        }
+        let left = |outcome: &Result<bool, _>| *outcome == Err(HandshakeError::Left);
+        assert!(served.join().unwrap().iter().all(left));
+    }
 }
 
 #[test]

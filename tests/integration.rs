@@ -1,8 +1,8 @@
 //! The services as their clients see them.
 //!
 //! `mqtt` and `failures` run the real client, hub and upstream between simulated ends, in memory and
-//! in virtual time. `loopback`, `cli`, `ftp` and `files` run the real program as a child, with real
-//! clients, in real time and over loopback.
+//! in virtual time. `loopback`, `cli`, `health`, `ftp`, `files` and `rtsp` run the real program as a child,
+//! with real clients, in real time and over loopback.
 
 mod camera;
 mod chamber;
@@ -12,6 +12,7 @@ mod failures;
 mod files;
 mod ftp;
 mod ftp_bad_input;
+mod health;
 mod lan;
 mod loopback;
 mod mqtt;

@@ -15,7 +15,7 @@ use std::path::Path;
 /// and none beside it in its own. What lies directly in `src/` is a part as well.
 const ROWS: &[&[&str]] = &[
     &["main", "lib"],
-    &["runtime"],
+    &["runtime", "health"],
     &["mqtt", "camera", "chamber", "rtsp", "ftp", "tls", "trace"],
     &["session", "config"],
     &["memory", "auth", "journal", "family"],

@@ -153,6 +153,10 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Print the certificate authority that clients are to trust
     Ca,
+    /// Say whether the services answer on this machine: 0 if they do, 1 with the reason if not
+    #[command(after_help = "Takes the configuration of the service it asks about, from the same \
+                            places; options of the command line go before the word.")]
+    Health,
 }
 
 /// What came of reading the command line.

@@ -61,8 +61,8 @@ impl Ports {
                 Some(bound.map_err(StartError::DataPorts)?)
             }
         };
-        let is_tunnel = Family::of(&config.serial).is_some_and(|it| !it.has_chamber_camera());
-        let tunnel = is_tunnel.then(|| listener(config, config.ports.chamber)).transpose()?;
+        let tunnel =
+            config.has_tunnel().then(|| listener(config, config.ports.chamber)).transpose()?;
         Ok(Self { ftp: Some(listener(config, config.ports.ftp)?), data, tunnel })
     }
 

@@ -83,6 +83,8 @@ pub struct Knock {
     door: Rc<Door>,
     /// Who it is.
     pub peer: Peer,
+    /// Whether it comes from this very machine.
+    own: bool,
     inside: Cell<bool>,
 }
 
@@ -186,7 +188,8 @@ impl Door {
                 let number = self.numbers.get().wrapping_add(1);
                 self.numbers.set(number);
                 let peer = Peer { service: self.service, number, address };
-                let knock = Knock { door: Rc::clone(self), peer, inside: Cell::new(false) };
+                let own = stream.local_addr().is_ok_and(|at| at.ip().to_canonical() == address);
+                let knock = Knock { door: Rc::clone(self), peer, own, inside: Cell::new(false) };
                 return (stream, knock);
             }
             self.opened.notified().await;
@@ -246,13 +249,20 @@ impl Knock {
     }
 
     /// It was turned away before TLS stood: for this reason, or because it said nothing. Anybody can
-    /// have that happen as often as they like, so each reason is told seldom.
+    /// have that happen as often as they like, so each reason is told seldom. Whoever comes from this
+    /// machine and leaves again looks whether we are alive (`pandaproxy health`), every few seconds and
+    /// for years: that is counted, and told only to who wants to know more.
     pub fn turned_away(&self, now: Instant, reason: Option<HandshakeError>) {
         let kind = match reason.map(HandshakeError::blame) {
             None => Kind::Silent,
             Some(Blame::Peer | Blame::Board) => Kind::Malformed,
             Some(Blame::Nobody | Blame::Network) => Kind::Left,
         };
+        let peer = self.peer;
+        if self.own && reason == Some(HandshakeError::Left) {
+            log::debug!("{peer}: looked in and left");
+            return journal::tally(kind);
+        }
         let mut strangers = self.door.strangers.borrow_mut();
         if !strangers.contains_key(&reason) {
             // Once all places are taken, other reasons are told as one.
@@ -260,7 +270,6 @@ impl Knock {
         }
         let seldom = strangers.get(&reason).unwrap_or(&self.door.others);
         let Some(times) = seldom.happened(now) else { return journal::tally(kind) };
-        let peer = self.peer;
         match reason {
             None => journal::note(kind, format_args!("{peer}: says nothing ({times})")),
             Some(why) => journal::note(kind, format_args!("{peer}: {why} ({times})")),

@@ -50,6 +50,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use zeroize::Zeroizing;
 
 use super::chain::{self, FLOOR, Facts};
 use super::keys::{self, Kind, NotMade};
@@ -259,6 +260,15 @@ impl Identity {
     }
 }
 
+/// The CA in the state directory `dir` as PEM, if it is there. Nothing is made, and nothing waits.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub(super) fn ca_there(dir: &Path) -> io::Result<Option<Zeroizing<String>>> {
+    state::read(dir, CA_PEM)
+}
+
 fn config(
     suites: Suites,
     versions: &[&'static SupportedProtocolVersion],
@@ -307,10 +317,7 @@ struct Store<'a> {
 }
 
 impl Store<'_> {
-    fn read(
-        &self,
-        file: &'static str,
-    ) -> Result<Option<zeroize::Zeroizing<String>>, IdentityError> {
+    fn read(&self, file: &'static str) -> Result<Option<Zeroizing<String>>, IdentityError> {
         state::read(self.dir, file).map_err(|error| failed(file, &error))
     }
 

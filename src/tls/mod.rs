@@ -38,6 +38,7 @@ pub use trust::{Policy, Trust, TrustError};
 pub mod authorities;
 pub mod chain;
 mod failure;
+pub mod greeting;
 pub mod identity;
 mod keys;
 pub mod pins;

@@ -1,0 +1,32 @@
+# An image with one static binary in it, for amd64, arm64, arm/v7 and arm/v6.
+#
+#   docker build .                                      builds the binary first, in a container
+#   boards/image.sh                                     takes those that boards/build.sh made
+FROM --platform=$BUILDPLATFORM docker.io/library/rust:1-bookworm AS binary
+ARG TARGETARCH TARGETVARIANT
+RUN apt-get update && apt-get install -y --no-install-recommends file python3 python3-venv
+COPY . /src
+WORKDIR /src
+RUN set -eu; \
+    case $TARGETARCH$TARGETVARIANT in \
+    amd64*) board=generic-x86_64 ;; \
+    arm64*) board=generic-aarch64 ;; \
+    armv7) board=generic-armv7 ;; \
+    *) board=rpi-zero ;; \
+    esac; \
+    boards/build.sh "$board"; \
+    mkdir -p "/$TARGETARCH$TARGETVARIANT"; \
+    mv "dist/pandaproxy-$board" "/$TARGETARCH$TARGETVARIANT/pandaproxy"
+
+FROM scratch
+ARG TARGETARCH TARGETVARIANT
+COPY --from=binary --chmod=755 /$TARGETARCH$TARGETVARIANT/pandaproxy /pandaproxy
+# Certificates, in a volume.
+COPY --chown=65532:65532 boards/service/state /var/lib/pandaproxy
+ENV PANDAPROXY_STATE_DIR=/var/lib/pandaproxy
+VOLUME /var/lib/pandaproxy
+USER 65532:65532
+EXPOSE 8883 6000 322 990 2024-2043
+# A first start makes an RSA key, which takes a slow board minutes.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["/pandaproxy", "health"]
+ENTRYPOINT ["/pandaproxy"]

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# One tarball a board, in dist/release: the binary, and what installs it as a service.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: boards/release.sh [--dry-run] VERSION [BOARD...]
+
+Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
+binary, licence, README, units, example settings, board.env and install.sh. Binaries that dist/ does
+not have are built. The same files give the same bytes.
+
+  --dry-run   say what would be made, and make nothing
+END
+}
+
+dry='' words=()
+for word in "$@"; do
+    case $word in
+    --help) usage; exit 0 ;;
+    --dry-run) dry=1 ;;
+    -*) usage >&2; exit 2 ;;
+    *) words+=("$word") ;;
+    esac
+done
+[ "${#words[@]}" -gt 0 ] || { usage >&2; exit 2; }
+version=${words[0]}
+[[ $version =~ ^[A-Za-z0-9.+-]+$ ]] || { printf 'release.sh: %s is no version\n' "$version" >&2; exit 2; }
+boards=("${words[@]:1}")
+
+cd "$(dirname "$0")/.."
+if [ "${#boards[@]}" = 0 ]; then
+    for board in boards/*/board.env; do
+        board=$(basename "$(dirname "$board")")
+        [ "$board" = host ] || boards+=("$board")
+    done
+fi
+
+parts=$(mktemp -d)
+trap 'rm -rf "$parts"' EXIT
+for board in "${boards[@]}"; do
+    name=pandaproxy-$version-$board
+    if [ -n "$dry" ]; then
+        printf 'would make dist/release/%s.tar.gz\n' "$name"
+        continue
+    fi
+    [ -f "dist/pandaproxy-$board" ] || boards/build.sh "$board"
+    mkdir -p "$parts/$name" dist/release
+    install -m 755 "dist/pandaproxy-$board" "$parts/$name/pandaproxy"
+    install -m 755 boards/service/install.sh boards/service/pandaproxy.{init,openrc} "$parts/$name"
+    install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/pandaproxy.{service,conf} "$parts/$name"
+    tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='2000-01-01 00:00Z' -C "$parts" -cf - "$name" |
+        gzip -9n >"dist/release/$name.tar.gz"
+    printf 'dist/release/%s.tar.gz\n' "$name"
+done

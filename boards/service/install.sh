@@ -1,0 +1,465 @@
+#!/bin/sh
+# Puts PandaProxy on the machine this runs on, from the folder this lies in: flash.sh copies that
+# folder there, a release is that folder. Needs nothing but a POSIX shell and the usual tools, BusyBox's
+# will do.
+set -eu
+
+usage() {
+    cat <<'END'
+usage: install.sh [--config FILE] [--repair] [--dry-run]
+       install.sh --uninstall [--dry-run]
+       install.sh --check
+
+Installs the binary beside it as a service of systemd, OpenRC, or the init script that comes along;
+starts it, waits until its ports answer, and prints them. What was there before is kept, and comes
+back when the new one is not ready within 30 s. Where all is as it should be, nothing is touched.
+
+  --config FILE  take these settings; without it those in /etc/pandaproxy/pandaproxy.conf stay
+  --repair       put everything in its place again and restart, whatever is there
+  --uninstall    remove it; settings and certificates stay, and it says where
+  --check        only say whether this machine is one that the binary is for
+  --dry-run      say what would be done, and do nothing
+END
+}
+
+readonly BIN=/usr/local/bin/pandaproxy
+readonly ETC=/etc/pandaproxy
+readonly CONF=$ETC/pandaproxy.conf
+readonly STATE=/var/lib/pandaproxy
+readonly KEPT=/usr/local/lib/pandaproxy
+readonly UNIT=/etc/systemd/system/pandaproxy.service
+readonly BOARD_CONF=$UNIT.d/board.conf
+readonly INIT=/etc/init.d/pandaproxy
+readonly RC_CONF=/etc/conf.d/pandaproxy
+readonly NAME=pandaproxy
+# Seconds until it has to be ready; and at a first start that has to make an RSA key, on a slow board.
+readonly READY_WITHIN=30 KEYS_WITHIN=900
+
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+say() {
+    printf '  %s\n' "$*"
+}
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+here=$(dirname "$0")
+config='' repair='' uninstall='' check='' dry=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --help) usage; exit 0 ;;
+    --config)
+        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        config=$2
+        shift
+        ;;
+    --repair) repair=1 ;;
+    --uninstall) uninstall=1 ;;
+    --check) check=1 ;;
+    --dry-run) dry=1 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+# ---- what this machine is ----------------------------------------------------------------------
+
+# Class and machine of an ELF file, as its header has them: 02b700 is 64 bits, AArch64.
+elf() {
+    bytes=$(head -c 20 "$1" | od -An -v -tx1 | tr -d ' \n')
+    case $bytes in
+    7f454c46*) printf '%s' "$bytes" | cut -c9-10,37-40 ;;
+    *) echo none ;;
+    esac
+}
+
+# Refuses a machine that the binary is not for. The kernel says what the processor is; the shell,
+# what the system is made of: 32-bit systems under a 64-bit kernel are common on Raspberry Pis, and
+# their systemd lets no 64-bit service make a system call (SystemCallArchitectures=native).
+check_machine() {
+    case $TARGET in
+    arm*) wanted=012800 ;;
+    aarch64-*) wanted=02b700 ;;
+    x86_64-*) wanted=023e00 ;;
+    *) die "there is no telling which machines $TARGET is for" ;;
+    esac
+    kernel=$(uname -m)
+    system=$(elf "$(readlink -f /bin/sh)")
+    case $system in
+    012800) made_of="32-bit ARM" ;;
+    02b700) made_of="64-bit ARM" ;;
+    010300) made_of="32-bit x86" ;;
+    023e00) made_of="64-bit x86" ;;
+    *) made_of="unknown ($system)" ;;
+    esac
+    fits=''
+    for word in $UNAME_M; do
+        [ "$word" != "$kernel" ] || fits=1
+    done
+    # A 64-bit kernel with a 32-bit system shows that it runs 32-bit programs.
+    [ "$kernel/$wanted/$system" != aarch64/012800/012800 ] || fits=1
+    [ "$system" = "$wanted" ] || fits=''
+    [ -n "$fits" ] ||
+        die "wrong architecture: the binary is for $TARGET ($UNAME_M), and this is $kernel with a $made_of system"
+}
+
+# Who starts services here.
+init=script
+if [ -d /run/systemd/system ] && has systemctl; then
+    init=systemd
+elif [ -x /sbin/openrc-run ]; then
+    init=openrc
+fi
+
+# ---- the service -------------------------------------------------------------------------------
+
+service() {
+    case $init/$1 in
+    systemd/start) timeout "$2" systemctl restart $NAME ;;
+    systemd/stop) systemctl stop $NAME ;;
+    openrc/start) rc-service $NAME restart ;;
+    openrc/stop) rc-service $NAME stop ;;
+    script/start) "$INIT" restart ;;
+    script/stop) "$INIT" stop ;;
+    esac >/dev/null 2>&1
+}
+
+# Whether it has been given up: then there is nothing to wait for.
+given_up() {
+    case $init in
+    systemd) systemctl is-failed --quiet $NAME ;;
+    openrc) rc-service $NAME status 2>/dev/null | grep -q crashed ;;
+    script) ! "$INIT" status >/dev/null 2>&1 ;;
+    esac
+}
+
+enable_service() {
+    case $init in
+    systemd)
+        systemctl daemon-reload
+        systemctl --quiet enable $NAME
+        ;;
+    openrc) rc-update --quiet add $NAME default ;;
+    script)
+        if has update-rc.d; then
+            update-rc.d $NAME defaults >/dev/null
+        elif [ -e /etc/init.d/rcS ]; then
+            ln -sf pandaproxy /etc/init.d/S90pandaproxy
+        else
+            say "nothing here starts services at boot: have it run \`$INIT start\`"
+        fi
+        ;;
+    esac
+}
+
+disable_service() {
+    case $init in
+    systemd) systemctl --quiet disable $NAME || true ;;
+    openrc) rc-update --quiet delete $NAME default || true ;;
+    script)
+        if has update-rc.d; then update-rc.d $NAME remove >/dev/null || true; fi
+        rm -f /etc/init.d/S90pandaproxy
+        ;;
+    esac >/dev/null 2>&1
+}
+
+# The service's own last word.
+last_word() {
+    case $init in
+    systemd) journalctl --quiet --output=cat --lines=1 _SYSTEMD_UNIT=$NAME.service ;;
+    openrc) grep -h $NAME /var/log/messages | tail -n 1 ;;
+    script) cat /run/pandaproxy/last ;;
+    esac 2>/dev/null || true
+}
+
+health() {
+    "$1" health --config "$2" --state-dir "$STATE" 2>&1
+}
+
+# Seconds since boot: a board's clock may jump from 1970 to today meanwhile.
+uptime_now() {
+    cut -d. -f1 /proc/uptime
+}
+
+# Waits until it is healthy; what health said last is in $told.
+wait_ready() {
+    until=$(($(uptime_now) + $1))
+    while :; do
+        if told=$(health "$BIN" "$CONF"); then return 0; fi
+        if given_up || [ "$(uptime_now)" -ge $until ]; then return 1; fi
+        sleep 1
+    done
+}
+
+# ---- files -------------------------------------------------------------------------------------
+
+# The files that this puts somewhere, for this machine's init.
+files() {
+    echo "$BIN"
+    echo "$CONF"
+    case $init in
+    systemd)
+        echo "$UNIT"
+        echo "$BOARD_CONF"
+        ;;
+    openrc)
+        echo "$INIT"
+        echo "$RC_CONF"
+        ;;
+    script) echo "$INIT" ;;
+    esac
+}
+
+# What is to stand in one of them; the folder `made` holds what is written here.
+wanted() {
+    case $1 in
+    "$BIN") echo "$here/pandaproxy" ;;
+    "$CONF") echo "${config:-$CONF}" ;;
+    "$UNIT") echo "$here/pandaproxy.service" ;;
+    "$BOARD_CONF" | "$RC_CONF") echo "$made/limits" ;;
+    "$INIT") if [ $init = openrc ]; then echo "$here/pandaproxy.openrc"; else echo "$here/pandaproxy.init"; fi ;;
+    esac
+}
+
+mode() {
+    case $1 in
+    "$BIN" | "$INIT") echo 755 ;;
+    "$CONF") echo 640 ;;
+    *) echo 644 ;;
+    esac
+}
+
+# Replaces a file whole, or leaves it as it is.
+place() {
+    mkdir -p "$(dirname "$2")"
+    if [ "$1" != "$2" ]; then
+        cp "$1" "$2.new"
+        chmod "$(mode "$2")" "$2.new"
+        if [ "$2" = "$CONF" ]; then chown root:$NAME "$2.new"; fi
+        mv "$2.new" "$2"
+    else
+        chmod "$(mode "$2")" "$2"
+        if [ "$2" = "$CONF" ]; then chown root:$NAME "$2"; fi
+    fi
+}
+
+write_limits() {
+    if [ $init = openrc ]; then
+        printf '# What the board may spend on it.\nrc_cgroup_settings="memory.max %s"\n' "$SERVICE_MEMORY_MAX"
+    else
+        printf '# What the board may spend on it.\n[Service]\nMemoryMax=%s\n' "$SERVICE_MEMORY_MAX"
+    fi >"$made/limits"
+}
+
+make_user() {
+    if id $NAME >/dev/null 2>&1; then return; fi
+    if has useradd; then
+        grep -q "^$NAME:" /etc/group || groupadd --system $NAME
+        useradd --system --gid $NAME --no-create-home --home-dir "$STATE" --shell /bin/false $NAME
+    else
+        addgroup -S $NAME
+        adduser -S -D -H -h "$STATE" -s /bin/false -G $NAME $NAME
+    fi
+}
+
+remove_user() {
+    if has userdel; then userdel $NAME; else deluser $NAME; fi >/dev/null 2>&1 || true
+    if has groupdel; then groupdel $NAME; else delgroup $NAME; fi >/dev/null 2>&1 || true
+}
+
+# ---- undoing -----------------------------------------------------------------------------------
+
+# Every file as it was before; what was not there before goes.
+restore() {
+    trap '' HUP INT TERM
+    placed=''
+    service stop || true
+    files | while read -r file; do
+        if [ -e "$KEPT/trying$file" ]; then
+            cp -p "$KEPT/trying$file" "$file.new"
+            mv "$file.new" "$file"
+        else
+            rm -f "$file" "$file.new"
+        fi
+    done
+    if [ -e "$KEPT/trying$BIN" ]; then
+        rm -rf "$KEPT/trying"
+        if [ $init = systemd ]; then
+            systemctl daemon-reload
+            systemctl reset-failed $NAME 2>/dev/null || true
+        fi
+        service start $READY_WITHIN || true
+        if wait_ready $READY_WITHIN; then
+            undone="what was there before is back, and $told"
+        else
+            undone="what was there before is back, and is not well either: $told"
+        fi
+    else
+        disable_service
+        if [ $init = systemd ]; then
+            rmdir "$UNIT.d" 2>/dev/null || true
+            systemctl daemon-reload
+            systemctl reset-failed $NAME 2>/dev/null || true
+        fi
+        [ -z "$made_state" ] || rm -rf "$STATE"
+        [ -z "$made_user" ] || remove_user
+        rm -rf "$KEPT" /run/pandaproxy
+        rmdir "$ETC" 2>/dev/null || true
+        undone="nothing of it is left here"
+    fi
+}
+
+undo_and_end() {
+    [ -z "$made" ] || rm -rf "$made"
+    if [ -n "$placed" ]; then
+        restore
+        printf 'install.sh: broken off; %s\n' "$undone" >&2
+    else
+        rm -f "$BIN.new"
+    fi
+}
+
+# ---- what is to be done ------------------------------------------------------------------------
+
+do_uninstall() {
+    if [ ! -e "$BIN" ] && [ ! -e "$UNIT" ] && [ ! -e "$INIT" ]; then
+        say "pandaproxy is not installed here: nothing to do"
+        return
+    fi
+    if [ -n "$dry" ]; then
+        say "would stop and remove: $(files | grep -vxF "$CONF" | tr '\n' ' ')$KEPT"
+        return
+    fi
+    service stop || true
+    disable_service
+    files | grep -vxF "$CONF" | while read -r file; do rm -f "$file"; done
+    rmdir "$UNIT.d" 2>/dev/null || true
+    [ $init != systemd ] || systemctl daemon-reload
+    rm -rf "$KEPT" /run/pandaproxy
+    say "removed; settings and certificates stay in $ETC and $STATE,"
+    say "and so does their owner, the user $NAME: remove them by hand if nobody needs them"
+}
+
+do_install() {
+    [ -f "$here/pandaproxy" ] || die "there is no binary beside install.sh"
+    [ -n "$config" ] || [ -f "$CONF" ] ||
+        die "there are no settings yet: give --config FILE (pandaproxy.conf is an example)"
+    [ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
+    [ $init != script ] || /bin/sh "$here/pandaproxy.init" check 2>/dev/null ||
+        die "neither systemd nor OpenRC is here, and without them it needs util-linux's setpriv"
+    if [ -n "$dry" ]; then
+        say "would put in place, start with $init, and wait for: $(files | tr '\n' ' ')"
+        return
+    fi
+
+    # Nothing is changed before all of this has held.
+    for folder in /usr/local/bin /usr/local/lib /etc /var/lib; do
+        why=$({ mkdir -p "$folder" && probe=$(mktemp "$folder/.pandaproxy.XXXXXX") && rm "$probe"; } 2>&1) ||
+            die "$folder cannot be written to: ${why##*: }"
+    done
+    # The new binary beside the old one, and the old one kept.
+    need=$(($(wc -c <"$here/pandaproxy") * 2 / 1024 + 512))
+    free=$(df -Pk /usr/local/bin | awk 'NR == 2 { print $4 }')
+    # A host whose df knows nothing of it finds out below.
+    [ "${free:-$need}" -ge "$need" ] ||
+        die "no space: /usr/local/bin has $free KiB free, and $need KiB are needed"
+    why=$({ cp "$here/pandaproxy" "$BIN.new" && chmod 755 "$BIN.new"; } 2>&1) || {
+        rm -f "$BIN.new"
+        die "the binary cannot be written: ${why##*: }"
+    }
+    version=$("$BIN.new" --version 2>&1) || {
+        rm -f "$BIN.new"
+        die "the binary does not run here: $version"
+    }
+    code=0
+    told=$(health "$BIN.new" "${config:-$CONF}") || code=$?
+    rm -f "$BIN.new"
+    [ $code != 2 ] || die "the settings are no good: ${told#pandaproxy: }"
+    write_limits
+
+    changed=''
+    for file in $(files); do
+        cmp -s "$(wanted "$file")" "$file" || changed=1
+    done
+    if [ -z "$changed$repair" ] && [ $code = 0 ]; then
+        say "$version is here already, with these settings: nothing to do"
+        say "$told"
+        return
+    fi
+
+    rm -rf "$KEPT/trying"
+    (
+        umask 077
+        mkdir -p "$KEPT/trying"
+        for file in $(files); do
+            if [ -e "$file" ]; then
+                mkdir -p "$KEPT/trying$(dirname "$file")"
+                cp -p "$file" "$KEPT/trying$file"
+            fi
+        done
+    )
+    [ -d "$STATE" ] || made_state=1
+    id $NAME >/dev/null 2>&1 || made_user=1
+    placed=1
+    make_user
+    for file in $(files); do place "$(wanted "$file")" "$file"; done
+    mkdir -p "$STATE"
+    chmod 700 "$STATE"
+    if [ -f "$here/rsa.key" ] && [ ! -e "$STATE/rsa.key" ]; then
+        (umask 077 && cp "$here/rsa.key" "$STATE/rsa.key")
+    fi
+    chown -Rh $NAME:$NAME "$STATE"
+    chmod 750 "$ETC"
+    chown root:$NAME "$ETC"
+    enable_service
+    within=$READY_WITHIN
+    if [ ! -e "$STATE/rsa.key" ]; then
+        within=$KEYS_WITHIN
+        say "it makes its RSA key first, which takes a slow board minutes"
+    fi
+    [ $init != systemd ] || systemctl reset-failed $NAME 2>/dev/null || true
+    ready=''
+    if service start "$within" && wait_ready "$within"; then ready=1; fi
+    if [ -z "$ready" ]; then
+        said=$(last_word)
+        restore
+        die "it was not ready within $within s (${said:-$told}); $undone"
+    fi
+    placed=''
+    rm -rf "$KEPT/previous"
+    if [ -e "$KEPT/trying$BIN" ]; then
+        mv "$KEPT/trying" "$KEPT/previous"
+        say "what was there before is kept in $KEPT/previous"
+    else
+        rm -rf "$KEPT/trying"
+    fi
+    say "$version, started by $init, at most $SERVICE_MEMORY_MAX"
+    say "$told"
+}
+
+[ -z "$uninstall" ] || [ -z "$repair$config" ] || { usage >&2; exit 2; }
+if [ -z "${TARGET-}" ]; then
+    # shellcheck source=/dev/null
+    . "$here/board.env"
+fi
+if [ -n "$check" ]; then
+    check_machine
+    say "$(uname -m), $made_of, $init"
+    exit 0
+fi
+[ -n "$dry" ] || [ "$(id -u)" = 0 ] || die "this has to be done by root: use sudo"
+made='' placed='' made_state='' made_user=''
+if [ -n "$uninstall" ]; then
+    do_uninstall
+    exit 0
+fi
+check_machine
+made=$(mktemp -d)
+trap undo_and_end EXIT
+trap 'exit 129' HUP INT TERM
+do_install

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# One command from a checkout to a board that serves: build, copy over ssh, install, start, wait.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: ./flash.sh BOARD [user@]HOST [--config FILE] [--repair] [--dry-run]
+       ./flash.sh BOARD [user@]HOST --uninstall [--dry-run]
+
+Puts PandaProxy on a board that runs Linux and is reached by ssh, as a service that starts at boot:
+
+    ./flash.sh rpi-zero-2w pi@raspberrypi.local --config pandaproxy.conf
+
+It asks the host what it is and refuses one that the board's binary is not for; builds the binary
+unless dist/ has it; copies it, and installs it as root (by sudo where the user is somebody else);
+waits until the services answer and prints where they are. Whatever is not ready within 30 s goes, and
+what was there before comes back. Doing it again changes nothing that is as it should be.
+
+  BOARD              a folder of boards/
+  --config FILE      the settings, boards/service/pandaproxy.conf with your printer in it; needed the
+                     first time. It is copied and read, and never shown
+  --repair           put everything in its place again and restart, whatever is there
+  --uninstall        remove it from the host; settings and certificates stay
+  --ssh-config FILE  for ssh and scp, in place of ~/.ssh/config
+  --dry-run          look at the host, say what would be done, and do nothing
+END
+}
+
+die() {
+    printf 'flash.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+say() {
+    printf '%s\n' "$*"
+}
+
+board='' host='' config='' ssh_config='' dry='' for_host=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --help) usage; exit 0 ;;
+    --config | --ssh-config)
+        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        if [ "$1" = --config ]; then config=$2; else ssh_config=$2; fi
+        shift
+        ;;
+    --repair | --uninstall) for_host+=("$1") ;;
+    --dry-run) dry=1 ;;
+    -*) usage >&2; exit 2 ;;
+    *)
+        if [ -z "$board" ]; then board=$1; elif [ -z "$host" ]; then host=$1; else
+            usage >&2
+            exit 2
+        fi
+        ;;
+    esac
+    shift
+done
+[ -n "$host" ] || { usage >&2; exit 2; }
+[ "${#for_host[@]}" -le 1 ] || { usage >&2; exit 2; }
+uninstall=''
+[ "${for_host[*]-}" != --uninstall ] || uninstall=1
+[ -z "$config" ] || [ -z "$uninstall" ] || { usage >&2; exit 2; }
+[ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
+[ -z "$config" ] || config=$(realpath "$config")
+[ -z "$ssh_config" ] || ssh_config=$(realpath "$ssh_config")
+
+cd "$(dirname "$0")"
+if [[ ! $board =~ ^[a-z0-9_-]+$ || ! -f boards/$board/board.env ]]; then
+    known=(boards/*/board.env)
+    known=("${known[@]#boards/}")
+    die "there is no board '$board'; known: ${known[*]%/board.env}"
+fi
+[[ $host =~ ^[A-Za-z0-9_.:%@-]+$ && $host != -* ]] || die "'$host' is no [user@]HOST"
+
+# One connection for all that follows: whoever logs in with a password gives it once.
+ours=$(mktemp -d)
+stage=''
+options=(-o ConnectTimeout=10 -o ControlMaster=auto -o "ControlPath=$ours/%C" -o ControlPersist=60)
+[ -z "$ssh_config" ] || options+=(-F "$ssh_config")
+on_host() {
+    # shellcheck disable=SC2029 # what it expands to here is what is meant
+    ssh "${options[@]}" "$host" "$@"
+}
+leave() {
+    if [ -n "$stage" ]; then on_host "rm -rf $stage" 2>/dev/null || true; fi
+    ssh "${options[@]}" -O exit "$host" 2>/dev/null || true
+    rm -rf "$ours"
+}
+trap leave EXIT
+trap 'exit 129' HUP INT TERM
+
+# ---- what is there -----------------------------------------------------------------------------
+
+say "asking $host what it is"
+if ! on_host true 2>"$ours/why"; then
+    die "$host cannot be reached by ssh: $(tail -n 1 "$ours/why" | tr -d '\r')"
+fi
+if [ -z "$uninstall" ]; then
+    # install.sh itself, and what it has to know, before anything is built or copied.
+    if ! cat "boards/$board/board.env" boards/service/install.sh |
+        on_host /bin/sh -s -- --check 2>"$ours/why"; then
+        fitting=()
+        for other in boards/*/board.env; do
+            other=$(basename "$(dirname "$other")")
+            [ "$other" != host ] || continue
+            if cat "boards/$other/board.env" boards/service/install.sh |
+                on_host /bin/sh -s -- --check >/dev/null 2>&1; then
+                fitting+=("$other")
+            fi
+        done
+        why=$(sed -n 's/^install\.sh: //p' "$ours/why")
+        die "$board is not for $host: ${why:-it cannot be asked}; boards for it: ${fitting[*]:-none}"
+    fi
+fi
+if [ "$(on_host id -u)" = 0 ]; then
+    as_root=''
+elif on_host sudo -n true 2>/dev/null; then
+    as_root='sudo -n '
+elif on_host doas -n true 2>/dev/null; then
+    as_root='doas -n '
+elif [ -t 0 ] && on_host command -v sudo >/dev/null; then
+    # It asks for a password, on this terminal.
+    as_root='sudo '
+else
+    die "the user on $host is not root and may not become root by sudo: give root@HOST, or let it use sudo"
+fi
+
+# ---- what goes there ---------------------------------------------------------------------------
+
+binary=dist/pandaproxy-$board
+if [ -z "$uninstall" ]; then
+    if [ ! -f "$binary" ] ||
+        [ -n "$(find src boards/build.rs boards/build.sh "boards/$board" Cargo.toml Cargo.lock \
+            -newer "$binary" -print -quit)" ]; then
+        if [ -n "$dry" ]; then say "would build $binary"; else boards/build.sh "$board"; fi
+    else
+        say "$binary is newer than its source: taken as it is"
+    fi
+fi
+
+umask 077
+mkdir "$ours/pandaproxy"
+cp "boards/$board/board.env" boards/service/{install.sh,pandaproxy.service,pandaproxy.openrc,pandaproxy.init} \
+    "$ours/pandaproxy/"
+[ -z "$config" ] || cp "$config" "$ours/pandaproxy/given.conf"
+if [ -z "$uninstall$dry" ]; then
+    cp "$binary" "$ours/pandaproxy/pandaproxy"
+    # An RSA key takes a Pi Zero minutes, and this machine no time. The host's own stays if it has one.
+    if command -v openssl >/dev/null; then
+        openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$ours/pandaproxy/rsa.key" \
+            2>/dev/null || openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 \
+            -out "$ours/pandaproxy/rsa.key" 2>/dev/null || rm -f "$ours/pandaproxy/rsa.key"
+    fi
+elif [ -n "$dry" ]; then
+    : >"$ours/pandaproxy/pandaproxy"
+fi
+
+say "copying to $host"
+if ! stage=$(on_host 'umask 077 && mktemp -d' 2>"$ours/why") || [[ ! $stage =~ ^/[A-Za-z0-9/._-]+$ ]]; then
+    stage=''
+    die "$host has no place for files to install from: $(tail -n 1 "$ours/why" | tr -d '\r')"
+fi
+# -O is for hosts without an SFTP server, such as those with dropbear.
+if ! scp "${options[@]}" -q -r "$ours/pandaproxy" "$host:$stage/" 2>"$ours/why" &&
+    ! scp -O "${options[@]}" -q -r "$ours/pandaproxy" "$host:$stage/" 2>>"$ours/why"; then
+    die "copying to $host failed: $(tail -n 1 "$ours/why" | tr -d '\r')"
+fi
+
+# ---- there -------------------------------------------------------------------------------------
+
+[ -z "$config" ] || for_host+=(--config "$stage/pandaproxy/given.conf")
+[ -z "$dry" ] || for_host+=(--dry-run)
+if [ -n "$uninstall" ]; then say "removing"; else say "installing"; fi
+tty=()
+[ "$as_root" != 'sudo ' ] || tty=(-t)
+# shellcheck disable=SC2029 # what it expands to here is what is meant
+if ! ssh "${options[@]}" "${tty[@]}" "$host" "${as_root}/bin/sh $stage/pandaproxy/install.sh ${for_host[*]}" \
+    >"$ours/said" 2>"$ours/why"; then
+    cat "$ours/said"
+    sed '$d' "$ours/why" >&2
+    die "$host: $(sed 's/^install\.sh: //' "$ours/why" | tail -n 1 | tr -d '\r')"
+fi
+cat "$ours/said"
+[ -z "$uninstall$dry" ] || exit 0
+
+at=$(ssh "${options[@]}" -G "$host" | sed -n 's/^hostname //p')
+say "$host serves:"
+sed -n 's/^ *healthy: //p' "$ours/said" | tr -d '\r' | tr ',' '\n' |
+    sed -n "s/^ *\([a-z]*\) on \([0-9]*\)\$/  \1 at $at:\2/p"
+say "for clients that check certificates: ssh $host ${as_root}pandaproxy ca --state-dir /var/lib/pandaproxy"
