@@ -45,7 +45,7 @@ done
 bb sed 's/^/guest: ca /' /state/ca.pem
 
 while [ -d "/proc/$proxy" ]; do
-    bb sed -n 's/^\(VmHWM\|VmRSS\|RssFile\):[[:space:]]*\([0-9]*\) kB/guest: memory \1 \2/p' "/proc/$proxy/status"
+    bb sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/guest: memory \1/p' "/proc/$proxy/status"
     bb sleep 2
 done
 say "the proxy has ended"
