@@ -26,6 +26,8 @@ pub struct Board {
     pub mqtt: Mqtt,
     /// What the chamber camera's service holds.
     pub chamber: Chamber,
+    /// What the RTSPS camera's service holds.
+    pub rtsp: Rtsp,
 }
 
 /// Authenticated clients of each service at once.
@@ -35,6 +37,8 @@ pub struct Clients {
     pub mqtt: usize,
     /// Viewers of the chamber camera.
     pub chamber: usize,
+    /// Players of the RTSPS camera.
+    pub rtsp: usize,
     /// FTP clients: slicers, file managers, home automation.
     pub ftp: usize,
 }
@@ -63,6 +67,17 @@ pub struct Chamber {
     /// viewers: each may be in the middle of a picture of its own.
     pub picture: usize,
     /// Pictures that may wait for a viewer before it loses all but the newest.
+    pub ring: usize,
+}
+
+/// What the RTSPS camera's service holds. Its packets are kept in blocks of 4 KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Rtsp {
+    /// Bytes in the longest picture that is shown, in whole blocks. Each player may be in the middle of
+    /// one of its own.
+    pub picture: usize,
+    /// Blocks that may wait for a player before it loses pictures. Half as many are kept of what came
+    /// since the last key frame, so that who comes next need not wait for another.
     pub ring: usize,
 }
 

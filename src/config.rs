@@ -8,6 +8,7 @@
 //! no such line, in no `Debug` and in no help.
 
 mod args;
+mod ftp;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
-use core::ops::RangeInclusive;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -26,8 +26,10 @@ use std::path::PathBuf;
 use log::Level;
 
 use self::args::{Args, Command, Typed};
+pub use self::ftp::{Because, Ftp, FtpMode, PortRanges};
 use self::sources::{Given, Setting, Source, Sources};
 use crate::auth::AccessCode;
+use crate::family::Family;
 
 /// A printer's serial number: upper-case letters and digits, as in its topics.
 pub type Serial = heapless::String<32>;
@@ -67,8 +69,8 @@ pub struct Config {
     pub ports: Ports,
     /// Where the printer has them. Never 0.
     pub printer_ports: Ports,
-    /// Where FTP clients are told to connect for their data; 0 is any.
-    pub ftp_data_ports: RangeInclusive<u16>,
+    /// How files are served.
+    pub ftp: Ftp,
     /// Where certificates and pins are kept.
     pub state_dir: PathBuf,
     /// One more authority that may vouch for the printer, as PEM.
@@ -168,10 +170,12 @@ impl Config {
             Some(given) => given.parse(|value| Ports::parse(value, 1))?,
             None => Ports::default(),
         };
-        let ftp_data_ports = match find(&Setting::FTP_DATA_PORTS, &args.ftp_data_ports) {
-            Some(given) => given.parse(port_range)?,
-            None => FTP_DATA_PORTS,
+        let ftp_mode = match find(&Setting::FTP_MODE, &args.ftp_mode) {
+            Some(given) => given.parse(ftp::Wanted::parse)?,
+            None => ftp::Wanted::default(),
         };
+        let data_ports = find(&Setting::FTP_DATA_PORTS, &args.ftp_data_ports);
+        let ftp = Ftp::meant(ftp_mode, Family::of(&serial), data_ports.as_ref())?;
         let printer_ca = match find(&Setting::PRINTER_CA, &args.printer_ca) {
             Some(given) => Some(given.path()?),
             None => None,
@@ -189,7 +193,7 @@ impl Config {
             services,
             ports,
             printer_ports,
-            ftp_data_ports,
+            ftp,
             state_dir: state_dir(args, sources)?,
             printer_ca,
             advertise,
@@ -349,16 +353,6 @@ impl Ports {
         }
         Some(ports)
     }
-}
-
-/// The data ports of FTP clients, unless others are given: where they are with a P1 or A1 (PROTOCOL §0).
-pub const FTP_DATA_PORTS: RangeInclusive<u16> = 2024..=2043;
-
-/// Reads `FROM-TO`, or one port; 0 alone is any.
-fn port_range(value: &str) -> Option<RangeInclusive<u16>> {
-    let (from, to) = value.split_once('-').unwrap_or((value, value));
-    let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
-    (from <= to && (from > 0 || to == 0)).then_some(from..=to)
 }
 
 /// Something that was accepted but not taken as it stood.

@@ -35,6 +35,9 @@ const MODELS: [(&str, Family); 13] = [
 ];
 
 impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Esp32, Self::Linux];
+
     /// The family of the printer with this serial number, in upper case, if its model is known.
     pub fn of(serial: &str) -> Option<Self> {
         MODELS.iter().find(|(prefix, _)| serial.starts_with(prefix)).map(|(_, family)| *family)

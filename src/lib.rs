@@ -23,6 +23,7 @@
 //! | [`tls`] | certificates and trust: the only folder that knows rustls |
 //! | [`mqtt`] | port 8883: reports fanned out, requests forwarded |
 //! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
+//! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
 //! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
@@ -76,6 +77,18 @@
 //! one for the picture that each viewer may be in the middle of. So no viewer can cost another one a
 //! picture, however long it takes, and nothing has to be taken away from anybody.
 //!
+//! # Life of a packet of the RTSPS camera: every copy
+//!
+//! 1. rustls decrypts the camera's records **(1: decryption)**.
+//! 2. `drive` reads them into the upstream's inbox **(2)**, where the packet becomes whole: records and
+//!    packets know nothing of each other.
+//! 3. The hub appends it, renumbered, to a block of the picture that comes **(3)**. When the picture is
+//!    whole each player's ring gets references to its blocks. No player ever has a part of a picture that
+//!    others have not: that is why none is torn, whoever is slow or dies.
+//! 4. Each player's session copies up to four blocks into its outbox **(4, once a player)**, where channels and
+//!    numbers become its own: 16 KiB then leave in one record, in place of a record a packet.
+//! 5. rustls encrypts the outbox into its send buffer **(5, once a player)** and the kernel takes it.
+//!
 //! # Life of an upload: every copy
 //!
 //! 1. The kernel hands the client's TLS records to rustls, which decrypts them **(1)** into its buffer.
@@ -110,6 +123,7 @@ pub mod ftp;
 pub mod journal;
 pub mod memory;
 pub mod mqtt;
+pub mod rtsp;
 pub mod runtime;
 pub mod session;
 pub mod tls;

@@ -83,10 +83,20 @@ fn print_budget() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "board {}", BOARD.name)?;
     writeln!(out, "{:<34}{:>6} ×{:>10} ={:>10}", "holder", "count", "bytes", "KiB")?;
-    for line in budget::LINES {
+    print_lines(&mut out, &budget::LINES)?;
+    writeln!(out, "{:<34}{:>30}", "sum: the most this build holds", budget::TOTAL.div_ceil(KIB))?;
+    writeln!(out, "{:<34}{:>30}", "what the board affords", BOARD.memory / KIB)?;
+    for instead in budget::INSTEAD {
+        writeln!(out, "\nwhere {}, in place of all lines with {:?}", instead.when, instead.of)?;
+        print_lines(&mut out, instead.lines)?;
+    }
+    Ok(())
+}
+
+fn print_lines(out: &mut impl Write, lines: &[budget::Line]) -> std::io::Result<()> {
+    for line in lines {
         let kib = (line.count * line.each).div_ceil(KIB);
         writeln!(out, "{:<34}{:>6} ×{:>10} ={:>10}", line.what, line.count, line.each, kib)?;
     }
-    writeln!(out, "{:<34}{:>30}", "sum: the most this build holds", budget::TOTAL.div_ceil(KIB))?;
-    writeln!(out, "{:<34}{:>30}", "what the board affords", BOARD.memory / KIB)
+    Ok(())
 }

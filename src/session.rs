@@ -154,3 +154,41 @@ impl Bell {
         .await;
     }
 }
+
+/// Whether the other end is wanted: what a camera's hub tells its upstream.
+#[derive(Default)]
+pub struct Feed {
+    wanted: Cell<bool>,
+    leaving: Cell<bool>,
+    bell: Bell,
+}
+
+impl Feed {
+    /// Somebody watches, or nobody does any more.
+    pub fn want(&self, wanted: bool) {
+        if self.wanted.replace(wanted) != wanted {
+            self.bell.ring();
+        }
+    }
+
+    /// Whether somebody watches.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.get()
+    }
+
+    /// The program ends.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        self.bell.ring();
+    }
+
+    /// Whether the program ends.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Completes when something of this has changed.
+    pub async fn rung(&self) {
+        self.bell.rung().await;
+    }
+}

@@ -287,7 +287,7 @@ async fn closed_port() -> u16 {
 /// The program, serving the camera of a printer at these ports.
 async fn start(model: Model, chamber: u16, rtsp: u16) -> Proxy {
     let dir: Rc<StateDir> = StateDir::new();
-    let mut command = command(["--services", "camera", "--port", "chamber=0"]);
+    let mut command = command(["--services", "camera", "--port", "chamber=0,rtsp=0"]);
     command.args(["-p", "127.0.0.1", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
     command.args(["--printer-ca", PRINTER_CA, "--state-dir", dir.path().to_str().unwrap()]);
     command.arg("--printer-port").arg(format!("chamber={chamber},rtsp={rtsp}"));

@@ -150,7 +150,8 @@ fn the_lines_of_the_budget_add_up_to_the_sum_below_them() {
         let find = |begin: &str| last(out.lines().find(|line| line.starts_with(begin)).unwrap());
         let mut bytes = 0;
         let mut lines = 0;
-        for line in out.lines().skip(2).filter(|line| line.contains('×')) {
+        let counted = out.lines().skip(2).take_while(|line| !line.starts_with("sum"));
+        for line in counted {
             let (count, rest) = line.split_once('×').unwrap();
             let (each, kib) = rest.split_once('=').unwrap();
             let held = last(count) * last(each);

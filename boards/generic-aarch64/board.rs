@@ -1,11 +1,11 @@
 // A 64-bit ARM system that nobody has named: perhaps without AES instructions, 512 MiB or more.
 Board {
     name: "generic-aarch64",
-    memory: 24 * MIB,
+    memory: 32 * MIB,
     suites: Suites::ChaChaFirst,
     doorstep: 8,
     doorstep_per_address: 6,
-    clients: Clients { mqtt: 32, chamber: 20, ftp: 8 },
+    clients: Clients { mqtt: 32, chamber: 20, rtsp: 8, ftp: 8 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.
@@ -19,5 +19,10 @@ Board {
         // 1280×720: 40 to 120 KiB were seen.
         picture: 256 * KIB,
         ring: 2,
+    },
+    rtsp: Rtsp {
+        // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
+        picture: 256 * KIB,
+        ring: 512,
     },
 }

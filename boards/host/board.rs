@@ -1,13 +1,13 @@
 // The default: the smallest capacities of all boards, so that ordinary tests meet every limit.
 Board {
     name: "host",
-    memory: 8 * MIB,
+    memory: 12 * MIB,
     suites: Suites::AesFirst,
     doorstep: 4,
     // One address cannot keep the others from knocking.
     doorstep_per_address: 3,
     // Eight readers and two writers; ten viewers.
-    clients: Clients { mqtt: 10, chamber: 10, ftp: 4 },
+    clients: Clients { mqtt: 10, chamber: 10, rtsp: 8, ftp: 4 },
     mqtt: Mqtt {
         // A signed `project_file` with its path is 4 KiB; `app_cert_install` is twice that.
         inbox: 16 * KIB,
@@ -23,5 +23,10 @@ Board {
         // 1280×720: 40 to 120 KiB were seen.
         picture: 128 * KIB,
         ring: 2,
+    },
+    rtsp: Rtsp {
+        // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
+        picture: 64 * KIB,
+        ring: 96,
     },
 }

@@ -1,11 +1,11 @@
 // Raspberry Pi 5: four Cortex-A76 cores of which one is used, AES instructions, 1 to 16 GiB.
 Board {
     name: "rpi-5",
-    memory: 48 * MIB,
+    memory: 64 * MIB,
     suites: Suites::AesFirst,
     doorstep: 16,
     doorstep_per_address: 12,
-    clients: Clients { mqtt: 72, chamber: 32, ftp: 16 },
+    clients: Clients { mqtt: 72, chamber: 32, rtsp: 16, ftp: 16 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.
@@ -19,5 +19,10 @@ Board {
         // 1280×720: 40 to 120 KiB were seen.
         picture: 256 * KIB,
         ring: 2,
+    },
+    rtsp: Rtsp {
+        // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
+        picture: 256 * KIB,
+        ring: 1024,
     },
 }

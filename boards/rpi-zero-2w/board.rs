@@ -1,11 +1,11 @@
 // Raspberry Pi Zero 2 W: four Cortex-A53 cores of which one is used, no AES instructions, 512 MiB.
 Board {
     name: "rpi-zero-2w",
-    memory: 20 * MIB,
+    memory: 28 * MIB,
     suites: Suites::ChaChaFirst,
     doorstep: 6,
     doorstep_per_address: 4,
-    clients: Clients { mqtt: 24, chamber: 16, ftp: 8 },
+    clients: Clients { mqtt: 24, chamber: 16, rtsp: 8, ftp: 8 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.
@@ -19,5 +19,10 @@ Board {
         // 1280×720: 40 to 120 KiB were seen.
         picture: 256 * KIB,
         ring: 2,
+    },
+    rtsp: Rtsp {
+        // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
+        picture: 256 * KIB,
+        ring: 512,
     },
 }

@@ -2,13 +2,13 @@
 // early boards). The slowest board we promise.
 Board {
     name: "rpi-zero",
-    memory: 12 * MIB,
+    memory: 16 * MIB,
     // ring's AES costs 18 times its ChaCha20 here.
     suites: Suites::ChaChaFirst,
     // A handshake keeps the core busy for a quarter of a second: few at a time.
     doorstep: 4,
     doorstep_per_address: 3,
-    clients: Clients { mqtt: 16, chamber: 10, ftp: 4 },
+    clients: Clients { mqtt: 16, chamber: 10, rtsp: 6, ftp: 4 },
     mqtt: Mqtt {
         inbox: 32 * KIB,
         // A usual full state with its head, in one system call.
@@ -22,5 +22,10 @@ Board {
         // 1280×720: 40 to 120 KiB were seen.
         picture: 192 * KIB,
         ring: 2,
+    },
+    rtsp: Rtsp {
+        // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
+        picture: 192 * KIB,
+        ring: 256,
     },
 }

@@ -146,7 +146,12 @@ impl fmt::Display for Finding {
 pub struct Sight {
     finding: Cell<Finding>,
     due: Cell<bool>,
+    /// Whether somebody has a connection to port 322, or is about to.
+    rtsp_taken: Cell<bool>,
+    /// Whether the printer says that live view is off.
+    said_off: Cell<bool>,
     bell: Bell,
+    news: Bell,
 }
 
 impl Sight {
@@ -163,6 +168,7 @@ impl Sight {
     /// Remembers what was found; whether it is something else than before.
     pub fn found(&self, finding: Finding) -> bool {
         self.due.set(false);
+        self.news.ring();
         self.finding.replace(finding) != finding
     }
 
@@ -180,6 +186,46 @@ impl Sight {
     /// Completes when it should be looked at again.
     pub async fn rung(&self) {
         self.bell.rung().await;
+    }
+
+    /// Completes when it has been looked at.
+    pub async fn news(&self) {
+        self.news.rung().await;
+    }
+
+    /// The printer says that live view is off, or not any more: either is worth another look.
+    pub fn is_said_off(&self, off: bool) {
+        if self.said_off.replace(off) != off {
+            self.look_again();
+        }
+    }
+
+    /// What a look has found, in the light of what the printer says: a camera that is said to be off is
+    /// off, whoever answers there.
+    pub fn understood(&self, finding: Finding) -> Finding {
+        if finding == Finding::Rtsp && self.said_off.get() { Finding::RtspOff } else { finding }
+    }
+
+    /// Somebody watches at port 322 for as long as this is kept: nobody else is to go there meanwhile,
+    /// since some printers have one place (X2D, PROTOCOL §4).
+    pub fn take_rtsp(&self) -> RtspTaken<'_> {
+        self.rtsp_taken.set(true);
+        RtspTaken(self)
+    }
+
+    /// Whether somebody watches there.
+    pub fn is_rtsp_taken(&self) -> bool {
+        self.rtsp_taken.get()
+    }
+}
+
+/// The one place at port 322, taken.
+#[must_use]
+pub struct RtspTaken<'s>(&'s Sight);
+
+impl Drop for RtspTaken<'_> {
+    fn drop(&mut self) {
+        self.0.rtsp_taken.set(false);
     }
 }
 
@@ -212,6 +258,22 @@ mod tests {
             let looked = Finding::needs_rtsp(chamber) || rtsp == R::Unknown;
             assert!(looked, "{chamber:?}, {rtsp:?}");
         }
+    }
+
+    #[test]
+    fn a_camera_that_is_said_to_be_off_is_off_and_looked_at_again_when_that_changes() {
+        let sight = Sight::new();
+        assert!(sight.found(Finding::Rtsp));
+        sight.is_said_off(true);
+        assert!(sight.is_due());
+        assert_eq!(sight.understood(Finding::Rtsp), Finding::RtspOff);
+        assert_eq!(sight.understood(Finding::Chamber), Finding::Chamber);
+        sight.found(Finding::RtspOff);
+        sight.is_said_off(true);
+        assert!(!sight.is_due(), "it is said again and again");
+        sight.is_said_off(false);
+        assert!(sight.is_due());
+        assert_eq!(sight.understood(Finding::Rtsp), Finding::Rtsp);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use alloc::rc::Rc;
 use core::time::Duration;
 
 use super::seat::{Dismissal, Seat, Standing};
-use super::upstream::Feed;
 use super::wire::{self, Damage};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::{self, Kind, Seldom};
 use crate::memory::budget::{PICTURES, SLOT};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
+use crate::session::Feed;
 
 /// How old a picture may be that a viewer is shown first, before the next one comes.
 pub const FRESH: Duration = Duration::from_secs(10);

@@ -20,11 +20,11 @@ use core::cell::RefCell;
 use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::{self, VIEWERS};
-use crate::session::Host;
+use crate::session::{Feed, Host};
 use client::Viewer;
 use hub::{Counts, Hub};
 use seat::{Dismissal, Seat, Standing};
-use upstream::{Feed, Purpose, Upstream};
+use upstream::{Purpose, Upstream};
 
 /// The service: what its viewers and its upstream share.
 pub struct Service {

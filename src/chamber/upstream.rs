@@ -8,56 +8,17 @@
 //! | a picture | [`PICTURE_MOST`](super::wire::PICTURE_MOST) bytes | we have lost count: given up as well |
 
 use alloc::rc::Rc;
-use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 
 use super::wire::{HEAD, Head, LOGIN, Login};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
-use crate::session::{Bell, Output, Session};
+use crate::session::{Feed, Output, Session};
 
 /// How long the camera may say nothing. P1 shows a picture every two seconds, and the first one after
 /// a cold start takes several (PROTOCOL §3.2).
 pub const SILENT_MOST: Duration = Duration::from_secs(30);
-
-/// Whether the camera is wanted: what the hub tells its upstream.
-#[derive(Default)]
-pub struct Feed {
-    wanted: Cell<bool>,
-    leaving: Cell<bool>,
-    bell: Bell,
-}
-
-impl Feed {
-    /// Somebody watches, or nobody does any more.
-    pub fn want(&self, wanted: bool) {
-        if self.wanted.replace(wanted) != wanted {
-            self.bell.ring();
-        }
-    }
-
-    /// Whether somebody watches.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.get()
-    }
-
-    /// The program ends.
-    pub fn leave(&self) {
-        self.leaving.set(true);
-        self.bell.ring();
-    }
-
-    /// Whether the program ends.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.get()
-    }
-
-    /// Completes when something of this has changed.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
-    }
-}
 
 /// Why the camera is talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

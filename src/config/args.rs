@@ -92,8 +92,17 @@ pub(super) struct Args {
 
     #[arg(
         long,
+        value_name = "MODE",
+        help = "Who ends the TLS of FTP clients: proxy (this program), relay (the printer), auto (by \
+                its model) [FTP_MODE]"
+    )]
+    pub(super) ftp_mode: Option<OsString>,
+
+    #[arg(
+        long,
         value_name = "FROM-TO",
-        help = "Data ports for FTP clients, 2024-2043 if not given [FTP_DATA_PORTS]"
+        help = "Data ports for FTP clients, 2024-2043 if not given; with relay those of the printer, \
+                by its model if not given [FTP_DATA_PORTS]"
     )]
     pub(super) ftp_data_ports: Option<OsString>,
 

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::ConfigError;
+use super::{ConfigError, quoted};
 
 /// Bytes read of any file: ten times a commented example of every setting.
 pub(super) const FILE_MAX: usize = 64 * 1024;
@@ -76,6 +76,7 @@ impl Setting {
         "PRINTER_PORTS",
         "SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535",
     );
+    pub(super) const FTP_MODE: Self = Self::new("--ftp-mode", "FTP_MODE", "auto, proxy or relay");
     pub(super) const FTP_DATA_PORTS: Self = Self::new(
         "--ftp-data-ports",
         "FTP_DATA_PORTS",
@@ -93,7 +94,7 @@ impl Setting {
         Self::new("--config", "PANDAPROXY_CONFIG", "a file of KEY=VALUE lines");
 
     /// Every setting. All but the last may stand in the file, which cannot name another.
-    pub(super) const ALL: [&Self; 17] = [
+    pub(super) const ALL: [&Self; 18] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -104,6 +105,7 @@ impl Setting {
         &Self::ADVERTISE_IP,
         &Self::PORTS,
         &Self::PRINTER_PORTS,
+        &Self::FTP_MODE,
         &Self::FTP_DATA_PORTS,
         &Self::PRINTER_CA,
         &Self::INSECURE_PRINTER,
@@ -168,6 +170,13 @@ impl Given {
     pub(super) fn refused(&self) -> ConfigError {
         let got = self.value.to_string_lossy();
         ConfigError::refused(self.setting, &self.source, Some(&got))
+    }
+
+    /// An error that repeats the value and says what else it has to be.
+    pub(super) fn refused_as(&self, takes: fmt::Arguments<'_>) -> ConfigError {
+        let Self { setting, source, value } = self;
+        let got = quoted(&value.to_string_lossy());
+        ConfigError::new(format_args!("{} ({source}): got {got}, takes {takes}", setting.option))
     }
 
     /// As the name of something in the file system, which has to have one.

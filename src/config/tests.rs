@@ -3,6 +3,7 @@
 use super::*;
 use alloc::string::ToString;
 use alloc::vec;
+use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use std::fs;
@@ -178,6 +179,10 @@ fn a_bad_value_is_named_with_what_it_got_and_what_it_takes() {
         (
             &["--printer-port", "mqtt=65536"],
             r#"--printer-port (command line): got "mqtt=65536", takes SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535"#,
+        ),
+        (
+            &["--ftp-mode", "active"],
+            r#"--ftp-mode (command line): got "active", takes auto, proxy or relay"#,
         ),
         (&["--state-dir", ""], r#"--state-dir (command line): got "", takes a directory"#),
         (&["--printer-ca="], r#"--printer-ca (command line): got "", takes a PEM file"#),
@@ -392,7 +397,7 @@ fn every_setting_may_stand_in_the_file_but_the_files_own_name() {
 #[test]
 fn a_line_of_the_file_that_means_nothing_is_named() {
     let names = "PRINTER_IP ACCESS_CODE ACCESS_CODE_FILE SERIAL_NUMBER BIND_ADDRESS SERVICES \
-                 ENABLE_ALL ADVERTISE_IP PORTS PRINTER_PORTS FTP_DATA_PORTS PRINTER_CA \
+                 ENABLE_ALL ADVERTISE_IP PORTS PRINTER_PORTS FTP_MODE FTP_DATA_PORTS PRINTER_CA \
                  INSECURE_PRINTER KEEP_PRINTER_ADDRESS PANDAPROXY_STATE_DIR DEBUG";
     for (text, end) in [
         ("DEBUG=1\nPRINTR_IP=1\n", format!(":2: got the unknown name PRINTR_IP, takes {names}")),
@@ -488,13 +493,54 @@ fn every_service_there_is_is_served() {
 }
 
 #[test]
+fn who_ends_tls_follows_from_the_model_unless_it_is_said() {
+    fn relay<const N: usize>(ranges: [RangeInclusive<u16>; N]) -> FtpMode {
+        FtpMode::Relay { data_ports: ranges.into_iter().collect() }
+    }
+    let proxy = FtpMode::Proxy { data_ports: 2024..=2043 };
+    let (small, large) = (2024..=2043, 50_000..=50_100);
+    for (serial, asked, mode, because) in [
+        ("01P00A1", "auto", proxy.clone(), Because::Family(Family::Esp32)),
+        ("00M00A1", "AUTO", relay([large.clone()]), Because::Family(Family::Linux)),
+        // Nobody near the printer without the code, and no guess at its ports.
+        ("99900A1", "auto", proxy.clone(), Because::UnknownModel),
+        ("00M00A1", "proxy", proxy, Because::Asked),
+        ("01P00A1", "relay", relay([small.clone()]), Because::Asked),
+        // Both, as long as nobody knows better.
+        ("99900A1", "relay", relay([small, large]), Because::Asked),
+    ] {
+        let ftp = with(&["-s", serial, "--ftp-mode", asked]).unwrap().ftp;
+        assert_eq!(ftp, Ftp { mode, because }, "{serial} {asked}");
+        assert!(asked != "auto" || with(&["-s", serial]).unwrap().ftp == ftp, "{serial}");
+    }
+    let env = [NEEDED[0], NEEDED[1], NEEDED[2], ("FTP_MODE", "relay")];
+    assert_eq!(serve(&[], &env).unwrap().ftp.because, Because::Asked);
+}
+
+#[test]
 fn data_ports_are_a_range_or_one_or_any() {
-    assert_eq!(with(&[]).unwrap().ftp_data_ports, 2024..=2043);
     for (given, range) in [("50000-50100", 50000..=50100), ("2024", 2024..=2024), ("0", 0..=0)] {
-        assert_eq!(with(&["--ftp-data-ports", given]).unwrap().ftp_data_ports, range);
+        let mode = with(&["--ftp-data-ports", given]).unwrap().ftp.mode;
+        assert_eq!(mode, FtpMode::Proxy { data_ports: range });
     }
     for given in ["", "2043-2024", "0-9", "1-65536", "x", "1-2-3"] {
         assert!(with(&["--ftp-data-ports", given]).is_err(), "{given}");
+    }
+}
+
+#[test]
+fn in_relay_mode_data_ports_are_the_printers_and_no_more_than_can_be_opened() {
+    let given = |ports| with(&["--ftp-mode=relay", "--ftp-data-ports", ports]);
+    let FtpMode::Relay { data_ports } = given("50000-50127").unwrap().ftp.mode else { panic!() };
+    assert_eq!(data_ports[..], [50_000..=50_127]);
+    for ports in ["0", "50000-50128"] {
+        assert_eq!(
+            said(given(ports)),
+            format!(
+                "--ftp-data-ports (command line): got {ports:?}, takes the printer's own ports in \
+                 relay mode, FROM-TO and 128 at most"
+            )
+        );
     }
 }
 

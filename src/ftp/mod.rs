@@ -65,15 +65,6 @@ const _: () =
 const _: () =
     assert!(size_of::<Desk>() + COUNTS <= budget::FTP_DESK, "a desk is larger than its line");
 
-/// Serial numbers of printers with a small FTP server, which gives one session: P1P, P1S, A1 mini, A1,
-/// A2L (PROTOCOL §7).
-const SMALL: [&str; 5] = ["01S", "01P", "030", "039", "26A"];
-
-/// Sessions that the printer of this serial number gives.
-pub fn sessions_of(serial: &str) -> usize {
-    if SMALL.iter().any(|prefix| serial.starts_with(prefix)) { 1 } else { SESSIONS }
-}
-
 /// The service: what its clients and the printer's sessions share.
 pub struct Service {
     hub: Rc<Hub>,
@@ -95,9 +86,9 @@ pub trait Front {
 }
 
 impl Service {
-    /// A service without clients, before a printer that gives `sessions`.
+    /// A service without clients, before a printer that gives `sessions`, of which [`SESSIONS`] are used at most.
     pub fn new(code: AccessCode, sessions: usize) -> Rc<Self> {
-        Rc::new(Self { hub: Rc::new(Hub::new(SEATS, sessions)), code: Rc::new(code) })
+        Rc::new(Self { hub: Rc::new(Hub::new(SEATS, sessions.min(SESSIONS))), code: Rc::new(code) })
     }
 
     /// A seat for `peer`. `None` if all are taken.

@@ -92,6 +92,38 @@ pub const CHAMBER_HUB: usize = KIB;
 /// middle of.
 pub const PICTURES: Shape = Shape { count: BOARD.clients.chamber + 3, size: BOARD.chamber.picture };
 
+/// What the hub and one player have between them: its ring of blocks, and its counts.
+pub const RTSP_SEAT: usize = 256 + BOARD.rtsp.ring * 8;
+
+/// A request of a player's that was not understood yet, with its body.
+pub const RTSP_INBOX: usize = 4 * KIB;
+
+/// What a player is told in one piece: four blocks fill a TLS record.
+pub const RTSP_OUTBOX: usize = 4 * RTSP_BLOCK;
+
+/// What the RTSPS camera says that was not understood yet: a description, or a packet.
+pub const STREAM_INBOX: usize = 16 * KIB;
+
+/// What the RTSPS camera is told in one piece: a request, or what came of its tracks.
+pub const STREAM_OUTBOX: usize = KIB;
+
+/// The RTSPS camera's hub, besides its seats and blocks: what the camera describes, and the blocks of the
+/// picture that comes and of those since the last key frame.
+pub const RTSP_HUB: usize = 5 * KIB + (RTSP_PICTURE + BOARD.rtsp.ring / 2) * 8;
+
+/// Bytes in a block of the RTSPS camera's packets. The last one of a picture is half empty, as a rule.
+pub const RTSP_BLOCK: usize = 4 * KIB;
+
+/// Blocks in the longest picture.
+pub const RTSP_PICTURE: usize = BOARD.rtsp.picture / RTSP_BLOCK;
+
+/// Blocks held at once: what waits for players, which is the same for all who keep up; a picture, and one
+/// block more, that each player may be in the middle of; and the picture that comes.
+pub const RTSP_BLOCKS: Shape = Shape {
+    count: BOARD.rtsp.ring + BOARD.clients.rtsp * (RTSP_PICTURE + 1) + RTSP_PICTURE + 1,
+    size: RTSP_BLOCK,
+};
+
 /// What the hub and one FTP client have between them: its line, its paths, what it has still to hear.
 pub const FTP_SEAT: usize = 8 * KIB;
 
@@ -113,6 +145,33 @@ pub const FTP_DESK: usize = 2 * KIB;
 /// Bytes of a file that a mover has in hand.
 pub const FTP_BUFFER: usize = 16 * KIB;
 
+/// FTP sessions of the printer's that are relayed at once, at most: see
+/// [`Family::ftp_sessions`](crate::family::Family::ftp_sessions).
+pub const RELAY_SESSIONS: usize = 4;
+
+/// Bytes on their way in one direction of a relayed connection that carries commands.
+pub const RELAY_COMMANDS: usize = 4 * KIB;
+
+/// Bytes on their way in one direction of a relayed connection that carries files: half a MB/s is 32
+/// rounds a second.
+pub const RELAY_FILES: usize = 16 * KIB;
+
+/// A relay, besides its buffers: who is there and who is in line. The transfers of one have as much.
+pub const RELAY: usize = 4 * KIB;
+
+/// Relayed transfers at once: one for each control connection that the most patient printer takes.
+pub const TRANSFERS: usize = RELAY_SESSIONS;
+
+/// Data ports of the printer's that are open here: both families', 20 and 101, and some to spare.
+pub const DATA_PORTS: usize = 128;
+
+/// One of them: a listening socket, and tokio's part of it.
+pub const DATA_PORT: usize = KIB / 2;
+
+/// File tunnels at once: a slicer opens three or four for each job (PROTOCOL §6.2).
+/// One more, so that one address cannot have them all.
+pub const TUNNELS: usize = 5;
+
 /// Connections of one service that may wait to be let in.
 pub const WAITING: usize = 4 * BOARD.doorstep;
 
@@ -122,14 +181,17 @@ pub const SEATS: usize = BOARD.clients.mqtt + BOARD.doorstep;
 /// Connections to the chamber camera served at once: viewers, and those that have not shown the code.
 pub const VIEWERS: usize = BOARD.clients.chamber + BOARD.doorstep;
 
+/// Connections to the RTSPS camera served at once: players, and those that have not shown the code.
+pub const PLAYERS: usize = BOARD.clients.rtsp + BOARD.doorstep;
+
 /// FTP connections served at once: clients, and those that have not shown the code yet.
 pub const FILERS: usize = BOARD.clients.ftp + BOARD.doorstep;
 
 /// Services that have a door of their own.
-pub const SERVICES: usize = 3;
+pub const SERVICES: usize = 4;
 
 /// TLS sessions kept.
-pub const SESSIONS: usize = SEATS + VIEWERS;
+pub const SESSIONS: usize = SEATS + VIEWERS + PLAYERS;
 
 /// TLS sessions kept of FTP clients, apart from the others: their data connections come back to them.
 pub const FILE_SESSIONS: usize = 2 * FILERS;
@@ -150,7 +212,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// Every holder there is.
-pub const LINES: [Line; 36] = [
+pub const LINES: [Line; 44] = [
     line("mqtt client: inbox", SEATS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SEATS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SEATS, TLS),
@@ -171,6 +233,14 @@ pub const LINES: [Line; 36] = [
     line("chamber hub", 1, CHAMBER_HUB),
     line("chamber upstream: inbox, outbox", 1, CAMERA_INBOX + CAMERA_OUTBOX),
     line("chamber upstream: TLS, task", 1, TLS + TASK),
+    line("rtsp player: inbox, outbox", PLAYERS, RTSP_INBOX + RTSP_OUTBOX),
+    line("rtsp player: TLS", PLAYERS, TLS),
+    line("rtsp player: task", PLAYERS, TASK),
+    line("rtsp player: seat with its ring", PLAYERS, RTSP_SEAT),
+    line("rtsp blocks", 1, RTSP_BLOCKS.bytes(SLOT)),
+    line("rtsp hub", 1, RTSP_HUB),
+    line("rtsp upstream: inbox, outbox", 1, STREAM_INBOX + STREAM_OUTBOX),
+    line("rtsp upstream: TLS, task", 1, TLS + TASK),
     line("ftp client: inbox, outbox", FILERS, FTP_INBOX + FTP_OUTBOX),
     line("ftp client: TLS", FILERS, TLS),
     line("ftp client: task", FILERS, TASK),
@@ -189,16 +259,89 @@ pub const LINES: [Line; 36] = [
     line("journal", 1, JOURNAL),
 ];
 
-/// The most this build can hold at once, in bytes.
-pub const TOTAL: usize = {
+/// Lines that are held in place of others, never beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct Instead {
+    /// What those others begin with.
+    pub of: &'static str,
+    /// When.
+    pub when: &'static str,
+    /// What is held then.
+    pub lines: &'static [Line],
+}
+
+/// All there are. None holds more than what it stands in for, so the sum need not count them.
+pub const INSTEAD: [Instead; 2] = [
+    Instead {
+        of: "ftp ",
+        when: "files are relayed",
+        lines: &[
+            line("relay commands: buffers", RELAY_SESSIONS, 2 * RELAY_COMMANDS),
+            line("relay commands: task", RELAY_SESSIONS + BOARD.doorstep, TASK),
+            line("relay transfers: buffers, task", TRANSFERS, 2 * RELAY_FILES + TASK),
+            line("relay transfers: waiting", TRANSFERS, ARRIVAL),
+            line("relay data ports", DATA_PORTS, DATA_PORT),
+            line("relay data ports: task", 1, TASK),
+            line("relay, and whose transfers there are", 2, RELAY),
+        ],
+    },
+    Instead {
+        of: "chamber viewer: ",
+        when: "port 6000 is a file tunnel",
+        lines: &[
+            line("tunnel: buffers", TUNNELS, 2 * RELAY_FILES),
+            line("tunnel: task", TUNNELS + BOARD.doorstep, TASK),
+            line("tunnel: relay", 1, RELAY),
+        ],
+    },
+];
+
+/// What these lines hold together.
+const fn sum(mut lines: &[Line]) -> usize {
     let mut sum = 0;
-    let mut rest: &[Line] = &LINES;
-    while let [line, others @ ..] = rest {
+    while let [line, others @ ..] = lines {
         sum += line.count * line.each;
-        rest = others;
+        lines = others;
     }
     sum
+}
+
+/// What those of [`LINES`] hold together that begin so.
+const fn sum_of(beginning: &str) -> usize {
+    let mut sum = 0;
+    let mut lines: &[Line] = &LINES;
+    while let [line, others @ ..] = lines {
+        if begins_with(line.what.as_bytes(), beginning.as_bytes()) {
+            sum += line.count * line.each;
+        }
+        lines = others;
+    }
+    sum
+}
+
+const fn begins_with(mut text: &[u8], mut beginning: &[u8]) -> bool {
+    while let ([first, rest @ ..], [wanted, others @ ..]) = (text, beginning) {
+        if *first != *wanted {
+            return false;
+        }
+        (text, beginning) = (rest, others);
+    }
+    beginning.is_empty()
+}
+
+const _: () = {
+    let mut all: &[Instead] = &INSTEAD;
+    while let [instead, others @ ..] = all {
+        assert!(
+            sum(instead.lines) <= sum_of(instead.of),
+            "what is held in place of something else is more than that"
+        );
+        all = others;
+    }
 };
+
+/// The most this build can hold at once, in bytes.
+pub const TOTAL: usize = sum(&LINES);
 
 const _: () = assert!(TOTAL <= BOARD.memory, "this board cannot afford its own profile");
 // One frame is the state, one is being shown, and a merge needs a third to write into.
@@ -209,6 +352,14 @@ const _: () = assert!(BOARD.mqtt.ring >= 4, "a client's ring holds at least four
 const _: () = assert!(BOARD.mqtt.outbox >= KIB, "an outbox holds at least 1 KiB");
 const _: () = assert!(BOARD.mqtt.inbox >= 4 * KIB, "an inbox holds the largest CONNECT");
 const _: () = assert!(BOARD.chamber.ring >= 1, "a viewer's ring holds the newest picture");
+const _: () = assert!(
+    BOARD.rtsp.picture.is_multiple_of(RTSP_BLOCK) && RTSP_PICTURE > 0,
+    "a picture of the RTSPS camera is some whole blocks"
+);
+const _: () = assert!(
+    BOARD.rtsp.ring >= 2 * RTSP_PICTURE + 2,
+    "half of a player's ring holds a key frame and what follows it"
+);
 const _: () = assert!(
     BOARD.doorstep_per_address < BOARD.doorstep,
     "one address must not keep all others from knocking"

@@ -134,22 +134,26 @@ impl Patches {
         Ok(())
     }
 
-    /// Walks the value of `print.ipcam`.
-    pub(super) fn find_in_ipcam(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+    /// Walks the value of `print.ipcam`. Whether live view is said to be on, if anything is said of it.
+    pub(super) fn find_in_ipcam(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<bool>, Error> {
+        let mut live_view = None;
         if cursor.kind()? != Kind::Object {
-            return cursor.pass().map(drop);
+            return cursor.pass().map(|_| live_view);
         }
         cursor.enter_object()?;
         while let Some(key) = cursor.key()? {
             let value = cursor.pass()?;
-            if key.text == b"rtsp_url"
-                && let Some(host) = value.string().and_then(url_host)
+            if key.text != b"rtsp_url" {
+                continue;
+            }
+            live_view = value.string().map(|url| url != b"disable");
+            if let Some(host) = value.string().and_then(url_host)
                 && let Some(text) = value.string().and_then(|url| url.get(host.clone()))
             {
                 self.note(Value { at: value.at + 1 + host.start, text }, What::UrlHost);
             }
         }
-        Ok(())
+        Ok(live_view)
     }
 
     fn miss(&mut self) {

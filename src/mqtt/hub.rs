@@ -74,6 +74,8 @@ pub struct Hub {
     again_at: Option<Instant>,
     hashes: RandomState,
     away_since: Option<Instant>,
+    /// Whether the printer has said that live view of its camera is off.
+    live_view_off: bool,
     /// Since when the printer has taken our subscription without a single report.
     mute_since: Option<Instant>,
     /// Deltas that could not be merged, reports that found no frame, and those that fit in none.
@@ -100,6 +102,7 @@ impl Hub {
             push_all_last: None,
             version_last: None,
             again_at: None,
+            live_view_off: false,
             hashes: RandomState::new(),
             away_since: Some(now),
             mute_since: None,
@@ -295,6 +298,11 @@ impl Hub {
         self.again_at = None;
     }
 
+    /// Whether the printer has said that live view of its camera is off.
+    pub const fn says_live_view_off(&self) -> bool {
+        self.live_view_off
+    }
+
     /// The printer has reported something.
     pub fn report(&mut self, now: Instant, payload: &[u8]) {
         self.mute_since = None;
@@ -304,6 +312,9 @@ impl Hub {
         }
         let seen = state::classify(payload);
         let kind = seen.kind;
+        if let Some(is_on) = seen.live_view {
+            self.live_view_off = !is_on;
+        }
         if kind == Kind::Delta {
             self.delta(now, payload);
         }

@@ -183,6 +183,11 @@ impl Service {
         self.hub.borrow().clients()
     }
 
+    /// Whether the printer has said that live view of its RTSPS camera is off.
+    pub fn says_live_view_off(&self) -> bool {
+        self.hub.borrow().says_live_view_off()
+    }
+
     /// Whether the printer takes requests.
     pub fn is_live(&self) -> bool {
         self.line.is_live()

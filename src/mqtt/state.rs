@@ -72,11 +72,18 @@ pub struct Report {
     pub kind: Kind,
     /// What must not reach a client as it is.
     pub patches: Patches,
+    /// Whether live view of an RTSPS camera is on, if the report says so (PROTOCOL §4).
+    pub live_view: Option<bool>,
+}
+
+impl Report {
+    /// One of which nothing is known.
+    const OTHER: Self = Self { kind: Kind::Other, patches: Patches::NONE, live_view: None };
 }
 
 /// Looks through a report, once.
 pub fn classify(payload: &[u8]) -> Report {
-    look_through(payload).unwrap_or(Report { kind: Kind::Other, patches: Patches::NONE })
+    look_through(payload).unwrap_or(Report::OTHER)
 }
 
 /// The printer's state, as far as it is known.
@@ -260,6 +267,7 @@ fn folded(
 
 fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
     let mut patches = Patches::NONE;
+    let mut live_view = None;
     let mut print = None;
     let mut version = None;
     let mut signed = false;
@@ -268,7 +276,9 @@ fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
     while let Some(key) = cursor.key()? {
         let object = cursor.kind()? == json::Kind::Object;
         match key.text {
-            b"print" if object => print = Some(look_through_print(&mut cursor, &mut patches)?),
+            b"print" if object => {
+                print = Some(look_through_print(&mut cursor, &mut patches, &mut live_view)?);
+            }
             b"info" if object => version = look_through_info(&mut cursor)?,
             _ => {
                 signed |= key.text == b"header";
@@ -278,19 +288,23 @@ fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
     }
     cursor.end()?;
     Ok(match (print, version) {
-        _ if signed => Report { kind: Kind::Other, patches: Patches::NONE },
-        (Some(kind), _) => Report { kind, patches },
+        _ if signed => Report::OTHER,
+        (Some(kind), _) => Report { kind, patches, live_view },
         (None, Some(Version { sequence_id })) => {
             if let Some(id) = sequence_id {
                 patches.note(id, What::SequenceId);
             }
-            Report { kind: Kind::Version, patches }
+            Report { kind: Kind::Version, patches, live_view }
         }
-        (None, None) => Report { kind: Kind::Other, patches },
+        (None, None) => Report { kind: Kind::Other, patches, live_view },
     })
 }
 
-fn look_through_print(cursor: &mut Cursor<'_>, patches: &mut Patches) -> Result<Kind, json::Error> {
+fn look_through_print(
+    cursor: &mut Cursor<'_>,
+    patches: &mut Patches,
+    live_view: &mut Option<bool>,
+) -> Result<Kind, json::Error> {
     let mut members = 0;
     let mut push_status = false;
     let mut whole = true;
@@ -300,7 +314,7 @@ fn look_through_print(cursor: &mut Cursor<'_>, patches: &mut Patches) -> Result<
         members += 1;
         match key.text {
             b"net" => patches.find_in_net(cursor)?,
-            b"ipcam" => patches.find_in_ipcam(cursor)?,
+            b"ipcam" => *live_view = patches.find_in_ipcam(cursor)?,
             b"command" => push_status = cursor.pass()?.text == b"\"push_status\"",
             // Printers are free with quotes around numbers.
             b"msg" => whole = matches!(cursor.pass()?.text, b"0" | b"\"0\""),

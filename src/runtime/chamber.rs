@@ -39,9 +39,9 @@ impl Serves for Rc<Service> {
         guest: Guest<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> bool {
+    ) -> usize {
         let end = serve_viewer(self, stream, guest, buffers, clock).await;
-        end == End::Session(client::Error::WrongCode)
+        usize::from(end == End::Session(client::Error::WrongCode))
     }
 }
 
@@ -215,7 +215,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
         }
         let rtsp =
             if Finding::needs_rtsp(chamber) { self.at_rtsp().await } else { AtRtsp::Unknown };
-        let finding = Finding::of(chamber, rtsp);
+        let finding = self.sight.understood(Finding::of(chamber, rtsp));
         if finding == Finding::Unknown {
             // A printer that is away has the camera it had.
             return Some(loss);
@@ -270,6 +270,10 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
 
     /// The question on port 322.
     async fn at_rtsp(&mut self) -> AtRtsp {
+        if self.sight.is_rtsp_taken() {
+            // We are there already.
+            return AtRtsp::Speaks;
+        }
         let stream = match self.rtsp.dial().await {
             Ok(stream) => stream,
             Err(DialError::PortClosed { .. }) => return AtRtsp::Closed,

@@ -12,7 +12,7 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | ports | [`PORTS_MOST`] | refused where they are configured |
+//! | ports | [`DATA_PORTS`] | refused where they are configured |
 //! | transfers carried at once | [`TRANSFERS`] | wait: [`TRANSFERS`] here, the others in the kernel |
 //! | transfers of one address | two for each of its control connections | closed |
 //! | a transfer of which nothing moves | [`FILE_SILENCE`], [`STALL`](super::relay::STALL) | reset |
@@ -32,17 +32,12 @@ use tokio::sync::Notify;
 
 use super::Clock;
 use super::listen::{AFTER_FAILURE, bind, is_of_the_peer};
-use super::relay::{Buffers, FILE_BUFFER, FILE_SILENCE, Relay, carry, dial};
+use super::relay::{Buffers, COUNTS, FILE_SILENCE, Relay, carry, dial};
 use super::stream::tune_relay;
 use crate::journal::{self, Kind, Seldom};
+use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
 use crate::memory::ring::Ring;
 use crate::session::Peer;
-
-/// Ports at most: the 101 of the vsFTPd family, and some to spare.
-pub const PORTS_MOST: usize = 128;
-
-/// Transfers carried at once: one for each control connection that the most patient printer takes.
-pub const TRANSFERS: usize = 4;
 
 /// Listeners, each with the printer's port that it stands for.
 pub struct Openings {
@@ -52,19 +47,20 @@ pub struct Openings {
 }
 
 impl Openings {
-    /// Listens on each of `ports`. Those that cannot be had are left out, and said in the log.
+    /// Listens on each port of `ranges`. Those that cannot be had are left out, and said in the log.
     ///
     /// # Errors
     ///
-    /// None of them can be had; or there are more than [`PORTS_MOST`].
-    pub fn bind(address: IpAddr, ports: RangeInclusive<u16>) -> io::Result<Self> {
-        if ports.len() > PORTS_MOST {
+    /// None of them can be had; or there are more than [`DATA_PORTS`].
+    pub fn bind(address: IpAddr, ranges: &[RangeInclusive<u16>]) -> io::Result<Self> {
+        let count = ranges.iter().map(ExactSizeIterator::len).sum();
+        if count > DATA_PORTS {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut listeners = Vec::with_capacity(ports.len());
-        let mut skipped = heapless::Vec::<u16, PORTS_MOST>::new();
+        let mut listeners = Vec::with_capacity(count);
+        let mut skipped = heapless::Vec::<u16, DATA_PORTS>::new();
         let mut why = None;
-        for port in ports {
+        for port in ranges.iter().cloned().flatten() {
             match bind(SocketAddr::new(address, port)) {
                 Ok(listener) => listeners.push((listener, port)),
                 Err(error) => {
@@ -164,6 +160,11 @@ pub struct Transfers {
     troubles: Seldom,
 }
 
+const _: () = assert!(
+    size_of::<Transfers>() + size_of::<Whose>() + 2 * COUNTS <= budget::RELAY,
+    "the transfers of a relay are larger than their line"
+);
+
 /// The addresses whose transfers there are, once for each.
 type Whose = RefCell<heapless::Vec<IpAddr, { 2 * TRANSFERS }>>;
 
@@ -261,7 +262,7 @@ impl Transfers {
 
     /// Carries one transfer after another: the body of one of [`TRANSFERS`] tasks.
     pub async fn work(self: Rc<Self>, clock: Clock) {
-        let mut buffers = Buffers::new(FILE_BUFFER);
+        let mut buffers = Buffers::new(RELAY_FILES);
         loop {
             let arrival = self.next().await;
             self.carry(arrival, &mut buffers, &clock).await;
@@ -299,7 +300,7 @@ impl Transfers {
 mod tests {
     use super::*;
     use crate::config::Host;
-    use crate::runtime::relay::COMMAND_BUFFER;
+    use crate::memory::budget::RELAY_COMMANDS;
     use alloc::format;
     use core::net::Ipv4Addr;
     use core::time::Duration;
@@ -338,7 +339,7 @@ mod tests {
             let at = ours.local_addr().unwrap();
             let clock = Clock::start();
             let port = commands.local_addr().unwrap().port();
-            let control = Relay::new("ftp", Host::Ip(HOME.into()), port, 4, COMMAND_BUFFER);
+            let control = Relay::new("ftp", Host::Ip(HOME.into()), port, 4, RELAY_COMMANDS);
             let transfers = Transfers::new(Rc::clone(&control));
             let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
             spawn_local(Rc::clone(&transfers).listen(openings, clock));
@@ -487,21 +488,21 @@ mod tests {
                     break (taken, port);
                 }
             };
-            let openings = Openings::bind(HOME.into(), port..=port + 9).unwrap();
+            let openings = Openings::bind(HOME.into(), &[port..=port + 9]).unwrap();
             assert!(openings.ports().all(|open| open != port));
             assert!(openings.ports().count() > 0);
             let mut text = alloc::string::String::new();
             journal::write_to(&mut text).unwrap();
             assert!(text.contains(&format!("data ports {port}")), "{text}");
-            assert!(Openings::bind(HOME.into(), port..=port).is_err(), "none is left");
+            assert!(Openings::bind(HOME.into(), &[port..=port]).is_err(), "none is left");
             drop(taken);
         });
     }
 
     #[test]
     fn more_ports_than_there_may_be_are_refused() {
-        let most = u16::try_from(PORTS_MOST).unwrap();
-        let refused = Openings::bind(HOME.into(), 50_000..=50_000 + most);
+        let most = u16::try_from(DATA_PORTS).unwrap();
+        let refused = Openings::bind(HOME.into(), &[50_000..=50_000 + most]);
         assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
     }
 

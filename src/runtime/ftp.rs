@@ -49,9 +49,9 @@ impl Serves for Files {
         guest: Guest<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> bool {
+    ) -> usize {
         let end = serve_caller(self, stream, guest, buffers, clock).await;
-        end == End::Session(client::Error::WrongCode)
+        usize::from(end == End::Session(client::Error::WrongCode))
     }
 }
 

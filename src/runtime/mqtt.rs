@@ -35,9 +35,9 @@ impl Serves for Rc<Service> {
         guest: Guest<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> bool {
+    ) -> usize {
         let end = serve_client(self, stream, guest, buffers, clock).await;
-        end == End::Session(client::Error::WrongCode)
+        usize::from(end == End::Session(client::Error::WrongCode))
     }
 }
 

@@ -66,19 +66,8 @@ use super::stream::{end_in_order, tune_relay};
 use crate::board::BOARD;
 use crate::config::Host;
 use crate::journal::{self, Kind, Seldom};
-use crate::memory::KIB;
+use crate::memory::budget;
 use crate::session::Peer;
-
-/// Bytes on their way in one direction of a connection that carries files: half a MB/s is 32 rounds a
-/// second.
-pub const FILE_BUFFER: usize = 16 * KIB;
-
-/// Bytes on their way in one direction of a connection that carries commands.
-pub const COMMAND_BUFFER: usize = 4 * KIB;
-
-/// File tunnels at once: a slicer opens three or four for each job (PROTOCOL §6.2).
-/// One more, so that one address cannot have them all.
-pub const TUNNELS: usize = 5;
 
 /// How long a client may take to say its first byte. In TLS the client speaks first, and at once.
 pub const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
@@ -120,6 +109,15 @@ pub struct Relay {
     trouble: Cell<Option<DialError>>,
     troubles: Seldom,
 }
+
+/// What an `Rc` keeps beside its content: two counts.
+pub(super) const COUNTS: usize = 2 * size_of::<usize>();
+const _: () =
+    assert!(size_of::<Relay>() + COUNTS <= budget::RELAY, "a relay is larger than its line");
+const _: () = assert!(
+    budget::RELAY_SESSIONS <= SESSIONS_MOST && budget::TUNNELS <= SESSIONS_MOST,
+    "a relay has room for all its sessions"
+);
 
 /// What became of somebody who came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

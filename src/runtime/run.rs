@@ -3,9 +3,10 @@
 //! | task | how many |
 //! |---|---|
 //! | a worker: takes whoever is called from the door, through TLS, to its session | one a seat |
-//! | the listener | one a service |
+//! | a worker of a relay: takes whoever is called from the door to the printer | one a session of it, and one a place on the doorstep |
+//! | the listener | one a service, and one for the data ports of a relay |
 //! | the keeper of the printer's connection | one a service; for files one a session of the printer's |
-//! | the mover of files | one a session of the printer's |
+//! | the mover of files | one a session of the printer's; in a relay one a transfer |
 //! | housekeeping | one |
 //!
 //! The end is in order: listeners close, clients are told, the printer hears DISCONNECT; what is not
@@ -15,7 +16,7 @@ use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::fmt;
+use core::fmt::{self, Write};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::fs::File;
@@ -32,11 +33,10 @@ use tokio::time::timeout;
 
 use super::chamber::keep_camera;
 use super::dial::{BackOff, Dialler};
-use super::ftp::{Files, keep_session};
-use super::gates::Gates;
+use super::files;
 use super::listen::{Door, bind};
 use super::mqtt::keep_upstream;
-use super::transfer::move_data;
+use super::rtsp::keep_stream;
 use super::work::{Serves, Worker};
 use super::{Clock, supervisor};
 use crate::auth::Limiter;
@@ -48,7 +48,7 @@ use crate::journal::{self, Kind};
 use crate::memory::{KIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
-use crate::{chamber, ftp, mqtt};
+use crate::{chamber, mqtt, rtsp};
 
 /// How long the end may take for clients; one that takes nothing is not waited for.
 const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
@@ -60,7 +60,10 @@ const PRINTER_FAREWELL: Duration = Duration::from_secs(1);
 const AUTHORITIES_MOST: u64 = 64 * 1024;
 
 /// Who keeps a connection with the printer: one a service, and one for each FTP session.
-const KEEPERS: usize = budget::SERVICES - 1 + budget::FTP_SESSIONS;
+pub(super) const KEEPERS: usize = budget::SERVICES - 1 + budget::FTP_SESSIONS;
+
+/// Listeners: one a service, and one for the data ports of a relay.
+pub(super) const LISTENING: usize = budget::SERVICES + 1;
 
 /// How often housekeeping looks around.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -89,15 +92,14 @@ async fn run(config: &Config) -> Result<(), StartError> {
     // First, so that a port that is taken is said at once and not after minutes of making keys.
     let wanted = config.services;
     let mqtt_at = wanted.mqtt.then(|| listener(config, config.ports.mqtt)).transpose()?;
-    let chamber_at = wanted.camera.then(|| listener(config, config.ports.chamber)).transpose()?;
-    let ftp_at = wanted.ftp.then(|| listener(config, config.ports.ftp)).transpose()?;
+    let files = files::Ports::bind(config)?;
+    let has_chamber = wanted.camera && !files.has_tunnel();
+    let chamber_at = has_chamber.then(|| listener(config, config.ports.chamber)).transpose()?;
+    let rtsp_at = wanted.camera.then(|| listener(config, config.ports.rtsp)).transpose()?;
     let trust = trust(config)?;
     supervisor::starting();
     let identity = identity(config)?;
     let tls = identity.server_config(BOARD.suites, budget::SESSIONS);
-    let files_tls = identity
-        .server_config_tls12(BOARD.suites, budget::FILE_SESSIONS)
-        .map_err(StartError::Identity)?;
 
     // Not before the keys are made: until then a signal ends the program as it always does.
     let mut ended = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
@@ -111,7 +113,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let topics = Topics::new(&config.serial, (seed >> 16) as u16);
     let mqtt = mqtt::Service::new(topics, config.code.clone(), clock.now());
     let chamber = chamber::Service::new(config.code.clone());
-    let mut listening = heapless::Vec::<JoinHandle<()>, { budget::SERVICES }>::new();
+    let mut listening = heapless::Vec::<JoinHandle<()>, LISTENING>::new();
     let mut keepers = heapless::Vec::<JoinHandle<()>, KEEPERS>::new();
 
     if let Some((listener, bound)) = mqtt_at {
@@ -120,40 +122,34 @@ async fn run(config: &Config) -> Result<(), StartError> {
         let keeper = keep_upstream(Rc::clone(&mqtt), dialler, clock, BackOff::new(seed));
         // They fit: there is one of each for each service.
         let _fits = (listening.push(opened), keepers.push(task(keeper)));
-        say_started(config, "mqtt", bound, BOARD.clients.mqtt);
+        house.say_started("mqtt", bound, BOARD.clients.mqtt);
     }
     if let Some((listener, bound)) = chamber_at {
         let opened = house.open("chamber", listener, &tls, &chamber, budget::VIEWERS);
+        let _fits = listening.push(opened);
+        house.say_started("chamber", bound, BOARD.clients.chamber);
+    }
+    let chance = u64::from(seed) << 32 | u64::from(OsRng.next_u32());
+    let rtsp = rtsp::Service::new(config.code.clone(), rtsp_url(config), chance);
+    if let Some((listener, bound)) = rtsp_at {
+        let opened = house.open("rtsp", listener, &tls, &rtsp, budget::PLAYERS);
+        let dialler = house.dialler(config.printer_ports.rtsp);
+        let back_off = BackOff::new(seed.rotate_left(24));
+        let keeper = keep_stream(Rc::clone(&rtsp), Rc::clone(&sight), dialler, clock, back_off);
+        let _fits = (listening.push(opened), keepers.push(task(keeper)));
+        house.say_started("rtsp", bound, BOARD.clients.rtsp);
+    }
+    if wanted.camera {
         let dialler = house.dialler(config.printer_ports.chamber);
         let rtsp = house.dialler(config.printer_ports.rtsp);
         let (service, sight) = (Rc::clone(&chamber), Rc::clone(&sight));
         let back_off = BackOff::new(seed.rotate_left(8));
         let keeper = keep_camera(service, sight, dialler, rtsp, clock, back_off);
-        let _fits = (listening.push(opened), keepers.push(task(keeper)));
-        say_started(config, "chamber", bound, BOARD.clients.chamber);
+        let _fits = keepers.push(task(keeper));
     }
-    let files = ftp::Service::new(config.code.clone(), ftp::sessions_of(&config.serial));
-    if let Some((listener, bound)) = ftp_at {
-        let gates = Gates::new(config.bind, config.ftp_data_ports.clone());
-        let served = Files { service: Rc::clone(&files), gates: Rc::clone(&gates) };
-        let opened = house.open("ftp", listener, &files_tls, &served, budget::FILERS);
-        let _fits = listening.push(opened);
-        for desk in files.desks() {
-            let (service, at) = (Rc::clone(&files), Rc::default());
-            // The printer wants its data connections to resume the session of their control connection.
-            let trust = house.trust.with_own_sessions();
-            let port = config.printer_ports.ftp;
-            let dialler = Dialler::new(config.printer.clone(), port, trust.clone());
-            let back_off = BackOff::new(seed.rotate_left(16));
-            let (its, to) = (Rc::clone(desk), Rc::clone(&at));
-            let _fits =
-                keepers.push(task(keep_session(service, its, dialler, to, clock, back_off)));
-            let (gates, tls) = (Rc::clone(&gates), Arc::clone(&files_tls));
-            task(move_data(Rc::clone(desk), at, gates, trust, tls, clock));
-        }
-        say_started(config, "ftp", bound, BOARD.clients.ftp);
-    }
-    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), sight, clock));
+    let mut running = files::Running { listening: &mut listening, keepers: &mut keepers };
+    let files = files.open(&house, &identity, seed, &mut running)?;
+    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), Rc::clone(&rtsp), sight, clock));
     supervisor::ready();
 
     loop {
@@ -169,48 +165,72 @@ async fn run(config: &Config) -> Result<(), StartError> {
     for listening in listening {
         listening.abort();
     }
-    take_leave(&[&*mqtt, &*chamber, &*files], keepers).await;
+    let mut services = heapless::Vec::<&dyn Departs, { budget::SERVICES }>::new();
+    // They fit: there is one of each.
+    let _fits = services.extend_from_slice(&[&*mqtt, &*chamber, &*rtsp]);
+    if let Some(files) = &files {
+        let _fits = services.push(&**files);
+    }
+    take_leave(&services, keepers).await;
     Ok(())
 }
 
+/// Where the RTSPS camera is, as it is to be asked for.
+fn rtsp_url(config: &Config) -> rtsp::sdp::Url {
+    let mut url = rtsp::sdp::Url::new();
+    let (host, port, path) = (&config.printer, config.printer_ports.rtsp, rtsp::upstream::PATH);
+    let written = match host {
+        Host::Ip(IpAddr::V6(ip)) => write!(url, "rtsps://[{ip}]:{port}{path}"),
+        Host::Ip(IpAddr::V4(ip)) => write!(url, "rtsps://{ip}:{port}{path}"),
+        // A printer does not look at what it is called, and a long name might not fit.
+        Host::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
+    };
+    // It fits: an address is no longer than that.
+    let _fits = written;
+    url
+}
+
 /// A listener, and where it listens.
-fn listener(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+pub(super) fn listener(
+    config: &Config,
+    port: u16,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let listener = bind(SocketAddr::new(config.bind, port))
         .map_err(|error| StartError::Bind { port, error })?;
     let bound = listener.local_addr().map_err(StartError::Runtime)?;
     Ok((listener, bound))
 }
 
-/// One line a service, once its port can be connected to.
-fn say_started(config: &Config, service: &str, bound: SocketAddr, clients: usize) {
-    journal::note(
-        Kind::Started,
-        format_args!(
-            "pandaproxy {} ({}): {service} for {} on {bound}, up to {clients} clients in {} KiB",
-            env!("PANDAPROXY_VERSION"),
-            BOARD.name,
-            config.serial,
-            budget::TOTAL / 1024
-        ),
-    );
-}
-
 /// What all services have in common.
-struct House<'a> {
-    config: &'a Config,
-    clock: Clock,
-    limiter: Rc<RefCell<Limiter>>,
-    trust: Trust,
+pub(super) struct House<'a> {
+    pub(super) config: &'a Config,
+    pub(super) clock: Clock,
+    pub(super) limiter: Rc<RefCell<Limiter>>,
+    pub(super) trust: Trust,
 }
 
 impl House<'_> {
+    /// One line a service, once its port can be connected to.
+    pub(super) fn say_started(&self, service: &str, bound: SocketAddr, clients: usize) {
+        journal::note(
+            Kind::Started,
+            format_args!(
+                "pandaproxy {} ({}): {service} for {} on {bound}, up to {clients} clients in {} KiB",
+                env!("PANDAPROXY_VERSION"),
+                BOARD.name,
+                self.config.serial,
+                budget::TOTAL / 1024
+            ),
+        );
+    }
+
     /// The way to the printer's `port`. Its TLS sessions are its own.
     fn dialler(&self, port: u16) -> Dialler {
         Dialler::new(self.config.printer.clone(), port, self.trust.with_own_sessions())
     }
 
     /// Opens a service: its door, and as many workers as it has seats.
-    fn open<S: Serves + Clone + 'static>(
+    pub(super) fn open<S: Serves + Clone + 'static>(
         &self,
         name: &'static str,
         listener: TcpListener,
@@ -273,7 +293,7 @@ pub async fn take_leave(
 }
 
 /// Starts a task; the build fails if it takes more than its line in the budget.
-fn task<F: Future<Output = ()> + 'static>(future: F) -> JoinHandle<()> {
+pub(super) fn task<F: Future<Output = ()> + 'static>(future: F) -> JoinHandle<()> {
     const { assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget") };
     spawn_local(future)
 }
@@ -333,13 +353,15 @@ fn towards(printer: &Host) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-async fn listen(door: Rc<Door>, listener: TcpListener, clock: Clock) {
+/// The task of a listener.
+pub(super) async fn listen(door: Rc<Door>, listener: TcpListener, clock: Clock) {
     door.listen(&listener, &clock).await;
 }
 
 async fn housekeep(
     mqtt: Rc<mqtt::Service>,
     chamber: Rc<chamber::Service>,
+    rtsp: Rc<rtsp::Service>,
     sight: Rc<Sight>,
     clock: Clock,
 ) {
@@ -351,6 +373,8 @@ async fn housekeep(
         journal::now_is(now);
         mqtt.handle_timeout(now);
         chamber.handle_timeout(now);
+        rtsp.handle_timeout(now);
+        sight.is_said_off(mqtt.says_live_view_off());
         // A printer that has come back may have another camera, or have it switched on.
         let is_live = mqtt.is_live();
         if is_live && !was_live {
@@ -374,7 +398,7 @@ fn tell_journal() {
 }
 
 /// One line: what is held now, the most there ever was, and where the lid is.
-fn write_heap(out: &mut impl fmt::Write) -> fmt::Result {
+fn write_heap(out: &mut impl Write) -> fmt::Result {
     writeln!(
         out,
         "heap: held {} KiB, peak {} KiB, lid {} KiB",
@@ -387,7 +411,7 @@ fn write_heap(out: &mut impl fmt::Write) -> fmt::Result {
 /// Standard error, unbuffered: it allocates nothing.
 pub struct Stderr;
 
-impl fmt::Write for Stderr {
+impl Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         io::Write::write_all(&mut io::stderr(), text.as_bytes()).map_err(|_| fmt::Error)
     }
@@ -405,6 +429,8 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// None of the printer's data ports can be had.
+    DataPorts(io::Error),
     /// There is no certificate to show.
     Identity(crate::tls::IdentityError),
     /// The file of `--printer-ca` cannot be read.
@@ -423,7 +449,7 @@ impl StartError {
     pub const fn is_bad_value(&self) -> bool {
         match self {
             Self::PrinterCa { .. } | Self::Trust(_) => true,
-            Self::Runtime(_) | Self::Bind { .. } | Self::Identity(_) => false,
+            Self::Runtime(_) | Self::Bind { .. } | Self::DataPorts(_) | Self::Identity(_) => false,
         }
     }
 }
@@ -444,6 +470,11 @@ impl fmt::Display for StartError {
                 "port {port} is taken by another program: end it, or choose another with --port"
             ),
             Self::Bind { port, error } => write!(f, "port {port} cannot be had: {error}"),
+            Self::DataPorts(error) => write!(
+                f,
+                "none of the printer's data ports can be had ({error}): end what holds them, or \
+                 choose --ftp-mode proxy"
+            ),
             Self::Identity(error) => error.fmt(f),
             Self::PrinterCa { path, error } => {
                 write!(f, "--printer-ca {}: {error}", path.display())

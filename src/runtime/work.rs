@@ -40,14 +40,14 @@ pub trait Serves {
     /// What one worker needs to have in hand.
     fn buffers() -> Buffers;
 
-    /// Serves a guest until it ends; whether it ended because the guest showed a wrong code.
+    /// Serves a guest until it ends; how many wrong codes it showed.
     fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
         guest: Guest<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> impl Future<Output = bool>;
+    ) -> impl Future<Output = usize>;
 }
 
 /// Serves one client after another.
@@ -109,7 +109,7 @@ impl<S: Serves> Worker<S> {
             knock.pass();
         };
         let guest = Guest { peer, reached, until, admitted: &admitted };
-        if self.service.serve(stream, guest, buffers, &self.clock).await {
+        for _ in 0..self.service.serve(stream, guest, buffers, &self.clock).await {
             knock.wrong_code(self.clock.now());
         }
     }

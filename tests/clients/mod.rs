@@ -11,3 +11,4 @@
 pub(crate) mod mqtt;
 pub(crate) mod programs;
 pub(crate) mod proxy;
+pub(crate) mod rtsp;

@@ -117,7 +117,7 @@ fn start_proxy(args: &Args, printer: &Printer, printer_port: u16, camera_port: u
         format!("--serial-number={}", printer.serial()),
         "--bind=127.0.0.1".into(),
         "--services=mqtt,camera".into(),
-        format!("--port=mqtt={},chamber={}", args.port, args.camera_port),
+        format!("--port=mqtt={},chamber={},rtsp=0", args.port, args.camera_port),
         format!("--printer-port=mqtt={printer_port},chamber={camera_port}"),
         format!("--printer-ca={}", authority.display()),
         format!("--state-dir={}", state.display()),

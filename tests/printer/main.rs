@@ -6,11 +6,29 @@
 //!     -t device/01P00A3C1200417/report
 //! ```
 //!
-//! With `--camera-port 6000` it has a chamber camera as well. It says where it listens, then one line
-//! for each connection, greeting, filter, request and ending.
+//! With `--camera-port 6000` it has a chamber camera as well; with `--rtsp-port 322 --tunnel-port 6000`
+//! what an X1, H2 or P2 has instead:
+//!
+//! ```text
+//! cargo run --example printer -- --model x1c --rtsp-port 3220
+//! ffplay rtsps://bblp:12345678@127.0.0.1:3220/streaming/live/1
+//! ```
+//!
+//! It says where it listens, then one line for each connection, greeting, filter, request and ending.
 
 #[path = "mod.rs"]
 mod printer;
+#[cfg(test)]
+#[path = "../clients/rtsp.rs"]
+#[allow(
+    dead_code,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is test code, and the tests here need a part of it"
+)]
+mod rtsp_client;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +46,7 @@ use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
 
 use printer::ftp::{Family, FileServer};
-use printer::{Camera, Event, Model, Printer, camera};
+use printer::{Camera, Event, Model, Printer, Rtsp, Tunnel, camera, rtsp};
 
 /// A simulated Bambu Lab printer: its MQTT service with TLS, and its made-up reports.
 #[derive(Parser)]
@@ -64,6 +82,18 @@ struct Arguments {
     /// Viewers that the camera serves at once; more of them hang
     #[arg(long, value_name = "N", default_value_t = 1)]
     camera_viewers: usize,
+    /// Port of the RTSPS camera; 0 takes any that is free, without the option there is none
+    #[arg(long, value_name = "PORT")]
+    rtsp_port: Option<u16>,
+    /// What the RTSPS camera shows: h264 or h265
+    #[arg(long, value_name = "CODEC", default_value = "h264", value_parser = rtsp_codec)]
+    rtsp_codec: rtsp::Codec,
+    /// Sessions that the RTSPS camera has at once; SETUP of more is refused
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    rtsp_sessions: usize,
+    /// Port of the file tunnel that such printers have on 6000; without, there is none
+    #[arg(long, value_name = "PORT")]
+    tunnel_port: Option<u16>,
     /// Port of its FTPS server; 0 takes any that is free. Without, there is none
     #[arg(long)]
     ftp_port: Option<u16>,
@@ -84,6 +114,14 @@ fn period(text: &str) -> Result<Duration, String> {
         Ok(0.0) => Ok(Duration::ZERO),
         Ok(fps) if (0.001..=1000.0).contains(&fps) => Ok(Duration::from_secs_f64(1.0 / fps)),
         Ok(_) | Err(_) => Err("takes 0, or 0.001 to 1000".to_owned()),
+    }
+}
+
+fn rtsp_codec(text: &str) -> Result<rtsp::Codec, String> {
+    match text {
+        "h264" => Ok(rtsp::Codec::H264),
+        "h265" => Ok(rtsp::Codec::H265),
+        _ => Err("takes h264 or h265".to_owned()),
     }
 }
 
@@ -128,6 +166,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// What has to be polled for a service, for ever if there is none.
+type Served = Pin<Box<dyn Future<Output = ()>>>;
+
 async fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -136,19 +177,39 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
         printer.listen_tls(SocketAddr::new(arguments.bind, arguments.port)).await?;
     let out = &mut io::stdout();
     say(out, format_args!("listening on {address}"));
-    let watching = if let Some(port) = arguments.camera_port {
-        let at = SocketAddr::new(arguments.bind, port);
-        let (address, watching) = camera(arguments).listen_tls(at, arguments.model).await?;
-        say(out, format_args!("camera listening on {address}"));
-        Some(watching)
-    } else {
-        None
+    let watching: Served = match arguments.camera_port {
+        None => Box::pin(pending()),
+        Some(port) => {
+            let at = SocketAddr::new(arguments.bind, port);
+            let (address, watching) = camera(arguments).listen_tls(at, arguments.model).await?;
+            say(out, format_args!("camera listening on {address}"));
+            Box::pin(watching)
+        }
+    };
+    let playing: Served = match arguments.rtsp_port {
+        None => Box::pin(pending()),
+        Some(port) => {
+            let at = SocketAddr::new(arguments.bind, port);
+            let (address, playing) = rtsps(arguments).listen_tls(at, arguments.model).await?;
+            say(out, format_args!("rtsp listening on {address}"));
+            Box::pin(playing)
+        }
+    };
+    let tunnelling: Served = match arguments.tunnel_port {
+        None => Box::pin(pending()),
+        Some(port) => {
+            let at = SocketAddr::new(arguments.bind, port);
+            let tunnel = Tunnel::new().code(&arguments.access_code);
+            let (address, tunnelling) = tunnel.listen_tls(at, arguments.model).await?;
+            say(out, format_args!("tunnel listening on {address}"));
+            Box::pin(tunnelling)
+        }
     };
     say(out, format_args!("serial {}", printer.serial()));
     say(out, format_args!("access code {}", arguments.access_code));
     say(out, format_args!("ca {}/tests/printer/pki/ca.pem", env!("CARGO_MANIFEST_DIR")));
     let files = file_server(arguments);
-    let serving_files: Pin<Box<dyn Future<Output = ()>>> = match arguments.ftp_port {
+    let serving_files: Served = match arguments.ftp_port {
         None => Box::pin(pending()),
         Some(port) => {
             let at = SocketAddr::new(arguments.bind, port);
@@ -159,12 +220,9 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
     };
     select! {
         () = serving => {}
-        () = async {
-            match watching {
-                Some(watching) => watching.await,
-                None => pending().await,
-            }
-        } => {}
+        () = watching => {}
+        () = playing => {}
+        () = tunnelling => {}
         () = serving_files => {}
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
@@ -209,6 +267,35 @@ fn narrate_camera(event: camera::Event) {
         Event::Ended(connection, ending) => {
             say(out, format_args!("camera {connection}: {ending}"));
         }
+    }
+}
+
+fn rtsps(arguments: &Arguments) -> Rtsp {
+    let media = match arguments.rtsp_codec {
+        rtsp::Codec::H264 => rtsp::Media::h264(),
+        rtsp::Codec::H265 => rtsp::Media::h265(),
+    };
+    Rtsp::new()
+        .code(&arguments.access_code)
+        .showing(media)
+        .sessions(arguments.rtsp_sessions)
+        .narrate(narrate_rtsp)
+}
+
+fn narrate_rtsp(event: &rtsp::Event<'_>) {
+    use rtsp::Event;
+    let out = &mut io::stdout();
+    match event {
+        Event::Connected(connection) => say(out, format_args!("rtsp {connection}: connected")),
+        Event::Refused => say(out, format_args!("rtsp: a connection refused")),
+        Event::Requested(request) => say(
+            out,
+            format_args!(
+                "rtsp {}: {} {:?}, answered {}",
+                request.connection, request.method, request.uri, request.status
+            ),
+        ),
+        Event::Ended(connection, ending) => say(out, format_args!("rtsp {connection}: {ending}")),
     }
 }
 

@@ -287,10 +287,3 @@ fn printers_that_begin_without_a_word_still_make_a_transfer() {
     printer.hears();
     assert_eq!(caller.hear(), "226 Nothing there\r\n");
 }
-
-#[test]
-fn a_session_is_one_for_small_servers_and_two_for_the_others() {
-    assert_eq!(sessions_of("01P00A000000000"), 1);
-    assert_eq!(sessions_of("03900A000000000"), 1);
-    assert_eq!(sessions_of("00M00A000000000"), SESSIONS);
-}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::memory::MIB;
+use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
 use crate::runtime::listen::bind;
 use core::net::{Ipv4Addr, SocketAddr};
 use ring::digest::{SHA256, digest};
@@ -176,7 +177,7 @@ impl Bed {
         let any = || bind(SocketAddr::new(HOME, 0)).unwrap();
         let (printer, door) = (any(), any());
         let port = printer.local_addr().unwrap().port();
-        let relay = Relay::new("ftp", Host::Ip(HOME), port, sessions, FILE_BUFFER);
+        let relay = Relay::new("ftp", Host::Ip(HOME), port, sessions, RELAY_FILES);
         Self { relay, printer, door }
     }
 
@@ -427,7 +428,7 @@ fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
 
 #[test]
 fn a_task_of_a_relay_fits_its_line_in_the_budget() {
-    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, COMMAND_BUFFER);
+    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, RELAY_COMMANDS);
     let clock = run(async { Clock::start() });
     let work = Rc::clone(&relay).work(Door::new("ftp", Rc::default()), clock);
     let transfers = crate::runtime::data_ports::Transfers::new(relay);
@@ -435,12 +436,12 @@ fn a_task_of_a_relay_fits_its_line_in_the_budget() {
     let listens = transfers.listen(crate::runtime::data_ports::Openings::over(Vec::new()), clock);
     let sizes = [size_of_val(&work), size_of_val(&carry), size_of_val(&listens)];
     std::println!("{sizes:?}");
-    assert!(sizes.iter().all(|size| *size <= crate::memory::budget::TASK), "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= budget::TASK), "{sizes:?}");
 }
 
 #[test]
 fn a_newcomer_does_not_take_what_falls_free_for_those_in_line() {
-    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, COMMAND_BUFFER);
+    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, RELAY_COMMANDS);
     let peer = Peer { service: "ftp", number: 1, address: HOME };
     let mut cx = Context::from_waker(core::task::Waker::noop());
     let (mut has, mut waits) = (pin!(relay.session(peer)), pin!(relay.session(peer)));

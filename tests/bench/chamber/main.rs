@@ -28,6 +28,8 @@
     reason = "a benchmark that cannot go on should say so and stop"
 )]
 
+#[path = "../../clients/anybody.rs"]
+mod anybody;
 #[path = "../../printer/mod.rs"]
 mod printer;
 #[path = "../mqtt/process.rs"]
@@ -45,18 +47,15 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
 use pandaproxy::tls::UNSENT;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::{cipher_suite, default_provider};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ServerConnection, SignatureScheme,
-    StreamOwned, version,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConnection, StreamOwned, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
 
+use anybody::Anybody;
 use printer::Model;
 use printer::camera::{Camera, header, login};
 use printer::tls::Shown;
@@ -414,43 +413,4 @@ fn viewers_tls() -> Arc<ClientConfig> {
         .with_custom_certificate_verifier(Arc::new(Anybody))
         .with_no_client_auth();
     Arc::new(config)
-}
-
-/// Believes whoever answers: what is measured is what comes after.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _above: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -41,6 +41,8 @@
     reason = "a benchmark that cannot go on should say so and stop"
 )]
 
+#[path = "../../clients/anybody.rs"]
+mod anybody;
 #[path = "../../clients/mod.rs"]
 mod clients;
 mod payload;

@@ -34,7 +34,8 @@ pub(crate) struct Resident {
 
 #[allow(dead_code, reason = "not every benchmark looks at all of it")]
 impl Process {
-    fn start(command: &mut Command, said: PathBuf) -> io::Result<Self> {
+    /// Starts one that writes what it has to say into `said`.
+    pub(crate) fn start(command: &mut Command, said: PathBuf) -> io::Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -51,18 +52,29 @@ impl Process {
         ports: &str,
         state: &Path,
     ) -> io::Result<Self> {
+        let mut command = Self::command(serial, service, printer_ports, ports, state);
+        Self::start(command.arg("--bind=127.0.0.1"), state.join("pandaproxy.log"))
+    }
+
+    /// The same, to be given an address to listen on, and to be started.
+    pub(crate) fn command(
+        serial: &str,
+        service: &str,
+        printer_ports: &str,
+        ports: &str,
+        state: &Path,
+    ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pandaproxy"));
         command
             .env("ACCESS_CODE", CODE)
             .arg("--printer-ip=127.0.0.1")
-            .arg("--bind=127.0.0.1")
             .arg(format!("--serial-number={serial}"))
             .arg(format!("--services={service}"))
-            .arg(format!("--port={ports}"))
+            .arg(format!("--port={ports},rtsp=0"))
             .arg(format!("--printer-port={printer_ports}"))
             .arg(format!("--printer-ca={AUTHORITY}"))
             .arg(format!("--state-dir={}", state.display()));
-        Self::start(&mut command, state.join("pandaproxy.log"))
+        command
     }
 
     /// `mosquitto` as a bridge to a printer on `printer_port`, listening on `port` with the same

@@ -5,25 +5,17 @@ use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
 use crate::printer::camera::{self, LOGIN_WITHIN};
-use crate::printer::rtsp::{REQUEST_MOST, REQUEST_WITHIN};
 use crate::printer::{Model, Rtsp, STREAMS_MOST, Tunnel, Upload, WRITE_WITHIN, tunnel};
 
 fn dial(tunnel: &Tunnel) -> DuplexStream {
     let (near, far) = duplex(PIPE);
     let tunnel = tunnel.clone();
     spawn_local(async move { tunnel.serve(far).await });
-    near
-}
-
-fn call(rtsp: &Rtsp) -> DuplexStream {
-    let (near, far) = duplex(PIPE);
-    let rtsp = rtsp.clone();
-    spawn_local(async move { rtsp.serve(far).await });
     near
 }
 
@@ -114,66 +106,6 @@ fn a_tunnel_closes_on_a_wrong_code_on_garbage_and_on_those_who_dawdle() {
         assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == STREAMS_MOST).await);
         assert_eq!(rest(&mut dial(&tunnel)).await, b"");
         drop(held);
-    });
-}
-
-#[test]
-fn rtsp_answers_options_without_a_password_and_describe_with_401() {
-    simulated(async || {
-        let rtsp = Rtsp::new();
-        let mut stream = call(&rtsp);
-        let url = "rtsps://127.0.0.1:322/streaming/live/1";
-        let asked = format!("OPTIONS {url} RTSP/1.0\r\nCSeq: 7\r\nUser-Agent: tiny\r\n\r\n");
-        for byte in asked.bytes() {
-            stream.write_u8(byte).await.unwrap();
-        }
-        let answer = "RTSP/1.0 200 OK\r\nCSeq: 7\r\n\
-                      Public: OPTIONS, DESCRIBE, SETUP, TEARDOWN, PLAY, GET_PARAMETER\r\n\r\n";
-        assert_eq!(said(&mut stream, answer.len()).await, answer.as_bytes());
-        let asked = format!("DESCRIBE {url} RTSP/1.0\r\ncseq:8\r\n\r\n");
-        stream.write_all(asked.repeat(2).as_bytes()).await.unwrap();
-        let answer = "RTSP/1.0 401 Unauthorized\r\nCSeq: 8\r\nWWW-Authenticate: Digest ";
-        assert_eq!(said(&mut stream, answer.len()).await, answer.as_bytes());
-        assert!(rtsp.until(secs(1), |rtsp| rtsp.requests() == 3).await);
-        stream
-            .write_all(format!("PLAY {url} RTSP/1.0\r\nCSeq: 9\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
-        stream.shutdown().await.unwrap();
-        let answers = String::from_utf8(rest(&mut stream).await).unwrap();
-        assert!(answers.contains("\r\n\r\nRTSP/1.0 405 Method Not Allowed\r\nCSeq: 9\r\n"));
-        assert_eq!((rtsp.ever(), rtsp.requests()), (1, 4));
-    });
-}
-
-#[test]
-fn rtsp_closes_at_once_without_live_view_and_on_what_is_no_request() {
-    simulated(async || {
-        let rtsp = Rtsp::new().live_view(false);
-        let before = Instant::now();
-        assert_eq!(rest(&mut call(&rtsp)).await, b"");
-        assert_eq!(before.elapsed(), secs(0));
-
-        let rtsp = rtsp.live_view(true);
-        for wrong in ["GET / HTTP/1.1\r\nCSeq: 1\r\n\r\n", "OPTIONS * RTSP/1.0\r\n\r\n", "\r\n\r\n"]
-        {
-            let mut stream = call(&rtsp);
-            stream.write_all(wrong.as_bytes()).await.unwrap();
-            assert_eq!(rest(&mut stream).await, b"");
-        }
-        let mut long = call(&rtsp);
-        long.write_all(&[b'x'; REQUEST_MOST]).await.unwrap();
-        assert_eq!(rest(&mut long).await, b"");
-        let (mut silent, before) = (call(&rtsp), Instant::now());
-        assert_eq!(rest(&mut silent).await, b"");
-        assert_eq!(before.elapsed(), REQUEST_WITHIN);
-
-        let held: Vec<_> = (0..STREAMS_MOST).map(|_| call(&rtsp)).collect();
-        assert!(rtsp.until(secs(1), |rtsp| rtsp.open() == STREAMS_MOST).await);
-        assert_eq!(rest(&mut call(&rtsp)).await, b"");
-        drop(held);
-        let mut after = call(&rtsp);
-        assert!(timeout(secs(1), after.read_u8()).await.is_err());
     });
 }
 

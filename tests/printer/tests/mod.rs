@@ -1,10 +1,14 @@
 //! The simulated printer before a client of a few lines, under virtual time, and over TLS before real
 //! programs. These run with the example, and not in every test that includes the printer.
 
+#[path = "../../clients/anybody.rs"]
+mod anybody;
 mod broker;
 mod camera;
 mod detection;
+mod ftp;
 mod reports;
+mod rtsp;
 mod tls;
 mod vices;
 

@@ -1,0 +1,390 @@
+//! Who somebody is, in RTSP: Digest with MD5 or SHA-256 (RFC 7616, and RFC 2069's form without `qop`,
+//! which live555 and most players speak), and Basic (RFC 7617), which is as good inside TLS.
+//!
+//! Printers ask for Digest with MD5; this module answers them, and asks players the same.
+
+use core::fmt::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::auth::{AccessCode, CODE_MAX, USER};
+
+/// Characters in a digest: SHA-256 in hexadecimal.
+const HEX: usize = 64;
+
+/// Characters in a nonce of ours.
+pub const NONCE: usize = 32;
+
+/// A nonce of ours.
+pub type Nonce = heapless::String<NONCE>;
+
+/// Characters in the longest realm of a printer's that is answered.
+const REALM_MOST: usize = 64;
+
+/// Characters in the longest nonce of a printer's that is answered.
+const NONCE_MOST: usize = 128;
+
+/// Characters in an `Authorization` value of Basic: user, colon and code, four for three.
+const BASIC_MOST: usize = (USER.len() + 1 + CODE_MAX).div_ceil(3) * 4;
+
+/// The realm of this proxy.
+pub const REALM: &str = "PandaProxy";
+
+/// A digest in hexadecimal.
+type Hex = heapless::String<HEX>;
+
+/// How a digest is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// MD5: what printers use, and most players.
+    Md5,
+    /// SHA-256.
+    Sha256,
+}
+
+impl Algorithm {
+    /// By its name; without one it is MD5 (RFC 2617).
+    fn named(name: Option<&str>) -> Option<Self> {
+        match name {
+            None => Some(Self::Md5),
+            Some(name) if name.eq_ignore_ascii_case("MD5") => Some(Self::Md5),
+            Some(name) if name.eq_ignore_ascii_case("SHA-256") => Some(Self::Sha256),
+            Some(_) => None,
+        }
+    }
+
+    /// The digest of these parts, a colon between each two.
+    fn of(self, parts: &[&[u8]]) -> Hex {
+        let mut hex = Hex::new();
+        match self {
+            Self::Md5 => {
+                let mut md5 = Md5::new();
+                joined(parts, |bytes| md5.update(bytes));
+                write_hex(&mut hex, &md5.finalize());
+            }
+            Self::Sha256 => {
+                let mut sha = ring::digest::Context::new(&ring::digest::SHA256);
+                joined(parts, |bytes| sha.update(bytes));
+                write_hex(&mut hex, sha.finish().as_ref());
+            }
+        }
+        hex
+    }
+}
+
+fn joined(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            take(b":");
+        }
+        take(part);
+    }
+}
+
+/// Writes bytes in hexadecimal, as far as there is room.
+pub fn write_hex(out: &mut impl Write, bytes: &[u8]) {
+    for byte in bytes {
+        // What is written to has room for it, or is cut.
+        let _cut = write!(out, "{byte:02x}");
+    }
+}
+
+/// What somebody who knows `code` answers.
+fn response(
+    algorithm: Algorithm,
+    code: &AccessCode,
+    realm: &str,
+    nonce: &str,
+    method: &str,
+    uri: &str,
+    qop: Option<(&str, &str)>,
+) -> Hex {
+    let secret = Zeroizing::new(algorithm.of(&[USER.as_bytes(), realm.as_bytes(), code.reveal()]));
+    let what = algorithm.of(&[method.as_bytes(), uri.as_bytes()]);
+    let (secret, nonce, what) = (secret.as_bytes(), nonce.as_bytes(), what.as_bytes());
+    match qop {
+        Some((count, cnonce)) => {
+            algorithm.of(&[secret, nonce, count.as_bytes(), cnonce.as_bytes(), b"auth", what])
+        }
+        None => algorithm.of(&[secret, nonce, what]),
+    }
+}
+
+/// What an `Authorization` field is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Whoever wrote it knows the code.
+    Right,
+    /// They know it, but answered a question that was not ours.
+    Stale,
+    /// They do not.
+    Wrong,
+    /// It is nothing that was asked for.
+    Unusable,
+}
+
+/// Judges the `Authorization` field of a request with this method, before whom `nonce` was put.
+///
+/// The digest is made of the `uri` that the field names, as live555 does it: players that came through
+/// a rewriting relay name another one than their request (PROTOCOL §4).
+pub fn judge(value: &str, method: &str, code: &AccessCode, nonce: &str) -> Verdict {
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    if scheme.eq_ignore_ascii_case("Basic") {
+        let is_right = same(rest.trim().as_bytes(), basic(code).as_bytes());
+        return if is_right { Verdict::Right } else { Verdict::Wrong };
+    }
+    if !scheme.eq_ignore_ascii_case("Digest") {
+        return Verdict::Unusable;
+    }
+    let of = |name| parameter(rest, name);
+    let (Some(algorithm), Some(user), Some(its_nonce), Some(uri), Some(given)) =
+        (Algorithm::named(of("algorithm")), of("username"), of("nonce"), of("uri"), of("response"))
+    else {
+        return Verdict::Unusable;
+    };
+    let qop = match (of("qop"), of("nc"), of("cnonce")) {
+        (None, _, _) => None,
+        (Some("auth"), Some(count), Some(cnonce)) => Some((count, cnonce)),
+        (Some(_), _, _) => return Verdict::Unusable,
+    };
+    let realm = of("realm").unwrap_or(REALM);
+    let right = response(algorithm, code, realm, its_nonce, method, uri, qop);
+    // Looked at in any case, so that the user cannot be found out by timing.
+    let is_right = same(given.as_bytes(), right.as_bytes());
+    if !is_right || user != USER {
+        Verdict::Wrong
+    } else if realm == REALM && its_nonce == nonce {
+        Verdict::Right
+    } else {
+        Verdict::Stale
+    }
+}
+
+fn same(given: &[u8], right: &[u8]) -> bool {
+    given.len() == right.len() && given.ct_eq(right).into()
+}
+
+/// What Basic says of user and code.
+fn basic(code: &AccessCode) -> Zeroizing<heapless::String<BASIC_MOST>> {
+    let mut plain = Zeroizing::new(heapless::Vec::<u8, { USER.len() + 1 + CODE_MAX }>::new());
+    // They fit: no code is longer.
+    let _fits = plain.extend_from_slice(USER.as_bytes());
+    let _fits = plain.push(b':');
+    let _fits = plain.extend_from_slice(code.reveal());
+    let mut room = Zeroizing::new([0; BASIC_MOST]);
+    let len = STANDARD.encode_slice(plain.as_slice(), room.as_mut_slice()).unwrap_or_default();
+    let text = core::str::from_utf8(room.get(..len).unwrap_or_default()).unwrap_or_default();
+    Zeroizing::new(text.try_into().unwrap_or_default())
+}
+
+/// The value of a parameter in a list such as `a="b", c=d`.
+fn parameter<'v>(list: &'v str, name: &str) -> Option<&'v str> {
+    let mut rest = list;
+    loop {
+        rest = rest.trim_start_matches([' ', ',', '\t']);
+        let (its, after) = rest.split_once('=')?;
+        let (value, behind) = match after.trim_start().strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        if its.trim().eq_ignore_ascii_case(name) {
+            return Some(value.trim());
+        }
+        rest = behind;
+    }
+}
+
+/// Writes the fields that ask a player who it is, strongest first as RFC 7616 wants it; MD5 comes behind
+/// SHA-256 because FFmpeg takes the last Digest it reads and knows no SHA-256.
+///
+/// # Errors
+///
+/// There is no room for them.
+pub fn write_challenges(out: &mut impl Write, nonce: &str, stale: bool) -> fmt::Result {
+    let stale = if stale { ", stale=true" } else { "" };
+    for algorithm in [", algorithm=SHA-256", ""] {
+        write!(
+            out,
+            "WWW-Authenticate: Digest realm=\"{REALM}\", nonce=\"{nonce}\"{algorithm}{stale}\r\n"
+        )?;
+    }
+    write!(out, "WWW-Authenticate: Basic realm=\"{REALM}\"\r\n")
+}
+
+/// What a printer asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one printer")]
+pub enum Challenge {
+    /// Digest.
+    Digest {
+        /// How.
+        algorithm: Algorithm,
+        /// Whose.
+        realm: heapless::String<REALM_MOST>,
+        /// The printer's nonce.
+        nonce: heapless::String<NONCE_MOST>,
+        /// Whether it wants RFC 7616's form.
+        qop: bool,
+        /// Whether our last answer was right, but for a nonce that has passed.
+        stale: bool,
+    },
+    /// Basic.
+    Basic,
+}
+
+impl Challenge {
+    /// The best of what `WWW-Authenticate` fields ask for; `None` if none can be answered.
+    pub fn best_of<'v>(values: impl Iterator<Item = &'v str>) -> Option<Self> {
+        values.filter_map(Self::parse).min_by_key(|challenge| *challenge == Self::Basic)
+    }
+
+    fn parse(value: &str) -> Option<Self> {
+        let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+        if scheme.eq_ignore_ascii_case("Basic") {
+            return Some(Self::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("Digest") {
+            return None;
+        }
+        let is_auth = |qop: &str| qop.split(',').any(|one| one.trim() == "auth");
+        Some(Self::Digest {
+            algorithm: Algorithm::named(parameter(rest, "algorithm"))?,
+            realm: parameter(rest, "realm")?.try_into().ok()?,
+            nonce: parameter(rest, "nonce")?.try_into().ok()?,
+            qop: parameter(rest, "qop").is_some_and(is_auth),
+            stale: parameter(rest, "stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
+        })
+    }
+
+    /// Whether it follows a right answer.
+    pub const fn is_stale(&self) -> bool {
+        matches!(self, Self::Digest { stale: true, .. })
+    }
+
+    /// Writes the field that answers it. `count` is how often this nonce has been answered, this time
+    /// included, and `cnonce` a nonce of ours.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it.
+    pub fn write_answer(
+        &self,
+        out: &mut impl Write,
+        code: &AccessCode,
+        method: &str,
+        uri: &str,
+        (count, cnonce): (u32, &str),
+    ) -> fmt::Result {
+        let Self::Digest { algorithm, realm, nonce, qop, .. } = self else {
+            return write!(out, "Authorization: Basic {}\r\n", basic(code).as_str());
+        };
+        let mut counted = heapless::String::<8>::new();
+        write!(counted, "{count:08x}")?;
+        let counted = qop.then_some((counted.as_str(), cnonce));
+        let response = response(*algorithm, code, realm, nonce, method, uri, counted);
+        write!(
+            out,
+            "Authorization: Digest username=\"{USER}\", realm=\"{realm}\", nonce=\"{nonce}\", \
+             uri=\"{uri}\", response=\"{response}\""
+        )?;
+        if *algorithm == Algorithm::Sha256 {
+            out.write_str(", algorithm=SHA-256")?;
+        }
+        if let Some((count, cnonce)) = counted {
+            write!(out, ", qop=auth, nc={count}, cnonce=\"{cnonce}\"")?;
+        }
+        out.write_str("\r\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::string::String;
+
+    fn code() -> AccessCode {
+        AccessCode::new(b"12345678").unwrap()
+    }
+
+    /// Computed with `printf … | md5sum` and `sha256sum` by hand.
+    #[test]
+    fn digests_are_those_of_other_programs() {
+        let md5 = Algorithm::Md5.of(&[b"bblp", b"LIVE555 Streaming Media", b"12345678"]);
+        assert_eq!(md5, MD5);
+        let sha = Algorithm::Sha256.of(&[b"bblp", b"PandaProxy", b"12345678"]);
+        assert_eq!(sha, SHA);
+    }
+
+    const MD5: &str = "2ca9a30de700ca7bb14b53d71a435db1";
+    const SHA: &str = "6a739c96cee0f3d1d8fb32b23cf620c10ce8c35fb934ffa1b117c8bd96290219";
+
+    /// RFC 7616 §3.9.1 has the same form with another user, whom this module does not know; the
+    /// relation between the parts is what is checked here.
+    #[test]
+    fn an_answer_to_any_challenge_of_ours_is_right_for_its_method_nonce_and_code_only() {
+        for (challenge, qop) in [
+            ("Digest realm=\"PandaProxy\", nonce=\"abc\"", false),
+            ("Digest realm=\"PandaProxy\", nonce=\"abc\", qop=\"auth,auth-int\"", true),
+            ("Digest realm=\"PandaProxy\",nonce=\"abc\",algorithm=SHA-256, qop=\"auth\"", true),
+            ("Basic realm=\"PandaProxy\"", false),
+        ] {
+            let asked = Challenge::best_of([challenge].into_iter()).unwrap();
+            let mut line = String::new();
+            asked.write_answer(&mut line, &code(), "PLAY", "rtsps://h/1", (1, "xyz")).unwrap();
+            assert_eq!(line.contains("qop=auth"), qop, "{line}");
+            let value = line.strip_prefix("Authorization: ").unwrap().trim();
+            assert_eq!(judge(value, "PLAY", &code(), "abc"), Verdict::Right, "{challenge}");
+            let other = AccessCode::new(b"12345679").unwrap();
+            assert_eq!(judge(value, "PLAY", &other, "abc"), Verdict::Wrong, "{challenge}");
+            if asked != Challenge::Basic {
+                assert_eq!(judge(value, "PAUSE", &code(), "abc"), Verdict::Wrong, "{challenge}");
+                assert_eq!(judge(value, "PLAY", &code(), "new"), Verdict::Stale, "{challenge}");
+                let stranger = value.replace("\"bblp\"", "\"root\"");
+                assert_eq!(judge(&stranger, "PLAY", &code(), "abc"), Verdict::Wrong);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_unusable() {
+        for value in [
+            "",
+            "Bearer abc",
+            "Digest",
+            "Digest username=\"bblp\"",
+            "Digest username=\"bblp\", nonce=\"abc\", uri=\"u\", response=\"0\", algorithm=MD4",
+            "Digest username=\"bblp\", nonce=\"abc\", uri=\"u\", response=\"0\", qop=auth",
+            "Digest username=\"bblp, nonce=abc",
+        ] {
+            assert_eq!(judge(value, "PLAY", &code(), "abc"), Verdict::Unusable, "{value}");
+        }
+        assert_eq!(judge("Basic", "PLAY", &code(), "abc"), Verdict::Wrong);
+    }
+
+    #[test]
+    fn of_several_challenges_digest_is_answered_and_unknown_ones_are_not() {
+        let digest = "Digest realm=\"r\", nonce=\"n\", stale=TRUE";
+        let best = Challenge::best_of(["Basic realm=\"r\"", digest].into_iter()).unwrap();
+        assert!(best.is_stale());
+        assert_eq!(Challenge::best_of(["Basic realm=\"r\""].into_iter()), Some(Challenge::Basic));
+        let unknown = ["Negotiate", "Digest realm=\"r\", nonce=\"n\", algorithm=MD4"];
+        assert_eq!(Challenge::best_of(unknown.into_iter()), None);
+        let long = format!("Digest realm=\"r\", nonce=\"{}\"", "n".repeat(NONCE_MOST + 1));
+        assert_eq!(Challenge::best_of([long.as_str()].into_iter()), None);
+    }
+
+    #[test]
+    fn players_are_asked_for_sha_256_then_md5_then_basic() {
+        let mut out = String::new();
+        write_challenges(&mut out, "abc", true).unwrap();
+        let schemes: alloc::vec::Vec<_> = out.lines().map(|line| line.len()).collect();
+        assert_eq!(schemes.len(), 3);
+        assert!(out.lines().next().unwrap().ends_with("algorithm=SHA-256, stale=true"), "{out}");
+        assert!(out.lines().nth(1).unwrap().ends_with("nonce=\"abc\", stale=true"), "{out}");
+    }
+}

@@ -1,0 +1,402 @@
+//! The RTSPS camera's policy: who is shown which picture, and when the camera is wanted.
+//!
+//! Packets are put together to pictures, each in blocks of a shared pool, and a picture is shown to all
+//! players when it is whole. So nobody ever has a part of one: not from a camera that dies in the
+//! middle of it, and not by being slow, since a player that loses pictures loses whole ones
+//! ([`Seat::show`]). The pictures since the last key frame are kept for those who come next.
+//!
+//! Nothing that a player does or leaves undone reaches the camera or another player: there are as many
+//! blocks as they can hold on to together ([`BLOCKS`]).
+
+use alloc::rc::Rc;
+use core::time::Duration;
+
+use super::offer::{Offer, Outlook};
+use super::rtp::{self, Content, HEAD, Packet, SenderReport};
+use super::sdp::{Codec, Description, TRACKS};
+use super::seat::{Block, Dismissal, Seat, Standing};
+use super::timeline::Timeline;
+use super::wire::{DOLLAR, FRAME_HEAD};
+use super::{GROUP, PICTURE};
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::journal::{self, Kind, Seldom};
+use crate::memory::budget::{RTSP_BLOCK, RTSP_BLOCKS, SLOT};
+use crate::memory::pool::{Filling, Pool, Shape};
+use crate::session::Feed;
+
+/// How long the camera is kept after its last player was seen to have gone, which is looked at every
+/// second. A session is dear to make: an X1C loses a TLS place with each (PROTOCOL §4).
+pub const LINGER: Duration = Duration::from_secs(10);
+
+/// How long there may be pictures without a key frame before that is said.
+const KEY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Bytes in the longest packet that is shown. Cameras send up to 1456.
+pub const PACKET_MOST: usize = RTSP_BLOCK - FRAME_HEAD;
+
+/// What the service's players and its upstream meet at.
+pub struct Hub {
+    seats: Rc<[Rc<Seat>]>,
+    feed: Rc<Feed>,
+    offer: Rc<Offer>,
+    pool: Pool<u32>,
+    coming: Coming,
+    /// The pictures since the last key frame, if they are all there.
+    group: Group,
+    lines: [Timeline; TRACKS],
+    /// The number of the picture that comes.
+    number: u32,
+    /// Since when nobody was seen to watch, while the camera is still wanted.
+    deserted: Option<Instant>,
+    /// When the last key frame came, or the camera began to show pictures.
+    keyed: Option<Instant>,
+    counts: Counts,
+    damaged: Seldom,
+    too_long: Seldom,
+    keyless: Seldom,
+}
+
+/// The picture that comes.
+#[derive(Default)]
+struct Coming {
+    blocks: heapless::Vec<Block, PICTURE>,
+    filling: Option<Filling<u32>>,
+    /// The camera's time of it, once there is something of it.
+    timestamp: Option<u32>,
+    content: Content,
+    /// It has more than can be held: nothing of it is shown.
+    too_long: bool,
+}
+
+/// Pictures from a key frame on.
+#[derive(Default)]
+struct Group {
+    blocks: heapless::Vec<Block, GROUP>,
+    /// Whether it has all of them.
+    whole: bool,
+}
+
+/// How many pictures there ever were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That the camera showed.
+    pub shown: u32,
+    /// Of those, key frames.
+    pub keys: u32,
+    /// Packets that were none.
+    pub damaged: u32,
+    /// Packets and pictures that no block, or not enough of them, can hold.
+    pub too_long: u32,
+}
+
+const _: () = assert!(Pool::<u32>::SLOT <= SLOT, "a block costs more than its line says");
+
+impl Hub {
+    /// A hub for these seats. Numbers of packets begin at `first`.
+    pub fn new(seats: Rc<[Rc<Seat>]>, feed: Rc<Feed>, offer: Rc<Offer>, first: u16) -> Self {
+        Self {
+            seats,
+            feed,
+            offer,
+            pool: Pool::new(Shape { count: 0, size: 0 }, RTSP_BLOCKS),
+            coming: Coming::default(),
+            group: Group::default(),
+            lines: core::array::from_fn(|_| Timeline::new(first)),
+            number: 0,
+            deserted: None,
+            keyed: None,
+            counts: Counts::default(),
+            damaged: Seldom::default(),
+            too_long: Seldom::default(),
+            keyless: Seldom::default(),
+        }
+    }
+
+    /// Somebody showed the right code.
+    pub fn join(&mut self, seat: &Seat) {
+        if self.players() >= BOARD.clients.rtsp {
+            seat.dismiss(Dismissal::Full);
+        } else {
+            seat.take();
+        }
+    }
+
+    /// A player wants to know what the camera shows, or to see it.
+    pub fn want(&mut self) {
+        self.deserted = None;
+        self.feed.want(true);
+    }
+
+    /// A player wants pictures.
+    pub fn play(&mut self, seat: &Seat) {
+        self.want();
+        let group = if self.group.whole { self.group.blocks.as_slice() } else { &[] };
+        seat.play(group.iter());
+    }
+
+    /// The camera says what it shows. Players that were told something else have to come again.
+    pub fn described(&mut self, now: Instant, description: Description) {
+        for (line, track) in self.lines.iter_mut().zip(description.tracks()) {
+            line.begin(track.rate);
+        }
+        let before = self.offer.description().text() == description.text();
+        if !before {
+            for seat in self.seats.iter().filter(|seat| seat.is_told()) {
+                seat.dismiss(Dismissal::Changed);
+            }
+        }
+        self.offer.describe(description);
+        self.keyed = Some(now);
+        self.look(Outlook::Ready);
+    }
+
+    /// What players may expect now.
+    pub fn look(&self, outlook: Outlook) {
+        if self.offer.set_outlook(outlook) {
+            for seat in &*self.seats {
+                seat.ring();
+            }
+        }
+    }
+
+    /// A packet of a track has come.
+    pub fn packet(&mut self, now: Instant, track: usize, bytes: &[u8]) {
+        let Some(packet) = Packet::parse(bytes) else { return self.damaged(now, bytes.len()) };
+        let (is_main, codec) = self.role_of(track);
+        if is_main && self.coming.timestamp.is_some_and(|time| time != packet.timestamp) {
+            self.end_picture(now);
+        }
+        let Some(line) = self.lines.get_mut(track) else { return };
+        let begins = if is_main {
+            self.coming.timestamp.replace(packet.timestamp).is_none()
+        } else {
+            line.is_new(packet.timestamp)
+        };
+        let place = line.place(now, &packet, begins);
+        if is_main {
+            self.coming.content = self.coming.content.and(Content::of(codec, packet.payload));
+        }
+        let source = self.offer.source(track);
+        let Some(head) = rtp::renumbered(bytes, place.sequence, place.timestamp, source) else {
+            return;
+        };
+        self.store(now, track, false, [&head, bytes.get(HEAD..).unwrap_or_default()]);
+        if is_main && packet.marker {
+            self.end_picture(now);
+        }
+    }
+
+    /// What the camera says about a track (RTCP) has come. Players are told its clock, and nothing else.
+    pub fn control(&mut self, now: Instant, track: usize, bytes: &[u8]) {
+        let Some(report) = SenderReport::parse(bytes) else { return };
+        let time = self.lines.get(track).and_then(|line| line.time_of(report.timestamp));
+        let Some(timestamp) = time else { return };
+        let said = SenderReport { timestamp, ..report }.bytes(self.offer.source(track));
+        self.store(now, track, true, [&said, &[]]);
+    }
+
+    /// A packet of so many bytes is passed over, and the picture that it belongs to with it.
+    pub fn oversized(&mut self, now: Instant, track: usize, len: usize) {
+        self.coming.too_long |= self.role_of(track).0;
+        self.too_long(now, format_args!("a packet of {len} bytes is longer than {PACKET_MOST}"));
+    }
+
+    /// The conversation with the camera is over, perhaps in the middle of a picture.
+    pub fn lost(&mut self) {
+        self.give_up();
+        self.interrupt();
+        self.keyed = None;
+        if self.offer.outlook() == Outlook::Ready {
+            self.look(Outlook::Open);
+        }
+    }
+
+    /// Looks after what only time tells; to be called about once a second.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.players() > 0 || !self.feed.is_wanted() {
+            self.deserted = None;
+        } else if now.since(*self.deserted.get_or_insert(now)) >= LINGER {
+            self.feed.want(false);
+        }
+        if self.keyed.is_some_and(|keyed| now.since(keyed) >= KEY_WITHIN)
+            && self.counts.shown > 0
+            && let Some(times) = self.keyless.happened(now)
+        {
+            journal::note(
+                Kind::PictureDamaged,
+                format_args!(
+                    "rtsp: pictures, but no key frame for {} s: nobody who comes can see them ({times})",
+                    KEY_WITHIN.as_secs()
+                ),
+            );
+        }
+    }
+
+    /// Everybody has to go.
+    pub fn dismiss_all(&self, why: Dismissal) {
+        for seat in &*self.seats {
+            seat.dismiss(why);
+        }
+    }
+
+    /// Those who showed the right code.
+    pub fn players(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.standing() == Standing::Taken).count()
+    }
+
+    /// How many pictures there ever were.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Blocks in use.
+    pub fn blocks(&self) -> usize {
+        self.pool.in_use().1
+    }
+
+    /// Whether a track decides where pictures begin and end, and how it is encoded.
+    fn role_of(&self, track: usize) -> (bool, Codec) {
+        let description = self.offer.description();
+        let codec = description.tracks().get(track).map_or(Codec::Other, |track| track.codec);
+        (track == description.main(), codec)
+    }
+
+    /// Writes a packet behind what has come of the picture.
+    fn store(&mut self, now: Instant, track: usize, is_control: bool, pieces: [&[u8]; 2]) {
+        let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let channel = u8::try_from(track * 2 + usize::from(is_control)).unwrap_or(u8::MAX);
+        let [high, low] = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
+        if self.coming.too_long {
+            return;
+        }
+        if self.coming.room() < FRAME_HEAD + len && !self.next_block() {
+            if self.coming.timestamp.is_some() {
+                self.coming.too_long = true;
+                let most = BOARD.rtsp.picture;
+                self.too_long(
+                    now,
+                    format_args!("a picture is longer than {most} bytes (BOARD.rtsp.picture)"),
+                );
+            } else {
+                // Sound without pictures: what there is of it is shown.
+                self.show(now);
+            }
+            return;
+        }
+        let Some(filling) = &mut self.coming.filling else { return };
+        // It fits: there is room for all of it.
+        let _fits = filling.append(&[DOLLAR, channel, high, low]);
+        for piece in pieces {
+            let _fits = filling.append(piece);
+        }
+    }
+
+    /// Begins the next block of the picture; `false` when it has as many as it may have.
+    fn next_block(&mut self) -> bool {
+        self.close_block();
+        if self.coming.blocks.is_full() {
+            return false;
+        }
+        self.coming.filling = self.pool.begin(RTSP_BLOCK);
+        self.coming.filling.is_some()
+    }
+
+    fn close_block(&mut self) {
+        let Some(filling) = self.coming.filling.take() else { return };
+        if let Some(block) = self.pool.finish(filling, self.number) {
+            // It fits: none is begun when it is full.
+            let _fits = self.coming.blocks.push(block);
+        }
+    }
+
+    /// The picture is whole. If it is none, but what a decoder has to know before the next one, it belongs
+    /// to that.
+    fn end_picture(&mut self, now: Instant) {
+        if self.coming.content.picture || self.coming.too_long {
+            self.show(now);
+        } else {
+            self.coming.timestamp = None;
+        }
+    }
+
+    /// Everybody is shown what has come.
+    fn show(&mut self, now: Instant) {
+        self.close_block();
+        let Coming { blocks, content, too_long, .. } = core::mem::take(&mut self.coming);
+        self.number = self.number.wrapping_add(1);
+        if too_long || blocks.is_empty() {
+            self.interrupt();
+            return;
+        }
+        self.counts.shown = self.counts.shown.saturating_add(u32::from(content.picture));
+        self.counts.keys = self.counts.keys.saturating_add(u32::from(content.key));
+        if content.key {
+            self.keyed = Some(now);
+            self.group.begin();
+        }
+        self.group.add(&blocks);
+        for seat in &*self.seats {
+            if seat.standing() == Standing::Taken {
+                seat.show(&blocks, content.key);
+            }
+        }
+    }
+
+    /// A picture is missing. What follows leans on it: nobody is shown it, and nobody begins with it.
+    fn interrupt(&mut self) {
+        self.group = Group::default();
+        for seat in &*self.seats {
+            seat.interrupt();
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let Some(filling) = core::mem::take(&mut self.coming).filling {
+            self.pool.give_up(filling);
+        }
+    }
+
+    fn damaged(&mut self, now: Instant, len: usize) {
+        self.counts.damaged = self.counts.damaged.saturating_add(1);
+        match self.damaged.happened(now) {
+            None => journal::tally(Kind::PictureDamaged),
+            Some(times) => journal::note(
+                Kind::PictureDamaged,
+                format_args!("rtsp: a packet of {len} bytes is no RTP: passed over ({times})"),
+            ),
+        }
+    }
+
+    fn too_long(&mut self, now: Instant, what: core::fmt::Arguments<'_>) {
+        self.counts.too_long = self.counts.too_long.saturating_add(1);
+        match self.too_long.happened(now) {
+            None => journal::tally(Kind::PictureTooLong),
+            Some(times) => journal::note(
+                Kind::PictureTooLong,
+                format_args!("rtsp: {what}: passed over ({times})"),
+            ),
+        }
+    }
+}
+
+impl Coming {
+    /// Bytes that the block at hand still has room for.
+    fn room(&self) -> usize {
+        self.filling.as_ref().map_or(0, |filling| RTSP_BLOCK - filling.written().len())
+    }
+}
+
+impl Group {
+    fn begin(&mut self) {
+        self.blocks.clear();
+        self.whole = true;
+    }
+
+    fn add(&mut self, blocks: &[Block]) {
+        if self.whole && self.blocks.extend_from_slice(blocks).is_err() {
+            self.blocks.clear();
+            self.whole = false;
+        }
+    }
+}

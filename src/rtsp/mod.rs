@@ -1,0 +1,284 @@
+//! The RTSPS camera of X1, H2 and P2: H.264 over RTP within RTSP, TLS on port 322.
+//!
+//! Such a printer shows its pictures to one player or two, and some of them lose a place for good with
+//! each that comes and goes. Here as many as the board affords watch one session, which is made when the
+//! first comes and ended after the last. Nothing is decoded.
+//!
+//! ```text
+//!   player ── client ── seat ◄── hub ◄── upstream ◄── camera
+//!                        ring of references   blocks of packets, whole pictures
+//! ```
+
+pub mod answer;
+pub mod client;
+pub mod digest;
+pub mod hub;
+pub mod offer;
+pub mod rtp;
+pub mod sdp;
+pub mod seat;
+pub mod timeline;
+pub mod upstream;
+pub mod wire;
+
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::fmt::Write;
+
+use crate::auth::AccessCode;
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::memory::budget::{self, PLAYERS};
+use crate::session::{Feed, Host};
+use client::{Player, Wish};
+use digest::Nonce;
+use hub::{Counts, Hub};
+use offer::{Offer, Outlook};
+use sdp::{Description, TRACKS, Url};
+use seat::{Dismissal, Seat, Standing};
+use upstream::Upstream;
+
+/// Blocks that may wait for a player before it loses pictures.
+pub const RING: usize = BOARD.rtsp.ring;
+
+/// Blocks in the longest picture that is shown.
+pub const PICTURE: usize = budget::RTSP_PICTURE;
+
+/// Blocks since the last key frame that are kept for whoever comes next: with them a ring is half full.
+pub const GROUP: usize = RING / 2;
+
+const _: () = assert!(PICTURE < GROUP, "a group holds a key frame, and what follows it");
+const _: () = assert!(
+    size_of::<Service>() + size_of::<Offer>() + size_of::<Feed>() + size_of::<AccessCode>()
+        <= budget::RTSP_HUB,
+    "the hub is larger than its line"
+);
+const _: () = assert!(
+    budget::RTSP_OUTBOX >= budget::RTSP_BLOCK && budget::RTSP_OUTBOX >= sdp::SDP_MOST + 2048,
+    "an outbox holds a block, and what the camera describes"
+);
+const _: () = assert!(
+    wire::HEAD_MOST < budget::RTSP_INBOX,
+    "an inbox holds the longest head that is looked at"
+);
+
+/// The service: what its players and its upstream share.
+pub struct Service {
+    hub: RefCell<Hub>,
+    seats: Rc<[Rc<Seat>]>,
+    feed: Rc<Feed>,
+    offer: Rc<Offer>,
+    code: Rc<AccessCode>,
+    /// Where the camera is.
+    url: Url,
+    chance: Cell<u64>,
+}
+
+impl Service {
+    /// A service without players, before the camera at `url`. `chance` is any number: sources, sessions
+    /// and nonces are made of it.
+    pub fn new(code: AccessCode, url: Url, chance: u64) -> Rc<Self> {
+        let chance = Cell::new(chance);
+        let sources: [u32; TRACKS] = core::array::from_fn(|_| (draw(&chance) >> 32) as u32);
+        let seats: Rc<[Rc<Seat>]> = (0..PLAYERS).map(|_| Seat::new()).collect();
+        let feed = Rc::new(Feed::default());
+        let offer = Rc::new(Offer::new(sources));
+        let first = draw(&chance) as u16;
+        let hub = Hub::new(Rc::clone(&seats), Rc::clone(&feed), Rc::clone(&offer), first);
+        Rc::new(Self {
+            hub: RefCell::new(hub),
+            seats,
+            feed,
+            offer,
+            code: Rc::new(code),
+            url,
+            chance,
+        })
+    }
+
+    /// A session for somebody who has to show the code until then, and their place at the hub. `admitted`
+    /// is called once they have. `None` if all seats are taken.
+    pub fn player<F: Fn()>(
+        self: &Rc<Self>,
+        (now, until): (Instant, Instant),
+        nonce: Nonce,
+        admitted: F,
+    ) -> Option<(Player, Place<F>)> {
+        let seat = self.seats.iter().find(|seat| seat.standing() == Standing::Vacant)?;
+        seat.knock();
+        let mut session = heapless::String::new();
+        // It fits: eight digits.
+        let _fits = write!(session, "{:08X}", (draw(&self.chance) >> 32) as u32);
+        let (its, offer) = (Rc::clone(seat), Rc::clone(&self.offer));
+        let player = Player::new(its, offer, Rc::clone(&self.code), nonce, session, (now, until));
+        Some((player, Place { service: Rc::clone(self), seat: Rc::clone(seat), admitted }))
+    }
+
+    /// A session with the camera over a connection that was just made.
+    pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
+        let (feed, offer, code) =
+            (Rc::clone(&self.feed), Rc::clone(&self.offer), Rc::clone(&self.code));
+        let ssrc = (draw(&self.chance) >> 32) as u32;
+        let upstream = Upstream::new(feed, offer, code, self.url.clone(), ssrc, now);
+        (upstream, Link { service: Rc::clone(self) })
+    }
+
+    /// The conversation with the camera is over, or could not begin.
+    pub fn lost(&self) {
+        self.hub.borrow_mut().lost();
+    }
+
+    /// What players may expect, while nothing is shown.
+    pub fn look(&self, outlook: Outlook) {
+        self.hub.borrow().look(outlook);
+    }
+
+    /// Looks after what only time tells; to be called about once a second.
+    pub fn handle_timeout(&self, now: Instant) {
+        self.hub.borrow_mut().handle_timeout(now);
+    }
+
+    /// Tells every player to go.
+    pub fn dismiss_all(&self) {
+        self.hub.borrow().dismiss_all(Dismissal::Stopping);
+    }
+
+    /// Connections that are being served, whether they showed the code or not.
+    pub fn connections(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.standing() != Standing::Vacant).count()
+    }
+
+    /// Whether the camera is to be watched.
+    pub fn is_wanted(&self) -> bool {
+        self.feed.is_wanted()
+    }
+
+    /// Ends the conversation with the camera, and begins no other.
+    pub fn leave(&self) {
+        self.feed.leave();
+    }
+
+    /// Whether the program ends.
+    pub fn is_leaving(&self) -> bool {
+        self.feed.is_leaving()
+    }
+
+    /// Completes when the camera is wanted, or not any more, or the program ends.
+    pub async fn changed(&self) {
+        self.feed.rung().await;
+    }
+
+    /// Players that showed the code.
+    pub fn players(&self) -> usize {
+        self.hub.borrow().players()
+    }
+
+    /// How many pictures there ever were.
+    pub fn counts(&self) -> Counts {
+        self.hub.borrow().counts()
+    }
+
+    /// Blocks in use.
+    pub fn blocks(&self) -> usize {
+        self.hub.borrow().blocks()
+    }
+}
+
+/// The next of a row of numbers that nobody has to be unable to guess (splitmix64).
+fn draw(chance: &Cell<u64>) -> u64 {
+    let next = chance.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    chance.set(next);
+    let mixed = (next ^ next >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+/// A player's place at the hub. Dropping it leaves the seat to somebody else.
+pub struct Place<F: Fn()> {
+    service: Rc<Service>,
+    seat: Rc<Seat>,
+    admitted: F,
+}
+
+impl<F: Fn()> Place<F> {
+    /// Pictures that were sent, and pictures that were lost on the way.
+    pub fn sent_and_lost(&self) -> (u32, u32) {
+        (self.seat.sent(), self.seat.lost())
+    }
+}
+
+impl<F: Fn()> Drop for Place<F> {
+    fn drop(&mut self) {
+        self.seat.vacate();
+    }
+}
+
+impl<F: Fn()> Host<Player> for Place<F> {
+    fn admits(&self, _player: &Player) -> bool {
+        true
+    }
+
+    fn handle_event(
+        &self,
+        _now: Instant,
+        _player: &mut Player,
+        event: client::Event,
+    ) -> Result<(), client::Error> {
+        let mut hub = self.service.hub.borrow_mut();
+        if event.admitted {
+            hub.join(&self.seat);
+            if self.seat.standing() == Standing::Taken {
+                (self.admitted)();
+            }
+        }
+        if self.seat.standing() != Standing::Taken {
+            return Ok(());
+        }
+        match event.wish {
+            Wish::Nothing => {}
+            Wish::Describe => hub.want(),
+            Wish::Play => hub.play(&self.seat),
+            Wish::Pause => self.seat.pause(),
+        }
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        self.seat.rung().await;
+    }
+}
+
+/// The upstream's link to the hub.
+pub struct Link {
+    service: Rc<Service>,
+}
+
+impl Host<Upstream> for Link {
+    fn admits(&self, _upstream: &Upstream) -> bool {
+        true
+    }
+
+    fn handle_event(
+        &self,
+        now: Instant,
+        _upstream: &mut Upstream,
+        event: upstream::Event<'_>,
+    ) -> Result<(), upstream::Error> {
+        let mut hub = self.service.hub.borrow_mut();
+        match event {
+            upstream::Event::Described(body) => {
+                let described = Description::parse(body).map_err(upstream::Error::Description)?;
+                hub.described(now, described);
+            }
+            upstream::Event::Playing => {}
+            upstream::Event::Packet { track, bytes } => hub.packet(now, track, bytes),
+            upstream::Event::Control { track, bytes } => hub.control(now, track, bytes),
+            upstream::Event::Oversized { track, len } => hub.oversized(now, track, len),
+        }
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        self.service.feed.rung().await;
+    }
+}

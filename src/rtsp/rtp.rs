@@ -1,0 +1,390 @@
+//! RTP packets and what RTCP says about them (RFC 3550), as far as a fan-out has to know them: where a
+//! picture ends, and where a player may begin.
+
+use super::sdp::Codec;
+
+/// Bytes before everything else in a packet.
+pub const HEAD: usize = 12;
+
+/// Bytes in what we tell a camera of what came: a receiver report about one source, and our name.
+pub const RECEIVER_REPORT: usize = 32 + NAME.len();
+
+/// Bytes in what players are told of the camera's time: a sender report, and our name.
+pub const SENDER_REPORT: usize = 28 + NAME.len();
+
+/// SDES with a CNAME, which belongs into every RTCP packet (RFC 3550 §6.5); its source is patched in.
+const NAME: [u8; 24] = *b"\x81\xca\0\x05\0\0\0\0\x01\x0apandaproxy\0\0\0\0";
+
+/// Version 2, without padding, with no blocks; and with one.
+const NO_BLOCKS: u8 = 0x80;
+const ONE_BLOCK: u8 = 0x81;
+
+/// Packet types (RFC 3550 §12.1).
+const SR: u8 = 200;
+const RR: u8 = 201;
+
+/// What stands in a packet's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'i> {
+    /// Whether it is the last of its picture.
+    pub marker: bool,
+    /// Its number, one higher than that of the one before.
+    pub sequence: u16,
+    /// When what is in it was taken, in ticks of its track.
+    pub timestamp: u32,
+    /// Who sent it.
+    pub ssrc: u32,
+    /// What is in it.
+    pub payload: &'i [u8],
+}
+
+impl<'i> Packet<'i> {
+    /// Reads one; `None` if it is none of version 2, or shorter than it says.
+    pub fn parse(bytes: &'i [u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
+        let &[first, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = head;
+        if first >> 6 != 2 {
+            return None;
+        }
+        let mut payload = rest.get(usize::from(first & 0x0f) * 4..)?;
+        if first & 0x10 != 0 {
+            let (&[_, _, high, low], after) = payload.split_first_chunk::<4>()?;
+            payload = after.get(usize::from(u16::from_be_bytes([high, low])) * 4..)?;
+        }
+        if first & 0x20 != 0 {
+            let padding = usize::from(*payload.last()?);
+            payload = payload.get(..payload.len().checked_sub(padding)?)?;
+        }
+        Some(Self {
+            marker: second & 0x80 != 0,
+            sequence: u16::from_be_bytes([s0, s1]),
+            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+            ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
+            payload,
+        })
+    }
+}
+
+/// The head of `packet` with another number, time and sender; `None` if it is too short for one.
+pub fn renumbered(packet: &[u8], sequence: u16, timestamp: u32, ssrc: u32) -> Option<[u8; HEAD]> {
+    let mut head = *packet.first_chunk::<HEAD>()?;
+    let [_, _, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = &mut head;
+    [*s0, *s1] = sequence.to_be_bytes();
+    [*t0, *t1, *t2, *t3] = timestamp.to_be_bytes();
+    [*r0, *r1, *r2, *r3] = ssrc.to_be_bytes();
+    Some(head)
+}
+
+/// What kinds of NAL units there are in something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// A part of a picture that needs no other picture.
+    pub key: bool,
+    /// A part of any picture.
+    pub picture: bool,
+}
+
+impl Content {
+    /// What is in a packet's payload.
+    pub fn of(codec: Codec, payload: &[u8]) -> Self {
+        let mut found = Self::default();
+        match codec {
+            Codec::H264 => found.h264(payload),
+            Codec::H265 => found.h265(payload),
+            Codec::Other => found = Self { key: true, picture: true },
+        }
+        found
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { key: self.key || other.key, picture: self.picture || other.picture }
+    }
+
+    /// RFC 6184 §5.2: single units 1 to 23, STAP-A 24, STAP-B 25, FU-A 28, FU-B 29.
+    fn h264(&mut self, payload: &[u8]) {
+        let Some((first, rest)) = payload.split_first() else { return };
+        match first & 0x1f {
+            24 => each_aggregated(rest, |unit| self.h264_unit(unit.first().copied())),
+            25 => {
+                let units = rest.get(2..).unwrap_or_default();
+                each_aggregated(units, |unit| self.h264_unit(unit.first().copied()));
+            }
+            28 | 29 => self.h264_unit(rest.first().copied()),
+            _ => self.h264_unit(Some(*first)),
+        }
+    }
+
+    /// H.264 table 7-1.
+    const fn h264_unit(&mut self, header: Option<u8>) {
+        let Some(header) = header else { return };
+        match header & 0x1f {
+            1..=4 => self.picture = true,
+            5 => {
+                self.picture = true;
+                self.key = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// RFC 7798 §4.4: aggregation 48, fragmentation 49.
+    fn h265(&mut self, payload: &[u8]) {
+        let Some((&[first, _], rest)) = payload.split_first_chunk::<2>() else { return };
+        match first >> 1 & 0x3f {
+            48 => each_aggregated(rest, |unit| {
+                self.h265_unit(unit.first().map(|first| first >> 1 & 0x3f));
+            }),
+            49 => self.h265_unit(rest.first().map(|fragment| fragment & 0x3f)),
+            kind => self.h265_unit(Some(kind)),
+        }
+    }
+
+    /// H.265 table 7-1.
+    const fn h265_unit(&mut self, kind: Option<u8>) {
+        match kind {
+            Some(16..=23) => {
+                self.picture = true;
+                self.key = true;
+            }
+            Some(0..=31) => self.picture = true,
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Units that stand behind one another, each behind its length.
+fn each_aggregated(mut bytes: &[u8], mut take: impl FnMut(&[u8])) {
+    while let Some((&[high, low], rest)) = bytes.split_first_chunk::<2>() {
+        let Some((unit, behind)) = rest.split_at_checked(u16::from_be_bytes([high, low]).into())
+        else {
+            return;
+        };
+        take(unit);
+        bytes = behind;
+    }
+}
+
+/// What a sender says of its time (RFC 3550 §6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderReport {
+    /// Its clock, in 2⁻³² s since 1900.
+    pub ntp: u64,
+    /// The same moment in ticks of the track.
+    pub timestamp: u32,
+    /// Packets it has sent.
+    pub packets: u32,
+    /// Bytes in them.
+    pub bytes: u32,
+}
+
+impl SenderReport {
+    /// Reads what an RTCP packet begins with; `None` if that is something else.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (&[first, kind, _, _], rest) = bytes.split_first_chunk::<4>()?;
+        if first >> 6 != 2 || kind != SR {
+            return None;
+        }
+        let (_ssrc, rest) = rest.split_first_chunk::<4>()?;
+        let (ntp, rest) = rest.split_first_chunk::<8>()?;
+        let (timestamp, rest) = rest.split_first_chunk::<4>()?;
+        let (packets, rest) = rest.split_first_chunk::<4>()?;
+        let (bytes, _blocks) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            ntp: u64::from_be_bytes(*ntp),
+            timestamp: u32::from_be_bytes(*timestamp),
+            packets: u32::from_be_bytes(*packets),
+            bytes: u32::from_be_bytes(*bytes),
+        })
+    }
+
+    /// The middle of its clock, by which a receiver says which report it has seen.
+    pub const fn short_ntp(&self) -> u32 {
+        (self.ntp >> 16) as u32
+    }
+
+    /// What players are told, from `ssrc`.
+    pub fn bytes(&self, ssrc: u32) -> [u8; SENDER_REPORT] {
+        let mut out = [0; SENDER_REPORT];
+        let length = 6_u16.to_be_bytes();
+        let head = [NO_BLOCKS, SR];
+        fill(
+            &mut out,
+            &[
+                &head,
+                &length,
+                &ssrc.to_be_bytes(),
+                &self.ntp.to_be_bytes(),
+                &self.timestamp.to_be_bytes(),
+                &self.packets.to_be_bytes(),
+                &self.bytes.to_be_bytes(),
+                &named(ssrc),
+            ],
+        );
+        out
+    }
+}
+
+/// What a camera is told of what came from it (RFC 3550 §6.4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiverReport {
+    /// Who says so.
+    pub ssrc: u32,
+    /// Of whom.
+    pub of: u32,
+    /// The highest number that came, and in its upper half how often numbers began anew.
+    pub highest: u32,
+    /// [`SenderReport::short_ntp`] of the last sender report; 0 if there was none.
+    pub last_report: u32,
+    /// Since then, in 2⁻¹⁶ s.
+    pub since: u32,
+}
+
+impl ReceiverReport {
+    /// As it is sent. TCP loses nothing, so nothing is said to be lost, and jitter is not measured.
+    pub fn bytes(&self) -> [u8; RECEIVER_REPORT] {
+        let mut out = [0; RECEIVER_REPORT];
+        let length = 7_u16.to_be_bytes();
+        let head = [ONE_BLOCK, RR];
+        let nothing = [0; 4];
+        fill(
+            &mut out,
+            &[
+                &head,
+                &length,
+                &self.ssrc.to_be_bytes(),
+                &self.of.to_be_bytes(),
+                &nothing,
+                &self.highest.to_be_bytes(),
+                &nothing,
+                &self.last_report.to_be_bytes(),
+                &self.since.to_be_bytes(),
+                &named(self.ssrc),
+            ],
+        );
+        out
+    }
+}
+
+fn named(ssrc: u32) -> [u8; NAME.len()] {
+    let mut name = NAME;
+    if let Some(source) = name.get_mut(4..8) {
+        source.copy_from_slice(&ssrc.to_be_bytes());
+    }
+    name
+}
+
+/// Writes the pieces one behind the other.
+fn fill(mut room: &mut [u8], pieces: &[&[u8]]) {
+    for piece in pieces {
+        let Some((here, rest)) = room.split_at_mut_checked(piece.len()) else { return };
+        here.copy_from_slice(piece);
+        room = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Content = Content { key: true, picture: true };
+    const DELTA: Content = Content { key: false, picture: true };
+    const NEITHER: Content = Content { key: false, picture: false };
+
+    #[test]
+    fn a_packet_is_read_past_its_sources_its_extension_and_its_padding() {
+        let plain = b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0ahello";
+        let packet = Packet::parse(plain).unwrap();
+        assert!(packet.marker);
+        assert_eq!((packet.sequence, packet.timestamp), (0x0102, 0x0304_0506));
+        assert_eq!((packet.ssrc, packet.payload), (0x0708_090a, &b"hello"[..]));
+        let full = b"\xb1\x60\0\0\0\0\0\0\0\0\0\0srce\xbe\xde\0\x01ext.hello\0\0\x03";
+        let packet = Packet::parse(full).unwrap();
+        assert_eq!((packet.marker, packet.payload), (false, &b"hello"[..]));
+        for len in 0..HEAD {
+            assert_eq!(Packet::parse(&plain[..len]), None);
+        }
+        assert_eq!(Packet::parse(b"\x40\xe0\0\0\0\0\0\0\0\0\0\0"), None, "version 1");
+        assert_eq!(
+            Packet::parse(b"\xa0\xe0\0\0\0\0\0\0\0\0\0\0\x02"),
+            None,
+            "padding past its end"
+        );
+        assert_eq!(Packet::parse(b"\x8f\xe0\0\0\0\0\0\0\0\0\0\0"), None, "sources past its end");
+    }
+
+    #[test]
+    fn a_renumbered_head_keeps_what_is_not_renumbered() {
+        let head = renumbered(b"\x80\xe0\0\0\0\0\0\0\0\0\0\0", 0x0102, 0x0304_0506, 0x0708_090a);
+        assert_eq!(head, Some(*b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a"));
+        assert_eq!(renumbered(b"\x80\xe0", 1, 2, 3), None);
+    }
+
+    #[test]
+    fn key_frames_of_h264_are_seen_alone_aggregated_and_fragmented() {
+        let table: [(&[u8], Content); 10] = [
+            (b"\x65\x88", KEY),
+            (b"\x41\x9a", DELTA),
+            (b"\x67\x4d", NEITHER),
+            (b"\x68\xee", NEITHER),
+            (b"\x06\x05", NEITHER),
+            (b"\x78\0\x02\x67\x4d\0\x02\x68\xee", NEITHER),
+            (b"\x78\0\x02\x67\x4d\0\x01\x65", KEY),
+            (b"\x7c\x85\x88", KEY),
+            (b"\x7c\x41\x9a", DELTA),
+            (b"\x78\0\x09\x67", NEITHER),
+        ];
+        for (payload, content) in table {
+            assert_eq!(Content::of(Codec::H264, payload), content, "{}", payload.escape_ascii());
+        }
+        assert_eq!(Content::of(Codec::H264, b""), NEITHER);
+    }
+
+    #[test]
+    fn key_frames_of_h265_are_seen_alone_aggregated_and_fragmented() {
+        let table: [(&[u8], Content); 7] = [
+            (b"\x26\x01\xaf", KEY),
+            (b"\x02\x01\xd0", DELTA),
+            (b"\x40\x01\x0c", NEITHER),
+            (b"\x4e\x01\x05", NEITHER),
+            (b"\x60\x01\0\x02\x42\x01\0\x02\x28\x01", KEY),
+            (b"\x62\x01\x93\xaf", KEY),
+            (b"\x62\x01\x41\xd0", DELTA),
+        ];
+        for (payload, content) in table {
+            assert_eq!(Content::of(Codec::H265, payload), content, "{}", payload.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_h264_may_be_begun_anywhere() {
+        assert_eq!(Content::of(Codec::Other, b"anything"), KEY);
+    }
+
+    #[test]
+    fn a_sender_report_comes_out_as_it_went_in_but_for_its_source() {
+        let report = SenderReport { ntp: 1 << 40 | 7 << 16, timestamp: 9, packets: 10, bytes: 11 };
+        let bytes = report.bytes(0x0102_0304);
+        assert_eq!(SenderReport::parse(&bytes), Some(report));
+        assert_eq!(bytes[..8], *b"\x80\xc8\0\x06\x01\x02\x03\x04");
+        // Behind it stands our name, in whole words of four bytes.
+        assert_eq!(bytes[28..36], *b"\x81\xca\0\x05\x01\x02\x03\x04");
+        assert_eq!(bytes.len() % 4, 0);
+        for len in 0..28 {
+            assert_eq!(SenderReport::parse(&bytes[..len]), None);
+        }
+        assert_eq!(
+            SenderReport::parse(b"\x81\xc9\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_receiver_report_has_one_block_and_our_name() {
+        let bytes = ReceiverReport { ssrc: 1, of: 2, highest: 3, last_report: 4, since: 5 }.bytes();
+        assert_eq!(bytes[..12], *b"\x81\xc9\0\x07\0\0\0\x01\0\0\0\x02");
+        assert_eq!(bytes[12..32], *b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\x05");
+        assert_eq!(bytes[32..], *b"\x81\xca\0\x05\0\0\0\x01\x01\x0apandaproxy\0\0\0\0");
+    }
+}

@@ -1,0 +1,212 @@
+//! One clock and one numbering for players, whatever the camera's do.
+//!
+//! A camera that comes back begins with other numbers, times and sources; players that stayed would take
+//! that for another stream, or for an hour of loss. Here each track goes on where it was: its numbers
+//! without a gap, its time as much later as it took.
+
+use core::time::Duration;
+
+use super::rtp::Packet;
+use crate::clock::Instant;
+
+/// How far a camera's time may run from ours, from one picture to the next, before it is not believed.
+const ABSURD: Duration = Duration::from_secs(10);
+
+/// Pictures in a row with the same time after which that clock counts as stuck (P2S 01.02.00.00,
+/// PROTOCOL §4).
+const STUCK: u8 = 3;
+
+/// Where a packet of the camera's stands for players.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number.
+    pub sequence: u16,
+    /// Its time.
+    pub timestamp: u32,
+}
+
+/// The time of one track.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    /// Ticks a second.
+    rate: u32,
+    /// From the camera's to ours, since it came back last; `None` before its first packet.
+    shift: Option<Shift>,
+    /// The number of the next packet.
+    next: u16,
+    /// The time of the last one, and when it came.
+    last: Option<(u32, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shift {
+    sequence: u16,
+    timestamp: u32,
+    /// The camera's last time, unshifted.
+    seen: u32,
+    /// Pictures in a row that had it.
+    repeated: u8,
+}
+
+impl Timeline {
+    /// A track whose first packet has this number.
+    pub const fn new(first: u16) -> Self {
+        Self { rate: 90_000, shift: None, next: first, last: None }
+    }
+
+    /// The camera is back, or here for the first time: what it says now has begun anew.
+    pub fn begin(&mut self, rate: u32) {
+        self.rate = rate;
+        self.shift = None;
+    }
+
+    /// The number of the next packet.
+    pub const fn next(&self) -> u16 {
+        self.next
+    }
+
+    /// Whether this is another time than that of the last packet.
+    pub fn is_new(&self, timestamp: u32) -> bool {
+        self.shift.is_none_or(|shift| shift.seen != timestamp)
+    }
+
+    /// Where a packet stands. `begins` says that it is the first of its picture.
+    pub fn place(&mut self, now: Instant, packet: &Packet<'_>, begins: bool) -> Place {
+        let elapsed = self.last.map_or(0, |(_, at)| self.ticks(now.since(at)));
+        let mut shift = self.shift.unwrap_or_else(|| {
+            let here =
+                self.last.map_or(packet.timestamp, |(last, _)| last.wrapping_add(elapsed.max(1)));
+            Shift {
+                sequence: self.next.wrapping_sub(packet.sequence),
+                timestamp: here.wrapping_sub(packet.timestamp),
+                seen: packet.timestamp,
+                repeated: 0,
+            }
+        });
+        if begins && self.shift.is_some() {
+            let step = packet.timestamp.wrapping_sub(shift.seen);
+            shift.repeated = if step == 0 { shift.repeated.saturating_add(1) } else { 0 };
+            // Between pictures a step may go back a little: pictures need not come in order.
+            let off = step.wrapping_sub(elapsed).cast_signed().unsigned_abs();
+            if shift.repeated >= STUCK || off > self.ticks(ABSURD) {
+                let last = self.last.map_or(0, |(last, _)| last);
+                let here = last.wrapping_add(elapsed.max(1));
+                shift.timestamp = here.wrapping_sub(packet.timestamp);
+            }
+        }
+        if begins || self.last.is_none() {
+            let timestamp = packet.timestamp.wrapping_add(shift.timestamp);
+            self.last = Some((timestamp, now));
+        }
+        shift.seen = packet.timestamp;
+        self.shift = Some(shift);
+        let sequence = packet.sequence.wrapping_add(shift.sequence);
+        // One that comes late does not put the clock back.
+        if sequence.wrapping_sub(self.next) < u16::MAX / 2 {
+            self.next = sequence.wrapping_add(1);
+        }
+        Place { sequence, timestamp: packet.timestamp.wrapping_add(shift.timestamp) }
+    }
+
+    /// When players take the camera's time `timestamp` to be; `None` while that cannot be said.
+    pub fn time_of(&self, timestamp: u32) -> Option<u32> {
+        let shift = self.shift.filter(|shift| shift.repeated < STUCK)?;
+        Some(timestamp.wrapping_add(shift.timestamp))
+    }
+
+    /// So long in ticks. Past a day it starts again, as the ticks themselves do.
+    fn ticks(&self, time: Duration) -> u32 {
+        let ticks = time.as_micros() * u128::from(self.rate) / 1_000_000;
+        (ticks & u128::from(u32::MAX)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(sequence: u16, timestamp: u32) -> Packet<'static> {
+        Packet { marker: true, sequence, timestamp, ssrc: 1, payload: b"" }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::at(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_camera_without_faults_is_only_renumbered_once() {
+        let mut line = Timeline::new(100);
+        line.begin(90_000);
+        for number in 0..50_u16 {
+            let time = u64::from(number) * 40;
+            let sequence = number.wrapping_sub(10);
+            let place = line.place(at(time), &packet(sequence, 7 + u32::from(number) * 3600), true);
+            let timestamp = 7 + u32::from(number) * 3600;
+            assert_eq!(place, Place { sequence: 100 + number, timestamp });
+        }
+        assert_eq!(line.next(), 150);
+        assert_eq!(line.time_of(7), Some(7));
+    }
+
+    #[test]
+    fn a_gap_of_the_cameras_stays_a_gap() {
+        let mut line = Timeline::new(0);
+        line.begin(90_000);
+        assert_eq!(line.place(at(0), &packet(5, 0), true).sequence, 0);
+        assert_eq!(line.place(at(40), &packet(8, 3600), true).sequence, 3);
+    }
+
+    #[test]
+    fn a_camera_that_comes_back_goes_on_where_it_was_and_as_much_later_as_it_took() {
+        let mut line = Timeline::new(0);
+        line.begin(90_000);
+        let before = line.place(at(1000), &packet(65_535, 4_000_000_000), true);
+        line.begin(90_000);
+        assert_eq!(line.time_of(1), None, "nothing is known of its new time yet");
+        let after = line.place(at(61_000), &packet(7, 12), true);
+        assert_eq!(after.sequence, before.sequence.wrapping_add(1));
+        assert_eq!(after.timestamp, before.timestamp.wrapping_add(60 * 90_000));
+        // All packets of a picture have its time, and the next picture is a step later.
+        assert_eq!(line.place(at(61_010), &packet(8, 12), false).timestamp, after.timestamp);
+        let next = line.place(at(61_040), &packet(9, 3612), true);
+        assert_eq!(next.timestamp, after.timestamp.wrapping_add(3600));
+    }
+
+    #[test]
+    fn a_clock_that_is_stuck_is_replaced_by_ours() {
+        let mut line = Timeline::new(0);
+        line.begin(90_000);
+        let mut last = None;
+        for number in 0..20_u16 {
+            let time = u64::from(number) * 40;
+            let place = line.place(at(time), &packet(number, 5400), true);
+            if u64::from(number) > u64::from(STUCK) {
+                assert_eq!(Some(place.timestamp), last, "picture {number}");
+            }
+            last = Some(place.timestamp.wrapping_add(3600));
+        }
+        assert_eq!(line.time_of(5400), None, "what it says of its time helps nobody");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_not_followed() {
+        let mut line = Timeline::new(0);
+        line.begin(90_000);
+        line.place(at(0), &packet(0, 0), true);
+        let jumped = line.place(at(40), &packet(1, 90_000 * 3600), true);
+        assert_eq!(jumped.timestamp, 3600);
+        assert_eq!(line.place(at(80), &packet(2, 90_000 * 3600 + 3600), true).timestamp, 7200);
+        // A camera that paused is believed: its time went on as ours did.
+        let paused = line.place(at(60_080), &packet(3, 90_000 * 3660 + 3600), true);
+        assert_eq!(paused.timestamp, 7200 + 60 * 90_000);
+    }
+
+    #[test]
+    fn pictures_out_of_order_keep_their_time() {
+        let mut line = Timeline::new(0);
+        line.begin(90_000);
+        line.place(at(0), &packet(0, 90_000), true);
+        line.place(at(40), &packet(1, 100_800), true);
+        assert_eq!(line.place(at(80), &packet(2, 93_600), true).timestamp, 93_600);
+    }
+}

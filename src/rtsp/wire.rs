@@ -1,0 +1,345 @@
+//! RTSP 1.0 on the wire: messages of text, and packets interleaved with them (RFC 2326).
+//!
+//! ```text
+//!   DESCRIBE rtsps://…/streaming/live/1 RTSP/1.0 ⏎ CSeq: 2 ⏎ ⏎        a message: head, and a body
+//!   $ channel length length packet…                                     an interleaved packet (§10.12)
+//! ```
+//!
+//! Both ends are read by [`next`], which takes one piece off the front of what has come. Nothing is
+//! copied, and nothing is looked for past the bounds below.
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | a head, first line and fields | [`HEAD_MOST`] bytes | [`Fault::HeadTooLong`] |
+//! | a body | what the reader says | [`Fault::BodyTooLong`] |
+//! | a packet | what the reader says | told as [`Piece::Oversized`], to be passed over |
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt::{self, Write};
+
+/// Bytes in the longest head: a first line with its URL, and a dozen fields.
+pub const HEAD_MOST: usize = 3072;
+
+/// Bytes before the packet in an interleaved frame: `$`, the channel, and the length.
+pub const FRAME_HEAD: usize = 4;
+
+/// What an interleaved frame begins with.
+pub const DOLLAR: u8 = b'$';
+
+/// What stands at the front of what a peer has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'i> {
+    /// Nothing that is whole yet.
+    More,
+    /// Nothing: an empty line between messages, which some players send.
+    Blank,
+    /// A packet.
+    Packet {
+        /// On which channel.
+        channel: u8,
+        /// Its bytes.
+        bytes: &'i [u8],
+    },
+    /// The head of an interleaved frame whose packet is longer than the reader takes.
+    Oversized {
+        /// On which channel.
+        channel: u8,
+        /// Bytes that follow.
+        len: usize,
+    },
+    /// A message.
+    Message(Message<'i>),
+}
+
+/// A request or a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'i> {
+    /// The first line, without its end.
+    pub line: &'i str,
+    /// The fields, each with its end.
+    fields: &'i str,
+    /// What follows the empty line.
+    pub body: &'i [u8],
+}
+
+/// What is wrong with what a peer has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no RTSP from its first byte, or its first line, on.
+    NotRtsp,
+    /// Its first line names a version that is not 1.0.
+    Version,
+    /// A head without end within [`HEAD_MOST`].
+    HeadTooLong,
+    /// A body that is announced to have more bytes than the reader takes.
+    BodyTooLong,
+    /// A field without a colon, a length that is no number, or bytes that are no text.
+    Malformed,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotRtsp => "no RTSP",
+            Self::Version => "a version other than RTSP/1.0",
+            Self::HeadTooLong => "a head without end",
+            Self::BodyTooLong => "a body that is too long",
+            Self::Malformed => "a malformed head",
+        })
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// Takes one piece off the front of `input`: how many bytes of it, and what they are.
+///
+/// Packets up to `packet_most` bytes are shown whole, and bodies up to `body_most`.
+///
+/// # Errors
+///
+/// It is nothing that could be gone on from; the connection is of no more use.
+pub fn next(
+    input: &[u8],
+    packet_most: usize,
+    body_most: usize,
+) -> Result<(usize, Piece<'_>), Fault> {
+    match input.first() {
+        None => Ok((0, Piece::More)),
+        Some(&DOLLAR) => Ok(packet(input, packet_most)),
+        Some(b'\r' | b'\n') => Ok((1, Piece::Blank)),
+        Some(b'A'..=b'Z') => message(input, body_most),
+        Some(_) => Err(Fault::NotRtsp),
+    }
+}
+
+fn packet(input: &[u8], most: usize) -> (usize, Piece<'_>) {
+    let Some((&[_, channel, high, low], rest)) = input.split_first_chunk::<FRAME_HEAD>() else {
+        return (0, Piece::More);
+    };
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    if len > most {
+        return (FRAME_HEAD, Piece::Oversized { channel, len });
+    }
+    match rest.get(..len) {
+        Some(bytes) => (FRAME_HEAD + len, Piece::Packet { channel, bytes }),
+        None => (0, Piece::More),
+    }
+}
+
+fn message(input: &[u8], body_most: usize) -> Result<(usize, Piece<'_>), Fault> {
+    let seen = input.get(..HEAD_MOST).unwrap_or(input);
+    let Some(line_end) = seen.iter().position(|byte| *byte == b'\n') else {
+        return unfinished(seen);
+    };
+    let line = text(seen.get(..line_end).unwrap_or_default())?.trim_end_matches('\r');
+    check(line)?;
+    let after = line_end + 1;
+    let Some(fields_len) = fields_len(seen.get(after..).unwrap_or_default()) else {
+        return unfinished(seen);
+    };
+    let fields = text(seen.get(after..after + fields_len).unwrap_or_default())?;
+    let mut body_len = 0;
+    for field in fields.lines() {
+        let (name, value) = field.split_once(':').ok_or(Fault::Malformed)?;
+        if name.trim_end().eq_ignore_ascii_case("Content-Length") {
+            body_len = value.trim().parse().map_err(|_| Fault::Malformed)?;
+        }
+    }
+    if body_len > body_most {
+        return Err(Fault::BodyTooLong);
+    }
+    // The empty line: one byte, or two.
+    let blank = after + fields_len;
+    let blank_len = if seen.get(blank) == Some(&b'\r') { 2 } else { 1 };
+    let body_at = blank + blank_len;
+    match input.get(body_at..body_at + body_len) {
+        Some(body) => Ok((body_at + body_len, Piece::Message(Message { line, fields, body }))),
+        None => Ok((0, Piece::More)),
+    }
+}
+
+/// A head whose end has not come, if it may still come.
+const fn unfinished(seen: &[u8]) -> Result<(usize, Piece<'_>), Fault> {
+    if seen.len() == HEAD_MOST { Err(Fault::HeadTooLong) } else { Ok((0, Piece::More)) }
+}
+
+/// Bytes in the fields, up to the empty line that ends them; `None` if that has not come.
+fn fields_len(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..)?;
+        if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
+            return Some(at);
+        }
+        at += rest.iter().position(|byte| *byte == b'\n')? + 1;
+    }
+}
+
+/// Text without control characters but the ends of lines and tabulators.
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    let is_odd = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
+    if bytes.iter().any(is_odd) {
+        return Err(Fault::Malformed);
+    }
+    core::str::from_utf8(bytes).map_err(|_| Fault::Malformed)
+}
+
+/// Whether a first line is a request's or a response's, of version 1.0.
+fn check(line: &str) -> Result<(), Fault> {
+    if line.starts_with("RTSP/1.0 ") || line.ends_with(" RTSP/1.0") {
+        return Ok(());
+    }
+    let version = line.rsplit(' ').next().unwrap_or_default();
+    let other = line.starts_with("RTSP/") || version.starts_with("RTSP/");
+    Err(if other { Fault::Version } else { Fault::NotRtsp })
+}
+
+impl<'i> Message<'i> {
+    /// The first field of this name, whatever the case of its letters.
+    pub fn field(&self, name: &str) -> Option<&'i str> {
+        self.fields_named(name).next()
+    }
+
+    /// All fields of this name, in order.
+    pub fn fields_named(&self, name: &str) -> impl Iterator<Item = &'i str> {
+        self.fields
+            .lines()
+            .filter_map(|field| field.split_once(':'))
+            .filter(move |(its, _)| its.trim_end().eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+
+    /// The request's or response's number (RFC 2326 §12.17).
+    pub fn cseq(&self) -> Option<u32> {
+        self.field("CSeq")?.parse().ok()
+    }
+
+    /// A request's method and URL; `None` if it is a response.
+    pub fn request(&self) -> Option<(Method, &'i str)> {
+        let rest = self.line.strip_suffix(" RTSP/1.0")?;
+        let (method, url) = rest.split_once(' ')?;
+        Some((Method::of(method), url.trim()))
+    }
+
+    /// A response's status; `None` if it is a request, or has none.
+    pub fn status(&self) -> Option<u16> {
+        self.line.strip_prefix("RTSP/1.0 ")?.get(..3)?.parse().ok()
+    }
+}
+
+/// What is asked for (RFC 2326 §10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// What there is to be asked for.
+    Options,
+    /// What is shown.
+    Describe,
+    /// A track, over which transport.
+    Setup,
+    /// That it begins, or goes on.
+    Play,
+    /// That it stops for a while.
+    Pause,
+    /// A parameter, or without any, that the session stays.
+    GetParameter,
+    /// That a parameter be set.
+    SetParameter,
+    /// The end of the session.
+    Teardown,
+    /// Anything else.
+    Other,
+}
+
+impl Method {
+    /// Those that players may use, in the words of RFC 2326.
+    pub const NAMES: [(&'static str, Self); 8] = [
+        ("OPTIONS", Self::Options),
+        ("DESCRIBE", Self::Describe),
+        ("SETUP", Self::Setup),
+        ("PLAY", Self::Play),
+        ("PAUSE", Self::Pause),
+        ("GET_PARAMETER", Self::GetParameter),
+        ("SET_PARAMETER", Self::SetParameter),
+        ("TEARDOWN", Self::Teardown),
+    ];
+
+    fn of(name: &str) -> Self {
+        let known = Self::NAMES.iter().find(|(its, _)| *its == name);
+        known.map_or(Self::Other, |(_, method)| *method)
+    }
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        let known = Self::NAMES.iter().find(|(_, method)| *method == self);
+        known.map_or("", |(name, _)| name)
+    }
+}
+
+/// What a `Transport` field says of one way to send packets (RFC 2326 §12.39).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Interleaved, on these two channels: packets, and what is said about them.
+    Interleaved(Channels),
+    /// Interleaved, on channels of the server's choice.
+    AnyChannels,
+    /// By UDP, or in another way that is not had here.
+    Other,
+}
+
+/// The channels of one track: of its packets, and of what is said about them (RTCP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// RTP.
+    pub rtp: u8,
+    /// RTCP.
+    pub rtcp: u8,
+}
+
+impl Transport {
+    /// Reads a field that may name several ways, best first: the first interleaved one, if there is
+    /// one.
+    pub fn parse(value: &str) -> Self {
+        let ways = value.split(',').map(str::trim);
+        ways.map(Self::parse_one).find(|way| *way != Self::Other).unwrap_or(Self::Other)
+    }
+
+    fn parse_one(way: &str) -> Self {
+        let mut parts = way.split(';').map(str::trim);
+        if !parts.next().is_some_and(|spec| spec.eq_ignore_ascii_case("RTP/AVP/TCP")) {
+            return Self::Other;
+        }
+        let named = parts.find_map(|part| part.strip_prefix("interleaved="));
+        let Some(named) = named else { return Self::AnyChannels };
+        let (rtp, rtcp) = named.split_once('-').unwrap_or((named, ""));
+        let Ok(rtp) = rtp.trim().parse::<u8>() else { return Self::Other };
+        match rtcp.trim().parse().ok().or(rtp.checked_add(1)) {
+            Some(rtcp) if rtcp != rtp => Self::Interleaved(Channels { rtp, rtcp }),
+            Some(_) | None => Self::Other,
+        }
+    }
+}
+
+/// Writes text into a buffer, and says when there is no room.
+pub struct Text<'o> {
+    room: &'o mut [u8],
+    /// Bytes written so far.
+    pub len: usize,
+}
+
+impl<'o> Text<'o> {
+    /// Nothing is written yet.
+    pub const fn new(room: &'o mut [u8]) -> Self {
+        Self { room, len: 0 }
+    }
+}
+
+impl Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        self.room.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Messages and packets, split everywhere, and what is none.
+
+use super::*;
+use alloc::format;
+use alloc::vec::Vec;
+
+const PACKET: usize = 16;
+const BODY: usize = 32;
+
+fn whole(bytes: &[u8]) -> (usize, Piece<'_>) {
+    next(bytes, PACKET, BODY).unwrap()
+}
+
+fn message(bytes: &[u8]) -> Message<'_> {
+    let (taken, piece) = whole(bytes);
+    let Piece::Message(message) = piece else { panic!("{piece:?}") };
+    assert_eq!(taken, bytes.len());
+    message
+}
+
+#[test]
+fn a_message_is_understood_when_its_last_byte_has_come_and_not_before() {
+    let bytes = b"SET_PARAMETER rtsps://h/1 RTSP/1.0\r\nCSeq: 7\r\ncontent-length: 5\r\n\r\na: b\n";
+    for split in 0..bytes.len() {
+        assert_eq!(whole(&bytes[..split]), (0, Piece::More), "split at {split}");
+    }
+    let message = message(bytes);
+    assert_eq!(message.request(), Some((Method::SetParameter, "rtsps://h/1")));
+    assert_eq!((message.cseq(), message.status()), (Some(7), None));
+    assert_eq!(message.body, b"a: b\n");
+}
+
+#[test]
+fn a_response_has_a_status_and_fields_of_one_name_stay_in_order() {
+    let bytes = b"RTSP/1.0 401 Unauthorized\nCSeq: 2\nWWW-Authenticate: Digest a\nwww-authenticate: Basic b\n\n";
+    let message = message(bytes);
+    assert_eq!((message.status(), message.request()), (Some(401), None));
+    let challenges: Vec<_> = message.fields_named("WWW-Authenticate").collect();
+    assert_eq!(challenges, ["Digest a", "Basic b"]);
+}
+
+#[test]
+fn a_packet_is_understood_when_its_last_byte_has_come_and_not_before() {
+    let bytes = b"$\x02\0\x05hello, and more";
+    for split in 0..9 {
+        assert_eq!(whole(&bytes[..split]), (0, Piece::More), "split at {split}");
+    }
+    assert_eq!(whole(bytes), (9, Piece::Packet { channel: 2, bytes: b"hello" }));
+    assert_eq!(whole(b"$\0\0\0"), (4, Piece::Packet { channel: 0, bytes: b"" }));
+}
+
+#[test]
+fn a_packet_that_is_too_long_is_told_by_its_head_alone() {
+    assert_eq!(whole(b"$\x01\xff\xff"), (4, Piece::Oversized { channel: 1, len: 65535 }));
+    assert_eq!(whole(b"$\x01\0\x11"), (4, Piece::Oversized { channel: 1, len: 17 }));
+}
+
+#[test]
+fn empty_lines_between_messages_are_passed_over() {
+    assert_eq!(whole(b"\r\nOPTIONS"), (1, Piece::Blank));
+    assert_eq!(whole(b"\nOPTIONS"), (1, Piece::Blank));
+}
+
+#[test]
+fn a_head_or_a_body_past_its_bound_is_a_fault_and_one_at_it_is_not() {
+    let line = b"OPTIONS * RTSP/1.0\r\n";
+    let fill =
+        |len: usize| [&line[..], b"X:", &b"x".repeat(len - line.len() - 6), b"\r\n\r\n"].concat();
+    assert_eq!(whole(&fill(HEAD_MOST)).0, HEAD_MOST);
+    assert_eq!(next(&fill(HEAD_MOST + 1), PACKET, BODY), Err(Fault::HeadTooLong));
+    assert_eq!(next(&[b'A'; HEAD_MOST], PACKET, BODY), Err(Fault::HeadTooLong));
+    let body = |len: usize| format!("RTSP/1.0 200 OK\r\nContent-Length: {len}\r\n\r\n");
+    assert_eq!(whole(body(BODY).as_bytes()), (0, Piece::More));
+    assert_eq!(next(body(BODY + 1).as_bytes(), PACKET, BODY), Err(Fault::BodyTooLong));
+}
+
+#[test]
+fn what_is_no_rtsp_is_told_apart_from_another_version() {
+    let table: [(&[u8], Fault); 9] = [
+        (b"\x16\x03\x01\x02\0\x01", Fault::NotRtsp),
+        (b"get / HTTP/1.1\r\n\r\n", Fault::NotRtsp),
+        (b"GET / HTTP/1.1\r\n\r\n", Fault::NotRtsp),
+        (b"OPTIONS * RTSP/2.0\r\n\r\n", Fault::Version),
+        (b"RTSP/2.0 200 OK\r\n\r\n", Fault::Version),
+        (b"OPTIONS * RTSP/1.0\r\nno colon\r\n\r\n", Fault::Malformed),
+        (b"OPTIONS * RTSP/1.0\r\nContent-Length: -1\r\n\r\n", Fault::Malformed),
+        (b"OPTIONS *\0 RTSP/1.0\r\n\r\n", Fault::Malformed),
+        (b"OPTIONS \xff RTSP/1.0\r\n\r\n", Fault::Malformed),
+    ];
+    for (bytes, fault) in table {
+        assert_eq!(next(bytes, PACKET, BODY), Err(fault), "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn transports_are_looked_through_for_one_that_is_interleaved() {
+    let table = [
+        (
+            "RTP/AVP/TCP;unicast;interleaved=0-1",
+            Transport::Interleaved(Channels { rtp: 0, rtcp: 1 }),
+        ),
+        ("RTP/AVP/TCP;interleaved=6-9", Transport::Interleaved(Channels { rtp: 6, rtcp: 9 })),
+        ("rtp/avp/tcp;interleaved=4", Transport::Interleaved(Channels { rtp: 4, rtcp: 5 })),
+        ("RTP/AVP/TCP;unicast", Transport::AnyChannels),
+        ("RTP/AVP;unicast;client_port=5000-5001", Transport::Other),
+        (
+            "RTP/AVP/UDP;unicast, RTP/AVP/TCP;interleaved=2-3",
+            Transport::Interleaved(Channels { rtp: 2, rtcp: 3 }),
+        ),
+        ("RTP/AVP/TCP;interleaved=3-3", Transport::Other),
+        ("RTP/AVP/TCP;interleaved=255", Transport::Other),
+        ("RTP/AVP/TCP;interleaved=256-257", Transport::Other),
+        ("", Transport::Other),
+    ];
+    for (value, transport) in table {
+        assert_eq!(Transport::parse(value), transport, "{value}");
+    }
+}

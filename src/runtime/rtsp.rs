@@ -1,0 +1,290 @@
+//! The RTSPS camera's tasks: what a worker does with a player, and who keeps the camera's session.
+
+use alloc::rc::Rc;
+use core::fmt;
+use core::time::Duration;
+
+use rand_core::{OsRng, RngCore};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Clock;
+use super::dial::{BackOff, Dial, DialError, Losses};
+use super::drive::{Buffers, End, drive};
+use super::run::Departs;
+use super::stream::{Stream, StreamError};
+use super::work::{Guest, Serves};
+use crate::camera::{Finding, Sight};
+use crate::journal::{self, Kind};
+use crate::memory::budget;
+use crate::rtsp::Service;
+use crate::rtsp::client::{self, LOGIN_WITHIN};
+use crate::rtsp::digest::{Nonce, write_hex};
+use crate::rtsp::offer::Outlook;
+use crate::rtsp::upstream;
+use crate::session::Blame;
+
+/// How long a session has to last before the next is made without back-off.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// How long a look at the printer's cameras holds good while somebody waits for one.
+const LOOKED: Duration = Duration::from_secs(10);
+
+impl Serves for Rc<Service> {
+    const WITHIN: Duration = LOGIN_WITHIN;
+
+    fn buffers() -> Buffers {
+        Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
+    }
+
+    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        guest: Guest<'_>,
+        buffers: &mut Buffers,
+        clock: &Clock,
+    ) -> usize {
+        serve_player(self, stream, guest, buffers, clock).await.wrong_codes
+    }
+}
+
+impl Departs for Service {
+    fn dismiss_all(&self) {
+        self.dismiss_all();
+    }
+
+    fn connections(&self) -> usize {
+        self.connections()
+    }
+
+    fn leave(&self) {
+        self.leave();
+    }
+}
+
+/// What came of a player.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Played {
+    /// How it ended.
+    pub end: End<client::Error>,
+    /// Wrong codes that it had shown, if it never showed the right one.
+    pub wrong_codes: usize,
+}
+
+/// Serves one player over a stream that is ready for its first request, until it ends, and says why it
+/// did.
+pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
+    service: &Rc<Service>,
+    stream: T,
+    guest: Guest<'_>,
+    buffers: &mut Buffers,
+    clock: &Clock,
+) -> Played {
+    let mut stream = Stream::new(stream);
+    let Guest { peer, until, admitted, reached: _ } = guest;
+    let seat = service.player((clock.now(), until), nonce(), admitted);
+    let Some((mut player, place)) = seat else {
+        // There are as many seats as workers.
+        return Played { end: End::Session(client::Error::NoSeat), wrong_codes: 0 };
+    };
+    let end = drive(&mut player, &place, &mut stream, buffers, clock).await;
+    let (sent, lost) = place.sent_and_lost();
+    let wrong_codes = player.wrong_codes();
+    let is_said = wrong_codes == 0 || end == End::Session(client::Error::WrongCode);
+    let kind = if is_said { kind_of(&end) } else { Kind::WrongCode };
+    let wrong = if is_said { "" } else { ", and showed a wrong access code" };
+    journal::note(
+        kind,
+        format_args!("{peer}: {end}{wrong} (got {sent} pictures, lost {lost} by being slow)"),
+    );
+    drop(player);
+    drop(place);
+    stream.close().await;
+    Played { end, wrong_codes }
+}
+
+/// What one player is asked to answer.
+fn nonce() -> Nonce {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    let mut nonce = Nonce::new();
+    write_hex(&mut nonce, &bytes);
+    nonce
+}
+
+/// How the journal counts the end of a player's conversation.
+const fn kind_of(end: &End<client::Error>) -> Kind {
+    match end {
+        End::Session(client::Error::WrongCode) => Kind::WrongCode,
+        End::Session(client::Error::Silent | client::Error::Idle) => Kind::Silent,
+        End::Session(error) => match error.blame() {
+            Blame::Nobody | Blame::Network => Kind::Left,
+            Blame::Peer => Kind::Malformed,
+            Blame::Board => Kind::Refused,
+        },
+        End::Stream(StreamError::Stalled) => Kind::Stuck,
+        End::Closed | End::Stream(StreamError::Lost(_)) => Kind::Left,
+    }
+}
+
+/// Why there is no session with the camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Dial(DialError),
+    /// It closed before it had answered anything.
+    HungUp,
+    Ended(End<upstream::Error>),
+}
+
+impl Loss {
+    const fn is_lasting(self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_lasting(),
+            Self::Ended(End::Session(upstream::Error::WrongCode | upstream::Error::NoWay)) => true,
+            Self::HungUp | Self::Ended(_) => false,
+        }
+    }
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Dial(DialError::Refused(_)) => Kind::PrinterUntrusted,
+            Self::Ended(End::Session(upstream::Error::WrongCode)) => Kind::PrinterRefused,
+            Self::Dial(_) | Self::HungUp | Self::Ended(_) => Kind::PrinterLost,
+        }
+    }
+
+    /// Whether it may be that the camera was switched off, or is another one.
+    const fn is_puzzling(self) -> bool {
+        match self {
+            Self::Dial(DialError::PortClosed { .. } | DialError::Handshake(_)) | Self::HungUp => {
+                true
+            }
+            Self::Dial(_) | Self::Ended(_) => false,
+        }
+    }
+
+    const fn outlook(self) -> Outlook {
+        match self {
+            Self::Ended(End::Session(upstream::Error::WrongCode)) => Outlook::WrongCode,
+            Self::Dial(_) | Self::HungUp | Self::Ended(_) => Outlook::Away,
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::HungUp => f.write_str(
+                "the camera closes as soon as it is spoken to: live view may be switched off, or \
+                 another program may be watching",
+            ),
+            Self::Ended(End::Closed) => f.write_str("the camera ended the connection"),
+            Self::Ended(End::Session(error)) => error.fmt(f),
+            Self::Ended(End::Stream(error)) => write!(f, "the camera: {error}"),
+        }
+    }
+}
+
+/// What players may expect of a printer whose camera was looked at.
+const fn outlook_of(finding: Finding) -> Outlook {
+    match finding {
+        Finding::Unknown | Finding::Rtsp => Outlook::Open,
+        Finding::NoPort => Outlook::Away,
+        Finding::Chamber | Finding::ChamberDark => Outlook::Elsewhere,
+        Finding::RtspOff => Outlook::Off,
+        Finding::WrongCode => Outlook::WrongCode,
+    }
+}
+
+/// Keeps one session with the camera while it is wanted, and never two: each is closed completely before
+/// the next is dialled, and none is dialled while somebody looks which camera there is.
+pub async fn keep_stream<D: Dial>(
+    service: Rc<Service>,
+    sight: Rc<Sight>,
+    mut dialler: D,
+    clock: Clock,
+    back_off: BackOff,
+) {
+    let mut buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
+    let mut losses = Losses::new("rtsp", back_off);
+    let mut looked = None;
+    while !service.is_leaving() {
+        let finding = sight.finding();
+        if finding != Finding::Rtsp || sight.is_due() {
+            service.look(outlook_of(finding));
+        }
+        if !service.is_wanted() {
+            tokio::select! {
+                () = service.changed() => {}
+                () = sight.news() => {}
+            }
+            continue;
+        }
+        if finding != Finding::Rtsp || sight.is_due() {
+            let now = clock.now();
+            let is_old = looked.is_none_or(|at| now.since(at) >= LOOKED);
+            if is_old && !sight.is_due() {
+                // Somebody waits: it may have been switched on.
+                looked = Some(now);
+                sight.look_again();
+            }
+            tokio::select! {
+                () = service.changed() => {}
+                () = sight.news() => {}
+                () = clock.reach(now + LOOKED) => {}
+            }
+            continue;
+        }
+        let began = clock.now();
+        let Some(loss) = converse(&service, &sight, &mut dialler, &mut buffers, &clock).await
+        else {
+            losses.forget();
+            continue;
+        };
+        if clock.now().since(began) >= SETTLED {
+            losses.forget();
+        }
+        let wait = losses.note(loss, loss.is_lasting(), loss.kind());
+        service.look(loss.outlook());
+        if loss.is_puzzling() {
+            sight.look_again();
+        }
+        pause(&service, &clock, wait).await;
+    }
+}
+
+/// Talks to the camera until that ends. `None` if it ended as it should.
+async fn converse<D: Dial>(
+    service: &Rc<Service>,
+    sight: &Sight,
+    dialler: &mut D,
+    buffers: &mut Buffers,
+    clock: &Clock,
+) -> Option<Loss> {
+    let _taken = sight.take_rtsp();
+    let stream = match dialler.dial().await {
+        Ok(stream) => stream,
+        Err(error) => return Some(Loss::Dial(error)),
+    };
+    let mut stream = Stream::new(stream);
+    let (mut upstream, link) = service.upstream(clock.now());
+    let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
+    stream.close().await;
+    service.lost();
+    match end {
+        End::Session(upstream::Error::NotWanted | upstream::Error::Leaving) => None,
+        End::Closed | End::Stream(_) if !upstream.has_answered() => Some(Loss::HungUp),
+        End::Closed | End::Stream(_) | End::Session(_) => Some(Loss::Ended(end)),
+    }
+}
+
+/// Waits before the next attempt, unless nobody wants one any more.
+async fn pause(service: &Service, clock: &Clock, wait: Duration) {
+    let until = clock.now() + wait;
+    while clock.now() < until && service.is_wanted() && !service.is_leaving() {
+        tokio::select! {
+            () = clock.reach(until) => {}
+            () = service.changed() => {}
+        }
+    }
+}

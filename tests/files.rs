@@ -1,0 +1,405 @@
+//! Real programs move files through the real program, to and from simulated printers and a real vsFTPd,
+//! over real TLS on loopback; what arrives is compared by its SHA-256.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod bed;
+mod clients;
+mod vsftpd;
+
+use std::fs;
+
+use bed::{Bed, Kind, Mode, Server, sum};
+use clients::{Client, Job, Python, curl, lftp, quoted};
+
+use crate::clients::proxy;
+
+// ---- every client, every printer ---------------------------------------------------------------
+
+#[test]
+fn curl_moves_files_to_and_from_a_p1s() {
+    visit(Client::Curl, Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn curl_moves_files_to_and_from_an_x1c() {
+    visit(Client::Curl, Kind::X1c, Mode::Proxy);
+}
+
+#[test]
+fn curl_moves_files_to_and_from_vsftpd() {
+    visit(Client::Curl, Kind::Vsftpd, Mode::Proxy);
+}
+
+#[test]
+fn lftp_moves_files_to_and_from_a_p1s() {
+    visit(Client::Lftp, Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn lftp_moves_files_to_and_from_an_x1c() {
+    visit(Client::Lftp, Kind::X1c, Mode::Proxy);
+}
+
+#[test]
+fn lftp_moves_files_to_and_from_vsftpd() {
+    visit(Client::Lftp, Kind::Vsftpd, Mode::Proxy);
+}
+
+#[test]
+fn ftplib_moves_files_to_and_from_a_p1s() {
+    visit(Client::Ftplib, Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn ftplib_moves_files_to_and_from_an_x1c() {
+    visit(Client::Ftplib, Kind::X1c, Mode::Proxy);
+}
+
+#[test]
+fn ftplib_moves_files_to_and_from_vsftpd() {
+    visit(Client::Ftplib, Kind::Vsftpd, Mode::Proxy);
+}
+
+#[test]
+fn ftplib_without_session_reuse_moves_files_to_and_from_a_p1s() {
+    visit(Client::FtplibAnew, Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn ftplib_without_session_reuse_moves_files_to_and_from_an_x1c_that_wants_it() {
+    visit(Client::FtplibAnew, Kind::X1c, Mode::Proxy);
+}
+
+#[test]
+fn ftplib_without_session_reuse_moves_files_to_and_from_vsftpd_that_wants_it() {
+    visit(Client::FtplibAnew, Kind::Vsftpd, Mode::Proxy);
+}
+
+#[test]
+fn curl_moves_files_to_and_from_an_x1c_by_relay() {
+    visit(Client::Curl, Kind::X1c, Mode::Relay);
+}
+
+#[test]
+fn curl_moves_files_to_and_from_vsftpd_by_relay() {
+    visit(Client::Curl, Kind::Vsftpd, Mode::Relay);
+}
+
+#[test]
+fn lftp_moves_files_to_and_from_an_x1c_by_relay() {
+    visit(Client::Lftp, Kind::X1c, Mode::Relay);
+}
+
+#[test]
+fn lftp_moves_files_to_and_from_vsftpd_by_relay() {
+    visit(Client::Lftp, Kind::Vsftpd, Mode::Relay);
+}
+
+/// Python takes a data connection that ends without close_notify for broken, once all has arrived. A
+/// proxy says goodbye in the printer's place; a relay cannot.
+#[test]
+fn ftplib_by_relay_takes_an_x1cs_bare_end_for_a_failure_as_it_does_without() {
+    if Client::Ftplib.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(Kind::X1c, Mode::Relay).await;
+        for (name, len, way) in
+            [("direct.3mf", 300_007, bed.direct()), ("relay.3mf", 300_008, bed.way())]
+        {
+            let (path, given) = bed.given(name, len);
+            let said = Client::Ftplib.does(&way, &[Job::Put(&path, name)]).await;
+            assert!(said.is_err_and(|why| why.contains("UNEXPECTED_EOF")), "{name}");
+            assert_eq!(bed.server.sum(&format!("/{name}")), Some(given), "{name}");
+        }
+    });
+}
+
+#[test]
+fn ftplib_moves_files_to_and_from_vsftpd_by_relay() {
+    visit(Client::Ftplib, Kind::Vsftpd, Mode::Relay);
+}
+
+/// A relay changes nothing: who does not resume is refused by the printer, as without it.
+#[test]
+fn ftplib_without_session_reuse_is_refused_by_relay_as_it_is_by_the_printer() {
+    for kind in [Kind::X1c, Kind::Vsftpd] {
+        if Client::FtplibAnew.is_missing() || Client::Curl.is_missing() || kind.is_missing() {
+            continue;
+        }
+        proxy::run(async {
+            let bed = Bed::new(kind, Mode::Relay).await;
+            let (path, _) = bed.given("plate.3mf", 300_007);
+            let said = Client::FtplibAnew.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
+            assert!(said.is_err(), "{kind:?}: {said:?}");
+            let (len, _) = bed.server.sum("/plate.3mf").expect("it is there, empty");
+            assert_eq!(len, 0, "{kind:?}");
+            // And harms nobody who comes after.
+            let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
+            assert!(said.is_ok(), "{kind:?}: {said:?}\n{}", bed.log());
+        });
+    }
+}
+
+/// Uploads three files, lists them and gets them back, each job twice over one connection.
+fn visit(client: Client, kind: Kind, mode: Mode) {
+    const FILES: [(&str, usize); 3] =
+        [("zero.3mf", 0), ("one.3mf", 1), ("ü und Leer.3mf", 300_007)];
+    if client.is_missing() || kind.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(kind, mode).await;
+        let given = FILES.map(|(name, len)| (name, bed.given(name, len)));
+        let puts = given.each_ref().map(|(name, (path, _))| Job::Put(path, name));
+        let said = client.does(&bed.way(), &puts).await;
+        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        for (name, (_, sum)) in &given {
+            assert_eq!(bed.server.sum(&format!("/{name}")), Some(*sum), "{name}");
+        }
+        let taken = FILES.map(|(name, _)| (name, bed.taken(&format!("taken/{name}"))));
+        let mut jobs = vec![Job::List];
+        jobs.extend(taken.each_ref().map(|(name, path)| Job::Get(name, path)));
+        jobs.extend(taken.each_ref().map(|(name, path)| Job::Get(name, path)));
+        let listed = client.does(&bed.way(), &jobs).await;
+        let listed = listed.unwrap_or_else(|why| panic!("{why}\n{}", bed.log()));
+        for ((name, (_, given)), (_, taken)) in given.iter().zip(&taken) {
+            let escaped = serde_json::to_string(name).unwrap();
+            let ascii: String = escaped.chars().flat_map(as_json).collect();
+            assert!(listed.contains(name) || listed.contains(&ascii), "{name} in {listed}");
+            assert_eq!(sum(taken), *given, "{name}");
+        }
+    });
+}
+
+/// A character as Python writes it.
+fn as_json(c: char) -> Vec<char> {
+    if c.is_ascii() { vec![c] } else { format!("\\u{:04x}", u32::from(c)).chars().collect() }
+}
+
+// ---- what only one of them does ------------------------------------------------------------------
+
+#[test]
+fn lftp_mirrors_a_folder_to_a_p1s_and_back() {
+    mirror(Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn lftp_mirrors_a_folder_to_an_x1c_and_back() {
+    mirror(Kind::X1c, Mode::Proxy);
+}
+
+#[test]
+fn lftp_mirrors_a_folder_to_vsftpd_and_back() {
+    mirror(Kind::Vsftpd, Mode::Proxy);
+}
+
+#[test]
+fn lftp_mirrors_a_folder_to_an_x1c_and_back_by_relay() {
+    mirror(Kind::X1c, Mode::Relay);
+}
+
+#[test]
+fn lftp_mirrors_a_folder_to_vsftpd_and_back_by_relay() {
+    mirror(Kind::Vsftpd, Mode::Relay);
+}
+
+fn mirror(kind: Kind, mode: Mode) {
+    const FILES: [(&str, usize); 4] =
+        [("a.3mf", 0), ("b b.3mf", 1), ("c/ü.3mf", 70_000), ("c/d/e.3mf", 5000)];
+    if Client::Lftp.is_missing() || kind.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(kind, mode).await;
+        let given = FILES.map(|(name, len)| (name, bed.given(&format!("mirrored/{name}"), len).1));
+        let (from, to) = (bed.taken("mirrored"), bed.taken("back"));
+        let script =
+            format!("mirror -R {} /plates\nmirror /plates {}\n", quoted(from), quoted(&to));
+        let said = lftp(&bed.way(), &script).await;
+        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        for (name, given) in given {
+            assert_eq!(bed.server.sum(&format!("/plates/{name}")), Some(given), "{name}");
+            assert_eq!(sum(&to.join(name)), given, "{name}");
+        }
+    });
+}
+
+#[test]
+fn curl_resumes_a_download_and_an_upload_where_the_printer_can() {
+    for (kind, mode) in [
+        (Kind::X1c, Mode::Proxy),
+        (Kind::Vsftpd, Mode::Proxy),
+        (Kind::X1c, Mode::Relay),
+        (Kind::Vsftpd, Mode::Relay),
+    ] {
+        if Client::Curl.is_missing() || kind.is_missing() {
+            continue;
+        }
+        proxy::run(async {
+            let bed = Bed::new(kind, mode).await;
+            let (path, given) = bed.given("plate.3mf", 500_000);
+            let whole = fs::read(&path).unwrap();
+
+            bed.server.put("/down.3mf", 500_000);
+            let half = bed.taken("half.3mf");
+            fs::write(&half, &whole[..123_456]).unwrap();
+            let said = curl(&bed.way(), &[Job::Get("down.3mf", &half)], "continue-at = -").await;
+            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+            assert_eq!(
+                sum(&half),
+                given,
+                "{kind:?} {mode:?}: the half that was there, and the rest"
+            );
+
+            let first = bed.taken("first.3mf");
+            fs::write(&first, &whole[..200_001]).unwrap();
+            let said = curl(&bed.way(), &[Job::Put(&first, "up.3mf")], "").await;
+            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+            let said = curl(&bed.way(), &[Job::Put(&path, "up.3mf")], "continue-at = -").await;
+            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+            assert_eq!(bed.server.sum("/up.3mf"), Some(given), "{kind:?} {mode:?}");
+        });
+    }
+}
+
+#[test]
+fn curl_is_told_that_a_p1s_cannot_resume_and_its_file_stays_as_it_was() {
+    if Client::Curl.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(Kind::P1s, Mode::Proxy).await;
+        let (path, _) = bed.given("plate.3mf", 500_000);
+        let before = bed.server.put("/plate.3mf", 1000);
+        let said = curl(&bed.way(), &[Job::Put(&path, "plate.3mf")], "continue-at = -").await;
+        assert!(said.is_err(), "{said:?}");
+        assert_eq!(bed.server.sum("/plate.3mf"), Some(before));
+        let half = bed.taken("half.3mf");
+        fs::write(&half, [0; 10]).unwrap();
+        let said = curl(&bed.way(), &[Job::Get("plate.3mf", &half)], "continue-at = -").await;
+        assert!(said.is_err(), "{said:?}");
+        assert_eq!(fs::read(&half).unwrap(), [0; 10]);
+    });
+}
+
+// ---- many, large, and broken -------------------------------------------------------------------
+
+#[test]
+fn three_programs_upload_at_once_through_a_printer_of_one_session() {
+    const CLIENTS: [Client; 3] = [Client::Curl, Client::Lftp, Client::Ftplib];
+    if CLIENTS.into_iter().any(Client::is_missing) {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(Kind::P1s, Mode::Proxy).await;
+        let Server::Simulated(server) = &bed.server else { unreachable!() };
+        let _slow = server.clone().rate(1_000_000);
+        let way = bed.way();
+        let given = [("curl.3mf", 400_000), ("lftp.3mf", 400_001), ("ftplib.3mf", 400_002)]
+            .map(|(name, len)| (name, bed.given(name, len)));
+        let [one, two, three] = given.each_ref().map(|(name, (path, _))| [Job::Put(path, name)]);
+        let said = tokio::join!(
+            Client::Curl.does(&way, &one),
+            Client::Lftp.does(&way, &two),
+            Client::Ftplib.does(&way, &three),
+        );
+        for said in [said.0, said.1, said.2] {
+            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        }
+        for (name, (_, sum)) in given {
+            assert_eq!(bed.server.sum(&format!("/{name}")), Some(sum), "{name}");
+        }
+        assert_eq!(server.look(|seen| (seen.most_open, seen.most_uploads)), (1, 1));
+    });
+}
+
+/// Bytes in what is large here.
+const LARGE: usize = 100_000_000;
+
+#[test]
+fn a_hundred_megabytes_arrive_at_a_p1s() {
+    large_up(Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn a_hundred_megabytes_arrive_at_an_x1c_by_relay() {
+    large_up(Kind::X1c, Mode::Relay);
+}
+
+fn large_up(kind: Kind, mode: Mode) {
+    if Client::Curl.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(kind, mode).await;
+        let (path, given) = bed.given("large.3mf", LARGE);
+        let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "large.3mf")]).await;
+        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        assert_eq!(bed.server.sum("/large.3mf"), Some(given));
+    });
+}
+
+#[test]
+fn a_hundred_megabytes_come_from_vsftpd() {
+    large_down(Mode::Proxy);
+}
+
+#[test]
+fn a_hundred_megabytes_come_from_vsftpd_by_relay() {
+    large_down(Mode::Relay);
+}
+
+fn large_down(mode: Mode) {
+    if Client::Curl.is_missing() || Kind::Vsftpd.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(Kind::Vsftpd, mode).await;
+        let put = bed.server.put("/large.mp4", LARGE);
+        let taken = bed.taken("large.mp4");
+        let said = Client::Curl.does(&bed.way(), &[Job::Get("large.mp4", &taken)]).await;
+        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        assert_eq!(sum(&taken), put);
+    });
+}
+
+#[test]
+fn a_p1s_that_dies_in_mid_upload_is_a_failure_and_the_next_upload_works() {
+    dies(Kind::P1s, Mode::Proxy);
+}
+
+#[test]
+fn vsftpd_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
+    dies(Kind::Vsftpd, Mode::Proxy);
+}
+
+#[test]
+fn vsftpd_killed_in_mid_upload_is_a_failure_by_relay_too_and_the_next_upload_works() {
+    dies(Kind::Vsftpd, Mode::Relay);
+}
+
+fn dies(kind: Kind, mode: Mode) {
+    if Client::Ftplib.is_missing() || Client::Curl.is_missing() || kind.is_missing() {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new(kind, mode).await;
+        // More than all buffers between here and there can hold.
+        let (path, given) = bed.given("plate.3mf", 20_000_000);
+        let mut python = Python::start(&bed.way(), true);
+        python.puts_half(&path, "plate.3mf").await;
+        bed.server.die();
+        python.go_on();
+        let said = python.ended().await;
+        assert!(said.is_err(), "never a false 226: {said:?}\n{}", bed.log());
+        let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
+        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        assert_eq!(bed.server.sum("/plate.3mf"), Some(given));
+    });
+}

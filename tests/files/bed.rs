@@ -1,0 +1,255 @@
+//! A printer with a file server, the real program before it, and files to move.
+
+use core::cell::RefCell;
+use core::net::{Ipv4Addr, SocketAddr};
+use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicU16, Ordering};
+use core::time::Duration;
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::clients::Way;
+use super::vsftpd::Vsftpd;
+use crate::clients::proxy::{CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
+use crate::printer::Model;
+use crate::printer::ftp::{Family, FileServer, sha256};
+
+/// Whose file server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A simulated P1S: one session.
+    P1s,
+    /// A simulated X1C: vsFTPd's ways.
+    X1c,
+    /// A real vsFTPd with an X1C's certificate.
+    Vsftpd,
+}
+
+/// How the program stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// TLS ends at it.
+    Proxy,
+    /// TLS ends at the printer.
+    Relay,
+}
+
+/// Where the program is in relay mode, whose data ports are the printer's.
+const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Data ports in relay mode.
+const PORTS: u16 = 8;
+
+/// Length and SHA-256 of a file.
+pub(crate) type Sum = (u64, [u8; 32]);
+
+pub(crate) struct Bed {
+    mode: Mode,
+    serial: &'static str,
+    /// Where the printer is.
+    at: SocketAddr,
+    pub(crate) proxy: Proxy,
+    pub(crate) server: Server,
+    serving: JoinHandle<()>,
+}
+
+/// The printer's file server.
+#[derive(Clone)]
+pub(crate) enum Server {
+    Simulated(FileServer),
+    Real(Rc<RefCell<Vsftpd>>),
+}
+
+impl Kind {
+    /// Whether this machine has no such server. It is said; where `CI` is set it is a failure.
+    pub(crate) fn is_missing(self) -> bool {
+        let lacks = if self == Self::Vsftpd { Vsftpd::lacks() } else { None };
+        let Some(lacks) = lacks else { return false };
+        assert!(std::env::var_os("CI").is_none(), "{lacks}");
+        println!("skipped: {lacks}");
+        true
+    }
+
+    const fn model(self) -> Model {
+        match self {
+            Self::P1s => Model::P1S,
+            Self::X1c | Self::Vsftpd => Model::X1C,
+        }
+    }
+}
+
+impl Bed {
+    pub(crate) async fn new(kind: Kind, mode: Mode) -> Self {
+        let dir = StateDir::new();
+        let ports = (mode == Mode::Relay).then(free_ports);
+        let simulated = |family| {
+            let server = FileServer::new(family).code(CODE);
+            Server::Simulated(match &ports {
+                Some(ports) => server.data_ports(ports.clone()),
+                None => server,
+            })
+        };
+        let server = match kind {
+            Kind::P1s => simulated(Family::Esp32),
+            Kind::X1c => simulated(Family::Vsftpd),
+            Kind::Vsftpd => {
+                let folder = dir.file("printer");
+                fs::create_dir_all(&folder).unwrap();
+                let server = Vsftpd::new(&folder, CODE, ports.clone()).unwrap();
+                Server::Real(Rc::new(RefCell::new(server)))
+            }
+        };
+        let (at, serving) = server.switch_on(SocketAddr::from((HOME, 0)), kind.model()).await;
+        let (mode_is, bind, ports) = match &ports {
+            None => ("proxy", HOME, "0".to_owned()),
+            Some(ports) => ("relay", RELAY, format!("{}-{}", ports.start(), ports.end())),
+        };
+        let serial = kind.model().serial();
+        let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0"]);
+        command.args(["-p", "127.0.0.1", "-s", serial, "--bind", &bind.to_string()]);
+        command.args(["--ftp-mode", mode_is, "--ftp-data-ports", &ports]);
+        command.args(["--printer-ca", PRINTER_CA]).arg("--state-dir").arg(dir.path());
+        command.env("ACCESS_CODE", CODE);
+        command.arg("--printer-port").arg(format!("ftp={}", at.port()));
+        let proxy = Proxy::start_serving("ftp", command, dir).await;
+        Self { mode, serial, at, proxy, server, serving }
+    }
+
+    /// How a client finds the program, and whose certificate it meets there.
+    pub(crate) fn way(&self) -> Way {
+        let dir = &self.proxy.dir;
+        let (authority, name) = match self.mode {
+            Mode::Proxy => (dir.file("ca.pem"), None),
+            Mode::Relay => (PathBuf::from(PRINTER_CA), Some(self.serial)),
+        };
+        Way { address: self.proxy.address, authority, name, home: dir.path().to_owned() }
+    }
+
+    /// How a client finds the printer, past the program.
+    pub(crate) fn direct(&self) -> Way {
+        Way {
+            address: self.at,
+            authority: PathBuf::from(PRINTER_CA),
+            name: Some(self.serial),
+            home: self.proxy.dir.path().to_owned(),
+        }
+    }
+
+    /// A file of so many bytes on the clients' side, and its sum.
+    pub(crate) fn given(&self, name: &str, len: usize) -> (PathBuf, Sum) {
+        let path = self.proxy.dir.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes = bytes(len);
+        fs::write(&path, &bytes).unwrap();
+        (path, (len as u64, sha256(&bytes)))
+    }
+
+    /// Where a client may put what it gets.
+    pub(crate) fn taken(&self, name: &str) -> PathBuf {
+        let path = self.proxy.dir.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    /// What the proxy has said, and a real printer.
+    pub(crate) fn log(&self) -> String {
+        let printer = match &self.server {
+            Server::Simulated(server) => format!("{:?}", server.seen()),
+            Server::Real(server) => server.borrow().log(),
+        };
+        self.proxy.program.log() + &printer
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Server {
+    async fn switch_on(&self, at: SocketAddr, model: Model) -> (SocketAddr, JoinHandle<()>) {
+        match self {
+            Self::Simulated(server) => {
+                let (at, serving) = server.listen_tls(at, model).await.unwrap();
+                (at, spawn_local(serving))
+            }
+            Self::Real(server) => {
+                let listener = TcpListener::bind(at).await.unwrap();
+                let (at, server) = (listener.local_addr().unwrap(), Rc::clone(server));
+                let serving = async move {
+                    while let Ok((connection, _)) = listener.accept().await {
+                        let connection = connection.into_std().unwrap();
+                        server.borrow_mut().serve(connection).unwrap();
+                    }
+                };
+                (at, spawn_local(serving))
+            }
+        }
+    }
+
+    /// The length and hash of a file there.
+    pub(crate) fn sum(&self, path: &str) -> Option<Sum> {
+        match self {
+            Self::Simulated(server) => server.file(path).map(|stored| (stored.len, stored.hash)),
+            Self::Real(server) => Some(sum(&server.borrow().file(path))),
+        }
+    }
+
+    /// Puts a file there: its sum.
+    pub(crate) fn put(&self, path: &str, len: usize) -> Sum {
+        let bytes = bytes(len);
+        match self {
+            Self::Simulated(server) => server.put(path, &bytes),
+            Self::Real(server) => fs::write(server.borrow().file(path), &bytes).unwrap(),
+        }
+        (len as u64, sha256(&bytes))
+    }
+
+    /// Ends all that is under way without a word. The next session is served.
+    pub(crate) fn die(&self) {
+        match self {
+            Self::Simulated(server) => server.die(Duration::ZERO),
+            Self::Real(server) => server.borrow_mut().kill_all(),
+        }
+    }
+}
+
+/// Length and hash of a file on disk. No file has none.
+pub(crate) fn sum(path: &std::path::Path) -> Sum {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    (bytes.len() as u64, sha256(&bytes))
+}
+
+/// [`PORTS`] ports in a row that are free at the printer's address and at the program's. They lie below
+/// those that the system gives out by itself, and apart from those of other tests.
+fn free_ports() -> RangeInclusive<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let blocks = 1000 / PORTS;
+    let begin = (std::process::id() % 1000) as u16;
+    let is_free =
+        |port| [HOME, RELAY].iter().all(|at| std::net::TcpListener::bind((*at, port)).is_ok());
+    let found = (0..blocks).find_map(|_| {
+        let block = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
+        let first = 18_000 + block * PORTS;
+        let ports = first..=first + PORTS - 1;
+        ports.clone().all(is_free).then_some(ports)
+    });
+    found.expect("ports in a row that are free")
+}
+
+/// Bytes that do not repeat soon, and are others for every length.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut word = len as u64 | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend((word ^ (word >> 29)).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}

@@ -1,0 +1,452 @@
+//! The camera of a simulated X1, X2, P2 or H2: RTSP over TLS on port 322 (PROTOCOL §4), as live555
+//! serves it, with its manners and its vices.
+//!
+//! ```ignore
+//! let rtsp = Rtsp::new().code("12345678").sessions(1);
+//! let (near, far) = tokio::io::duplex(4096);
+//! tokio::task::spawn_local({ let rtsp = rtsp.clone(); async move { rtsp.serve(far).await } });
+//! let (address, serving) = rtsp.listen_tls((Ipv4Addr::LOCALHOST, 0).into(), Model::X1C).await?;
+//! tokio::task::spawn_local(serving);
+//! rtsp.turn(rtsp::Vice::Silence, true);
+//! assert!(rtsp.until(secs(5), |rtsp| rtsp.playing() == 1).await);
+//! ```
+//!
+//! There is one camera, which runs from the first connection on: unit `n` of its [`Media`] is due `n`
+//! periods after that, for everybody who plays, with the RTP timestamp that belongs to it. A session
+//! begins with the next unit, be it a key or not, and with numbers of its own. A client that is slow is
+//! served late, and past [`LATE_MOST`] from the next key on.
+//!
+//! OPTIONS is answered without a password; everything else wants Digest, with a nonce of the
+//! connection that changes with every refusal. Only interleaved transport is to be had.
+//!
+//! It needs what a [`Printer`](super::Printer) needs.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | sessions | [`Rtsp::sessions`] | as [`OverLimit`] says |
+//! | connections, those unanswered included | [`STREAMS_MOST`](super::STREAMS_MOST) | closed |
+//! | a connection unanswered | [`HELD_MOST`](super::HELD_MOST) | closed |
+//! | TLS | [`HANDSHAKE_WITHIN`] | closed |
+//! | a request, its body included, or a frame | [`REQUEST_MOST`] bytes | closed |
+//! | between two requests or receiver reports | [`REQUEST_WITHIN`] | closed |
+//! | answers waiting for one client | [`ANSWERS_MOST`] | it is not read further; by hand, a panic |
+//! | a write without progress | [`WRITE_WITHIN`](super::WRITE_WITHIN) | closed |
+//! | requests, reports, answers, endings remembered | [`KEPT`](super::KEPT) each | the oldest is forgotten |
+
+pub(crate) mod digest;
+mod ledger;
+pub(crate) mod media;
+mod message;
+mod rtp;
+mod server;
+mod session;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::rc::Rc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::select;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+#[allow(unused_imports, reason = "not every user of the simulated printer names all of it")]
+pub(crate) use self::{
+    ledger::{Ending, Event, Request},
+    media::{Codec, Media, Unit},
+    rtp::{Packing, Report},
+};
+
+use self::server::{Occupied, Server};
+use super::model::Model;
+use super::tls::Shown;
+use super::{HANDSHAKE_WITHIN, listener, witnessed};
+
+/// What a request may have, in bytes.
+pub(crate) const REQUEST_MOST: usize = 4096;
+
+/// The time for the next request or receiver report (§4: live555 gives a session 65 seconds).
+pub(crate) const REQUEST_WITHIN: Duration = Duration::from_secs(65);
+
+/// Answers and pieces put by hand that may wait for one client.
+pub(crate) const ANSWERS_MOST: usize = 16;
+
+/// How late a unit may leave.
+pub(crate) const LATE_MOST: Duration = Duration::from_secs(2);
+
+/// How long an X1C goes on without a receiver report, with [`Vice::NeedsReports`].
+pub(crate) const UNREPORTED_MOST: Duration = Duration::from_secs(10);
+
+/// An RTP packet of live555, in bytes.
+pub(crate) const PACKET: usize = 1456;
+
+/// What every unit's last slice holds from its ninth byte on, with [`Rtsp::stamping`], in bytes.
+pub(crate) const STAMP: usize = 24;
+
+/// The one path it serves.
+pub(crate) const PATH: &str = "/streaming/live/1";
+
+/// A handle on a simulated RTSP server. Clones are handles on the same one.
+#[derive(Clone)]
+pub(crate) struct Rtsp {
+    server: Rc<Server>,
+}
+
+/// What becomes of a client for whom there is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OverLimit {
+    /// SETUP is answered 453.
+    Refuses,
+    /// Connections over the limit are closed as soon as they are accepted.
+    Closes,
+    /// Connections over the limit are accepted and never answered.
+    Hangs,
+}
+
+/// What it may do badly, and go on doing until it is [turned](Rtsp::turn) off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Vice {
+    /// Answers requests and sends no RTP.
+    Silence,
+    /// Neither reads nor writes.
+    Deaf,
+    /// RTP timestamps stay where they are after 0.06 s (P2S).
+    StuckTimestamps,
+    /// Sends no RTP to a client that has sent no receiver report for [`UNREPORTED_MOST`] (X1C).
+    NeedsReports,
+    /// Sends no sender reports.
+    NoSenderReports,
+    /// What is in its RTP packets is neither H.264 nor H.265.
+    Garbage,
+    /// Sends RTP on a channel that nobody has set up.
+    WrongChannel,
+    /// Puts a frame of an unknown channel before every unit.
+    StrayChannels,
+    /// Describes sound and no video.
+    NoVideo,
+    /// Leaves parameter sets out of the stream; they stand in the SDP alone.
+    NoSets,
+    /// Closes on TEARDOWN without an answer.
+    RudeTeardown,
+    /// Sends one and the same RTP packet twice, and leaves the one after it out, in every unit.
+    LosesPackets,
+}
+
+/// How it is made. Each of these may be called again while it runs, through a clone.
+impl Rtsp {
+    /// A camera with live view on and the code `12345678` that shows [`Media::h264`] to four at once.
+    pub(crate) fn new() -> Self {
+        Self { server: Server::new(Media::h264()) }
+    }
+
+    /// The access code. It is compared byte for byte.
+    pub(crate) fn code(self, code: &str) -> Self {
+        *self.server.code.borrow_mut() = code.to_owned();
+        self
+    }
+
+    /// What it shows, from its first unit on.
+    pub(crate) fn showing(self, media: Media) -> Self {
+        self.server.show(media);
+        self
+    }
+
+    /// Other units a second than its media has. Not while it plays.
+    pub(crate) fn rate(self, rate: u32) -> Self {
+        assert!(rate > 0, "nothing would ever be due");
+        self.server.rate.set(rate);
+        self
+    }
+
+    /// How small units leave. Default: each by itself.
+    pub(crate) fn packing(self, packing: Packing) -> Self {
+        self.server.packing.set(packing);
+        self
+    }
+
+    /// The bytes of an RTP packet at most, up to 65 535. Default: [`PACKET`].
+    pub(crate) fn packet_bytes(self, most: usize) -> Self {
+        assert!((64..=0xffff).contains(&most), "RTP packets of {most} bytes");
+        self.server.packet_most.set(most);
+        self
+    }
+
+    /// Pads the head of every answer to about so many bytes.
+    pub(crate) fn header_bytes(self, bytes: usize) -> Self {
+        self.server.header_bytes.set(bytes);
+        self
+    }
+
+    /// How many sessions it has at once: one on an X2D (§4).
+    pub(crate) fn sessions(self, most: usize) -> Self {
+        self.server.sessions_most.set(most);
+        self
+    }
+
+    /// What becomes of clients over that. Default: SETUP is answered 453.
+    pub(crate) fn over_limit(self, over: OverLimit) -> Self {
+        self.server.over.set(over);
+        self
+    }
+
+    /// How many connections it answers in its life; later ones it accepts and never answers, until a
+    /// [reboot](Self::reboot) (X1C leaks TLS slots). Default: as many as come.
+    pub(crate) fn slots(self, slots: u64) -> Self {
+        self.server.slots.set(slots);
+        self
+    }
+
+    /// Whether live view is on. Off, it closes as soon as TLS stands. For connections that come after.
+    pub(crate) fn live_view(self, on: bool) -> Self {
+        self.server.live_view.set(on);
+        self.server.answers_options.set(false);
+        self
+    }
+
+    /// Live view is off, and that shows after OPTIONS only. For connections that come after.
+    pub(crate) fn off_after_options(self) -> Self {
+        self.server.live_view.set(false);
+        self.server.answers_options.set(true);
+        self
+    }
+
+    /// How long after PLAY the first RTP packet comes. Default: 0.
+    pub(crate) fn first_after(self, delay: Duration) -> Self {
+        self.server.first_after.set(delay);
+        self
+    }
+
+    /// How long after PLAY the first key comes; units without one come before it (§4: more than 20 s
+    /// after a cold start). Default: when it is due.
+    pub(crate) fn key_after(self, delay: Duration) -> Self {
+        self.server.key_after.set(delay);
+        self
+    }
+
+    /// How often it sends a sender report. Default: 5 seconds.
+    pub(crate) fn sender_reports_every(self, period: Duration) -> Self {
+        self.server.reports_every.set(period);
+        self
+    }
+
+    /// Writes what this says of a unit's number into its last slice, which is [made](Media::made).
+    pub(crate) fn stamping(self, stamp: impl Fn(u64) -> [u8; STAMP] + 'static) -> Self {
+        *self.server.stamp.borrow_mut() = Some(Rc::new(stamp));
+        self
+    }
+
+    /// One more vice.
+    pub(crate) fn with(self, vice: Vice) -> Self {
+        self.turn(vice, true);
+        self
+    }
+
+    /// Tells somebody what happens, as it happens.
+    pub(crate) fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
+        *self.server.listener.borrow_mut() = Some(Rc::new(listener));
+        self
+    }
+}
+
+/// What it can be made to do.
+impl Rtsp {
+    /// Takes up a vice, or gives it up.
+    pub(crate) fn turn(&self, vice: Vice, on: bool) {
+        self.server.turn(vice, on);
+    }
+
+    /// Puts these bytes on the connection of everybody who plays, between two frames; on how many.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> usize {
+        self.server.put_on_all(|_| bytes.to_vec())
+    }
+
+    /// Puts the head of an interleaved frame on their connections, and these bytes behind it.
+    pub(crate) fn lie(&self, channel: u8, length: u16, bytes: &[u8]) -> usize {
+        let [high, low] = length.to_be_bytes();
+        self.raw(&[&[b'$', channel, high, low], bytes].concat())
+    }
+
+    /// Asks everybody who plays something: OPTIONS, SET_PARAMETER, REDIRECT. `headers` is empty or ends
+    /// with a line's end.
+    pub(crate) fn ask(&self, method: &str, headers: &str) -> usize {
+        let url = format!("rtsps://127.0.0.1{PATH}");
+        self.raw(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n").as_bytes())
+    }
+
+    /// Sends everybody who plays an RTCP BYE, and goes on.
+    pub(crate) fn goodbye(&self) -> usize {
+        self.server.put_on_all(session::goodbye)
+    }
+
+    /// Closes in the middle of the next RTP packet, once, whoever gets it.
+    pub(crate) fn cut(&self) {
+        self.server.cut_next.set(true);
+    }
+
+    /// Closes every connection now, wherever it is, and goes on accepting.
+    pub(crate) fn close(&self) {
+        self.server.drop_all(Ending::Closed);
+    }
+
+    /// Drops all connections without a word, refuses new ones for so long, and begins anew.
+    pub(crate) fn reboot(&self, down_for: Duration) {
+        self.server.reboot(down_for);
+    }
+}
+
+/// How it is run.
+impl Rtsp {
+    /// Serves one connection over any stream, from accept to its end.
+    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
+        let Some(occupied) = self.server.admit() else { return };
+        if !occupied.seat.answered {
+            return occupied.hold(&mut stream).await;
+        }
+        self.converse(occupied, stream).await;
+    }
+
+    /// Listens for TLS, with the certificate of a model. Where, and what has to be polled (in a
+    /// `LocalSet` or `LocalRuntime`) to serve it; dropping that closes the listener and drops all its
+    /// connections.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub(crate) async fn listen_tls(
+        &self,
+        address: SocketAddr,
+        model: Model,
+    ) -> io::Result<(SocketAddr, impl Future<Output = ()> + use<>)> {
+        let acceptor = TlsAcceptor::from(Shown::own(model).config(model)?);
+        let rtsp = self.clone();
+        listener::listen(address, move |stream| {
+            let (rtsp, acceptor) = (rtsp.clone(), acceptor.clone());
+            async move { rtsp.serve_tls(stream, &acceptor).await }
+        })
+        .await
+    }
+
+    async fn serve_tls(&self, mut stream: TcpStream, acceptor: &TlsAcceptor) {
+        let Some(occupied) = self.server.admit() else { return };
+        if !occupied.seat.answered {
+            return occupied.hold(&mut stream).await;
+        }
+        let _ = stream.set_nodelay(true); // a packet is not held back for the one before it
+        let shaken = select! {
+            shaken = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)) => shaken,
+            ending = occupied.seat.dropped() => return occupied.end(ending),
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.converse(occupied, stream).await,
+            Ok(Err(_)) | Err(_) => occupied.end(Ending::Handshake),
+        }
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, occupied: Occupied, stream: S) {
+        let ending = session::converse(&self.server, &occupied.seat, stream).await;
+        occupied.end(ending);
+    }
+}
+
+/// What can be seen of it.
+impl Rtsp {
+    /// What it shows.
+    pub(crate) fn media(&self) -> Rc<Media> {
+        Rc::clone(&self.server.media.borrow())
+    }
+
+    /// Connections that are not over yet, from accept on.
+    pub(crate) fn open(&self) -> usize {
+        self.server.seats.borrow().len()
+    }
+
+    /// Of those, the ones that play.
+    pub(crate) fn playing(&self) -> usize {
+        self.server.seats.borrow().iter().filter(|seat| seat.is_playing()).count()
+    }
+
+    /// How many connections it ever accepted and did not refuse.
+    pub(crate) fn ever(&self) -> u64 {
+        self.server.ledger.borrow().ever
+    }
+
+    /// The most of them open at one time.
+    pub(crate) fn most_open(&self) -> usize {
+        self.server.ledger.borrow().most
+    }
+
+    /// Connections it refused: over the limit, or during a reboot.
+    pub(crate) fn refused(&self) -> u64 {
+        self.server.ledger.borrow().refused
+    }
+
+    /// Requests it has answered.
+    pub(crate) fn requests(&self) -> u64 {
+        self.server.ledger.borrow().answered
+    }
+
+    /// The requests that came, oldest first. The last [`KEPT`](super::KEPT).
+    pub(crate) fn asked(&self) -> Vec<Request> {
+        self.server.ledger.borrow().requests.iter().cloned().collect()
+    }
+
+    /// Authorization headers that were wrong.
+    pub(crate) fn wrong_digests(&self) -> u64 {
+        self.server.ledger.borrow().wrong_digests
+    }
+
+    /// SETUP requests answered 200.
+    pub(crate) fn setups(&self) -> u64 {
+        self.server.ledger.borrow().setups
+    }
+
+    /// Sessions whose client has gone without TEARDOWN.
+    pub(crate) fn leaked(&self) -> u64 {
+        self.server.ledger.borrow().leaked
+    }
+
+    /// Receiver reports that came, with or without a block.
+    pub(crate) fn reports(&self) -> u64 {
+        self.server.ledger.borrow().receiver_reports
+    }
+
+    /// What they said, oldest first. The last [`KEPT`](super::KEPT) blocks.
+    pub(crate) fn reported(&self) -> Vec<Report> {
+        self.server.ledger.borrow().reports.iter().copied().collect()
+    }
+
+    /// Interleaved frames from clients that were no RTCP, or came on another channel.
+    pub(crate) fn strays(&self) -> u64 {
+        self.server.ledger.borrow().strays
+    }
+
+    /// What requests of ours were answered, oldest first. The last [`KEPT`](super::KEPT).
+    pub(crate) fn answers(&self) -> Vec<u16> {
+        self.server.ledger.borrow().answers.iter().copied().collect()
+    }
+
+    /// Units that went out whole, to all clients together.
+    pub(crate) fn units(&self) -> u64 {
+        self.server.ledger.borrow().units
+    }
+
+    /// Units left out because a client was too slow.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.server.ledger.borrow().skipped
+    }
+
+    /// How connections ended, oldest first. The last [`KEPT`](super::KEPT).
+    pub(crate) fn endings(&self) -> Vec<Ending> {
+        self.server.ledger.borrow().endings.iter().copied().collect()
+    }
+
+    /// Waits until something can be seen of it. False when it cannot within this time.
+    pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
+        witnessed(&self.server.changed, within, || seen(self)).await
+    }
+}
