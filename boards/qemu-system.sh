@@ -62,6 +62,7 @@ need modprobe kmod
 need python3 python3
 need mosquitto_sub mosquitto-clients
 need curl curl
+need openssl openssl
 
 work=target/qemu-system/$board
 packages=target/qemu-system/$arch
@@ -146,12 +147,12 @@ printer_port() {
 # ---- the machine -----------------------------------------------------------------------------------
 
 # Free ports of this machine; a transfer's has the same number inside.
-read -r mqtt chamber ftp data <<<"$(python3 -c '
+read -r mqtt chamber rtsp ftp data <<<"$(python3 -c '
 import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
 print(*(one.getsockname()[1] for one in held))')"
 forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
-forward+=",hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
+forward+=",hostfwd=tcp:127.0.0.1:$rtsp-:322,hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
 
 cat >"$work/root/pandaproxy.conf" <<END
 PRINTER_IP=10.0.2.2
@@ -214,6 +215,15 @@ chamber_pictures() {
     timeout "$ANSWER_WITHIN" python3 tests/clients/viewer.py localhost "$chamber" 2 "$work/ca.pem" <<<"$code"
 }
 
+# This printer's camera is on the other port: a player is answered, but there is nothing to play.
+rtsp_options() {
+    {
+        printf 'OPTIONS rtsps://localhost/streaming/live/1 RTSP/1.0\r\nCSeq: 1\r\n\r\n'
+        sleep 10
+    } | timeout "$ANSWER_WITHIN" openssl s_client -quiet -no_ign_eof -connect "localhost:$rtsp" \
+        -CAfile "$work/ca.pem" -verify_return_error -verify_hostname localhost | grep -m1 '^RTSP/1.0 200'
+}
+
 curl_ftps() {
     curl -sS --max-time "$ANSWER_WITHIN" --cacert "$work/ca.pem" -K - "$@" <<<"user = \"bblp:$code\""
 }
@@ -258,6 +268,7 @@ for service in "${services[@]}"; do
         check 'mqtt: a client that checks the certificate gets the full state' mqtt_state
         check 'mqtt: a request reaches the printer' mqtt_request ;;
     chamber) check 'chamber: a viewer sees two pictures' chamber_pictures ;;
+    rtsp) check 'rtsp: a player that checks the certificate is answered' rtsp_options ;;
     ftp) check 'ftp: a file there and back' ftp_there_and_back ;;
     *) check "$service: this script has no client for it" false ;;
     esac
