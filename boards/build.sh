@@ -23,11 +23,6 @@ END
 readonly LARGEST=$((3 * 1024 * 1024))
 readonly ZIG=0.15.2 ZIGBUILD=0.24.0
 
-die() {
-    printf 'build.sh: %s\n' "$*" >&2
-    exit 1
-}
-
 cross='' dry='' board=''
 for option in "$@"; do
     case $option in
@@ -43,34 +38,10 @@ done
 
 cd "$(dirname "$0")/.."
 root=$PWD
-if [[ ! $board =~ ^[a-z0-9_-]+$ || ! -f boards/$board/board.env ]]; then
-    known=(boards/*/board.env)
-    known=("${known[@]#boards/}")
-    die "there is no board '$board'; known: ${known[*]%/board.env}"
-fi
 # shellcheck source=/dev/null
-. "boards/$board/board.env"
+. boards/board.sh
+read_board "$board"
 binary=dist/pandaproxy-$board
-
-run() {
-    printf '+ %s\n' "$*" >&2
-    [ -n "$dry" ] || "$@"
-}
-
-# Installs Debian packages: need PROGRAM-OR-FILE PACKAGE... says which are needed if it is not there.
-need() {
-    local what=$1
-    shift
-    if [ -e "$what" ] || command -v "$what" >/dev/null; then
-        return
-    fi
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        die "$what is missing; as root: apt-get install $*"
-    fi
-    # Lists of repositories that do not matter here may fail to load.
-    run apt-get update || true
-    run env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
-}
 
 need file file
 need readelf binutils

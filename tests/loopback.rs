@@ -569,10 +569,7 @@ impl Lan {
         let heard = self.good.report_where(|report| report == mark.as_bytes());
         timeout(PATIENCE, heard).await.expect("the good client is served");
         assert_eq!(self.printer.most_open(), 1);
-        let program = &self.proxy.program;
-        let [peak, code] = ["VmHWM:", "RssFile:"].map(|figure| program.memory(figure));
-        println!("peak {} KiB, {} KiB of it the file's own pages", peak >> 10, code >> 10);
-        assert!(peak <= code + BOARD.memory + OUTSIDE, "it holds {peak} bytes");
+        self.proxy.is_within_its_memory();
     }
 
     /// Sends a request that is like no other, and waits until the printer has it.
@@ -597,9 +594,6 @@ fn mosquitto(proxy: &Proxy, program: &str, ca: &Path, code: &str) -> Command {
     command.arg(ca);
     command
 }
-
-/// What a process holds besides its heap and its code: stacks, the allocator's own, the C library's.
-const OUTSIDE: usize = 2 << 20;
 
 /// Another machine, as far as loopback goes.
 const fn other(number: u8) -> Ipv4Addr {

@@ -9,6 +9,7 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -17,6 +18,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pandaproxy::board::BOARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -39,6 +41,9 @@ pub(crate) const PRINTER_CA: &str =
 
 /// Where everybody is who is nobody in particular.
 pub(crate) const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Names the command that the program is run with, if it cannot be run by itself.
+const RUNNER: &str = "PANDAPROXY_RUNNER";
 
 /// How long a test may take. Only one that hangs takes that long.
 const TEST_WITHIN: Duration = Duration::from_secs(150);
@@ -90,9 +95,23 @@ impl Drop for StateDir {
 }
 
 /// The program with these arguments, an empty environment and a clean end.
+///
+/// `PANDAPROXY_BIN` names a build of it for another processor, and `PANDAPROXY_RUNNER` the command that
+/// runs such a build: `qemu-arm-static -cpu arm1176`.
 pub(crate) fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let mut command =
-        Command::new(option_env!("CARGO_BIN_EXE_pandaproxy").expect("an integration test"));
+    let program = env::var_os("PANDAPROXY_BIN").unwrap_or_else(|| {
+        option_env!("CARGO_BIN_EXE_pandaproxy").expect("an integration test").into()
+    });
+    let runner = env::var(RUNNER).unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let mut command = match words.next() {
+        None => Command::new(program),
+        Some(emulator) => {
+            let mut command = Command::new(emulator);
+            command.args(words).arg(program);
+            command
+        }
+    };
     command.env_clear().args(args);
     command
 }
@@ -165,6 +184,19 @@ impl Proxy {
     /// Waits until it has the printer, and the printer its subscription.
     pub(crate) async fn live(&self) {
         self.program.line("the printer is connected").await;
+    }
+
+    /// It holds no more than it may. What an emulator holds besides is not known, so that nothing can
+    /// be said of a program inside one.
+    pub(crate) fn is_within_its_memory(&self) {
+        // Stacks, the allocator's own, the C library's, beside what is named.
+        const OUTSIDE: usize = 2 << 20;
+        if env::var_os(RUNNER).is_some() {
+            return;
+        }
+        let [peak, code] = ["VmHWM:", "RssFile:"].map(|figure| self.program.memory(figure));
+        println!("peak {} KiB, {} KiB of it the file's own pages", peak >> 10, code >> 10);
+        assert!(peak <= code + BOARD.memory + OUTSIDE, "it holds {peak} bytes");
     }
 
     /// A connection from one of loopback's addresses.

@@ -1,0 +1,52 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# What runs first in the emulated Raspberry Pi of qemu-system.sh: brings up its network, starts the
+# proxy, and says on the console what the host wants to know. The host ends the machine.
+
+bb() {
+    /bin/busybox "$@"
+}
+
+say() {
+    echo "guest: $*"
+}
+
+bb mount -t proc proc /proc
+bb mount -t sysfs sys /sys
+bb mount -t devtmpfs dev /dev
+bb mount -t tmpfs tmp /state
+
+say "year $(bb date +%Y), kernel $(bb uname -r) $(bb uname -m)"
+
+while read -r module; do
+    bb insmod "/modules/$module" || say "module $module does not load"
+done </modules/order
+
+# The adapter is found some seconds after its driver is there.
+until [ -e /sys/class/net/usb0 ]; do
+    bb sleep 1
+done
+bb ip link set lo up
+bb ip addr add 10.0.2.15/24 dev usb0
+bb ip link set usb0 up
+bb ip route add default via 10.0.2.2
+
+/pandaproxy --budget | while read -r line; do
+    say "budget $line"
+done
+
+/pandaproxy --config /pandaproxy.conf --state-dir /state &
+proxy=$!
+
+until [ -s /state/ca.pem ]; do
+    bb sleep 1
+done
+# Clients that check certificates are given it, as the README says.
+bb sed 's/^/guest: ca /' /state/ca.pem
+
+while [ -d "/proc/$proxy" ]; do
+    bb sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/guest: memory \1/p' "/proc/$proxy/status"
+    bb sleep 2
+done
+say "the proxy has ended"
+bb sleep 600

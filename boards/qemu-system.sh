@@ -1,0 +1,294 @@
+#!/usr/bin/env bash
+# A whole emulated Raspberry Pi, from its kernel on, with the board's own binary between a simulated printer
+# and real clients.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: boards/qemu-system.sh [--dry-run] BOARD
+
+Boots Debian's kernel for that Raspberry Pi in QEMU with dist/pandaproxy-BOARD (boards/build.sh makes it)
+and nothing else but busybox, its clock in 1970. The printer is the simulated one on this machine;
+clients on this machine use every service that the proxy says it serves, through the emulated USB
+network. Then the proxy's own peak memory is compared with its budget. Ends with one line,
+`N passed, N failed`. The console is kept in target/qemu-system/BOARD/console.log.
+
+  --dry-run   say what would be run, and run nothing
+END
+}
+
+# How long the machine may take to serve, and what is asked of it after that, in seconds.
+readonly BOOT_WITHIN=240 ANSWER_WITHIN=90
+
+dry='' board=''
+for option in "$@"; do
+    case $option in
+    --help) usage; exit 0 ;;
+    --dry-run) dry=1 ;;
+    -*) usage >&2; exit 2 ;;
+    *) [ -z "$board" ] || { usage >&2; exit 2; }
+       board=$option ;;
+    esac
+done
+[ -n "$board" ] || { usage >&2; exit 2; }
+
+cd "$(dirname "$0")/.."
+# shellcheck source=/dev/null
+. boards/board.sh
+read_board "$board"
+binary=dist/pandaproxy-$board
+[ -f "$binary" ] || [ -n "$dry" ] || die "there is no $binary: boards/build.sh $board"
+
+# What differs between the machines: Debian's architecture and kernel, the device tree, the modules
+# that the emulated network needs, the drivers that QEMU has no model for, and the serial port.
+case $QEMU_MACHINE in
+raspi0)
+    arch=armel kernel=linux-image-rpi emulator=qemu-system-arm tree=bcm2835-rpi-zero.dtb
+    modules=(cdc_ether)
+    append='initcall_blacklist=bcm2835_power_driver_init,bcm2835_pm_driver_init console=ttyAMA0,115200'
+    serials=(-serial) ;;
+raspi3b)
+    arch=arm64 kernel=linux-image-arm64 emulator=qemu-system-aarch64
+    tree=broadcom/bcm2837-rpi-3-b.dtb
+    modules=(phy-generic dwc2 cdc_ether)
+    append='console=ttyS1,115200'
+    serials=(-serial null -serial) ;;
+*) die "no machine of QEMU is known for $board" ;;
+esac
+
+need "$emulator" qemu-system-arm ipxe-qemu
+need cpio cpio
+need modprobe kmod
+need python3 python3
+need mosquitto_sub mosquitto-clients
+need curl curl
+need openssl openssl
+
+work=target/qemu-system/$board
+packages=target/qemu-system/$arch
+console=$work/console.log
+
+# ---- the machine's software ------------------------------------------------------------------------
+
+if [ ! -e "$packages/unpacked" ]; then
+    dpkg --print-foreign-architectures | grep -qx "$arch" || {
+        [ "$(id -u)" = 0 ] || die "as root: dpkg --add-architecture $arch && apt-get update"
+        run dpkg --add-architecture "$arch"
+        run apt-get update || true
+    }
+    image=$(apt-cache depends "$kernel:$arch" | sed -n 's/.*Depends: \(linux-image-[^:]*\).*/\1/p')
+    [ -n "$image" ] || [ -n "$dry" ] || die "apt knows no $kernel:$arch; apt-get update?"
+    run rm -rf "$packages"
+    run mkdir -p "$packages"
+    (
+        [ -n "$dry" ] || cd "$packages"
+        run apt-get download "$image:$arch" "busybox-static:$arch"
+        for package in *.deb; do
+            run dpkg -x "$package" .
+        done
+        run rm -f ./*.deb
+        run touch unpacked
+    )
+fi
+if [ -n "$dry" ]; then
+    run "$emulator" -M "$QEMU_MACHINE" -append "$append"
+    exit 0
+fi
+version=$(basename "$packages"/lib/modules/*)
+
+rm -rf "$work"
+mkdir -p "$work/root"/{bin,dev,modules,proc,state,sys}
+cp "$packages/bin/busybox" "$work/root/bin/"
+cp boards/qemu-guest.sh "$work/root/init"
+cp "$binary" "$work/root/pandaproxy"
+chmod 755 "$work/root/init"
+depmod -b "$packages" "$version"
+: >"$work/root/modules/order"
+for module in "${modules[@]}"; do
+    modprobe -d "$packages" -S "$version" --show-depends "$module" | while read -r what path _; do
+        [ "$what" = insmod ] || continue
+        grep -qx "$(basename "$path")" "$work/root/modules/order" && continue
+        cp "$path" "$work/root/modules/"
+        basename "$path" >>"$work/root/modules/order"
+    done
+done
+
+# ---- the printer -----------------------------------------------------------------------------------
+
+children=()
+end() {
+    for child in "${children[@]}"; do
+        kill "$child" 2>/dev/null || true
+    done
+}
+trap end EXIT
+
+# until_in FILE SECONDS PATTERN: waits for a line, and prints the first.
+until_in() {
+    local file=$1 seconds=$2 pattern=$3
+    for ((waited = 0; waited < seconds * 5; waited++)); do
+        grep -m1 -aE -- "$pattern" "$file" 2>/dev/null && return
+        sleep 0.2
+    done
+    return 1
+}
+
+code=7Kq2xW9p
+cargo build --locked --quiet --example printer
+target/debug/examples/printer --model p1s --access-code "$code" \
+    --port 0 --camera-port 0 --ftp-port 0 >"$work/printer.log" 2>&1 &
+children+=($!)
+until_in "$work/printer.log" 20 '^ftp on ' >/dev/null || die "the simulated printer does not start"
+serial=$(sed -n 's/^serial //p' "$work/printer.log")
+printer_port() {
+    sed -n "s/^$1 127.0.0.1://p" "$work/printer.log"
+}
+
+# ---- the machine -----------------------------------------------------------------------------------
+
+# Free ports of this machine; a transfer's has the same number inside.
+read -r mqtt chamber rtsp ftp data <<<"$(python3 -c '
+import socket
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
+print(*(one.getsockname()[1] for one in held))')"
+forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
+forward+=",hostfwd=tcp:127.0.0.1:$rtsp-:322,hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
+
+cat >"$work/root/pandaproxy.conf" <<END
+PRINTER_IP=10.0.2.2
+ACCESS_CODE=$code
+SERIAL_NUMBER=$serial
+PRINTER_PORTS=mqtt=$(printer_port 'listening on'),chamber=$(printer_port 'camera listening on'),ftp=$(printer_port 'ftp on')
+FTP_DATA_PORTS=$data
+END
+cp tests/printer/pki/ca.pem "$work/root/printer-ca.pem"
+printf 'PRINTER_CA=/printer-ca.pem\n' >>"$work/root/pandaproxy.conf"
+(cd "$work/root" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$work/initramfs.gz"
+
+begun=$SECONDS
+"$emulator" -M "$QEMU_MACHINE" -kernel "$packages/boot/vmlinuz-$version" \
+    -dtb "$packages/usr/lib/linux-image-$version/$tree" -initrd "$work/initramfs.gz" \
+    -append "$append panic=-1 rdinit=/init" -display none -monitor none -no-reboot \
+    "${serials[@]}" "file:$console" \
+    -netdev "user,id=n0,$forward" -device usb-net,netdev=n0 >"$work/qemu.log" 2>&1 &
+machine=$!
+children+=("$machine")
+
+# ---- what is asked of it ---------------------------------------------------------------------------
+
+passed=0 failed=0
+# check WHAT COMMAND...: the command's success is the answer.
+check() {
+    local what=$1
+    shift
+    if "$@" >>"$work/clients.log" 2>&1; then
+        passed=$((passed + 1))
+        printf '%4d s ok      %s\n' "$((SECONDS - begun))" "$what"
+    else
+        failed=$((failed + 1))
+        printf '%4d s FAILED  %s\n' "$((SECONDS - begun))" "$what"
+    fi
+}
+
+# The figure of a line of the guest's, the last one.
+guest() {
+    tr -d '\r' <"$console" | sed -n "s/.*guest: $1 *\([0-9]*\)$/\1/p" | tail -n 1
+}
+
+starts_in_1970() {
+    grep -qa 'guest: year 1970, ' "$console"
+}
+
+# The full state comes first, from a proxy whose authority is trusted.
+mqtt_state() {
+    timeout "$ANSWER_WITHIN" mosquitto_sub -h localhost -p "$mqtt" -u bblp -P "$code" \
+        --cafile "$work/ca.pem" -t "device/$serial/report" -C 1 | grep -q '"gcode_state"'
+}
+
+mqtt_request() {
+    timeout "$ANSWER_WITHIN" mosquitto_pub -h localhost -p "$mqtt" -u bblp -P "$code" \
+        --cafile "$work/ca.pem" -t "device/$serial/request" -q 1 -m "{\"from\":\"$board\"}"
+    until_in "$work/printer.log" "$ANSWER_WITHIN" "request of .*from.*$board"
+}
+
+chamber_pictures() {
+    timeout "$ANSWER_WITHIN" python3 tests/clients/viewer.py localhost "$chamber" 2 "$work/ca.pem" <<<"$code"
+}
+
+# This printer's camera is on the other port: a player is answered, but there is nothing to play.
+rtsp_options() {
+    {
+        printf 'OPTIONS rtsps://localhost/streaming/live/1 RTSP/1.0\r\nCSeq: 1\r\n\r\n'
+        sleep 10
+    } | timeout "$ANSWER_WITHIN" openssl s_client -quiet -no_ign_eof -connect "localhost:$rtsp" \
+        -CAfile "$work/ca.pem" -verify_return_error -verify_hostname localhost | grep -m1 '^RTSP/1.0 200'
+}
+
+curl_ftps() {
+    curl -sS --max-time "$ANSWER_WITHIN" --cacert "$work/ca.pem" -K - "$@" <<<"user = \"bblp:$code\""
+}
+
+# 300 KB that are no file's of anybody.
+ftp_there_and_back() {
+    head -c 300000 "$binary" >"$work/sent.3mf"
+    curl_ftps -T "$work/sent.3mf" "ftps://localhost:$ftp/"
+    curl_ftps -o "$work/back.3mf" "ftps://localhost:$ftp/sent.3mf"
+    cmp "$work/sent.3mf" "$work/back.3mf"
+}
+
+# The pages of its own file are counted in, though the budget does not name them.
+memory_within_budget() {
+    [ "$peak" -le "$budget" ]
+}
+
+is_still_there() {
+    ! grep -qaE 'guest: the proxy has ended|panicked|met its lid' "$console"
+}
+
+give_up() {
+    tail -n 60 "$console" || true
+    cat "$work/qemu.log"
+    die "$1; the console is in $console"
+}
+
+ready=": mqtt for $serial on "
+if ! until_in "$console" "$BOOT_WITHIN" "$ready" >/dev/null; then
+    give_up "the emulated $board does not serve within $BOOT_WITHIN s"
+fi
+until_in "$console" 20 'guest: ca -----END' >/dev/null || give_up "the proxy's CA was not said"
+until_in "$console" 60 'the printer is connected' >/dev/null || give_up "the proxy does not find its printer"
+tr -d '\r' <"$console" | sed -n 's/^guest: ca //p' >"$work/ca.pem"
+printf 'serves after %d s, kernel and all\n' "$((SECONDS - begun))"
+
+check 'the clock starts in 1970' starts_in_1970
+mapfile -t services < <(sed -n "s/.*: \([a-z]*\) for $serial on .*/\1/p" "$console" | sort -u)
+for service in "${services[@]}"; do
+    case $service in
+    mqtt)
+        check 'mqtt: a client that checks the certificate gets the full state' mqtt_state
+        check 'mqtt: a request reaches the printer' mqtt_request ;;
+    chamber) check 'chamber: a viewer sees two pictures' chamber_pictures ;;
+    rtsp) check 'rtsp: a player that checks the certificate is answered' rtsp_options ;;
+    ftp) check 'ftp: a file there and back' ftp_there_and_back ;;
+    *) check "$service: this script has no client for it" false ;;
+    esac
+done
+
+# A figure that was read after the last client.
+figures() {
+    grep -ca 'guest: memory' "$console" || true
+}
+before=$(figures)
+for ((waited = 0; waited < 150; waited++)); do
+    [ "$(figures)" -le "$((before + 1))" ] || break
+    sleep 0.2
+done
+[ "$(figures)" -gt "$((before + 1))" ] || give_up 'the machine has stopped saying what memory is used'
+peak=$(guest memory)
+budget=$(guest 'budget sum: the most this build holds')
+check "memory: at most $peak KiB resident, the budget is $budget KiB" memory_within_budget
+check 'the proxy is still there' is_still_there
+
+[ "$failed" = 0 ] || tail -n 60 "$console" "$work/clients.log"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The integration tests that start the real program, with a board's own binary on its own processor.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: boards/qemu-user.sh [--dry-run] BOARD [TEST...]
+
+Runs dist/pandaproxy-BOARD (boards/build.sh makes it) inside qemu-user with exactly the board's
+processor, between the simulated printer and the tests' clients, which run natively: every integration
+test that starts the real program, or those whose names contain one of TEST. Ends with one line,
+`N passed, N failed`.
+
+  --dry-run   say what would be run, and run nothing
+END
+}
+
+dry='' board='' tests=()
+for option in "$@"; do
+    case $option in
+    --help) usage; exit 0 ;;
+    --dry-run) dry=1 ;;
+    -*) usage >&2; exit 2 ;;
+    *) if [ -z "$board" ]; then board=$option; else tests+=("$option"); fi ;;
+    esac
+done
+[ -n "$board" ] || { usage >&2; exit 2; }
+
+cd "$(dirname "$0")/.."
+# shellcheck source=/dev/null
+. boards/board.sh
+read_board "$board"
+[ -n "$QEMU_USER" ] || die "$board needs no emulator: cargo test"
+binary=$PWD/dist/pandaproxy-$board
+[ -f "$binary" ] || [ -n "$dry" ] || die "there is no $binary: boards/build.sh $board"
+need "$QEMU_USER" qemu-user-static
+emulator=$(command -v "$QEMU_USER" || printf '%s' "$QEMU_USER")
+
+if [ "${#tests[@]}" = 0 ]; then
+    # A test that starts the program uses tests/clients/proxy.rs; the others are in memory.
+    mapfile -t files < <(grep -l 'use crate::clients::proxy' tests/*.rs)
+    for file in "${files[@]}"; do
+        tests+=("$(basename "$file" .rs)::")
+    done
+fi
+
+# A test that would be skipped because a client is missing fails instead. The tests know their limits from
+# the board that they are built for.
+export CI=1 BOARD=$board
+export PANDAPROXY_BIN=$binary PANDAPROXY_RUNNER="$emulator -cpu $QEMU_CPU"
+run "$emulator" -cpu "$QEMU_CPU" "$binary" --version
+log=target/qemu-user-$board.log
+status=0
+run cargo test --locked --no-fail-fast --test integration -- "${tests[@]}" 2>&1 | tee "$log" || status=$?
+[ -z "$dry" ] || exit 0
+
+if [[ ! $(grep '^test result: ' "$log") =~ ([0-9]+)\ passed\;\ ([0-9]+)\ failed ]]; then
+    die "the tests were not run"
+fi
+passed=${BASH_REMATCH[1]} failed=${BASH_REMATCH[2]}
+[ "$passed" -gt 0 ] || [ "$failed" -gt 0 ] || die "no test is named like that: ${tests[*]}"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+exit "$status"
