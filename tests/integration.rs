@@ -15,3 +15,4 @@ mod loopback;
 mod mqtt;
 mod printer;
 mod relay;
+mod stream;
