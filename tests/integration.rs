@@ -19,3 +19,4 @@ mod mqtt;
 mod printer;
 mod relay;
 mod rtsp;
+mod stream;

@@ -172,8 +172,11 @@ impl Player {
     /// Whether it is asked who it is, and what it may be told if it is not known.
     fn authorise(&mut self, method: Method, message: &Message<'_>) -> Result<bool, Refused> {
         let Login::Due { wrong, .. } = &mut self.login else { return Ok(false) };
-        if method == Method::Options {
-            return Ok(false);
+        match method {
+            Method::Options => return Ok(false),
+            // Nothing that could be judged by its name.
+            Method::Other => return Err(Refused::Answer(Answer::Plain(Status::NOT_IMPLEMENTED))),
+            _ => {}
         }
         let Some(shown) = message.field("Authorization") else {
             return Err(Refused::Answer(Answer::Challenge { stale: false }));
@@ -261,12 +264,14 @@ impl Player {
                 if !self.is_set_up() {
                     return Err(Status::NOT_IN_THIS_STATE);
                 }
-                self.rest();
+                self.stop();
+                self.answer = Some(Answer::Plain(Status::OK));
                 return Ok(Wish::Pause);
             }
             Method::Teardown => {
+                self.stop();
                 self.tracks = [None; TRACKS];
-                self.rest();
+                self.answer = Some(Answer::Plain(Status::OK));
                 return Ok(Wish::Pause);
             }
             // Without a parameter it says that the player is still there; none is known here.
@@ -313,15 +318,14 @@ impl Player {
         Ok(())
     }
 
-    fn is_set_up(&self) -> bool {
-        self.tracks.iter().any(Option::is_some)
-    }
-
-    /// It is shown nothing more for now: what it has begun to take is left.
-    fn rest(&mut self) {
+    /// Nothing more is sent. What begins later follows on nothing, not even if it is the same picture.
+    fn stop(&mut self) {
         self.block = None;
         self.picture = None;
-        self.answer = Some(Answer::Plain(Status::OK));
+    }
+
+    fn is_set_up(&self) -> bool {
+        self.tracks.iter().any(Option::is_some)
     }
 
     /// What the hub has begun to show is numbered from here on.

@@ -29,7 +29,7 @@ use crate::session::Feed;
 /// second. A session is dear to make: an X1C loses a TLS place with each (PROTOCOL §4).
 pub const LINGER: Duration = Duration::from_secs(10);
 
-/// How long there may be pictures without a key frame before that is said.
+/// How long there may be packets without a key frame before that is said.
 const KEY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Bytes in the longest packet that is shown. Cameras send up to 1456.
@@ -140,8 +140,7 @@ impl Hub {
         for (line, track) in self.lines.iter_mut().zip(description.tracks()) {
             line.begin(track.rate);
         }
-        let before = self.offer.description().text() == description.text();
-        if !before {
+        if self.offer.description().text() != description.text() {
             for seat in self.seats.iter().filter(|seat| seat.is_told()) {
                 seat.dismiss(Dismissal::Changed);
             }
@@ -205,6 +204,8 @@ impl Hub {
     /// The conversation with the camera is over, perhaps in the middle of a picture.
     pub fn lost(&mut self) {
         self.give_up();
+        // What there was of it has numbers that nobody is shown: the next picture does not follow.
+        self.number = self.number.wrapping_add(1);
         self.interrupt();
         self.keyed = None;
         if self.offer.outlook() == Outlook::Ready {
@@ -220,13 +221,12 @@ impl Hub {
             self.feed.want(false);
         }
         if self.keyed.is_some_and(|keyed| now.since(keyed) >= KEY_WITHIN)
-            && self.counts.shown > 0
             && let Some(times) = self.keyless.happened(now)
         {
             journal::note(
                 Kind::PictureDamaged,
                 format_args!(
-                    "rtsp: pictures, but no key frame for {} s: nobody who comes can see them ({times})",
+                    "rtsp: packets, but no key frame for {} s: nobody who comes can see them ({times})",
                     KEY_WITHIN.as_secs()
                 ),
             );
@@ -278,11 +278,13 @@ impl Hub {
                     now,
                     format_args!("a picture is longer than {most} bytes (BOARD.rtsp.picture)"),
                 );
-            } else {
-                // Sound without pictures: what there is of it is shown.
-                self.show(now);
+                return;
             }
-            return;
+            // Sound without pictures: what there is of it is shown.
+            self.show(now);
+            if !self.next_block() {
+                return;
+            }
         }
         let Some(filling) = &mut self.coming.filling else { return };
         // It fits: there is room for all of it.

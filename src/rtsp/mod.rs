@@ -261,13 +261,16 @@ impl Host<Upstream> for Link {
     fn handle_event(
         &self,
         now: Instant,
-        _upstream: &mut Upstream,
+        upstream: &mut Upstream,
         event: upstream::Event<'_>,
     ) -> Result<(), upstream::Error> {
         let mut hub = self.service.hub.borrow_mut();
         match event {
             upstream::Event::Described(body) => {
-                let described = Description::parse(body).map_err(upstream::Error::Description)?;
+                let described = Description::parse(body).map_err(|fault| {
+                    upstream.give_up();
+                    upstream::Error::Description(fault)
+                })?;
                 hub.described(now, described);
             }
             upstream::Event::Playing => {}

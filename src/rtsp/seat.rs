@@ -109,8 +109,10 @@ impl Seat {
         self.standing.set(Standing::Taken);
     }
 
-    /// Whoever sits here has to go. Of several reasons the first counts.
+    /// Whoever sits here has to go, and is shown nothing more: it may be stuck, and what waits for it would
+    /// be held on to, while somebody else has its place already. Of several reasons the first counts.
     pub fn dismiss(&self, why: Dismissal) {
+        self.pause();
         match self.standing() {
             Standing::Knocking | Standing::Taken => self.standing.set(Standing::Dismissed(why)),
             Standing::Vacant | Standing::Dismissed(_) => {}

@@ -93,6 +93,8 @@ pub struct Upstream {
     heard: Instant,
     report_at: Instant,
     alive_at: Instant,
+    /// It has failed: nothing more is asked.
+    has_failed: bool,
 }
 
 /// What has been heard of a track.
@@ -176,17 +178,18 @@ impl Upstream {
             heard: now,
             report_at: now,
             alive_at: now,
+            has_failed: false,
         }
+    }
+
+    /// Ends the conversation: a session is left with TEARDOWN, and nothing else is asked.
+    pub fn give_up(&mut self) {
+        self.has_failed = true;
     }
 
     /// Whether the camera has answered anything at all.
     pub fn has_answered(&self) -> bool {
         self.step != Step::Options
-    }
-
-    /// Whether it has shown anything.
-    pub fn has_played(&self) -> bool {
-        self.step == Step::Playing
     }
 
     /// Which track a channel is of, and whether it is its RTCP.
@@ -207,7 +210,6 @@ impl Upstream {
     fn packet<'i>(&mut self, now: Instant, channel: u8, bytes: &'i [u8]) -> Option<Event<'i>> {
         // Of a channel that was not set up nobody wants anything.
         let (track, is_control) = self.of(channel)?;
-        self.heard = now;
         let heard = self.tracks.get_mut(track)?;
         if is_control {
             if let Some(report) = SenderReport::parse(bytes) {
@@ -215,6 +217,8 @@ impl Upstream {
             }
             return Some(Event::Control { track, bytes });
         }
+        // Reports alone are silence: nobody can be shown them.
+        self.heard = now;
         if let Some(packet) = Packet::parse(bytes) {
             heard.count(&packet);
         }
@@ -432,11 +436,8 @@ impl Heard {
     }
 }
 
-impl Session for Upstream {
-    type Event<'i> = Event<'i>;
-    type Error = Error;
-
-    fn handle_input<'i>(
+impl Upstream {
+    fn take<'i>(
         &mut self,
         now: Instant,
         input: &'i [u8],
@@ -445,6 +446,10 @@ impl Session for Upstream {
             let passed = self.skip.min(input.len());
             self.skip -= passed;
             return Ok((passed, None));
+        }
+        if self.asks.is_some() {
+            // One after the other.
+            return Ok((0, None));
         }
         let (taken, piece) = wire::next(input, PACKET_MOST, BODY_MOST).map_err(Error::Fault)?;
         let event = match piece {
@@ -460,7 +465,7 @@ impl Session for Upstream {
         Ok((taken, event))
     }
 
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+    fn look(&self, now: Instant) -> Result<(), Error> {
         if self.asked.is_some_and(|until| until <= now) {
             return Err(match self.step {
                 Step::Teardown(why) => why,
@@ -474,6 +479,23 @@ impl Session for Upstream {
         }
         Ok(())
     }
+}
+
+impl Session for Upstream {
+    type Event<'i> = Event<'i>;
+    type Error = Error;
+
+    fn handle_input<'i>(
+        &mut self,
+        now: Instant,
+        input: &'i [u8],
+    ) -> Result<(usize, Option<Event<'i>>), Error> {
+        self.take(now, input).inspect_err(|_| self.has_failed = true)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.look(now).inspect_err(|_| self.has_failed = true)
+    }
 
     fn poll_timeout(&self) -> Option<Instant> {
         if self.step != Step::Playing {
@@ -484,6 +506,14 @@ impl Session for Upstream {
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
+        if self.has_failed {
+            // Its last words; whether they are heard is not waited for.
+            if self.session.is_empty() || matches!(self.step, Step::Teardown(_)) {
+                return Output::Idle;
+            }
+            self.step = Step::Teardown(Error::Leaving);
+            return self.ask(now, out).map_or(Output::Idle, Output::Written);
+        }
         if let Some((cseq, is_harmless)) = self.asks.take() {
             let mut text = Text::new(out);
             let status = if is_harmless { "200 OK" } else { "501 Not Implemented" };

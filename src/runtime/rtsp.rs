@@ -14,20 +14,31 @@ use super::run::Departs;
 use super::stream::{Stream, StreamError};
 use super::work::{Guest, Serves};
 use crate::camera::{Finding, Sight};
+use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::rtsp::Service;
 use crate::rtsp::client::{self, LOGIN_WITHIN};
 use crate::rtsp::digest::{Nonce, write_hex};
 use crate::rtsp::offer::Outlook;
-use crate::rtsp::upstream;
+use crate::rtsp::upstream::{self, ANSWER_WITHIN, SILENT_MOST};
 use crate::session::Blame;
 
-/// How long a session has to last before the next is made without back-off.
-const SETTLED: Duration = Duration::from_secs(30);
+/// How long a session has to last before the next is made without back-off: longer than one takes that
+/// shows nothing at all and is given up.
+const SETTLED: Duration = Duration::from_secs(60);
 
-/// How long a look at the printer's cameras holds good while somebody waits for one.
-const LOOKED: Duration = Duration::from_secs(10);
+const _: () = assert!(
+    SETTLED.as_secs() > SILENT_MOST.as_secs() + 2 * ANSWER_WITHIN.as_secs(),
+    "a session that showed nothing is none that worked"
+);
+
+/// How long the first look at the printer's cameras holds good while somebody waits for one; each that
+/// finds none holds twice as long.
+const LOOKED_FIRST: Duration = Duration::from_secs(10);
+
+/// How long any look holds good at most while somebody waits.
+const LOOKED_LONGEST: Duration = Duration::from_secs(60);
 
 impl Serves for Rc<Service> {
     const WITHIN: Duration = LOGIN_WITHIN;
@@ -207,7 +218,7 @@ pub async fn keep_stream<D: Dial>(
 ) {
     let mut buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
     let mut losses = Losses::new("rtsp", back_off);
-    let mut looked = None;
+    let mut looks = Looks::NONE;
     while !service.is_leaving() {
         let finding = sight.finding();
         if finding != Finding::Rtsp || sight.is_due() {
@@ -222,19 +233,18 @@ pub async fn keep_stream<D: Dial>(
         }
         if finding != Finding::Rtsp || sight.is_due() {
             let now = clock.now();
-            let is_old = looked.is_none_or(|at| now.since(at) >= LOOKED);
-            if is_old && !sight.is_due() {
-                // Somebody waits: it may have been switched on.
-                looked = Some(now);
+            if looks.is_due(now) {
+                // Somebody waits: it may have been switched on. Whoever looks may be waiting as well.
                 sight.look_again();
             }
             tokio::select! {
                 () = service.changed() => {}
                 () = sight.news() => {}
-                () = clock.reach(now + LOOKED) => {}
+                () = clock.reach(looks.next) => {}
             }
             continue;
         }
+        looks = Looks::NONE;
         let began = clock.now();
         let Some(loss) = converse(&service, &sight, &mut dialler, &mut buffers, &clock).await
         else {
@@ -250,6 +260,27 @@ pub async fn keep_stream<D: Dial>(
             sight.look_again();
         }
         pause(&service, &clock, wait).await;
+    }
+}
+
+/// When the printer's cameras are looked at again for somebody who waits.
+struct Looks {
+    next: Instant,
+    holds: Duration,
+}
+
+impl Looks {
+    /// Nobody has waited yet.
+    const NONE: Self = Self { next: Instant::START, holds: Duration::ZERO };
+
+    /// Whether that is now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.next <= now;
+        if is_due {
+            self.holds = (self.holds * 2).clamp(LOOKED_FIRST, LOOKED_LONGEST);
+            self.next = now + self.holds;
+        }
+        is_due
     }
 }
 

@@ -28,6 +28,9 @@ use crate::printer::camera::{Camera, login};
 use crate::printer::rtsp::Rtsp;
 use crate::printer::tunnel::Tunnel;
 
+/// What serves a connection that was just made, by a task of its own.
+pub(crate) type Script = Rc<dyn Fn(DuplexStream)>;
+
 /// What stands at one of the printer's ports.
 #[derive(Clone)]
 pub(crate) enum At {
@@ -38,6 +41,7 @@ pub(crate) enum At {
     Camera(Camera),
     Tunnel(Tunnel),
     Rtsp(Rtsp),
+    Script(Script),
 }
 
 /// A port whose occupant may change, and how often it was dialled.
@@ -74,6 +78,7 @@ impl Dial for Port {
             At::Camera(camera) => drop(spawn_local(async move { camera.serve(far).await })),
             At::Tunnel(tunnel) => drop(spawn_local(async move { tunnel.serve(far).await })),
             At::Rtsp(rtsp) => drop(spawn_local(async move { rtsp.serve(far).await })),
+            At::Script(script) => script(far),
         }
         Ok(near)
     }

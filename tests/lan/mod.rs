@@ -13,6 +13,7 @@
 
 pub(crate) mod chamber;
 pub(crate) mod oracle;
+pub(crate) mod rtsp;
 
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, Ipv4Addr};
