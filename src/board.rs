@@ -70,11 +70,11 @@ pub struct Chamber {
     pub ring: usize,
 }
 
-/// What the RTSPS camera's service holds. Its packets are kept in blocks of 4 KiB.
+/// What the RTSPS camera's service holds. Its packets are kept in blocks of 3 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtsp {
-    /// Bytes in the longest picture that is shown, in whole blocks. Each player may be in the middle of
-    /// one of its own.
+    /// Bytes in the longest picture that is shown, in packets of the usual size. Each player may be in the
+    /// middle of one of its own.
     pub picture: usize,
     /// Blocks that may wait for a player before it loses pictures. Half as many are kept of what came
     /// since the last key frame, so that who comes next need not wait for another.

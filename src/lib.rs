@@ -87,7 +87,7 @@
 //! 3. The hub appends it, renumbered, to a block of the picture that comes **(3)**. When the picture is
 //!    whole each player's ring gets references to its blocks. No player ever has a part of a picture that
 //!    others have not: that is why none is torn, whoever is slow or dies.
-//! 4. Each player's session copies up to four blocks into its outbox **(4, once a player)**, where channels and
+//! 4. Each player's session copies up to five blocks into its outbox **(4, once a player)**, where channels and
 //!    numbers become its own: 16 KiB then leave in one record, in place of a record a packet.
 //! 5. rustls encrypts the outbox into its send buffer **(5, once a player)** and the kernel takes it.
 //!

@@ -495,7 +495,7 @@ fn packets_of_64_kib_are_passed_over_with_their_pictures_and_said_once() {
 #[test]
 fn pictures_longer_than_the_board_has_room_for_are_passed_over_and_shorter_ones_are_shown() {
     lan::run(async {
-        let camera = showing(Media::made(25, 10, BOARD.rtsp.picture + 1, 3000));
+        let camera = showing(Media::made(25, 10, BOARD.rtsp.picture * 9 / 8, 3000));
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         assert!(player.sees_nothing(secs(10)).await, "all key frames are too long");

@@ -23,6 +23,6 @@ Board {
     rtsp: Rtsp {
         // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
         picture: 256 * KIB,
-        ring: 1024,
+        ring: 1408,
     },
 }

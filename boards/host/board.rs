@@ -27,6 +27,6 @@ Board {
     rtsp: Rtsp {
         // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
         picture: 64 * KIB,
-        ring: 96,
+        ring: 128,
     },
 }

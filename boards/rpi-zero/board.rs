@@ -26,6 +26,6 @@ Board {
     rtsp: Rtsp {
         // 1080p at a few Mbit/s: key frames of 60 to 150 KiB.
         picture: 192 * KIB,
-        ring: 256,
+        ring: 352,
     },
 }

@@ -98,8 +98,8 @@ pub const RTSP_SEAT: usize = 256 + BOARD.rtsp.ring * 8;
 /// A request of a player's that was not understood yet, with its body.
 pub const RTSP_INBOX: usize = 4 * KIB;
 
-/// What a player is told in one piece: four blocks fill a TLS record.
-pub const RTSP_OUTBOX: usize = 4 * RTSP_BLOCK;
+/// What a player is told in one piece: five blocks, which with their heads fill a TLS record.
+pub const RTSP_OUTBOX: usize = 16 * KIB;
 
 /// What the RTSPS camera says that was not understood yet: a description, or a packet.
 pub const STREAM_INBOX: usize = 16 * KIB;
@@ -111,11 +111,15 @@ pub const STREAM_OUTBOX: usize = KIB;
 /// picture that comes and of those since the last key frame.
 pub const RTSP_HUB: usize = 5 * KIB + (RTSP_PICTURE + BOARD.rtsp.ring / 2) * 8;
 
-/// Bytes in a block of the RTSPS camera's packets. The last one of a picture is half empty, as a rule.
-pub const RTSP_BLOCK: usize = 4 * KIB;
+/// Bytes of a packet of the RTSPS camera's with its head, as live555 sends them.
+pub const RTSP_PACKET: usize = 1460;
+
+/// Bytes in a block of the RTSPS camera's packets: it holds two of the usual ones. A picture between key
+/// frames has two to ten, and the last block of each is half empty.
+pub const RTSP_BLOCK: usize = 3 * KIB;
 
 /// Blocks in the longest picture.
-pub const RTSP_PICTURE: usize = BOARD.rtsp.picture / RTSP_BLOCK;
+pub const RTSP_PICTURE: usize = BOARD.rtsp.picture.div_ceil(RTSP_BLOCK / RTSP_PACKET * RTSP_PACKET);
 
 /// Blocks held at once: what waits for players, which is the same for all who keep up; a picture, and one
 /// block more, that each player may be in the middle of; and the picture that comes.
@@ -352,10 +356,6 @@ const _: () = assert!(BOARD.mqtt.ring >= 4, "a client's ring holds at least four
 const _: () = assert!(BOARD.mqtt.outbox >= KIB, "an outbox holds at least 1 KiB");
 const _: () = assert!(BOARD.mqtt.inbox >= 4 * KIB, "an inbox holds the largest CONNECT");
 const _: () = assert!(BOARD.chamber.ring >= 1, "a viewer's ring holds the newest picture");
-const _: () = assert!(
-    BOARD.rtsp.picture.is_multiple_of(RTSP_BLOCK) && RTSP_PICTURE > 0,
-    "a picture of the RTSPS camera is some whole blocks"
-);
 const _: () = assert!(
     BOARD.rtsp.ring >= 2 * RTSP_PICTURE + 2,
     "half of a player's ring holds a key frame and what follows it"
