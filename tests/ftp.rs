@@ -2,6 +2,8 @@
 //! Python's ftplib as clients.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hostile;
+
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::fs;
