@@ -22,6 +22,8 @@ mod bed;
 mod chamber;
 #[path = "bounds/day.rs"]
 mod day;
+#[path = "bounds/files.rs"]
+mod files;
 #[path = "bounds/full.rs"]
 mod full;
 #[path = "bounds/share.rs"]
