@@ -508,6 +508,10 @@ impl Upstream {
     /// A line of a reply that goes straight to the client.
     fn pass_on(&mut self, code: u16, line: &[u8]) {
         let Some(job) = self.desk.job() else { return };
+        // It says that it is done before it has said that it begins: see `begin`.
+        if job.errand.transfer().is_some() && matches!(code, 200..=299) {
+            return;
+        }
         let features = job.errand == Errand::Features && code == 211;
         if !features || self.features.admits(line) {
             self.hub.forward(&job, line);

@@ -263,6 +263,24 @@ fn an_abort_in_mid_upload_is_answered_and_frees_the_printer() {
 }
 
 #[test]
+fn a_client_that_vanishes_in_mid_upload_frees_the_printer_and_its_file_is_no_success() {
+    proxy::run(async {
+        let files = Files::p1s().await;
+        let mut caller = Caller::inside(&files).await;
+        let mut data = caller.data().await;
+        assert!(caller.asks("STOR plate.3mf").await.starts_with("150 "));
+        data.write_all(&[7; 100_000]).await.unwrap();
+        assert!(files.server.until(PATIENCE, |seen| seen.taken > 0).await);
+        // As a program that is killed: both connections end, and neither says goodbye.
+        drop((data, caller));
+        let line = files.proxy.program.line("storing \"plate.3mf\": failed, ").await;
+        assert!(line.contains("the client has gone"), "{line}");
+        assert_eq!(files.server.look(|seen| seen.completed), 0);
+        files.next_upload_works().await;
+    });
+}
+
+#[test]
 fn a_path_that_climbs_out_is_the_printers_affair_and_touches_no_file_here() {
     proxy::run(async {
         let files = Files::p1s().await;
