@@ -26,6 +26,7 @@
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
 //! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
+//! | [`runtime::relay`], [`runtime::data_ports`] | ports 990, 6000 and data ports where TLS is the printer's own: bytes as they are |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
@@ -97,6 +98,13 @@
 //! 3. rustls encrypts them into its send buffer **(3)** and the kernel takes it.
 //!
 //! No file is stored. The client's 226 is the printer's, and comes after it.
+//!
+//! # Life of a relayed byte: every copy
+//!
+//! X1, H2 and P2 are met with their own certificate, so [`runtime::relay`] decrypts nothing: the kernel's
+//! bytes are read into the one buffer of their direction **(1)** and written from there. Commands have 4 KiB
+//! each way, files and the tunnel on port 6000 have 16 KiB. No more is read before they are gone. `splice`
+//! would save that copy and was measured; the module says why it is not used.
 //!
 //! # Memory
 //!
