@@ -66,6 +66,8 @@ pub enum Event {
 pub enum Error {
     /// It said QUIT.
     Left,
+    /// The printer's session was lost in the middle of a reply.
+    Torn,
     /// It did not log in within [`LOGIN_WITHIN`].
     Silent,
     /// It asked for nothing for [`IDLE_WITHIN`].
@@ -89,6 +91,7 @@ impl Error {
     pub const fn blame(self) -> Blame {
         match self {
             Self::Left | Self::Idle | Self::ShuttingDown => Blame::Nobody,
+            Self::Torn => Blame::Network,
             Self::Silent | Self::TooLong | Self::Ahead | Self::WrongUser | Self::WrongCode => {
                 Blame::Peer
             }
@@ -101,6 +104,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Left => f.write_str("left"),
+            Self::Torn => f.write_str("half of the printer's reply was lost"),
             Self::Silent => write!(f, "did not log in within {} s", LOGIN_WITHIN.as_secs()),
             Self::Idle => write!(f, "asked for nothing for {} s", IDLE_WITHIN.as_secs()),
             Self::Ahead => write!(f, "sent {FTP_INBOX} bytes ahead of an answer"),
@@ -361,6 +365,9 @@ impl Client {
 
     /// A line while a command is under way. Whether it was taken.
     fn handle_meanwhile(&self, command: &Command<'_>, stage: Stage) -> bool {
+        if self.seat.is_mid_reply() {
+            return false;
+        }
         match (command.verb, stage) {
             (Verb::Abor, _) => {
                 self.hub.drop_task(&self.seat);
@@ -493,6 +500,7 @@ impl Session for Client {
             return Output::Written(self.seat.take(out));
         }
         match self.seat.take(out) {
+            0 if self.seat.is_torn() => Output::End(Error::Torn),
             0 => Output::Idle,
             len => {
                 self.active_at = now;

@@ -369,8 +369,11 @@ mod tests {
         runtime.block_on(test)
     }
 
+    /// What came of it, and how many bytes were moved.
+    type Copied = (Result<(), Failure>, u64);
+
     /// A transfer over wires that hold ten bytes: the sender, the receiver, and what came of it.
-    fn wired() -> (DuplexStream, DuplexStream, JoinHandle<(Result<(), Failure>, u64)>) {
+    fn wired() -> (DuplexStream, DuplexStream, JoinHandle<Copied>) {
         let (sender, mut from) = duplex(10);
         let (receiver, mut to) = duplex(10);
         let copying = spawn_local(async move {

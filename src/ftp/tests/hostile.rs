@@ -373,3 +373,31 @@ fn an_outcome_that_comes_before_the_beginning_is_not_the_outcome() {
     drop(caller);
     next_upload_works(&mut printer);
 }
+
+/// Anything else would be taken for more of the reply, and its end be waited for.
+#[test]
+fn a_reply_of_which_the_end_is_lost_ends_the_clients_conversation() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("STAT /");
+    printer.plays(&[("STAT /", "213-Status\r\n a")]);
+    assert_eq!(caller.say("ABOR\r\nSTAT"), "213-Status\r\n a\r\n", "they wait for its end");
+    let now = caller.now;
+    assert_eq!(caller.client.poll_output(now, &mut [0; 100]), Output::Idle);
+    printer.is_lost("the printer ended the connection");
+    let end = caller.client.poll_output(now, &mut [0; 100]);
+    assert_eq!(end, Output::End(client::Error::Torn));
+    drop(caller);
+
+    // The end of a change of directory depends on what the printer says to PWD.
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("CWD cache");
+    printer.plays(&[("CWD cache", "250-Welcome\r\n250 OK"), ("PWD", "550 No")]);
+    assert!(caller.hear().starts_with("250-Welcome\r\n"));
+    let end = caller.client.poll_output(now, &mut [0; 100]);
+    assert_eq!(end, Output::End(client::Error::Torn));
+    drop(caller);
+    next_upload_works(&mut printer);
+}
