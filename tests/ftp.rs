@@ -1,6 +1,11 @@
 //! The real program before a simulated printer's FTPS server, over real TLS on loopback, with curl and
 //! Python's ftplib as clients.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod hostile;
 

@@ -146,7 +146,7 @@ fn lines_without_end_nuls_and_bare_crs_are_answered_or_closed_and_said() {
         assert!(bad.asks("\u{16}\u{3}").await.starts_with("500 "));
         files.proxy.program.line("sends a line with a NUL in it").await;
         // It may be closed before it has said all of it, and its answer lost by that.
-        let _closed = bad.0.write_all(&[b'x'; 65_536]).await;
+        let _closed = bad.0.write_all(&vec![b'x'; 65_536]).await;
         while !bad.reply().await.is_empty() {}
         files.proxy.program.line("sent a line of more than 1024 bytes").await;
         files.next_upload_works().await;
@@ -251,7 +251,7 @@ fn an_abort_in_mid_upload_is_answered_and_frees_the_printer() {
         let mut caller = Caller::inside(&files).await;
         let mut data = caller.data().await;
         assert!(caller.asks("STOR plate.3mf").await.starts_with("150 "));
-        data.write_all(&[7; 100_000]).await.unwrap();
+        data.write_all(&vec![7; 100_000]).await.unwrap();
         assert!(files.server.until(PATIENCE, |seen| seen.taken > 0).await);
         assert!(caller.asks("ABOR").await.starts_with("426 "));
         assert!(caller.reply().await.starts_with("226 "));
@@ -269,7 +269,7 @@ fn a_client_that_vanishes_in_mid_upload_frees_the_printer_and_its_file_is_no_suc
         let mut caller = Caller::inside(&files).await;
         let mut data = caller.data().await;
         assert!(caller.asks("STOR plate.3mf").await.starts_with("150 "));
-        data.write_all(&[7; 100_000]).await.unwrap();
+        data.write_all(&vec![7; 100_000]).await.unwrap();
         assert!(files.server.until(PATIENCE, |seen| seen.taken > 0).await);
         // As a program that is killed: both connections end, and neither says goodbye.
         drop((data, caller));
