@@ -22,10 +22,10 @@ mod bed;
 mod chamber;
 #[path = "bounds/day.rs"]
 mod day;
+#[path = "bounds/files.rs"]
+mod files;
 #[path = "bounds/full.rs"]
 mod full;
-#[path = "bounds/relay.rs"]
-mod relay;
 #[path = "bounds/share.rs"]
 mod share;
 #[path = "bounds/sums.rs"]

@@ -1,6 +1,13 @@
 //! The real program before a simulated printer's FTPS server, over real TLS on loopback, with curl and
 //! Python's ftplib as clients.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod hostile;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -14,7 +21,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::clients::programs::{Program, is_missing};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use crate::printer::Model;
-use crate::printer::ftp::{Family, FileServer};
+use crate::printer::ftp::{Family, FileServer, Vice};
 
 #[test]
 fn curl_uploads_lists_and_downloads_through_a_one_session_printer() {
@@ -129,6 +136,41 @@ fn a_printer_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
         }
         assert!(done, "{}", files.proxy.program.log());
         assert_eq!(server.file("/plate.3mf").expect("it has arrived").len, 2_000_000);
+    });
+}
+
+#[test]
+fn the_log_says_who_moves_what_how_far_it_is_and_what_came_of_it() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::new(Model::P1S, Family::Esp32).await;
+        let given = files.file("plate.3mf", 10_000);
+        let (status, log) = files.curl(&["-T", given.to_str().unwrap()], "").await;
+        assert_eq!(status, Some(0), "{log}");
+        let program = &files.proxy.program;
+        program.line("(127.0.0.1): storing \"plate.3mf\": done, 10000 bytes in ").await;
+
+        // curl asks for the size, so it is known here; progress is said once a second at most.
+        files.server.put_pattern("/large.mp4", 2_000_000, 1);
+        let _slow = files.server.clone().rate(600_000);
+        let back = files.proxy.dir.file("back");
+        let (status, log) = files.curl(&["-o", back.to_str().unwrap()], "large.mp4").await;
+        assert_eq!(status, Some(0), "{log}");
+        program.line("retrieving \"large.mp4\", 2000000 bytes").await;
+        let step = program.line("0 %, ").await;
+        assert!(step.contains("retrieving \"large.mp4\": ") && step.contains("kB/s)"), "{step}");
+        assert!(program.lines_with("0 %, ") < 10);
+        program.line("retrieving \"large.mp4\": done, 2000000 bytes in ").await;
+
+        let (status, _) = files.curl(&["-o", back.to_str().unwrap(), "-sS"], "none").await;
+        assert_ne!(status, Some(0));
+        files.server.turn(Some(Vice::NoSpace(0)));
+        let (status, _) = files.curl(&["-T", given.to_str().unwrap()], "").await;
+        assert_ne!(status, Some(0));
+        let line = program.line("storing \"plate.3mf\": failed, ").await;
+        assert!(line.contains("552 No space left"), "{line}");
     });
 }
 

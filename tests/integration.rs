@@ -11,7 +11,6 @@ mod clients;
 mod failures;
 mod files;
 mod ftp;
-mod ftp_bad_input;
 mod health;
 mod lan;
 mod loopback;

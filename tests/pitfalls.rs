@@ -178,7 +178,7 @@ const PITFALLS: [(&str, Kept); 53] = [
     ),
     (
         "two data connections for one PASV (bambuddy#58)",
-        By(&["a_stranger_at_an_open_data_port_is_refused_while_an_upload_goes_on"]),
+        By(&["one_passive_port_takes_one_data_connection_and_closes_a_second"]),
     ),
     ("a model's old name makes a slicer refuse its presets", Never("no model is named to anybody")),
     (

@@ -264,7 +264,7 @@ fn sender_reports_tell_players_times_on_the_line_of_their_packets_also_after_a_r
 #[test]
 fn two_tracks_go_out_on_the_channels_that_the_player_chose_and_one_alone_to_who_wants_no_more() {
     lan::run(async {
-        let camera = TwoTracks::default();
+        let camera = TwoTracks;
         let studio = Studio::at(lan::chamber::At::Closed, lan::chamber::At::Script(camera.serve()));
         let mut both = studio.client();
         assert_eq!(both.describe(URL).await.status, 200);
@@ -472,7 +472,7 @@ fn packets_of_64_kib_are_passed_over_with_their_pictures_and_said_once() {
         let too_long = Tally::of(Kind::PictureTooLong);
         for _ in 0..3 {
             pass(ms(401)).await;
-            assert_eq!(camera.lie(0, 0xffff, &[0x55; 0xffff]), 1);
+            assert_eq!(camera.lie(0, 0xffff, &vec![0x55; 0xffff]), 1);
         }
         let mut skips = 0;
         let mut last = player.number(&camera).await;

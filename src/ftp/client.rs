@@ -23,6 +23,8 @@
 //! |---|---|---|
 //! | time to log in | [`LOGIN_WITHIN`] | 421 and closed |
 //! | a line | [`LINE`](super::wire::LINE) bytes | 500 and closed |
+//! | lines sent ahead of an answer | [`FTP_INBOX`] bytes | 500 and closed |
+//! | time without a command | [`IDLE_WITHIN`] | 421 and closed |
 //! | time in the queue | [`QUEUE_WITHIN`](super::hub::QUEUE_WITHIN) | 450 |
 //! | a data port that is not used | [`GATE_WITHIN`](super::seat::GATE_WITHIN) | closed; 425 to a command that waits for it |
 
@@ -36,7 +38,12 @@ use super::seat::{Errand, Gate, Prot, Seat, Stage, Standing, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
+use crate::memory::budget::FTP_INBOX;
 use crate::session::{Blame, Output, Session};
+
+/// How long a client may hold its place and ask for nothing: as long as printers let it (vsFTPd's
+/// default; PROTOCOL §5.1). Waiting for an answer is not idleness.
+pub const IDLE_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long a connection may take to show the code, TLS included. A person types it into some clients
 /// before they connect, not after.
@@ -59,10 +66,16 @@ pub enum Event {
 pub enum Error {
     /// It said QUIT.
     Left,
+    /// The printer's session was lost in the middle of a reply.
+    Torn,
     /// It did not log in within [`LOGIN_WITHIN`].
     Silent,
+    /// It asked for nothing for [`IDLE_WITHIN`].
+    Idle,
     /// A line without end.
     TooLong,
+    /// [`FTP_INBOX`] bytes behind a command that has not been answered.
+    Ahead,
     /// Another user than `bblp`.
     WrongUser,
     /// Another code than the printer's.
@@ -77,8 +90,11 @@ impl Error {
     /// Whose doing it was.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Left | Self::ShuttingDown => Blame::Nobody,
-            Self::Silent | Self::TooLong | Self::WrongUser | Self::WrongCode => Blame::Peer,
+            Self::Left | Self::Idle | Self::ShuttingDown => Blame::Nobody,
+            Self::Torn => Blame::Network,
+            Self::Silent | Self::TooLong | Self::Ahead | Self::WrongUser | Self::WrongCode => {
+                Blame::Peer
+            }
             Self::NoSeat => Blame::Board,
         }
     }
@@ -88,7 +104,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Left => f.write_str("left"),
+            Self::Torn => f.write_str("half of the printer's reply was lost"),
             Self::Silent => write!(f, "did not log in within {} s", LOGIN_WITHIN.as_secs()),
+            Self::Idle => write!(f, "asked for nothing for {} s", IDLE_WITHIN.as_secs()),
+            Self::Ahead => write!(f, "sent {FTP_INBOX} bytes ahead of an answer"),
             Self::TooLong => write!(f, "sent a line of more than {} bytes", wire::LINE),
             Self::WrongUser => write!(f, "logs in as somebody else than {USER}"),
             Self::WrongCode => f.write_str("wrong access code"),
@@ -117,6 +136,8 @@ pub struct Client {
     /// The address that the client is told for its data.
     reached: IpAddr,
     state: State,
+    /// When it last asked for something, or was answered; before that, when it has to have logged in.
+    active_at: Instant,
     /// It has said EPSV ALL.
     extended_only: bool,
     /// The one complaint about its lines that is logged.
@@ -141,6 +162,7 @@ impl Client {
             code,
             reached,
             state,
+            active_at: until,
             extended_only: false,
             complained: false,
             dismissed: false,
@@ -331,8 +353,21 @@ impl Client {
         }
     }
 
+    /// Leaves what was said behind a command unread until that is done. Nobody reads on once the inbox
+    /// is full, and so nobody would see that the client has gone.
+    fn leave_waiting(&self, input: &[u8]) -> Result<(usize, Option<Event>), Error> {
+        if input.len() < FTP_INBOX {
+            return Ok((0, None));
+        }
+        self.say("500 Too much was said ahead of an answer");
+        Err(Error::Ahead)
+    }
+
     /// A line while a command is under way. Whether it was taken.
     fn handle_meanwhile(&self, command: &Command<'_>, stage: Stage) -> bool {
+        if self.seat.is_mid_reply() {
+            return false;
+        }
         match (command.verb, stage) {
             (Verb::Abor, _) => {
                 self.hub.drop_task(&self.seat);
@@ -374,7 +409,7 @@ impl Session for Client {
         let task = self.seat.task();
         let (text, len) = match wire::line(input) {
             Taken::Partial => return Ok((0, None)),
-            Taken::TooLong if task.is_some() => return Ok((0, None)),
+            Taken::TooLong if task.is_some() => return self.leave_waiting(input),
             Taken::TooLong => {
                 self.seat.say(format_args!("500 A line has at most {} bytes", wire::LINE));
                 return Err(Error::TooLong);
@@ -383,10 +418,12 @@ impl Session for Client {
         };
         let command = wire::command(text);
         if let Some(task) = task {
-            let Ok(command) = command else { return Ok((0, None)) };
-            let taken = self.handle_meanwhile(&command, task.stage);
-            return Ok((if taken { len } else { 0 }, None));
+            return match command {
+                Ok(command) if self.handle_meanwhile(&command, task.stage) => Ok((len, None)),
+                Ok(_) | Err(_) => self.leave_waiting(input),
+            };
         }
+        self.active_at = now;
         match command {
             Ok(command) => Ok((len, self.handle(now, &command)?)),
             Err(fault) => {
@@ -416,6 +453,11 @@ impl Session for Client {
                 }
                 Stage::Connecting { .. } | Stage::Queued { .. } | Stage::Running { .. } => {}
             },
+            None if self.active_at + IDLE_WITHIN <= now => {
+                self.seat
+                    .say(format_args!("421 Nothing was asked for {} s", IDLE_WITHIN.as_secs()));
+                return Err(Error::Idle);
+            }
             None => match self.seat.gate() {
                 Gate::Open { until } | Gate::Connected { until } if until <= now => {
                     self.seat.close_gate();
@@ -435,14 +477,17 @@ impl Session for Client {
                 Stage::Connecting { until } | Stage::Queued { until } => Some(until),
                 Stage::Running { .. } => None,
             },
-            None => match self.seat.gate() {
-                Gate::Open { until } | Gate::Connected { until } => Some(until),
-                Gate::Closed => None,
-            },
+            None => {
+                let idle = self.active_at + IDLE_WITHIN;
+                Some(match self.seat.gate() {
+                    Gate::Open { until } | Gate::Connected { until } => until.min(idle),
+                    Gate::Closed => idle,
+                })
+            }
         }
     }
 
-    fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
+    fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
         if self.seat.standing() == Standing::Dismissed {
             if self.seat.task().is_some() {
                 self.hub.drop_task(&self.seat);
@@ -455,8 +500,10 @@ impl Session for Client {
             return Output::Written(self.seat.take(out));
         }
         match self.seat.take(out) {
+            0 if self.seat.is_torn() => Output::End(Error::Torn),
             0 => Output::Idle,
             len => {
+                self.active_at = now;
                 self.hub.drained(&self.seat);
                 Output::Written(len)
             }

@@ -303,6 +303,7 @@ impl Hub {
     /// (curl starts TLS on it as soon as its command is out).
     fn settle(&self, seat: &Seat, task: Task) {
         seat.task.set(None);
+        seat.tear_if_mid_reply();
         if task.errand.transfer().is_some() {
             seat.restart.set(None);
             seat.announced.set(None);

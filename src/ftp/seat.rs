@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::PATH;
-use super::wire::LINE;
+use super::wire::{LINE, Replies};
 use crate::clock::Instant;
 use crate::session::{Bell, Peer};
 
@@ -187,6 +187,10 @@ pub struct Seat {
     pub(super) peer: Cell<Option<Peer>>,
     /// What the client has still to hear.
     out: RefCell<heapless::Vec<u8, OUT>>,
+    /// Whether the printer is in the middle of a reply to it.
+    replies: Cell<Replies>,
+    /// Something else had to be said in the middle of one.
+    torn: Cell<bool>,
     pub(super) task: Cell<Option<Task>>,
     /// The line of the command under way, without its end.
     pub(super) line: RefCell<heapless::Vec<u8, LINE>>,
@@ -216,6 +220,8 @@ impl Seat {
             standing: Cell::new(Standing::Vacant),
             peer: Cell::new(None),
             out: RefCell::new(heapless::Vec::new()),
+            replies: Cell::new(Replies::default()),
+            torn: Cell::new(false),
             task: Cell::new(None),
             line: RefCell::new(heapless::Vec::new()),
             argument_at: Cell::new(0),
@@ -235,6 +241,8 @@ impl Seat {
     pub(super) fn forget(&self) {
         self.peer.set(None);
         self.out.borrow_mut().clear();
+        self.replies.set(Replies::default());
+        self.torn.set(false);
         self.task.set(None);
         self.line.borrow_mut().clear();
         self.argument_at.set(0);
@@ -290,8 +298,12 @@ impl Seat {
         self.gate_bell.rung().await;
     }
 
-    /// Adds one line for the client; its end is added here.
+    /// Adds one line for the client; its end is added here. In the middle of a reply of the printer's it
+    /// would be taken for more of that: the conversation is over then.
     pub fn say(&self, line: fmt::Arguments<'_>) {
+        if self.tear_if_mid_reply() {
+            return self.bell.ring();
+        }
         let mut out = self.out.borrow_mut();
         // It fits: whoever speaks has looked for room. If not, a cut line is better than none.
         let _fits = out.write_fmt(line);
@@ -301,10 +313,30 @@ impl Seat {
 
     /// Adds one line of the printer's.
     pub(super) fn forward(&self, line: &[u8]) {
+        let mut replies = self.replies.get();
+        let _part = replies.take(line);
+        self.replies.set(replies);
         let mut out = self.out.borrow_mut();
         let _fits = out.extend_from_slice(line);
         let _fits = out.extend_from_slice(b"\r\n");
         self.bell.ring();
+    }
+
+    /// Whether the client has heard the beginning of a reply of the printer's, and not its end.
+    pub(super) fn is_mid_reply(&self) -> bool {
+        self.replies.get().is_open()
+    }
+
+    /// Nothing will bring a reply that has begun to its end. Whether there is one.
+    pub(super) fn tear_if_mid_reply(&self) -> bool {
+        let is_torn = self.is_mid_reply();
+        self.torn.set(self.torn.get() || is_torn);
+        is_torn
+    }
+
+    /// Whether a reply will never come to its end.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn.get()
     }
 
     /// Whether the client has heard everything.

@@ -3,6 +3,7 @@
 
 mod clients;
 mod failures;
+mod hostile;
 mod jobs;
 
 use super::*;
@@ -208,15 +209,24 @@ impl Printer {
     /// Brings a transfer to where data are moved: a client that is [`ready`](Caller::ready) has said
     /// `line`.
     fn begins(&mut self, line: &str) {
+        self.begins_with(line, "150 Go on");
+    }
+
+    /// The same, and the printer answers `says` in place of 150.
+    fn begins_with(&mut self, line: &str, says: &str) {
         self.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
-        self.opens(line);
+        self.opens_with(line, says);
     }
 
     fn opens(&mut self, line: &str) {
+        self.opens_with(line, "150 Go on");
+    }
+
+    fn opens_with(&mut self, line: &str, says: &str) {
         assert_eq!(self.hears(), "");
         assert_eq!(self.order(), Some(Order::Connect { port: 50077 }));
         self.desk.report(News::Connected);
-        self.plays(&[(line, "150 Go on")]);
+        self.plays(&[(line, says)]);
         assert!(matches!(self.order(), Some(Order::Move(_))));
     }
 

@@ -298,6 +298,10 @@ impl Upstream {
         self.desk.is_idle();
     }
 
+    fn is_transfer(&self) -> bool {
+        self.desk.job().is_some_and(|job| job.errand.transfer().is_some())
+    }
+
     /// Takes the next job, if there is one.
     fn look_for_work(&mut self, now: Instant) {
         if self.hub.is_leaving() {
@@ -504,6 +508,10 @@ impl Upstream {
     /// A line of a reply that goes straight to the client.
     fn pass_on(&mut self, code: u16, line: &[u8]) {
         let Some(job) = self.desk.job() else { return };
+        // It says that it is done before it has said that it begins: see `begin`.
+        if job.errand.transfer().is_some() && matches!(code, 200..=299) {
+            return;
+        }
         let features = job.errand == Errand::Features && code == 211;
         if !features || self.features.admits(line) {
             self.hub.forward(&job, line);
@@ -538,6 +546,14 @@ impl Upstream {
             }
             State::Idle if code == 421 => return Err(Error::Ended),
             State::Idle => return Err(Error::OutOfOrder),
+            State::Setting(_) | State::Passive | State::Where | State::Sizing
+                if is_of_a_transfer(code) =>
+            {
+                return Err(Error::OutOfOrder);
+            }
+            State::Asked if is_of_a_transfer(code) && !self.is_transfer() => {
+                return Err(Error::OutOfOrder);
+            }
             State::Setting(say) => self.handle_setting(now, say, code, line),
             State::Passive => self.handle_passive(now, code, line),
             // The printer gives its data port up before anybody has come.
@@ -735,7 +751,8 @@ impl Upstream {
     /// The printer says what became of the data while they are still being moved.
     fn handle_early_outcome(&mut self, now: Instant, code: u16, line: &[u8]) {
         match code {
-            100..=199 => {}
+            // It begins only now: what was said before was about another one.
+            100..=199 => self.held.clear(),
             200..=299 => self.hold(line),
             _ => {
                 self.let_go();
@@ -920,6 +937,12 @@ impl Session for Upstream {
             None => Output::Idle,
         }
     }
+}
+
+/// Whether a reply of this code is about data, and so never the answer to anything else: the session
+/// would be one answer behind from then on.
+const fn is_of_a_transfer(code: u16) -> bool {
+    matches!(code, 125 | 150 | 225 | 226 | 426)
 }
 
 /// The front of an outbox. One holds the longest line.

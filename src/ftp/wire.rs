@@ -271,6 +271,11 @@ pub enum Part {
 }
 
 impl Replies {
+    /// Whether a reply has begun whose last line has not come.
+    pub const fn is_open(self) -> bool {
+        self.open.is_some()
+    }
+
     /// What `line` is. `None`: it is outside any reply and begins none.
     pub fn take(&mut self, line: &[u8]) -> Option<Part> {
         let ReplyLine { code, goes_on } = reply_line(line);

@@ -176,7 +176,13 @@ impl Player {
             Method::Options => return Ok(false),
             // Nothing that could be judged by its name.
             Method::Other => return Err(Refused::Answer(Answer::Plain(Status::NOT_IMPLEMENTED))),
-            _ => {}
+            Method::Describe
+            | Method::Setup
+            | Method::Play
+            | Method::Pause
+            | Method::GetParameter
+            | Method::SetParameter
+            | Method::Teardown => {}
         }
         let Some(shown) = message.field("Authorization") else {
             return Err(Refused::Answer(Answer::Challenge { stale: false }));

@@ -6,7 +6,7 @@
 //! ([`Seat::show`]). The pictures since the last key frame are kept for those who come next.
 //!
 //! Nothing that a player does or leaves undone reaches the camera or another player: there are as many
-//! blocks as they can hold on to together ([`BLOCKS`]).
+//! blocks as they can hold on to together ([`RTSP_BLOCKS`]).
 
 use alloc::rc::Rc;
 use core::time::Duration;

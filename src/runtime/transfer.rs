@@ -155,7 +155,7 @@ impl Mover {
         if job.upload {
             let from = (&mut client, Failure::Client);
             let to = (&mut printer, Failure::Printer);
-            let moved = match self.copy(from, to, buffer).await {
+            let moved = match copy(&self.desk, &self.clock, from, to, buffer).await {
                 Ok(()) => self.end_upload(&mut client, &mut printer).await,
                 Err(failure) => Err(failure),
             };
@@ -167,7 +167,7 @@ impl Mover {
         } else {
             let from = (&mut printer, Failure::Printer);
             let to = (&mut client, Failure::Client);
-            let moved = match self.copy(from, to, buffer).await {
+            let moved = match copy(&self.desk, &self.clock, from, to, buffer).await {
                 Ok(()) => end_download(&mut client, &printer).await,
                 Err(failure) => Err(failure),
             };
@@ -205,34 +205,6 @@ impl Mover {
         }
     }
 
-    /// Moves everything there is. The failure beside each end is what it is when that end breaks.
-    async fn copy(
-        &self,
-        (from, gone): (&mut Data, Failure),
-        (to, lost): (&mut Data, Failure),
-        buffer: &mut [u8],
-    ) -> Result<(), Failure> {
-        loop {
-            let read = timeout(STALLED_AFTER, from.read(buffer)).await;
-            let len = read.map_err(|_| Failure::Stalled)?.map_err(|_| gone)?;
-            if len == 0 {
-                break;
-            }
-            let mut left = buffer.get(..len).unwrap_or_default();
-            while !left.is_empty() {
-                let wrote = timeout(STALLED_AFTER, to.write(left)).await;
-                let wrote = wrote.map_err(|_| Failure::Stalled)?.map_err(|_| lost)?;
-                if wrote == 0 {
-                    return Err(lost);
-                }
-                left = left.get(wrote..).unwrap_or_default();
-            }
-            self.desk.progresses(self.clock.now(), len);
-        }
-        let flushed = timeout(STALLED_AFTER, to.flush()).await;
-        flushed.map_err(|_| Failure::Stalled)?.map_err(|_| lost)
-    }
-
     /// The client has sent everything, unless it is gone: then this is interrupted.
     async fn end_upload(&self, client: &mut Data, printer: &mut Data) -> Result<(), Failure> {
         if !client.has_said_goodbye() {
@@ -247,6 +219,39 @@ impl Mover {
         let _told = timeout(STALLED_AFTER, printer.shutdown()).await;
         Ok(())
     }
+}
+
+/// Moves everything there is. The failure beside each end is what it is when that end breaks.
+async fn copy<F, T>(
+    desk: &Desk,
+    clock: &Clock,
+    (from, gone): (&mut F, Failure),
+    (to, lost): (&mut T, Failure),
+    buffer: &mut [u8],
+) -> Result<(), Failure>
+where
+    F: AsyncRead + Unpin,
+    T: AsyncWrite + Unpin,
+{
+    loop {
+        let read = timeout(STALLED_AFTER, from.read(buffer)).await;
+        let len = read.map_err(|_| Failure::Stalled)?.map_err(|_| gone)?;
+        if len == 0 {
+            break;
+        }
+        let mut left = buffer.get(..len).unwrap_or_default();
+        while !left.is_empty() {
+            let wrote = timeout(STALLED_AFTER, to.write(left)).await;
+            let wrote = wrote.map_err(|_| Failure::Stalled)?.map_err(|_| lost)?;
+            if wrote == 0 {
+                return Err(lost);
+            }
+            left = left.get(wrote..).unwrap_or_default();
+        }
+        desk.progresses(clock.now(), len);
+    }
+    let flushed = timeout(STALLED_AFTER, to.flush()).await;
+    flushed.map_err(|_| Failure::Stalled)?.map_err(|_| lost)
 }
 
 /// The printer has sent everything; whether that is so, its control connection says.
@@ -339,5 +344,91 @@ impl AsyncWrite for Data {
             Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Printer(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::AccessCode;
+    use crate::ftp::Service;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::{JoinHandle, spawn_local};
+    use tokio::time::{Instant, sleep};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// In virtual time, without sockets.
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(test)
+    }
+
+    /// What came of it, and how many bytes were moved.
+    type Copied = (Result<(), Failure>, u64);
+
+    /// A transfer over wires that hold ten bytes: the sender, the receiver, and what came of it.
+    fn wired() -> (DuplexStream, DuplexStream, JoinHandle<Copied>) {
+        let (sender, mut from) = duplex(10);
+        let (receiver, mut to) = duplex(10);
+        let copying = spawn_local(async move {
+            let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
+            let desk = &service.desks()[0];
+            let (from, to) = ((&mut from, Failure::Client), (&mut to, Failure::Printer));
+            let copied = copy(desk, &Clock::start(), from, to, &mut [0; 64]).await;
+            (copied, desk.moved())
+        });
+        (sender, receiver, copying)
+    }
+
+    #[test]
+    fn a_transfer_of_which_nothing_moves_for_a_minute_is_given_up_whoever_is_slow() {
+        run(async {
+            // Of the sender's or the receiver's making.
+            for sends in [3, 30] {
+                let (mut sender, _receiver, copying) = wired();
+                let since = Instant::now();
+                let sending = spawn_local(async move {
+                    let _gone = sender.write_all(&[7; 30][..sends]).await;
+                    sender
+                });
+                let (copied, _) = copying.await.unwrap();
+                assert_eq!(copied, Err(Failure::Stalled));
+                assert_eq!(since.elapsed().as_secs(), STALLED_AFTER.as_secs());
+                drop(sending);
+            }
+        });
+    }
+
+    #[test]
+    fn a_transfer_may_take_a_day_if_a_byte_moves_each_minute() {
+        run(async {
+            let (mut sender, mut receiver, copying) = wired();
+            let since = Instant::now();
+            let mut bytes = 0;
+            while since.elapsed() < Duration::from_secs(24 * 60 * 60) {
+                sleep(STALLED_AFTER - SECOND).await;
+                sender.write_all(b"x").await.unwrap();
+                receiver.read_exact(&mut [0]).await.unwrap();
+                bytes += 1;
+            }
+            drop(sender);
+            assert_eq!(copying.await.unwrap(), (Ok(()), bytes));
+        });
+    }
+
+    #[test]
+    fn whichever_end_breaks_is_the_one_that_is_named() {
+        run(async {
+            let (mut sender, receiver, copying) = wired();
+            drop(receiver);
+            sender.write_all(b"x").await.unwrap();
+            assert_eq!(copying.await.unwrap(), (Err(Failure::Printer), 0));
+        });
     }
 }

@@ -281,8 +281,9 @@ fn printers_that_begin_without_a_word_still_make_a_transfer() {
     assert_eq!(printer.hears(), "");
     printer.order();
     printer.desk.report(News::Connected);
-    printer.plays(&[("NLST", "226 Nothing there")]);
-    assert!(caller.hear().starts_with("150 "));
+    printer.plays(&[("NLST", "226-There is\r\n226 Nothing there")]);
+    let said = caller.hear();
+    assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
     printer.desk.report(News::Moved);
     printer.hears();
     assert_eq!(caller.hear(), "226 Nothing there\r\n");

@@ -1,0 +1,403 @@
+//! Whoever says what has no place, or says it at the wrong time. Each test ends with an upload.
+
+use super::*;
+use crate::journal::{self, Kind};
+
+/// Whoever comes next uploads a file, whatever the session was set to before.
+fn next_upload_works(printer: &mut Printer) {
+    let service = Rc::clone(&printer.service);
+    let mut next = Caller::ready(&service);
+    assert_eq!(next.say("STOR next"), "");
+    for _ in 0..10 {
+        let heard = printer.hears();
+        let answer = match heard.split([' ', '\r']).next().unwrap() {
+            "" => {
+                assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
+                printer.desk.report(News::Connected);
+                continue;
+            }
+            "EPSV" => "229 (|||50077|)",
+            "REST" => "350 Go on",
+            "TYPE" | "PROT" | "CWD" => "200 OK",
+            _ => {
+                assert_eq!(heard, "STOR next\r\n");
+                "150 Go on"
+            }
+        };
+        printer.answers(answer).unwrap();
+        if answer == "150 Go on" {
+            break;
+        }
+    }
+    assert_eq!(next.hear(), "150 Go on\r\n");
+    assert!(matches!(printer.order(), Some(Order::Move(_))));
+    printer.desk.report(News::Moved);
+    assert_eq!((printer.hears(), next.hear()), (String::new(), String::new()));
+    printer.answers("226 Done").unwrap();
+    assert_eq!(next.hear(), "226 Done\r\n");
+    assert_eq!(printer.desk.job(), None);
+}
+
+/// Brings an upload `a` to where all has been moved and nothing was said about it.
+fn moved(printer: &mut Printer, caller: &mut Caller) {
+    caller.say("STOR a");
+    printer.begins("STOR a");
+    caller.hear();
+    printer.moves(1000);
+    printer.desk.report(News::Moved);
+    assert_eq!(printer.hears(), "");
+}
+
+#[test]
+fn lines_without_end_and_of_64_kb_close_their_own_client_alone_at_any_time() {
+    let line = "x".repeat(65_536);
+    for (bytes, inside) in [
+        (line.clone(), false),
+        (line.clone(), true),
+        (format!("STOR {line}\r\n"), true),
+        (format!("{line}\r\nNOOP\r\n"), false),
+    ] {
+        let service = service(1);
+        let mut printer = Printer::live(&service);
+        let mut caller = if inside { Caller::inside(&service) } else { Caller::new(&service) };
+        caller.hear();
+        assert_eq!(caller.send(bytes.as_bytes()), "500 A line has at most 1024 bytes\r\n");
+        assert_eq!(caller.ended, Some(client::Error::TooLong));
+        drop(caller);
+        assert_eq!(service.connections(), 0);
+        next_upload_works(&mut printer);
+    }
+}
+
+/// Nothing is read behind a command that runs, so nobody would see that such a client has left.
+#[test]
+fn whoever_says_more_than_an_inbox_holds_behind_a_command_that_runs_is_closed() {
+    for bytes in ["NOOP\r\n".repeat(1000), "x".repeat(65_536)] {
+        let service = service(1);
+        let mut printer = Printer::live(&service);
+        let mut caller = Caller::ready(&service);
+        caller.say("STOR a");
+        printer.begins("STOR a");
+        caller.hear();
+        // What fits waits.
+        assert_eq!(caller.send(&bytes.as_bytes()[..budget::FTP_INBOX - 1]), "");
+        assert_eq!(caller.ended, None);
+        let said = caller.send(&bytes.as_bytes()[budget::FTP_INBOX - 1..]);
+        assert!(said.starts_with("500 "), "{said}");
+        assert_eq!(caller.ended, Some(client::Error::Ahead));
+        drop(caller);
+        assert_eq!(printer.hears(), "");
+        assert_eq!(printer.order(), Some(Order::Drop));
+        printer.answers("426 Broken").unwrap();
+        next_upload_works(&mut printer);
+    }
+}
+
+#[test]
+fn nuls_bare_crs_and_what_is_no_command_are_answered_and_said_once_and_harm_nobody() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    let before = journal::count(Kind::Malformed);
+    for (bytes, code) in [
+        (&b"STOR a\0b\r\n"[..], "501 "),
+        (b"STOR a\rDELE b\r\n", "501 "),
+        (b"\0\0\0\0\r\n", "501 "),
+        (b"\r\r\r\n", "501 "),
+        (b"\xff\xfe\x80\r\n", "500 "),
+        (b"STOR\ta\r\n", "500 "),
+        (b"\r\n", "500 "),
+        (b"\n", "500 "),
+    ] {
+        let said = caller.send(bytes);
+        assert!(said.starts_with(code) && said.matches("\r\n").count() == 1, "{bytes:?}: {said}");
+    }
+    assert_eq!(journal::count(Kind::Malformed), before + 1, "one line for all of them");
+    assert_eq!((caller.ended, caller.place.seat().task()), (None, None));
+    assert_eq!(printer.hears(), "", "the printer never hears of it");
+    drop(caller);
+    next_upload_works(&mut printer);
+}
+
+#[test]
+fn paths_are_the_printers_affair_whatever_they_are() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    for line in [
+        "DELE ../../../../../../etc/passwd",
+        "MKD /etc/../../root",
+        "RMD ..",
+        "DELE ~root/.ssh/authorized_keys",
+        "DELE C:\\autoexec.bat",
+        "DELE \\\\server\\share",
+        "MDTM %2e%2e%2fa",
+        "MLST -rf / ; |id `id` $(id)",
+        "SITE CHMOD 777 /",
+        "DELE \u{202e}fdp.exe",
+        "DELE  a ",
+    ] {
+        assert_eq!(caller.say(line), "");
+        printer.plays(&[(line, "550 No")]);
+        assert_eq!(caller.hear(), "550 No\r\n", "{line}");
+    }
+    for line in ["STOR ../../../../tmp/x", "STOR /dev/null", "STOR C:\\x"] {
+        caller.connect();
+        assert_eq!(caller.say(line), "");
+        for _ in 0..4 {
+            let heard = printer.hears();
+            match heard.as_str() {
+                "" => break,
+                "EPSV\r\n" => printer.answers("229 (|||50077|)").unwrap(),
+                _ => printer.answers("200 OK").unwrap(),
+            }
+        }
+        assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
+        printer.desk.report(News::Connected);
+        printer.plays(&[(line, "553 No")]);
+        assert_eq!(caller.hear(), "553 No\r\n", "{line}");
+    }
+    drop(caller);
+    next_upload_works(&mut printer);
+}
+
+#[test]
+fn a_stor_behind_one_that_runs_waits_for_it_and_needs_a_data_port_of_its_own() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    assert_eq!(caller.say("STOR a\r\nSTOR b"), "");
+    printer.begins("STOR a");
+    assert_eq!(caller.hear(), "150 Go on\r\n");
+    // Another client's waits as well, and is told so.
+    let mut other = Caller::ready(&service);
+    assert_eq!(other.say("STOR c"), "");
+    assert!(other.say("STAT").starts_with("211 Waiting"));
+    assert_eq!(other.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
+    printer.desk.report(News::Moved);
+    assert_eq!(printer.hears(), "");
+    printer.answers("226 Done").unwrap();
+    assert_eq!(caller.hear(), "226 Done\r\n425 Use PASV or EPSV first\r\n");
+    assert_eq!(printer.hears(), "");
+    drop((caller, other));
+    next_upload_works(&mut printer);
+}
+
+#[test]
+fn a_protection_that_is_changed_in_mid_session_is_that_of_the_next_transfer() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    // The change comes while data are moved, and is not looked at before they have been.
+    assert_eq!(caller.say("STOR a\r\nPROT C\r\nEPSV"), "");
+    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
+    printer.desk.report(News::Connected);
+    printer.plays(&[("STOR a", "150 Go on")]);
+    let seat = caller.place.seat().index();
+    let upload = |prot| Some(Order::Move(Move { seat, upload: true, prot }));
+    assert_eq!(printer.order(), upload(Prot::Private));
+    printer.desk.report(News::Moved);
+    assert_eq!(printer.hears(), "");
+    printer.answers("226 Done").unwrap();
+    assert!(
+        caller
+            .hear()
+            .ends_with("226 Done\r\n200 OK\r\n229 Entering Extended Passive Mode (|||2024|)\r\n")
+    );
+    caller.place.connected(at(0));
+    caller.say("STOR b");
+    printer.plays(&[("PROT C", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
+    printer.desk.report(News::Connected);
+    printer.plays(&[("STOR b", "150 Go on")]);
+    assert_eq!(printer.order(), upload(Prot::Clear));
+    printer.desk.report(News::Moved);
+    assert_eq!(printer.hears(), "");
+    printer.answers("226 Done").unwrap();
+    drop(caller);
+    next_upload_works(&mut printer);
+}
+
+#[test]
+fn an_abort_before_the_client_has_connected_closes_its_data_port() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("EPSV");
+    assert_eq!(caller.say("STOR a"), "");
+    assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
+    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+    assert_eq!(printer.hears(), "");
+    next_upload_works(&mut printer);
+}
+
+#[test]
+fn an_abort_after_the_last_byte_waits_for_the_printers_word_before_the_session_is_free() {
+    for (code, asks) in [("226 Done", false), ("426 Oh", true)] {
+        let service = service(1);
+        let mut printer = Printer::live(&service);
+        let mut caller = Caller::ready(&service);
+        moved(&mut printer, &mut caller);
+        if asks {
+            // It was just being asked for the size.
+            assert_eq!(printer.says(code), "SIZE a\r\n");
+        }
+        assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
+        let mut other = Caller::inside(&service);
+        other.say("MKD b");
+        assert_eq!(printer.hears(), "", "its answer would be taken for the next one's");
+        assert_eq!(printer.says(if asks { "213 1000" } else { code }), "MKD b\r\n");
+        printer.answers("257 \"/b\"").unwrap();
+        assert_eq!((caller.hear().as_str(), other.hear().as_str()), ("", "257 \"/b\"\r\n"));
+        next_upload_works(&mut printer);
+    }
+}
+
+#[test]
+fn an_abort_of_a_download_and_of_a_change_of_directory_gives_the_session_back() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("RETR a");
+    printer.begins("RETR a");
+    caller.hear();
+    assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.order(), Some(Order::Drop));
+    printer.answers("426 Broken").unwrap();
+    next_upload_works(&mut printer);
+
+    caller.say("CWD cache");
+    printer.plays(&[("CWD cache", "250 OK")]);
+    assert_eq!(printer.hears(), "PWD\r\n");
+    assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
+    printer.answers("257 \"/cache\"").unwrap();
+    assert_eq!(*caller.place.seat().directory.borrow(), b"", "it never heard that it is there");
+    next_upload_works(&mut printer);
+}
+
+#[test]
+fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let (mut inside, mut refused) = (0, 0);
+    for _ in 0..1000_usize.div_ceil(SEATS) {
+        let mut there: Vec<_> = (0..SEATS).map(|_| Caller::new(&service)).collect();
+        assert!(service.knock(Peer::unknown()).is_none(), "all seats are taken");
+        for caller in &mut there {
+            let said = caller.say("USER bblp\r\nPASS 12345678");
+            inside += usize::from(said.ends_with("230 Logged in\r\n"));
+            refused += usize::from(said.ends_with("421 Too many clients\r\n"));
+        }
+        assert_eq!(service.clients(), CLIENTS);
+    }
+    assert_eq!(inside + refused, 1000_usize.div_ceil(SEATS) * SEATS);
+    assert!(inside >= CLIENTS && refused > 0);
+    assert_eq!(printer.hears(), "", "the printer never heard of them");
+    next_upload_works(&mut printer);
+}
+
+/// Sessions of the printer's last about as long (vsFTPd's default; P2S, PROTOCOL §5.1).
+#[test]
+fn whoever_asks_for_nothing_for_five_minutes_leaves_the_place_to_others() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    assert_eq!(caller.client.poll_timeout(), Some(at(300)));
+    caller.now = at(200);
+    caller.say("NOOP");
+    assert_eq!(caller.client.handle_timeout(at(499)), Ok(()));
+    // A command under way is not idleness, however long it takes.
+    caller.now = at(499);
+    caller.say("MKD a");
+    assert_eq!(caller.client.handle_timeout(at(900)), Ok(()));
+    printer.now = at(900);
+    printer.plays(&[("MKD a", "257 \"/a\"")]);
+    caller.now = at(900);
+    assert_eq!(caller.hear(), "257 \"/a\"\r\n");
+    assert_eq!(caller.client.poll_timeout(), Some(at(1200)));
+    assert_eq!(caller.client.handle_timeout(at(1199)), Ok(()));
+    assert_eq!(caller.client.handle_timeout(at(1200)), Err(client::Error::Idle));
+    assert_eq!(caller.hear(), "421 Nothing was asked for 300 s\r\n");
+    drop(caller);
+    assert_eq!(service.clients(), 0);
+    next_upload_works(&mut printer);
+}
+
+/// What one transfer left behind is never taken for the answer to another command: whoever asked
+/// nothing yet gets a new session, whoever did hears that it was lost.
+#[test]
+fn one_word_too_many_about_a_transfer_ends_the_session_and_is_nobodys_answer() {
+    for stray in ["226 Aborted", "426 Broken", "150 Go on"] {
+        let service = service(1);
+        let mut printer = Printer::live(&service);
+        let mut caller = Caller::ready(&service);
+        caller.say("STOR a");
+        assert_eq!(printer.hears(), "TYPE I\r\n");
+        let answered = printer.answers(stray);
+        assert_eq!(answered, Err(upstream::Error::OutOfOrder), "{stray}");
+        printer.is_lost("words out of place");
+        assert_eq!(caller.hear(), "", "it waits for the next session");
+        assert!(service.hub.is_wanted(at(0), 0));
+        assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
+
+        let mut printer = Printer::live(&service);
+        caller.say("DELE a");
+        assert_eq!(printer.hears(), "DELE a\r\n");
+        assert_eq!(printer.answers(stray), Err(upstream::Error::OutOfOrder), "{stray}");
+        printer.is_lost("words out of place");
+        assert!(caller.hear().starts_with("451 "), "{stray}");
+        next_upload_works(&mut Printer::live(&service));
+    }
+}
+
+/// A late 226 of the transfer before comes ahead of this one's 150.
+#[test]
+fn an_outcome_that_comes_before_the_beginning_is_not_the_outcome() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.begins_with("STOR a", "226 Of another one");
+    printer.answers("150 Go on").unwrap();
+    printer.moves(1000);
+    printer.desk.report(News::Moved);
+    assert_eq!(printer.hears(), "");
+    let said = caller.hear();
+    assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
+    printer.answers("552 Disk full").unwrap();
+    assert_eq!(caller.hear(), "552 Disk full\r\n");
+    drop(caller);
+    next_upload_works(&mut printer);
+}
+
+/// Anything else would be taken for more of the reply, and its end be waited for.
+#[test]
+fn a_reply_of_which_the_end_is_lost_ends_the_clients_conversation() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("STAT /");
+    printer.plays(&[("STAT /", "213-Status\r\n a")]);
+    assert_eq!(caller.say("ABOR\r\nSTAT"), "213-Status\r\n a\r\n", "they wait for its end");
+    let now = caller.now;
+    assert_eq!(caller.client.poll_output(now, &mut [0; 100]), Output::Idle);
+    printer.is_lost("the printer ended the connection");
+    let end = caller.client.poll_output(now, &mut [0; 100]);
+    assert_eq!(end, Output::End(client::Error::Torn));
+    drop(caller);
+
+    // The end of a change of directory depends on what the printer says to PWD.
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("CWD cache");
+    printer.plays(&[("CWD cache", "250-Welcome\r\n250 OK"), ("PWD", "550 No")]);
+    assert!(caller.hear().starts_with("250-Welcome\r\n"));
+    let end = caller.client.poll_output(now, &mut [0; 100]);
+    assert_eq!(end, Output::End(client::Error::Torn));
+    drop(caller);
+    next_upload_works(&mut printer);
+}
