@@ -131,12 +131,16 @@ async fn play(tls: &TlsConnector, address: SocketAddr, seen: &Seen) -> io::Resul
     Ok(())
 }
 
-/// TLS 1.3 with AES-128-GCM, which is what a board with AES instructions chooses.
+/// TLS 1.3 with AES-128-GCM, which is what a board with AES instructions chooses; for the camera itself,
+/// which does not know it, TLS 1.2.
 fn tls() -> Arc<ClientConfig> {
     let mut provider = default_provider();
-    provider.cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
+    provider.cipher_suites = vec![
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ];
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&version::TLS13])
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody))
