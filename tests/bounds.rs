@@ -24,6 +24,8 @@ mod chamber;
 mod day;
 #[path = "bounds/full.rs"]
 mod full;
+#[path = "bounds/rtsp.rs"]
+mod rtsp;
 #[path = "bounds/share.rs"]
 mod share;
 #[path = "bounds/sums.rs"]
