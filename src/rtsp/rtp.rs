@@ -296,6 +296,8 @@ fn fill(mut room: &mut [u8], pieces: &[&[u8]]) {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
     const KEY: Content = Content { parameters: false, key: true, picture: true };
     const DELTA: Content = Content { parameters: false, key: false, picture: true };
     const SETS: Content = Content { parameters: true, key: false, picture: false };
@@ -401,5 +403,26 @@ mod tests {
         assert_eq!(bytes[..12], *b"\x81\xc9\0\x07\0\0\0\x01\0\0\0\x02");
         assert_eq!(bytes[12..32], *b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\x05");
         assert_eq!(bytes[32..], *b"\x81\xca\0\x05\0\0\0\x01\x01\x0apandaproxy\0\0\0\0");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn no_packet_whatever_does_any_harm(
+            first in prop_oneof![any::<u8>(), 0x80..=0xbf_u8],
+            rest in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let bytes = [&[first][..], &rest].concat();
+            if let Some(packet) = Packet::parse(&bytes) {
+                prop_assert!(packet.payload.len() + HEAD <= bytes.len());
+                for codec in [Codec::H264, Codec::H265, Codec::Other] {
+                    let content = Content::of(codec, packet.payload);
+                    prop_assert!(content.picture || !content.key, "a key frame is a picture");
+                }
+            }
+            prop_assert_eq!(renumbered(&bytes, 1, 2, 3).is_some(), bytes.len() >= HEAD);
+            prop_assert_eq!(SenderReport::parse(&bytes).is_some(), bytes.len() >= 28 && first >> 6 == 2 && bytes[1] == SR);
+        }
     }
 }
