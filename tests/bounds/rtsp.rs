@@ -196,7 +196,7 @@ fn all_players_seats_full_of_the_worst_stay_within_their_lines_and_one_good_play
 fn blocks_do_not_run_out_when_stuck_players_are_told_to_go_and_others_take_their_places() {
     let _alone = alone();
     lan::run(async {
-        let camera = camera();
+        let camera = camera().rate(10);
         let studio = Studio::before(&camera);
         let mut most = 0;
         for round in 0..4 {
@@ -204,16 +204,20 @@ fn blocks_do_not_run_out_when_stuck_players_are_told_to_go_and_others_take_their
             let mut stuck = Vec::new();
             for _ in 0..BOARD.clients.rtsp {
                 stuck.push(studio.player(NARROW).await);
-                sleep(Duration::from_millis(250)).await;
+                sleep(Duration::from_millis(200)).await;
             }
             // The camera comes back with something else to show: all that were told have to go, but a
             // write that is stuck takes seconds to be given up.
             camera.turn(Vice::NoVideo, round % 2 == 0);
             camera.close();
             sleep(Duration::from_millis(1200)).await;
+            // They hold on to the block that comes next, and to nothing that nobody will send.
+            let held = studio.service.blocks();
+            let new = BOARD.rtsp.ring / 2 + 2 * budget::RTSP_PICTURE;
+            assert!(held <= BOARD.clients.rtsp + new, "{held} blocks are held on to");
             for _ in 0..BOARD.doorstep {
                 stuck.push(studio.player(NARROW).await);
-                sleep(Duration::from_millis(250)).await;
+                sleep(Duration::from_millis(200)).await;
                 most = most.max(studio.service.blocks());
             }
             assert!(
