@@ -26,6 +26,8 @@ mod day;
 mod files;
 #[path = "bounds/full.rs"]
 mod full;
+#[path = "bounds/rtsp.rs"]
+mod rtsp;
 #[path = "bounds/share.rs"]
 mod share;
 #[path = "bounds/sums.rs"]

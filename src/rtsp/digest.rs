@@ -306,6 +306,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::string::String;
+    use proptest::prelude::*;
 
     fn code() -> AccessCode {
         AccessCode::new(b"12345678").unwrap()
@@ -386,5 +387,35 @@ mod tests {
         assert_eq!(schemes.len(), 3);
         assert!(out.lines().next().unwrap().ends_with("algorithm=SHA-256, stale=true"), "{out}");
         assert!(out.lines().nth(1).unwrap().ends_with("nonce=\"abc\", stale=true"), "{out}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn no_authorization_whatever_does_any_harm_or_is_let_in(
+            value in "(Digest |Basic |digest |)([a-z]{1,9}=\"?[ -~]{0,12}\"?,? ?){0,8}\\PC{0,20}",
+        ) {
+            prop_assert_ne!(judge(&value, "DESCRIBE", &code(), "abc"), Verdict::Right);
+            let _any = Challenge::best_of([value.as_str()].into_iter());
+        }
+
+        #[test]
+        fn whatever_a_printer_asks_is_answered_so_that_who_knows_the_code_lets_us_in(
+            nonce in "[a-zA-Z0-9/+=]{1,128}",
+            (sha, qop) in any::<(bool, bool)>(),
+            url in "rtsps://[a-z0-9.]{1,20}:322/[a-z0-9/]{0,40}",
+        ) {
+            let algorithm = if sha { ", algorithm=SHA-256" } else { "" };
+            let qop = if qop { ", qop=\"auth-int, auth\"" } else { "" };
+            let asked = format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"{algorithm}{qop}");
+            let challenge = Challenge::best_of([asked.as_str()].into_iter()).unwrap();
+            let mut answer = String::new();
+            challenge.write_answer(&mut answer, &code(), "PLAY", &url, (7, "00c0ffee")).unwrap();
+            let value = answer.strip_prefix("Authorization: ").unwrap().trim_end();
+            prop_assert_eq!(judge(value, "PLAY", &code(), &nonce), Verdict::Right);
+            prop_assert_eq!(judge(value, "PAUSE", &code(), &nonce), Verdict::Wrong);
+            prop_assert_eq!(judge(value, "PLAY", &code(), "another"), Verdict::Stale);
+        }
     }
 }

@@ -287,11 +287,11 @@ fn fill(mut room: &mut [u8], pieces: &[&[u8]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const KEY: Content = Content { key: true, picture: true };
     const DELTA: Content = Content { key: false, picture: true };
     const NEITHER: Content = Content { key: false, picture: false };
-
     #[test]
     fn a_packet_is_read_past_its_sources_its_extension_and_its_padding() {
         let plain = b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0ahello";
@@ -386,5 +386,26 @@ mod tests {
         assert_eq!(bytes[..12], *b"\x81\xc9\0\x07\0\0\0\x01\0\0\0\x02");
         assert_eq!(bytes[12..32], *b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\x05");
         assert_eq!(bytes[32..], *b"\x81\xca\0\x05\0\0\0\x01\x01\x0apandaproxy\0\0\0\0");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn no_packet_whatever_does_any_harm(
+            first in prop_oneof![any::<u8>(), 0x80..=0xbf_u8],
+            rest in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let bytes = [&[first][..], &rest].concat();
+            if let Some(packet) = Packet::parse(&bytes) {
+                prop_assert!(packet.payload.len() + HEAD <= bytes.len());
+                for codec in [Codec::H264, Codec::H265, Codec::Other] {
+                    let content = Content::of(codec, packet.payload);
+                    prop_assert!(content.picture || !content.key, "a key frame is a picture");
+                }
+            }
+            prop_assert_eq!(renumbered(&bytes, 1, 2, 3).is_some(), bytes.len() >= HEAD);
+            prop_assert_eq!(SenderReport::parse(&bytes).is_some(), bytes.len() >= 28 && first >> 6 == 2 && bytes[1] == SR);
+        }
     }
 }

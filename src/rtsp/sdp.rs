@@ -200,6 +200,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::string::String;
+    use proptest::prelude::*;
 
     /// In live555's words.
     const LIVE555: &str = "v=0\r\no=- 1732600000000000 1 IN IP4 192.168.0.3\r\n\
@@ -287,6 +288,34 @@ mod tests {
             let mut out = String::new();
             write_control(&mut out, base, control).unwrap();
             assert_eq!(out, url);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn no_description_whatever_does_any_harm_and_players_are_told_no_more_than_fits(
+            lines in proptest::collection::vec(
+                "(m=video |m=audio |m=|a=control:|a=rtpmap:96 H264/|a=|c=|)\\PC{0,40}", 0..12),
+            end in proptest::sample::select(alloc::vec!["\r\n", "\n", "\r"]),
+            url in "\\PC{0,40}",
+        ) {
+            if let Ok(read) = Description::parse(lines.join(end).as_bytes()) {
+                prop_assert!((1..=TRACKS).contains(&read.tracks().len()));
+                prop_assert!(read.main() < read.tracks().len());
+                prop_assert_eq!(read.text().matches("\r\nm=").count(), read.tracks().len());
+                prop_assert!(read.tracks().iter().all(|track| track.rate > 0));
+                prop_assert!(read.track_of(&url).is_none_or(|track| track < read.tracks().len()));
+                // What players are told is read as the same.
+                let again = Description::parse(read.text().as_bytes()).unwrap();
+                prop_assert_eq!(again.tracks().len(), read.tracks().len());
+            }
+        }
+
+        #[test]
+        fn no_bytes_whatever_do_any_harm(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _any = Description::parse(&bytes);
         }
     }
 }

@@ -104,6 +104,28 @@ fn an_x2d_with_one_session_never_sees_a_second_connection_while_the_camera_is_lo
 }
 
 #[test]
+fn no_session_is_begun_while_the_camera_is_looked_at_however_long_that_takes() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        player.number(&camera).await;
+        // The session breaks, and before the next is due somebody looks, and is not answered.
+        camera.turn(Vice::Deaf, true);
+        camera.close();
+        pass(ms(200)).await;
+        studio.sight.look_again();
+        pass(secs(8)).await;
+        assert_eq!((camera.open(), camera.most_open()), (1, 1), "the look, and nothing else");
+        camera.turn(Vice::Deaf, false);
+        for _ in 0..50 {
+            player.number(&camera).await;
+        }
+        assert_eq!(camera.most_open(), 1);
+    });
+}
+
+#[test]
 fn an_x1c_gets_its_receiver_reports_and_an_hour_is_one_session() {
     lan::run(async {
         let camera = camera().rate(2).with(Vice::NeedsReports);
@@ -271,6 +293,24 @@ fn a_camera_that_dies_within_a_picture_leaves_no_gap_and_no_part_of_it() {
             }
         }
         assert_eq!((camera.most_open(), camera.setups()), (1, 13));
+    });
+}
+
+#[test]
+fn nor_does_one_that_comes_back_with_a_key_frame() {
+    lan::run(async {
+        // Whatever it dies within, its parameter sets have gone out, and nothing comes between.
+        let camera = showing(Media::made(25, 1, 20_000, 3000));
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        for round in 1..5 {
+            player.number(&camera).await;
+            camera.cut();
+            for _ in 0..50 {
+                player.number(&camera).await;
+            }
+            assert_eq!(camera.setups(), 1 + round);
+        }
     });
 }
 

@@ -2,7 +2,10 @@
 
 use super::*;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+
+use proptest::prelude::*;
 
 const PACKET: usize = 16;
 const BODY: usize = 32;
@@ -114,5 +117,77 @@ fn transports_are_looked_through_for_one_that_is_interleaved() {
     ];
     for (value, transport) in table {
         assert_eq!(Transport::parse(value), transport, "{value}");
+    }
+}
+
+/// Pieces of a conversation, whole, cut short and made up.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let message =
+        ("(OPTIONS|PLAY|GET|RTSP/1.0) [ -~]{0,20}( RTSP/1.0| RTSP/2.0|)", field(), 0..40_usize)
+            .prop_map(|(line, fields, body)| {
+                let head = format!("{line}\r\n{fields}Content-Length: {body}\r\n\r\n");
+                [head.into_bytes(), b"b".repeat(body)].concat()
+            });
+    let packet = (any::<u8>(), 0..40_u16, 0..40_usize).prop_map(|(channel, len, bytes)| {
+        let [high, low] = len.to_be_bytes();
+        [&[DOLLAR, channel, high, low][..], &b"p".repeat(bytes)].concat()
+    });
+    prop_oneof![
+        message,
+        packet,
+        Just(b"\r\n".to_vec()),
+        proptest::collection::vec(any::<u8>(), 0..64),
+    ]
+}
+
+fn field() -> impl Strategy<Value = String> {
+    let fields = proptest::collection::vec("[A-Za-z-]{1,8} ?: ?[ -~]{0,12}(\r\n|\n)", 0..4);
+    fields.prop_map(|fields| fields.concat())
+}
+
+/// All that stands in `bytes` when they come in pieces of `step`: each as it looks, until there is a fault,
+/// and how many bytes are left.
+fn read_in(bytes: &[u8], step: usize) -> (Vec<String>, usize) {
+    let (mut seen, mut at, mut come) = (Vec::new(), 0, 0);
+    loop {
+        match next(&bytes[at..come], PACKET, BODY) {
+            Ok((0, Piece::More)) if come == bytes.len() => return (seen, come - at),
+            Ok((0, Piece::More)) => come = bytes.len().min(come + step),
+            Ok((0, piece)) => panic!("{piece:?} of no bytes"),
+            Ok((taken, piece)) => {
+                seen.push(format!("{piece:?}"));
+                at += taken;
+                assert!(at <= come, "more is taken than there was");
+            }
+            Err(fault) => {
+                seen.push(format!("{fault:?}"));
+                return (seen, 0);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn whatever_comes_is_read_the_same_in_one_piece_and_byte_by_byte(
+        pieces in proptest::collection::vec(piece(), 0..6),
+        step in 1..9_usize,
+    ) {
+        let bytes = pieces.concat();
+        let whole = read_in(&bytes, usize::MAX / 2);
+        prop_assert_eq!(&whole, &read_in(&bytes, 1));
+        prop_assert_eq!(&whole, &read_in(&bytes, step));
+    }
+
+    #[test]
+    fn no_field_or_transport_whatever_does_any_harm(value in "\\PC{0,80}", line in "[ -~]{0,40}") {
+        let _any = Transport::parse(&value);
+        let _any = Transport::parse(&format!("RTP/AVP/TCP;interleaved={line}"));
+        let bytes = format!("PLAY {line} RTSP/1.0\r\nCSeq: {line}\r\nX: {line}\r\n\r\n");
+        if let Ok((_, Piece::Message(message))) = next(bytes.as_bytes(), PACKET, BODY) {
+            let _any = (message.request(), message.status(), message.cseq(), message.field("x"));
+        }
     }
 }

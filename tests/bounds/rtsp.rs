@@ -1,0 +1,286 @@
+//! The RTSPS camera's service, all seats taken by the worst players there are.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+use std::rc::Rc;
+
+use pandaproxy::auth::AccessCode;
+use pandaproxy::board::BOARD;
+use pandaproxy::camera::{Finding, Sight};
+use pandaproxy::journal;
+use pandaproxy::memory::budget::{self, LINES, PLAYERS, RTSP_BLOCKS};
+use pandaproxy::memory::heap;
+use pandaproxy::rtsp::Service;
+use pandaproxy::rtsp::client::LOGIN_WITHIN;
+use pandaproxy::rtsp::seat::Seat;
+use pandaproxy::runtime::Clock;
+use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
+use pandaproxy::runtime::drive::Buffers;
+use pandaproxy::runtime::rtsp::{keep_stream, serve_player};
+use pandaproxy::runtime::work::Guest;
+use pandaproxy::session::Peer;
+use tokio::io::{DuplexStream, duplex};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::clients::rtsp::{Client, Scheme};
+use crate::lan::rtsp::{Player, URL, number, showing};
+use crate::lan::{self, CODE, WIRE};
+use crate::printer::rtsp::{Media, Rtsp, Vice};
+use crate::share::{Share, alone};
+
+const HOURS: usize = 24;
+
+/// Hours before that, after which the simulated camera remembers no more than it did.
+const WARM: usize = 28;
+
+const PRINTER: &str = "rtsps://printer:322/streaming/live/1";
+
+/// A wire that holds less than a packet.
+const NARROW: usize = 512;
+
+/// What the lines of the budget that can be reached without sockets and TLS allow.
+fn in_memory() -> usize {
+    let lines = LINES.iter().filter(|line| line.what.starts_with("rtsp"));
+    lines.map(|line| line.count * line.each).sum::<usize>() - (PLAYERS + 1) * budget::TLS
+}
+
+/// The way to a camera, made outside of what is counted.
+struct Wire(Rtsp);
+
+impl Dial for Wire {
+    type Stream = DuplexStream;
+
+    async fn dial(&mut self) -> Result<DuplexStream, DialError> {
+        let (near, far) = duplex(WIRE);
+        let camera = self.0.clone();
+        spawn_local(async move { camera.serve(far).await });
+        Ok(near)
+    }
+}
+
+/// A service before a camera that was found, whose own heap is known but for the wires.
+struct Studio {
+    service: Rc<Service>,
+    share: Share,
+    clock: Clock,
+}
+
+impl Studio {
+    fn before(camera: &Rtsp) -> Self {
+        let clock = Clock::start();
+        let share = Share::default();
+        let code = AccessCode::new(CODE.as_bytes()).unwrap();
+        let service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
+        let sight = Rc::new(Sight::new());
+        sight.found(Finding::Rtsp);
+        // Nobody looks here: what is found holds.
+        let looked = Rc::clone(&sight);
+        spawn_local(async move {
+            loop {
+                looked.rung().await;
+                looked.found(Finding::Rtsp);
+            }
+        });
+        let (wire, back_off) = (Wire(camera.clone()), BackOff::new(1));
+        let keeper = keep_stream(Rc::clone(&service), sight, wire, clock, back_off);
+        spawn_local(share.of(keeper));
+        let housekept = Rc::clone(&service);
+        spawn_local(share.of(async move {
+            loop {
+                housekept.handle_timeout(clock.now());
+                sleep(Duration::from_secs(1)).await;
+            }
+        }));
+        Self { service, share, clock }
+    }
+
+    /// A wire to the proxy that holds `bytes`.
+    fn wire(&self, bytes: usize) -> DuplexStream {
+        let (near, far) = duplex(bytes);
+        let (service, clock) = (Rc::clone(&self.service), self.clock);
+        let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
+        let peer = Peer { service: "rtsp", number: 1, address };
+        spawn_local(self.share.of(async move {
+            let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
+            let until = clock.now() + LOGIN_WITHIN;
+            let guest = Guest { peer, reached: None, until, admitted: &|| {} };
+            let _end = serve_player(&service, far, guest, &mut buffers, &clock).await;
+        }));
+        near
+    }
+
+    async fn player(&self, bytes: usize) -> Player {
+        let mut client = Client::over(self.wire(bytes)).knowing(Scheme::Md5, CODE);
+        client.play(URL).await;
+        Player::of(client)
+    }
+}
+
+/// Five pictures a second that are nearly as long as they may be, every other one a key frame.
+fn camera() -> Rtsp {
+    let bytes = BOARD.rtsp.picture * 3 / 4;
+    showing(Media::made(5, 2, bytes, bytes))
+}
+
+#[test]
+fn all_players_seats_full_of_the_worst_stay_within_their_lines_and_one_good_player_loses_nothing() {
+    let _alone = alone();
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut good = studio.player(WIRE).await;
+        let theirs = camera.clone();
+        let watching = spawn_local(async move {
+            let (mut last, mut seen) = (None, 0_u32);
+            while let Some(picture) = good.next().await {
+                let next = number(&theirs, &picture);
+                assert!(last.is_none_or(|last| next == last + 1 || picture.is_key()), "{next}");
+                seen += u32::from(last.is_none_or(|last| next == last + 1));
+                last = Some(next);
+            }
+            seen
+        });
+        let mut there = Vec::new();
+        let mut most = 0;
+        // Each comes at another picture and is stuck within it, over and over again.
+        for _ in 0..5 {
+            for _ in 1..BOARD.clients.rtsp {
+                there.push(studio.player(NARROW).await);
+                sleep(Duration::from_millis(400)).await;
+                most = most.max(studio.service.blocks());
+            }
+            sleep(Duration::from_secs(8)).await;
+            assert_eq!(studio.service.connections(), 1, "those that take nothing are let go");
+            there.clear();
+        }
+        for _ in 1..BOARD.clients.rtsp {
+            there.push(studio.player(NARROW).await);
+            sleep(Duration::from_millis(400)).await;
+        }
+        most = most.max(studio.service.blocks());
+        // All but a picture in each, and what is on its way to those that keep up.
+        assert!(most >= (BOARD.clients.rtsp - 1) * (budget::RTSP_PICTURE - 2), "{most}");
+        let mut knocking = Vec::new();
+        for _ in 0..BOARD.doorstep {
+            knocking.push(studio.wire(NARROW));
+        }
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(studio.service.connections(), PLAYERS);
+        let peak = studio.share.peak();
+        println!(
+            "all {PLAYERS} seats: {} bytes, at most {peak}; lines allow {}; at most {most} blocks of {}",
+            studio.share.now(),
+            in_memory(),
+            RTSP_BLOCKS.count
+        );
+        assert!(peak <= in_memory());
+        let counts = studio.service.counts();
+        assert_eq!(counts.too_long, 0, "blocks never run out");
+        // Those that take nothing are let go, and those that never show the code.
+        sleep(Duration::from_secs(45)).await;
+        assert_eq!(studio.service.connections(), 1);
+        studio.service.dismiss_all();
+        let seen = watching.await.unwrap();
+        assert!(
+            studio.service.counts().shown - seen <= 4,
+            "{seen} of {:?}",
+            studio.service.counts()
+        );
+        assert!(studio.service.blocks() <= BOARD.rtsp.ring);
+        drop(there);
+    });
+}
+
+#[test]
+fn blocks_do_not_run_out_when_stuck_players_are_told_to_go_and_others_take_their_places() {
+    let _alone = alone();
+    lan::run(async {
+        let camera = camera().rate(10);
+        let studio = Studio::before(&camera);
+        let mut most = 0;
+        for round in 0..4 {
+            // As many as may, each within another picture, with a ring behind it.
+            let mut stuck = Vec::new();
+            for _ in 0..BOARD.clients.rtsp {
+                stuck.push(studio.player(NARROW).await);
+                sleep(Duration::from_millis(200)).await;
+            }
+            // The camera comes back with something else to show: all that were told have to go, but a
+            // write that is stuck takes seconds to be given up.
+            camera.turn(Vice::NoVideo, round % 2 == 0);
+            camera.close();
+            sleep(Duration::from_millis(1200)).await;
+            // They hold on to the block that comes next, and to nothing that nobody will send.
+            let held = studio.service.blocks();
+            let new = BOARD.rtsp.ring / 2 + 2 * budget::RTSP_PICTURE;
+            assert!(held <= BOARD.clients.rtsp + new, "{held} blocks are held on to");
+            for _ in 0..BOARD.doorstep {
+                stuck.push(studio.player(NARROW).await);
+                sleep(Duration::from_millis(200)).await;
+                most = most.max(studio.service.blocks());
+            }
+            assert!(
+                studio.service.connections() > BOARD.clients.rtsp,
+                "the old ones are still there"
+            );
+            sleep(Duration::from_secs(20)).await;
+            assert_eq!(studio.service.connections(), 0);
+        }
+        println!("at most {most} blocks of {}", RTSP_BLOCKS.count);
+        assert_eq!(studio.service.counts().too_long, 0, "blocks never run out");
+    });
+}
+
+#[test]
+fn a_day_of_players_and_reboots_leaves_nothing_behind() {
+    let _alone = alone();
+    lan::run(async {
+        let camera = showing(Media::made(2, 4, 20_000, 3000));
+        let studio = Studio::before(&camera);
+        let mut held = [0; WARM + HOURS];
+        for (hour, held) in held.iter_mut().enumerate() {
+            let mut players = Vec::new();
+            for _ in 0..BOARD.clients.rtsp {
+                players.push(studio.player(WIRE).await);
+            }
+            for player in &mut players {
+                player.number(&camera).await;
+            }
+            match hour % 4 {
+                0 => camera.reboot(Duration::from_secs(5)),
+                1 => camera.cut(),
+                2 => drop(camera.lie(0, 0xffff, &[0; 0xffff])),
+                _ => camera.close(),
+            }
+            for player in &mut players {
+                player.number(&camera).await;
+            }
+            drop(players);
+            sleep(Duration::from_secs(3000)).await;
+            assert_eq!((studio.service.connections(), camera.open()), (0, 0));
+            assert_eq!(studio.service.blocks(), 0, "nobody holds on to a picture");
+            journal::now_is(studio.clock.now());
+            *held = heap::held();
+        }
+        println!("held after each hour: {held:?}");
+        let grown = held[WARM + HOURS - 1].saturating_sub(held[WARM - 1]);
+        assert!(grown <= 128, "{grown} bytes are kept from one hour to the next");
+        assert_eq!(camera.most_open(), 1);
+    });
+}
+
+#[test]
+fn each_thing_of_the_rtsps_camera_is_as_large_as_its_line_says() {
+    let _alone = alone();
+    let pointers = 2 * size_of::<usize>();
+    assert!(size_of::<Seat>() + pointers <= budget::RTSP_SEAT, "{}", size_of::<Seat>());
+    let share = Share::default();
+    let code = AccessCode::new(CODE.as_bytes()).unwrap();
+    let _service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
+    let lines = RTSP_BLOCKS.bytes(budget::SLOT) + PLAYERS * budget::RTSP_SEAT + budget::RTSP_HUB;
+    println!("the service: {} bytes of {lines}", share.now());
+    assert!(share.now() <= lines);
+    // Whoever was dismissed and is stuck holds on to one block, and has a seat that is not a player's.
+    const { assert!(BOARD.doorstep <= BOARD.clients.rtsp, "blocks for those that have to go") };
+}
