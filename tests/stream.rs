@@ -103,7 +103,7 @@ fn a_late_player_begins_at_once_with_the_key_frame_of_the_group_at_hand() {
 #[test]
 fn a_late_player_waits_for_the_next_key_frame_when_the_group_does_not_fit_half_a_ring() {
     lan::run(async {
-        let camera = showing(Media::made(25, 50, 20_000, 3000));
+        let camera = showing(Media::made(25, 50, 20_000, 5000));
         let studio = Studio::before(&camera);
         let mut first = studio.player().await;
         while first.number(&camera).await % 50 != 30 {}
