@@ -130,7 +130,7 @@ fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
     let host = fs::read_to_string(root.join("boards/host/board.rs")).unwrap();
     for (name, change, complaint) in [
         ("as-it-is", ("", ""), None),
-        ("too-poor", ("8 * MIB", "1 * MIB"), Some("this board cannot afford its own profile")),
+        ("too-poor", ("12 * MIB", "1 * MIB"), Some("this board cannot afford its own profile")),
         ("too-many", ("mqtt: 10", "mqtt: 100"), Some("this board cannot afford its own profile")),
         ("two-frames", ("count: 6", "count: 2"), Some("a board needs three large frames")),
         (
