@@ -10,6 +10,8 @@
 mod requests;
 mod upstream;
 
+use std::rc::Rc;
+
 use pandaproxy::board::BOARD;
 use pandaproxy::journal::Kind;
 use pandaproxy::rtsp::client::Error;
@@ -21,6 +23,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::clients::rtsp::{Client, Rtp, Scheme};
+use crate::lan::chamber::{At, Script};
 use crate::lan::rtsp::{Player, Studio, URL, camera, number, showing};
 use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
 use crate::printer::rtsp::{Media, Packing, Rtsp, Vice};
@@ -264,8 +267,8 @@ fn sender_reports_tell_players_times_on_the_line_of_their_packets_also_after_a_r
 #[test]
 fn two_tracks_go_out_on_the_channels_that_the_player_chose_and_one_alone_to_who_wants_no_more() {
     lan::run(async {
-        let camera = TwoTracks;
-        let studio = Studio::at(lan::chamber::At::Closed, lan::chamber::At::Script(camera.serve()));
+        let script: Script = Rc::new(|far| drop(spawn_local(two_tracks(far))));
+        let studio = Studio::at(At::Closed, At::Script(script));
         let mut both = studio.client();
         assert_eq!(both.describe(URL).await.status, 200);
         let base = both.track.rsplit_once('/').unwrap().0.to_owned();
@@ -305,15 +308,6 @@ fn two_tracks_go_out_on_the_channels_that_the_player_chose_and_one_alone_to_who_
 
 /// A camera with sound and video, as simple as can be: it answers everything with 200, and sends a
 /// packet of each track every 40 ms.
-#[derive(Default)]
-struct TwoTracks;
-
-impl TwoTracks {
-    fn serve(self) -> lan::chamber::Script {
-        std::rc::Rc::new(|far| drop(spawn_local(two_tracks(far))))
-    }
-}
-
 async fn two_tracks(mut far: tokio::io::DuplexStream) {
     let sdp = "v=0\r\ns=x\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:v\r\n\
                m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:a\r\n";
@@ -431,7 +425,7 @@ fn all_are_told_to_go_when_the_program_ends_and_the_camera_is_left_in_order() {
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         player.number(&camera).await;
-        let ends = std::rc::Rc::clone(&studio.ends);
+        let ends = Rc::clone(&studio.ends);
         let reading = spawn_local(async move { while player.next().await.is_some() {} });
         let began = Instant::now();
         studio.stop().await;

@@ -361,6 +361,10 @@ const _: () = assert!(
     "half of a player's ring holds a key frame and what follows it"
 );
 const _: () = assert!(
+    BOARD.doorstep <= BOARD.clients.rtsp,
+    "a player that was told to go and is stuck, while another has its place, holds a block"
+);
+const _: () = assert!(
     BOARD.doorstep_per_address < BOARD.doorstep,
     "one address must not keep all others from knocking"
 );

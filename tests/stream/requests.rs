@@ -83,7 +83,6 @@ fn digest_with_md5_and_sha256_with_and_without_qop_and_basic_are_all_let_in() {
 
 #[test]
 fn rfc_2617s_form_with_qop_is_let_in_though_the_challenge_names_none() {
-    // Computed with openssl, for the nonce below it would be stale: the form is what counts here.
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = Client::over(studio.stream(WIRE));
