@@ -4,6 +4,8 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::fs;
 
+use pandaproxy::board::BOARD;
+use pandaproxy::memory::budget::WAITING;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -332,7 +334,7 @@ fn a_thousand_connections_that_never_log_in_cost_their_own_address_alone() {
             let read = timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
             open += usize::from(read.is_err());
         }
-        assert!(open <= 3 + 16, "{open}");
+        assert!(open <= BOARD.doorstep_per_address + WAITING, "{open}");
         files.proxy.program.line("connections wait already").await;
     });
 }
@@ -342,15 +344,16 @@ fn clients_that_log_in_and_idle_take_no_session_and_one_too_many_is_told() {
     proxy::run(async {
         let files = Files::p1s().await;
         let mut there = Vec::new();
-        for number in 1..=4 {
+        let most = u8::try_from(BOARD.clients.ftp).unwrap();
+        for number in 1..=most {
             let mut caller = Caller::greeted(&files, machine(number)).await;
             assert!(caller.log_in().await.starts_with("230 "));
             there.push(caller);
         }
-        let mut late = Caller::greeted(&files, machine(5)).await;
+        let mut late = Caller::greeted(&files, machine(most + 1)).await;
         assert!(late.log_in().await.starts_with("421 "));
         assert_eq!(late.reply().await, "", "and closed");
-        files.proxy.program.line("refused: 4 clients are here already").await;
+        files.proxy.program.line(&format!("refused: {most} clients are here already")).await;
         assert_eq!(files.server.look(|seen| seen.ever), 0, "the printer never heard of them");
         let mut one = there.pop().unwrap();
         assert!(one.asks("QUIT").await.starts_with("221 "));
