@@ -83,6 +83,8 @@ pub struct Config {
     pub insecure_printer: bool,
     /// Whether the printer's own address stays in its reports.
     pub keep_printer_address: bool,
+    /// Where and how much is recorded, if anything is.
+    pub record: Option<Recording>,
     /// Whether the log says more.
     pub verbose: bool,
     /// What the log should say once there is one.
@@ -111,13 +113,15 @@ impl Config {
             return Ok(Intent::PrintBudget);
         }
         let sources = Sources::open(args.config.as_deref(), &env)?;
-        match args.command {
+        match &args.command {
             Some(Command::Ca) => Ok(Intent::PrintCa {
                 state_dir: state_dir(&args, &sources)?,
                 serial: serial(&args, &sources)?.map(|(serial, _)| serial),
             }),
             Some(Command::Health) => Ok(Intent::Health(Box::new(Self::meant(&args, &sources)?))),
-            None => Ok(Intent::Serve(Box::new(Self::meant(&args, &sources)?))),
+            Some(Command::Record { .. }) | None => {
+                Ok(Intent::Serve(Box::new(Self::meant(&args, &sources)?)))
+            }
         }
     }
 
@@ -222,9 +226,47 @@ impl Config {
             advertise,
             insecure_printer: flag(&Setting::INSECURE_PRINTER, &args.insecure_printer)?,
             keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS, &args.keep_printer_address)?,
+            record: Recording::meant(args, sources)?,
             verbose: flag(&Setting::VERBOSE, &args.verbose)?,
             notices,
         })
+    }
+}
+
+/// What is recorded of all conversations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Where to.
+    pub dir: PathBuf,
+    /// How much is kept, in MiB.
+    pub mib: u32,
+    /// Whether there is nothing else to be done if it cannot be recorded there (`pandaproxy record`).
+    pub must: bool,
+}
+
+impl Recording {
+    /// What is kept if nothing is said, in MiB.
+    pub const MIB: u32 = 32;
+
+    fn meant(args: &Args, sources: &Sources<'_>) -> Result<Option<Self>, ConfigError> {
+        let mib = match sources.find(&Setting::RECORD_MIB, args.record_mib.as_deref()) {
+            Some(given) => {
+                given.parse(|value| value.parse().ok().filter(|mib| (8..=65_536).contains(mib)))?
+            }
+            None => Self::MIB,
+        };
+        let (must, out) = match &args.command {
+            Some(Command::Record { out }) => (true, out.as_ref()),
+            Some(Command::Ca | Command::Health) | None => (false, None),
+        };
+        match sources.find(&Setting::RECORD, out.or(args.record.as_ref()).map(OsString::as_os_str))
+        {
+            Some(given) => Ok(Some(Self { dir: given.path()?, mib, must })),
+            None if must => Err(ConfigError::new(format_args!(
+                "record --out (or RECORD): got nothing, takes a directory"
+            ))),
+            None => Ok(None),
+        }
     }
 }
 

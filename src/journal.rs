@@ -87,6 +87,8 @@ pub enum Kind {
     Transferred,
     /// A file or a listing did not.
     TransferFailed,
+    /// Something is missing in a recording, or there is none.
+    NotRecorded,
     /// The heap met its lid.
     LidMet,
     /// The program was asked to end.
@@ -95,7 +97,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are printed.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Started,
         Self::Admitted,
         Self::Left,
@@ -123,6 +125,7 @@ impl Kind {
         Self::PictureTooLong,
         Self::Transferred,
         Self::TransferFailed,
+        Self::NotRecorded,
         Self::LidMet,
         Self::Stopping,
     ];
@@ -157,6 +160,7 @@ impl Kind {
             Self::PictureTooLong => "picture too long",
             Self::Transferred => "transferred",
             Self::TransferFailed => "transfer failed",
+            Self::NotRecorded => "not recorded",
             Self::LidMet => "lid met",
             Self::Stopping => "stopping",
         }
@@ -180,6 +184,7 @@ impl Kind {
             | Self::PictureDamaged
             | Self::PictureTooLong
             | Self::TransferFailed
+            | Self::NotRecorded
             | Self::RequestRefused => Level::Warn,
             Self::Started
             | Self::Admitted

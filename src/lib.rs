@@ -27,6 +27,7 @@
 //! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
 //! | [`runtime::relay`], [`runtime::data_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
+//! | [`trace`] | recordings of what is said, without what is secret |
 //! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`health`] | asks the services of a running proxy whether they answer |
@@ -114,8 +115,10 @@
 //! allocate is [metered](memory::heap) and has a lid. Memory that is not needed is not touched: frames
 //! and buffers are written no further than they are used, first-fit, by the worker that came back last.
 //!
-//! There is one thread, with one exception: a printer that is given by name is looked up by the
-//! system's resolver, which knows no other way than to block, on a thread that ends after it.
+//! There is one thread, with two exceptions, both for who knows no other way than to block. A printer
+//! that is given by name is looked up by the system's resolver, on a thread that ends after it. And a
+//! [recording](trace) is brought to its files by a thread of its own: a memory card may take a second for
+//! a write, and nobody is to wait for it. Between the two is one ring of bytes.
 #![no_std]
 
 extern crate alloc;
@@ -137,6 +140,7 @@ pub mod rtsp;
 pub mod runtime;
 pub mod session;
 pub mod tls;
+pub mod trace;
 
 #[global_allocator]
 static HEAP: memory::heap::Metered = memory::heap::Metered;

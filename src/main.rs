@@ -56,8 +56,13 @@ fn serve(config: &Config) -> ExitCode {
     for notice in &config.notices {
         log::log!(notice.level(), "{notice}");
     }
-    heap::on_lid(last_words);
-    heap::put_lid(budget::TOTAL);
+    if config.record.is_some() {
+        heap::on_lid(last_words::<{ budget::TOTAL_RECORDING }>);
+        heap::put_lid(budget::TOTAL_RECORDING);
+    } else {
+        heap::on_lid(last_words::<{ budget::TOTAL }>);
+        heap::put_lid(budget::TOTAL);
+    }
     match run::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,11 +83,8 @@ fn start_log(verbose: bool) {
 }
 
 /// The heap met its lid: say what happened lately, and end.
-fn last_words() {
-    journal::record(
-        Kind::LidMet,
-        format_args!("the heap met its lid of {} KiB", budget::TOTAL / KIB),
-    );
+fn last_words<const LID: usize>() {
+    journal::record(Kind::LidMet, format_args!("the heap met its lid of {} KiB", LID / KIB));
     // Standard error may be gone; there is nobody else to tell.
     let _told = journal::write_to(&mut run::Stderr);
 }
@@ -94,6 +96,8 @@ fn print_budget() -> std::io::Result<()> {
     print_lines(&mut out, &budget::LINES)?;
     writeln!(out, "{:<34}{:>30}", "sum: the most this build holds", budget::TOTAL.div_ceil(KIB))?;
     writeln!(out, "{:<34}{:>30}", "what the board affords", BOARD.memory / KIB)?;
+    writeln!(out, "\nwhere it is recorded, beside all lines")?;
+    print_lines(&mut out, &budget::RECORDING)?;
     for instead in budget::INSTEAD {
         writeln!(out, "\nwhere {}, in place of all lines with {:?}", instead.when, instead.of)?;
         print_lines(&mut out, instead.lines)?;

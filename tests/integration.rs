@@ -1,7 +1,7 @@
 //! The services as their clients see them.
 //!
 //! `mqtt` and `failures` run the real client, hub and upstream between simulated ends, in memory and
-//! in virtual time. `loopback`, `cli`, `health`, `ftp`, `files` and `rtsp` run the real program as a child,
+//! in virtual time. `loopback`, `cli`, `health`, `ftp`, `files`, `record` and `rtsp` run the real program as a child,
 //! with real clients, in real time and over loopback.
 
 mod camera;
@@ -16,6 +16,7 @@ mod lan;
 mod loopback;
 mod mqtt;
 mod printer;
+mod record;
 mod relay;
 mod rtsp;
 mod stream;

@@ -123,6 +123,21 @@ pub(super) struct Args {
 
     #[arg(
         long,
+        value_name = "DIR",
+        help = "Record what is said, without what is secret, for Wireshark; a service that cannot \
+                goes on without [RECORD]"
+    )]
+    pub(super) record: Option<OsString>,
+
+    #[arg(
+        long,
+        value_name = "MIB",
+        help = "Room for it, 32 if not given: 8 files, of which the oldest is removed [RECORD_MIB]"
+    )]
+    pub(super) record_mib: Option<OsString>,
+
+    #[arg(
+        long,
         global = true,
         value_name = "DIR",
         help = "Where certificates are kept [PANDAPROXY_STATE_DIR]"
@@ -149,7 +164,7 @@ pub(super) struct Args {
 }
 
 /// What to do instead of serving.
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Subcommand)]
 pub(super) enum Command {
     /// Print the certificate authority that clients are to trust
     Ca,
@@ -157,6 +172,12 @@ pub(super) enum Command {
     #[command(after_help = "Takes the configuration of the service it asks about, from the same \
                             places; options of the command line go before the word.")]
     Health,
+    /// Serve, and record what is said, without what is secret; end if that cannot be
+    #[command(after_help = "Options of the service go before the word.")]
+    Record {
+        #[arg(long, value_name = "DIR", help = "Where to, for Wireshark [RECORD]")]
+        out: Option<OsString>,
+    },
 }
 
 /// What came of reading the command line.

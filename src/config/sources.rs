@@ -87,6 +87,9 @@ impl Setting {
         Self::new("--insecure-printer", "INSECURE_PRINTER", BOOL);
     pub(super) const KEEP_PRINTER_ADDRESS: Self =
         Self::new("--keep-printer-address", "KEEP_PRINTER_ADDRESS", BOOL);
+    pub(super) const RECORD: Self = Self::new("--record", "RECORD", "a directory");
+    pub(super) const RECORD_MIB: Self =
+        Self::new("--record-mib", "RECORD_MIB", "8 to 65536, in MiB");
     pub(super) const STATE_DIR: Self =
         Self::new("--state-dir", "PANDAPROXY_STATE_DIR", "a directory");
     pub(super) const VERBOSE: Self = Self::new("--verbose", "DEBUG", BOOL);
@@ -94,7 +97,7 @@ impl Setting {
         Self::new("--config", "PANDAPROXY_CONFIG", "a file of KEY=VALUE lines");
 
     /// Every setting. All but the last may stand in the file, which cannot name another.
-    pub(super) const ALL: [&Self; 18] = [
+    pub(super) const ALL: [&Self; 20] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -110,6 +113,8 @@ impl Setting {
         &Self::PRINTER_CA,
         &Self::INSECURE_PRINTER,
         &Self::KEEP_PRINTER_ADDRESS,
+        &Self::RECORD,
+        &Self::RECORD_MIB,
         &Self::STATE_DIR,
         &Self::VERBOSE,
         &Self::CONFIG,

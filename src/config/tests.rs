@@ -398,7 +398,7 @@ fn every_setting_may_stand_in_the_file_but_the_files_own_name() {
 fn a_line_of_the_file_that_means_nothing_is_named() {
     let names = "PRINTER_IP ACCESS_CODE ACCESS_CODE_FILE SERIAL_NUMBER BIND_ADDRESS SERVICES \
                  ENABLE_ALL ADVERTISE_IP PORTS PRINTER_PORTS FTP_MODE FTP_DATA_PORTS PRINTER_CA \
-                 INSECURE_PRINTER KEEP_PRINTER_ADDRESS PANDAPROXY_STATE_DIR DEBUG";
+                 INSECURE_PRINTER KEEP_PRINTER_ADDRESS RECORD RECORD_MIB PANDAPROXY_STATE_DIR DEBUG";
     for (text, end) in [
         ("DEBUG=1\nPRINTR_IP=1\n", format!(":2: got the unknown name PRINTR_IP, takes {names}")),
         ("12345678=\n", format!(":1: got an unknown name, takes {names}")),
@@ -575,6 +575,24 @@ fn the_ca_is_printed_without_a_printer() {
     };
     assert_eq!((state_dir, serial), (PathBuf::from("/s"), None));
     assert!(read(&["ca", "-s", "no-serial"], &[]).is_err());
+}
+
+#[test]
+fn it_is_recorded_where_it_was_asked_for_and_only_then() {
+    let recorded = |args: &[&str], env: &[(&str, &str)]| {
+        serve(args, &[&NEEDED[..], env].concat()).map(|config| config.record)
+    };
+    let to = |dir: &str, mib, must| Some(Recording { dir: PathBuf::from(dir), mib, must });
+    assert_eq!(recorded(&[], &[]), Ok(None));
+    assert_eq!(recorded(&["--record", "/r"], &[]), Ok(to("/r", 32, false)));
+    assert_eq!(recorded(&[], &[("RECORD", "/r"), ("RECORD_MIB", "8")]), Ok(to("/r", 8, false)));
+    assert_eq!(recorded(&["record", "--out", "/o"], &[]), Ok(to("/o", 32, true)));
+    assert_eq!(recorded(&["record"], &[("RECORD", "/r")]), Ok(to("/r", 32, true)));
+    let message = "record --out (or RECORD): got nothing, takes a directory";
+    assert_eq!(recorded(&["record"], &[]).map_err(|error| error.to_string()), Err(message.into()));
+    for mib in ["7", "65537", "many", "-8"] {
+        assert!(recorded(&[], &[("RECORD_MIB", mib)]).is_err(), "{mib}");
+    }
 }
 
 #[test]

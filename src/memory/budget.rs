@@ -200,6 +200,23 @@ pub const SESSIONS: usize = SEATS + VIEWERS + PLAYERS;
 /// TLS sessions kept of FTP clients, apart from the others: their data connections come back to them.
 pub const FILE_SESSIONS: usize = 2 * FILERS;
 
+/// Bytes of conversations that wait to be written to a recording.
+pub const RECORDING_QUEUE: usize = 512 * KIB;
+
+/// Conversations that can be recorded at once: with everybody who can be served, with the printer, and
+/// the data connections of files.
+pub const RECORDED: usize = SEATS + VIEWERS + PLAYERS + FILERS + SERVICES - 1 + 3 * FTP_SESSIONS;
+
+/// What is known of each of them while it is recorded.
+pub const RECORDED_EACH: usize = KIB / 2 + KIB / 4;
+
+/// The stack of the thread that writes a recording.
+pub const WRITER_STACK: usize = 128 * KIB;
+
+/// What it has in hand: a piece, a piece being blotted with its marks, what waits for one system call,
+/// what is looked for and the addresses that were met.
+pub const WRITER: usize = 96 * KIB;
+
 /// One holder of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
@@ -261,6 +278,13 @@ pub const LINES: [Line; 44] = [
     line("configuration", 1, CONFIGURATION),
     line("name resolver", 1, RESOLVER),
     line("journal", 1, JOURNAL),
+];
+
+/// What is held beside all that while it is recorded (`--record`), and not at all otherwise.
+pub const RECORDING: [Line; 3] = [
+    line("recording: waiting to be written", 1, RECORDING_QUEUE),
+    line("recording: conversations", RECORDED, RECORDED_EACH),
+    line("recording: writer, its stack", 1, WRITER + WRITER_STACK),
 ];
 
 /// Lines that are held in place of others, never beside them.
@@ -347,7 +371,11 @@ const _: () = {
 /// The most this build can hold at once, in bytes.
 pub const TOTAL: usize = sum(&LINES);
 
+/// The same while it is recorded.
+pub const TOTAL_RECORDING: usize = TOTAL + sum(&RECORDING);
+
 const _: () = assert!(TOTAL <= BOARD.memory, "this board cannot afford its own profile");
+const _: () = assert!(TOTAL_RECORDING <= BOARD.memory, "this board cannot afford to be recorded");
 // One frame is the state, one is being shown, and a merge needs a third to write into.
 const _: () = assert!(BOARD.mqtt.large.count >= 3, "a board needs three large frames");
 // A full state, and something behind it.

@@ -22,6 +22,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::session::{Blame, Host};
+use crate::trace::{Party, Protocol};
 
 /// How long a conversation with the camera has to last before the next is dialled without back-off.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -67,7 +68,8 @@ pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
-    let mut stream = Stream::new(stream);
+    let party = Party::Client(guest.peer.address);
+    let mut stream = Stream::new(stream, Protocol::Chamber, party, clock);
     let Guest { peer, until, admitted, reached: _ } = guest;
     let Some((mut viewer, place)) = service.viewer(until, admitted) else {
         // There are as many seats as workers.
@@ -247,7 +249,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
                 return (Loss::Dial(error), seen);
             }
         };
-        let mut stream = Stream::new(stream);
+        let mut stream = Stream::new(stream, Protocol::Chamber, Party::Printer, &self.clock);
         let (mut upstream, link) = self.service.upstream(purpose, self.clock.now());
         let watched = Watched { link, sight: &self.sight };
         let end = drive(&mut upstream, &watched, &mut stream, &mut self.buffers, &self.clock).await;
@@ -281,7 +283,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
             Err(DialError::Handshake(_)) => return AtRtsp::HangsUp,
             Err(_) => return AtRtsp::Unknown,
         };
-        let mut stream = Stream::new(stream);
+        let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, &self.clock);
         let mut probe = Probe::new(self.clock.now());
         let buffers = &mut self.buffers;
         let end = drive(&mut probe, &Nobody, &mut stream, buffers, &self.clock).await;

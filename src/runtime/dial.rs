@@ -16,6 +16,7 @@ use super::stream;
 use crate::config::Host;
 use crate::journal::{self, Kind};
 use crate::tls::{ClientStream, ConnectError, Refusal, Trust, connect};
+use crate::trace;
 
 /// How long the printer's name may take to be found.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
@@ -87,7 +88,13 @@ impl Dial for Dialler {
 pub async fn reach(host: &Host, port: u16) -> Result<TcpStream, DialError> {
     let address = address(host, port).await?;
     match timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
-        Ok(Ok(socket)) => Ok(socket),
+        Ok(Ok(socket)) => {
+            trace::knows(address.ip());
+            if let Ok(own) = socket.local_addr() {
+                trace::knows(own.ip());
+            }
+            Ok(socket)
+        }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(DialError::PortClosed { port })
         }

@@ -22,6 +22,7 @@ use crate::ftp::{Front, Service};
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::session::Blame;
+use crate::trace::{Party, Protocol};
 
 /// The longest wait after a failure that may pass by itself: somebody is waiting to send a print.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -77,7 +78,8 @@ pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
-    let mut stream = Stream::new(stream);
+    let party = Party::Client(guest.peer.address);
+    let mut stream = Stream::new(stream, Protocol::Ftp, party, clock);
     let Files { service, gates } = files;
     let Guest { peer, reached, until, admitted } = guest;
     let Some(place) = service.knock(peer) else {
@@ -230,7 +232,7 @@ async fn converse(
         Err(error) => return Loss::Dial(error),
     };
     at.set(stream.below().peer_addr().ok().map(|address| address.ip()));
-    let mut stream = Stream::new(stream);
+    let mut stream = Stream::new(stream, Protocol::Ftp, Party::Printer, clock);
     let Some((mut upstream, link)) = service.upstream(clock.now(), desk.index()) else {
         return Loss::Ended(End::Closed, false);
     };

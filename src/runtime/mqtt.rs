@@ -18,6 +18,7 @@ use crate::mqtt::client::{self, CONNECT_WITHIN};
 use crate::mqtt::upstream::{self, Phase};
 use crate::mqtt::{REPORT_INBOX, Service};
 use crate::session::Blame;
+use crate::trace::{Party, Protocol};
 
 /// How long a conversation with the printer has to last before the next is dialled without back-off.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -63,7 +64,8 @@ pub async fn serve_client<T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
-    let mut stream = Stream::new(stream);
+    let party = Party::Client(guest.peer.address);
+    let mut stream = Stream::new(stream, Protocol::Mqtt, party, clock);
     let Guest { peer, reached, until, admitted } = guest;
     let seat = service.client(clock.now(), until, peer, reached, admitted);
     let Some((mut client, place)) = seat else {
@@ -181,7 +183,7 @@ async fn converse<D: Dial>(
         Ok(stream) => stream,
         Err(error) => return Loss::Dial(error),
     };
-    let mut stream = Stream::new(stream);
+    let mut stream = Stream::new(stream, Protocol::Mqtt, Party::Printer, clock);
     let (mut upstream, link) = service.upstream(clock.now());
     let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
     stream.close().await;

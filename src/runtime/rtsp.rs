@@ -23,6 +23,7 @@ use crate::rtsp::digest::{Nonce, write_hex};
 use crate::rtsp::offer::Outlook;
 use crate::rtsp::upstream::{self, ANSWER_WITHIN, SILENT_MOST};
 use crate::session::Blame;
+use crate::trace::{Party, Protocol};
 
 /// How long a session has to last before the next is made without back-off: longer than one takes that
 /// shows nothing at all and is given up.
@@ -90,7 +91,8 @@ pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> Played {
-    let mut stream = Stream::new(stream);
+    let party = Party::Client(guest.peer.address);
+    let mut stream = Stream::new(stream, Protocol::Rtsp, party, clock);
     let Guest { peer, until, admitted, reached: _ } = guest;
     let seat = service.player((clock.now(), until), nonce(), admitted);
     let Some((mut player, place)) = seat else {
@@ -297,7 +299,7 @@ async fn converse<D: Dial>(
         Ok(stream) => stream,
         Err(error) => return Some(Loss::Dial(error)),
     };
-    let mut stream = Stream::new(stream);
+    let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, clock);
     let (mut upstream, link) = service.upstream(clock.now());
     let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
     stream.close().await;

@@ -43,12 +43,12 @@ use crate::auth::Limiter;
 use crate::board::BOARD;
 use crate::camera::Sight;
 use crate::clock::Instant;
-use crate::config::{Config, Host};
+use crate::config::{Config, FtpMode, Host, Recording};
 use crate::journal::{self, Kind};
-use crate::memory::{KIB, budget, heap};
+use crate::memory::{KIB, MIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
-use crate::{chamber, mqtt, rtsp};
+use crate::{chamber, mqtt, rtsp, trace};
 
 /// How long the end may take for clients; one that takes nothing is not waited for.
 const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
@@ -96,6 +96,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let has_chamber = wanted.camera && !files.has_tunnel();
     let chamber_at = has_chamber.then(|| listener(config, config.ports.chamber)).transpose()?;
     let rtsp_at = wanted.camera.then(|| listener(config, config.ports.rtsp)).transpose()?;
+    record(config, &clock)?;
     let trust = trust(config)?;
     supervisor::starting();
     let identity = identity(config)?;
@@ -156,7 +157,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
         tokio::select! {
             _ = ended.recv() => break,
             _ = interrupted.recv() => break,
-            _ = asked.recv() => tell_journal(),
+            _ = asked.recv() => tell_journal(config),
         }
     }
 
@@ -172,6 +173,36 @@ async fn run(config: &Config) -> Result<(), StartError> {
         let _fits = services.push(&**files);
     }
     take_leave(&services, keepers).await;
+    trace::stop();
+    Ok(())
+}
+
+/// Begins to record, if it was asked for.
+fn record(config: &Config, clock: &Clock) -> Result<(), StartError> {
+    let Some(Recording { dir, mib, must }) = &config.record else { return Ok(()) };
+    let size = u64::from(*mib) * MIB as u64;
+    let (code, serial) = (config.code.reveal(), config.serial.as_bytes());
+    match trace::start(dir, size, code, serial, clock.now()) {
+        Ok(()) => {}
+        Err(error) if *must => return Err(StartError::Record(error)),
+        Err(error) => {
+            journal::note(Kind::NotRecorded, format_args!("{error}; the service goes on without"));
+            return Ok(());
+        }
+    }
+    journal::note(
+        Kind::Started,
+        format_args!("recording the last {mib} MiB in {}/pandaproxy-*.pcapng", dir.display()),
+    );
+    log::info!(
+        "recording: the access code, the serial number and addresses are blotted. File names, print names, \
+         pictures and what users chose themselves are not: look at the files (wireshark, tshark -r) before \
+         you share them"
+    );
+    let relays = config.services.ftp && matches!(config.ftp.mode, FtpMode::Relay { .. });
+    if relays || (config.services.ftp && config.has_tunnel()) {
+        log::info!("recording: what is relayed has the printer's own TLS and cannot be recorded");
+    }
     Ok(())
 }
 
@@ -219,7 +250,7 @@ impl House<'_> {
                 env!("PANDAPROXY_VERSION"),
                 BOARD.name,
                 self.config.serial,
-                budget::TOTAL / 1024
+                lid(self.config) / KIB
             ),
         );
     }
@@ -374,6 +405,7 @@ async fn housekeep(
         mqtt.handle_timeout(now);
         chamber.handle_timeout(now);
         rtsp.handle_timeout(now);
+        trace::handle_timeout(now);
         sight.is_said_off(mqtt.says_live_view_off());
         // A printer that has come back may have another camera, or have it switched on.
         let is_live = mqtt.is_live();
@@ -392,19 +424,25 @@ async fn housekeep(
 }
 
 /// Prints the journal and what the heap holds, on SIGUSR1.
-fn tell_journal() {
+fn tell_journal(config: &Config) {
     // A log that cannot be written to is nothing that could be logged.
-    let _written = journal::write_to(&mut Stderr).and_then(|()| write_heap(&mut Stderr));
+    let _written =
+        journal::write_to(&mut Stderr).and_then(|()| write_heap(&mut Stderr, lid(config)));
+}
+
+/// The most this program may hold.
+const fn lid(config: &Config) -> usize {
+    if config.record.is_some() { budget::TOTAL_RECORDING } else { budget::TOTAL }
 }
 
 /// One line: what is held now, the most there ever was, and where the lid is.
-fn write_heap(out: &mut impl Write) -> fmt::Result {
+fn write_heap(out: &mut impl Write, lid: usize) -> fmt::Result {
     writeln!(
         out,
         "heap: held {} KiB, peak {} KiB, lid {} KiB",
         heap::held().div_ceil(KIB),
         heap::peak().div_ceil(KIB),
-        budget::TOTAL.div_ceil(KIB)
+        lid.div_ceil(KIB)
     )
 }
 
@@ -442,6 +480,8 @@ pub enum StartError {
     },
     /// There is nothing to judge the printer by.
     Trust(crate::tls::TrustError),
+    /// Nothing can be recorded.
+    Record(trace::StartError),
 }
 
 impl StartError {
@@ -449,7 +489,11 @@ impl StartError {
     pub const fn is_bad_value(&self) -> bool {
         match self {
             Self::PrinterCa { .. } | Self::Trust(_) => true,
-            Self::Runtime(_) | Self::Bind { .. } | Self::DataPorts(_) | Self::Identity(_) => false,
+            Self::Runtime(_)
+            | Self::Bind { .. }
+            | Self::DataPorts(_)
+            | Self::Identity(_)
+            | Self::Record(_) => false,
         }
     }
 }
@@ -480,6 +524,7 @@ impl fmt::Display for StartError {
                 write!(f, "--printer-ca {}: {error}", path.display())
             }
             Self::Trust(error) => write!(f, "--printer-ca: {error}"),
+            Self::Record(error) => error.fmt(f),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A tokio stream as an `embedded-io-async` one, with a deadline on every write.
+//! A tokio stream as an `embedded-io-async` one, with a deadline on every write. What it reads and writes
+//! is in the clear, so that this is where it is recorded.
 //!
 //! A peer that takes nothing for [`STALL`] is stuck: a sleeping laptop, a phone out of range, a
 //! viewer that never reads. Reading has no deadline here: a client may be silent for as long as it
@@ -13,6 +14,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::Clock;
+use crate::trace::{self, Party, Protocol, Tap};
 
 /// How long a write may make no progress.
 pub const STALL: Duration = Duration::from_secs(5);
@@ -29,12 +33,14 @@ const SEND_BUFFER: usize = 32 * 1024;
 /// A stream whose writes cannot hang.
 pub struct Stream<T> {
     inner: T,
+    tap: Option<Tap>,
+    clock: Clock,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
-    /// Puts the deadline on a stream.
-    pub const fn new(inner: T) -> Self {
-        Self { inner }
+    /// Puts the deadline on a stream to a client of this service, or to the printer's.
+    pub fn new(inner: T, protocol: Protocol, party: Party, clock: &Clock) -> Self {
+        Self { inner, tap: trace::begin(protocol, party, clock.now()), clock: *clock }
     }
 
     /// Says goodbye in the protocol's way, waiting at most two seconds for it.
@@ -85,7 +91,11 @@ impl<T> ErrorType for Stream<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize, StreamError> {
-        Ok(self.inner.read(buf).await?)
+        let len = self.inner.read(buf).await?;
+        if let Some(tap) = &mut self.tap {
+            tap.heard(buf.get(..len).unwrap_or_default(), self.clock.now());
+        }
+        Ok(len)
     }
 }
 
@@ -94,7 +104,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
         match timeout(STALL, self.inner.write(buf)).await {
             // `write_all` takes it for granted that nothing written is an error.
             Ok(Ok(0)) => Err(StreamError::Lost(io::ErrorKind::WriteZero)),
-            Ok(written) => Ok(written?),
+            Ok(written) => {
+                let len = written?;
+                if let Some(tap) = &mut self.tap {
+                    tap.said(buf.get(..len).unwrap_or_default(), self.clock.now());
+                }
+                Ok(len)
+            }
             Err(_elapsed) => Err(StreamError::Stalled),
         }
     }

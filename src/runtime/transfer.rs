@@ -40,6 +40,7 @@ use crate::ftp::desk::{Desk, Failure, Move, News, Order};
 use crate::ftp::seat::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
+use crate::trace::{self, Party, Protocol, Tap};
 
 /// How long TCP may take to the printer's data port.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -143,6 +144,7 @@ impl Mover {
     async fn carry(&self, job: Move, client: TcpStream, printer: TcpStream, buffer: &mut [u8]) {
         breaks(&client, true);
         let private = job.prot == Prot::Private;
+        let mut taps = self.taps(&client, &printer);
         let handshake = async {
             let client = self.client(client, private).await.ok_or(Failure::ClientTls)?;
             let printer = self.printer(printer, private).await.ok_or(Failure::PrinterTls)?;
@@ -155,7 +157,9 @@ impl Mover {
         if job.upload {
             let from = (&mut client, Failure::Client);
             let to = (&mut printer, Failure::Printer);
-            let moved = match copy(&self.desk, &self.clock, from, to, buffer).await {
+            let [client_tap, printer_tap] = &mut taps;
+            let taps = (client_tap.as_mut(), printer_tap.as_mut());
+            let moved = match copy(&self.desk, &self.clock, from, to, taps, buffer).await {
                 Ok(()) => self.end_upload(&mut client, &mut printer).await,
                 Err(failure) => Err(failure),
             };
@@ -167,7 +171,9 @@ impl Mover {
         } else {
             let from = (&mut printer, Failure::Printer);
             let to = (&mut client, Failure::Client);
-            let moved = match copy(&self.desk, &self.clock, from, to, buffer).await {
+            let [client_tap, printer_tap] = &mut taps;
+            let taps = (printer_tap.as_mut(), client_tap.as_mut());
+            let moved = match copy(&self.desk, &self.clock, from, to, taps, buffer).await {
                 Ok(()) => end_download(&mut client, &printer).await,
                 Err(failure) => Err(failure),
             };
@@ -177,6 +183,18 @@ impl Mover {
                 listen_on(&mut client, buffer).await;
             }
         }
+    }
+
+    /// Where the data is recorded, if it is: between client and proxy, and between proxy and printer.
+    fn taps(&self, client: &TcpStream, printer: &TcpStream) -> [Option<Tap>; 2] {
+        let (Ok(from), Ok(own), Ok(to)) =
+            (client.peer_addr(), client.local_addr(), printer.peer_addr())
+        else {
+            return [None, None];
+        };
+        let client = (own.port(), Party::Client(from.ip()));
+        [client, (to.port(), Party::Printer)]
+            .map(|(port, party)| trace::begin(Protocol::FtpData { port }, party, self.clock.now()))
     }
 
     fn tell(&self, moved: Result<(), Failure>) {
@@ -227,6 +245,7 @@ async fn copy<F, T>(
     clock: &Clock,
     (from, gone): (&mut F, Failure),
     (to, lost): (&mut T, Failure),
+    (mut heard, mut said): (Option<&mut Tap>, Option<&mut Tap>),
     buffer: &mut [u8],
 ) -> Result<(), Failure>
 where
@@ -236,15 +255,21 @@ where
     loop {
         let read = timeout(STALLED_AFTER, from.read(buffer)).await;
         let len = read.map_err(|_| Failure::Stalled)?.map_err(|_| gone)?;
+        let mut left = buffer.get(..len).unwrap_or_default();
+        if let Some(tap) = &mut heard {
+            tap.heard(left, clock.now());
+        }
         if len == 0 {
             break;
         }
-        let mut left = buffer.get(..len).unwrap_or_default();
         while !left.is_empty() {
             let wrote = timeout(STALLED_AFTER, to.write(left)).await;
             let wrote = wrote.map_err(|_| Failure::Stalled)?.map_err(|_| lost)?;
             if wrote == 0 {
                 return Err(lost);
+            }
+            if let Some(tap) = &mut said {
+                tap.said(left.get(..wrote).unwrap_or_default(), clock.now());
             }
             left = left.get(wrote..).unwrap_or_default();
         }
@@ -380,7 +405,7 @@ mod tests {
             let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
             let desk = &service.desks()[0];
             let (from, to) = ((&mut from, Failure::Client), (&mut to, Failure::Printer));
-            let copied = copy(desk, &Clock::start(), from, to, &mut [0; 64]).await;
+            let copied = copy(desk, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
             (copied, desk.moved())
         });
         (sender, receiver, copying)

@@ -16,6 +16,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::session::Peer;
 use crate::tls::{ServerConfig, accept};
+use crate::trace;
 
 /// Somebody who stands before a service, TLS behind them.
 pub struct Guest<'a> {
@@ -86,6 +87,9 @@ impl<S: Serves> Worker<S> {
         let until = self.clock.now() + S::WITHIN;
         let peer = knock.peer;
         let reached = self.reached(&socket);
+        if let Ok(own) = socket.local_addr() {
+            trace::knows(own.ip());
+        }
         if stream::tune(&socket).is_err() {
             // Gone before anything was said.
             return;

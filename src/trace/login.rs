@@ -1,0 +1,454 @@
+//! What somebody shows to be let in, right or wrong: where each protocol has it, one byte at a time.
+//!
+//! | protocol | what is blotted |
+//! |---|---|
+//! | MQTT 3.1, 3.1.1, 5 | the password of CONNECT, and another user than `bblp` |
+//! | FTP | what follows `PASS` and `ACCT`, and another user than `bblp` |
+//! | RTSP | the credentials of `Authorization`: of Digest the `response`, from which a code of eight digits can be found by trying, and another user than `bblp` |
+//! | chamber camera | the second half of the login's 80 bytes, and another user than `bblp` |
+//!
+//! The printer's own code, which was blotted before, keeps what stands in for it, so that it is seen
+//! whether the right one was shown.
+
+use super::redact::unknown;
+
+/// Bytes that are blotted after a hole, in which a login may have begun.
+pub const AFTER_HOLE: u16 = 256;
+
+const USER: &[u8] = b"bblp";
+
+/// What was said so far, as far as it matters. Only for the direction in which people log in.
+pub struct Login {
+    protocol: Protocol,
+    after_hole: u16,
+}
+
+enum Protocol {
+    None,
+    Mqtt(Connect),
+    Ftp(Command),
+    Rtsp(Header),
+    Chamber(u8),
+}
+
+impl Login {
+    /// Nobody logs in here.
+    pub const fn none() -> Self {
+        Self::of(Protocol::None)
+    }
+
+    /// An MQTT client.
+    pub const fn mqtt() -> Self {
+        Self::of(Protocol::Mqtt(Connect::new()))
+    }
+
+    /// An FTP client.
+    pub const fn ftp() -> Self {
+        Self::of(Protocol::Ftp(Command::new()))
+    }
+
+    /// An RTSP client.
+    pub const fn rtsp() -> Self {
+        Self::of(Protocol::Rtsp(Header::new()))
+    }
+
+    /// A client of the chamber camera.
+    pub const fn chamber() -> Self {
+        Self::of(Protocol::Chamber(0))
+    }
+
+    const fn of(protocol: Protocol) -> Self {
+        Self { protocol, after_hole: 0 }
+    }
+
+    /// Something is missing here.
+    pub fn misses(&mut self) {
+        self.after_hole = AFTER_HOLE;
+        match &mut self.protocol {
+            Protocol::None => {}
+            Protocol::Mqtt(connect) => connect.step = Step::Over,
+            Protocol::Ftp(command) => command.is = Is::Secret,
+            Protocol::Rtsp(header) => header.is = In::Secret,
+            Protocol::Chamber(at) => *at = LOGIN,
+        }
+    }
+
+    /// Takes the next byte, which was `blotted` already or not, and gives what is to be written.
+    pub fn next(&mut self, byte: u8, blotted: bool) -> u8 {
+        let kept = match &mut self.protocol {
+            Protocol::None => Keep::Yes,
+            Protocol::Mqtt(connect) => connect.next(byte),
+            Protocol::Ftp(command) => command.next(byte),
+            Protocol::Rtsp(header) => header.next(byte),
+            Protocol::Chamber(at) => chamber(at),
+        };
+        if self.after_hole > 0 {
+            self.after_hole -= 1;
+            return unknown(byte);
+        }
+        match kept {
+            Keep::Yes => byte,
+            Keep::User(at) if USER.get(at) == Some(&byte) => byte,
+            Keep::User(_) | Keep::No if blotted => byte,
+            Keep::User(_) | Keep::No => unknown(byte),
+            Keep::Base64 if blotted || byte == b'=' => byte,
+            Keep::Base64 => b'A',
+            Keep::Hex if byte.is_ascii_hexdigit() => b'0',
+            Keep::Hex => byte,
+        }
+    }
+}
+
+/// What becomes of a byte.
+enum Keep {
+    Yes,
+    No,
+    /// If it is `bblp`'s at this place.
+    User(usize),
+    /// Base64 of something that is not known. It decodes to zeros, wherever it ends.
+    Base64,
+    /// A digest.
+    Hex,
+}
+
+/// Bytes of the chamber camera's login.
+const LOGIN: u8 = 80;
+
+fn chamber(at: &mut u8) -> Keep {
+    let kept = match *at {
+        16..48 => Keep::User(usize::from(*at) - 16),
+        48..LOGIN => Keep::No,
+        _ => Keep::Yes,
+    };
+    *at = (*at).saturating_add(1).min(LOGIN);
+    kept
+}
+
+/// The fields of CONNECT (MQTT 3.1.1 §3.1, MQTT 5 §3.1).
+struct Connect {
+    step: Step,
+    /// Bytes of this field that were seen.
+    seen: usize,
+    /// The number that a field begins with, and then the bytes of it that are left.
+    left: usize,
+    flags: u8,
+    level: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Kind,
+    Remaining,
+    Name,
+    Level,
+    Flags,
+    KeepAlive,
+    Properties,
+    Id,
+    WillProperties,
+    WillTopic,
+    Will,
+    User,
+    Password,
+    Over,
+}
+
+impl Connect {
+    const fn new() -> Self {
+        Self { step: Step::Kind, seen: 0, left: 0, flags: 0, level: 0 }
+    }
+
+    fn next(&mut self, byte: u8) -> Keep {
+        let at = self.seen;
+        self.seen += 1;
+        match self.step {
+            Step::Kind if byte >> 4 == 1 => self.go(Step::Remaining),
+            Step::Kind => self.go(Step::Over),
+            Step::Remaining => {
+                if byte & 0x80 == 0 || at == 3 {
+                    self.go(Step::Name);
+                }
+            }
+            Step::Level => {
+                self.level = byte;
+                self.go(Step::Flags);
+            }
+            Step::Flags => {
+                self.flags = byte;
+                self.go(Step::KeepAlive);
+            }
+            Step::KeepAlive => {
+                if at == 1 {
+                    self.go(if self.level >= 5 { Step::Properties } else { Step::Id });
+                }
+            }
+            Step::Properties | Step::WillProperties => self.properties(at, byte),
+            Step::Name | Step::Id | Step::WillTopic | Step::Will | Step::User | Step::Password => {
+                return self.text(at, byte);
+            }
+            Step::Over => self.seen = 0,
+        }
+        Keep::Yes
+    }
+
+    /// A field of which the first two bytes say how long it is.
+    fn text(&mut self, at: usize, byte: u8) -> Keep {
+        let step = self.step;
+        if at < 2 {
+            self.left = self.left << 8 | usize::from(byte);
+        } else {
+            self.left -= 1;
+        }
+        if at >= 1 && self.left == 0 {
+            self.go(self.behind(step));
+        }
+        match at.checked_sub(2) {
+            Some(at) if step == Step::User => Keep::User(at),
+            Some(_) if step == Step::Password => Keep::No,
+            Some(_) | None => Keep::Yes,
+        }
+    }
+
+    /// A field that begins with its length in sevens of bits.
+    fn properties(&mut self, at: usize, byte: u8) {
+        // The highest bit of the length's bytes says that there is one more; ours, that it is not known yet.
+        const LENGTH: usize = 1 << 30;
+        if at == 0 {
+            self.left = LENGTH;
+        }
+        if self.left >= LENGTH {
+            self.left |= usize::from(byte & 0x7f) << (7 * at.min(3));
+            if byte & 0x80 == 0 || at >= 3 {
+                self.left &= LENGTH - 1;
+            }
+        } else {
+            self.left -= 1;
+        }
+        if self.left == 0 {
+            self.go(self.behind(self.step));
+        }
+    }
+
+    fn go(&mut self, step: Step) {
+        (self.step, self.seen, self.left) = (step, 0, 0);
+    }
+
+    /// What comes behind a field, as the flags say.
+    fn behind(&self, step: Step) -> Step {
+        let has = |bit: u8| self.flags & bit != 0;
+        let will = if self.level >= 5 { Step::WillProperties } else { Step::WillTopic };
+        match step {
+            Step::Name => Step::Level,
+            Step::Properties => Step::Id,
+            Step::Id if has(4) => will,
+            Step::WillProperties => Step::WillTopic,
+            Step::WillTopic => Step::Will,
+            Step::Id | Step::Will if has(0x80) => Step::User,
+            Step::Id | Step::Will | Step::User if has(0x40) => Step::Password,
+            Step::Id | Step::Will | Step::User | Step::Password | Step::Over => Step::Over,
+            // Their fields have one length, and go on by themselves.
+            Step::Kind | Step::Remaining | Step::Level | Step::Flags | Step::KeepAlive => step,
+        }
+    }
+}
+
+/// A line of FTP.
+struct Command {
+    word: heapless::Vec<u8, 5>,
+    is: Is,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Word,
+    Plain,
+    User(usize),
+    Secret,
+}
+
+impl Command {
+    const fn new() -> Self {
+        Self { word: heapless::Vec::new(), is: Is::Word }
+    }
+
+    fn next(&mut self, byte: u8) -> Keep {
+        if byte == b'\n' {
+            *self = Self::new();
+            return Keep::Yes;
+        }
+        match self.is {
+            Is::Word if byte == b' ' => {
+                self.is = match self.word.as_slice() {
+                    b"PASS" | b"ACCT" => Is::Secret,
+                    b"USER" => Is::User(0),
+                    // Blanks before a word are none.
+                    [] => Is::Word,
+                    _ => Is::Plain,
+                };
+                Keep::Yes
+            }
+            Is::Word => {
+                // A longer word is none that matters.
+                let _full = self.word.push(byte.to_ascii_uppercase());
+                Keep::Yes
+            }
+            Is::Plain => Keep::Yes,
+            Is::User(at) => {
+                self.is = Is::User(at + 1);
+                Keep::User(at)
+            }
+            Is::Secret => Keep::No,
+        }
+    }
+}
+
+/// A line of RTSP.
+struct Header {
+    /// The name of the header, of the scheme, or of a parameter: its last letters.
+    word: heapless::Deque<u8, 16>,
+    is: In,
+    /// The line before was of a header with credentials, and this one may go on with it.
+    folds: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum In {
+    Start,
+    Name,
+    Plain,
+    Scheme(u8),
+    Basic,
+    Digest,
+    /// A value that does not matter, in quotes or not.
+    Value {
+        quoted: bool,
+    },
+    User {
+        at: usize,
+        quoted: bool,
+    },
+    Response {
+        quoted: bool,
+    },
+    Secret,
+}
+
+impl Header {
+    const fn new() -> Self {
+        Self { word: heapless::Deque::new(), is: In::Start, folds: false }
+    }
+
+    fn says(&self, word: &[u8]) -> bool {
+        self.word.iter().eq(word)
+    }
+
+    fn push(&mut self, byte: u8) {
+        if self.word.is_full() {
+            let _oldest = self.word.pop_front();
+        }
+        // There is room now.
+        let _room = self.word.push_back(byte.to_ascii_lowercase());
+    }
+
+    fn next(&mut self, byte: u8) -> Keep {
+        if byte == b'\n' {
+            let folds = !matches!(self.is, In::Start | In::Name | In::Plain);
+            // What a folded line goes on with is a secret, whatever it is.
+            *self = Self { folds, ..Self::new() };
+            return Keep::Yes;
+        }
+        match self.is {
+            In::Start if self.folds && matches!(byte, b' ' | b'\t') => self.is = In::Secret,
+            In::Start | In::Name => self.name(byte),
+            In::Plain => {}
+            In::Scheme(at) => return self.scheme(at, byte),
+            In::Basic if matches!(byte, b' ' | b'\t' | b'\r') => {}
+            In::Basic => return Keep::Base64,
+            In::Digest => self.parameter(byte),
+            In::Value { .. } | In::User { .. } | In::Response { .. } => return self.value(byte),
+            In::Secret => return Keep::No,
+        }
+        Keep::Yes
+    }
+
+    fn name(&mut self, byte: u8) {
+        self.is = In::Name;
+        if byte != b':' {
+            return self.push(byte);
+        }
+        let ends = |name: &[u8]| {
+            let tail = self.word.iter().rev();
+            name.len() <= self.word.len() && tail.zip(name.iter().rev()).all(|(a, b)| a == b)
+        };
+        self.is = if ends(b"authorization") { In::Scheme(0) } else { In::Plain };
+        self.word.clear();
+    }
+
+    /// `Basic` and `Digest` are written as they are. Anything else is a secret from where it differs.
+    fn scheme(&mut self, at: u8, byte: u8) -> Keep {
+        if matches!(byte, b' ' | b'\t' | b'\r') {
+            self.is = match at {
+                0 => In::Scheme(0),
+                _ if self.says(b"basic") => In::Basic,
+                _ if self.says(b"digest") => In::Digest,
+                _ => In::Secret,
+            };
+            if self.is != In::Scheme(0) {
+                self.word.clear();
+            }
+            return Keep::Yes;
+        }
+        let lower = byte.to_ascii_lowercase();
+        let fits = |name: &[u8]| name.get(usize::from(at)) == Some(&lower);
+        let begins = |name: &[u8]| self.word.iter().zip(name).all(|(a, b)| a == b) && fits(name);
+        if begins(b"basic") || begins(b"digest") {
+            self.push(byte);
+            self.is = In::Scheme(at + 1);
+            return Keep::Yes;
+        }
+        self.is = In::Secret;
+        Keep::No
+    }
+
+    fn parameter(&mut self, byte: u8) {
+        match byte {
+            b'=' => {
+                self.is = if self.says(b"response") {
+                    In::Response { quoted: false }
+                } else if self.says(b"username") {
+                    In::User { at: 0, quoted: false }
+                } else {
+                    In::Value { quoted: false }
+                };
+                self.word.clear();
+            }
+            b',' | b' ' | b'\t' => self.word.clear(),
+            _ => self.push(byte),
+        }
+    }
+
+    fn value(&mut self, byte: u8) -> Keep {
+        let (In::Value { quoted } | In::User { quoted, .. } | In::Response { quoted }) =
+            &mut self.is
+        else {
+            return Keep::Yes;
+        };
+        if byte == b'"' {
+            let opens = !*quoted;
+            *quoted = true;
+            if !opens {
+                self.is = In::Digest;
+            }
+            return Keep::Yes;
+        }
+        if byte == b',' && !*quoted {
+            self.is = In::Digest;
+            return Keep::Yes;
+        }
+        if let In::User { at, .. } = &mut self.is {
+            *at += 1;
+            return Keep::User(*at - 1);
+        }
+        if matches!(self.is, In::Response { .. }) { Keep::Hex } else { Keep::Yes }
+    }
+}

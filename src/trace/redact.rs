@@ -1,0 +1,640 @@
+//! What is blotted in a recording: the access code, the serial number, addresses of this network, in
+//! each form in which they occur. What somebody shows in a login is [`login`](super::login)'s.
+//!
+//! Whatever is blotted keeps its length and its kind, so that all lengths in the protocols stay true: a
+//! digit becomes a digit, an address an address, Base64 stays Base64.
+//!
+//! | what | where it is found | what stands there then |
+//! |---|---|---|
+//! | access code | as it is; in JSON; percent-encoded; in Base64, whatever is before it | `1`, `x`, `X`, `*` |
+//! | serial number | as it is, in either case; in Base64 | its first three characters, then `0`, `X` |
+//! | IPv4 address of the printer, of a client, of this machine, or in a private range | `a.b.c.d`; with commas in FTP | another, of the same length |
+//! | the same as a number, as the printer has it: little-endian | a decimal of at least 7 digits, or behind `"ip":` | another number |
+//! | IPv6 address of one of them | as it is | each of its digits is `d` |
+//! | what stands before the `@` of a URL | behind `://` | `9`, `z`, `Z`, `*` |
+//!
+//! What is looked for may lie across two pieces. So a [`Scanner`] holds back what may be the beginning of
+//! something, [`HELD`] bytes at most, until the next piece of its direction has come or the direction ends.
+
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// Bytes held back at most: more than the longest thing that is looked for.
+pub const HELD: usize = 160;
+
+/// Bytes in the shortest code and serial number that can be told from anything else.
+pub const SHORTEST: usize = 6;
+
+/// Characters of a serial number that say the model, and stay.
+const MODEL: usize = 3;
+
+/// Characters before the `@` of a URL that are looked at.
+const USERINFO_MOST: usize = 128;
+
+/// Addresses that are remembered; past it the oldest is forgotten.
+const ADDRESSES: usize = 64;
+
+/// A beginning that is shorter than this says nothing when the rest never comes.
+const TELLING: usize = 3;
+
+/// What is not to be in a recording.
+pub struct Secrets {
+    patterns: Vec<Pattern>,
+    addresses: Addresses,
+    /// Whether something that is looked for may begin with this byte.
+    begins: [bool; 256],
+}
+
+impl Secrets {
+    /// Takes the code and the serial number, as the printer has them. `None` if one of them is shorter
+    /// than [`SHORTEST`].
+    pub fn new(code: &[u8], serial: &[u8]) -> Option<Self> {
+        if code.len() < SHORTEST || serial.len() < SHORTEST {
+            return None;
+        }
+        let is_own = |into: &[u8; 4]| code.iter().all(|byte| stand_in(*byte, into) == *byte);
+        let into = if is_own(b"1xX*") { b"2yY+" } else { b"1xX*" };
+        let blotted: Vec<u8> = code.iter().map(|byte| stand_in(*byte, into)).collect();
+        let mut patterns = Vec::new();
+        let login = |code: &[u8]| [b"bblp:", code].concat();
+        patterns.push(Pattern::base64(0, &login(code), &login(&blotted)));
+        patterns.push(Pattern::bytes(code, &blotted));
+        patterns.extend(Pattern::json(code, into));
+        patterns.extend(Pattern::percent(code, into));
+        let own: Vec<u8> = serial_stand_in(serial, b"0XX");
+        let other = if own == serial { serial_stand_in(serial, b"1YY") } else { own };
+        patterns.push(Pattern::letters(serial, &other));
+        for before in 0..3 {
+            patterns.push(Pattern::base64(before, code, &blotted));
+            patterns.push(Pattern::base64(before, serial, &other));
+        }
+        let mut begins = [false; 256];
+        for (byte, begins) in (0..=u8::MAX).zip(&mut begins) {
+            *begins = byte.is_ascii_digit()
+                || matches!(byte, b'"' | b':')
+                || patterns.iter().any(|pattern| pattern.begins_with(byte));
+        }
+        Some(Self { patterns, addresses: Addresses::default(), begins })
+    }
+
+    /// Takes one more address of this network: the number that it is called by.
+    pub fn address(&mut self, address: IpAddr) -> u8 {
+        let address = address.to_canonical();
+        let number = self.addresses.number(address);
+        let first = self.addresses.texts().find_map(|text| text.bytes().next());
+        if let (IpAddr::V6(_), Some(first)) = (address, first)
+            && let Some(begins) = self.begins.get_mut(usize::from(first))
+        {
+            *begins = true;
+        }
+        number
+    }
+
+    /// Looks at what `data` begins with, behind the byte `before`, and blots it. `over`: nothing follows.
+    fn look(&mut self, data: &mut [u8], before: u8, ftp: bool, over: bool) -> Look {
+        let mut wants = false;
+        for pattern in &self.patterns {
+            match pattern.find(data) {
+                Found::Whole => return Look::Blotted(pattern.blot(data)),
+                Found::Beginning if !over => wants = true,
+                // Its rest is not recorded, which makes it no less a part of it.
+                Found::Beginning if data.len() >= TELLING => {
+                    data.iter_mut().for_each(|byte| *byte = unknown(*byte));
+                    return Look::Blotted(data.len());
+                }
+                Found::Beginning | Found::Nothing => {}
+            }
+        }
+        let first = data.first().copied().unwrap_or_default();
+        let other = match first {
+            b'0'..=b'9' if !before.is_ascii_digit() => self.look_at_number(data, ftp, over),
+            b'"' => self.look_at_key(data, over),
+            b':' => look_at_url(data, over),
+            _ => Look::Nothing,
+        };
+        match self.look_at_v6(data, over) {
+            Look::Nothing => {}
+            Look::Wants => wants = true,
+            blotted @ Look::Blotted(_) => return blotted,
+        }
+        if other == Look::Nothing && wants { Look::Wants } else { other }
+    }
+
+    fn look_at_number(&mut self, data: &mut [u8], ftp: bool, over: bool) -> Look {
+        let mut wants = false;
+        for separator in [b'.', b','].iter().take(1 + usize::from(ftp)) {
+            match quad(data, *separator, over) {
+                Quad::No => {}
+                Quad::Wants => wants = true,
+                Quad::Is { octets, lens } => {
+                    let address = Ipv4Addr::from(octets);
+                    if self.addresses.has(address.into()) || is_private(address) {
+                        let other = other_v4(lens, octets, self.address(address.into()));
+                        return Look::Blotted(write_quad(data, other, *separator));
+                    }
+                }
+            }
+        }
+        let digits = data.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == data.len() && digits <= 10 && !over {
+            return Look::Wants;
+        }
+        if (7..=10).contains(&digits)
+            && let Some(address) = little_endian(data.get(..digits).unwrap_or_default())
+            && self.addresses.has(address.into())
+        {
+            let number = self.address(address.into());
+            return Look::Blotted(write_number(data, digits, number));
+        }
+        if wants { Look::Wants } else { Look::Nothing }
+    }
+
+    /// An address of the printer's that nobody has connected to: its second interface's, say.
+    fn look_at_key(&mut self, data: &mut [u8], over: bool) -> Look {
+        const KEY: &[u8] = b"\"ip\"";
+        let mut rest = match after(data, KEY) {
+            Ok(rest) => rest,
+            Err(whole) => return if whole || over { Look::Nothing } else { Look::Wants },
+        };
+        let mut seen_colon = false;
+        while let [first, others @ ..] = rest {
+            match first {
+                b' ' | b'\t' | b'\r' | b'\n' => {}
+                b':' if !seen_colon => seen_colon = true,
+                _ => break,
+            }
+            rest = others;
+        }
+        let at = data.len() - rest.len();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == rest.len() && !over {
+            return Look::Wants;
+        }
+        let value = rest.get(..digits).unwrap_or_default();
+        match little_endian(value) {
+            Some(address) if seen_colon && !address.is_unspecified() => {
+                let number = self.address(address.into());
+                let value = data.get_mut(at..).unwrap_or_default();
+                Look::Blotted(at + write_number(value, digits, number))
+            }
+            Some(_) | None => Look::Nothing,
+        }
+    }
+
+    fn look_at_v6(&self, data: &mut [u8], over: bool) -> Look {
+        for text in self.addresses.texts() {
+            match after(data, text.as_bytes()) {
+                Ok(_) => {
+                    let address = data.get_mut(..text.len()).unwrap_or_default();
+                    for digit in address.iter_mut().filter(|byte| byte.is_ascii_hexdigit()) {
+                        *digit = b'd';
+                    }
+                    return Look::Blotted(text.len());
+                }
+                Err(false) if !over => return Look::Wants,
+                Err(_) => {}
+            }
+        }
+        Look::Nothing
+    }
+}
+
+/// What one direction of a conversation has said and is not written yet.
+pub struct Scanner {
+    held: heapless::Vec<u8, HELD>,
+    before: u8,
+    ftp: bool,
+}
+
+/// Room for a piece and what was held back before it: made once, used for all.
+pub struct Work {
+    bytes: Vec<u8>,
+    /// Whether the byte was blotted.
+    marks: Vec<bool>,
+}
+
+impl Work {
+    /// Room for pieces of `piece` bytes.
+    pub fn new(piece: usize) -> Self {
+        let most = HELD + piece;
+        Self { bytes: Vec::with_capacity(most), marks: Vec::with_capacity(most) }
+    }
+
+    /// The first `len` bytes, and whether each was blotted.
+    pub fn released(&mut self, len: usize) -> (&mut [u8], &[bool]) {
+        let marks = self.marks.get(..len).unwrap_or_default();
+        (self.bytes.get_mut(..len).unwrap_or_default(), marks)
+    }
+}
+
+impl Scanner {
+    /// For a direction of FTP commands and replies, or of anything else.
+    pub const fn new(ftp: bool) -> Self {
+        Self { held: heapless::Vec::new(), before: 0, ftp }
+    }
+
+    /// Bytes that are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Blots what was held back and `piece`, in `work`: how many bytes of it can be written. With `over`
+    /// it is all of them: what follows, if anything does, is not known.
+    pub fn scan(
+        &mut self,
+        secrets: &mut Secrets,
+        piece: &[u8],
+        over: bool,
+        work: &mut Work,
+    ) -> usize {
+        let Work { bytes, marks } = work;
+        bytes.clear();
+        bytes.extend_from_slice(&self.held);
+        bytes.extend_from_slice(piece);
+        marks.clear();
+        marks.resize(bytes.len(), false);
+        let mut at = 0;
+        let mut before = self.before;
+        while let Some(first) = bytes.get(at).copied() {
+            let begins = secrets.begins.get(usize::from(first)).copied().unwrap_or_default();
+            let rest = bytes.get_mut(at..).unwrap_or_default();
+            let left = rest.len();
+            let len = match if begins {
+                secrets.look(rest, before, self.ftp, over)
+            } else {
+                Look::Nothing
+            } {
+                Look::Nothing => 1,
+                Look::Wants if left > HELD => 1,
+                Look::Wants => break,
+                Look::Blotted(len) => {
+                    marks.iter_mut().skip(at).take(len).for_each(|mark| *mark = true);
+                    len.max(1)
+                }
+            };
+            at += len;
+            before = bytes.get(at - 1).copied().unwrap_or_default();
+        }
+        self.before = before;
+        let rest = bytes.get(at..).unwrap_or_default();
+        self.held.clear();
+        // It fits: more is never held back.
+        let _fits = self.held.extend_from_slice(rest);
+        at
+    }
+}
+
+/// What stands in for a byte of which nobody knows what it is.
+pub fn unknown(byte: u8) -> u8 {
+    match byte {
+        0 | b'\r' | b'\n' => byte,
+        _ => stand_in(byte, b"9zZ*"),
+    }
+}
+
+fn stand_in(byte: u8, [digit, lower, upper, other]: &[u8; 4]) -> u8 {
+    match byte {
+        b'0'..=b'9' => *digit,
+        b'a'..=b'z' => *lower,
+        b'A'..=b'Z' => *upper,
+        _ => *other,
+    }
+}
+
+fn serial_stand_in(serial: &[u8], [digit, lower, upper]: &[u8; 3]) -> Vec<u8> {
+    let (model, rest) = serial.split_at(MODEL.min(serial.len()));
+    let rest = rest.iter().map(|byte| stand_in(*byte, &[*digit, *lower, *upper, b'*']));
+    model.iter().copied().chain(rest).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Nothing,
+    /// What follows has to be known first.
+    Wants,
+    /// So many bytes are done.
+    Blotted(usize),
+}
+
+enum Found {
+    Nothing,
+    Beginning,
+    Whole,
+}
+
+/// A row of characters to look for, and what to put there.
+struct Pattern(Vec<Element>);
+
+#[derive(Clone, Copy)]
+enum Element {
+    Byte {
+        is: u8,
+        into: u8,
+    },
+    /// In either case, and in that case.
+    Letter {
+        upper: u8,
+        into: u8,
+    },
+    /// Some bits of a character of Base64.
+    Bits {
+        mask: u8,
+        is: u8,
+        into: u8,
+    },
+}
+
+impl Element {
+    /// What stands in for `byte`, if this is looked for.
+    fn blot(self, byte: u8) -> Option<u8> {
+        match self {
+            Self::Byte { is, into } => (byte == is).then_some(into),
+            Self::Letter { upper, into } if byte == upper => Some(into),
+            Self::Letter { upper, into } => {
+                (byte.to_ascii_uppercase() == upper).then_some(into.to_ascii_lowercase())
+            }
+            Self::Bits { mask, is, into } => {
+                let bits = sextet(byte)?;
+                // What is not to be changed stays in whichever of the two alphabets it is.
+                let other = (bits & !mask) | into;
+                let same = if other == bits { byte } else { letter(other) };
+                (bits & mask == is).then_some(same)
+            }
+        }
+    }
+}
+
+impl Pattern {
+    fn bytes(from: &[u8], into: &[u8]) -> Self {
+        Self(
+            from.iter()
+                .zip(into)
+                .map(|(is, into)| Element::Byte { is: *is, into: *into })
+                .collect(),
+        )
+    }
+
+    fn letters(from: &[u8], into: &[u8]) -> Self {
+        let each = from.iter().zip(into);
+        Self(each.map(|(is, into)| Element::Letter { upper: *is, into: *into }).collect())
+    }
+
+    /// As JSON has it where a character has to be escaped, or may be.
+    fn json(from: &[u8], into: &[u8; 4]) -> Option<Self> {
+        let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | b'/');
+        let mut elements = Vec::new();
+        for byte in from {
+            let other = stand_in(*byte, into);
+            if is_escaped(byte) {
+                elements.push(Element::Byte { is: b'\\', into: other });
+            }
+            elements.push(Element::Byte { is: *byte, into: other });
+        }
+        from.iter().any(is_escaped).then_some(Self(elements))
+    }
+
+    /// As a URL has it where a character has to be percent-encoded.
+    fn percent(from: &[u8], into: &[u8; 4]) -> Option<Self> {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+        let hex = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+        let mut elements = Vec::new();
+        for byte in from {
+            let other = stand_in(*byte, into);
+            if is_plain(byte) {
+                elements.push(Element::Byte { is: *byte, into: other });
+                continue;
+            }
+            elements.push(Element::Byte { is: b'%', into: b'%' });
+            for (is, into) in [(byte >> 4, other >> 4), (byte & 15, other & 15)] {
+                elements.push(Element::Letter { upper: hex(is), into: hex(into) });
+            }
+        }
+        (!from.iter().all(is_plain)).then_some(Self(elements))
+    }
+
+    /// As Base64 has it behind so many bytes that are not known. The characters at its ends hold bits of
+    /// what is beside it, which stay.
+    fn base64(before: usize, from: &[u8], into: &[u8]) -> Self {
+        let (first, last) = (8 * before, 8 * (before + from.len()));
+        let bit = |bytes: &[u8], at: usize| {
+            let byte = at.checked_sub(first).and_then(|at| bytes.get(at / 8)).copied()?;
+            Some(byte >> (7 - at % 8) & 1)
+        };
+        let element = |character: usize| {
+            let (mut mask, mut is, mut other) = (0, 0, 0);
+            for at in 6 * character..6 * character + 6 {
+                let known = bit(from, at);
+                mask = mask << 1 | u8::from(known.is_some());
+                is = is << 1 | known.unwrap_or_default();
+                other = other << 1 | bit(into, at).unwrap_or_default();
+            }
+            Element::Bits { mask, is, into: other }
+        };
+        Self((first / 6..last.div_ceil(6)).map(element).collect())
+    }
+
+    fn begins_with(&self, byte: u8) -> bool {
+        self.0.first().is_some_and(|first| first.blot(byte).is_some())
+    }
+
+    fn find(&self, data: &[u8]) -> Found {
+        let same =
+            self.0.iter().zip(data).take_while(|(element, byte)| element.blot(**byte).is_some());
+        match same.count() {
+            len if len == self.0.len() => Found::Whole,
+            len if len == data.len() => Found::Beginning,
+            _ => Found::Nothing,
+        }
+    }
+
+    fn blot(&self, data: &mut [u8]) -> usize {
+        for (element, byte) in self.0.iter().zip(data) {
+            *byte = element.blot(*byte).unwrap_or(*byte);
+        }
+        self.0.len()
+    }
+}
+
+impl Drop for Pattern {
+    fn drop(&mut self) {
+        for element in &mut self.0 {
+            *element = Element::Byte { is: 0, into: 0 };
+        }
+    }
+}
+
+/// The value of a character of Base64, in either alphabet.
+const fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+const fn letter(sextet: u8) -> u8 {
+    match sextet {
+        0..26 => b'A' + sextet,
+        26..52 => b'a' + sextet - 26,
+        52..62 => b'0' + sextet - 52,
+        62 => b'+',
+        _ => b'/',
+    }
+}
+
+/// What of `data` comes behind `beginning`; whether it is certain that it does not begin so.
+fn after<'a>(data: &'a [u8], beginning: &[u8]) -> Result<&'a [u8], bool> {
+    match data.strip_prefix(beginning) {
+        Some(rest) => Ok(rest),
+        None => Err(!beginning.starts_with(data)),
+    }
+}
+
+/// `://user:code@`: what is between is nobody's business but for a known code, which is blotted as such.
+fn look_at_url(data: &mut [u8], over: bool) -> Look {
+    const BEGINNING: &[u8] = b"://";
+    let rest = match after(data, BEGINNING) {
+        Ok(rest) => rest,
+        Err(whole) => return if whole || over { Look::Nothing } else { Look::Wants },
+    };
+    let ends = |byte: &u8| !byte.is_ascii_graphic() || b"@/\"'<>\\".contains(byte);
+    let len = rest.iter().take(USERINFO_MOST).take_while(|byte| !ends(byte)).count();
+    match rest.get(len) {
+        Some(b'@') => {
+            let inside = data.get_mut(BEGINNING.len()..BEGINNING.len() + len).unwrap_or_default();
+            let user = inside.iter().position(|byte| *byte == b':').map_or(0, |colon| colon + 1);
+            for byte in inside.iter_mut().skip(user) {
+                *byte = unknown(*byte);
+            }
+            Look::Blotted(BEGINNING.len() + len)
+        }
+        None if !over && len < USERINFO_MOST => Look::Wants,
+        Some(_) | None => Look::Nothing,
+    }
+}
+
+enum Quad {
+    No,
+    Wants,
+    Is { octets: [u8; 4], lens: [usize; 4] },
+}
+
+/// Four numbers as an address has them. `over`: nothing follows `data`.
+fn quad(data: &[u8], separator: u8, over: bool) -> Quad {
+    let (mut octets, mut lens) = ([0; 4], [0; 4]);
+    let mut rest = data;
+    for (at, (octet, len)) in octets.iter_mut().zip(&mut lens).enumerate() {
+        *len = rest.iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, others) = rest.split_at(*len);
+        if others.is_empty() && *len < 4 && !over {
+            return Quad::Wants;
+        }
+        let is_padded = *len > 1 && digits.first() == Some(&b'0');
+        let value = core::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        let Some(value) = value.filter(|_| !is_padded) else { return Quad::No };
+        *octet = value;
+        rest = others;
+        if at < 3 {
+            match rest {
+                [first, others @ ..] if *first == separator => rest = others,
+                _ => return Quad::No,
+            }
+        }
+    }
+    Quad::Is { octets, lens }
+}
+
+const fn is_private(address: Ipv4Addr) -> bool {
+    // RFC 6598 has the range of carriers.
+    let shared = matches!(address.octets(), [100, 64..128, _, _]);
+    address.is_private() || address.is_link_local() || shared
+}
+
+/// An address whose numbers have so many digits, which is not `but`.
+fn other_v4([a, b, c, d]: [usize; 4], but: [u8; 4], number: u8) -> [u8; 4] {
+    let first = match (a, b) {
+        (1, _) => 9,
+        (2, _) => 10,
+        (_, 2) => 172,
+        (_, _) => 192,
+    };
+    let second = [0, 20, 168].get(b.saturating_sub(1)).copied().unwrap_or_default();
+    let third = [9, 99, 199].get(c.saturating_sub(1)).copied().unwrap_or_default();
+    let fourth = match d {
+        1 => number % 10,
+        2 => 90 + number % 10,
+        _ => 200 + number % 50,
+    };
+    let other = [first, second, third, fourth];
+    if other == but { [first, second, third - 1, fourth] } else { other }
+}
+
+fn write_quad(data: &mut [u8], octets: [u8; 4], separator: u8) -> usize {
+    let mut text = heapless::String::<15>::new();
+    let [a, b, c, d] = octets;
+    let by = char::from(separator);
+    // It fits: an address is no longer than that.
+    let _fits = write!(text, "{a}{by}{b}{by}{c}{by}{d}");
+    for (place, byte) in data.iter_mut().zip(text.bytes()) {
+        *place = byte;
+    }
+    text.len()
+}
+
+/// An address as the printer writes it in JSON: a little-endian number.
+fn little_endian(digits: &[u8]) -> Option<Ipv4Addr> {
+    let number: u32 = core::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(Ipv4Addr::from(number.to_le_bytes()))
+}
+
+fn write_number(data: &mut [u8], digits: usize, number: u8) -> usize {
+    for (at, place) in data.iter_mut().take(digits).enumerate() {
+        *place = if at + 1 == digits { b'0' + number % 10 } else { b'1' };
+    }
+    digits
+}
+
+/// The addresses that were met.
+#[derive(Default)]
+struct Addresses {
+    known: heapless::Deque<(IpAddr, u8, heapless::String<40>), ADDRESSES>,
+    next: u8,
+}
+
+impl Addresses {
+    fn has(&self, address: IpAddr) -> bool {
+        self.known.iter().any(|(known, ..)| *known == address)
+    }
+
+    /// Its number, which is never 0.
+    fn number(&mut self, address: IpAddr) -> u8 {
+        if let Some((_, number, _)) = self.known.iter().find(|(known, ..)| *known == address) {
+            return *number;
+        }
+        if self.known.is_full() {
+            let _oldest = self.known.pop_front();
+        }
+        self.next = self.next % 250 + 1;
+        let mut text = heapless::String::new();
+        if let IpAddr::V6(address) = address
+            && !address.is_loopback()
+            && !address.is_unspecified()
+        {
+            // It fits: no address is longer than that.
+            let _fits = write!(text, "{address}");
+        }
+        // There is room: the oldest has just gone.
+        let _room = self.known.push_back((address, self.next, text));
+        self.next
+    }
+
+    /// The IPv6 addresses as they are written, the newest first.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().rev().map(|(.., text)| text.as_str()).filter(|text| !text.is_empty())
+    }
+}

@@ -1,0 +1,387 @@
+//! What is blotted, in every form and however it was cut into pieces; and what stays as it was.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use super::conversation::{Conversation, From};
+use super::redact::Work;
+use super::*;
+
+const CODE: &str = "12345678";
+const SERIAL: &str = "01P00A1B2C3D4E5";
+const PRINTER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77));
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+
+/// What a recording has of a direction in which these pieces were said.
+fn written(code: &str, protocol: Protocol, from: From, pieces: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut secrets = Secrets::new(code.as_bytes(), SERIAL.as_bytes()).unwrap();
+    secrets.address(PRINTER);
+    secrets.address("fd12:3456::9".parse().unwrap());
+    let mut work = Work::new(PIECE);
+    let who = (protocol, Party::Client(CLIENT));
+    let mut talk = Conversation::begin(&mut out, &mut secrets, who, 1, 5).unwrap();
+    for piece in pieces {
+        talk.say((&mut out, &mut secrets, &mut work), from, 7, 0, piece).unwrap();
+    }
+    talk.end((&mut out, &mut secrets, &mut work), From::Client, 9, 0).unwrap();
+    payloads(&out, protocol, from)
+}
+
+/// The payloads of one direction, one after another.
+fn payloads(file: &[u8], protocol: Protocol, from: From) -> Vec<u8> {
+    let word = |at: usize| {
+        u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]) as usize
+    };
+    let (mut at, mut said) = (0, Vec::new());
+    while at < file.len() {
+        if word(at) == 6 {
+            let packet = &file[at + 28..at + 28 + word(at + 20)];
+            let to = u16::from_be_bytes([packet[22], packet[23]]);
+            if (to == protocol.port()) == (from == From::Client) {
+                said.extend_from_slice(&packet[40..]);
+            }
+        }
+        at += word(at + 4);
+    }
+    said
+}
+
+/// It is written so however it is cut into two pieces, and byte by byte.
+#[track_caller]
+fn is_written(protocol: Protocol, from: From, said: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
+    let (said, expected) = (said.as_ref(), expected.as_ref());
+    assert_eq!(said.len(), expected.len(), "lengths stay");
+    let same = |pieces: &[&[u8]], how: &str| {
+        let found = written(CODE, protocol, from, pieces);
+        assert!(
+            found == expected,
+            "{how}:\n{}\nand not\n{}",
+            found.escape_ascii(),
+            expected.escape_ascii()
+        );
+    };
+    for at in 0..=said.len() {
+        let (first, second) = said.split_at(at);
+        same(&[first, second], &format!("cut at {at}"));
+    }
+    let bytes: Vec<&[u8]> = said.chunks(1).collect();
+    same(&bytes, "byte by byte");
+}
+
+fn base64(said: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(said)
+}
+
+#[test]
+fn the_code_is_blotted_as_text_and_in_json() {
+    for (said, expected) in [
+        ("12345678", "11111111"),
+        ("112345678x", "111111111x"),
+        ("{\"code\": 12345678}", "{\"code\": 11111111}"),
+        ("12345671234567812", "12345671111111112"),
+        ("1234567", "9999999"),
+        ("1234568 12345679", "1234568 12345679"),
+    ] {
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+}
+
+#[test]
+fn a_code_with_odd_characters_is_blotted_in_json_and_in_urls() {
+    let code = "a/B\"c:%1";
+    let blotted = |said: &str| {
+        let whole = written(code, Protocol::Mqtt, From::Server, &[said.as_bytes()]);
+        for at in 0..said.len() {
+            let (first, second) = said.as_bytes().split_at(at);
+            assert_eq!(written(code, Protocol::Mqtt, From::Server, &[first, second]), whole);
+        }
+        String::from_utf8(whole).unwrap()
+    };
+    assert_eq!(blotted("<a/B\"c:%1>"), "<x*X*x**1>");
+    assert_eq!(blotted(r#""a\/B\"c:%1""#), r#""x**X**x**1""#);
+    assert_eq!(blotted("=a%2FB%22c%3a%251&"), "=x%2AX%2Ax%2a%2A1&");
+    // A code that is made of what stands in for codes gets something else.
+    assert_eq!(written("111111", Protocol::Mqtt, From::Server, &[b"111111"]), b"222222");
+}
+
+#[test]
+fn base64_is_blotted_wherever_the_code_stands_in_it_and_stays_base64() {
+    for before in ["", "a", "ab", "abc", "bblp:", "x:bblp:"] {
+        for behind in ["", "z", "zz", "zzz"] {
+            let plain = |code: &str| format!("{before}{code}{behind}");
+            let (said, expected) = (base64(plain(CODE)), base64(plain("11111111")));
+            is_written(Protocol::Rtsp, From::Server, &said, &expected);
+            let url = URL_SAFE_NO_PAD.encode(plain(CODE));
+            is_written(
+                Protocol::Mqtt,
+                From::Server,
+                url,
+                URL_SAFE_NO_PAD.encode(plain("11111111")),
+            );
+            let serial = base64(plain(SERIAL));
+            let expected = base64(plain("01P00X0X0X0X0X0"));
+            is_written(Protocol::Mqtt, From::Server, serial, expected);
+        }
+    }
+}
+
+#[test]
+fn the_serial_number_keeps_its_model() {
+    is_written(
+        Protocol::Mqtt,
+        From::Client,
+        "device/01P00A1B2C3D4E5/report 01p00a1b2c3d4e5 01P00A1B2C3D4E6",
+        "device/01P00X0X0X0X0X0/report 01p00x0x0x0x0x0 01P00A1B2C3D4E6",
+    );
+}
+
+#[test]
+fn addresses_become_others_of_the_same_length() {
+    for (said, expected) in [
+        // The printer's, and whatever is of a private range.
+        ("ip 203.0.113.77.", "ip 192.0.199.91."),
+        ("192.168.1.50:80", "192.168.9.94:80"),
+        ("10.0.0.1", "10.0.9.4"),
+        ("172.16.12.200", "172.20.99.204"),
+        ("100.64.0.1 169.254.1.1", "172.20.9.4 192.168.9.5"),
+        ("fd12:3456::9 fd12:3456::a", "dddd:dddd::d fd12:3456::a"),
+        // Others', and what is none.
+        ("8.8.8.8 1.2.3", "8.8.8.8 1.2.3"),
+        ("01.09.00.00 10.00.0.1", "01.09.00.00 10.00.0.1"),
+        ("192.168.1.256 1192.168.1.5", "192.168.1.256 1192.168.1.5"),
+        ("203,0,113,77", "203,0,113,77"),
+    ] {
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+    is_written(
+        Protocol::Ftp,
+        From::Server,
+        "227 Entering Passive Mode (203,0,113,77,8,12)\r\n",
+        "227 Entering Passive Mode (192,0,199,91,8,12)\r\n",
+    );
+    is_written(
+        Protocol::Ftp,
+        From::Client,
+        "EPRT |1|198.51.100.7|6275|\r\nPORT 198,51,100,7,1,2\r\n",
+        "EPRT |1|172.20.199.3|6275|\r\nPORT 172,20,199,3,1,2\r\n",
+    );
+}
+
+#[test]
+fn addresses_are_found_as_the_printer_writes_them_in_json() {
+    let [known, other] = [PRINTER, "192.168.1.50".parse().unwrap()].map(|address| match address {
+        IpAddr::V4(address) => u32::from_le_bytes(address.octets()),
+        IpAddr::V6(_) => 0,
+    });
+    assert_eq!((known, other), (1_299_251_403, 838_969_536));
+    for (said, expected) in [
+        ("{\"x\":1299251403}", "{\"x\":1111111111}"),
+        ("[1299251403]", "[1111111111]"),
+        ("\"ip\":838969536,", "\"ip\":111111114,"),
+        ("\"ip\" :\r\n 838969536}", "\"ip\" :\r\n 111111114}"),
+        ("\"ip\":0,\"mask\":16777215", "\"ip\":0,\"mask\":16777215"),
+        ("838969536 12992514030", "838969536 12992514030"),
+    ] {
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+}
+
+#[test]
+fn urls_lose_what_is_shown_in_them() {
+    for (said, expected) in [
+        ("rtsps://bblp:12345678@x/", "rtsps://bblp:99999999@x/"),
+        ("https://me:Wrong-1@203.0.113.77/a@b", "https://me:Zzzzz*9@192.0.199.91/a@b"),
+        ("https://token99@x", "https://zzzzz99@x"),
+        ("http://x/a:b@c ://", "http://x/a:b@c ://"),
+    ] {
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+    let long = format!("http://{}@x", "a".repeat(300));
+    is_written(Protocol::Mqtt, From::Server, &long, &long);
+}
+
+/// A CONNECT packet.
+fn connect(level: u8, user: Option<&str>, password: Option<&str>, will: bool) -> Vec<u8> {
+    let mut body = Vec::new();
+    let text = |body: &mut Vec<u8>, text: &str| {
+        body.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(text.as_bytes());
+    };
+    text(&mut body, "MQTT");
+    let flags = [(user.is_some(), 0x80), (password.is_some(), 0x40), (will, 4)];
+    let flags: u8 = flags.iter().map(|(is, bit)| u8::from(*is) * bit).sum();
+    body.extend_from_slice(&[level, flags | 2, 0, 60]);
+    let properties = |body: &mut Vec<u8>| {
+        if level == 5 {
+            body.push(5);
+            body.extend_from_slice(&[0x11, 0, 0, 0, 9]);
+        }
+    };
+    properties(&mut body);
+    text(&mut body, "id");
+    if will {
+        properties(&mut body);
+        text(&mut body, "topic");
+        text(&mut body, "will, not password");
+    }
+    for field in [user, password].into_iter().flatten() {
+        text(&mut body, field);
+    }
+    let mut packet = vec![0x10, u8::try_from(body.len()).unwrap()];
+    packet.extend(body);
+    packet.extend_from_slice(b"\x82\x05hello");
+    packet
+}
+
+#[test]
+fn what_an_mqtt_client_shows_is_blotted_right_or_wrong() {
+    for level in [3, 4, 5] {
+        for will in [false, true] {
+            let packet = |user, password| connect(level, user, password, will);
+            for (said, expected) in [
+                ((Some("bblp"), Some(CODE)), (Some("bblp"), Some("11111111"))),
+                ((Some("bblp"), Some("x")), (Some("bblp"), Some("z"))),
+                ((Some("bblp"), Some("Wrong#87654321")), (Some("bblp"), Some("Zzzzz*99999999"))),
+                ((Some("me"), Some("")), (Some("zz"), Some(""))),
+                ((Some("bblp"), None), (Some("bblp"), None)),
+                ((None, None), (None, None)),
+            ] {
+                let (said, expected) = (packet(said.0, said.1), packet(expected.0, expected.1));
+                is_written(Protocol::Mqtt, From::Client, said, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_an_ftp_client_shows_is_blotted_right_or_wrong() {
+    for (said, expected) in [
+        ("USER bblp\r\nPASS 12345678\r\n", "USER bblp\r\nPASS 11111111\r\n"),
+        ("user root\r\npass Wrong 1\r\nPWD\r\n", "user zzzz\r\npass Zzzzz*9\r\nPWD\r\n"),
+        (" PASS x\nACCT y\nPASSWORD z\nPASS", " PASS z\nACCT z\nPASSWORD z\nPASS"),
+        ("STOR PASS 1\r\n", "STOR PASS 1\r\n"),
+    ] {
+        is_written(Protocol::Ftp, From::Client, said, expected);
+    }
+}
+
+#[test]
+fn what_a_viewer_shows_is_blotted_right_or_wrong() {
+    for (user, code, shown) in [
+        ("bblp", CODE, "11111111"),
+        ("bblp", "87654321", "99999999"),
+        ("root", "12345678x", "11111111z"),
+    ] {
+        let login = |user: &str, code: &str| {
+            let mut login = vec![0x40, 0, 0, 0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            for text in [user, code] {
+                login.extend_from_slice(text.as_bytes());
+                login.resize(login.len().next_multiple_of(16) + 16, 0);
+            }
+            login.extend_from_slice(b"more");
+            login
+        };
+        let seen = if user == "bblp" { "bblp" } else { "zzzz" };
+        assert_eq!(login(user, code).len(), 84);
+        is_written(Protocol::Chamber, From::Client, login(user, code), login(seen, shown));
+    }
+}
+
+#[test]
+fn what_a_player_shows_is_blotted_right_or_wrong() {
+    let request = |credentials: &str| {
+        format!("DESCRIBE rtsp://x/ RTSP/1.0\r\nCSeq: 1\r\n{credentials}\r\nA: b\r\n\r\n")
+    };
+    let basic = |login: &str| format!("Authorization: Basic {}", base64(login));
+    let digest = |user: &str, response: &str| {
+        format!(
+            "AUTHORIZATION: Digest username=\"{user}\", realm=\"a, response=b\", nonce=\"deadbeef\", \
+             response=\"{response}\", uri=\"/\""
+        )
+    };
+    for (said, expected) in [
+        (basic("bblp:12345678"), basic("bblp:11111111")),
+        (basic("bblp:87654321"), "Authorization: Basic AAAAAAAAAAAAAAAAAA==".to_string()),
+        (basic("me:x"), "Authorization: Basic AAAAAA==".to_string()),
+        (basic("me:xyz"), "Authorization: Basic AAAAAAAA".to_string()),
+        (digest("bblp", "0123456789abcdef"), digest("bblp", "0000000000000000")),
+        (digest("root", "FFFF"), digest("zzzz", "0000")),
+        (
+            "Proxy-Authorization: digest response=12ab,uri=/".to_string(),
+            "Proxy-Authorization: digest response=0000,uri=/".to_string(),
+        ),
+        ("Authorization: Bearer abc".to_string(), "Authorization: Bzzzzz*zzz".to_string()),
+        ("Authorization: Basic\r\n YWJj".to_string(), "Authorization: Basic\r\n ZZZz".to_string()),
+        ("Authorisation: Basic YWJj".to_string(), "Authorisation: Basic YWJj".to_string()),
+    ] {
+        is_written(Protocol::Rtsp, From::Client, request(&said), request(&expected));
+    }
+}
+
+#[test]
+fn what_is_missing_tells_nothing_of_a_secret_at_its_edges() {
+    for protocol in [Protocol::Mqtt, Protocol::Ftp, Protocol::Rtsp, Protocol::Chamber] {
+        for at in TELLING..CODE.len() {
+            let mut out = Vec::new();
+            let mut secrets = Secrets::new(CODE.as_bytes(), SERIAL.as_bytes()).unwrap();
+            let mut work = Work::new(PIECE);
+            let who = (protocol, Party::Client(CLIENT));
+            let mut talk = Conversation::begin(&mut out, &mut secrets, who, 1, 5).unwrap();
+            let (before, behind) = CODE.split_at(at);
+            let from = From::Client;
+            for (lost, piece) in [(0, before), (5, behind)] {
+                let piece = format!("{piece:->0$}", 40 * usize::from(lost == 0));
+                talk.say((&mut out, &mut secrets, &mut work), from, 7, lost, piece.as_bytes())
+                    .unwrap();
+            }
+            talk.end((&mut out, &mut secrets, &mut work), from, 9, 0).unwrap();
+            let said = payloads(&out, protocol, from);
+            let said = String::from_utf8(said).unwrap();
+            assert!(!said.contains(&before[..TELLING]) && !said.contains(behind), "{said}");
+            let comment = "5 bytes before this are missing";
+            assert!(out.windows(comment.len()).any(|seen| seen == comment.as_bytes()));
+        }
+    }
+}
+
+const TELLING: usize = 3;
+
+#[test]
+fn what_is_no_secret_stays_as_it_was() {
+    // A pseudo-random picture, and all bytes there are.
+    let mut state = 7_u32;
+    let noise: Vec<u8> = (0..4096)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect();
+    for protocol in [Protocol::Rtsp, Protocol::FtpData { port: 2024 }] {
+        let pieces: Vec<&[u8]> = noise.chunks(37).collect();
+        assert!(written(CODE, protocol, From::Server, &pieces) == noise);
+        // The digits would hold the code.
+        let all: Vec<u8> = (0..=255).rev().collect();
+        assert!(written(CODE, protocol, From::Client, &[&all]) == all);
+    }
+}
+
+#[test]
+fn a_code_that_is_too_short_to_be_told_apart_is_not_recorded_with() {
+    assert!(Secrets::new(b"12345", SERIAL.as_bytes()).is_none());
+    assert!(Secrets::new(CODE.as_bytes(), b"01P00").is_none());
+}
+
+#[test]
+fn without_a_recording_there_is_no_tap() {
+    assert!(begin(Protocol::Mqtt, Party::Printer, Instant::START).is_none());
+    knows(CLIENT);
+    handle_timeout(Instant::START);
+    stop();
+}
