@@ -1,6 +1,6 @@
 //! The services as their clients see them.
 //!
-//! `mqtt` and `failures` run the real client, hub and upstream between simulated ends, in memory and
+//! `mqtt`, `failures` and `replay` run the real client, hub and upstream between simulated ends, in memory and
 //! in virtual time. `loopback`, `cli`, `health`, `ftp`, `files`, `record` and `rtsp` run the real program as a child,
 //! with real clients, in real time and over loopback.
 
@@ -18,5 +18,6 @@ mod mqtt;
 mod printer;
 mod record;
 mod relay;
+mod replay;
 mod rtsp;
 mod stream;

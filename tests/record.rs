@@ -8,16 +8,31 @@
 )]
 
 use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout};
+
 use crate::clients::mqtt::{Client, Hello};
-use crate::clients::programs::{Program, is_missing};
-use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
-use crate::printer::{Model, Printer};
+use crate::clients::programs::{Program, Said, is_missing};
+use crate::clients::proxy::{
+    self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
+};
+use crate::printer::ftp::{Family, FileServer};
+use crate::printer::{Camera, Model, Printer};
+use crate::replay::recording::{self, End};
 
 const SERIAL: &str = Model::P1S.serial();
+
+/// A code that is not the printer's.
+const WRONG: &str = "Wr0ng5C0de";
 
 /// The code in `tests/traces/make.sh`, and the addresses there.
 const MADE_WITH: [&str; 4] = ["84736251", "127.0.0.1", "127.0.0.2", "127.0.0.3"];
@@ -36,7 +51,7 @@ fn a_recording_has_what_was_said_and_no_secret() {
         proxy.live().await;
         let mut reader = proxy.reader(HOME, "reader").await;
         reader.report().await;
-        let wrong = Hello { password: Some(b"Wr0ngC0de"), ..Hello::default() };
+        let wrong = Hello { password: Some(WRONG.as_bytes()), ..Hello::default() };
         let refused = proxy.tls_from(Ipv4Addr::new(127, 0, 0, 9)).await.unwrap();
         assert_ne!(Client::over(refused).connect(&wrong).await, 0);
         let topic = format!("device/{SERIAL}/request");
@@ -44,7 +59,7 @@ fn a_recording_has_what_was_said_and_no_secret() {
             format!("{{\"print\":{{\"command\":\"pause\",\"why\":\"{CODE} 127.0.0.9\"}}}}");
         reader.publish(&topic, request.as_bytes(), 0, 0).await;
         let came = |printer: &Printer| printer.requests_ever() > 2;
-        assert!(printer.until(core::time::Duration::from_secs(20), came).await);
+        assert!(printer.until(Duration::from_secs(20), came).await);
         proxy.program.signal("TERM");
         let (code, said) = proxy.program.ended().await;
         assert_eq!(code, Some(0), "{}", said.err);
@@ -53,7 +68,7 @@ fn a_recording_has_what_was_said_and_no_secret() {
         let files = recordings(&out);
         assert_eq!(files.len(), 1);
         let bytes = fs::read(&files[0]).unwrap();
-        for secret in [CODE, SERIAL, "Wr0ngC0de", "127.0.0.1", "127.0.0.9", "7Kq2x", "3C1200417"] {
+        for secret in [CODE, SERIAL, WRONG, "127.0.0.1", "127.0.0.9", "7Kq2x", "3C1200417"] {
             assert!(!holds(&bytes, secret), "{secret} is in it");
         }
         for there in ["01P00X0X0000000/request", "bblp", "\"command\":\"pause\"", "MQTT"] {
@@ -66,6 +81,74 @@ fn a_recording_has_what_was_said_and_no_secret() {
         // CONNECT of three, CONNACK, SUBSCRIBE, SUBACK, PUBLISH, DISCONNECT.
         for kind in ["1", "2", "3", "8", "9", "14"] {
             assert!(commands.iter().any(|seen| seen.split(',').any(|seen| seen == kind)), "{kind}");
+        }
+    });
+}
+
+/// Whoever logs in to the other services: right and wrong codes, and the proxy itself at the camera.
+#[test]
+fn a_recording_of_every_login_has_no_secret() {
+    proxy::run(async {
+        let camera = Camera::new().code(CODE);
+        let files = FileServer::new(Family::Esp32).code(CODE);
+        let anywhere = SocketAddr::from((HOME, 0));
+        let (chamber_at, shows) = camera.listen_tls(anywhere, Model::P1S).await.unwrap();
+        let (ftp_at, stores) = files.listen_tls(anywhere, Model::P1S).await.unwrap();
+        let _serving = (spawn_local(shows), spawn_local(stores));
+        let dir = StateDir::new();
+        let out = dir.file("recording");
+        let [state, recording] = [dir.path(), &out].map(|path| path.to_str().unwrap());
+        let mut program = command(["-p", "127.0.0.1", "-s", SERIAL, "--bind", "127.0.0.1"]);
+        program.env("ACCESS_CODE", CODE);
+        program.args(["--services", "camera,ftp", "--port", "chamber=0,rtsp=0,ftp=0"]);
+        program.args(["--ftp-data-ports", "0", "--printer-ca", PRINTER_CA, "--state-dir", state]);
+        let ports = format!("chamber={},ftp={}", chamber_at.port(), ftp_at.port());
+        program.args(["--printer-port", &ports, "--record", recording]);
+        let mut proxy = Proxy::start_serving("ftp", program, dir).await;
+
+        for code in [WRONG, CODE] {
+            let mut login = [0; 80];
+            login[..8].copy_from_slice(&[0x40, 0, 0, 0, 0, 0x30, 0, 0]);
+            login[16..20].copy_from_slice(b"bblp");
+            login[48..48 + code.len()].copy_from_slice(code.as_bytes());
+            told(&proxy, "chamber", &[&login]).await;
+            let basic = STANDARD.encode(format!("bblp:{code}"));
+            let describe = format!(
+                "DESCRIBE rtsps://bblp:{code}@127.0.0.1/ RTSP/1.0\r\nCSeq: 1\r\n\
+                 Authorization: Basic {basic}\r\n\r\n"
+            );
+            told(&proxy, "rtsp", &[describe.as_bytes()]).await;
+            let pass = format!("PASS {code}\r\n");
+            // In pieces, as slow clients do.
+            let (half, rest) = pass.split_at(9);
+            let commands = ["USER bblp\r\n", half, rest, "PASV\r\n"].map(str::as_bytes);
+            told(&proxy, "ftp", &commands).await;
+        }
+        proxy.program.signal("TERM");
+        let (_, Said { err: log, .. }) = proxy.program.ended().await;
+
+        let bytes = fs::read(&recordings(&out)[0]).unwrap();
+        let mut secrets = vec!["127.0.0.1".to_owned(), "127,0,0,1".to_owned()];
+        for secret in [CODE, WRONG, SERIAL] {
+            secrets.push(secret.to_owned());
+            secrets.extend((0..3).map(|before| base64(secret, before)));
+        }
+        let said: Vec<u8> = conversations(&out).concat();
+        for secret in secrets {
+            assert!(!holds(&bytes, &secret) && !holds(&said, &secret), "{secret} is in it");
+        }
+        // That each was said.
+        let login = format!("bblp{}1Xx1xX1x", "\0".repeat(28));
+        for (there, times) in [
+            (login.as_str(), 2),
+            ("PASS 1Xx1xX1x\r\n", 1),
+            ("PASS Zz9zz9Z9zz\r\n", 1),
+            ("Authorization: Basic YmJscDo", 1),
+            ("Authorization: Basic AAAA", 1),
+            ("227 ", 1),
+        ] {
+            let found = said.windows(there.len()).filter(|seen| *seen == there.as_bytes()).count();
+            assert!(found >= times, "{there}: {found} times\n{log}");
         }
     });
 }
@@ -133,7 +216,10 @@ fn the_recordings_of_all_services_hold_no_secret_and_can_be_dissected() {
         let files = recordings(&traces.join(service));
         assert!(!files.is_empty(), "{service}");
         for file in files {
-            let bytes = fs::read(&file).unwrap();
+            let mut bytes = fs::read(&file).unwrap();
+            for talk in recording::read(&file) {
+                bytes.extend([End::Client, End::Server].map(|end| talk.all(end)).concat());
+            }
             for secret in MADE_WITH.iter().chain(&[SERIAL, Model::X1C.serial()]) {
                 for form in [*secret, &base64(secret, 0), &base64(secret, 1), &base64(secret, 2)] {
                     assert!(!holds(&bytes, form), "{} holds {form} of {secret}", file.display());
@@ -155,6 +241,29 @@ fn the_recordings_of_all_services_hold_no_secret_and_can_be_dissected() {
     }
 }
 
+/// Connects to a service, says this, and listens until nothing comes for half a second.
+async fn told(proxy: &Proxy, service: &str, pieces: &[&[u8]]) {
+    let line = proxy.program.line(&format!(": {service} for ")).await;
+    let address = line.split(" on ").nth(1).unwrap().split(',').next().unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let mut stream = proxy.tls_over(tcp).await.unwrap();
+    for piece in pieces {
+        // Whoever showed a wrong code is not there any more.
+        let _gone = stream.write_all(piece).await;
+        let _gone = stream.flush().await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut room = vec![0; 64 * 1024];
+    let silence = Duration::from_millis(500);
+    let end = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < end {
+        let read = timeout(silence, stream.read(&mut room)).await;
+        if !matches!(read, Ok(Ok(1..))) {
+            return;
+        }
+    }
+}
+
 /// The characters of Base64 that depend on nothing but `secret`, behind so many other bytes.
 fn base64(secret: &str, before: usize) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -163,6 +272,13 @@ fn base64(secret: &str, before: usize) -> String {
     let whole = (8 * before).div_ceil(6)..8 * bytes.len() / 6;
     let letter = |at: usize| (6 * at..6 * at + 6).fold(0, |bits, at| bits << 1 | bit(at));
     whole.map(|at| char::from(LETTERS[letter(at)])).collect()
+}
+
+/// What each end of each conversation in the first file of a folder said, without what lies between.
+fn conversations(folder: &Path) -> Vec<Vec<u8>> {
+    let read = recording::read(&recordings(folder)[0]);
+    let both = |talk: &recording::Conversation| [End::Client, End::Server].map(|end| talk.all(end));
+    read.iter().flat_map(both).collect()
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {

@@ -372,6 +372,39 @@ fn proof(scheme: Scheme, challenge: &str, code: &str, method: &str, uri: &str) -
     )
 }
 
+/// A recorded request with what a server expects of it now, as it has said in `heard`: its last nonce and
+/// session, and the Digest of a code that was blotted.
+pub(crate) fn answered(request: &[u8], heard: &[u8], code: &str) -> Vec<u8> {
+    let (mut text, heard) =
+        (String::from_utf8_lossy(request).into_owned(), String::from_utf8_lossy(heard));
+    let session = |text: &str| {
+        let rest = &text[text.rfind("\r\nSession: ")? + 11..];
+        rest.split(['\r', ';']).next().map(str::to_owned)
+    };
+    if let (Some(old), Some(new)) = (session(&text), session(&heard)) {
+        text = text.replace(&format!("\r\nSession: {old}"), &format!("\r\nSession: {new}"));
+    } else if !text.contains("Digest ") {
+        // Binary, it may be.
+        return request.to_vec();
+    }
+    let value = |text: &str, name: &str| {
+        let at = text.rfind(&format!(" {name}=\""))? + name.len() + 3;
+        text[at..].split('"').next().map(str::to_owned)
+    };
+    let shown = (value(&text, "response"), value(&text, "uri"), value(&text, "nonce"));
+    let (Some(blotted), Some(uri), Some(old)) = shown else { return text.into() };
+    let (realm, nonce) = (value(&text, "realm").unwrap(), value(&heard, "nonce").unwrap());
+    let scheme = if blotted.len() == 64 { Scheme::Sha256 } else { Scheme::Md5 };
+    let challenge = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\"");
+    let method = text.split(' ').next().unwrap();
+    let proof = proof(scheme, &challenge, code, method, &uri);
+    let response = value(&proof, "response").unwrap();
+    let with = |text: &str, name: &str, old: &str, new: &str| {
+        text.replace(&format!(" {name}=\"{old}\""), &format!(" {name}=\"{new}\""))
+    };
+    with(&with(&text, "nonce", &old, &nonce), "response", &blotted, &response).into()
+}
+
 fn sha256(text: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
