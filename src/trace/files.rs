@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub(super) const FILES: u32 = 8;
 
 /// What waits to be written in one system call, in bytes.
-const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 32 * 1024;
 
 const BEFORE: &str = "pandaproxy-";
 const BEHIND: &str = ".pcapng";

@@ -20,8 +20,8 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | what waits for the disk | [`RECORDING_QUEUE`](crate::memory::budget::RECORDING_QUEUE) bytes | the piece is dropped; the next says how many bytes are missing |
-//! | conversations at once | [`RECORDED`](crate::memory::budget::RECORDED) | as many as can be served |
+//! | what waits for the disk | [`RECORDING_QUEUE`] bytes | the piece is dropped; the next says how many bytes are missing |
+//! | conversations at once | [`RECORDED`] | as many as can be served |
 //! | a camera's conversation | [`MEDIA_MOST`] bytes in each direction | the rest is left out; its end says how much |
 //! | a file that is transferred | [`FILE_MOST`] bytes | the same |
 //! | the directory | 8 files of equal size | the oldest is removed |

@@ -172,6 +172,12 @@ impl Queue {
         state.done
     }
 
+    /// Whether nothing waits.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().len == 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody panics while holding it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

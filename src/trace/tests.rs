@@ -385,3 +385,132 @@ fn without_a_recording_there_is_no_tap() {
     handle_timeout(Instant::START);
     stop();
 }
+
+// ---- bounds ------------------------------------------------------------------------------------
+
+/// A directory of its own, removed in the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("pandaproxy-{name}-{}", std::process::id())))
+    }
+
+    fn start(&self) {
+        let (code, serial) = (CODE.as_bytes(), SERIAL.as_bytes());
+        start(&self.0, 64 << 20, code, serial, Instant::START).unwrap();
+    }
+
+    /// All files, one after another.
+    fn read(&self) -> Vec<u8> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names.iter().flat_map(|name| std::fs::read(name).unwrap()).collect()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _left = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits until the writer has taken everything.
+fn drained(tap: &Tap) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !tap.recorder.queue.is_empty() {
+        assert!(std::time::Instant::now() < end, "the writer writes nothing");
+        std::thread::yield_now();
+    }
+}
+
+/// The numbers before these words.
+fn numbers_before(file: &[u8], words: &str) -> Vec<u64> {
+    let text = String::from_utf8_lossy(file);
+    let pieces: Vec<&str> = text.split(words).collect();
+    let last_number = |piece: &&str| {
+        let digits = piece.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.parse().unwrap()
+    };
+    pieces.iter().take(pieces.len() - 1).map(last_number).collect()
+}
+
+#[test]
+fn what_is_beyond_the_first_part_of_a_picture_stream_or_a_file_is_left_out_and_counted() {
+    let data = Protocol::FtpData { port: 2024 };
+    for (protocol, most) in [(Protocol::Chamber, MEDIA_MOST), (data, FILE_MOST)] {
+        let dir = Dir::new(&format!("left-out-{}", protocol.port()));
+        dir.start();
+        let mut tap = begin(protocol, Party::Client(CLIENT), Instant::START).unwrap();
+        let piece = [b'-'; 4096];
+        for _ in 0..most / 4096 + 3 {
+            tap.said(&piece, Instant::START);
+            drained(&tap);
+        }
+        drop(tap);
+        stop();
+        let file = dir.read();
+        assert_eq!(payloads(&file, protocol, From::Server).len() as u64, most);
+        assert_eq!(numbers_before(&file, " bytes before this were left out"), [3 * 4096]);
+    }
+}
+
+#[test]
+fn what_comes_faster_than_it_is_written_is_dropped_and_counted_to_the_byte() {
+    let dir = Dir::new("dropped");
+    dir.start();
+    let missed = journal::count(Kind::NotRecorded);
+    let mut tap = begin(Protocol::Mqtt, Party::Printer, Instant::START).unwrap();
+    let piece = vec![b'-'; 1 << 20];
+    for _ in 0..16 {
+        tap.heard(&piece, Instant::START);
+    }
+    let lost = tap.recorder.lost.get();
+    assert!(lost > 0, "nothing has written 16 MiB in no time");
+    let start = Instant::START;
+    handle_timeout(start + SAID_EVERY);
+    handle_timeout(start + SAID_EVERY);
+    assert_eq!(journal::count(Kind::NotRecorded), missed + 1, "the log says it once");
+    // What comes next says how much is missing, if there is room for it.
+    drained(&tap);
+    tap.heard(b"next", start);
+    drop(tap);
+    stop();
+    let file = dir.read();
+    let written = payloads(&file, Protocol::Mqtt, From::Server).len() as u64;
+    let missing: u64 = numbers_before(&file, " bytes before this are missing").iter().sum();
+    assert_eq!((missing, written), (lost, (16 << 20) + 4 - lost));
+}
+
+#[test]
+fn as_many_conversations_are_recorded_as_can_be_had_and_no_more() {
+    let dir = Dir::new("conversations");
+    dir.start();
+    let new = || begin(Protocol::Mqtt, Party::Client(CLIENT), Instant::START);
+    let mut taps: Vec<Tap> = (0..RECORDED).map(|_| new().unwrap()).collect();
+    assert!(new().is_none());
+    taps.pop();
+    taps.push(new().unwrap());
+    drop(taps);
+    stop();
+    let text = dir.read();
+    let text = String::from_utf8_lossy(&text);
+    assert_eq!(text.matches("a client and the proxy").count(), RECORDED + 1);
+    assert!(new().is_none(), "it is over");
+}
+
+#[test]
+fn the_oldest_address_is_forgotten_and_still_blotted_if_it_is_private() {
+    let mut secrets = Secrets::new(CODE.as_bytes(), SERIAL.as_bytes()).unwrap();
+    let address = |number: u8| IpAddr::V4(Ipv4Addr::new(203, 0, 113, number));
+    let first = secrets.address(address(0));
+    for number in 1..=100 {
+        assert_ne!(secrets.address(address(number)), 0);
+    }
+    assert_ne!(secrets.address(address(0)), first, "it has been forgotten");
+    for number in 0..=255 {
+        let private = secrets.address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)));
+        assert!((1..=250).contains(&private));
+    }
+}

@@ -10,14 +10,21 @@ use std::path::Path;
 use std::thread::Builder;
 
 use super::conversation::{Conversation, From};
-use super::files::{FILES, Files};
+use super::files::{BUFFER, FILES, Files};
 use super::queue::{PIECE, Queue, Record, What};
-use super::redact::{Secrets, Work};
+use super::redact::{HELD, Secrets, Work};
 use super::{Party, Protocol, pcapng};
-use crate::memory::budget::{RECORDED, RECORDED_EACH, WRITER_STACK};
+use crate::memory::KIB;
+use crate::memory::budget::{RECORDED, RECORDED_EACH, WRITER, WRITER_STACK};
 
-const _: () =
+/// What the rows of characters that are looked for take: eleven of them, of at most 96 characters.
+const PATTERNS: usize = 4 * KIB;
+
+const _: () = {
     assert!(size_of::<Option<Talk>>() <= RECORDED_EACH, "more than its line in the budget");
+    let in_hand = BUFFER + PIECE + 2 * (HELD + PIECE);
+    assert!(in_hand + size_of::<Writer>() + PATTERNS <= WRITER, "more than its line in the budget");
+};
 
 /// Begins the first file and starts the thread. `began` is the time of day of moment zero.
 pub(super) fn start(
