@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | access code | as it is; in JSON; percent-encoded; in Base64, whatever is before it | `1`, `x`, `X`, `*` |
 //! | serial number | as it is, in either case; in Base64 | its first three characters, then `0`, `X` |
+//! | another serial number, an AMS's say | behind `"sn":` | the same |
 //! | IPv4 address of the printer, of a client, of this machine, or in a private range | `a.b.c.d`; with commas in FTP | another, of the same length |
 //! | the same as a number, as the printer has it: little-endian | a decimal of at least 7 digits, or behind `"ip":` | another number |
 //! | IPv6 address of one of them | as it is | each of its digits is `d` |
@@ -28,6 +29,9 @@ pub const SHORTEST: usize = 6;
 
 /// Characters of a serial number that say the model, and stay.
 const MODEL: usize = 3;
+
+/// Characters of another serial number that are looked at.
+const SERIAL_MOST: usize = 32;
 
 /// Characters before the `@` of a URL that are looked at.
 const USERINFO_MOST: usize = 128;
@@ -150,32 +154,26 @@ impl Secrets {
         if wants { Look::Wants } else { Look::Nothing }
     }
 
-    /// An address of the printer's that nobody has connected to: its second interface's, say.
+    /// `"ip":` has an address of the printer's that nobody may have connected to, its second interface's, say;
+    /// `"sn":` has the serial number of something in it.
     fn look_at_key(&mut self, data: &mut [u8], over: bool) -> Look {
-        const KEY: &[u8] = b"\"ip\"";
-        let mut rest = match after(data, KEY) {
-            Ok(rest) => rest,
-            Err(whole) => return if whole || over { Look::Nothing } else { Look::Wants },
-        };
-        let mut seen_colon = false;
-        while let [first, others @ ..] = rest {
-            match first {
-                b' ' | b'\t' | b'\r' | b'\n' => {}
-                b':' if !seen_colon => seen_colon = true,
-                _ => break,
-            }
-            rest = others;
+        match (value_of(data, b"\"ip\"", over), value_of(data, b"\"sn\"", over)) {
+            (Ok(at), _) => self.look_at_ip(data, at, over),
+            (_, Ok(at)) => look_at_serial(data, at, over),
+            (Err(Look::Wants), _) | (_, Err(Look::Wants)) => Look::Wants,
+            (Err(_), Err(_)) => Look::Nothing,
         }
-        let at = data.len() - rest.len();
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == rest.len() && !over {
+    }
+
+    fn look_at_ip(&mut self, data: &mut [u8], at: usize, over: bool) -> Look {
+        let (_, value) = data.split_at_mut(at.min(data.len()));
+        let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == value.len() && !over {
             return Look::Wants;
         }
-        let value = rest.get(..digits).unwrap_or_default();
-        match little_endian(value) {
-            Some(address) if seen_colon && !address.is_unspecified() => {
+        match little_endian(value.get(..digits).unwrap_or_default()) {
+            Some(address) if !address.is_unspecified() => {
                 let number = self.address(address.into());
-                let value = data.get_mut(at..).unwrap_or_default();
                 Look::Blotted(at + write_number(value, digits, number))
             }
             Some(_) | None => Look::Nothing,
@@ -493,6 +491,43 @@ fn after<'a>(data: &'a [u8], beginning: &[u8]) -> Result<&'a [u8], bool> {
         Some(rest) => Ok(rest),
         None => Err(!beginning.starts_with(data)),
     }
+}
+
+/// Where the value behind this key begins.
+fn value_of(data: &[u8], key: &[u8], over: bool) -> Result<usize, Look> {
+    let wants = if over { Look::Nothing } else { Look::Wants };
+    let mut rest = match after(data, key) {
+        Ok(rest) => rest,
+        Err(whole) => return Err(if whole { Look::Nothing } else { wants }),
+    };
+    let mut seen_colon = false;
+    loop {
+        match rest {
+            [] => return Err(wants),
+            [b' ' | b'\t' | b'\r' | b'\n', others @ ..] => rest = others,
+            [b':', others @ ..] if !seen_colon => {
+                seen_colon = true;
+                rest = others;
+            }
+            _ if seen_colon => return Ok(data.len() - rest.len()),
+            _ => return Err(Look::Nothing),
+        }
+    }
+}
+
+/// A serial number in quotes keeps its first characters.
+fn look_at_serial(data: &mut [u8], at: usize, over: bool) -> Look {
+    let (_, value) = data.split_at_mut(at.min(data.len()));
+    let [b'"', serial @ ..] = value else { return Look::Nothing };
+    let len =
+        serial.iter().take(SERIAL_MOST).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    if len == serial.len() && len < SERIAL_MOST && !over {
+        return Look::Wants;
+    }
+    for byte in serial.iter_mut().take(len).skip(MODEL) {
+        *byte = stand_in(*byte, b"0XX*");
+    }
+    Look::Blotted(at + 1 + len)
 }
 
 /// `://user:code@`: what is between is nobody's business but for a known code, which is blotted as such.

@@ -143,6 +143,21 @@ fn the_serial_number_keeps_its_model() {
 }
 
 #[test]
+fn other_serial_numbers_keep_their_model_too() {
+    for (said, expected) in [
+        (
+            "{\"name\":\"ams/0\",\"sn\":\"00600A4B1234567\"}",
+            "{\"name\":\"ams/0\",\"sn\":\"00600X0X0000000\"}",
+        ),
+        ("\"sn\" : \"Ab1c2\",\"sn\":\"\",\"sn\":17", "\"sn\" : \"Ab1X0\",\"sn\":\"\",\"sn\":17"),
+        ("\"sn\":\"00600A4B12", "\"sn\":\"00600X0X00"),
+        ("\"sna\":\"abcdef\" \"s", "\"sna\":\"abcdef\" \"s"),
+    ] {
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+}
+
+#[test]
 fn addresses_become_others_of_the_same_length() {
     for (said, expected) in [
         // The printer's, and whatever is of a private range.
