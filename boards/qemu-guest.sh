@@ -44,9 +44,9 @@ done
 # Clients that check certificates are given it, as the README says.
 bb sed 's/^/guest: ca /' /state/ca.pem
 
-while [ -d "/proc/$proxy" ]; do
-    bb sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/guest: memory \1/p' "/proc/$proxy/status"
-    bb sleep 2
-done
-say "the proxy has ended"
-bb sleep 600
+# One more, before a printer with the other camera. It has the same authority.
+bb cp -r /state /state-x1c
+/pandaproxy --config /x1c.conf --state-dir /state-x1c &
+
+# Whoever asks is told what the first one needs, until it ends.
+bb nc -ll -p 7 -e /bin/busybox sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$proxy/status"

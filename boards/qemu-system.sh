@@ -8,10 +8,11 @@ usage() {
 usage: boards/qemu-system.sh [--dry-run] BOARD
 
 Boots Debian's kernel for that Raspberry Pi in QEMU with dist/pandaproxy-BOARD (boards/build.sh makes it)
-and nothing else but busybox, its clock in 1970. The printer is the simulated one on this machine;
+and nothing else but busybox, its clock in 1970. The printer is a simulated P1S on this machine;
 clients on this machine use every service that the proxy says it serves, through the emulated USB
-network. Then the proxy's own peak memory is compared with its budget. Ends with one line,
-`N passed, N failed`. The console is kept in target/qemu-system/BOARD/console.log.
+network. A second proxy stands before a simulated X1C, for the other camera. Then the first one's peak
+memory is compared with its budget. Ends with one line, `N passed, N failed`. The console is kept in
+target/qemu-system/BOARD/console.log.
 
   --dry-run   say what would be run, and run nothing
 END
@@ -63,6 +64,7 @@ need python3 python3
 need mosquitto_sub mosquitto-clients
 need curl curl
 need openssl openssl
+need ffmpeg ffmpeg
 
 work=target/qemu-system/$board
 packages=target/qemu-system/$arch
@@ -135,34 +137,55 @@ until_in() {
 
 code=7Kq2xW9p
 cargo build --locked --quiet --example printer
-target/debug/examples/printer --model p1s --access-code "$code" \
-    --port 0 --camera-port 0 --ftp-port 0 >"$work/printer.log" 2>&1 &
-children+=($!)
-until_in "$work/printer.log" 20 '^ftp on ' >/dev/null || die "the simulated printer does not start"
-serial=$(sed -n 's/^serial //p' "$work/printer.log")
-printer_port() {
-    sed -n "s/^$1 127.0.0.1://p" "$work/printer.log"
+
+# printer MODEL LINE OPTION...: a simulated printer, once it has said a line that begins like that.
+printer() {
+    local model=$1 line=$2
+    shift 2
+    target/debug/examples/printer --model "$model" --access-code "$code" --port 0 "$@" >"$work/$model.log" 2>&1 &
+    children+=($!)
+    until_in "$work/$model.log" 20 "^$line " >/dev/null || die "the simulated $model does not start"
 }
+serial_of() {
+    sed -n 's/^serial //p' "$work/$1.log"
+}
+port_of() {
+    sed -n "s/^$2 127.0.0.1://p" "$work/$1.log"
+}
+
+printer p1s 'ftp on' --camera-port 0 --ftp-port 0
+printer x1c ca --rtsp-port 0 --tunnel-port 0
+serial=$(serial_of p1s)
 
 # ---- the machine -----------------------------------------------------------------------------------
 
 # Free ports of this machine; a transfer's has the same number inside.
-read -r mqtt chamber rtsp ftp data <<<"$(python3 -c '
+read -r mqtt chamber rtsp ftp data x1c memory <<<"$(python3 -c '
 import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
 print(*(one.getsockname()[1] for one in held))')"
 forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
 forward+=",hostfwd=tcp:127.0.0.1:$rtsp-:322,hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
+forward+=",hostfwd=tcp:127.0.0.1:$x1c-:3220,hostfwd=tcp:127.0.0.1:$memory-:7"
 
 cat >"$work/root/pandaproxy.conf" <<END
 PRINTER_IP=10.0.2.2
 ACCESS_CODE=$code
 SERIAL_NUMBER=$serial
-PRINTER_PORTS=mqtt=$(printer_port 'listening on'),chamber=$(printer_port 'camera listening on'),ftp=$(printer_port 'ftp on')
+PRINTER_PORTS=mqtt=$(port_of p1s 'listening on'),chamber=$(port_of p1s 'camera listening on'),ftp=$(port_of p1s 'ftp on')
 FTP_DATA_PORTS=$data
+PRINTER_CA=/printer-ca.pem
+END
+cat >"$work/root/x1c.conf" <<END
+PRINTER_IP=10.0.2.2
+ACCESS_CODE=$code
+SERIAL_NUMBER=$(serial_of x1c)
+SERVICES=camera
+PORTS=chamber=6001,rtsp=3220
+PRINTER_PORTS=chamber=$(port_of x1c 'tunnel listening on'),rtsp=$(port_of x1c 'rtsp listening on')
+PRINTER_CA=/printer-ca.pem
 END
 cp tests/printer/pki/ca.pem "$work/root/printer-ca.pem"
-printf 'PRINTER_CA=/printer-ca.pem\n' >>"$work/root/pandaproxy.conf"
 (cd "$work/root" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$work/initramfs.gz"
 
 begun=$SECONDS
@@ -190,11 +213,6 @@ check() {
     fi
 }
 
-# The figure of a line of the guest's, the last one.
-guest() {
-    tr -d '\r' <"$console" | sed -n "s/.*guest: $1 *\([0-9]*\)$/\1/p" | tail -n 1
-}
-
 starts_in_1970() {
     grep -qa 'guest: year 1970, ' "$console"
 }
@@ -208,7 +226,7 @@ mqtt_state() {
 mqtt_request() {
     timeout "$ANSWER_WITHIN" mosquitto_pub -h localhost -p "$mqtt" -u bblp -P "$code" \
         --cafile "$work/ca.pem" -t "device/$serial/request" -q 1 -m "{\"from\":\"$board\"}"
-    until_in "$work/printer.log" "$ANSWER_WITHIN" "request of .*from.*$board"
+    until_in "$work/p1s.log" "$ANSWER_WITHIN" "request of .*from.*$board"
 }
 
 chamber_pictures() {
@@ -222,6 +240,20 @@ rtsp_options() {
         sleep 10
     } | timeout "$ANSWER_WITHIN" openssl s_client -quiet -no_ign_eof -connect "localhost:$rtsp" \
         -CAfile "$work/ca.pem" -verify_return_error -verify_hostname localhost | grep -m1 '^RTSP/1.0 200'
+}
+
+# What each picture of a stream comes to.
+hashes() {
+    ffmpeg -nostdin -hide_banner -loglevel error "$@" -fps_mode passthrough -f framemd5 - | grep -v '^#' | sed 's/.*, *//'
+}
+
+# A player's pictures are the camera's, to the bit.
+rtsp_pictures() {
+    local recorded seen
+    recorded=$(hashes -i tests/traces/rtsp/camera.h264) || return
+    seen=$(timeout "$ANSWER_WITHIN" bash -c "$(declare -f hashes); hashes \"\$@\"" - -rtsp_transport tcp \
+        -i "rtsps://bblp:$code@localhost:$x1c/streaming/live/1" -frames:v 30) || return
+    [ "$(wc -l <<<"$seen")" = 30 ] && ! grep -qvxFf <(printf '%s' "$recorded") <<<"$seen"
 }
 
 curl_ftps() {
@@ -238,11 +270,11 @@ ftp_there_and_back() {
 
 # The pages of its own file are counted in, though the budget does not name them.
 memory_within_budget() {
-    [ "$peak" -le "$budget" ]
+    [ -n "$peak" ] && [ "$peak" -le "$budget" ]
 }
 
-is_still_there() {
-    ! grep -qaE 'guest: the proxy has ended|panicked|met its lid' "$console"
+nothing_broke() {
+    ! grep -qaE 'panicked|met its lid' "$console"
 }
 
 give_up() {
@@ -274,20 +306,14 @@ for service in "${services[@]}"; do
     esac
 done
 
-# A figure that was read after the last client.
-figures() {
-    grep -ca 'guest: memory' "$console" || true
-}
-before=$(figures)
-for ((waited = 0; waited < 150; waited++)); do
-    [ "$(figures)" -le "$((before + 1))" ] || break
-    sleep 0.2
-done
-[ "$(figures)" -gt "$((before + 1))" ] || give_up 'the machine has stopped saying what memory is used'
-peak=$(guest memory)
-budget=$(guest 'budget sum: the most this build holds')
-check "memory: at most $peak KiB resident, the budget is $budget KiB" memory_within_budget
-check 'the proxy is still there' is_still_there
+check 'rtsp: ffmpeg decodes 30 pictures of an X1C, each as it was recorded' rtsp_pictures
+
+# In KiB; nothing if the proxy has ended.
+peak=$(timeout "$ANSWER_WITHIN" cat <"/dev/tcp/127.0.0.1/$memory" || true)
+budget=$(tr -d '\r' <"$console" | sed -n 's/.*guest: budget sum: the most this build holds *\([0-9]*\)$/\1/p')
+check "memory: the proxy is still there, and had at most ${peak:-?} KiB resident; the budget is $budget KiB" \
+    memory_within_budget
+check 'no proxy met a bound that ends it' nothing_broke
 
 [ "$failed" = 0 ] || tail -n 60 "$console" "$work/clients.log"
 printf '%d passed, %d failed\n' "$passed" "$failed"
