@@ -6,10 +6,11 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 use core::ops::Deref;
+
+use bytes::BytesMut;
 
 /// How many frames of which size.
 #[derive(Clone, Copy, Debug)]
@@ -188,10 +189,11 @@ impl<T> Filling<T> {
 }
 
 /// A frame's place. Its bytes are allocated at the start and written no further than they are used,
-/// so that memory which is never needed is never touched.
+/// so that memory which is never needed is never touched. All of a shape are one allocation: an allocator
+/// writes beside each one it makes, and frames of less than a page would all be resident.
 pub struct Slot<T> {
-    /// Invariant: never beyond the capacity it was made with.
-    bytes: Vec<u8>,
+    /// Its part of the shelf. Invariant: never beyond the capacity it was made with.
+    bytes: BytesMut,
     len: usize,
     tag: T,
 }
@@ -206,11 +208,13 @@ struct Shelf<T> {
 
 impl<T: Default> Shelf<T> {
     fn new(shape: Shape) -> Self {
-        let slot = || Slot { bytes: Vec::with_capacity(shape.size), len: 0, tag: T::default() };
-        Self {
-            size: shape.size,
-            slots: (0..shape.count).map(|_| RefCell::new(Some(Rc::new(slot())))).collect(),
-        }
+        let mut rest = BytesMut::with_capacity(shape.count * shape.size);
+        let mut place = || {
+            let behind = rest.split_off(shape.size);
+            let bytes = core::mem::replace(&mut rest, behind);
+            RefCell::new(Some(Rc::new(Slot { bytes, len: 0, tag: T::default() })))
+        };
+        Self { size: shape.size, slots: (0..shape.count).map(|_| place()).collect() }
     }
 
     fn any_free(&self) -> bool {
@@ -265,6 +269,7 @@ impl<T: Default> Shelf<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn pool() -> Pool {
         Pool::new(Shape { count: 2, size: 4 }, Shape { count: 1, size: 16 })
