@@ -251,10 +251,13 @@ impl Challenge {
             return None;
         }
         let is_auth = |qop: &str| qop.split(',').any(|one| one.trim() == "auth");
+        // Both are said again in quotes, where another quote would be the end of them.
+        let is_odd = |c: char| c == '"' || c.is_control();
+        let quotable = |name| parameter(rest, name).filter(|value| !value.contains(is_odd));
         Some(Self::Digest {
             algorithm: Algorithm::named(parameter(rest, "algorithm"))?,
-            realm: parameter(rest, "realm")?.try_into().ok()?,
-            nonce: parameter(rest, "nonce")?.try_into().ok()?,
+            realm: quotable("realm")?.try_into().ok()?,
+            nonce: quotable("nonce")?.try_into().ok()?,
             qop: parameter(rest, "qop").is_some_and(is_auth),
             stale: parameter(rest, "stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
         })
@@ -375,6 +378,8 @@ mod tests {
         assert_eq!(Challenge::best_of(["Basic realm=\"r\""].into_iter()), Some(Challenge::Basic));
         let unknown = ["Negotiate", "Digest realm=\"r\", nonce=\"n\", algorithm=MD4"];
         assert_eq!(Challenge::best_of(unknown.into_iter()), None);
+        let unquotable = ["Digest realm=\"r\", nonce=a\"b", "Digest realm=\"a\rb\", nonce=\"n\""];
+        assert_eq!(Challenge::best_of(unquotable.into_iter()), None);
         let long = format!("Digest realm=\"r\", nonce=\"{}\"", "n".repeat(NONCE_MOST + 1));
         assert_eq!(Challenge::best_of([long.as_str()].into_iter()), None);
     }
