@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Lets libFuzzer look for bytes that break a promise of a parser's or a session's, with the stable compiler.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: tests/fuzz/run.sh [--help] [--seconds N] [--keep] [TARGET...]
+       tests/fuzz/run.sh TARGET FILE...
+
+Fuzzes each TARGET, all of them if none is named, as many at a time as there are processors: N seconds each, or
+60, and 20 for those that have few branches. Bytes that break something are kept as target/fuzz/found/TARGET-*,
+and the exit status is 1. What was learnt on the way is kept in target/fuzz/corpus.
+
+With FILEs, runs these once.
+
+  --keep   what has reached new code goes into tests/fuzz/corpus, as few and as small files as will do
+END
+}
+
+seconds='' keep='' names=() files=()
+while [ "$#" -gt 0 ]; do
+    case $1 in
+    --help) usage; exit 0 ;;
+    --seconds) seconds=$2; shift ;;
+    --keep) keep=1 ;;
+    -*) usage >&2; exit 2 ;;
+    */*) files+=("$(realpath "$1")") ;;
+    *) names+=("$1") ;;
+    esac
+    shift
+done
+
+cd "$(dirname "$0")"
+root=$(git rev-parse --show-toplevel)
+out=$root/target/fuzz
+mkdir -p "$out/found" "$out/log"
+if [ "${#names[@]}" -eq 0 ]; then
+    mapfile -t names < <(sed -n 's/^    ("\(.*\)", .*),$/\1/p' targets/mod.rs)
+fi
+
+# What cargo-fuzz passes, without what only a nightly compiler takes: -C options are stable. The counters of
+# branches and the operands of comparisons are what libFuzzer steers by.
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+    -Cllvm-args=-sanitizer-coverage-trace-compares"
+# A named target keeps the flags from build scripts and macros.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+CARGO_TARGET_DIR=$out cargo build --locked --release --target "$triple"
+binary=$out/$triple/release/fuzz
+
+if [ "${#files[@]}" -gt 0 ]; then
+    TARGET=${names[0]} exec "$binary" "${files[@]}"
+fi
+
+fuzz() {
+    local name=$1 each=$seconds log=$out/log/$1
+    case $name in
+    mqtt_topic | chamber_wire | rtsp_sdp | rtsp_rtp | rtsp_digest) each=${each:-20} ;;
+    *) each=${each:-60} ;;
+    esac
+    mkdir -p "$out/corpus/$name"
+    if ! TARGET=$name "$binary" -max_total_time="$each" -max_len=4096 -timeout=10 -rss_limit_mb=512 \
+        -dict="dictionaries/${name%%_*}.dict" -artifact_prefix="$out/found/$name-" \
+        "$out/corpus/$name" "corpus/$name" > "$log" 2>&1; then
+        printf '%s: broken\n' "$name"
+        grep -aE 'panicked at|ERROR|left:|right:|Test unit written' -A1 "$log" | cut -c1-1000
+        return 1
+    fi
+    printf '%s: %s\n' "$name" "$(grep -a DONE "$log")"
+}
+
+status=0 running=0
+for name in "${names[@]}"; do
+    if [ "$running" -ge "$(nproc)" ]; then
+        wait -n || status=1
+        running=$((running - 1))
+    fi
+    fuzz "$name" &
+    running=$((running + 1))
+done
+while [ "$running" -gt 0 ]; do
+    wait -n || status=1
+    running=$((running - 1))
+done
+
+if [ -n "$keep" ]; then
+    for name in "${names[@]}"; do
+        rm -rf "$out/merged"
+        mkdir "$out/merged"
+        TARGET=$name "$binary" -merge=1 -max_len=2048 "$out/merged" "corpus/$name" "$out/corpus/$name" 2> "$out/log/$name"
+        rm -f "corpus/$name"/*
+        cp "$out/merged"/* "corpus/$name/"
+    done
+fi
+exit "$status"
