@@ -59,7 +59,7 @@ fuzz() {
     *) each=${each:-60} ;;
     esac
     mkdir -p "$out/corpus/$name"
-    if ! TARGET=$name "$binary" -max_total_time="$each" -max_len=4096 -timeout=10 -rss_limit_mb=512 \
+    if ! TARGET=$name "$binary" -max_total_time="$each" -max_len=8192 -timeout=10 -rss_limit_mb=512 \
         -dict="dictionaries/${name%%_*}.dict" -artifact_prefix="$out/found/$name-" \
         "$out/corpus/$name" "corpus/$name" > "$log" 2>&1; then
         printf '%s: broken\n' "$name"
@@ -87,7 +87,7 @@ if [ -n "$keep" ]; then
     for name in "${names[@]}"; do
         rm -rf "$out/merged"
         mkdir "$out/merged"
-        TARGET=$name "$binary" -merge=1 -max_len=2048 "$out/merged" "corpus/$name" "$out/corpus/$name" 2> "$out/log/$name"
+        TARGET=$name "$binary" -merge=1 -max_len=8192 "$out/merged" "corpus/$name" "$out/corpus/$name" 2> "$out/log/$name"
         rm -f "corpus/$name"/*
         cp "$out/merged"/* "corpus/$name/"
     done
