@@ -16,6 +16,8 @@ mod clients;
 mod lan;
 mod printer;
 
+#[path = "bounds/attackers.rs"]
+mod attackers;
 #[path = "bounds/bed.rs"]
 mod bed;
 #[path = "bounds/chamber.rs"]
@@ -30,6 +32,8 @@ mod full;
 mod rtsp;
 #[path = "bounds/share.rs"]
 mod share;
+#[path = "bounds/siege.rs"]
+mod siege;
 #[path = "bounds/sums.rs"]
 mod sums;
 #[path = "bounds/tls.rs"]

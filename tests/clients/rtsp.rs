@@ -410,7 +410,7 @@ fn sha256(text: &str) -> String {
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn basic(code: &str) -> String {
+pub(crate) fn basic(code: &str) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in format!("{USER}:{code}").as_bytes().chunks(3) {
