@@ -22,6 +22,8 @@ mod attackers;
 mod bed;
 #[path = "bounds/chamber.rs"]
 mod chamber;
+#[path = "bounds/crowd.rs"]
+mod crowd;
 #[path = "bounds/day.rs"]
 mod day;
 #[path = "bounds/files.rs"]

@@ -60,14 +60,14 @@ impl Dial for Closed {
 }
 
 /// A service before a camera, whose own heap is known but for the wires to the camera.
-struct Studio {
-    service: Rc<Service>,
+pub(crate) struct Studio {
+    pub(crate) service: Rc<Service>,
     share: Share,
     clock: Clock,
 }
 
 impl Studio {
-    fn before(camera: &Camera) -> Self {
+    pub(crate) fn before(camera: &Camera) -> Self {
         let clock = Clock::start();
         let share = Share::default();
         let code = AccessCode::new(CODE.as_bytes()).unwrap();
@@ -102,7 +102,7 @@ impl Studio {
         near
     }
 
-    async fn viewer(&self, bytes: usize) -> DuplexStream {
+    pub(crate) async fn viewer(&self, bytes: usize) -> DuplexStream {
         let mut stream = self.wire(bytes);
         stream.write_all(&login(CODE)).await.unwrap();
         stream

@@ -60,14 +60,14 @@ impl Dial for Wire {
 }
 
 /// A service before a camera that was found, whose own heap is known but for the wires.
-struct Studio {
-    service: Rc<Service>,
+pub(crate) struct Studio {
+    pub(crate) service: Rc<Service>,
     share: Share,
     clock: Clock,
 }
 
 impl Studio {
-    fn before(camera: &Rtsp) -> Self {
+    pub(crate) fn before(camera: &Rtsp) -> Self {
         let clock = Clock::start();
         let share = Share::default();
         let code = AccessCode::new(CODE.as_bytes()).unwrap();
@@ -114,6 +114,13 @@ impl Studio {
         let mut client = Client::over(self.wire(bytes)).knowing(Scheme::Md5, CODE);
         client.play(URL).await;
         Player::of(client)
+    }
+
+    /// A wire on which pictures come.
+    pub(crate) async fn stream(&self, bytes: usize) -> DuplexStream {
+        let mut client = Client::over(self.wire(bytes)).knowing(Scheme::Md5, CODE);
+        client.play(URL).await;
+        client.stream
     }
 }
 
