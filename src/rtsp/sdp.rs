@@ -99,8 +99,12 @@ impl Description {
         let mut is_shown = false;
         let mut has_video = false;
         for line in body.lines() {
+            // The last one may have lost half of its end. Nothing else that is no text leaves this place: not
+            // in what players are told, and not in a URL that the camera is asked for.
+            let line = line.trim_end_matches('\r');
+            let is_odd = line.contains(|c: char| c.is_control() && c != '\t');
             if let Some(media) = line.strip_prefix("m=") {
-                is_shown = !read.tracks.is_full();
+                is_shown = !is_odd && !read.tracks.is_full();
                 if is_shown {
                     read.begin(media)?;
                     if media.starts_with("video") && !has_video {
@@ -108,7 +112,7 @@ impl Description {
                         read.main = read.tracks.len() - 1;
                     }
                 }
-            } else if is_shown {
+            } else if is_shown && !is_odd {
                 read.take(line)?;
             }
         }
@@ -231,6 +235,19 @@ mod tests {
         let wider = LIVE555.replace("Z00=", "Z01=");
         let one = Description::parse(LIVE555.as_bytes()).unwrap();
         assert_ne!(one.text(), Description::parse(wider.as_bytes()).unwrap().text());
+    }
+
+    #[test]
+    fn lines_that_are_no_text_are_passed_over_and_half_an_end_is_none() {
+        let read = Description::parse(LIVE555.trim_end_matches('\n').as_bytes()).unwrap();
+        assert_eq!(read.tracks()[0].control, "track1");
+        let odd =
+            LIVE555.replace("control:track1", "control:track1\rX: y").replace("b=AS", "b=\u{8}AS");
+        let read = Description::parse(odd.as_bytes()).unwrap();
+        assert_eq!(read.tracks()[0].control, "");
+        assert!(!read.text().contains("AS:1000") && !read.text().contains("X: y"), "{read:?}");
+        let odd = LIVE555.replace("m=video", "m=vid\0eo");
+        assert_eq!(Description::parse(odd.as_bytes()), Err(Fault::NoMedia));
     }
 
     #[test]

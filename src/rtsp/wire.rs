@@ -177,11 +177,20 @@ fn fields_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Text without control characters but the ends of lines and tabulators.
+/// Text without control characters but the ends of lines and tabulators. A CR is part of an end, or it would
+/// be one to whoever reads what is said about it again.
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    let is_odd = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
-    if bytes.iter().any(is_odd) {
-        return Err(Fault::Malformed);
+    let mut behind = bytes.iter().skip(1);
+    for byte in bytes {
+        let next = behind.next();
+        let is_fine = match byte {
+            b'\r' => matches!(next, Some(b'\r' | b'\n') | None),
+            b'\n' | b'\t' => true,
+            _ => !byte.is_ascii_control(),
+        };
+        if !is_fine {
+            return Err(Fault::Malformed);
+        }
     }
     core::str::from_utf8(bytes).map_err(|_| Fault::Malformed)
 }

@@ -79,7 +79,7 @@ fn a_head_or_a_body_past_its_bound_is_a_fault_and_one_at_it_is_not() {
 
 #[test]
 fn what_is_no_rtsp_is_told_apart_from_another_version() {
-    let table: [(&[u8], Fault); 9] = [
+    let table: [(&[u8], Fault); 11] = [
         (b"\x16\x03\x01\x02\0\x01", Fault::NotRtsp),
         (b"get / HTTP/1.1\r\n\r\n", Fault::NotRtsp),
         (b"GET / HTTP/1.1\r\n\r\n", Fault::NotRtsp),
@@ -89,6 +89,8 @@ fn what_is_no_rtsp_is_told_apart_from_another_version() {
         (b"OPTIONS * RTSP/1.0\r\nContent-Length: -1\r\n\r\n", Fault::Malformed),
         (b"OPTIONS *\0 RTSP/1.0\r\n\r\n", Fault::Malformed),
         (b"OPTIONS \xff RTSP/1.0\r\n\r\n", Fault::Malformed),
+        (b"OPTIONS *\rX: y RTSP/1.0\r\n\r\n", Fault::Malformed),
+        (b"OPTIONS * RTSP/1.0\r\nSession: 1\rX: y\r\n\r\n", Fault::Malformed),
     ];
     for (bytes, fault) in table {
         assert_eq!(next(bytes, PACKET, BODY), Err(fault), "{}", bytes.escape_ascii());
