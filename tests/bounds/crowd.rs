@@ -147,7 +147,7 @@ fn a_day_with_all_seats_of_three_services_taken_stays_within_their_lines_and_kee
         println!("held after each hour: {held:?}");
         println!("stuck {}, lagged {}", journal::count(Kind::Stuck), journal::count(Kind::Lagged));
         assert!(most <= named);
-        assert!(journal::count(Kind::Stuck) > 100 && journal::count(Kind::Lagged) > 0);
+        assert!(journal::count(Kind::Stuck) > 100, "the worst of them are sent away");
         let day = &held[WARM..];
         let [least, most] = [day.iter().min(), day.iter().max()].map(Option::unwrap);
         assert!(most - least <= 1024, "{held:?}");
