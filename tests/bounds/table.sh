@@ -23,7 +23,7 @@ while [ "$#" -gt 0 ]; do
 done
 [ "${#boards[@]}" -gt 0 ] || boards=(host rpi-zero rpi-2 rpi-zero-2w rpi-4)
 
-cd "$(git -C "$(dirname "$0")" rev-parse --show-toplevel)"
+cd "$(dirname "$0")/../.."
 echo '| board | printer | time | named | heap, peak | resident, idle | resident, peak | of it the file | open files |'
 echo '|---|---|---:|---:|---:|---:|---:|---:|---:|'
 status=0

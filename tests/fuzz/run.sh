@@ -4,25 +4,22 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: tests/fuzz/run.sh [--help] [--seconds N] [--keep] [TARGET...]
+usage: tests/fuzz/run.sh [--help] [--seconds N] [TARGET...]
        tests/fuzz/run.sh TARGET FILE...
 
 Fuzzes each TARGET, all of them if none is named, as many at a time as there are processors: N seconds each, or
 60, and 20 for those that have few branches. Bytes that break something are kept as target/fuzz/found/TARGET-*,
 and the exit status is 1. What was learnt on the way is kept in target/fuzz/corpus.
 
-With FILEs, runs these once.
-
-  --keep   what has reached new code goes into tests/fuzz/corpus, as few and as small files as will do
+With FILEs, runs these once. What broke something belongs into tests/fuzz/corpus, under a name that says what it was.
 END
 }
 
-seconds='' keep='' names=() files=()
+seconds='' names=() files=()
 while [ "$#" -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
     --seconds) seconds=$2; shift ;;
-    --keep) keep=1 ;;
     -*) usage >&2; exit 2 ;;
     */*) files+=("$(realpath "$1")") ;;
     *) names+=("$1") ;;
@@ -31,8 +28,7 @@ while [ "$#" -gt 0 ]; do
 done
 
 cd "$(dirname "$0")"
-root=$(git rev-parse --show-toplevel)
-out=$root/target/fuzz
+out=$(realpath ../..)/target/fuzz
 mkdir -p "$out/found" "$out/log"
 if [ "${#names[@]}" -eq 0 ]; then
     mapfile -t names < <(sed -n 's/^    ("\(.*\)", .*),$/\1/p' targets/mod.rs)
@@ -83,13 +79,4 @@ while [ "$running" -gt 0 ]; do
     running=$((running - 1))
 done
 
-if [ -n "$keep" ]; then
-    for name in "${names[@]}"; do
-        rm -rf "$out/merged"
-        mkdir "$out/merged"
-        TARGET=$name "$binary" -merge=1 -max_len=8192 "$out/merged" "corpus/$name" "$out/corpus/$name" 2> "$out/log/$name"
-        rm -f "corpus/$name"/*
-        cp "$out/merged"/* "corpus/$name/"
-    done
-fi
 exit "$status"
