@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget;
 use pandaproxy::tls::{self, Pins, Policy, Trust};
-use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -344,10 +344,15 @@ impl Server {
     /// Says something that no client says, in its own keys; then nobody reads what we say.
     async fn seal(mut self, table: &mut Table, state: &'static str, message: &[u8]) {
         let secrets = self.client.dangerous_extract_secrets().unwrap();
-        let (mut number, ConnectionTrafficSecrets::Aes128Gcm { key, iv }) = secrets.tx else {
-            panic!("a board with AES instructions takes AES-128-GCM first");
+        let (mut number, secrets) = secrets.tx;
+        let (algorithm, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { .. } | _ => {
+                panic!("a board takes one of these first")
+            }
         };
-        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).unwrap());
         for fragment in message.chunks(RECORD) {
             let mut nonce = [0; 12];
             nonce.copy_from_slice(iv.as_ref());
