@@ -119,6 +119,17 @@ impl Town {
     }
 }
 
+/// What it said last is what explains why a siege was lost.
+impl Drop for Town {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.proxy.program.log();
+            let from = log.lines().count().saturating_sub(40);
+            log.lines().skip(from).for_each(|line| println!("{line}"));
+        }
+    }
+}
+
 async fn siege(model: Model, time: Duration) {
     let printer = Printer::new(model).code(CODE).deltas_every(Duration::from_secs(1));
     let any = SocketAddr::from((HOME, 0));
