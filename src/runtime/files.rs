@@ -19,12 +19,12 @@ use tokio::task::JoinHandle;
 
 use super::data_ports::{Openings, Transfers};
 use super::dial::{BackOff, Dialler};
-use super::ftp::{Files, keep_session};
+use super::ftp::{Files, Located, keep_session};
 use super::gates::Gates;
 use super::listen::Door;
 use super::relay::Relay;
 use super::run::{House, KEEPERS, LISTENING, StartError, listen, listener, task};
-use super::transfer::move_data;
+use super::transfer::{Beside, move_data};
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
 use crate::family::Family;
@@ -150,10 +150,10 @@ fn open_proxy(
         let (service, at) = (Rc::clone(&files.service), Rc::default());
         let back_off = BackOff::new(seed.rotate_left(16));
         let (its, to) = (Rc::clone(desk), Rc::clone(&at));
-        let keeper = keep_session(service, its, dialler, to, house.clock, back_off);
+        let keeper = keep_session(service, its, Located { dialler, at: to }, house.clock, back_off);
         let _fits = running.keepers.push(task(keeper));
         let (gates, tls) = (Rc::clone(&files.gates), Arc::clone(tls));
-        task(move_data(Rc::clone(desk), at, gates, trust, tls, house.clock));
+        task(move_data(Rc::clone(desk), Beside(at), gates, trust, tls, house.clock));
     }
     house.say_started("ftp", bound, BOARD.clients.ftp);
 }

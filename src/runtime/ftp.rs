@@ -7,11 +7,12 @@ use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::Clock;
 use super::dial::{BackOff, Dial, DialError, Dialler};
 use super::drive::{Buffers, End, drive};
-use super::gates::Gates;
+use super::gates::{Gates, Listen};
 use super::run::Departs;
 use super::stream::{Stream, StreamError};
 use super::work::{Guest, Serves};
@@ -22,21 +23,27 @@ use crate::ftp::{Front, Service};
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::session::Blame;
+use crate::tls::ClientStream;
 use crate::trace::{Party, Protocol};
 
 /// The longest wait after a failure that may pass by itself: somebody is waiting to send a print.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// The service, and the data ports of its clients.
-#[derive(Clone)]
-pub struct Files {
+pub struct Files<L: Listen = TcpListener> {
     /// What clients and the printer's sessions share.
     pub service: Rc<Service>,
     /// Towards clients.
-    pub gates: Rc<Gates>,
+    pub gates: Rc<Gates<L>>,
 }
 
-impl Serves for Files {
+impl<L: Listen> Clone for Files<L> {
+    fn clone(&self) -> Self {
+        Self { service: Rc::clone(&self.service), gates: Rc::clone(&self.gates) }
+    }
+}
+
+impl<L: Listen> Serves for Files<L> {
     const WITHIN: Duration = LOGIN_WITHIN;
     const TELLS: bool = true;
 
@@ -71,8 +78,8 @@ impl Departs for Service {
 }
 
 /// Serves one client over a stream that is ready for the greeting, until it ends, and says why it did.
-pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin>(
-    files: &Files,
+pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, L: Listen>(
+    files: &Files<L>,
     stream: T,
     guest: Guest<'_>,
     buffers: &mut Buffers,
@@ -104,14 +111,14 @@ pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// What is done for one client here.
-struct Reception<'a> {
-    gates: &'a Gates,
+struct Reception<'a, L: Listen> {
+    gates: &'a Gates<L>,
     seat: usize,
     clock: &'a Clock,
     admitted: &'a dyn Fn(),
 }
 
-impl Front for Reception<'_> {
+impl<L: Listen> Front for Reception<'_, L> {
     fn admitted(&self) {
         (self.admitted)();
     }
@@ -177,24 +184,41 @@ impl fmt::Display for Loss {
     }
 }
 
+/// A [`Dialler`] that remembers where it found the printer, for the data connections.
+pub struct Located {
+    /// The way to the printer's control port.
+    pub dialler: Dialler,
+    /// Where the last connection went.
+    pub at: Rc<Cell<Option<IpAddr>>>,
+}
+
+impl Dial for Located {
+    type Stream = ClientStream<TcpStream>;
+
+    async fn dial(&mut self) -> Result<Self::Stream, DialError> {
+        let stream = self.dialler.dial().await?;
+        self.at.set(stream.below().peer_addr().ok().map(|address| address.ip()));
+        Ok(stream)
+    }
+}
+
 /// Keeps one session with the printer while it is wanted, and never two: each is closed completely
-/// before the next is dialled. `at` is told where the printer is.
-pub async fn keep_session(
+/// before the next is dialled.
+pub async fn keep_session<D: Dial>(
     service: Rc<Service>,
     desk: Rc<Desk>,
-    mut dialler: Dialler,
-    at: Rc<Cell<Option<IpAddr>>>,
+    mut dialler: D,
     clock: Clock,
     mut back_off: BackOff,
 ) {
-    let mut buffers = Files::buffers();
+    let mut buffers = <Files as Serves>::buffers();
     let mut said = None;
     loop {
         service.wanted(|| clock.now(), &desk).await;
         if service.is_leaving() {
             return;
         }
-        let loss = converse(&service, &desk, &mut dialler, &at, &clock, &mut buffers).await;
+        let loss = converse(&service, &desk, &mut dialler, &clock, &mut buffers).await;
         let wait = match loss {
             Loss::Ended(End::Session(upstream::Error::Rested), _) => {
                 back_off.reset();
@@ -218,11 +242,10 @@ pub async fn keep_session(
     }
 }
 
-async fn converse(
+async fn converse<D: Dial>(
     service: &Rc<Service>,
     desk: &Desk,
-    dialler: &mut Dialler,
-    at: &Cell<Option<IpAddr>>,
+    dialler: &mut D,
     clock: &Clock,
     buffers: &mut Buffers,
 ) -> Loss {
@@ -231,7 +254,6 @@ async fn converse(
         Ok(stream) => stream,
         Err(error) => return Loss::Dial(error),
     };
-    at.set(stream.below().peer_addr().ok().map(|address| address.ip()));
     let mut stream = Stream::new(stream, Protocol::Ftp, Party::Printer, clock);
     let Some((mut upstream, link)) = service.upstream(clock.now(), desk.index()) else {
         return Loss::Ended(End::Closed, false);

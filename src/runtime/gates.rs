@@ -16,11 +16,13 @@ use core::convert::Infallible;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
+use std::io;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Clock;
 use super::listen::bind;
+use super::transfer::Wire;
 use crate::ftp::seat::Gate as State;
 use crate::ftp::{Place, SEATS};
 use crate::journal::{self, Kind, Seldom};
@@ -28,9 +30,47 @@ use crate::journal::{self, Kind, Seldom};
 /// How long nothing is accepted after accepting failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
+/// A port on which a client's data connection is awaited: TCP in the program, memory in a test.
+pub trait Listen: Sized {
+    /// A connection.
+    type Wire: Wire;
+
+    /// Opens a port.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had.
+    fn open(address: SocketAddr) -> io::Result<Self>;
+
+    /// Which port it is, if that is known.
+    fn port(&self) -> Option<u16>;
+
+    /// The next connection, and from where.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Wire, IpAddr)>>;
+}
+
+impl Listen for TcpListener {
+    type Wire = TcpStream;
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        bind(address)
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.local_addr().ok().map(|address| address.port())
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+        let (stream, from) = Self::accept(self).await?;
+        // A socket that cannot be tuned is a connection that is gone.
+        let _gone = stream.set_nodelay(true);
+        Ok((stream, from.ip().to_canonical()))
+    }
+}
+
 /// The data ports of all clients.
-pub struct Gates {
-    gates: Box<[Gate]>,
+pub struct Gates<L: Listen = TcpListener> {
+    gates: Box<[Gate<L>]>,
     address: IpAddr,
     ports: RangeInclusive<u16>,
     /// Where to look first for a free one: a port rests for as long as there are others.
@@ -39,17 +79,16 @@ pub struct Gates {
     strangers: Seldom,
 }
 
-#[derive(Default)]
-struct Gate {
-    listener: RefCell<Option<Rc<TcpListener>>>,
-    stream: RefCell<Option<TcpStream>>,
+struct Gate<L: Listen> {
+    listener: RefCell<Option<Rc<L>>>,
+    stream: RefCell<Option<L::Wire>>,
 }
 
-impl Gates {
+impl<L: Listen> Gates<L> {
     /// None is open yet.
     pub fn new(address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
         Rc::new(Self {
-            gates: (0..SEATS).map(|_| Gate::default()).collect(),
+            gates: (0..SEATS).map(|_| Gate::new()).collect(),
             address,
             next: Cell::new(*ports.start()),
             ports,
@@ -65,11 +104,11 @@ impl Gates {
         let after = self.next.get()..=*self.ports.end();
         let before = *self.ports.start()..self.next.get();
         for port in after.chain(before) {
-            match bind(SocketAddr::new(self.address, port)) {
+            match L::open(SocketAddr::new(self.address, port)) {
                 Ok(listener) => {
                     let last = port == *self.ports.end();
                     self.next.set(if last { *self.ports.start() } else { port + 1 });
-                    let bound = listener.local_addr().ok()?.port();
+                    let bound = listener.port()?;
                     gate.listener.replace(Some(Rc::new(listener)));
                     return Some(bound);
                 }
@@ -96,13 +135,12 @@ impl Gates {
     fn is_own(&self, port: u16) -> bool {
         self.gates.iter().any(|gate| {
             let listener = gate.listener.borrow();
-            let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-            address.is_some_and(|address| address.port() == port)
+            listener.as_ref().and_then(|listener| listener.port()) == Some(port)
         })
     }
 
     /// The connection that a client has made.
-    pub(super) fn take(&self, seat: usize) -> Option<TcpStream> {
+    pub(super) fn take(&self, seat: usize) -> Option<L::Wire> {
         self.gates.get(seat)?.stream.take()
     }
 
@@ -136,16 +174,13 @@ impl Gates {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, from)) if from.ip().to_canonical() == peer => {
+                Ok((stream, from)) if from == peer => {
                     gate.close();
-                    // A socket that cannot be tuned is a connection that is gone.
-                    let _gone = stream.set_nodelay(true);
                     gate.stream.replace(Some(stream));
                     place.connected(clock.now());
                 }
                 Ok((_, from)) => {
                     if let Some(times) = self.strangers.happened(clock.now()) {
-                        let from = from.ip().to_canonical();
                         journal::note(
                             Kind::Refused,
                             format_args!(
@@ -160,7 +195,11 @@ impl Gates {
     }
 }
 
-impl Gate {
+impl<L: Listen> Gate<L> {
+    const fn new() -> Self {
+        Self { listener: RefCell::new(None), stream: RefCell::new(None) }
+    }
+
     fn close(&self) {
         self.listener.take();
         self.stream.take();

@@ -34,7 +34,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Clock;
-use super::gates::Gates;
+use super::gates::{Gates, Listen};
 use super::stream;
 use crate::ftp::desk::{Desk, Failure, Move, News, Order};
 use crate::ftp::seat::Prot;
@@ -70,16 +70,62 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// stand still. A printer that writes to its card says "not now" for a while.
 const UNREACHED: Duration = Duration::from_secs(120);
 
-/// Moves data for `desk`, for ever. The printer is where its control connection is: `at`.
-pub async fn move_data(
+/// What data connections are made of: TCP in the program, memory in a test.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whether it breaks (RST) when it is dropped, or ends in order.
+    fn breaks(&self, breaks: bool);
+
+    /// Its own address and the peer's, where there are any.
+    fn ends(&self) -> Option<(SocketAddr, SocketAddr)>;
+}
+
+impl Wire for TcpStream {
+    fn breaks(&self, breaks: bool) {
+        // A socket that cannot be told is gone.
+        let _gone = SockRef::from(self).set_linger(breaks.then_some(Duration::ZERO));
+    }
+
+    fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.local_addr().ok().zip(self.peer_addr().ok())
+    }
+}
+
+/// The way to the printer's data ports.
+pub trait Reach {
+    /// A connection.
+    type Wire: Wire;
+
+    /// Makes one, however long that takes. `None`: nobody is there.
+    fn reach(&self, port: u16) -> impl Future<Output = Option<Self::Wire>>;
+}
+
+/// The printer is where its control connection is.
+pub struct Beside(pub Rc<Cell<Option<IpAddr>>>);
+
+impl Reach for Beside {
+    type Wire = TcpStream;
+
+    async fn reach(&self, port: u16) -> Option<TcpStream> {
+        let socket = TcpStream::connect(SocketAddr::new(self.0.get()?, port)).await.ok()?;
+        // A socket that cannot be tuned is a connection that is gone; whoever uses it will say so.
+        let _gone = stream::tune_upstream(&socket);
+        let options = SockRef::from(&socket);
+        let _gone = options.set_tcp_user_timeout(Some(UNREACHED));
+        let _gone = options.set_send_buffer_size(SEND_BUFFER);
+        Some(socket)
+    }
+}
+
+/// Moves data for `desk`, for ever.
+pub async fn move_data<R: Reach, L: Listen>(
     desk: Rc<Desk>,
-    at: Rc<Cell<Option<IpAddr>>>,
-    gates: Rc<Gates>,
+    printer: R,
+    gates: Rc<Gates<L>>,
     trust: Trust,
     tls: Arc<ServerConfig>,
     clock: Clock,
 ) {
-    let mover = Mover { desk, at, gates, trust, tls, clock };
+    let mover = Mover { desk, printer, gates, trust, tls, clock };
     let mut buffer = Vec::with_capacity(FTP_BUFFER);
     let mut order = mover.desk.order().await;
     loop {
@@ -91,16 +137,16 @@ pub async fn move_data(
     }
 }
 
-struct Mover {
+struct Mover<R, L: Listen> {
     desk: Rc<Desk>,
-    at: Rc<Cell<Option<IpAddr>>>,
-    gates: Rc<Gates>,
+    printer: R,
+    gates: Rc<Gates<L>>,
     trust: Trust,
     tls: Arc<ServerConfig>,
     clock: Clock,
 }
 
-impl Mover {
+impl<R: Reach, L: Listen> Mover<R, L> {
     /// One data connection of the printer's, from its beginning to its end. The next order.
     async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> Order {
         let printer = tokio::select! {
@@ -129,20 +175,14 @@ impl Mover {
         self.desk.order().await
     }
 
-    async fn connect(&self, port: u16) -> Option<TcpStream> {
-        let address = SocketAddr::new(self.at.get()?, port);
-        let socket = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await.ok()?.ok()?;
-        // A socket that cannot be tuned is a connection that is gone; whoever uses it will say so.
-        let _gone = stream::tune_upstream(&socket);
-        let options = SockRef::from(&socket);
-        let _gone = options.set_tcp_user_timeout(Some(UNREACHED));
-        let _gone = options.set_send_buffer_size(SEND_BUFFER);
-        breaks(&socket, true);
-        Some(socket)
+    async fn connect(&self, port: u16) -> Option<R::Wire> {
+        let wire = timeout(CONNECT_WITHIN, self.printer.reach(port)).await.ok()??;
+        wire.breaks(true);
+        Some(wire)
     }
 
-    async fn carry(&self, job: Move, client: TcpStream, printer: TcpStream, buffer: &mut [u8]) {
-        breaks(&client, true);
+    async fn carry(&self, job: Move, client: L::Wire, printer: R::Wire, buffer: &mut [u8]) {
+        client.breaks(true);
         let private = job.prot == Prot::Private;
         let mut taps = self.taps(&client, &printer);
         let handshake = async {
@@ -186,10 +226,8 @@ impl Mover {
     }
 
     /// Where the data is recorded, if it is: between client and proxy, and between proxy and printer.
-    fn taps(&self, client: &TcpStream, printer: &TcpStream) -> [Option<Tap>; 2] {
-        let (Ok(from), Ok(own), Ok(to)) =
-            (client.peer_addr(), client.local_addr(), printer.peer_addr())
-        else {
+    fn taps(&self, client: &L::Wire, printer: &R::Wire) -> [Option<Tap>; 2] {
+        let (Some((own, from)), Some((_, to))) = (client.ends(), printer.ends()) else {
             return [None, None];
         };
         let client = (own.port(), Party::Client(from.ip()));
@@ -201,19 +239,19 @@ impl Mover {
         self.desk.report(moved.map_or_else(News::Failed, |()| News::Moved));
     }
 
-    async fn client(&self, socket: TcpStream, private: bool) -> Option<Data> {
+    async fn client(&self, wire: L::Wire, private: bool) -> Option<Data<L::Wire>> {
         if !private {
-            return Some(Data::Clear(socket));
+            return Some(Data::Clear(wire));
         }
-        let stream = timeout(HANDSHAKE_WITHIN, accept(&self.tls, socket)).await.ok()?;
+        let stream = timeout(HANDSHAKE_WITHIN, accept(&self.tls, wire)).await.ok()?;
         stream.map(Data::Client).ok()
     }
 
-    async fn printer(&self, socket: TcpStream, private: bool) -> Option<Data> {
+    async fn printer(&self, wire: R::Wire, private: bool) -> Option<Data<R::Wire>> {
         if !private {
-            return Some(Data::Clear(socket));
+            return Some(Data::Clear(wire));
         }
-        let stream = timeout(HANDSHAKE_WITHIN, connect(&self.trust, socket)).await.ok()?;
+        let stream = timeout(HANDSHAKE_WITHIN, connect(&self.trust, wire)).await.ok()?;
         match stream {
             Ok(stream) => Some(Data::Printer(stream)),
             Err(error) => {
@@ -224,14 +262,18 @@ impl Mover {
     }
 
     /// The client has sent everything, unless it is gone: then this is interrupted.
-    async fn end_upload(&self, client: &mut Data, printer: &mut Data) -> Result<(), Failure> {
+    async fn end_upload(
+        &self,
+        client: &mut Data<L::Wire>,
+        printer: &mut Data<R::Wire>,
+    ) -> Result<(), Failure> {
         if !client.has_said_goodbye() {
             tokio::time::sleep(GRACE).await;
         }
-        breaks(client.socket(), false);
+        client.wire().breaks(false);
         // Some wait for it before they look at the control connection.
         let _told = timeout(FAREWELL, client.shutdown()).await;
-        breaks(printer.socket(), false);
+        printer.wire().breaks(false);
         // All its bytes are on their way. What may go wrong from here is a race that printers lose
         // (PROTOCOL §5.4), and they will say what became of the file.
         let _told = timeout(STALLED_AFTER, printer.shutdown()).await;
@@ -280,9 +322,12 @@ where
 }
 
 /// The printer has sent everything; whether that is so, its control connection says.
-async fn end_download(client: &mut Data, printer: &Data) -> Result<(), Failure> {
-    breaks(printer.socket(), false);
-    breaks(client.socket(), false);
+async fn end_download<C: Wire, P: Wire>(
+    client: &mut Data<C>,
+    printer: &Data<P>,
+) -> Result<(), Failure> {
+    printer.wire().breaks(false);
+    client.wire().breaks(false);
     match timeout(STALLED_AFTER, client.shutdown()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Failure::Client),
@@ -291,29 +336,23 @@ async fn end_download(client: &mut Data, printer: &Data) -> Result<(), Failure> 
 }
 
 /// Reads what an end still has to say, which is nothing but goodbye.
-async fn listen_on(data: &mut Data, buffer: &mut [u8]) {
+async fn listen_on<W: Wire>(data: &mut Data<W>, buffer: &mut [u8]) {
     let listening = async { while matches!(data.read(buffer).await, Ok(1..)) {} };
     let _over = timeout(LISTENS_ON, listening).await;
 }
 
-/// Whether a socket breaks when it is dropped, or ends in order.
-fn breaks(socket: &TcpStream, breaks: bool) {
-    // A socket that cannot be told is gone.
-    let _gone = SockRef::from(socket).set_linger(breaks.then_some(Duration::ZERO));
-}
-
 /// A data connection.
 #[allow(clippy::large_enum_variant, reason = "there are two at a time, and neither is ever copied")]
-enum Data {
-    Clear(TcpStream),
-    Client(ServerStream<TcpStream>),
-    Printer(ClientStream<TcpStream>),
+enum Data<W> {
+    Clear(W),
+    Client(ServerStream<W>),
+    Printer(ClientStream<W>),
 }
 
-impl Data {
-    fn socket(&self) -> &TcpStream {
+impl<W: Wire> Data<W> {
+    fn wire(&self) -> &W {
         match self {
-            Self::Clear(socket) => socket,
+            Self::Clear(wire) => wire,
             Self::Client(stream) => stream.below(),
             Self::Printer(stream) => stream.below(),
         }
@@ -328,7 +367,7 @@ impl Data {
     }
 }
 
-impl AsyncRead for Data {
+impl<W: Wire> AsyncRead for Data<W> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -342,7 +381,7 @@ impl AsyncRead for Data {
     }
 }
 
-impl AsyncWrite for Data {
+impl<W: Wire> AsyncWrite for Data<W> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

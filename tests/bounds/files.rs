@@ -22,11 +22,11 @@ use pandaproxy::memory::heap;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::data_ports::{Openings, Transfers};
 use pandaproxy::runtime::dial::{BackOff, Dialler};
-use pandaproxy::runtime::ftp::{Files, keep_session, serve_caller};
+use pandaproxy::runtime::ftp::{Files, Located, keep_session, serve_caller};
 use pandaproxy::runtime::gates::Gates;
 use pandaproxy::runtime::listen::{Door, bind};
 use pandaproxy::runtime::relay::Relay;
-use pandaproxy::runtime::transfer::move_data;
+use pandaproxy::runtime::transfer::{Beside, move_data};
 use pandaproxy::runtime::work::{Guest, Serves};
 use pandaproxy::session::Peer;
 use pandaproxy::tls::{self, Identity, Pins, Policy, Subject, Trust};
@@ -160,10 +160,11 @@ impl Proxy {
             let dialler = Dialler::new(Host::Ip(HOME.into()), printer.port(), trust.clone());
             let (place, back_off) = (Rc::default(), BackOff::new(1));
             let (service, its) = (Rc::clone(&files.service), Rc::clone(desk));
-            let keeper = keep_session(service, its, dialler, Rc::clone(&place), clock, back_off);
+            let located = Located { dialler, at: Rc::clone(&place) };
+            let keeper = keep_session(service, its, located, clock, back_off);
             spawn_local(share.of(keeper));
             let (gates, tls) = (Rc::clone(&files.gates), Arc::clone(&tls));
-            let mover = move_data(Rc::clone(desk), place, gates, trust, tls, clock);
+            let mover = move_data(Rc::clone(desk), Beside(place), gates, trust, tls, clock);
             spawn_local(share.of(mover));
         }
         let mut roots = RootCertStore::empty();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls::{HandshakeKind, ServerConfig};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -23,14 +23,14 @@ use super::{DATA_WITHIN, Family, Inner, PASSIVE_WITHIN, PROMPTLY, Vice};
 /// A port that waits for its one connection.
 pub(super) enum Passive {
     Tcp(TcpListener),
-    Memory(u16, mpsc::Receiver<DuplexStream>),
+    Memory(u16, mpsc::Receiver<Box<dyn Io>>),
 }
 
 /// A connection for data, before or in TLS.
 pub(super) enum Data {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    Memory(DuplexStream),
+    Memory(Box<dyn Io>),
 }
 
 /// Why there is no data connection, as it is answered.
@@ -118,12 +118,13 @@ impl Data {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream),
             Self::Tls(stream) => Pin::new(stream.as_mut()),
-            Self::Memory(stream) => Pin::new(stream),
+            Self::Memory(stream) => Pin::new(stream.as_mut()),
         }
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Unpin {}
+/// Any stream.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 

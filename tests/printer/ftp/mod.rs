@@ -27,7 +27,8 @@
 //! # In memory
 //!
 //! [`FileServer::connect`] and [`FileServer::dial`] are control and data connections without sockets
-//! and without TLS, for virtual time.
+//! and without TLS, for virtual time; [`FileServer::serve`] and [`FileServer::take`] are the same over
+//! any streams.
 //!
 //! # Bounds
 //!
@@ -59,7 +60,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
-use tokio::io::{BufReader, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{Notify, mpsc};
@@ -73,6 +74,7 @@ pub(crate) use self::{
     store::{FILES_MOST, FOLDERS_MOST, Pattern, Stored, WHOLE_MOST, sha256},
 };
 
+use self::data::Io;
 use self::session::{Peer, Session};
 use self::store::{Incoming, Store};
 use super::model::Model;
@@ -174,7 +176,7 @@ struct Inner {
     deaths: Cell<u64>,
     dead_until: Cell<Option<Instant>>,
     /// Passive ports in memory.
-    doors: RefCell<BTreeMap<u16, mpsc::Sender<DuplexStream>>>,
+    doors: RefCell<BTreeMap<u16, mpsc::Sender<Box<dyn Io>>>>,
 }
 
 /// How it is made. Each of these may be called again while it runs, through a clone.
@@ -390,32 +392,44 @@ impl FileServer {
     /// A control connection in memory, without TLS: its client's end. Spawns a local task.
     pub(crate) fn connect(&self) -> DuplexStream {
         let (near, far) = duplex(LINE_MOST);
-        let inner = Rc::clone(&self.inner);
-        spawn_local(async move {
-            let deaths = inner.deaths.get();
-            let serving = async {
-                let Some(place) = inner.place().await else { return };
-                let peer = Peer { ours: None, theirs: None, tls: None };
-                let control = Box::new(BufReader::new(far));
-                Session::new(&inner, control, peer).converse(place.over).await;
-            };
-            if inner.is_dead() {
-                return inner.count(|seen| seen.while_dead += 1);
-            }
-            select! {
-                () = serving => {}
-                () = inner.until(|inner| inner.deaths.get() != deaths) => {}
-            }
-        });
+        let server = self.clone();
+        spawn_local(async move { server.serve(far).await });
         near
+    }
+
+    /// Serves a control connection over any stream, without TLS, from accept to its end.
+    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(&self, stream: S) {
+        let inner = &self.inner;
+        let deaths = inner.deaths.get();
+        let serving = async {
+            let Some(place) = inner.place().await else { return };
+            let peer = Peer { ours: None, theirs: None, tls: None };
+            let control = Box::new(BufReader::new(stream));
+            Session::new(inner, control, peer).converse(place.over).await;
+        };
+        if inner.is_dead() {
+            return inner.count(|seen| seen.while_dead += 1);
+        }
+        select! {
+            () = serving => {}
+            () = inner.until(|inner| inner.deaths.get() != deaths) => {}
+        }
     }
 
     /// A data connection in memory to a port it has named: its client's end.
     pub(crate) fn dial(&self, port: u16) -> Option<DuplexStream> {
         let (near, far) = duplex(16 * 1024);
+        self.take(port, far).then_some(near)
+    }
+
+    /// Takes a data connection over any stream to a port it has named. False: nobody waits there.
+    pub(crate) fn take<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+        &self,
+        port: u16,
+        stream: S,
+    ) -> bool {
         let doors = self.inner.doors.borrow();
-        doors.get(&port)?.try_send(far).ok()?;
-        Some(near)
+        doors.get(&port).is_some_and(|door| door.try_send(Box::new(stream)).is_ok())
     }
 }
 
@@ -571,7 +585,7 @@ impl Inner {
     }
 
     /// A port in memory.
-    fn open_door(&self) -> (u16, mpsc::Receiver<DuplexStream>) {
+    fn open_door(&self) -> (u16, mpsc::Receiver<Box<dyn Io>>) {
         let port = self.next_port.get().max(2024);
         self.next_port.set(if port < 60_000 { port + 1 } else { 2024 });
         let (sender, receiver) = mpsc::channel(4);
