@@ -192,6 +192,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// DESCRIBE; the track is remembered.
     pub(crate) async fn describe(&mut self, uri: &str) -> Response {
         let response = self.request("DESCRIBE", uri, "Accept: application/sdp\r\n").await;
+        self.takes_track(&response, uri);
+        response
+    }
+
+    /// Remembers the track that a description names.
+    pub(crate) fn takes_track(&mut self, response: &Response, uri: &str) {
         let base = response.header("content-base").unwrap_or(uri).trim_end_matches('/').to_owned();
         let text = String::from_utf8_lossy(&response.body).into_owned();
         let track = text
@@ -203,7 +209,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Some(part) => format!("{base}/{part}"),
             None => base,
         };
-        response
     }
 
     /// SETUP of the described track on these channels; the session is remembered.
@@ -295,7 +300,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    fn parsed(&mut self) -> Option<Heard> {
+    /// Takes bytes that came some other way than over the stream.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.inbox.extend_from_slice(bytes);
+    }
+
+    /// What has come in whole, if anything has.
+    pub(crate) fn parsed(&mut self) -> Option<Heard> {
         if self.inbox.first() == Some(&b'$') {
             let [_, channel, high, low] = *self.inbox.first_chunk()?;
             let end = 4 + usize::from(u16::from_be_bytes([high, low]));

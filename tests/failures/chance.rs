@@ -9,6 +9,7 @@ use tokio::io::DuplexStream;
 
 use crate::clients::mqtt::{Client, Hello, PUBACK, PUBLISH, publish_bytes};
 use crate::lan::oracle::Known;
+use crate::lan::weather::Chance;
 use crate::lan::{self, Proxy, Settings, WIRE, ms, pass, secs};
 use crate::printer::{Event, Model, Printer, Vice};
 
@@ -74,19 +75,6 @@ impl Player {
             let times = received.get(&payload).copied().unwrap_or(0);
             assert_eq!(times, 1, "action {action}: {id} of {} was received", self.id);
         }
-    }
-}
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
     }
 }
 

@@ -14,6 +14,7 @@
 pub(crate) mod chamber;
 pub(crate) mod oracle;
 pub(crate) mod rtsp;
+pub(crate) mod weather;
 
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, Ipv4Addr};
