@@ -1,0 +1,889 @@
+//! A world: a printer, the proxy before it, and whoever wants something of either, in the weather that
+//! a seed makes. Each step is one action, drawn by weight, and a while; after each step every promise
+//! is looked at, and at the end it has to come to rest.
+
+use core::cell::Cell;
+use core::time::Duration;
+use std::rc::Rc;
+
+use pandaproxy::auth::AccessCode;
+use pandaproxy::board::BOARD;
+use pandaproxy::camera::Sight;
+use pandaproxy::ftp::upstream::STORED_WITHIN;
+use pandaproxy::memory::budget::{FILERS, PLAYERS, SEATS, VIEWERS};
+use pandaproxy::mqtt::Topics;
+use pandaproxy::runtime::Clock;
+use pandaproxy::runtime::chamber::keep_camera;
+use pandaproxy::runtime::dial::BackOff;
+use pandaproxy::runtime::ftp::{Files, keep_session};
+use pandaproxy::runtime::gates::Gates;
+use pandaproxy::runtime::mqtt::keep_upstream;
+use pandaproxy::runtime::rtsp::keep_stream;
+use pandaproxy::runtime::stream::STALL;
+use pandaproxy::runtime::transfer::{STALLED_AFTER, move_data};
+use pandaproxy::{chamber, ftp, mqtt, rtsp};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, advance, sleep};
+
+use crate::cameras::{Player, Viewer};
+use crate::files::{FILM, Filer, Ledger, Surroundings};
+use crate::lan::weather::{Chance, Line, Net, Sky};
+use crate::lan::{CODE, ms, secs};
+use crate::mqtt::{Code, Reader, Truth};
+use crate::notes::{broken, note, promise};
+use crate::printer::ftp::{Family, FileServer, Vice as FileVice};
+use crate::printer::rtsp::{Media, Rtsp};
+use crate::printer::{Camera, Model, Printer, Vice};
+use crate::proxy::{At, Door, Gate, HOME, Port, Store, allowed, forget_gates, gates};
+use crate::share::Share;
+use crate::talk::{Leave, Mood, Talk};
+use crate::tls;
+
+/// Actions of a run.
+const ACTIONS: usize = 60;
+
+/// How long the proxy may take to let go of an end after it could know that the other one has gone: it
+/// may be in the middle of a piece of output, and of a goodbye.
+const LET_GO_WITHIN: Duration = Duration::from_secs(6 * STALL.as_secs() + STALL.as_secs() + 2);
+
+/// How long it may take until all is well again, once the weather is: the longest wait between two
+/// attempts to reach the printer, and then some.
+const WELL_WITHIN: Duration = Duration::from_secs(420);
+
+/// Whoever is there, with their line.
+type There<T> = Vec<(u32, Rc<Line>, Rc<T>)>;
+
+struct Mqtt {
+    printer: Printer,
+    truth: Rc<Truth>,
+    service: Rc<mqtt::Service>,
+    door: Rc<Door>,
+    port: Port,
+    share: Share,
+    readers: There<Talk<Reader>>,
+}
+
+/// What the printer has on 6000 or 322.
+enum Eye {
+    Chamber {
+        camera: Camera,
+        service: Rc<chamber::Service>,
+        viewers: There<Talk<Viewer>>,
+    },
+    Rtsp {
+        camera: Rtsp,
+        service: Rc<rtsp::Service>,
+        players: There<Talk<Player>>,
+        reboots: Rc<Cell<u32>>,
+    },
+}
+
+struct Cameras {
+    eye: Eye,
+    door: Rc<Door>,
+    ports: [Port; 2],
+    share: Share,
+}
+
+struct Storage {
+    around: FileServer,
+    ledger: Rc<Ledger>,
+    service: Rc<ftp::Service>,
+    door: Rc<Door>,
+    port: Port,
+    share: Share,
+    filers: There<Filer>,
+}
+
+pub(crate) struct World {
+    chance: Chance,
+    net: Net,
+    /// Between the proxy and the printer.
+    line: Rc<Line>,
+    mqtt: Mqtt,
+    cameras: Cameras,
+    storage: Option<Storage>,
+    started: [usize; 3],
+    number: u32,
+    slept: Option<(Instant, Duration)>,
+}
+
+impl World {
+    /// A world with nobody in it but the printer, which is off.
+    pub(crate) async fn new(seed: u64) -> Self {
+        forget_gates();
+        let mut chance = Chance(seed);
+        let net = Net::new(chance.child());
+        let line = Line::new(Sky::default());
+        let clock = Clock::start();
+        let model = chance.of(&[Model::P1S, Model::A1Mini, Model::P1S, Model::X1C, Model::H2D]);
+        note(format_args!("a {model:?}"));
+        let small = matches!(model, Model::P1S | Model::A1Mini);
+        let mqtt = Mqtt::new(model, &net, &line, clock, &mut chance);
+        let cameras = Cameras::new(small, &net, &line, clock);
+        let storage = small.then(|| Storage::new(&net, &line, clock, &mut chance));
+        let mut world = Self {
+            chance,
+            net,
+            line,
+            mqtt,
+            cameras,
+            storage,
+            started: [0; 3],
+            number: 0,
+            slept: None,
+        };
+        world.each_port(|port| port.is(At::Off));
+        sleep(secs(1)).await;
+        world.started = world.shares().map(|(_, share)| share.now());
+        world.each_port(|port| port.is(At::Open));
+        if !small {
+            world.cameras.ports[0].is(At::Closed);
+        }
+        world
+    }
+
+    fn shares(&self) -> [(&'static str, &Share); 3] {
+        let none = &self.mqtt.share;
+        let files = self.storage.as_ref().map_or(none, |storage| &storage.share);
+        let third = if self.storage.is_some() { "ftp " } else { "mqtt " };
+        [("mqtt ", &self.mqtt.share), ("cameras", &self.cameras.share), (third, files)]
+    }
+
+    fn is_small(&self) -> bool {
+        self.storage.is_some()
+    }
+
+    fn each_port(&self, act: impl Fn(&Port)) {
+        act(&self.mqtt.port);
+        self.cameras.ports.iter().for_each(&act);
+        self.storage.iter().for_each(|storage| act(&storage.port));
+    }
+
+    /// Runs to the end; what was broken, if anything was.
+    pub(crate) async fn run(mut self) -> Result<(), String> {
+        for _ in 0..ACTIONS {
+            self.act();
+            self.pass().await;
+            self.check()?;
+        }
+        self.calms_down().await?;
+        self.ends().await
+    }
+
+    async fn pass(&mut self) {
+        let chance = &mut self.chance;
+        match chance.below(100) {
+            0..60 => sleep(chance.ms(300)).await,
+            60..88 => sleep(chance.ms(3000)).await,
+            88..96 => sleep(chance.ms(15_000)).await,
+            96..98 => sleep(chance.ms(60_000)).await,
+            _ => {
+                // The machine sleeps, and its clock has jumped when it wakes.
+                let time = chance.ms(90_000);
+                note(format_args!("sleeps for {time:?}"));
+                self.slept = Some((Instant::now() + time, time));
+                advance(time).await;
+                sleep(ms(10)).await;
+            }
+        }
+    }
+
+    // ---- what happens -----------------------------------------------------------------------------
+
+    fn act(&mut self) {
+        match self.chance.below(100) {
+            0..14 => self.joins(),
+            14..26 => self.commands(),
+            26..30 => self.asks(),
+            30..38 => self.printer_talks(),
+            38..44 => self.watches(),
+            44..51 => self.wants_files(),
+            51..60 => self.moods(),
+            60..70 => self.leaves(),
+            70..80 => self.weather(),
+            80..88 => self.wires_end(),
+            88..95 => self.printer_fails(),
+            _ => self.cameras_fail(),
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+
+    fn mood(&mut self) -> Mood {
+        match self.chance.below(8) {
+            0 => Mood::Deaf,
+            1 => Mood::Slow(self.chance.of(&[1, 50, 1000, 4000])),
+            _ => Mood::Keen,
+        }
+    }
+
+    fn sky(&mut self) -> Sky {
+        if self.chance.once_in(2) { Sky::default() } else { Sky::drawn(&mut self.chance) }
+    }
+
+    fn joins(&mut self) {
+        let (number, sky, mood) = (self.number(), self.sky(), self.mood());
+        let code = if self.chance.once_in(10) { Code::Wrong } else { Code::Right };
+        note(format_args!("client {number} joins: {code:?}, {mood:?}, {sky:?}"));
+        let line = Line::new(sky);
+        let room = self.chance.of(&[2048, 16 * 1024, 64 * 1024]);
+        let (near, far) = self.net.wire("mqtt: a client", &line, room);
+        self.mqtt.door.put(self.mqtt.truth.overhears_a_client(near));
+        let topic = self.mqtt.printer.request_topic();
+        let (reader, first) = Reader::new(number, code, &self.mqtt.truth, topic);
+        self.mqtt.readers.push((number, line, Talk::begin(reader, &first, mood, far)));
+    }
+
+    fn commands(&mut self) {
+        let count = self.mqtt.readers.len();
+        if count == 0 {
+            return;
+        }
+        let (number, _, talk) = &self.mqtt.readers[self.chance.below(count as u64) as usize];
+        let times = 1 + self.chance.below(8);
+        note(format_args!("client {number} sends {times} commands"));
+        for _ in 0..times {
+            let (qos, size) = (self.chance.of(&[0, 1, 1, 2]), self.chance.of(&[0, 300, 3000]));
+            let bytes = talk.party.borrow_mut().command(qos, size);
+            talk.say(&bytes);
+        }
+    }
+
+    fn asks(&mut self) {
+        let count = self.mqtt.readers.len();
+        if count == 0 {
+            return;
+        }
+        let (number, _, talk) = &self.mqtt.readers[self.chance.below(count as u64) as usize];
+        let what = self.chance.of(&[
+            r#"{"pushing":{"sequence_id":"7","command":"pushall"}}"#,
+            r#"{"info":{"sequence_id":"8","command":"get_version"}}"#,
+            r#"{"pushing":{"sequence_id":"9","command":"stop"}}"#,
+        ]);
+        note(format_args!("client {number} asks {what}"));
+        let bytes = talk.party.borrow_mut().asks(what);
+        talk.say(&bytes);
+    }
+
+    fn printer_talks(&mut self) {
+        let printer = &self.mqtt.printer;
+        let what = match self.chance.below(10) {
+            0..5 => ("deltas", (0..=self.chance.below(6)).map(|_| printer.delta()).max()),
+            5..8 => ("full", Some(printer.full())),
+            8 => ("large", Some(printer.large(30_000))),
+            _ => ("too large", Some(printer.large(60_000))),
+        };
+        note(format_args!("the printer tells: {what:?}"));
+    }
+
+    fn watches(&mut self) {
+        let (number, sky, mood) = (self.number(), self.sky(), self.mood());
+        let knows = !self.chance.once_in(10);
+        note(format_args!("{number} watches: {knows}, {mood:?}, {sky:?}"));
+        let line = Line::new(sky);
+        let room = self.chance.of(&[4096, 64 * 1024]);
+        match &mut self.cameras.eye {
+            Eye::Chamber { camera, viewers, .. } => {
+                let (near, far) = self.net.wire("chamber: a viewer", &line, room);
+                self.cameras.door.put(near);
+                let (viewer, first) = Viewer::new(number, camera, knows);
+                viewers.push((number, line, Talk::begin(viewer, &first, mood, far)));
+            }
+            Eye::Rtsp { camera, players, reboots, .. } => {
+                let (near, far) = self.net.wire("rtsp: a player", &line, room);
+                self.cameras.door.put(near);
+                let (player, first) = Player::new(number, camera, reboots, knows);
+                players.push((number, line, Talk::begin(player, &first, mood, far)));
+            }
+        }
+    }
+
+    fn wants_files(&mut self) {
+        let (number, sky) = (self.number(), self.sky());
+        let (knows, chance) = (!self.chance.once_in(10), self.chance.child());
+        let Some(storage) = &mut self.storage else { return };
+        note(format_args!("filer {number} comes: {knows}, {sky:?}"));
+        let line = Line::new(sky);
+        let (near, far) = self.net.wire("ftp: a client", &line, 4096);
+        storage.door.put(near);
+        let around = Surroundings {
+            net: self.net.clone(),
+            line: Rc::clone(&line),
+            server: storage.around.clone(),
+            ledger: Rc::clone(&storage.ledger),
+        };
+        storage.filers.push((number, line, Filer::begin(number, knows, around, far, chance)));
+    }
+
+    fn moods(&mut self) {
+        let mood = self.mood();
+        let at = self.chance.below(64) as usize;
+        let of = |count: usize| if count == 0 { None } else { Some(at % count) };
+        let number = match &self.cameras.eye {
+            Eye::Chamber { viewers, .. } if at.is_multiple_of(3) => {
+                of(viewers.len()).map(|at| (viewers[at].0, viewers[at].2.is(mood)))
+            }
+            Eye::Rtsp { players, .. } if at.is_multiple_of(3) => {
+                of(players.len()).map(|at| (players[at].0, players[at].2.is(mood)))
+            }
+            Eye::Chamber { .. } | Eye::Rtsp { .. } => {
+                let readers = &self.mqtt.readers;
+                of(readers.len()).map(|at| (readers[at].0, readers[at].2.is(mood)))
+            }
+        };
+        note(format_args!("{number:?} is {mood:?}"));
+    }
+
+    fn leaves(&mut self) {
+        let chance = &mut self.chance;
+        let how = chance.of(&[Leave::Said, Leave::Closes, Leave::Resets, Leave::Vanishes]);
+        let at = chance.below(64) as usize;
+        let which = chance.below(4);
+        let number = match (which, &self.cameras.eye, &self.storage) {
+            (0, Eye::Chamber { viewers, .. }, _) if !viewers.is_empty() => {
+                let (number, _, talk) = &viewers[at % viewers.len()];
+                talk.leave(how);
+                *number
+            }
+            (0, Eye::Rtsp { players, .. }, _) if !players.is_empty() => {
+                let (number, _, talk) = &players[at % players.len()];
+                talk.leave(how);
+                *number
+            }
+            (1, _, Some(storage)) if !storage.filers.is_empty() => {
+                let (number, _, filer) = &storage.filers[at % storage.filers.len()];
+                filer.leave(how);
+                *number
+            }
+            _ if !self.mqtt.readers.is_empty() => {
+                let (number, _, talk) = &self.mqtt.readers[at % self.mqtt.readers.len()];
+                if how == Leave::Said {
+                    talk.say(&[0xe0, 0]);
+                }
+                talk.leave(how);
+                *number
+            }
+            _ => return,
+        };
+        note(format_args!("{number} leaves: {how:?}"));
+    }
+
+    fn lines(&self) -> Vec<(u32, Rc<Line>)> {
+        let mut lines: Vec<_> =
+            self.mqtt.readers.iter().map(|(number, line, _)| (*number, Rc::clone(line))).collect();
+        match &self.cameras.eye {
+            Eye::Chamber { viewers, .. } => {
+                lines.extend(viewers.iter().map(|(number, line, _)| (*number, Rc::clone(line))));
+            }
+            Eye::Rtsp { players, .. } => {
+                lines.extend(players.iter().map(|(number, line, _)| (*number, Rc::clone(line))));
+            }
+        }
+        for storage in self.storage.iter() {
+            let filers = storage.filers.iter();
+            lines.extend(filers.map(|(number, line, _)| (*number, Rc::clone(line))));
+        }
+        lines
+    }
+
+    /// What the printer's line can be like: its commands come whole, as they do in TLS records.
+    fn printer_sky(&mut self) -> Sky {
+        Sky { drips: false, sips: false, ..self.sky() }
+    }
+
+    fn weather(&mut self) {
+        let out = self.chance.once_in(3).then(|| self.chance.ms(20_000));
+        if self.chance.once_in(2) {
+            let sky = self.printer_sky();
+            note(format_args!("the printer's line: {sky:?}, out {out:?}"));
+            self.line.turn(sky);
+            out.iter().for_each(|out| self.line.out(*out));
+            return;
+        }
+        let (lines, sky) = (self.lines(), self.sky());
+        if lines.is_empty() {
+            return;
+        }
+        let (number, line) = &lines[self.chance.below(lines.len() as u64) as usize];
+        note(format_args!("the line of {number}: {sky:?}, out {out:?}"));
+        line.turn(sky);
+        out.iter().for_each(|out| line.out(*out));
+    }
+
+    fn wires_end(&mut self) {
+        let what = self.chance.of(&[
+            "mqtt: the printer",
+            "mqtt: the printer",
+            "camera: port 6000",
+            "camera: port 322",
+            "ftp: the printer",
+            "ftp: data of the printer",
+            "ftp: data of a client",
+        ]);
+        let silently = self.chance.once_in(3);
+        let ended = self.net.end_all(what, silently);
+        note(format_args!("{what}: {ended} ended, silently: {silently}"));
+    }
+
+    fn printer_fails(&mut self) {
+        let printer = &self.mqtt.printer;
+        let time = self.chance.ms(20_000);
+        match self.chance.below(9) {
+            0..3 => {
+                note(format_args!("the printer reboots: {time:?}"));
+                self.reboot(time);
+            }
+            3 => {
+                note(format_args!("the printer cuts a report"));
+                printer.cut();
+            }
+            4 => {
+                note(format_args!("garbage"));
+                printer.raw(crate::printer::GARBAGE);
+            }
+            5 => self.turns(Vice::HalfOpen, time),
+            6 => self.turns(Vice::NoPuback, 5 * time),
+            7 => self.turns(Vice::Silence, 3 * time),
+            _ => {
+                note(format_args!("the printer is off: {time:?}"));
+                self.reboot(time);
+                let ports = [&self.mqtt.port, &self.cameras.ports[1]].map(Clone::clone);
+                for port in ports {
+                    port.is(At::Off);
+                    spawn_local(async move {
+                        sleep(time).await;
+                        port.is(At::Open);
+                    });
+                }
+            }
+        }
+    }
+
+    fn turns(&self, vice: Vice, time: Duration) {
+        note(format_args!("the printer: {vice:?} for {time:?}"));
+        let printer = self.mqtt.printer.clone();
+        printer.turn(vice, true);
+        spawn_local(async move {
+            sleep(time).await;
+            printer.turn(vice, false);
+            if vice == Vice::HalfOpen {
+                // What it wanted to say meanwhile is lost; it says all of it now.
+                printer.full();
+            }
+        });
+    }
+
+    fn reboot(&self, time: Duration) {
+        self.mqtt.printer.reboot(time);
+        match &self.cameras.eye {
+            Eye::Chamber { camera, .. } => camera.reboot(time),
+            Eye::Rtsp { camera, reboots, .. } => {
+                reboots.set(reboots.get() + 1);
+                camera.reboot(time);
+            }
+        }
+        self.storage.iter().for_each(|storage| storage.around.die(time));
+    }
+
+    fn cameras_fail(&mut self) {
+        if let Some(storage) = &self.storage
+            && self.chance.once_in(2)
+        {
+            let vice = self.chance.of(&[
+                FileVice::CutsControl(10_000),
+                FileVice::CutsData(10_000),
+                FileVice::Stalls(10_000),
+                FileVice::FailsThoughComplete,
+                FileVice::Truncates(10_000),
+                FileVice::NoSpace(10_000),
+                FileVice::BadName,
+                FileVice::RefusesData,
+            ]);
+            note(format_args!("the file server: {vice:?}"));
+            storage.around.turn_for(vice, 1);
+            return;
+        }
+        let cuts = self.chance.once_in(2);
+        note(format_args!("the camera closes, in the middle of something: {cuts}"));
+        match &self.cameras.eye {
+            Eye::Chamber { camera, .. } if cuts => camera.cut(),
+            Eye::Chamber { camera, .. } => camera.close(),
+            Eye::Rtsp { camera, .. } if cuts => camera.cut(),
+            Eye::Rtsp { camera, .. } => camera.close(),
+        }
+    }
+
+    // ---- what is promised -------------------------------------------------------------------------
+
+    fn check(&mut self) -> Result<(), String> {
+        let one = |name, what| {
+            let held = self.net.held(what);
+            promise(name, held <= 1, || format!("{held} of them"));
+        };
+        one("mqtt: one connection to the printer", "mqtt: the printer");
+        if self.is_small() {
+            one("chamber: one connection to the camera", "camera: port 6000");
+            one("ftp: one session with the printer", "ftp: the printer");
+        } else {
+            one("rtsp: one connection to the camera", "camera: port 322");
+        }
+        let slept = self.slept.filter(|(at, _)| at.elapsed() < 2 * LET_GO_WITHIN);
+        let within = LET_GO_WITHIN + slept.map_or(Duration::ZERO, |(_, time)| time);
+        if self.net.bereft() > 0 {
+            // Data wait where they are for their command's turn, whatever has become of their client.
+            let overdue = self.net.overdue(|what| (!what.contains("data")).then_some(within));
+            promise("an end that has gone is let go in time", overdue.is_none(), || {
+                overdue.clone().unwrap_or_default()
+            });
+        }
+        if self.net.waits() > 0 {
+            let slept = within - LET_GO_WITHIN + secs(3);
+            let stuck = self
+                .net
+                .stuck(|what| slept + if what.contains("data") { STALLED_AFTER } else { STALL });
+            promise("an end that takes nothing is let go in time", stuck.is_none(), || {
+                stuck.clone().unwrap_or_default()
+            });
+        }
+        for (service, share) in self.shares() {
+            let (peak, allowed) = (share.peak(), allowed(service));
+            promise("the heap stays within the budget", peak <= allowed, || {
+                format!("{service}: {peak} bytes, {allowed} are allowed")
+            });
+        }
+        self.mqtt.readers.retain(|(_, _, talk)| !talk.is_over());
+        match &mut self.cameras.eye {
+            Eye::Chamber { viewers, .. } => viewers.retain(|(_, _, talk)| {
+                let over = talk.is_over();
+                if over {
+                    talk.party.borrow().is_over();
+                }
+                !over
+            }),
+            Eye::Rtsp { players, .. } => {
+                players.retain(|(_, _, talk)| !talk.is_over());
+                for (_, _, talk) in players.iter() {
+                    let bytes = talk.party.borrow_mut().keeps_alive();
+                    talk.say(&bytes);
+                }
+            }
+        }
+        for storage in self.storage.iter_mut() {
+            storage.filers.retain(|(_, _, filer)| !filer.is_over());
+        }
+        match broken() {
+            Some(broken) => Err(broken),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets time pass until something is so; whether it became so.
+    async fn until(
+        &mut self,
+        within: Duration,
+        is: impl Fn(&Self) -> bool,
+    ) -> Result<bool, String> {
+        let end = Instant::now() + within;
+        while !is(self) {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            sleep(ms(500)).await;
+            self.check()?;
+        }
+        Ok(true)
+    }
+
+    /// The weather clears, the printer behaves, everybody listens: all has to be well after a while.
+    async fn calms_down(&mut self) -> Result<(), String> {
+        note(format_args!("the weather clears"));
+        self.line.turn(Sky::default());
+        self.lines().iter().for_each(|(_, line)| line.turn(Sky::default()));
+        for vice in [Vice::HalfOpen, Vice::NoPuback, Vice::Silence] {
+            self.mqtt.printer.turn(vice, false);
+        }
+        self.storage.iter().for_each(|storage| storage.around.turn(None));
+        self.mqtt.readers.iter().for_each(|(_, _, talk)| talk.is(Mood::Keen));
+        match &self.cameras.eye {
+            Eye::Chamber { viewers, .. } => {
+                viewers.iter().for_each(|(_, _, talk)| talk.is(Mood::Keen));
+            }
+            Eye::Rtsp { players, .. } => {
+                players.iter().for_each(|(_, _, talk)| talk.is(Mood::Keen));
+            }
+        }
+        // Whoever is not there any more is found out.
+        for _ in 0..13 {
+            sleep(secs(10)).await;
+            self.check()?;
+        }
+        let live = self.until(WELL_WITHIN, |world| world.mqtt.service.is_live()).await?;
+        promise(WELL, live, || "the printer is not connected to".to_owned());
+        // Whoever comes now is served, and whoever was there still is.
+        self.late_comer();
+        let printer = self.mqtt.printer.clone().quiet();
+        sleep(secs(5)).await;
+        printer.full();
+        sleep(secs(10)).await;
+        self.check()?;
+        let truth = self.mqtt.truth.state();
+        let mut heard = 0;
+        for (number, _, talk) in &self.mqtt.readers {
+            let reader = talk.party.borrow();
+            if talk.is_keen() && reader.is_subscribed() {
+                heard += 1;
+                promise(WELL, reader.state() == truth && truth.is_some(), || {
+                    let (heard, known) = (reader.heard(), reader.state().is_some());
+                    format!("client {number} has heard {heard} reports and knows a state: {known}")
+                });
+            }
+        }
+        promise(WELL, heard > 0, || "nobody is there to know it".to_owned());
+        self.pictures_come().await
+    }
+
+    fn late_comer(&mut self) {
+        let number = self.number();
+        let line = Line::new(Sky::default());
+        let (near, far) = self.net.wire("mqtt: a client", &line, 64 * 1024);
+        if self.mqtt.readers.len() >= BOARD.clients.mqtt {
+            // There has to be room for it.
+            self.mqtt.readers[0].2.leave(Leave::Closes);
+        }
+        let topic = self.mqtt.printer.request_topic();
+        let (reader, first) = Reader::new(number, Code::Right, &self.mqtt.truth, topic);
+        let door = Rc::clone(&self.mqtt.door);
+        let talk = Talk::begin(reader, &first, Mood::Keen, far);
+        self.mqtt.readers.push((number, line, talk));
+        note(format_args!("client {number} comes late"));
+        door.put(self.mqtt.truth.overhears_a_client(near));
+    }
+
+    /// Everybody who watches is shown something new.
+    async fn pictures_come(&mut self) -> Result<(), String> {
+        let counts = |world: &Self| -> Vec<(u32, u32)> {
+            match &world.cameras.eye {
+                Eye::Chamber { viewers, .. } => viewers
+                    .iter()
+                    .filter(|(_, _, talk)| talk.is_keen())
+                    .map(|(number, _, talk)| (*number, talk.party.borrow().pictures))
+                    .collect(),
+                Eye::Rtsp { players, .. } => players
+                    .iter()
+                    .filter(|(_, _, talk)| talk.is_keen() && talk.party.borrow().watches())
+                    .map(|(number, _, talk)| (*number, talk.party.borrow().pictures))
+                    .collect(),
+            }
+        };
+        let before = counts(self);
+        let more = |world: &Self| {
+            let now = counts(world);
+            before.iter().all(|(number, seen)| {
+                now.iter().find(|(own, _)| own == number).is_none_or(|(_, now)| now > seen)
+            })
+        };
+        let come = self.until(WELL_WITHIN, more).await?;
+        if !before.is_empty() {
+            promise("whoever watches in the calm sees pictures", come, || {
+                format!("{before:?}, and then {:?}", counts(self))
+            });
+        }
+        self.check()
+    }
+
+    /// Everybody leaves, and all that they had is given back.
+    async fn ends(&mut self) -> Result<(), String> {
+        note(format_args!("everybody leaves"));
+        let ways = [Leave::Said, Leave::Closes, Leave::Resets, Leave::Vanishes];
+        let mut chance = self.chance.child();
+        let mut how = || chance.of(&ways);
+        self.mqtt.readers.iter().for_each(|(_, _, talk)| talk.leave(how()));
+        match &self.cameras.eye {
+            Eye::Chamber { viewers, .. } => {
+                viewers.iter().for_each(|(_, _, talk)| talk.leave(how()));
+            }
+            Eye::Rtsp { players, .. } => {
+                players.iter().for_each(|(_, _, talk)| talk.leave(how()));
+            }
+        }
+        for storage in self.storage.iter() {
+            storage.filers.iter().for_each(|(_, _, filer)| filer.leave(how()));
+        }
+        let clients = ["mqtt: a client", "chamber: a viewer", "rtsp: a player", "ftp: a client"];
+        let gone = self
+            .until(secs(120) + 2 * LET_GO_WITHIN, |world| {
+                clients.iter().all(|what| world.net.held(what) == 0)
+            })
+            .await?;
+        let held: Vec<_> = clients.iter().map(|what| (what, self.net.held(what))).collect();
+        promise(GIVEN_BACK, gone, || format!("{held:?}"));
+        // What belongs to nobody in particular rests for a while, and the outcome of an upload is waited
+        // for whoever is left to hear it.
+        let rests = self.until(STORED_WITHIN + secs(60), |world| world.left().is_empty()).await?;
+        promise(GIVEN_BACK, rests, || format!("{:?}", self.left()));
+        // The printer is off, as at the beginning.
+        self.each_port(|port| port.is(At::Off));
+        self.net.end_all("mqtt: the printer", false);
+        self.until(secs(60), |world| world.net.held("mqtt: the printer") == 0).await?;
+        sleep(secs(1)).await;
+        let held = self.shares().map(|(_, share)| share.now());
+        promise(
+            "at the end there is as much heap as at the beginning",
+            held == self.started,
+            || format!("{held:?} bytes, and {:?} at the beginning", self.started),
+        );
+        self.check()
+    }
+
+    /// What has not been given back.
+    fn left(&self) -> Vec<(&'static str, usize)> {
+        let mut left = vec![
+            ("mqtt clients", self.mqtt.service.clients()),
+            ("mqtt connections", self.mqtt.service.connections()),
+            ("camera on 6000", self.net.held("camera: port 6000")),
+            ("camera on 322", self.net.held("camera: port 322")),
+            ("data ports", gates()),
+            ("data of clients", self.net.held("ftp: data of a client")),
+            ("data of the printer", self.net.held("ftp: data of the printer")),
+            ("ftp session", self.net.held("ftp: the printer")),
+        ];
+        match &self.cameras.eye {
+            Eye::Chamber { service, .. } => left.push(("viewers", service.connections())),
+            Eye::Rtsp { service, .. } => left.push(("players", service.connections())),
+        }
+        for storage in self.storage.iter() {
+            left.push(("ftp connections", storage.service.connections()));
+        }
+        left.retain(|(_, count)| *count > 0);
+        left
+    }
+}
+
+const WELL: &str = "mqtt: whoever merges what it gets knows the printer's state";
+const GIVEN_BACK: &str = "at the end everything is given back";
+
+impl Mqtt {
+    fn new(model: Model, net: &Net, line: &Rc<Line>, clock: Clock, chance: &mut Chance) -> Self {
+        let printer = Printer::new(model).deltas_every(secs(chance.of(&[2, 5, 5, 20])));
+        let truth = Rc::<Truth>::default();
+        let (serving, hears) = (printer.clone(), Rc::clone(&truth));
+        let room = chance.of(&[512, 4096, 64 * 1024]);
+        let port = Port::new("mqtt: the printer", net, line, room, move |wire| {
+            let printer = serving.clone();
+            spawn_local(async move { printer.serve(wire).await });
+        });
+        let port = port.tapped(move |wire| hears.overhears(wire));
+        let share = Share::default();
+        let service = share.during(|| {
+            let topics = Topics::new(model.serial(), 0xabcd);
+            mqtt::Service::new(topics, AccessCode::new(CODE.as_bytes()).unwrap(), clock.now())
+        });
+        let door = Door::of("mqtt", &service, SEATS, clock, &share);
+        let keeper = keep_upstream(Rc::clone(&service), port.clone(), clock, BackOff::new(1));
+        spawn_local(share.of(keeper));
+        let housekept = Rc::clone(&service);
+        spawn_local(share.of(async move {
+            loop {
+                housekept.handle_timeout(clock.now());
+                sleep(secs(1)).await;
+            }
+        }));
+        Self { printer, truth, service, door, port, share, readers: Vec::new() }
+    }
+}
+
+impl Cameras {
+    fn new(is_chamber: bool, net: &Net, line: &Rc<Line>, clock: Clock) -> Self {
+        let code = || AccessCode::new(CODE.as_bytes()).unwrap();
+        let (camera, stream) =
+            (Camera::new(), crate::lan::rtsp::showing(Media::made(4, 8, 9000, 2000)));
+        let (serving, playing) = (camera.clone(), stream.clone());
+        let six_thousand = Port::new("camera: port 6000", net, line, 64 * 1024, move |wire| {
+            let camera = serving.clone();
+            spawn_local(async move { camera.serve(wire).await });
+        });
+        let port_322 = Port::new("camera: port 322", net, line, 64 * 1024, move |wire| {
+            let camera = playing.clone();
+            spawn_local(async move { camera.serve(wire).await });
+        });
+        if is_chamber {
+            port_322.is(At::Closed);
+        } else {
+            six_thousand.is(At::Closed);
+        }
+        let share = Share::default();
+        let sight = Rc::new(Sight::new());
+        let viewers = share.during(|| chamber::Service::new(code()));
+        let players = share.during(|| {
+            let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
+            rtsp::Service::new(code(), url, 7)
+        });
+        let ports = [six_thousand, port_322];
+        let (to_6000, to_322) = (ports[0].clone(), ports[1].clone());
+        let (its, seen) = (Rc::clone(&viewers), Rc::clone(&sight));
+        let keeper = keep_camera(its, seen, to_6000, to_322.clone(), clock, BackOff::new(1));
+        spawn_local(share.of(keeper));
+        let (its, seen) = (Rc::clone(&players), sight);
+        spawn_local(share.of(keep_stream(its, seen, to_322, clock, BackOff::new(2))));
+        let housekept = (Rc::clone(&viewers), Rc::clone(&players));
+        spawn_local(share.of(async move {
+            loop {
+                housekept.0.handle_timeout(clock.now());
+                housekept.1.handle_timeout(clock.now());
+                sleep(secs(1)).await;
+            }
+        }));
+        let door = if is_chamber {
+            Door::of("chamber", &viewers, VIEWERS, clock, &share)
+        } else {
+            Door::of("rtsp", &players, PLAYERS, clock, &share)
+        };
+        let eye = if is_chamber {
+            Eye::Chamber { camera, service: viewers, viewers: Vec::new() }
+        } else {
+            let reboots = Rc::default();
+            Eye::Rtsp { camera: stream, service: players, players: Vec::new(), reboots }
+        };
+        Self { eye, door, ports, share }
+    }
+}
+
+impl Storage {
+    fn new(net: &Net, line: &Rc<Line>, clock: Clock, chance: &mut Chance) -> Self {
+        let family = chance.of(&[Family::Esp32, Family::Vsftpd]);
+        let server = FileServer::new(family).code(CODE).rate(chance.of(&[0, 0, 200_000, 20_000]));
+        let server = server.late(secs(chance.of(&[0, 0, 3, 40])));
+        let film: Vec<u8> = (0..80_000_u64).map(|at| (at * at / 251 % 256) as u8).collect();
+        server.put(&format!("/{FILM}"), &film);
+        let ledger = Rc::<Ledger>::default();
+        let (serving, hears, knows) = (server.clone(), Rc::clone(&ledger), server.clone());
+        let port = Port::new("ftp: the printer", net, line, 4096, move |wire| {
+            let server = serving.clone();
+            spawn_local(async move { server.serve(wire).await });
+        });
+        let port = port.tapped(move |wire| hears.overhears(&knows, wire));
+        let share = Share::default();
+        let (trust, tls) = tls();
+        let files = share.during(|| {
+            let service = ftp::Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), 1);
+            let ports = 50_000..=50_000 + BOARD.clients.ftp as u16;
+            Files { service, gates: Gates::<Gate>::new(HOME, ports) }
+        });
+        let service = Rc::clone(&files.service);
+        let door = Door::of("ftp", &files, FILERS, clock, &share);
+        for desk in service.desks() {
+            let its = (Rc::clone(&service), Rc::clone(desk));
+            let keeper = keep_session(its.0, its.1, port.clone(), clock, BackOff::new(3));
+            spawn_local(share.of(keeper));
+            let store = Store { net: net.clone(), line: Rc::clone(line), server: server.clone() };
+            let gates = Rc::clone(&files.gates);
+            let (trust, tls) = (trust.clone(), tls.clone());
+            spawn_local(share.of(move_data(Rc::clone(desk), store, gates, trust, tls, clock)));
+        }
+        Self { around: server, ledger, service, door, port, share, filers: Vec::new() }
+    }
+}
