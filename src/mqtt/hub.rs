@@ -238,6 +238,9 @@ impl Hub {
         duplicate: bool,
     ) -> Result<(), Error> {
         let mark = self.mark(seat, payload, ack);
+        if duplicate {
+            self.supersede(seat);
+        }
         if duplicate && self.line.has_sent(now, mark) {
             seat.acknowledge(ack);
             return Ok(());
@@ -256,6 +259,17 @@ impl Hub {
         }
         journal::tally(Entry::RequestForwarded);
         Ok(())
+    }
+
+    /// Whoever resends has given up its older connections. What is still on its way over one of them is
+    /// what it resends, and must not be done as well.
+    fn supersede(&self, seat: &Rc<Seat>) {
+        let older = |other: &&Rc<Seat>| {
+            other.owner() == seat.owner()
+                && other.since() <= seat.since()
+                && !Rc::ptr_eq(other, seat)
+        };
+        self.seats.iter().filter(older).for_each(|other| other.dismiss(Error::TakenOver));
     }
 
     /// What a request is recognised by when its sender sends it again over a new connection.

@@ -203,7 +203,7 @@ pub struct Place<F: Fn()> {
 
 impl<F: Fn()> Host<Client> for Place<F> {
     fn admits(&self, client: &Client) -> bool {
-        client.is_attentive() && self.service.line.has_room()
+        client.is_attentive() && !self.seat.is_dismissed() && self.service.line.has_room()
     }
 
     fn handle_event(

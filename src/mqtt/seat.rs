@@ -152,6 +152,11 @@ impl Seat {
         matches!(self.standing.get(), Standing::Waiting | Standing::Seated)
     }
 
+    /// Whether somebody sits here who has to go.
+    pub(super) fn is_dismissed(&self) -> bool {
+        matches!(self.standing.get(), Standing::Dismissed(_))
+    }
+
     /// The code was right.
     pub(super) fn wait(&self, owner: u64) {
         self.owner.set(owner);

@@ -135,6 +135,32 @@ fn a_request_is_acknowledged_once_the_printers_connection_has_it_and_not_before(
     }
 }
 
+/// A client that comes back and resends has given up its old connection. What was stuck on that line
+/// may arrive after all.
+#[test]
+fn what_was_resent_is_not_done_again_when_the_old_connection_delivers_it_after_all() {
+    for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S);
+            let proxy = Proxy::before(&printer);
+            proxy.live().await;
+            let topic = printer.request_topic();
+            let mut old = proxy.client("client").await;
+            let late = publish_bytes(&topic, &order(1), qos << 1, 7);
+            let (came, stuck) = late.split_at(late.len() / 2);
+            old.send(came).await.unwrap();
+            pass(secs(1)).await;
+            let mut again = proxy.client("client").await;
+            again.publish_again(&topic, &order(1), qos, 7).await;
+            assert_eq!(again.expect(ack).await.body, [0, 7]);
+            let _closed = old.send(stuck).await;
+            pass(secs(1)).await;
+            assert_eq!(asked(&printer), [order(1)], "QoS {qos}");
+            assert!(old.is_closed().await);
+        });
+    }
+}
+
 #[test]
 fn a_resend_is_acknowledged_again_and_not_done_again() {
     for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
