@@ -375,6 +375,11 @@ impl Cutter {
         end(&self.0, false);
     }
 
+    /// Whether the proxy holds its end.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.held.get()
+    }
+
     /// Nothing passes any more, and nobody is told.
     pub(crate) fn vanish(&self) {
         end(&self.0, true);

@@ -148,7 +148,7 @@ impl Filer {
                     data.iter().for_each(Cutter::reset);
                 }
                 // A transfer that was not finished breaks; the rest ends in order.
-                Some(Leave::Closes | Leave::Said) | None => {
+                Some(Leave::Closes | Leave::Said | Leave::Abandons) | None => {
                     if done.is_none() {
                         data.iter().for_each(Cutter::reset);
                     }

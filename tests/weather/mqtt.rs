@@ -3,19 +3,21 @@
 
 use core::cell::{Cell, RefCell};
 use core::hash::{Hash, Hasher};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::DefaultHasher;
 use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::journal::{self, Kind};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::clients::mqtt::{
     CONNACK, Hello, PUBACK, PUBCOMP, PUBLISH, PUBREC, SUBACK, hello_bytes, packet, publish_bytes,
 };
 use crate::lan::oracle::Known;
-use crate::lan::weather::{Seen, Wire};
+use crate::lan::secs;
+use crate::lan::weather::{Cutter, Seen, Wire};
 use crate::notes::{note, promise};
 use crate::talk::Party;
 
@@ -67,13 +69,16 @@ struct Said {
 pub(crate) struct Truth {
     said: RefCell<Vec<Said>>,
     known: RefCell<Known>,
-    /// Each command that was sent, and how often.
-    sent: RefCell<HashMap<Vec<u8>, u32>>,
+    /// Each command that was sent: when last, on which connection, and how many were sent before it.
+    sent: RefCell<HashMap<Vec<u8>, (Instant, u32, usize)>>,
+    sendings: Cell<usize>,
+    /// Commands that their clients have resent.
+    resent: RefCell<HashSet<Vec<u8>>>,
     /// The number of the last command of each client.
     order: RefCell<HashMap<u32, u32>>,
-    /// Connections to the printer so far, and which of them stood when a command came.
+    /// Connections to the printer so far, and which of them stood when a command came, and over what.
     connections: Cell<u32>,
-    came: RefCell<HashMap<Vec<u8>, u32>>,
+    came: RefCell<HashMap<Vec<u8>, (u32, Cutter)>>,
     /// How often the state had been lost over a report when this connection began.
     lost: Cell<u32>,
 }
@@ -109,13 +114,15 @@ impl Truth {
     /// Listens to what a client says.
     pub(crate) fn overhears_a_client(self: &Rc<Self>, wire: Wire) -> Wire {
         let (truth, mut packets) = (Rc::clone(self), Packets::default());
+        let its = wire.cutter();
         wire.tapped(move |seen| {
             let Seen::Read(bytes) = seen else { return };
             packets.take(bytes);
             while let Some((first, body)) = packets.next() {
                 if first >> 4 == PUBLISH {
                     let command = payload(first, &body).to_vec();
-                    truth.came.borrow_mut().insert(command, truth.connections.get());
+                    let now = truth.connections.get();
+                    truth.came.borrow_mut().insert(command, (now, its.clone()));
                 }
             }
         })
@@ -136,21 +143,36 @@ impl Truth {
 
     fn sent(&self, payload: &[u8]) {
         let Some((client, number)) = Command::read(payload) else { return };
-        let mut sent = self.sent.borrow_mut();
-        let times = sent.entry(payload.to_vec()).or_default();
-        *times += 1;
-        promise("mqtt: a command is sent once", *times == 1, || {
-            format!("command {number} of client {client} was sent {times} times")
+        let sendings = self.sendings.get();
+        self.sendings.set(sendings + 1);
+        let this = (Instant::now(), self.connections.get(), sendings);
+        let before = self.sent.borrow_mut().insert(payload.to_vec(), this);
+        let resent = self.resent.borrow().contains(payload);
+        // Of what was sent over a connection that was lost nobody knows what became. Of the others the last
+        // 32 are remembered, for a minute.
+        let known = before.is_some_and(|(at, connection, before)| {
+            connection == this.1 && at.elapsed() < secs(60) && sendings - before < 32
         });
-        let came = self.came.borrow().get(payload).copied();
+        let kept = before.is_none() || (resent && !known);
+        promise("mqtt: a command is sent once", kept, || {
+            format!("command {number} of client {client} was sent before, resent: {resent}")
+        });
+        let came = self.came.borrow().get(payload).cloned();
         let now = self.connections.get();
         promise(
             "mqtt: a command is sent on the connection that stood when it came",
-            came == Some(now),
-            || format!("command {number} of client {client} came on {came:?} and is sent on {now}"),
+            // Or it had not been looked at, and its sender has not been told that it is lost.
+            came.as_ref().is_some_and(|(then, its)| *then == now || its.is_held()),
+            || {
+                let came = came.as_ref().map(|(then, _)| then);
+                format!("command {number} of client {client} came on {came:?}, is sent on {now}")
+            },
         );
         let mut order = self.order.borrow_mut();
         let last = order.insert(client, number);
+        if resent {
+            return;
+        }
         promise("mqtt: commands keep their order", last.is_none_or(|last| last < number), || {
             format!("command {number} of client {client} was sent after {last:?}")
         });
@@ -237,7 +259,9 @@ pub(crate) struct Reader {
     commands: u32,
     packet_id: u16,
     /// What it has sent and waits to see acknowledged: packet id, payload.
-    waiting: Vec<(u16, Vec<u8>)>,
+    waiting: Vec<(u16, u8, Vec<u8>)>,
+    /// Whether it has been here before, and resends what was not acknowledged then.
+    resends: bool,
     request_topic: String,
 }
 
@@ -265,9 +289,28 @@ impl Reader {
             commands: 0,
             packet_id: 0,
             waiting: Vec::new(),
+            resends: false,
             request_topic,
         };
         (reader, hello_bytes(&hello))
+    }
+
+    /// The same client, if it has sent something that was not acknowledged: how it begins again.
+    pub(crate) fn again(&self) -> Option<(Self, Vec<u8>)> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let topic = self.request_topic.clone();
+        let (reader, first) = Self::new(self.number, self.code, &self.truth, topic);
+        let (waiting, commands, packet_id) = (self.waiting.clone(), self.commands, self.packet_id);
+        Some((Self { waiting, commands, packet_id, resends: true, ..reader }, first))
+    }
+
+    fn resend(&self, says: &mut VecDeque<u8>) {
+        for (id, qos, payload) in &self.waiting {
+            self.truth.resent.borrow_mut().insert(payload.clone());
+            says.extend(publish_bytes(&self.request_topic, payload, 0x08 | qos << 1, *id));
+        }
     }
 
     /// Whether it has been let in and has subscribed.
@@ -294,7 +337,7 @@ impl Reader {
         let payload = Command::written(self.number, self.commands, size);
         if qos > 0 {
             self.packet_id += 1;
-            self.waiting.push((self.packet_id, payload.clone()));
+            self.waiting.push((self.packet_id, qos, payload.clone()));
         }
         publish_bytes(&self.request_topic, &payload, qos << 1, self.packet_id)
     }
@@ -308,8 +351,8 @@ impl Reader {
     }
 
     fn acknowledged(&mut self, id: u16) {
-        let at = self.waiting.iter().position(|(own, _)| *own == id);
-        let payload = at.map(|at| self.waiting.remove(at).1);
+        let at = self.waiting.iter().position(|(own, ..)| *own == id);
+        let payload = at.map(|at| self.waiting.remove(at).2);
         let sent = payload.as_ref().is_some_and(|sent| self.truth.sent.borrow().contains_key(sent));
         promise("mqtt: an acknowledged command was sent", sent, || {
             format!("client {}: packet {id} was acknowledged and not sent", self.number)
@@ -401,6 +444,9 @@ impl Party for Reader {
                     if code == 0 {
                         let topic = b"\0\x0a\0\x0fdevice/+/report\0";
                         says.extend(packet(0x82, topic));
+                        if core::mem::take(&mut self.resends) {
+                            self.resend(says);
+                        }
                     }
                 }
                 SUBACK => {

@@ -17,6 +17,9 @@ use crate::lan::weather::Wire;
 /// Between two sips of a slow reader.
 const SIP_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a connection stands that nobody looks after.
+const FORGOTTEN_FOR: Duration = Duration::from_secs(60);
+
 /// What one side of a conversation makes of the other.
 pub(crate) trait Party {
     /// Takes what has come; what there is to say to it goes behind what is in `says`.
@@ -44,6 +47,9 @@ pub(crate) enum Leave {
     Resets,
     /// Without a word.
     Vanishes,
+    /// It has gone elsewhere and has forgotten this one, which stands for a while: what is on its way
+    /// arrives.
+    Abandons,
 }
 
 /// One conversation.
@@ -112,6 +118,10 @@ impl<P: Party + 'static> Talk<P> {
                 Some(Leave::Said) if self.says.borrow().is_empty() => return,
                 Some(Leave::Resets) => return cutter.reset(),
                 Some(Leave::Vanishes) => return cutter.vanish(),
+                Some(Leave::Abandons) => {
+                    self.over.set(true);
+                    return sleep(FORGOTTEN_FOR).await;
+                }
                 Some(Leave::Said) | None => {}
             }
             let piece: Vec<u8> = self.says.borrow().iter().take(4096).copied().collect();

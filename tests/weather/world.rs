@@ -61,6 +61,8 @@ struct Mqtt {
     port: Port,
     share: Share,
     readers: There<Talk<Reader>>,
+    /// Clients that have lost their connection and have something to resend, and how they begin again.
+    lost: Vec<(u32, (Reader, Vec<u8>))>,
 }
 
 /// What the printer has on 6000 or 322.
@@ -234,7 +236,14 @@ impl World {
         let (near, far) = self.net.wire("mqtt: a client", &line, room);
         self.mqtt.door.put(self.mqtt.truth.overhears_a_client(near));
         let topic = self.mqtt.printer.request_topic();
-        let (reader, first) = Reader::new(number, code, &self.mqtt.truth, topic);
+        let again = self.mqtt.lost.pop().filter(|_| self.chance.once_in(2));
+        let (reader, first) = match again {
+            Some((number, again)) => {
+                note(format_args!("it is client {number} again, and resends"));
+                again
+            }
+            None => Reader::new(number, code, &self.mqtt.truth, topic),
+        };
         self.mqtt.readers.push((number, line, Talk::begin(reader, &first, mood, far)));
     }
 
@@ -340,7 +349,13 @@ impl World {
 
     fn leaves(&mut self) {
         let chance = &mut self.chance;
-        let how = chance.of(&[Leave::Said, Leave::Closes, Leave::Resets, Leave::Vanishes]);
+        let how = chance.of(&[
+            Leave::Said,
+            Leave::Closes,
+            Leave::Resets,
+            Leave::Vanishes,
+            Leave::Abandons,
+        ]);
         let at = chance.below(64) as usize;
         let which = chance.below(4);
         let number = match (which, &self.cameras.eye, &self.storage) {
@@ -555,7 +570,14 @@ impl World {
                 format!("{service}: {peak} bytes, {allowed} are allowed")
             });
         }
-        self.mqtt.readers.retain(|(_, _, talk)| !talk.is_over());
+        let lost = &mut self.mqtt.lost;
+        self.mqtt.readers.retain(|(number, _, talk)| {
+            let over = talk.is_over();
+            if over && let Some(again) = talk.party.borrow().again() {
+                lost.push((*number, again));
+            }
+            !over
+        });
         match &mut self.cameras.eye {
             Eye::Chamber { viewers, .. } => viewers.retain(|(_, _, talk)| {
                 let over = talk.is_over();
@@ -792,7 +814,7 @@ impl Mqtt {
                 sleep(secs(1)).await;
             }
         }));
-        Self { printer, truth, service, door, port, share, readers: Vec::new() }
+        Self { printer, truth, service, door, port, share, readers: Vec::new(), lost: Vec::new() }
     }
 }
 
