@@ -11,7 +11,7 @@ Board {
         // A usual full state with its head, in one system call.
         outbox: 20 * KIB,
         ring: 32,
-        requests: 16,
+        requests: 10,
         small: Shape { count: 96, size: 2 * KIB },
         large: Shape { count: 12, size: 64 * KIB },
     },

@@ -11,7 +11,7 @@ Board {
         // A usual full state with its head, in one system call.
         outbox: 20 * KIB,
         ring: 64,
-        requests: 32,
+        requests: 30,
         small: Shape { count: 128, size: 2 * KIB },
         large: Shape { count: 32, size: 64 * KIB },
     },

@@ -14,7 +14,7 @@ Board {
         // A usual full state with its head, in one system call.
         outbox: 20 * KIB,
         ring: 16,
-        requests: 8,
+        requests: 6,
         small: Shape { count: 48, size: 2 * KIB },
         large: Shape { count: 8, size: 64 * KIB },
     },

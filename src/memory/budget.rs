@@ -378,6 +378,10 @@ const _: () = assert!(TOTAL <= BOARD.memory, "this board cannot afford its own p
 const _: () = assert!(TOTAL_RECORDING <= BOARD.memory, "this board cannot afford to be recorded");
 // One frame is the state, one is being shown, and a merge needs a third to write into.
 const _: () = assert!(BOARD.mqtt.large.count >= 3, "a board needs three large frames");
+const _: () = assert!(
+    BOARD.mqtt.large.count >= BOARD.mqtt.requests + 2,
+    "a board needs two large frames more than requests, or senders of large ones are closed, not held back"
+);
 // A full state, and something behind it.
 const _: () = assert!(BOARD.mqtt.ring >= 4, "a client's ring holds at least four reports");
 // A report's head, a SUBACK or our own CONNECT is written in one piece.
