@@ -135,6 +135,11 @@ fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
         ("too-many", ("mqtt: 10", "mqtt: 100"), Some(TOO_POOR)),
         ("two-frames", ("count: 6", "count: 2"), Some("a board needs three large frames")),
         (
+            "more-requests",
+            ("requests: 4", "requests: 5"),
+            Some("a board needs two large frames more than requests"),
+        ),
+        (
             "closed",
             ("doorstep_per_address: 3", "doorstep_per_address: 4"),
             Some("one address must not keep all others from knocking"),
@@ -206,6 +211,8 @@ fn compile(root: &Path, scratch: &Path, board: &str) -> Option<Result<(), String
         .args(["--edition=2024", "--crate-type=lib", "--crate-name=afford", "--emit=metadata"])
         .arg("--out-dir")
         .arg(scratch)
+        .arg("--extern")
+        .arg(format!("bytes={}", library("bytes").display()))
         .arg(&source)
         .env("CARGO_MANIFEST_DIR", scratch)
         .env("BOARD", board)
@@ -219,6 +226,16 @@ fn compile(root: &Path, scratch: &Path, board: &str) -> Option<Result<(), String
             None
         }
     }
+}
+
+/// The library of this name that this test was built with, or one of its features: the newest there is.
+fn library(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let beside = fs::read_dir(test.parent().unwrap()).unwrap().flatten().filter(|entry| {
+        let file = entry.file_name().into_string().unwrap_or_default();
+        file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib")
+    });
+    beside.max_by_key(|entry| entry.metadata().unwrap().modified().unwrap()).unwrap().path()
 }
 
 /// A directory for this test, gone after it.

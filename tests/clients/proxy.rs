@@ -231,6 +231,14 @@ impl Proxy {
     }
 }
 
+/// Whatever a test was about: the code is never logged.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let told = self.program.log().contains(CODE);
+        assert!(!told || std::thread::panicking(), "the log has the access code");
+    }
+}
+
 /// Clients that trust the authority in this file, and nobody else.
 fn trusting(ca: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
