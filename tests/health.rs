@@ -48,6 +48,8 @@ fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_not
         proxy.program.lines("looked in and left", TIMES * services.len()).await;
         let mut reader = proxy.reader(HOME, "somebody who comes later").await;
         reader.report().await;
+        // What it writes is read by another thread here.
+        proxy.program.line(": admitted").await;
         let log = proxy.program.log();
         let told = log.lines().filter(|line| !line.starts_with("DEBUG"));
         let of_clients = |line: &&str| line.contains("(127.0.0.1)");
