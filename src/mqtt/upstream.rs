@@ -555,19 +555,21 @@ impl Upstream {
         now: Instant,
         packet: &Packet<'i>,
     ) -> Result<Option<Event<'i>>, Error> {
+        // Before it was asked, nothing is an answer.
+        let asked = (!self.due).then_some(self.phase);
         match *packet {
             Packet::ConnAck { code: ConnectCode::Accepted, .. }
-                if self.phase == Phase::Connecting =>
+                if asked == Some(Phase::Connecting) =>
             {
                 self.phase = Phase::Subscribing;
                 self.due = true;
                 self.until = now + ANSWER_WITHIN;
                 Ok(None)
             }
-            Packet::ConnAck { code, .. } if self.phase == Phase::Connecting => {
+            Packet::ConnAck { code, .. } if asked == Some(Phase::Connecting) => {
                 Err(Error::Refused(code))
             }
-            Packet::SubAck(ref suback) if self.phase == Phase::Subscribing => {
+            Packet::SubAck(ref suback) if asked == Some(Phase::Subscribing) => {
                 if suback.codes().any(|code| code == SubscribeCode::Refused) {
                     return Err(Error::SubscriptionRefused);
                 }
@@ -790,6 +792,17 @@ mod tests {
             assert_eq!(upstream.handle_input(Instant::START, &whole), Ok((CONNACK.len(), None)));
             assert_eq!(upstream.phase(), Phase::Subscribing, "split at {split}");
         }
+    }
+
+    #[test]
+    fn an_answer_to_what_was_not_asked_yet_ends_the_conversation() {
+        let (mut upstream, ..) = session();
+        assert!(upstream.handle_input(Instant::START, CONNACK).is_err(), "CONNECT has not left");
+        let (mut upstream, line, _seat) = session();
+        said(&mut upstream, Instant::START);
+        upstream.handle_input(Instant::START, CONNACK).unwrap();
+        assert!(upstream.handle_input(Instant::START, SUBACK).is_err(), "SUBSCRIBE has not left");
+        assert!(!line.is_live());
     }
 
     #[test]
