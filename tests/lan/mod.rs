@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod chamber;
+pub(crate) mod gates;
 pub(crate) mod oracle;
 pub(crate) mod rtsp;
 pub(crate) mod weather;

@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use crate::lan::gates;
 use crate::lan::weather::{Chance, Cutter, Line, Net, Seen, Wire};
 use crate::notes::{note, promise};
 use crate::printer::ftp::FileServer;
-use crate::proxy::{self, HOME};
+use crate::proxy::HOME;
 use crate::talk::Leave;
 
 /// How long a client waits for an answer before it gives up.
@@ -244,7 +245,7 @@ impl Errand {
         let Some(port) = port.and_then(|port| port.parse().ok()) else { return Some(None) };
         let Surroundings { net, line, .. } = &self.around;
         let from: IpAddr = HOME;
-        let wire = proxy::enter(port, net, line, from);
+        let wire = gates::enter(port, net, line, from);
         *self.data.borrow_mut() = wire.as_ref().map(Wire::cutter);
         Some(wire)
     }

@@ -27,6 +27,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use crate::cameras::{Player, Viewer};
 use crate::files::{FILM, Filer, Ledger, Surroundings};
+use crate::lan::gates::{Gate, forget_gates, gates};
 use crate::lan::weather::{Chance, Line, Net, Sky};
 use crate::lan::{CODE, ms, secs};
 use crate::mqtt::{Code, Reader, Truth};
@@ -34,7 +35,7 @@ use crate::notes::{broken, note, promise};
 use crate::printer::ftp::{Family, FileServer, Vice as FileVice};
 use crate::printer::rtsp::{Media, Rtsp};
 use crate::printer::{Camera, Model, Printer, Vice};
-use crate::proxy::{At, Door, Gate, HOME, Port, Store, allowed, forget_gates, gates};
+use crate::proxy::{At, Door, HOME, Port, Store, allowed};
 use crate::share::Share;
 use crate::talk::{Leave, Mood, Talk};
 use crate::tls;
