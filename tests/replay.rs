@@ -5,8 +5,8 @@
 //! A recording becomes a test by being put there. `BLESS=1 cargo test --test integration replay` writes what
 //! is expected of it, which is to be read before it is committed.
 //!
-//! FTP is not replayed: its data connections are the kernel's, and have no place in virtual time. Its
-//! recordings are looked at in `record`.
+//! In MQTT, RTSP and the chamber camera time alone decides who speaks when; the printer's FTP server says
+//! nothing before it has been asked what it was asked then. The data connections of FTP are in [`files`].
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -15,6 +15,7 @@
     reason = "it is test code, and a mistake in it should stop the test"
 )]
 
+mod files;
 mod heard;
 pub(crate) mod recording;
 
@@ -23,6 +24,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -35,23 +37,26 @@ use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::chamber::{keep_camera, serve_viewer};
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
+use pandaproxy::runtime::ftp::{Files, serve_caller};
 use pandaproxy::runtime::mqtt::{keep_upstream, serve_client};
 use pandaproxy::runtime::rtsp::{keep_stream, serve_player};
-use pandaproxy::runtime::work::Guest;
+use pandaproxy::runtime::work::{Guest, Serves};
 use pandaproxy::session::Peer;
 use pandaproxy::{chamber, mqtt, rtsp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
+use self::files::Data;
 use self::heard::Heard;
 use self::recording::{Conversation, End};
 use crate::clients::rtsp::answered;
+use crate::lan::gates::Gate;
 use crate::lan::{self, PROXY, WIRE};
 
 /// Recordings that are here at least: joins, states and deltas of a P1 and an X1, requests, signed ones,
-/// pictures, and a player.
-const LEAST: usize = 6;
+/// pictures, a player, and files of two programs.
+const LEAST: usize = 8;
 
 /// How long the last word of a recording may take to have its effect.
 const AFTER: Duration = Duration::from_secs(2);
@@ -67,10 +72,7 @@ fn every_recording_gets_what_it_got_before() {
     for file in recordings(&traces) {
         let name = file.strip_prefix(&traces).unwrap().display().to_string();
         let conversations = recording::read(&file);
-        let Some(lines) = lan::run(replay(conversations)) else {
-            println!("{name}: not replayed, it is of files");
-            continue;
-        };
+        let lines = lan::run(replay(conversations));
         println!("{name}: {} lines", lines.len());
         replayed += 1;
         let beside = file.with_extension("expected");
@@ -123,25 +125,25 @@ fn recordings(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Says a recording again: what each of its ends is told. `None` for what cannot be replayed.
-async fn replay(conversations: Vec<Conversation>) -> Option<Vec<String>> {
+/// Says a recording again: what each of its ends is told.
+async fn replay(conversations: Vec<Conversation>) -> Vec<String> {
     let of_clients = conversations.iter().find(|conversation| !conversation.is_printers);
-    let port = of_clients?.port;
-    if ![1883, 554, 6000].contains(&port) {
-        return None;
-    }
+    let port = of_clients.expect("somebody came").port;
+    assert!([21, 554, 1883, 6000].contains(&port), "no service is at port {port}");
     let last = conversations.iter().flat_map(|conversation| &conversation.said);
     let over = last.map(|said| said.at).max().unwrap_or_default() + AFTER;
-    // What else was recorded beside the service is another's.
-    let (printers, clients): (Vec<_>, Vec<_>) = conversations
-        .into_iter()
-        .filter(|conversation| conversation.port == port)
-        .partition(|conversation| conversation.is_printers);
+    // What else was recorded beside the service is another's, but for the data of FTP.
+    let (own, others): (Vec<_>, Vec<_>) =
+        conversations.into_iter().partition(|conversation| conversation.port == port);
+    let data = (port == 21).then(|| Data::beside(&own, others));
+    let (printers, clients): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|conversation| conversation.is_printers);
     let stage = Stage {
         begun: Instant::now(),
         clock: Clock::start(),
         code: code(port, &printers),
         ends: Rc::default(),
+        data,
     };
     let tape = Tape { stage: stage.clone(), left: Rc::new(RefCell::new(printers.into())) };
     let service = Service::before(port, &stage, tape);
@@ -151,16 +153,21 @@ async fn replay(conversations: Vec<Conversation>) -> Option<Vec<String>> {
             sleep_until(stage.begun + client.began).await;
             let (near, far) = duplex(WIRE);
             spawn_local(service.serve(far, number, stage.clock));
-            stage.act(near, client, format!("client {number}"), End::Client).await;
+            let name = format!("client {number}");
+            let heard = stage.listener(&name, &client);
+            if let Some(data) = stage.data.clone() {
+                spawn_local(data.follow(stage.clone(), client.clone(), number, Rc::clone(&heard)));
+            }
+            stage.act(near, client, stage.begun, End::Client, heard).await;
         });
     }
     sleep_until(stage.begun + over).await;
     let mut lines = Vec::new();
-    for (name, is_printers, heard) in stage.ends.borrow().iter() {
+    for Listener { name, port, is_printers, heard } in stage.ends.borrow().iter() {
         lines.push(format!("{name} is told"));
-        lines.extend(heard.borrow().lines(port, *is_printers));
+        lines.extend(heard.borrow().lines(*port, *is_printers));
     }
-    Some(lines)
+    lines
 }
 
 /// What stands in for the code: it is what the printer was shown.
@@ -173,14 +180,29 @@ fn code(port: u16, printers: &[Conversation]) -> String {
             let user = connect.windows(4).rposition(|seen| seen == b"bblp");
             user.map(|at| connect[at + 6..].to_vec()).unwrap_or_default()
         }
+        21 => {
+            let pass =
+                said.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"PASS "));
+            pass.unwrap_or_default().trim_ascii().to_vec()
+        }
         6000 if said.len() >= 80 => said[48..80].iter().copied().filter(|byte| *byte > 0).collect(),
         _ => Vec::new(),
     };
     if shown.is_empty() { STAND_IN.to_owned() } else { String::from_utf8(shown).unwrap() }
 }
 
-/// Somebody, whether it is the printer, and what it was told.
-type Listener = (String, bool, Rc<RefCell<Heard>>);
+/// Somebody, and what it was told.
+struct Listener {
+    name: String,
+    port: u16,
+    is_printers: bool,
+    heard: Rc<RefCell<Heard>>,
+}
+
+/// The address of the `number`th client.
+fn address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(number % 250).unwrap()))
+}
 
 /// What all ends of a replay share.
 #[derive(Clone)]
@@ -189,43 +211,69 @@ struct Stage {
     clock: Clock,
     code: String,
     ends: Rc<RefCell<Vec<Listener>>>,
+    /// The data connections, if it is about files.
+    data: Option<Rc<Data>>,
 }
 
 impl Stage {
-    /// Says what this end of a conversation has said, at its time, and takes down what it is told.
-    async fn act(&self, stream: DuplexStream, whole: Conversation, name: String, end: End) {
-        let heard = Rc::new(RefCell::new(Heard::default()));
-        self.ends.borrow_mut().push((name, whole.is_printers, Rc::clone(&heard)));
-        // A printer is dialled when it is dialled.
-        let begun = if end == End::Server { Instant::now() } else { self.begun + whole.began };
-        let at = |time: Duration| begun + time.saturating_sub(whole.began);
+    /// A new end of a conversation.
+    fn listener(&self, name: &str, whole: &Conversation) -> Rc<RefCell<Heard>> {
+        let heard = Rc::<RefCell<Heard>>::default();
+        self.ends.borrow_mut().push(Listener {
+            name: name.to_owned(),
+            port: whole.port,
+            is_printers: whole.is_printers,
+            heard: Rc::clone(&heard),
+        });
+        heard
+    }
+
+    /// Says what this end of a conversation has said, at its time from `zero` on, and takes down what it
+    /// is told.
+    async fn act<S: AsyncRead + AsyncWrite>(
+        &self,
+        stream: S,
+        whole: Conversation,
+        zero: Instant,
+        end: End,
+        heard: Rc<RefCell<Heard>>,
+    ) {
         let (mut from, mut to) = split(stream);
         let speaks = async {
             for said in whole.said.iter().filter(|said| said.by == end) {
-                sleep_until(at(said.at)).await;
+                sleep_until(zero + said.at).await;
                 let bytes = match whole.port {
                     554 if end == End::Client => {
                         answered(&said.bytes, heard.borrow().bytes(), &self.code)
                     }
                     _ => said.bytes.clone(),
                 };
+                if let Some(data) = self.data.as_ref().filter(|_| end == End::Server) {
+                    data.asked_for(&whole, said.at, &heard).await;
+                }
                 // Whoever is not there any more is told nothing.
                 let _gone = to.write_all(&bytes).await;
+                let _gone = to.flush().await;
             }
             if let Some((time, by)) = whole.ended
                 && by == end
             {
-                sleep_until(at(time)).await;
+                sleep_until(zero + time).await;
                 let _gone = to.shutdown().await;
             }
         };
         let listens = async {
             let mut piece = vec![0; WIRE];
             loop {
-                let len = from.read(&mut piece).await.unwrap_or(0);
-                heard.borrow_mut().takes(&piece[..len], self.begun.elapsed());
-                if len == 0 {
-                    return;
+                let read = from.read(&mut piece).await;
+                let (mut heard, now) = (heard.borrow_mut(), self.begun.elapsed());
+                match read {
+                    Ok(0) => return heard.ends("closed", now),
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                        return heard.ends("closed without close_notify", now);
+                    }
+                    Err(_) => return heard.ends("broken", now),
+                    Ok(len) => heard.takes(&piece[..len], now),
                 }
             }
         };
@@ -250,9 +298,12 @@ impl Dial for Tape {
         sleep_until(self.stage.begun + next.began).await;
         let (near, far) = duplex(WIRE);
         let stage = self.stage.clone();
-        spawn_local(
-            async move { stage.act(far, next, "the printer".to_owned(), End::Server).await },
-        );
+        spawn_local(async move {
+            let heard = stage.listener("the printer", &next);
+            // It is dialled when it is dialled.
+            let zero = Instant::now() - next.began;
+            stage.act(far, next, zero, End::Server, heard).await;
+        });
         Ok(near)
     }
 }
@@ -274,6 +325,7 @@ enum Service {
     Mqtt(Rc<mqtt::Service>),
     Chamber(Rc<chamber::Service>),
     Rtsp(Rc<rtsp::Service>),
+    Ftp(Files<Gate>),
 }
 
 impl Service {
@@ -296,6 +348,7 @@ impl Service {
                 spawn_local(keep_camera(its, sight, tape, Nobody, clock, BackOff::new(1)));
                 Self::Chamber(service)
             }
+            21 => Self::Ftp(files::service(code(), stage, tape)),
             _ => {
                 let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
                 let service = rtsp::Service::new(code(), url, 7);
@@ -314,6 +367,8 @@ impl Service {
                     Self::Mqtt(service) => service.handle_timeout(clock.now()),
                     Self::Chamber(service) => service.handle_timeout(clock.now()),
                     Self::Rtsp(service) => service.handle_timeout(clock.now()),
+                    // Its sessions have clocks of their own.
+                    Self::Ftp(_) => {}
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -323,7 +378,7 @@ impl Service {
 
     /// Serves the `number`th client.
     async fn serve(self, stream: DuplexStream, number: u32, clock: Clock) {
-        let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(number % 250).unwrap()));
+        let address = address(number);
         let until = clock.now() + Duration::from_secs(10);
         let guest = |service| Guest {
             peer: Peer { service, number, address },
@@ -347,6 +402,10 @@ impl Service {
                 let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
                 let _end =
                     serve_player(&service, stream, guest("rtsp"), &mut buffers, &clock).await;
+            }
+            Self::Ftp(files) => {
+                let mut buffers = Files::<Gate>::buffers();
+                let _end = serve_caller(&files, stream, guest("ftp"), &mut buffers, &clock).await;
             }
         }
     }

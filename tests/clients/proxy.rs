@@ -240,7 +240,7 @@ impl Drop for Proxy {
 }
 
 /// Clients that trust the authority in this file, and nobody else.
-fn trusting(ca: &Path) -> TlsConnector {
+pub(crate) fn trusting(ca: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -15,18 +15,19 @@ pub(crate) struct Heard {
     bytes: Vec<u8>,
     /// Up to which byte, and when that was there.
     times: Vec<(usize, Duration)>,
-    closed: Option<Duration>,
+    /// When it came to its end, and to which.
+    ended: Option<(Duration, &'static str)>,
 }
 
 impl Heard {
     pub(crate) fn takes(&mut self, bytes: &[u8], at: Duration) {
-        if bytes.is_empty() {
-            self.closed = Some(at);
-            return;
-        }
         self.bytes.extend_from_slice(bytes);
         assert!(self.bytes.len() <= MOST, "a replay that does not end");
         self.times.push((self.bytes.len(), at));
+    }
+
+    pub(crate) fn ends(&mut self, how: &'static str, at: Duration) {
+        self.ended = Some((at, how));
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -42,14 +43,15 @@ impl Heard {
                 (1883, _) => packet(&self.bytes[at..]),
                 (6000, false) => picture(&self.bytes[at..]),
                 (554, _) => message(&self.bytes[at..]),
+                (21, _) => reply(&self.bytes[at..]),
                 (_, _) => (self.bytes.len() - at, "bytes".to_owned()),
             };
             let end = (at + len).min(self.bytes.len());
             lines.push(self.line(at, end, &what));
             at = end;
         }
-        if let Some(closed) = self.closed {
-            lines.push(format!("{} closed", ms(closed)));
+        if let Some((at, how)) = self.ended {
+            lines.push(format!("{} {how}", ms(at)));
         }
         lines
     }
@@ -129,6 +131,12 @@ fn packet(bytes: &[u8]) -> (usize, String) {
         _ => {}
     }
     (at + len, what)
+}
+
+/// A line of FTP.
+fn reply(bytes: &[u8]) -> (usize, String) {
+    let len = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+    (len, String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned())
 }
 
 /// A picture of the chamber camera's with its head.
