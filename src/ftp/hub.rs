@@ -406,10 +406,3 @@ impl Write for Sentence<'_> {
         Ok(())
     }
 }
-
-/// A hash that tells names apart (FNV-1a); nobody gains by a collision but a wrong percentage.
-pub(super) fn hash(name: &[u8]) -> u64 {
-    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}

@@ -1,10 +1,14 @@
 //! What players' requests are answered with (RFC 2326 §7).
 
 use core::fmt::{self, Write};
+use core::time::Duration;
 
-use super::client::SESSION_WITHIN;
 use super::digest;
 use super::wire::{Channels, Method};
+
+/// How long a player that does not play may be silent. One that plays may be silent for ever: whether
+/// it is there is seen by its taking what it is sent.
+pub const SESSION_WITHIN: Duration = Duration::from_secs(60);
 
 /// A status, and its reason in words that a player may show to somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use alloc::rc::Rc;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use super::answer::{Answer, Status};
+use super::answer::{Answer, SESSION_WITHIN, Status};
 use super::digest::{Nonce, Verdict, judge};
 use super::offer::{Offer, Outlook};
 use super::rtp::Packet;
@@ -45,10 +45,6 @@ pub const TALK_MOST: usize = 8 * 1024;
 
 /// Wrong codes on one connection: the second one ends it.
 pub const WRONG_MOST: usize = 2;
-
-/// How long a player that does not play may be silent. One that plays may be silent for ever: whether
-/// it is there is seen by its taking what it is sent.
-pub const SESSION_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long DESCRIBE waits for the camera.
 pub const DESCRIBED_WITHIN: Duration = Duration::from_secs(15);

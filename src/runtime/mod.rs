@@ -7,6 +7,7 @@ pub mod chamber;
 pub mod data_ports;
 pub mod dial;
 pub mod drive;
+pub mod farewell;
 mod files;
 pub mod ftp;
 pub mod gates;

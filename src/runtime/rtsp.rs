@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Clock;
 use super::dial::{BackOff, Dial, DialError, Losses};
 use super::drive::{Buffers, End, drive};
-use super::run::Departs;
+use super::farewell::Departs;
 use super::stream::{Stream, StreamError};
 use super::work::{Guest, Serves};
 use crate::camera::{Finding, Sight};

@@ -29,10 +29,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::timeout;
 
 use super::chamber::keep_camera;
 use super::dial::{BackOff, Dialler};
+use super::farewell::{Departs, take_leave};
 use super::files;
 use super::listen::{Door, bind};
 use super::mqtt::keep_upstream;
@@ -49,12 +49,6 @@ use crate::memory::{KIB, MIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
 use crate::{chamber, mqtt, rtsp, trace};
-
-/// How long the end may take for clients; one that takes nothing is not waited for.
-const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long it may then take for the printer.
-const PRINTER_FAREWELL: Duration = Duration::from_secs(1);
 
 /// Bytes of `--printer-ca` that are read: a dozen certificates.
 const AUTHORITIES_MOST: u64 = 64 * 1024;
@@ -283,44 +277,6 @@ impl House<'_> {
         }
         task(listen(door, listener, self.clock))
     }
-}
-
-/// A service, as the end of the program sees it.
-pub trait Departs {
-    /// Tells every client to go.
-    fn dismiss_all(&self);
-    /// Connections that are still being served.
-    fn connections(&self) -> usize;
-    /// Ends the conversation with the printer, in order, and begins no other.
-    fn leave(&self);
-}
-
-/// Ends in order: clients are closed, then the printer hears of it from the `keepers`.
-pub async fn take_leave(
-    services: &[&dyn Departs],
-    keepers: impl IntoIterator<Item = JoinHandle<()>>,
-) {
-    for service in services {
-        service.dismiss_all();
-    }
-    let gone = async {
-        while services.iter().any(|service| service.connections() > 0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    // The printer hears of it last: until then a request that is under way still gets there. Whoever
-    // does not take leave in time is left.
-    let _late = timeout(CLIENTS_FAREWELL, gone).await;
-    for service in services {
-        service.leave();
-    }
-    let left = async {
-        for keeper in keepers {
-            // A keeper that was ended otherwise has left as well.
-            let _ended = keeper.await;
-        }
-    };
-    let _late = timeout(PRINTER_FAREWELL, left).await;
 }
 
 /// Starts a task; the build fails if it takes more than its line in the budget.

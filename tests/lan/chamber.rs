@@ -16,7 +16,7 @@ use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::chamber::{keep_camera, serve_viewer};
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::{Buffers, End};
-use pandaproxy::runtime::run::take_leave;
+use pandaproxy::runtime::farewell::take_leave;
 use pandaproxy::runtime::work::Guest;
 use pandaproxy::session::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

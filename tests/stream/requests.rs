@@ -1,9 +1,8 @@
 //! What players ask, right or wrong, in order or not, and how they show the code.
 
 use pandaproxy::journal::Kind;
-use pandaproxy::rtsp::client::{
-    DESCRIBED_WITHIN, Error, LOGIN_WITHIN, SESSION_WITHIN, TALK_MOST, URL_MOST,
-};
+use pandaproxy::rtsp::answer::SESSION_WITHIN;
+use pandaproxy::rtsp::client::{DESCRIBED_WITHIN, Error, LOGIN_WITHIN, TALK_MOST, URL_MOST};
 use pandaproxy::rtsp::wire::{Fault, HEAD_MOST};
 use pandaproxy::runtime::drive::End;
 use tokio::io::AsyncWriteExt;
