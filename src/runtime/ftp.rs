@@ -14,7 +14,7 @@ use super::dial::{BackOff, Dial, DialError, Dialler};
 use super::drive::{Buffers, End, drive};
 use super::farewell::Departs;
 use super::gates::{Gates, Listen};
-use super::stream::{Stream, StreamError};
+use super::stream::{Stream, StreamError, tune_silent};
 use super::work::{Guest, Serves};
 use crate::ftp::client::{self, LOGIN_WITHIN};
 use crate::ftp::desk::Desk;
@@ -197,6 +197,8 @@ impl Dial for Located {
 
     async fn dial(&mut self) -> Result<Self::Stream, DialError> {
         let stream = self.dialler.dial().await?;
+        // A socket that cannot be tuned is a connection that is gone.
+        let _gone = tune_silent(stream.below());
         self.at.set(stream.below().peer_addr().ok().map(|address| address.ip()));
         Ok(stream)
     }

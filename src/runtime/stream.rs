@@ -134,7 +134,7 @@ pub fn tune(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_send_buffer_size(SEND_BUFFER)?;
     // Keepalive does not look at a peer to whom something is on its way, and to a reader it always is.
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
+    socket.set_tcp_user_timeout(Some(FOUND_DEAD_WITHIN))?;
     keep_alive(&socket)
 }
 
@@ -150,6 +150,19 @@ pub fn tune_upstream(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
     keep_alive(&socket)
+}
+
+/// Makes a [tuned](tune_upstream) socket fit for a connection that is silent for minutes while work is
+/// done: FTP's control connection during an upload.
+///
+/// In Linux a user timeout takes the place of the number of keepalive probes: with 30 s, the first
+/// probe that is lost on a busy wireless network would be the end, and the upload's.
+///
+/// # Errors
+///
+/// The printer may be gone already.
+pub fn tune_silent(socket: &TcpStream) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_user_timeout(Some(FOUND_DEAD_WITHIN))
 }
 
 /// What the kernel keeps for one end of a relay that has not taken it yet, in bytes; it takes twice
@@ -170,7 +183,7 @@ pub fn tune_relay(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     socket.set_send_buffer_size(RELAY_SEND_BUFFER)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
+    socket.set_tcp_user_timeout(Some(FOUND_DEAD_WITHIN))?;
     socket.set_linger(Some(Duration::ZERO))?;
     keep_alive(&socket)
 }
@@ -184,10 +197,51 @@ pub fn end_in_order(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_linger(None)
 }
 
+/// How long a peer may be silent before it is asked whether it is there.
+const ASKED_AFTER: Duration = Duration::from_secs(60);
+
+/// How often it is asked then, until it answers.
+const ASKED_EVERY: Duration = Duration::from_secs(15);
+
+/// How many questions it may leave unanswered.
+const ASKED_TIMES: u32 = 4;
+
+/// How long a peer may answer none of them.
+const FOUND_DEAD_WITHIN: Duration = Duration::from_secs(120);
+const _: () = assert!(
+    FOUND_DEAD_WITHIN.as_secs()
+        >= ASKED_AFTER.as_secs() + ASKED_EVERY.as_secs() * ASKED_TIMES as u64,
+    "a peer is given up before it has missed as many questions as it may"
+);
+
 fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
+        .with_time(ASKED_AFTER)
+        .with_interval(ASKED_EVERY)
+        .with_retries(ASKED_TIMES);
     socket.set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+    use tokio::net::TcpListener;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn one_lost_question_is_no_reason_to_give_up_a_connection_that_is_silent_during_an_upload() {
+        let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            tune_upstream(&socket).unwrap();
+            tune_silent(&socket).unwrap();
+            let socket = SockRef::from(&socket);
+            let asked_last = socket.tcp_keepalive_time().unwrap()
+                + socket.tcp_keepalive_interval().unwrap()
+                    * socket.tcp_keepalive_retries().unwrap();
+            assert!(socket.tcp_user_timeout().unwrap() >= Some(asked_last));
+        });
+    }
 }
