@@ -13,8 +13,10 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
+use core::future::poll_fn;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
 
@@ -46,7 +48,11 @@ pub trait Listen: Sized {
     fn port(&self) -> Option<u16>;
 
     /// The next connection, and from where.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Wire, IpAddr)>>;
+    ///
+    /// # Errors
+    ///
+    /// It could not be accepted.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Wire, IpAddr)>>;
 }
 
 impl Listen for TcpListener {
@@ -60,11 +66,11 @@ impl Listen for TcpListener {
         self.local_addr().ok().map(|address| address.port())
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
-        let (stream, from) = Self::accept(self).await?;
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
+        let (stream, from) = ready!(Self::poll_accept(self, cx))?;
         // A socket that cannot be tuned is a connection that is gone.
         let _gone = stream.set_nodelay(true);
-        Ok((stream, from.ip().to_canonical()))
+        Poll::Ready(Ok((stream, from.ip().to_canonical())))
     }
 }
 
@@ -80,7 +86,8 @@ pub struct Gates<L: Listen = TcpListener> {
 }
 
 struct Gate<L: Listen> {
-    listener: RefCell<Option<Rc<L>>>,
+    /// Nobody else has it, so that its port is free as soon as it is closed.
+    listener: RefCell<Option<L>>,
     stream: RefCell<Option<L::Wire>>,
 }
 
@@ -109,7 +116,7 @@ impl<L: Listen> Gates<L> {
                     let last = port == *self.ports.end();
                     self.next.set(if last { *self.ports.start() } else { port + 1 });
                     let bound = listener.port()?;
-                    gate.listener.replace(Some(Rc::new(listener)));
+                    gate.listener.replace(Some(listener));
                     return Some(bound);
                 }
                 Err(error) if !self.is_own(port) => {
@@ -161,13 +168,10 @@ impl<L: Listen> Gates<L> {
             if place.seat().gate() == State::Closed {
                 gate.close();
             }
-            let listener = gate.listener.borrow().clone();
-            let accepted = async {
-                match &listener {
-                    Some(listener) => listener.accept().await,
-                    None => core::future::pending().await,
-                }
-            };
+            let accepted = poll_fn(|cx| match &*gate.listener.borrow() {
+                Some(listener) => listener.poll_accept(cx),
+                None => Poll::Pending,
+            });
             let accepted = tokio::select! {
                 biased;
                 () = place.seat().gate_rung() => continue,
@@ -203,5 +207,64 @@ impl<L: Listen> Gate<L> {
     fn close(&self) {
         self.listener.take();
         self.stream.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::AccessCode;
+    use crate::ftp::Service;
+    use crate::session::Peer;
+    use core::net::Ipv4Addr;
+    use core::pin::pin;
+    use core::task::Waker;
+
+    std::thread_local! {
+        static IS_OPEN: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// The only port there is.
+    struct OnlyPort;
+
+    impl Listen for OnlyPort {
+        type Wire = TcpStream;
+
+        fn open(_: SocketAddr) -> io::Result<Self> {
+            match IS_OPEN.replace(true) {
+                false => Ok(Self),
+                true => Err(io::ErrorKind::AddrInUse.into()),
+            }
+        }
+
+        fn port(&self) -> Option<u16> {
+            Some(2024)
+        }
+
+        fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
+            Poll::Pending
+        }
+    }
+
+    impl Drop for OnlyPort {
+        fn drop(&mut self) {
+            IS_OPEN.set(false);
+        }
+    }
+
+    #[test]
+    fn a_client_may_ask_again_for_the_only_port_while_it_is_looked_after() {
+        let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
+        let place = service.knock(Peer::unknown()).unwrap();
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let gates = Gates::<OnlyPort>::new(address, 2024..=2024);
+        let clock = Clock::start();
+        let mut tending = pin!(gates.tend(&place, address, &clock));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert_eq!(gates.open(place.seat().index(), &clock), Some(2024));
+            place.seat().open_gate(clock.now());
+            assert!(tending.as_mut().poll(&mut cx).is_pending());
+        }
     }
 }

@@ -3,12 +3,12 @@
 
 use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
+use core::task::{Context, Poll, Waker};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
 use pandaproxy::runtime::gates::Listen;
-use tokio::sync::Notify;
 
 use super::weather::{Line, Net, Wire, aside};
 
@@ -20,7 +20,7 @@ thread_local! {
 #[derive(Default)]
 struct Arrivals {
     wire: RefCell<Option<(Wire, IpAddr)>>,
-    came: Notify,
+    waits: RefCell<Option<Waker>>,
 }
 
 /// A data port towards clients.
@@ -50,13 +50,12 @@ impl Listen for Gate {
         Some(self.port)
     }
 
-    async fn accept(&self) -> io::Result<(Wire, IpAddr)> {
-        loop {
-            if let Some(came) = self.arrivals.wire.take() {
-                return Ok(came);
-            }
-            self.arrivals.came.notified().await;
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Wire, IpAddr)>> {
+        if let Some(came) = self.arrivals.wire.take() {
+            return Poll::Ready(Ok(came));
         }
+        self.arrivals.waits.replace(Some(cx.waker().clone()));
+        Poll::Pending
     }
 }
 
@@ -77,7 +76,9 @@ pub(crate) fn enter(port: u16, net: &Net, line: &Rc<Line>, from: IpAddr) -> Opti
         let arrivals = gates.get(&port)?;
         let (near, far) = net.wire("ftp: data of a client", line, 16 * 1024);
         *arrivals.wire.borrow_mut() = Some((near, from));
-        arrivals.came.notify_one();
+        if let Some(waits) = arrivals.waits.take() {
+            waits.wake();
+        }
         Some(far)
     })
 }
