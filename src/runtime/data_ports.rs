@@ -158,6 +158,8 @@ pub struct Transfers {
     strangers: Seldom,
     crowds: Seldom,
     troubles: Seldom,
+    /// The printer's port did not answer.
+    deaf: Seldom,
 }
 
 const _: () = assert!(
@@ -196,6 +198,7 @@ impl Transfers {
             strangers: Seldom::default(),
             crowds: Seldom::default(),
             troubles: Seldom::default(),
+            deaf: Seldom::default(),
         })
     }
 
@@ -288,9 +291,13 @@ impl Transfers {
             Ok(mut printer) => {
                 carry(&mut stream, &mut printer, peer, buffers, Some(FILE_SILENCE), clock).await;
             }
-            Err(error) => {
-                journal::note(Kind::PrinterLost, format_args!("{peer}: data port {port}: {error}"));
-            }
+            Err(error) => match self.deaf.happened(clock.now()) {
+                Some(times) => journal::note(
+                    Kind::PrinterLost,
+                    format_args!("{peer}: data port {port}: {error} ({times})"),
+                ),
+                None => journal::tally(Kind::PrinterLost),
+            },
         }
         drop(held);
     }
