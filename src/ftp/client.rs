@@ -208,8 +208,17 @@ impl Client {
     /// A line while nothing is under way.
     fn handle(&mut self, now: Instant, command: &Command<'_>) -> Result<Option<Event>, Error> {
         let outside = matches!(self.state, State::Outside { .. });
-        let admission =
-            matches!(command.verb, Verb::Quit | Verb::User | Verb::Pass | Verb::Auth | Verb::Noop);
+        // PBSZ and PROT may come first (RFC 4217 §12), and mean nobody but this client.
+        let admission = matches!(
+            command.verb,
+            Verb::Quit
+                | Verb::User
+                | Verb::Pass
+                | Verb::Auth
+                | Verb::Noop
+                | Verb::Pbsz
+                | Verb::Prot
+        );
         if outside && !admission {
             self.say("530 Log in first, with USER and PASS");
             return Ok(None);

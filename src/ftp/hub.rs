@@ -247,6 +247,9 @@ impl Hub {
         seat.task.set(Some(Task { stage, ..task }));
         let job = Job { seat: seat.index, number: task.number, errand: task.errand, peer };
         desk.begin(now, job, &seat.line.borrow(), seat.argument_at.get());
+        // Whoever is next may have been left to this session, and is now the business of another.
+        let others = self.desks.iter().filter(|other| other.index() != desk.index());
+        others.for_each(|other| other.ring());
         true
     }
 
@@ -381,6 +384,7 @@ impl Hub {
                 // Nothing was asked of the printer yet: the session had been gone for a while.
                 let stage = Stage::Queued { until: now + QUEUE_WITHIN };
                 seat.task.set(Some(Task { stage, tried: true, ..task }));
+                seat.ring();
             } else if desk.has_opened() {
                 seat.say(format_args!("426 The printer's connection was lost: {why}"));
                 self.settle(seat, task);

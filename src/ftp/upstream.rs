@@ -287,6 +287,7 @@ impl Upstream {
 
     fn idle(&mut self, now: Instant) {
         self.state = State::Idle;
+        self.say = None;
         self.until = Some(now + IDLE);
         self.connected = false;
         self.restarted = false;
@@ -323,7 +324,7 @@ impl Upstream {
         if typed && !self.typed && self.kind != Some(seat.kind.get()) {
             return self.set(now, Say::Type(seat.kind.get()));
         }
-        if job.errand != Errand::Features && !self.is_in(&seat) {
+        if !self.is_anywhere(&job) && !self.is_in(&seat) {
             return self.set(now, Say::Directory);
         }
         if let Some(transfer) = transfer {
@@ -347,6 +348,13 @@ impl Upstream {
             return self.set(now, Say::Renaming);
         }
         self.send(now, State::Asked, Say::Line, COMMAND_WITHIN);
+    }
+
+    /// Whether a command means the same in every directory. One that leads out of a directory that is
+    /// gone must not lead through it.
+    fn is_anywhere(&self, job: &Job) -> bool {
+        let absolute = || self.desk.with_argument(|path| path.starts_with(b"/"));
+        job.errand == Errand::Features || (job.errand == Errand::ChangeDirectory && absolute())
     }
 
     /// Whether the session is in the client's directory.
@@ -516,6 +524,7 @@ impl Upstream {
         if !features || self.features.admits(line) {
             self.hub.forward(&job, line);
         }
+        self.features.begun |= features;
     }
 
     /// The last line of a reply.
@@ -531,8 +540,11 @@ impl Upstream {
             State::User | State::Pass if good => {
                 self.send(now, State::Pbsz, Say::Pbsz, ANSWER_WITHIN);
             }
-            State::User | State::Pass if code == 421 => return Err(Error::Busy(code)),
-            State::User | State::Pass => return Err(Error::WrongCode(code)),
+            State::User | State::Pass if matches!(code, 430 | 530) => {
+                return Err(Error::WrongCode(code));
+            }
+            // Whatever it is, it is not the code: too many sessions, or trouble of the printer's own.
+            State::User | State::Pass => return Err(Error::Busy(code)),
             // A printer that does not want it will say so about PROT.
             State::Pbsz => self.send(now, State::Home, Say::Pwd, ANSWER_WITHIN),
             State::Home => {
@@ -704,6 +716,9 @@ impl Upstream {
                 }
             }
             Errand::Features if code == 211 => {
+                if !self.features.begun {
+                    self.hub.forward(&job, b"211-Features:");
+                }
                 let missing = self.features.missing();
                 for feature in missing.into_iter().flatten() {
                     self.hub.forward(&job, feature);
@@ -965,6 +980,8 @@ impl Piece<'_> {
 /// What FEAT has named so far that is ours to do.
 #[derive(Clone, Copy, Debug, Default)]
 struct Features {
+    /// The printer's reply has more than one line.
+    begun: bool,
     seen: [bool; OURS.len()],
 }
 

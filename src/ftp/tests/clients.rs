@@ -28,6 +28,18 @@ fn the_code_lets_in_and_nothing_else_does() {
     assert_eq!(service.clients(), 0);
 }
 
+/// RFC 4217 §12 shows them in this order.
+#[test]
+fn protection_may_be_asked_for_before_the_login() {
+    let service = service(1);
+    let mut caller = Caller::new(&service);
+    caller.hear();
+    assert_eq!(caller.say("PBSZ 0"), "200 PBSZ=0\r\n");
+    assert!(caller.say("PROT P").starts_with("200 "));
+    assert!(caller.say("USER bblp\r\nPASS 12345678").ends_with("230 Logged in\r\n"));
+    assert_eq!(caller.place.seat().prot.get(), Prot::Private);
+}
+
 #[test]
 fn a_client_too_many_is_told_so_and_the_next_finds_the_free_place() {
     let service = service(1);
@@ -165,6 +177,12 @@ fn features_are_those_that_are_true_here() {
         caller.hear(),
         "211-Features:\r\n EPSV\r\n MDTM\r\n PASV\r\n PBSZ\r\n PROT\r\n REST STREAM\r\n \
          SIZE\r\n UTF8\r\n211 End\r\n"
+    );
+    caller.say("FEAT");
+    printer.plays(&[("FEAT", "211 None")]);
+    assert_eq!(
+        caller.hear(),
+        "211-Features:\r\n EPSV\r\n PASV\r\n PBSZ\r\n PROT\r\n UTF8\r\n211 None\r\n"
     );
     caller.say("FEAT");
     printer.plays(&[("FEAT", "502 no-features")]);

@@ -223,8 +223,11 @@ fn a_session_that_was_gone_before_anything_was_asked_costs_its_client_nothing_on
     let mut caller = Caller::ready(&service);
     caller.say("STOR a");
     assert_eq!(printer.hears(), "TYPE I\r\n");
+    while is_ready(caller.place.seat().rung()) {}
     printer.is_lost("the printer ended the connection");
+    assert!(is_ready(caller.place.seat().rung()), "it has to look at the time again");
     assert_eq!(caller.hear(), "");
+    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_WITHIN));
     assert!(service.hub.is_wanted(at(0), 0));
     let mut printer = Printer::live(&service);
     assert_eq!(printer.hears(), "TYPE I\r\n");
@@ -263,6 +266,49 @@ fn a_wrong_code_at_the_printer_and_a_busy_printer_are_told_apart() {
     let refused = upstream.handle_input(at(0), b"530 Login incorrect\r\n");
     assert_eq!(refused, Err(upstream::Error::WrongCode(530)));
     assert!(!upstream.is_settled());
+    // vsFTPd has trouble of its own with a login that is right.
+    let (mut upstream, _) = service.upstream(at(0), 0).unwrap();
+    upstream.handle_input(at(0), b"220 Hi\r\n").unwrap();
+    let _user = upstream.poll_output(at(0), &mut out);
+    let refused = upstream.handle_input(at(0), b"500 OOPS: cannot change directory\r\n");
+    assert_eq!(refused, Err(upstream::Error::Busy(500)));
+}
+
+#[test]
+fn a_command_that_was_answered_before_it_was_sent_is_not_sent_any_more() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert!(matches!(printer.order(), Some(Order::Connect { .. })));
+    // Both are there when the session looks.
+    printer.desk.report(News::Connected);
+    printer.answers("425 Data port given up").unwrap();
+    assert_eq!(caller.hear(), "425 Data port given up\r\n");
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.desk.job(), None);
+}
+
+#[test]
+fn a_folder_that_is_gone_can_be_left() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut one = Caller::inside(&service);
+    let mut two = Caller::inside(&service);
+    one.say("CWD stick");
+    printer.plays(&[("CWD stick", "250 OK"), ("PWD", "257 \"/stick\"")]);
+    assert_eq!(one.hear(), "250 OK\r\n");
+    two.say("MKD a");
+    printer.plays(&[("CWD /", "250 OK"), ("MKD a", "257 \"/a\"")]);
+    one.say("MKD b");
+    printer.plays(&[("CWD /stick", "550 No such directory")]);
+    assert_eq!(one.hear(), "550 No such directory\r\n");
+    one.say("CWD /");
+    printer.plays(&[("CWD /", "250 OK"), ("PWD", "257 \"/\"")]);
+    assert_eq!(one.hear(), "250 OK\r\n");
+    one.say("MKD b");
+    printer.plays(&[("MKD b", "257 \"/b\"")]);
 }
 
 #[test]

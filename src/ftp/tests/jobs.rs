@@ -114,6 +114,27 @@ fn two_sessions_never_take_two_uploads_at_once() {
 }
 
 #[test]
+fn whoever_comes_while_the_first_session_is_made_gets_the_second() {
+    let service = service(2);
+    let first = Rc::clone(&service.desks()[0]);
+    let second = Rc::clone(&service.desks()[1]);
+    first.is_dialling();
+    let mut one = Caller::ready(&service);
+    one.say("STOR a");
+    let mut two = Caller::inside(&service);
+    two.say("MKD b");
+    let mut wanted = pin!(service.wanted(|| at(0), &second));
+    let mut is_wanted = || {
+        let mut cx = Context::from_waker(Waker::noop());
+        wanted.as_mut().poll(&mut cx).is_ready()
+    };
+    assert!(!is_wanted(), "the first may be quick");
+    let mut printer = Printer::live(&service);
+    assert_eq!(printer.hears(), "TYPE I\r\n");
+    assert!(is_wanted(), "it has work for long");
+}
+
+#[test]
 fn what_a_client_has_set_is_set_again_when_another_has_used_the_session() {
     let service = service(1);
     let mut printer = Printer::live(&service);
