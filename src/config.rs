@@ -3,9 +3,9 @@
 //! Two layers: `args` holds what was typed, [`Config`] what is meant. Between them `sources`
 //! finds the value that counts: command line > environment > file > default.
 //!
-//! A value that is no good ends the start with one line that names the option and where its value
-//! came from, what it got and what it takes; the program then exits with 2. The access code is in
-//! no such line, in no `Debug` and in no help.
+//! At a value that is no good the program exits with 2 and says in one line which option has it, where
+//! it came from, what it is and what it may be. The access code is in no such line, in no `Debug` and
+//! in no help.
 
 mod args;
 mod ftp;

@@ -1,4 +1,4 @@
-//! The last events, and how often each kind ever happened.
+//! What happened lately, and a count of everything that happened since the start.
 //!
 //! A log scrolls away, and on a board with its card mounted read-only nobody keeps one. The journal
 //! always holds the last [`EVENTS`] events in memory, and beside them one count for each [`Kind`],

@@ -1,11 +1,11 @@
 //! PandaProxy: many clients on a LAN share a Bambu Lab printer's few connections.
 //!
-//! A printer accepts one to four connections for each of its services and then stops answering. This
-//! program stands beside it on a small board, keeps **one** connection to it for each service, and
-//! lets as many clients as the board affords believe that they talk to the printer, alone.
+//! A printer has room for one to four connections at each of its services. This program has **one** of
+//! them for each service and serves any number of clients, up to a bound of the board's, as if each of
+//! them were alone with the printer.
 //!
-//! In this order: never harm a print · never lie to a client · stay inside the stated memory · keep
-//! every client unharmed by a bad one · be fast · be pleasant.
+//! What matters, most first: that no print suffers; that clients are told the truth; that memory is what
+//! was said; that a bad client is nobody's trouble but its own; speed; comfort.
 //!
 //! # The map
 //!
@@ -19,8 +19,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`runtime`] | sockets, timers, tasks: the only folder that knows tokio |
-//! | [`tls`] | certificates and trust: the only folder that knows rustls |
+//! | [`runtime`] | whatever touches a socket or a timer; nothing else uses tokio |
+//! | [`tls`] | certificates, and who is trusted; nothing else uses rustls |
 //! | [`mqtt`] | port 8883: reports fanned out, requests forwarded |
 //! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
@@ -28,16 +28,16 @@
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
 //! | [`runtime::relay`], [`runtime::data_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
 //! | [`trace`] | recordings of what is said, without what is secret |
-//! | [`session`] | the contract of every conversation: bytes and time in, bytes and events out |
+//! | [`session`] | the contract of every conversation, whatever its protocol |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`health`] | asks the services of a running proxy whether they answer |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
 //! | [`family`] | what a serial number says about the printer |
 //! | [`board`], [`clock`] | what this build may spend; moments without a date |
 //!
-//! Requests go up by value, one bounded step at a time. What comes back is stored once, and each
-//! reader takes it at its own pace: nobody upstream can ever wait for a client. That is why there is
-//! no deadlock, and why a slow client is its own affair.
+//! A client's request is handed on towards the printer through places of fixed size, and its client is
+//! not read while they are full. The other way nothing waits: a report or a picture is kept once, readers
+//! have references to it, and one that is slow loses some. So no circle of waiting can come about.
 //!
 //! A [`Session`](session::Session) is pure: no socket, no clock, no wait. [`runtime::drive`] runs any
 //! of them over any stream and is written once. A hub is borrowed between waits, never across one.

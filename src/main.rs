@@ -1,4 +1,4 @@
-//! `pandaproxy`: read the configuration, take the budget, put the lid on the heap, serve.
+//! `pandaproxy`: the command line, and from there to the service that was asked for.
 
 use std::io::Write;
 use std::process::ExitCode;

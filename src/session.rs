@@ -1,4 +1,4 @@
-//! The contract of every conversation: bytes and time in, bytes and events out.
+//! The contract of every conversation.
 //!
 //! A [`Session`] is one end of one conversation as a pure state machine. It has no socket, no clock
 //! and never waits, so a test can drive it one byte at a time, split anywhere. The shell that runs
@@ -15,35 +15,37 @@ use crate::clock::Instant;
 
 /// One end of a conversation.
 pub trait Session {
-    /// What the hub learns from this conversation. Borrows from the input; nothing is copied.
+    /// What its host is told. It may point into the input, so that a payload is copied by its host alone.
     type Event<'i>;
-    /// Why the conversation has to end.
+    /// What is wrong when it cannot go on.
     type Error: Copy + fmt::Debug + fmt::Display;
 
-    /// Takes what it can off the front of `input`: how many bytes, and at most one event.
+    /// Reads from the front of `input`, up to the end of what makes one event. Says how much was read,
+    /// and the event if there was one.
     ///
-    /// `(0, None)` asks for more. Bytes not taken are offered again, with what came after them.
+    /// Whatever was not read comes again in the next call, with more behind it if more has arrived;
+    /// `(0, None)` means that it is too little as it is.
     ///
     /// # Errors
     ///
-    /// The conversation is over; [`poll_output`](Self::poll_output) may still hold a last answer.
+    /// It cannot go on; a farewell may still be had from [`poll_output`](Self::poll_output).
     fn handle_input<'i>(
         &mut self,
         now: Instant,
         input: &'i [u8],
     ) -> Result<(usize, Option<Self::Event<'i>>), Self::Error>;
 
-    /// Tells the session what time it is: at the moment it asked for, or later.
+    /// Called once [`poll_timeout`](Self::poll_timeout) is reached or past.
     ///
     /// # Errors
     ///
-    /// Time is up for this conversation.
+    /// The peer has taken too long for something.
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Self::Error>;
 
-    /// When the session next wants [`handle_timeout`](Self::handle_timeout), if ever.
+    /// Its earliest deadline. `None`: it has none.
     fn poll_timeout(&self) -> Option<Instant>;
 
-    /// What to send next. It is asked again only once the previous bytes have been sent.
+    /// Puts what is to be sent into `out`. There is no next call before that has left.
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Self::Error>;
 
     /// The bytes that [`Output::Shared`] spoke of. They stay as they are until they have been sent.
@@ -56,9 +58,9 @@ pub trait Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Output<E> {
-    /// Nothing, until something else happens.
+    /// There is nothing to send; input or time may change that.
     Idle,
-    /// This many bytes, at the front of the buffer it was given.
+    /// So many bytes of `out`.
     Written(usize),
     /// What [`Session::shared`] shows: something large that many conversations send, and that is not
     /// copied for each of them. It leaves apart from all other bytes.
@@ -113,7 +115,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whose doing an end was: one place decides by it how loudly to log and how soon to retry.
+/// Who caused an end. The log's level and the wait before the next attempt follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// Nobody's: an orderly end.

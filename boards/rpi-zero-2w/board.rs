@@ -1,4 +1,4 @@
-// Raspberry Pi Zero 2 W: four Cortex-A53 cores of which one is used, no AES instructions, 512 MiB.
+// Raspberry Pi Zero 2 W: 512 MiB, Cortex-A53 without AES instructions; three of its four cores stay idle.
 Board {
     name: "rpi-zero-2w",
     memory: 28 * MIB,

@@ -87,7 +87,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whose doing it was.
+    /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
             Self::Left | Self::Idle | Self::ShuttingDown => Blame::Nobody,

@@ -92,7 +92,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whose doing it was.
+    /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
             Self::Rested => Blame::Nobody,

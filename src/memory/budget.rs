@@ -1,4 +1,4 @@
-//! The most this program can hold at once: one line a holder, added up by the compiler.
+//! How much memory this program may come to need: a line for each holder, and the compiler adds them up.
 //!
 //! What is ours is exact: whoever holds it asserts beside its own type that it takes no more than its
 //! line says. What is rustls' and tokio's was measured, in the worst state that a peer can bring it
@@ -368,14 +368,18 @@ const _: () = {
     }
 };
 
-/// The most this build can hold at once, in bytes.
+/// All lines together, in bytes, recordings apart.
 pub const TOTAL: usize = sum(&LINES);
 
 /// The same while it is recorded.
 pub const TOTAL_RECORDING: usize = TOTAL + sum(&RECORDING);
 
-const _: () = assert!(TOTAL <= BOARD.memory, "this board cannot afford its own profile");
-const _: () = assert!(TOTAL_RECORDING <= BOARD.memory, "this board cannot afford to be recorded");
+const _: () =
+    assert!(TOTAL <= BOARD.memory, "this board has less memory than its clients would need");
+const _: () = assert!(
+    TOTAL_RECORDING <= BOARD.memory,
+    "this board has less memory than a recording would need"
+);
 // One frame is the state, one is being shown, and a merge needs a third to write into.
 const _: () = assert!(BOARD.mqtt.large.count >= 3, "a board needs three large frames");
 const _: () = assert!(

@@ -178,7 +178,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whose doing it was.
+    /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
             Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Nobody,

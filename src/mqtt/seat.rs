@@ -335,8 +335,8 @@ enum Fate {
 
 /// Somebody waits to hear what became of a request.
 ///
-/// Dropping it unsettled tells the sender that the request may be lost, by closing its connection:
-/// a request is delivered, or its sender learns that it was not.
+/// Dropping it unsettled closes the sender's connection, from which it sees that the request may be
+/// lost.
 pub struct Errand {
     seat: Rc<Seat>,
     generation: u32,

@@ -1,4 +1,4 @@
-//! Sockets, timers, tasks: the only folder that knows tokio.
+//! Whatever touches a socket or a timer. Nothing outside this folder uses tokio.
 //!
 //! Everything runs on one thread. A task is made at the start and lives until the end; a connection
 //! is served by a task that was waiting for one.

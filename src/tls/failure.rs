@@ -43,7 +43,7 @@ impl HandshakeError {
         }
     }
 
-    /// Whose doing it was.
+    /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
             Self::Distrusts
@@ -119,7 +119,7 @@ impl ConnectError {
         }
     }
 
-    /// Whose doing it was.
+    /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
             Self::Refused(_)

@@ -122,7 +122,7 @@ fn pool_bytes() -> usize {
     share.now()
 }
 
-const TOO_POOR: &str = "this board cannot afford its own profile";
+const TOO_POOR: &str = "this board has less memory than its clients would need";
 
 /// Compiles the real budget for each board, and for some that are not well thought out.
 #[test]
