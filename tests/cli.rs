@@ -79,6 +79,23 @@ fn a_port_that_is_taken_ends_the_start_with_1_and_names_the_port() {
     });
 }
 
+/// After a power cut a board is up before the router is.
+#[test]
+fn an_address_that_this_machine_does_not_have_yet_is_waited_for() {
+    proxy::run(async {
+        let dir = StateDir::new();
+        let mut args = usual(&Printer::new(Model::P1S), SocketAddr::from((HOME, 9)), &dir);
+        let bind = args.iter().position(|word| word == "--bind").unwrap();
+        // It is nobody's (RFC 5737).
+        args[bind + 1] = "192.0.2.77".to_owned();
+        let mut program = Program::start(&mut command(args));
+        program.line("does not have the address 192.0.2.77").await;
+        program.line(": mqtt for ").await;
+        program.signal("TERM");
+        assert_eq!(program.ended().await.0, Some(0));
+    });
+}
+
 #[test]
 fn a_low_port_without_the_right_to_it_names_the_right() {
     const LOW: u16 = 883;

@@ -20,7 +20,9 @@ use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
+use std::net::UdpSocket;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
@@ -46,11 +48,12 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Reasons to turn strangers away that are told apart.
 const REASONS: usize = 8;
 
-/// Binds a listener.
+/// Binds a listener. An address that this machine does not have, or not yet, is no error: after a power
+/// cut a board is up before its network is, and listens there as soon as it has it.
 ///
 /// # Errors
 ///
-/// The address or the port cannot be had.
+/// The port cannot be had.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -58,8 +61,28 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     };
     // A restart does not have to wait for the last connections of the one before to be forgotten.
     socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
+    match socket.bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            let options = SockRef::from(&socket);
+            match address {
+                SocketAddr::V4(_) => options.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => options.set_freebind_v6(true)?,
+            }
+            socket.bind(address)?;
+        }
+        bound => bound?,
+    }
     socket.listen(BACKLOG)
+}
+
+/// Says that this machine does not have the address it is to listen on, if that is so.
+pub fn say_if_absent(address: IpAddr) {
+    let absent = |error: io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    if UdpSocket::bind((address, 0)).is_err_and(absent) {
+        log::warn!(
+            "this machine does not have the address {address} (--bind): nobody is served before it has"
+        );
+    }
 }
 
 /// A service's door.

@@ -34,7 +34,7 @@ use super::chamber::keep_camera;
 use super::dial::{BackOff, Dialler};
 use super::farewell::{Departs, take_leave};
 use super::files;
-use super::listen::{Door, bind};
+use super::listen::{Door, bind, say_if_absent};
 use super::mqtt::keep_upstream;
 use super::rtsp::keep_stream;
 use super::work::{Serves, Worker};
@@ -90,6 +90,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let has_chamber = wanted.camera && !files.has_tunnel();
     let chamber_at = has_chamber.then(|| listener(config, config.ports.chamber)).transpose()?;
     let rtsp_at = wanted.camera.then(|| listener(config, config.ports.rtsp)).transpose()?;
+    say_if_absent(config.bind);
     record(config, &clock)?;
     let trust = trust(config)?;
     supervisor::starting();
