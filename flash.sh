@@ -83,7 +83,9 @@ on_host() {
     ssh "${options[@]}" "$host" "$@"
 }
 leave() {
-    if [ -n "$stage" ]; then on_host "rm -rf $stage" 2>/dev/null || true; fi
+    if [ -n "$stage" ] && ! on_host "rm -rf $stage" 2>/dev/null; then
+        printf 'flash.sh: %s with a copy of the settings could not be removed from %s\n' "$stage" "$host" >&2
+    fi
     ssh "${options[@]}" -O exit "$host" 2>/dev/null || true
     rm -rf "$ours"
 }
@@ -143,8 +145,9 @@ umask 077
 mkdir "$ours/pandaproxy"
 cp "boards/$board/board.env" boards/service/{install.sh,pandaproxy.service,pandaproxy.openrc,pandaproxy.init} \
     "$ours/pandaproxy/"
-[ -z "$config" ] || cp "$config" "$ours/pandaproxy/given.conf"
+[ -z "$config" ] || : >"$ours/pandaproxy/given.conf"
 if [ -z "$uninstall$dry" ]; then
+    [ -z "$config" ] || cp "$config" "$ours/pandaproxy/given.conf"
     cp "$binary" "$ours/pandaproxy/pandaproxy"
     # An RSA key takes a Pi Zero minutes, and this machine no time. The host's own stays if it has one.
     if command -v openssl >/dev/null; then
@@ -162,8 +165,13 @@ if ! stage=$(on_host 'umask 077 && mktemp -d' 2>"$ours/why") || [[ ! $stage =~ ^
     die "$host has no place for files to install from: $(tail -n 1 "$ours/why" | tr -d '\r')"
 fi
 # -O is for hosts without an SFTP server, such as those with dropbear.
-if ! scp "${options[@]}" -q -r "$ours/pandaproxy" "$host:$stage/" 2>"$ours/why" &&
-    ! scp -O "${options[@]}" -q -r "$ours/pandaproxy" "$host:$stage/" 2>>"$ours/why"; then
+# scp wants an IPv6 address in brackets.
+case $host in
+*:*:*) to=${host%"${host##*@}"}[${host##*@}]:$stage/ ;;
+*) to=$host:$stage/ ;;
+esac
+if ! scp "${options[@]}" -q -r "$ours/pandaproxy" "$to" 2>"$ours/why" &&
+    ! scp -O "${options[@]}" -q -r "$ours/pandaproxy" "$to" 2>>"$ours/why"; then
     die "copying to $host failed: $(tail -n 1 "$ours/why" | tr -d '\r')"
 fi
 
@@ -172,16 +180,21 @@ fi
 [ -z "$config" ] || for_host+=(--config "$stage/pandaproxy/given.conf")
 [ -z "$dry" ] || for_host+=(--dry-run)
 if [ -n "$uninstall" ]; then say "removing"; else say "installing"; fi
-tty=()
-[ "$as_root" != 'sudo ' ] || tty=(-t)
-# shellcheck disable=SC2029 # what it expands to here is what is meant
-if ! ssh "${options[@]}" "${tty[@]}" "$host" "${as_root}/bin/sh $stage/pandaproxy/install.sh ${for_host[*]}" \
-    >"$ours/said" 2>"$ours/why"; then
+command="${as_root}/bin/sh $stage/pandaproxy/install.sh ${for_host[*]}"
+if [ "$as_root" = 'sudo ' ]; then
+    # A terminal there has one output, with the question for the password in it: all of it is shown as it comes.
+    # shellcheck disable=SC2029 # what it expands to here is what is meant
+    if ! ssh "${options[@]}" -t "$host" "$command" 2>"$ours/why" | tee "$ours/said"; then
+        tr -d '\r' <"$ours/said" | sed -n 's/^install\.sh: //p' >>"$ours/why"
+        die "$host: $(tail -n 1 "$ours/why" | tr -d '\r')"
+    fi
+elif on_host "$command" >"$ours/said" 2>"$ours/why"; then
+    cat "$ours/said"
+else
     cat "$ours/said"
     sed '$d' "$ours/why" >&2
     die "$host: $(sed 's/^install\.sh: //' "$ours/why" | tail -n 1 | tr -d '\r')"
 fi
-cat "$ours/said"
 [ -z "$uninstall$dry" ] || exit 0
 
 at=$(ssh "${options[@]}" -G "$host" | sed -n 's/^hostname //p')

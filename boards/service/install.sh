@@ -256,6 +256,17 @@ write_limits() {
     fi >"$made/limits"
 }
 
+# Whether somebody sees to it that it takes no more than that. Raspberry Pis start without.
+memory_limit() {
+    if [ $init = script ]; then
+        echo "its memory not limited by anybody but itself"
+    elif grep -qsw memory /sys/fs/cgroup/cgroup.controllers; then
+        echo "at most $SERVICE_MEMORY_MAX"
+    else
+        echo "its memory not limited by anybody but itself (cgroup_enable=memory in the kernel's cmdline.txt would)"
+    fi
+}
+
 make_user() {
     if id $NAME >/dev/null 2>&1; then return; fi
     if has useradd; then
@@ -438,7 +449,7 @@ do_install() {
     else
         rm -rf "$KEPT/trying"
     fi
-    say "$version, started by $init, at most $SERVICE_MEMORY_MAX"
+    say "$version, started by $init, $(memory_limit)"
     say "$told"
 }
 
@@ -462,4 +473,6 @@ check_machine
 made=$(mktemp -d)
 trap undo_and_end EXIT
 trap 'exit 129' HUP INT TERM
+# Whoever listened may be gone: then writing fails, which ends this like every other failure.
+trap '' PIPE
 do_install

@@ -33,6 +33,11 @@ make_host() {
     done
     mknod -m 666 "$root/dev/null" c 1 3
     mknod -m 444 "$root/dev/urandom" c 1 9
+    # Terminals, for a sudo that asks for a password.
+    mknod -m 666 "$root/dev/tty" c 5 0
+    mkdir "$root/dev/pts"
+    mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+    ln -s pts/ptmx "$root/dev/ptmx"
     mount -t proc proc "$root/proc"
     mount -t tmpfs tmpfs "$root/run"
     mkdir "$root/run/sshd"

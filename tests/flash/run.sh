@@ -365,6 +365,42 @@ check "what was there is back" unchanged
 check "and serves" serves
 fresh_binary
 
+begin "a sudo that asks for a password"
+# shellcheck disable=SC2016 # it is the stand-in that expands it
+pretend sudo '[ "$1" != -n ] || exit 1
+printf "[sudo] password for pi: " >/dev/tty
+read -r password </dev/tty
+[ "$password" = open ] || { echo "sudo: no" >&2; exit 1; }
+exec /usr/bin/sudo "$@"'
+# Somebody at a terminal, who answers when asked.
+at_a_terminal() {
+    code=0
+    said=$(timeout 60 python3 -c 'import os, pty, sys
+asked, told = False, b""
+def read(fd):
+    global asked, told
+    got = os.read(fd, 1024)
+    told += got
+    if not asked and b"password for pi: " in told:
+        asked = True
+        os.write(fd, b"open\n")
+    return got
+status = pty.spawn(sys.argv[1:], read, lambda fd: b"")
+sys.exit(os.waitstatus_to_exitcode(status))' \
+        "$scratch/project/flash.sh" --ssh-config "$scratch/ssh_config" "$@" 2>&1 | tr -d '\r') || code=$?
+    printf '%s\n' "$said" >>"$scratch/everything"
+}
+at_a_terminal $BOARD pi@board --repair
+check "ends well" ends_with 0
+check "asks where it can be seen" says "password for pi: "
+check "and says where it serves" says "mqtt at 127.0.0.1:8883"
+at_a_terminal $BOARD pi@board --config "$scratch/none.conf"
+check "says what is wrong with what is given" refuses "cannot be read"
+printf 'PRINTER_IP=127.0.0.9\n' >"$scratch/none.conf"
+at_a_terminal $BOARD pi@board --config "$scratch/none.conf"
+check "and what the host finds wrong" refuses "the settings are no good"
+rm "$running/usr/local/bin/sudo"
+
 begin "--uninstall, under systemd"
 flash $BOARD pi@board --uninstall
 check "ends well" ends_with 0
