@@ -4,6 +4,8 @@
 #   boards/image.sh                                     takes those that boards/build.sh made
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:1-bookworm AS binary
 ARG TARGETARCH TARGETVARIANT
+# What --version says; Cargo.toml's version without it.
+ARG PANDAPROXY_VERSION
 RUN apt-get update && apt-get install -y --no-install-recommends file python3 python3-venv
 COPY . /src
 WORKDIR /src

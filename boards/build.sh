@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One static, stripped binary for a board, in dist/: the same bytes wherever and whenever it is built.
+# One static, stripped binary for a board, in dist/: of one compiler the same bytes wherever and whenever it is built.
 set -euo pipefail
 
 usage() {
@@ -45,6 +45,9 @@ binary=dist/pandaproxy-$board
 
 need file file
 need readelf binutils
+
+# RUSTFLAGS is split at spaces.
+[[ $root${CARGO_HOME:-$HOME} != *[[:space:]]* ]] || die "a space in $root or ${CARGO_HOME:-$HOME}: build it elsewhere"
 
 # Nothing in the binary tells where it was built.
 flags="-Ctarget-feature=+crt-static --remap-path-prefix=$root=/pandaproxy"

@@ -49,7 +49,7 @@ for board in "${boards[@]}"; do
     install -m 755 "dist/pandaproxy-$board" "$parts/$name/pandaproxy"
     install -m 755 boards/service/install.sh boards/service/pandaproxy.{init,openrc} "$parts/$name"
     install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/pandaproxy.{service,conf} "$parts/$name"
-    tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='2000-01-01 00:00Z' -C "$parts" -cf - "$name" |
+    tar --sort=name --mode=go-w --owner=0 --group=0 --numeric-owner --mtime='2000-01-01 00:00Z' -C "$parts" -cf - "$name" |
         gzip -9n >"dist/release/$name.tar.gz"
     printf 'dist/release/%s.tar.gz\n' "$name"
 done
