@@ -18,6 +18,7 @@
 
 pub mod client;
 pub mod desk;
+mod features;
 pub mod hub;
 pub mod seat;
 pub mod upstream;

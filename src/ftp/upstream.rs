@@ -43,6 +43,7 @@ use core::time::Duration;
 
 use super::PATH;
 use super::desk::{Desk, Failure, Job, Move, News, Order};
+use super::features::Features;
 use super::hub::Hub;
 use super::seat::{Errand, Prot, Seat, Transfer, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
@@ -974,40 +975,5 @@ impl Piece<'_> {
             room.copy_from_slice(bytes);
             self.len += fits;
         }
-    }
-}
-
-/// What FEAT has named so far that is ours to do.
-#[derive(Clone, Copy, Debug, Default)]
-struct Features {
-    /// The printer's reply has more than one line.
-    begun: bool,
-    seen: [bool; OURS.len()],
-}
-
-/// What is done here, whatever the printer can.
-const OURS: [&[u8]; 5] = [b" EPSV", b" PASV", b" PBSZ", b" PROT", b" UTF8"];
-
-/// What is not had here, whatever the printer can.
-const NOT_OURS: [&[u8]; 10] =
-    [b"AUTH", b"EPRT", b"PORT", b"CCC", b"CDC", b"SSCN", b"CPSV", b"LPRT", b"MODE", b"LANG"];
-
-impl Features {
-    /// Whether a line of the printer's is true here as well.
-    fn admits(&mut self, line: &[u8]) -> bool {
-        let word = line.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
-        for (seen, ours) in self.seen.iter_mut().zip(OURS) {
-            *seen |= ours.trim_ascii().eq_ignore_ascii_case(word);
-        }
-        !NOT_OURS.iter().any(|other| other.eq_ignore_ascii_case(word))
-    }
-
-    /// The lines that are ours to add.
-    fn missing(&self) -> [Option<&'static [u8]>; OURS.len()] {
-        let mut missing = [None; OURS.len()];
-        for ((missing, seen), ours) in missing.iter_mut().zip(self.seen).zip(OURS) {
-            *missing = (!seen).then_some(ours);
-        }
-        missing
     }
 }
