@@ -161,6 +161,80 @@ fn a_slow_player_skips_to_the_next_key_frame_and_sees_whole_pictures_without_a_g
 }
 
 #[test]
+fn a_camera_that_marks_every_slice_is_shown_picture_by_picture_also_to_the_late_and_the_slow() {
+    lan::run(async {
+        let media = Media::made(25, 5, 20_000, 3000).sliced(4);
+        let camera = showing(media).with(Vice::MarksSlices);
+        let studio = Studio::before(&camera);
+        let mut first = studio.client();
+        first.play(URL).await;
+        let pictures = by_time(&mut first, 62, ms(0)).await;
+        assert!(is_whole_key(&pictures[0].1), "{:?}", slices(&pictures[0].1));
+        for two in pictures.windows(2) {
+            assert_eq!(two[1].0.wrapping_sub(two[0].0), 3600, "its clock goes as the camera's");
+        }
+        let mut late = studio.client();
+        late.play(URL).await;
+        let mut slow = Client::over(studio.stream(NARROW)).knowing(Scheme::Md5, CODE);
+        slow.play(URL).await;
+        let (late, slow) =
+            tokio::join!(by_time(&mut late, 30, ms(0)), by_time(&mut slow, 60, ms(300)));
+        for seen in [&pictures, &late, &slow] {
+            assert!(is_whole_key(&seen[0].1), "it begins with {:?}", slices(&seen[0].1));
+            for (time, picture) in seen {
+                let delta = slices(picture) == [(1, true), (1, false), (1, false), (1, false)];
+                assert!(delta || is_whole_key(picture), "at {time}: {:?}", slices(picture));
+            }
+        }
+        let skips = slow.windows(2).filter(|two| two[1].0.wrapping_sub(two[0].0) != 3600);
+        for two in skips.clone() {
+            assert!(is_whole_key(&two[1].1), "a slow player goes on at a key frame");
+        }
+        assert!(skips.count() > 2, "it is shown what is new");
+    });
+}
+
+/// So many pictures, told apart by their time: their packets' payloads. Each is waited for so long.
+async fn by_time(
+    client: &mut Client<tokio::io::DuplexStream>,
+    pictures: usize,
+    wait: core::time::Duration,
+) -> Vec<(u32, Vec<Vec<u8>>)> {
+    let mut seen: Vec<(u32, Vec<Vec<u8>>)> = Vec::new();
+    let mut last = None;
+    while seen.len() <= pictures {
+        let frame = client.frame().await;
+        if frame.channel != 0 {
+            continue;
+        }
+        let rtp = Rtp::of(&frame.bytes);
+        assert!(last.is_none_or(|last: u16| rtp.sequence == last.wrapping_add(1)));
+        last = Some(rtp.sequence);
+        if seen.last().is_none_or(|(time, _)| *time != rtp.timestamp) {
+            pass(wait).await;
+            seen.push((rtp.timestamp, Vec::new()));
+        }
+        seen.last_mut().unwrap().1.push(frame.bytes[12..].to_vec());
+    }
+    seen.pop();
+    seen
+}
+
+/// The units of H.264 that begin in these payloads: their kinds, and whether they are a picture's first.
+fn slices(payloads: &[Vec<u8>]) -> Vec<(u8, bool)> {
+    let begin = payloads.iter().filter(|it| it[0] & 0x1f != 28 || it[1] & 0x80 != 0);
+    let units = begin.map(|it| if it[0] & 0x1f == 28 { (it[1], it[2]) } else { (it[0], it[1]) });
+    units.map(|(head, body)| (head & 0x1f, body & 0x80 != 0)).collect()
+}
+
+fn is_whole_key(payloads: &[Vec<u8>]) -> bool {
+    let units = slices(payloads);
+    let kinds: Vec<u8> = units.iter().map(|(kind, _)| *kind).collect();
+    kinds == [7, 8, 5, 5, 5, 5]
+        && units[2..].iter().map(|(_, first)| *first).eq([true, false, false, false])
+}
+
+#[test]
 fn a_player_that_never_reads_is_closed_and_so_is_one_that_reads_a_byte_a_second() {
     lan::run(async {
         let camera = camera();

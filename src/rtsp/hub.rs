@@ -45,7 +45,7 @@ pub struct Hub {
     /// The pictures since the last key frame, if they are all there.
     group: Group,
     lines: [Timeline; TRACKS],
-    /// The number of the picture that comes.
+    /// The number of the picture that comes; a slice that comes behind a picture's mark has its number.
     number: u32,
     /// Since when nobody was seen to watch, while the camera is still wanted.
     deserted: Option<Instant>,
@@ -166,16 +166,21 @@ impl Hub {
         if is_main && self.coming.timestamp.is_some_and(|time| time != packet.timestamp) {
             self.end_picture(now);
         }
+        let content = if is_main { Content::of(codec, packet.payload) } else { Content::default() };
         let Some(line) = self.lines.get_mut(track) else { return };
         let begins = if is_main {
-            self.coming.timestamp.replace(packet.timestamp).is_none()
+            let is_next = self.coming.timestamp.replace(packet.timestamp).is_none();
+            // Some cameras mark each slice as the last of its picture (live555's discrete framer).
+            let goes_on = content.picture && !content.first && !line.is_new(packet.timestamp);
+            if is_next && goes_on {
+                self.number = self.number.wrapping_sub(1);
+            }
+            is_next && !goes_on
         } else {
             line.is_new(packet.timestamp)
         };
         let place = line.place(now, &packet, begins);
-        if is_main {
-            self.coming.content = self.coming.content.and(Content::of(codec, packet.payload));
-        }
+        self.coming.content = self.coming.content.and(content);
         let source = self.offer.source(track);
         let Some(head) = rtp::renumbered(bytes, place.sequence, place.timestamp, source) else {
             return;
@@ -331,16 +336,18 @@ impl Hub {
             self.interrupt();
             return;
         }
-        self.counts.shown = self.counts.shown.saturating_add(u32::from(content.picture));
-        self.counts.keys = self.counts.keys.saturating_add(u32::from(content.key));
-        if content.key {
+        // Nobody can begin with a later slice: what stands before the first is missing.
+        let is_key = content.key && content.first;
+        self.counts.shown = self.counts.shown.saturating_add(u32::from(content.first));
+        self.counts.keys = self.counts.keys.saturating_add(u32::from(is_key));
+        if is_key {
             self.keyed = Some(now);
             self.group.begin();
         }
         self.group.add(&blocks);
         for seat in &*self.seats {
             if seat.standing() == Standing::Taken {
-                seat.show(&blocks, content.key);
+                seat.show(&blocks, is_key);
             }
         }
     }

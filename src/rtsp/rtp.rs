@@ -19,6 +19,9 @@ const NAME: [u8; 24] = *b"\x81\xca\0\x05\0\0\0\0\x01\x0apandaproxy\0\0\0\0";
 const NO_BLOCKS: u8 = 0x80;
 const ONE_BLOCK: u8 = 0x81;
 
+/// In a fragment's own head: a unit begins with it (RFC 6184 §5.8, RFC 7798 §4.4.3).
+const FU_START: u8 = 0x80;
+
 /// Packet types (RFC 3550 §12.1).
 const SR: u8 = 200;
 const RR: u8 = 201;
@@ -82,6 +85,8 @@ pub struct Content {
     pub key: bool,
     /// A part of any picture.
     pub picture: bool,
+    /// The beginning of a picture's first slice.
+    pub first: bool,
 }
 
 impl Content {
@@ -91,7 +96,7 @@ impl Content {
         match codec {
             Codec::H264 => found.h264(payload),
             Codec::H265 => found.h265(payload),
-            Codec::Other => found = Self { key: true, picture: true },
+            Codec::Other => found = Self { key: true, picture: true, first: true },
         }
         found
     }
@@ -99,34 +104,44 @@ impl Content {
     /// Both together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self { key: self.key || other.key, picture: self.picture || other.picture }
+        Self {
+            key: self.key || other.key,
+            picture: self.picture || other.picture,
+            first: self.first || other.first,
+        }
     }
 
     /// RFC 6184 §5.2: single units 1 to 23, STAP-A 24, STAP-B 25, FU-A 28, FU-B 29.
     fn h264(&mut self, payload: &[u8]) {
         let Some((first, rest)) = payload.split_first() else { return };
         match first & 0x1f {
-            24 => each_aggregated(rest, |unit| self.h264_unit(unit.first().copied())),
+            24 => each_aggregated(rest, |unit| self.h264_unit(unit)),
             25 => {
                 let units = rest.get(2..).unwrap_or_default();
-                each_aggregated(units, |unit| self.h264_unit(unit.first().copied()));
+                each_aggregated(units, |unit| self.h264_unit(unit));
             }
-            28 | 29 => self.h264_unit(rest.first().copied()),
-            _ => self.h264_unit(Some(*first)),
+            28 | 29 => {
+                if let Some((header, body)) = rest.split_first() {
+                    let body = if header & FU_START == 0 { &[] } else { body };
+                    self.h264_slice(*header, body);
+                }
+            }
+            _ => self.h264_slice(*first, rest),
         }
     }
 
-    /// H.264 table 7-1.
-    const fn h264_unit(&mut self, header: Option<u8>) {
-        let Some(header) = header else { return };
-        match header & 0x1f {
-            1..=4 => self.picture = true,
-            5 => {
-                self.picture = true;
-                self.key = true;
-            }
-            _ => {}
+    fn h264_unit(&mut self, unit: &[u8]) {
+        if let Some((header, body)) = unit.split_first() {
+            self.h264_slice(*header, body);
         }
+    }
+
+    /// H.264 table 7-1. A slice begins with the number of its first macroblock, and 0 is a set bit (§9.1).
+    fn h264_slice(&mut self, header: u8, body: &[u8]) {
+        let kind = header & 0x1f;
+        self.picture |= matches!(kind, 1..=5);
+        self.key |= kind == 5;
+        self.first |= matches!(kind, 1 | 2 | 5) && begins_with_one(body);
     }
 
     /// RFC 7798 §4.4: aggregation 48, fragmentation 49.
@@ -134,24 +149,31 @@ impl Content {
         let Some((&[first, _], rest)) = payload.split_first_chunk::<2>() else { return };
         match first >> 1 & 0x3f {
             48 => each_aggregated(rest, |unit| {
-                self.h265_unit(unit.first().map(|first| first >> 1 & 0x3f));
+                if let Some((&[first, _], body)) = unit.split_first_chunk::<2>() {
+                    self.h265_slice(first >> 1 & 0x3f, body);
+                }
             }),
-            49 => self.h265_unit(rest.first().map(|fragment| fragment & 0x3f)),
-            kind => self.h265_unit(Some(kind)),
+            49 => {
+                if let Some((header, body)) = rest.split_first() {
+                    let body = if header & FU_START == 0 { &[] } else { body };
+                    self.h265_slice(header & 0x3f, body);
+                }
+            }
+            kind => self.h265_slice(kind, rest),
         }
     }
 
-    /// H.265 table 7-1.
-    const fn h265_unit(&mut self, kind: Option<u8>) {
-        match kind {
-            Some(16..=23) => {
-                self.picture = true;
-                self.key = true;
-            }
-            Some(0..=31) => self.picture = true,
-            Some(_) | None => {}
-        }
+    /// H.265 table 7-1. A slice begins with `first_slice_segment_in_pic_flag`.
+    fn h265_slice(&mut self, kind: u8, body: &[u8]) {
+        self.picture |= kind < 32;
+        self.key |= matches!(kind, 16..=23);
+        self.first |= kind < 32 && begins_with_one(body);
     }
+}
+
+/// Whether the first bit is set.
+fn begins_with_one(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|byte| byte & 0x80 != 0)
 }
 
 /// Units that stand behind one another, each behind its length.
@@ -289,9 +311,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KEY: Content = Content { key: true, picture: true };
-    const DELTA: Content = Content { key: false, picture: true };
-    const NEITHER: Content = Content { key: false, picture: false };
+    const KEY: Content = Content { key: true, picture: true, first: true };
+    const KEY_GOES_ON: Content = Content { first: false, ..KEY };
+    const DELTA: Content = Content { key: false, ..KEY };
+    const DELTA_GOES_ON: Content = Content { first: false, ..DELTA };
+    const NEITHER: Content = Content { key: false, picture: false, first: false };
+
     #[test]
     fn a_packet_is_read_past_its_sources_its_extension_and_its_padding() {
         let plain = b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0ahello";
@@ -323,16 +348,21 @@ mod tests {
 
     #[test]
     fn key_frames_of_h264_are_seen_alone_aggregated_and_fragmented() {
-        let table: [(&[u8], Content); 10] = [
+        let table: [(&[u8], Content); 15] = [
             (b"\x65\x88", KEY),
+            (b"\x65\x48", KEY_GOES_ON),
+            (b"\x65", KEY_GOES_ON),
             (b"\x41\x9a", DELTA),
+            (b"\x41\x5a", DELTA_GOES_ON),
             (b"\x67\x4d", NEITHER),
             (b"\x68\xee", NEITHER),
             (b"\x06\x05", NEITHER),
             (b"\x78\0\x02\x67\x4d\0\x02\x68\xee", NEITHER),
-            (b"\x78\0\x02\x67\x4d\0\x01\x65", KEY),
+            (b"\x78\0\x02\x67\x4d\0\x02\x65\x88", KEY),
             (b"\x7c\x85\x88", KEY),
-            (b"\x7c\x41\x9a", DELTA),
+            (b"\x7c\x05\x88", KEY_GOES_ON),
+            (b"\x7c\x81\x5a", DELTA_GOES_ON),
+            (b"\x7c\x41\x9a", DELTA_GOES_ON),
             (b"\x78\0\x09\x67", NEITHER),
         ];
         for (payload, content) in table {
@@ -343,14 +373,16 @@ mod tests {
 
     #[test]
     fn key_frames_of_h265_are_seen_alone_aggregated_and_fragmented() {
-        let table: [(&[u8], Content); 7] = [
+        let table: [(&[u8], Content); 9] = [
             (b"\x26\x01\xaf", KEY),
+            (b"\x26\x01\x2f", KEY_GOES_ON),
             (b"\x02\x01\xd0", DELTA),
             (b"\x40\x01\x0c", NEITHER),
             (b"\x4e\x01\x05", NEITHER),
-            (b"\x60\x01\0\x02\x42\x01\0\x02\x28\x01", KEY),
+            (b"\x60\x01\0\x02\x42\x01\0\x03\x28\x01\xaf", KEY),
             (b"\x62\x01\x93\xaf", KEY),
-            (b"\x62\x01\x41\xd0", DELTA),
+            (b"\x62\x01\x13\xaf", KEY_GOES_ON),
+            (b"\x62\x01\x41\xd0", DELTA_GOES_ON),
         ];
         for (payload, content) in table {
             assert_eq!(Content::of(Codec::H265, payload), content, "{}", payload.escape_ascii());
@@ -401,7 +433,8 @@ mod tests {
                 prop_assert!(packet.payload.len() + HEAD <= bytes.len());
                 for codec in [Codec::H264, Codec::H265, Codec::Other] {
                     let content = Content::of(codec, packet.payload);
-                    prop_assert!(content.picture || !content.key, "a key frame is a picture");
+                    let is_picture = content.key || content.first;
+                    prop_assert!(content.picture || !is_picture, "a key frame is a picture");
                 }
             }
             prop_assert_eq!(renumbered(&bytes, 1, 2, 3).is_some(), bytes.len() >= HEAD);

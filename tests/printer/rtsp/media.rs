@@ -92,6 +92,21 @@ impl Media {
         Self::of(Codec::H264, rate, units.collect())
     }
 
+    /// The same with so many slices in each picture. For what is [made](Self::made).
+    pub(crate) fn sliced(mut self, slices: usize) -> Self {
+        for unit in &mut self.units {
+            let unit = Rc::make_mut(unit);
+            let whole = unit.nals.pop().unwrap();
+            let body = &whole[2..];
+            for (at, piece) in body.chunks(body.len().div_ceil(slices)).enumerate() {
+                assert!(piece.len() >= SLICE_LEAST, "no room in a slice");
+                let macroblock = if at == 0 { 0x88 } else { 0x48 }; // first_mb_in_slice is 0, or not
+                unit.nals.push([&[whole[0], macroblock], piece].concat());
+            }
+        }
+        self
+    }
+
     fn of(codec: Codec, rate: u32, units: Vec<Unit>) -> Self {
         assert!(units.first().is_some_and(|unit| unit.key), "it does not begin with a key unit");
         let nals = units[0].nals.iter();

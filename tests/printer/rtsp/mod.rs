@@ -135,6 +135,8 @@ pub(crate) enum Vice {
     RudeTeardown,
     /// Sends one and the same RTP packet twice, and leaves the one after it out, in every unit.
     LosesPackets,
+    /// Sets M on every slice of a picture, not on its last one alone (live555's discrete framer).
+    MarksSlices,
 }
 
 /// How it is made. Each of these may be called again while it runs, through a clone.

@@ -88,6 +88,19 @@ impl Track {
     }
 }
 
+/// Sets M on the last packet of every slice of H.264, as live555 does with what comes to it slice by slice.
+pub(super) fn mark_slices(packets: &mut [Vec<u8>]) {
+    for packet in packets {
+        let (kind, ends) = match packet[HEADER] & 0x1f {
+            28 => (packet[HEADER + 1] & 0x1f, packet[HEADER + 1] & 0x40 != 0),
+            kind => (kind, true),
+        };
+        if ends && matches!(kind, 1..=5) {
+            packet[1] |= 0x80;
+        }
+    }
+}
+
 /// NTP seconds at which every camera began to run.
 const STARTED_AT: u32 = 3_900_000_000;
 

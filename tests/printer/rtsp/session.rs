@@ -14,7 +14,7 @@ use super::digest::{self, REALM, md5};
 use super::ledger::{Ending, Event, Request as Entry};
 use super::media::Unit;
 use super::message::{Inbox, Malformed, Message, Request};
-use super::rtp::{Track, reports};
+use super::rtp::{Track, mark_slices, reports};
 use super::server::{Playing, Seat, Server, Session};
 use super::{LATE_MOST, OverLimit, PATH, REQUEST_WITHIN, STAMP, UNREPORTED_MOST, Vice};
 
@@ -438,6 +438,9 @@ fn unit(server: &Server, session: &mut Session) -> Frames {
     }
     if server.has(Vice::LosesPackets) && packets.len() > 2 {
         packets[1] = packets[0].clone();
+    }
+    if server.has(Vice::MarksSlices) {
+        mark_slices(&mut packets);
     }
     let (rtp, _) = session.channels;
     let channel = if server.has(Vice::WrongChannel) { rtp.wrapping_add(4) } else { rtp };
