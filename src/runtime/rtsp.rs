@@ -221,6 +221,7 @@ pub async fn keep_stream<D: Dial>(
     let mut buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
     let mut losses = Losses::new("rtsp", back_off);
     let mut looks = Looks::NONE;
+    let mut wait = Duration::ZERO;
     while !service.is_leaving() {
         let finding = sight.finding();
         if finding != Finding::Rtsp || sight.is_due() {
@@ -247,19 +248,20 @@ pub async fn keep_stream<D: Dial>(
             continue;
         }
         looks = Looks::NONE;
-        let began = clock.now();
-        let Some(loss) = converse(&service, &sight, &mut dialler, &mut buffers, &clock).await
-        else {
+        let (began, shown) = (clock.now(), service.counts().shown);
+        let outcome = converse(&service, &sight, &mut dialler, &mut buffers, &clock).await;
+        let has_shown = service.counts().shown != shown;
+        if clock.now().since(began) >= SETTLED || (outcome.is_none() && has_shown) {
             losses.forget();
-            continue;
-        };
-        if clock.now().since(began) >= SETTLED {
-            losses.forget();
+            wait = Duration::ZERO;
         }
-        let wait = losses.note(loss, loss.is_lasting(), loss.kind());
-        service.look(loss.outlook());
-        if loss.is_puzzling() {
-            sight.look_again();
+        // To be left is no loss, but who was left before it had shown anything is not tried the sooner.
+        if let Some(loss) = outcome {
+            wait = losses.note(loss, loss.is_lasting(), loss.kind());
+            service.look(loss.outlook());
+            if loss.is_puzzling() {
+                sight.look_again();
+            }
         }
         pause(&service, &clock, wait).await;
     }
@@ -311,10 +313,10 @@ async fn converse<D: Dial>(
     }
 }
 
-/// Waits before the next attempt, unless nobody wants one any more.
+/// Waits before the next attempt, whoever comes and goes meanwhile, unless the program ends.
 async fn pause(service: &Service, clock: &Clock, wait: Duration) {
     let until = clock.now() + wait;
-    while clock.now() < until && service.is_wanted() && !service.is_leaving() {
+    while clock.now() < until && !service.is_leaving() {
         tokio::select! {
             () = clock.reach(until) => {}
             () = service.changed() => {}

@@ -175,6 +175,25 @@ fn an_x1c_out_of_places_is_tried_ever_more_seldom() {
 }
 
 #[test]
+fn players_that_come_and_go_do_not_make_a_camera_be_tried_more_often() {
+    for (camera, most) in [(camera().slots(1), 75), (camera().code("87654321"), 20)] {
+        lan::run(async {
+            let studio = Studio::before(&camera);
+            pass(secs(5)).await;
+            let before = studio.port.dialled();
+            let until = Instant::now() + secs(3600);
+            while Instant::now() < until {
+                // It asks, is told no, leaves, and comes back when the camera is not wanted any more.
+                assert_eq!(studio.client().describe(URL).await.status, 503);
+                pass(secs(12)).await;
+            }
+            let dialled = studio.port.dialled() - before;
+            assert!(dialled <= most, "{dialled} in an hour, not {most}");
+        });
+    }
+}
+
+#[test]
 fn a_camera_that_plays_and_shows_nothing_is_tried_ever_more_seldom() {
     lan::run(async {
         let camera = camera().with(Vice::Silence);
