@@ -192,6 +192,11 @@ impl Upstream {
         self.step != Step::Options
     }
 
+    /// Whether the camera was told that we leave it.
+    pub const fn is_leaving(&self) -> bool {
+        matches!(self.step, Step::Teardown(Error::NotWanted | Error::Leaving))
+    }
+
     /// Which track a channel is of, and whether it is its RTCP.
     fn of(&self, channel: u8) -> Option<(usize, bool)> {
         let of = |(track, heard): (usize, &Heard)| {

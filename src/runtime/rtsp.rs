@@ -308,6 +308,8 @@ async fn converse<D: Dial>(
     service.lost();
     match end {
         End::Session(upstream::Error::NotWanted | upstream::Error::Leaving) => None,
+        // It was told that we leave, and closes without a word.
+        End::Closed | End::Stream(_) if upstream.is_leaving() => None,
         End::Closed | End::Stream(_) if !upstream.has_answered() => Some(Loss::HungUp),
         End::Closed | End::Stream(_) | End::Session(_) => Some(Loss::Ended(end)),
     }
