@@ -166,6 +166,21 @@ fn the_camera_is_let_go_after_the_last_viewer_and_taken_again_for_the_next() {
 }
 
 #[test]
+fn a_viewer_that_leaves_before_the_first_picture_is_no_loss() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        pass(secs(5)).await;
+        let slow = camera.clone().first_after(secs(20));
+        drop(studio.viewer().await);
+        pass(secs(15)).await;
+        assert!(!journal_says("trying again"));
+        assert_eq!((slow.open(), slow.ever()), (0, 2), "the look, and what was left");
+        assert!(studio.viewer().await.picture().await.is_some());
+    });
+}
+
+#[test]
 fn the_old_connection_is_closed_before_the_next_is_made_so_that_an_orphan_never_starves_us() {
     lan::run(async {
         // Pitfall 30: a camera feeds a connection that was left for twenty minutes.

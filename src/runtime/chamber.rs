@@ -212,7 +212,9 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
     async fn converse(&mut self, purpose: Purpose) -> Option<Loss> {
         let (loss, chamber) = self.at_chamber(purpose).await;
         self.service.lost();
-        if self.service.is_leaving() {
+        let has_left = matches!(loss, Loss::Ended(End::Session(upstream::Error::NotWanted)));
+        if self.service.is_leaving() || (has_left && chamber == AtChamber::Unknown) {
+            // Whoever wanted it has gone before it had shown anything: nothing is lost, or learnt.
             return None;
         }
         let rtsp =
