@@ -66,10 +66,9 @@ impl Finding {
     /// Whether port 322 has to be looked at as well before anything can be said.
     pub const fn needs_rtsp(chamber: AtChamber) -> bool {
         match chamber {
-            AtChamber::Tunnel | AtChamber::Closed => true,
-            AtChamber::Unknown | AtChamber::Picture | AtChamber::Silence | AtChamber::Refused => {
-                false
-            }
+            // A firewall may let nobody through to 6000; A1 and P1 have no listener on 322.
+            AtChamber::Unknown | AtChamber::Tunnel | AtChamber::Closed => true,
+            AtChamber::Picture | AtChamber::Silence | AtChamber::Refused => false,
         }
     }
 
@@ -79,13 +78,14 @@ impl Finding {
             (AtChamber::Picture, _) => Self::Chamber,
             (AtChamber::Silence, _) => Self::ChamberDark,
             (AtChamber::Refused, _) => Self::WrongCode,
-            (AtChamber::Tunnel | AtChamber::Closed, AtRtsp::Speaks) => Self::Rtsp,
+            (AtChamber::Unknown | AtChamber::Tunnel | AtChamber::Closed, AtRtsp::Speaks) => {
+                Self::Rtsp
+            }
             (AtChamber::Tunnel, AtRtsp::Closed | AtRtsp::HangsUp)
             | (AtChamber::Closed, AtRtsp::HangsUp) => Self::RtspOff,
             (AtChamber::Closed, AtRtsp::Closed) => Self::NoPort,
-            (AtChamber::Unknown, _) | (AtChamber::Tunnel | AtChamber::Closed, AtRtsp::Unknown) => {
-                Self::Unknown
-            }
+            (AtChamber::Unknown, AtRtsp::Unknown | AtRtsp::Closed | AtRtsp::HangsUp)
+            | (AtChamber::Tunnel | AtChamber::Closed, AtRtsp::Unknown) => Self::Unknown,
         }
     }
 
@@ -250,6 +250,9 @@ mod tests {
             (C::Closed, R::HangsUp, F::RtspOff),
             (C::Closed, R::Closed, F::NoPort),
             (C::Closed, R::Unknown, F::Unknown),
+            (C::Unknown, R::Speaks, F::Rtsp),
+            (C::Unknown, R::HangsUp, F::Unknown),
+            (C::Unknown, R::Closed, F::Unknown),
             (C::Unknown, R::Unknown, F::Unknown),
         ];
         for (chamber, rtsp, finding) in table {

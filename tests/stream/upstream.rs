@@ -570,6 +570,20 @@ fn a_printer_that_refuses_our_code_is_tried_seldom_and_players_are_told_so() {
 }
 
 #[test]
+fn a_camera_behind_a_port_6000_that_says_nothing_is_found_at_322() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::at(At::Off, At::Rtsp(camera.clone()));
+        pass(secs(60)).await;
+        assert_eq!(studio.sight.finding(), Finding::Rtsp);
+        let dialled = (studio.chamber.dialled(), studio.port.dialled());
+        assert_eq!(dialled, (1, 1), "an X1C leaks what is opened");
+        studio.player().await.number(&camera).await;
+        assert_eq!(camera.most_open(), 1);
+    });
+}
+
+#[test]
 fn a_camera_that_gives_its_last_session_to_somebody_else_is_waited_for() {
     lan::run(async {
         let camera = camera().sessions(1).over_limit(OverLimit::Hangs);
