@@ -81,6 +81,8 @@ pub struct Upstream {
     answered: u32,
     /// Whether the request on its way shows the code.
     shown: bool,
+    /// Whether a nonce was called stale in this step already.
+    renewed: bool,
     session: heapless::String<SESSION_MOST>,
     /// Whether GET_PARAMETER is known there.
     has_parameters: bool,
@@ -170,6 +172,7 @@ impl Upstream {
             challenge: None,
             answered: 0,
             shown: false,
+            renewed: false,
             session: heapless::String::new(),
             has_parameters: false,
             tracks: [Heard::default(); TRACKS],
@@ -263,6 +266,7 @@ impl Upstream {
             let name = session.split(';').next().unwrap_or_default().trim();
             self.session = name.try_into().map_err(|_| Error::Odd)?;
         }
+        self.renewed = false;
         match self.step {
             Step::Options => {
                 let public = message.field("Public").unwrap_or_default();
@@ -309,9 +313,11 @@ impl Upstream {
         let Some(challenge) = Challenge::best_of(message.fields_named("WWW-Authenticate")) else {
             return Err(Error::NoWay);
         };
-        if self.shown && !challenge.is_stale() {
+        // A nonce that has just been given out is not stale: it is another way of refusing.
+        if self.shown && (self.renewed || !challenge.is_stale()) {
             return Err(Error::WrongCode);
         }
+        self.renewed = self.shown;
         self.challenge = Some(challenge);
         self.answered = 0;
         Ok(())

@@ -584,6 +584,34 @@ fn a_camera_behind_a_port_6000_that_says_nothing_is_found_at_322() {
 }
 
 #[test]
+fn a_camera_that_calls_every_nonce_stale_refuses_our_code() {
+    lan::run(async {
+        let asked = Rc::new(Cell::new(0));
+        let count = Rc::clone(&asked);
+        let script = scripted(move |method, cseq| {
+            if method == "OPTIONS" {
+                return Some(granted(cseq, ""));
+            }
+            count.set(count.get() + 1);
+            let nonce = count.get();
+            let said = format!(
+                "RTSP/1.0 401 No\r\nCSeq: {cseq}\r\nWWW-Authenticate: Digest realm=\"x\", \
+                 nonce=\"{nonce}\", stale=true\r\n\r\n"
+            );
+            (nonce < 200).then(|| said.into_bytes())
+        });
+        let studio = Studio::at(At::Closed, At::Script(script));
+        let refused = studio.client().describe(URL).await;
+        assert_eq!(
+            (refused.status, &*refused.reason),
+            (503, "Service Unavailable: The Printer Refuses The Proxy's Access Code")
+        );
+        assert_eq!(asked.get(), 3, "without a code, with it, and once more");
+        assert!(journal_says("the camera refuses the access code"));
+    });
+}
+
+#[test]
 fn a_camera_that_gives_its_last_session_to_somebody_else_is_waited_for() {
     lan::run(async {
         let camera = camera().sessions(1).over_limit(OverLimit::Hangs);
