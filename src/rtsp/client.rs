@@ -315,9 +315,15 @@ impl Player {
         Ok(())
     }
 
-    /// Nothing more is sent. What begins later follows on nothing, not even if it is the same picture.
+    /// Nothing more is sent. What begins later follows on nothing, not even if it is the same picture: one
+    /// that is cut by it leaves a gap, or half a unit would be taken for the beginning of another.
     fn stop(&mut self) {
-        self.block = None;
+        let next = self.block.take().or_else(|| self.seat.first());
+        let is_cut = next.is_some_and(|block| self.picture == Some(*block.tag()));
+        let main = self.offer.description().main();
+        if let (true, Some(numbering)) = (is_cut, self.numbers.get_mut(main)) {
+            numbering.next = numbering.next.wrapping_add(1);
+        }
         self.picture = None;
     }
 
