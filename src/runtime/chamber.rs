@@ -81,6 +81,8 @@ pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
         kind_of(&end),
         format_args!("{peer}: {end} (got {sent} pictures, lost {lost} by being slow)"),
     );
+    // What it was in the middle of is free before its seat is.
+    drop(viewer);
     drop(place);
     stream.close().await;
     end
