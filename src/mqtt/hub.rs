@@ -13,6 +13,7 @@
 //! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | whoever is furthest behind loses its reports and gets the full state |
 //! | a state without a frame | asked for again after [`AGAIN`] | late clients wait for it |
 //! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
+//! | `get_version` to the printer for clients | one in a minute | answered with what it said last |
 //! | the printer away | [`AWAY`] | all clients are closed, so that they know |
 
 use alloc::rc::Rc;
@@ -51,6 +52,10 @@ const PUSH_ALL_SLOW: Duration = Duration::from_secs(300);
 
 /// How often any other printer may be asked: as often as Bambu Studio does.
 const PUSH_ALL_FAST: Duration = Duration::from_secs(3);
+
+/// How old the versions may be that a client is answered with before the printer is asked for them again:
+/// an AMS that is plugged in or updated changes them, and nothing says so.
+const VERSIONS_EVERY: Duration = Duration::from_secs(60);
 
 /// Serial number prefixes of printers that are known to be fast: X1, X1E, P2S, X2D, H2 (PROTOCOL §7).
 const FAST: [&str; 8] = ["00M", "03W", "22E", "20P9", "094", "239", "093", "31B8B"];
@@ -210,19 +215,21 @@ impl Hub {
     }
 
     /// A client wants the versions: it gets them from here under its own `sequence_id`, or waits for
-    /// the answer that the printer gives to all.
+    /// the answer that the printer gives to all. If what is here is old, that comes as well.
     fn get_version(&mut self, now: Instant, seat: &Rc<Seat>, sequence: Option<SequenceId>) {
-        if let Some(report) = self.version.clone() {
-            let own = |sequence| seat.reads() && seat.put_answer(report.clone(), sequence);
-            if !sequence.is_some_and(own) {
-                self.deliver(now, seat, report);
+        let known = self.version.clone();
+        let every = if known.is_some() { VERSIONS_EVERY } else { PUSH_ALL_FAST };
+        match (known, sequence) {
+            (Some(report), sequence) => {
+                let own = |sequence| seat.reads() && seat.put_answer(report.clone(), sequence);
+                if !sequence.is_some_and(own) {
+                    self.deliver(now, seat, report);
+                }
             }
-            return;
+            (None, Some(sequence)) => seat.ask_version(sequence),
+            (None, None) => {}
         }
-        if let Some(sequence) = sequence {
-            seat.ask_version(sequence);
-        }
-        let due = self.version_last.is_none_or(|last| now.since(last) >= PUSH_ALL_FAST);
+        let due = self.version_last.is_none_or(|last| now.since(last) >= every);
         if self.line.is_live() && due {
             self.version_last = Some(now);
             self.line.ask_version();

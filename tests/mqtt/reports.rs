@@ -8,6 +8,7 @@ use std::rc::Rc;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
 use super::MARK;
@@ -228,6 +229,37 @@ fn get_version_is_answered_under_the_callers_own_sequence_id_and_asked_for_once(
             assert_eq!(printer.get_versions(), 1);
         });
     }
+}
+
+/// An AMS that is plugged in or updated changes them, and no report says so in words.
+#[test]
+fn versions_that_are_old_are_asked_for_again_and_go_to_everybody() {
+    lan::run(async {
+        let printer = Printer::new(Model::X1C).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut client = proxy.reader("client", "#").await;
+        let mut other = proxy.reader("other", "#").await;
+        let _states = (client.report().await, other.report().await);
+        // A printer that says nothing for a minute is asked for its state: that is no answer to this.
+        let next = async |client: &mut Client<DuplexStream>| loop {
+            let report = lan::json(&client.report().await);
+            if report["info"]["module"].is_array() {
+                return report["info"]["sequence_id"].clone();
+            }
+        };
+        for asked in 1..=3 {
+            pass(secs(60)).await;
+            client.publish(&printer.request_topic(), &get_version("\"7\""), 0, 0).await;
+            assert_eq!(next(&mut client).await, "7");
+            let printers = next(&mut client).await;
+            assert_eq!(next(&mut other).await, printers);
+            client.publish(&printer.request_topic(), &get_version("\"8\""), 0, 0).await;
+            assert_eq!(next(&mut client).await, "8");
+            pass(secs(1)).await;
+            assert_eq!(printer.get_versions(), 1 + asked);
+        }
+    });
 }
 
 #[test]

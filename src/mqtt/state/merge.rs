@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | object | object | member by member, all the way down |
 //! | list of units or trays ([`BY_ID`]) | the same | element by element, matched by `id`; those not named stay |
+//! | a tray | one that has an `id` and nothing else: it is empty | the new one |
 //! | `print.msg`, `print.command` | anything | the old one: a full state stays one |
 //! | anything else | anything else | the new one |
 //!
@@ -21,7 +22,10 @@ use crate::mqtt::json::{self, Cursor, Kind, Value};
 
 /// Keys of lists whose elements are matched by their `id`: AMS units, their trays, the spools
 /// outside (PROTOCOL §2.3).
-const BY_ID: [&[u8]; 3] = [b"ams", b"tray", b"vir_slot"];
+const BY_ID: [&[u8]; 3] = [b"ams", TRAY, b"vir_slot"];
+
+/// Key of the list of a unit's trays.
+const TRAY: &[u8] = b"tray";
 
 /// Members of the new report that may wait for their match at once: those of the object at hand
 /// and of all around it. A full state has 99 in `print` and some 40 further down.
@@ -154,8 +158,8 @@ impl<'a> Merge<'a, '_> {
         Ok(())
     }
 
-    /// Merges `new`, a list by id, into the list by id the cursor stands at.
-    fn list(&mut self, cursor: &mut Cursor<'a>, new: Value<'a>) -> Result<(), Refusal> {
+    /// Merges `new`, a list by id, into the list by id of `key` the cursor stands at.
+    fn list(&mut self, cursor: &mut Cursor<'a>, key: &[u8], new: Value<'a>) -> Result<(), Refusal> {
         let level = self.index.len;
         for element in new.elements() {
             let element = element?;
@@ -172,6 +176,14 @@ impl<'a> Merge<'a, '_> {
             let old = cursor.clone().pass()?;
             let known = id_of(old)?.and_then(|id| self.index.find(level, self.new, id.text));
             match known {
+                Some(element) if key == TRAY && has_only_id(element)? => {
+                    cursor.pass()?;
+                    self.replace(old.at..cursor.at(), element.text)?;
+                }
+                // What empties a tray must not be forgotten over what is put into it then.
+                Some(_) if key == TRAY && self.purpose == Purpose::Delta && has_only_id(old)? => {
+                    return Err(Refusal::NotOneDelta);
+                }
                 Some(element) => self.object(cursor, element, &[])?,
                 None => _ = cursor.pass()?,
             }
@@ -197,7 +209,7 @@ impl<'a> Merge<'a, '_> {
         }
         let list = BY_ID.contains(&key) && is_list_by_id(new)?;
         if list && is_list_by_id(cursor.clone().pass()?)? {
-            return self.list(cursor, new);
+            return self.list(cursor, key, new);
         }
         if (object || list) && self.purpose == Purpose::Delta {
             return Err(Refusal::NotOneDelta);
@@ -263,6 +275,16 @@ fn is_list_by_id(value: Value<'_>) -> Result<bool, Refusal> {
         any = true;
     }
     Ok(any)
+}
+
+/// Whether an object has an `id` and nothing else: how P1 and A1 say that a tray is empty.
+fn has_only_id(value: Value<'_>) -> Result<bool, Refusal> {
+    let mut members = 0;
+    for member in value.members() {
+        member?;
+        members += 1;
+    }
+    Ok(members == 1 && id_of(value)?.is_some())
 }
 
 /// The `id` of an object, as written.
@@ -389,6 +411,9 @@ pub(super) mod tests {
                 {
                     for new in new {
                         match old.iter_mut().find(|old| old["id"] == new["id"]) {
+                            Some(old) if key == "tray" && new.as_object().unwrap().len() == 1 => {
+                                old.clone_from(new);
+                            }
                             Some(old) => merge_members(
                                 old.as_object_mut().unwrap(),
                                 new.as_object().unwrap(),
@@ -439,7 +464,10 @@ pub(super) mod tests {
                 let elements = ids.iter().zip(values).enumerate();
                 let element = |(at, (id, value)): (usize, (&&str, Oracle))| {
                     let key = if at == 1 { "a" } else { "tray" };
-                    json!({"id": id, key: value})
+                    match value {
+                        Oracle::Null => json!({"id": id}),
+                        value => json!({"id": id, key: value}),
+                    }
                 };
                 Oracle::Array(elements.map(element).collect())
             });
@@ -607,6 +635,26 @@ pub(super) mod tests {
             let new = alloc::format!("{{\"tray\":{other}}}");
             assert_eq!(in_print(r#"{"tray":[{"id":0}]}"#, &new), new);
         }
+    }
+
+    #[test]
+    fn a_tray_that_is_emptied_keeps_nothing_of_what_was_in_it() {
+        assert_eq!(
+            in_print(
+                r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"0","k":1},{"id":"1","k":1}]}]}}"#,
+                r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"1"}]}]}}"#
+            ),
+            r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"0","k":1},{"id":"1"}]}]}}"#
+        );
+        let emptied = r#"{"print":{"tray":[{"id":"1"}]}}"#;
+        let filled = r#"{"print":{"tray":[{"id":"1","k":2}]}}"#;
+        assert_eq!(merged(filled, emptied, Purpose::Delta), Ok(emptied.into()));
+        assert_eq!(merged(emptied, filled, Purpose::Delta), Err(Refusal::NotOneDelta));
+        // A unit of which nothing else is said is as it was.
+        assert_eq!(
+            in_print(r#"{"ams":[{"id":"0","k":1}]}"#, r#"{"ams":[{"id":"0"}]}"#),
+            r#"{"ams":[{"id":"0","k":1}]}"#
+        );
     }
 
     #[test]
