@@ -150,6 +150,8 @@ fn some_runs() {
             *counted.entry(name).or_default() += count;
         }
     }
+    // The test runner has begun this line with the test's name.
+    println!();
     for (name, count) in counted {
         println!("{COUNTED}{count} {name}");
     }

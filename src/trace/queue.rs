@@ -112,7 +112,7 @@ impl Queue {
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
-            kept_for_ends: conversations * HEAD,
+            kept_for_ends: conversations * (HEAD + 1),
         }
     }
 
