@@ -242,12 +242,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_an_end_always_fits() {
-        let queue = Queue::new(4 * HEAD + 10, 2);
+        // An end has one byte: how it ended.
+        let queue = Queue::new(4 * HEAD + 2 + 10, 2);
         assert!(!queue.push(record(What::Said, 0), &[7; HEAD + 11]));
         assert!(queue.push(record(What::Said, 0), &[7; HEAD + 10]));
         assert!(!queue.push(record(What::Said, 0), &[]));
-        assert!(queue.push(record(What::End, 0), &[]));
-        assert!(queue.push(record(What::End, 1), &[]));
+        assert!(queue.push(record(What::End, 0), &[0]));
+        assert!(queue.push(record(What::End, 1), &[0]));
         assert!(!queue.push(record(What::End, 2), &[]));
     }
 

@@ -12,7 +12,9 @@
 //! | IPv4 address of the printer, of a client, of this machine, or in a private range | `a.b.c.d`; with commas in FTP | another, of the same length |
 //! | the same as a number, as the printer has it: little-endian | a decimal of at least 7 digits, or behind `"ip":` | another number |
 //! | IPv6 address of one of them | as it is | each of its digits is `d` |
-//! | what stands before the `@` of a URL | behind `://` | `9`, `z`, `Z`, `*` |
+//! | what stands before the `@` of a URL | behind `://`; user `bblp` stays | `9`, `z`, `Z`, `*` |
+//! | another access code, a new one | behind `"access_code":` | the same |
+//! | certificates and keys | in PEM, of which lines may cut anything in two | `A` |
 //!
 //! What is looked for may lie across two pieces. So a [`Scanner`] holds back what may be the beginning of
 //! something, [`HELD`] bytes at most, until the next piece of its direction has come or the direction ends.
@@ -32,6 +34,17 @@ const MODEL: usize = 3;
 
 /// Characters of another serial number that are looked at.
 const SERIAL_MOST: usize = 32;
+
+/// Characters of another access code that are looked at.
+const CODE_MOST: usize = 64;
+
+/// Where PEM begins and ends (RFC 7468 §2), and the rest of either line.
+const PEM_BEGINS: &[u8] = b"-----BEGIN ";
+const PEM_ENDS: &[u8] = b"-----END ";
+const PEM_LINE: &[u8] = b"-----";
+
+/// Characters of what a PEM says that it is.
+const PEM_LABEL_MOST: usize = 40;
 
 /// Characters before the `@` of a URL that are looked at.
 const USERINFO_MOST: usize = 128;
@@ -155,14 +168,31 @@ impl Secrets {
     }
 
     /// `"ip":` has an address of the printer's that nobody may have connected to, its second interface's, say;
-    /// `"sn":` has the serial number of something in it.
+    /// `"sn":` has the serial number of something in it, `"access_code":` what clients may show from now on.
     fn look_at_key(&mut self, data: &mut [u8], over: bool) -> Look {
-        match (value_of(data, b"\"ip\"", over), value_of(data, b"\"sn\"", over)) {
-            (Ok(at), _) => self.look_at_ip(data, at, over),
-            (_, Ok(at)) => look_at_serial(data, at, over),
-            (Err(Look::Wants), _) | (_, Err(Look::Wants)) => Look::Wants,
-            (Err(_), Err(_)) => Look::Nothing,
+        let keys: [&[u8]; 3] = [b"\"ip\"", b"\"sn\"", b"\"access_code\""];
+        match keys.map(|key| value_of(data, key, over)) {
+            [Ok(at), _, _] => self.look_at_ip(data, at, over),
+            [_, Ok(at), _] => look_at_serial(data, at, over),
+            [_, _, Ok(at)] => self.look_at_code(data, at, over),
+            values if values.contains(&Err(Look::Wants)) => Look::Wants,
+            _ => Look::Nothing,
         }
+    }
+
+    fn look_at_code(&self, data: &mut [u8], at: usize, over: bool) -> Look {
+        let (_, value) = data.split_at_mut(at.min(data.len()));
+        let [b'"', code @ ..] = value else { return Look::Nothing };
+        let len = code.iter().take(CODE_MOST).take_while(|byte| **byte != b'"').count();
+        if len == code.len() && len < CODE_MOST && !over {
+            return Look::Wants;
+        }
+        let code = code.get_mut(..len).unwrap_or_default();
+        match self.patterns.iter().find(|pattern| matches!(pattern.find(code), Found::Whole)) {
+            Some(own) => _ = own.blot(code),
+            None => code.iter_mut().for_each(|byte| *byte = unknown(*byte)),
+        }
+        Look::Blotted(at + 1 + len)
     }
 
     fn look_at_ip(&mut self, data: &mut [u8], at: usize, over: bool) -> Look {
@@ -203,6 +233,8 @@ pub struct Scanner {
     held: heapless::Vec<u8, HELD>,
     before: u8,
     ftp: bool,
+    /// Within a PEM.
+    pem: bool,
 }
 
 /// Room for a piece and what was held back before it: made once, used for all.
@@ -229,7 +261,7 @@ impl Work {
 impl Scanner {
     /// For a direction of FTP commands and replies, or of anything else.
     pub const fn new(ftp: bool) -> Self {
-        Self { held: heapless::Vec::new(), before: 0, ftp }
+        Self { held: heapless::Vec::new(), before: 0, ftp, pem: false }
     }
 
     /// Bytes that are held back.
@@ -258,11 +290,11 @@ impl Scanner {
             let begins = secrets.begins.get(usize::from(first)).copied().unwrap_or_default();
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let left = rest.len();
-            let len = match if begins {
-                secrets.look(rest, before, self.ftp, over)
-            } else {
-                Look::Nothing
-            } {
+            let look = match self.look_at_pem(rest, before, over) {
+                Look::Nothing if begins => secrets.look(rest, before, self.ftp, over),
+                look @ (Look::Nothing | Look::Wants | Look::Blotted(_)) => look,
+            };
+            let len = match look {
                 Look::Nothing => 1,
                 Look::Wants if left > HELD => 1,
                 Look::Wants => break,
@@ -280,6 +312,40 @@ impl Scanner {
         // It fits: more is never held back.
         let _fits = self.held.extend_from_slice(rest);
         at
+    }
+}
+
+impl Scanner {
+    /// Blots what PEM is made of. Nothing of it is looked at otherwise, and a string's end is its end.
+    fn look_at_pem(&mut self, data: &mut [u8], before: u8, over: bool) -> Look {
+        let Some(first) = data.first().copied() else { return Look::Nothing };
+        if first == b'-' {
+            let edge = if self.pem { PEM_ENDS } else { PEM_BEGINS };
+            let label = match after(data, edge) {
+                Ok(label) => label,
+                Err(false) if !over => return Look::Wants,
+                Err(_) => return Look::Nothing,
+            };
+            let len = label.iter().take(PEM_LABEL_MOST).take_while(|byte| **byte != b'-').count();
+            return match after(label.get(len..).unwrap_or_default(), PEM_LINE) {
+                Ok(_) => {
+                    self.pem = !self.pem;
+                    Look::Blotted(edge.len() + len + PEM_LINE.len())
+                }
+                Err(false) if !over => Look::Wants,
+                Err(_) => Look::Nothing,
+            };
+        }
+        if !self.pem {
+            return Look::Nothing;
+        }
+        self.pem = first != b'"';
+        // In JSON a line ends with two characters.
+        if before != b'\\' && sextet(first).is_some() {
+            data.iter_mut().take(1).for_each(|byte| *byte = b'A');
+            return Look::Blotted(1);
+        }
+        Look::Nothing
     }
 }
 
@@ -542,9 +608,13 @@ fn look_at_url(data: &mut [u8], over: bool) -> Look {
     match rest.get(len) {
         Some(b'@') => {
             let inside = data.get_mut(BEGINNING.len()..BEGINNING.len() + len).unwrap_or_default();
-            let user = inside.iter().position(|byte| *byte == b':').map_or(0, |colon| colon + 1);
+            // The one user that a printer has says nothing.
+            let user = if inside.starts_with(b"bblp:") { b"bblp:".len() } else { 0 };
+            let mut colons = 1;
             for byte in inside.iter_mut().skip(user) {
-                *byte = unknown(*byte);
+                if *byte != b':' || user > 0 || core::mem::take(&mut colons) == 0 {
+                    *byte = unknown(*byte);
+                }
             }
             Look::Blotted(BEGINNING.len() + len)
         }

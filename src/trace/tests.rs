@@ -93,6 +93,38 @@ fn the_code_is_blotted_as_text_and_in_json() {
     }
 }
 
+/// `system.get_access_code` is answered with it, and it may be a new one.
+#[test]
+fn an_access_code_that_is_not_ours_is_blotted_where_the_printer_names_it() {
+    for (said, expected) in [
+        ("{\"access_code\":\"aB34-678\",\"x\":1}", "{\"access_code\":\"zZ99*999\",\"x\":1}"),
+        ("{\"access_code\" : \"12345678\"}", "{\"access_code\" : \"11111111\"}"),
+        ("{\"access_code\":\"\",\"access_code\":3}", "{\"access_code\":\"\",\"access_code\":3}"),
+    ] {
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+}
+
+/// A printer's certificate names its serial number, and a line may end in the middle of it.
+#[test]
+fn a_certificate_is_blotted_whole_wherever_its_lines_end() {
+    let line = "MIIBszCCAVqgAwIB/+Zx";
+    let pem = |line: &str, end: &str| {
+        let (begin, over) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        format!("{begin}{end}{line}{end}{line}=={end}{over}{end}")
+    };
+    let blotted = "A".repeat(line.len());
+    for end in ["\n", "\r\n", "\\n"] {
+        let said = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(line, end));
+        let expected = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(&blotted, end));
+        is_written(Protocol::Mqtt, From::Server, said, expected);
+    }
+    // One that is cut off ends with its string.
+    let cut = "{\"cert\":\"-----BEGIN X-----\\nMIIB\",\"a\":\"bcd\"}";
+    is_written(Protocol::Mqtt, From::Server, cut, cut.replace("MIIB", "AAAA"));
+    is_written(Protocol::Mqtt, From::Server, "-- ----- a-b -----BEGIN", "-- ----- a-b -----BEGIN");
+}
+
 #[test]
 fn a_code_with_odd_characters_is_blotted_in_json_and_in_urls() {
     let code = "a/B\"c:%1";
@@ -212,7 +244,8 @@ fn addresses_are_found_as_the_printer_writes_them_in_json() {
 fn urls_lose_what_is_shown_in_them() {
     for (said, expected) in [
         ("rtsps://bblp:12345678@x/", "rtsps://bblp:99999999@x/"),
-        ("https://me:Wrong-1@203.0.113.77/a@b", "https://me:Zzzzz*9@192.0.199.91/a@b"),
+        ("https://me:Wrong-1@203.0.113.77/a@b", "https://zz:Zzzzz*9@192.0.199.91/a@b"),
+        ("rtsps://Wrong-1:bblp@x/", "rtsps://Zzzzz*9:zzzz@x/"),
         ("https://token99@x", "https://zzzzz99@x"),
         ("http://x/a:b@c ://", "http://x/a:b@c ://"),
     ] {

@@ -464,10 +464,7 @@ pub(super) mod tests {
                 let elements = ids.iter().zip(values).enumerate();
                 let element = |(at, (id, value)): (usize, (&&str, Oracle))| {
                     let key = if at == 1 { "a" } else { "tray" };
-                    match value {
-                        Oracle::Null => json!({"id": id}),
-                        value => json!({"id": id, key: value}),
-                    }
+                    if value.is_null() { json!({"id": id}) } else { json!({"id": id, key: value}) }
                 };
                 Oracle::Array(elements.map(element).collect())
             });
