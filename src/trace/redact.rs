@@ -188,7 +188,9 @@ impl Secrets {
             return Look::Wants;
         }
         let code = code.get_mut(..len).unwrap_or_default();
-        match self.patterns.iter().find(|pattern| matches!(pattern.find(code), Found::Whole)) {
+        // One that only begins with ours is another.
+        let is_own = |own: &&Pattern| own.0.len() == len && matches!(own.find(code), Found::Whole);
+        match self.patterns.iter().find(is_own) {
             Some(own) => _ = own.blot(code),
             None => code.iter_mut().for_each(|byte| *byte = unknown(*byte)),
         }
@@ -313,9 +315,7 @@ impl Scanner {
         let _fits = self.held.extend_from_slice(rest);
         at
     }
-}
 
-impl Scanner {
     /// Blots what PEM is made of. Nothing of it is looked at otherwise, and a string's end is its end.
     fn look_at_pem(&mut self, data: &mut [u8], before: u8, over: bool) -> Look {
         let Some(first) = data.first().copied() else { return Look::Nothing };
@@ -608,13 +608,12 @@ fn look_at_url(data: &mut [u8], over: bool) -> Look {
     match rest.get(len) {
         Some(b'@') => {
             let inside = data.get_mut(BEGINNING.len()..BEGINNING.len() + len).unwrap_or_default();
+            let colon = inside.iter().position(|byte| *byte == b':').unwrap_or(inside.len());
+            let (user, password) = inside.split_at_mut(colon);
             // The one user that a printer has says nothing.
-            let user = if inside.starts_with(b"bblp:") { b"bblp:".len() } else { 0 };
-            let mut colons = 1;
-            for byte in inside.iter_mut().skip(user) {
-                if *byte != b':' || user > 0 || core::mem::take(&mut colons) == 0 {
-                    *byte = unknown(*byte);
-                }
+            let user = if user == b"bblp" { &mut [] } else { user };
+            for byte in user.iter_mut().chain(password.iter_mut().skip(1)) {
+                *byte = unknown(*byte);
             }
             Look::Blotted(BEGINNING.len() + len)
         }

@@ -98,6 +98,7 @@ fn the_code_is_blotted_as_text_and_in_json() {
 fn an_access_code_that_is_not_ours_is_blotted_where_the_printer_names_it() {
     for (said, expected) in [
         ("{\"access_code\":\"aB34-678\",\"x\":1}", "{\"access_code\":\"zZ99*999\",\"x\":1}"),
+        ("{\"access_code\":\"12345678ab\"}", "{\"access_code\":\"99999999zz\"}"),
         ("{\"access_code\" : \"12345678\"}", "{\"access_code\" : \"11111111\"}"),
         ("{\"access_code\":\"\",\"access_code\":3}", "{\"access_code\":\"\",\"access_code\":3}"),
     ] {
