@@ -230,7 +230,7 @@ mqtt_request() {
 }
 
 chamber_pictures() {
-    timeout "$ANSWER_WITHIN" python3 tests/clients/viewer.py localhost "$chamber" 2 "$work/ca.pem" <<<"$code"
+    timeout "$ANSWER_WITHIN" python3 tests/support/clients/viewer.py localhost "$chamber" 2 "$work/ca.pem" <<<"$code"
 }
 
 # This printer's camera is on the other port: a player is answered, but there is nothing to play.

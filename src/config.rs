@@ -29,7 +29,7 @@ use self::args::{Args, Command, Typed};
 pub use self::ftp::{Because, Ftp, FtpMode, PortRanges};
 use self::sources::{Given, Setting, Source, Sources};
 use crate::auth::AccessCode;
-use crate::family::Family;
+use crate::printer::model::Family;
 
 /// A printer's serial number: upper-case letters and digits, as in its topics.
 pub type Serial = heapless::String<32>;

@@ -24,15 +24,15 @@
 //! | [`mqtt`] | port 8883: reports fanned out, requests forwarded |
 //! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
-//! | [`camera`] | which camera a printer has, found out by asking on 6000 and 322 |
+//! | [`printer::camera`] | which camera a printer has, found out by asking on 6000 and 322 |
 //! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
-//! | [`runtime::relay`], [`runtime::data_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
+//! | [`runtime::files::relay`], [`runtime::files::relay_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
 //! | [`trace`] | recordings of what is said, without what is secret |
 //! | [`session`] | the contract of every conversation, whatever its protocol |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`health`] | asks the services of a running proxy whether they answer |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
-//! | [`family`] | what a serial number says about the printer |
+//! | [`printer::model`] | what a serial number says about the printer |
 //! | [`board`], [`clock`] | what this build may spend; moments without a date |
 //!
 //! A client's request is handed on towards the printer through places of fixed size, and its client is
@@ -103,7 +103,7 @@
 //!
 //! # Life of a relayed byte: every copy
 //!
-//! X1, H2 and P2 are met with their own certificate, so [`runtime::relay`] decrypts nothing: the kernel's
+//! X1, H2 and P2 are met with their own certificate, so [`runtime::files::relay`] decrypts nothing: the kernel's
 //! bytes are read into the one buffer of their direction **(1)** and written from there. Commands have 4 KiB
 //! each way, files and the tunnel on port 6000 have 16 KiB. No more is read before they are gone. `splice`
 //! would save that copy and was measured; the module says why it is not used.
@@ -126,16 +126,15 @@ extern crate std;
 
 pub mod auth;
 pub mod board;
-pub mod camera;
 pub mod chamber;
 pub mod clock;
 pub mod config;
-pub mod family;
 pub mod ftp;
 pub mod health;
 pub mod journal;
 pub mod memory;
 pub mod mqtt;
+pub mod printer;
 pub mod rtsp;
 pub mod runtime;
 pub mod session;

@@ -9,7 +9,7 @@ use pandaproxy::config::{Config, Intent};
 use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::{KIB, budget, heap};
-use pandaproxy::runtime::run;
+use pandaproxy::runtime::launch;
 use pandaproxy::tls::Identity;
 
 /// A value on the command line, in the environment or in the file is wrong.
@@ -63,7 +63,7 @@ fn serve(config: &Config) -> ExitCode {
         heap::on_lid(last_words::<{ budget::TOTAL }>);
         heap::put_lid(budget::TOTAL);
     }
-    match run::serve(config) {
+    match launch::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -86,7 +86,7 @@ fn start_log(verbose: bool) {
 fn last_words<const LID: usize>() {
     journal::record(Kind::LidMet, format_args!("the heap met its lid of {} KiB", LID / KIB));
     // Standard error may be gone; there is nobody else to tell.
-    let _told = journal::write_to(&mut run::Stderr);
+    let _told = journal::write_to(&mut launch::Stderr);
 }
 
 fn print_budget() -> std::io::Result<()> {

@@ -16,9 +16,11 @@ use std::path::Path;
 const ROWS: &[&[&str]] = &[
     &["main", "lib"],
     &["runtime", "health"],
-    &["mqtt", "camera", "chamber", "rtsp", "ftp", "tls", "trace"],
-    &["session", "config"],
-    &["memory", "auth", "journal", "family"],
+    &["mqtt", "chamber", "rtsp", "ftp", "tls", "trace"],
+    &["config"],
+    &["printer"],
+    &["session"],
+    &["memory", "auth", "journal"],
     &["clock"],
     &["board"],
 ];

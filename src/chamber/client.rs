@@ -17,7 +17,7 @@ use alloc::rc::Rc;
 use core::fmt;
 use core::time::Duration;
 
-use super::seat::{Dismissal, Seat, Standing};
+use super::slot::{Dismissal, Seat, Standing};
 use super::wire::{self, HEAD, LOGIN, Login, LoginFault};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;

@@ -7,7 +7,7 @@
 use alloc::rc::Rc;
 use core::time::Duration;
 
-use super::seat::{Dismissal, Seat, Standing};
+use super::slot::{Dismissal, Seat, Standing};
 use super::wire::{self, Damage};
 use crate::board::BOARD;
 use crate::clock::Instant;

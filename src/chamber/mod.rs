@@ -10,7 +10,7 @@
 
 pub mod client;
 pub mod hub;
-pub mod seat;
+pub mod slot;
 pub mod upstream;
 pub mod wire;
 
@@ -23,7 +23,7 @@ use crate::memory::budget::{self, VIEWERS};
 use crate::session::{Feed, Host};
 use client::Viewer;
 use hub::{Counts, Hub};
-use seat::{Dismissal, Seat, Standing};
+use slot::{Dismissal, Seat, Standing};
 use upstream::{Purpose, Upstream};
 
 /// The service: what its viewers and its upstream share.

@@ -5,8 +5,8 @@ use core::ops::RangeInclusive;
 
 use super::ConfigError;
 use super::sources::Given;
-use crate::family::Family;
 use crate::memory::budget;
+use crate::printer::model::Family;
 
 /// Where FTP clients find their data in proxy mode, unless told otherwise: where they are with a P1 or
 /// A1 (PROTOCOL §0).

@@ -26,7 +26,7 @@
 //! | lines sent ahead of an answer | [`FTP_INBOX`] bytes | 500 and closed |
 //! | time without a command | [`IDLE_WITHIN`] | 421 and closed |
 //! | time in the queue | [`QUEUE_WITHIN`](super::hub::QUEUE_WITHIN) | 450 |
-//! | a data port that is not used | [`GATE_WITHIN`](super::seat::GATE_WITHIN) | closed; 425 to a command that waits for it |
+//! | a data port that is not used | [`GATE_WITHIN`](super::slot::GATE_WITHIN) | closed; 425 to a command that waits for it |
 
 use alloc::rc::Rc;
 use core::fmt;
@@ -34,7 +34,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::hub::Hub;
-use super::seat::{Errand, Gate, Prot, Seat, Stage, Standing, Transfer, Type};
+use super::slot::{Errand, Gate, Prot, Seat, Stage, Standing, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;

@@ -20,7 +20,7 @@
 //! | clients | [`CLIENTS`], and those at the door | 421 |
 //! | commands waiting | one a client | its further lines are not read |
 //! | time in the queue | [`QUEUE_WITHIN`] | 450 |
-//! | answers a client has not taken | [`OUT`](super::seat::OUT) bytes | its printer session is not read further |
+//! | answers a client has not taken | [`OUT`](super::slot::OUT) bytes | its printer session is not read further |
 //! | a directory's path | [`PATH`](super::PATH) bytes | 550 |
 
 use alloc::boxed::Box;
@@ -30,8 +30,8 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::CLIENTS;
-use super::desk::{Desk, Job, Standing as DeskStanding};
-use super::seat::{Errand, GATE_WITHIN, Gate, Seat, Stage, Standing, Task};
+use super::printer_session::{Desk, Job, Standing as DeskStanding};
+use super::slot::{Errand, GATE_WITHIN, Gate, Seat, Stage, Standing, Task};
 use crate::clock::Instant;
 use crate::session::Peer;
 

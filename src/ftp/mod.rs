@@ -17,10 +17,10 @@
 //! Nothing is stored.
 
 pub mod client;
-pub mod desk;
 mod features;
 pub mod hub;
-pub mod seat;
+pub mod printer_session;
+pub mod slot;
 pub mod upstream;
 pub mod wire;
 
@@ -38,9 +38,9 @@ use crate::clock::Instant;
 use crate::memory::budget;
 use crate::session::{Host, Peer};
 use client::Client;
-use desk::Desk;
 use hub::Hub;
-use seat::{OUT, Seat};
+use printer_session::Desk;
+use slot::{OUT, Seat};
 use upstream::Upstream;
 use wire::LINE;
 

@@ -7,9 +7,9 @@ mod hostile;
 mod jobs;
 
 use super::*;
-use crate::ftp::desk::{Failure, Move, News, Order};
 use crate::ftp::hub::QUEUE_WITHIN;
-use crate::ftp::seat::{GATE_WITHIN, Gate, Prot};
+use crate::ftp::printer_session::{Failure, Move, News, Order};
+use crate::ftp::slot::{GATE_WITHIN, Gate, Prot};
 use crate::ftp::upstream::{ABORTED_WITHIN, IDLE, STORED_WITHIN};
 use crate::session::{Output, Session};
 use alloc::format;

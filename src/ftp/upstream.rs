@@ -42,10 +42,10 @@ use core::fmt;
 use core::time::Duration;
 
 use super::PATH;
-use super::desk::{Desk, Failure, Job, Move, News, Order};
 use super::features::Features;
 use super::hub::Hub;
-use super::seat::{Errand, Prot, Seat, Transfer, Type};
+use super::printer_session::{Desk, Failure, Job, Move, News, Order};
+use super::slot::{Errand, Prot, Seat, Transfer, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;

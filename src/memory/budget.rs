@@ -23,7 +23,7 @@ pub const TLS_FLASH: usize = 224 * KIB;
 
 /// One task: its future, with the session and the TLS connection in it, and tokio's own part.
 ///
-/// [`runtime::run`](crate::runtime::run) does not compile with a larger one.
+/// [`runtime::launch`](crate::runtime::launch) does not compile with a larger one.
 pub const TASK: usize = 12 * KIB;
 
 /// What the hub and one client have between them, its ring of reports included.
@@ -150,7 +150,7 @@ pub const FTP_DESK: usize = 2 * KIB;
 pub const FTP_BUFFER: usize = 16 * KIB;
 
 /// FTP sessions of the printer's that are relayed at once, at most: see
-/// [`Family::ftp_sessions`](crate::family::Family::ftp_sessions).
+/// [`Family::ftp_sessions`](crate::printer::model::Family::ftp_sessions).
 pub const RELAY_SESSIONS: usize = 4;
 
 /// Bytes on their way in one direction of a relayed connection that carries commands.

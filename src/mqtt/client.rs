@@ -32,7 +32,7 @@
 //! | any other packet | `BOARD.mqtt.inbox` | closed |
 //! | filters of a client | [`FILTERS`] of [`FILTER`] bytes | SUBACK 0x80 for each further one |
 //! | filters of a packet | [`FILTERS_PER_PACKET`] | closed |
-//! | requests not yet acknowledged | [`DEBTS`](super::seat::DEBTS) | not read further until one is |
+//! | requests not yet acknowledged | [`DEBTS`](super::slot::DEBTS) | not read further until one is |
 //! | QoS 2 requests not released | [`UNRELEASED`] | closed |
 //! | time to take one report | [`REPORT_WITHIN`] | closed: it holds on to a frame that others could use |
 //! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
@@ -44,7 +44,7 @@ use core::time::Duration;
 
 use super::Topics;
 use super::address::{Patches, Replacements, Rewriting};
-use super::seat::{Ack, Item, Seat, Standing};
+use super::slot::{Ack, Item, Seat, Standing};
 use super::topic::{self, Leaf};
 use super::wire::{
     self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
@@ -91,7 +91,7 @@ const ANSWERS: usize = 4;
 
 /// Packet ids of QoS 1 requests that were acknowledged last: a resend of one of them is
 /// acknowledged, not forwarded.
-const RECENT: usize = 2 * super::seat::DEBTS;
+const RECENT: usize = 2 * super::slot::DEBTS;
 
 /// The longest packet of ours that is not a report's payload: a SUBACK, or a report's head.
 const HEAD: usize = 5 + 2 + FILTER + 2;
@@ -267,7 +267,7 @@ pub struct Client {
     delivery: Delivery,
     answers: Ring<Answer, ANSWERS>,
     /// Requests whose acknowledgement is still to come. It fits: no more are accepted.
-    unacknowledged: heapless::Vec<PacketId, { super::seat::DEBTS }>,
+    unacknowledged: heapless::Vec<PacketId, { super::slot::DEBTS }>,
     recent: heapless::HistoryBuf<PacketId, RECENT>,
     unreleased: heapless::Vec<PacketId, UNRELEASED>,
     sending: Option<Sending>,

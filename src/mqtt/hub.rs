@@ -25,7 +25,7 @@ use super::Topics;
 use super::address::{Patches, SequenceId};
 use super::client::Error;
 use super::request::{self, Request as Meaning};
-use super::seat::{Ack, Seat, Standing};
+use super::slot::{Ack, Seat, Standing};
 use super::state::{self, Kind, State};
 use super::topic::{self, Leaf};
 use super::upstream::{Line, Request};

@@ -19,7 +19,7 @@ pub mod client;
 pub mod hub;
 pub mod json;
 pub mod request;
-pub mod seat;
+pub mod slot;
 pub mod state;
 pub mod topic;
 pub mod upstream;
@@ -37,7 +37,7 @@ use crate::memory::budget::{self, SEATS};
 use crate::session::{Host, Peer};
 use client::Client;
 use hub::Hub;
-use seat::Seat;
+use slot::Seat;
 use upstream::{Line, Upstream};
 
 /// Bytes in a serial number.
@@ -117,7 +117,7 @@ impl Service {
         advertised: Option<Ipv4Addr>,
         admitted: F,
     ) -> Option<(Client, Place<F>)> {
-        let seat = self.seats.iter().find(|seat| seat.standing() == seat::Standing::Vacant)?;
+        let seat = self.seats.iter().find(|seat| seat.standing() == slot::Standing::Vacant)?;
         seat.knock(now, peer);
         let client = Client::new(
             Rc::clone(seat),
@@ -157,7 +157,7 @@ impl Service {
 
     /// Connections that are being served, whether they showed the code or not.
     pub fn connections(&self) -> usize {
-        let vacant = |seat: &&Rc<Seat>| seat.standing() != seat::Standing::Vacant;
+        let vacant = |seat: &&Rc<Seat>| seat.standing() != slot::Standing::Vacant;
         self.seats.iter().filter(vacant).count()
     }
 

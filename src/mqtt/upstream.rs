@@ -36,7 +36,7 @@ use core::time::Duration;
 
 use super::Topics;
 use super::address::Patches;
-use super::seat::{Errand, Seat};
+use super::slot::{Errand, Seat};
 use super::wire::{
     self, ConnectCode, Packet, PacketId, PacketType, Publish, Qos, SubscribeCode, WireError,
 };
@@ -714,7 +714,7 @@ mod tests {
     use super::*;
     use crate::memory::KIB;
     use crate::memory::pool::{Pool, Shape};
-    use crate::mqtt::seat::{Ack, Standing};
+    use crate::mqtt::slot::{Ack, Standing};
     use crate::session::Peer;
     use alloc::vec::Vec;
 

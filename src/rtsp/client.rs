@@ -27,10 +27,10 @@ use core::time::Duration;
 
 use super::answer::{Answer, SESSION_WITHIN, Status};
 use super::digest::{Nonce, Verdict, judge};
-use super::offer::{Offer, Outlook};
 use super::rtp::Packet;
 use super::sdp::TRACKS;
-use super::seat::{Block, Dismissal, Flow, Seat, Standing};
+use super::slot::{Block, Dismissal, Flow, Seat, Standing};
+use super::stream::{Offer, Outlook};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
 use crate::clock::Instant;

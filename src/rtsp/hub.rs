@@ -11,10 +11,10 @@
 use alloc::rc::Rc;
 use core::time::Duration;
 
-use super::offer::{Offer, Outlook};
 use super::rtp::{self, Content, HEAD, Packet, SenderReport};
 use super::sdp::{Codec, Description, TRACKS};
-use super::seat::{Block, Dismissal, Seat, Standing};
+use super::slot::{Block, Dismissal, Seat, Standing};
+use super::stream::{Offer, Outlook};
 use super::timeline::Timeline;
 use super::wire::{DOLLAR, FRAME_HEAD};
 use super::{GROUP, PICTURE};

@@ -13,10 +13,10 @@ pub mod answer;
 pub mod client;
 pub mod digest;
 pub mod hub;
-pub mod offer;
 pub mod rtp;
 pub mod sdp;
-pub mod seat;
+pub mod slot;
+pub mod stream;
 pub mod timeline;
 pub mod upstream;
 pub mod wire;
@@ -33,9 +33,9 @@ use crate::session::{Feed, Host};
 use client::{Player, Wish};
 use digest::Nonce;
 use hub::{Counts, Hub};
-use offer::{Offer, Outlook};
 use sdp::{Description, TRACKS, Url};
-use seat::{Dismissal, Seat, Standing};
+use slot::{Dismissal, Seat, Standing};
+use stream::{Offer, Outlook};
 use upstream::Upstream;
 
 /// Blocks that may wait for a player before it loses pictures.

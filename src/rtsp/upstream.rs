@@ -24,9 +24,9 @@ use core::time::Duration;
 
 use super::digest::Challenge;
 use super::hub::PACKET_MOST;
-use super::offer::Offer;
 use super::rtp::{Packet, RECEIVER_REPORT, ReceiverReport, SenderReport};
 use super::sdp::{self, TRACKS, Url, write_control};
+use super::stream::Offer;
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
 use crate::clock::Instant;

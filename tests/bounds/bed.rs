@@ -1,4 +1,4 @@
-//! The proxy as `runtime::run` makes it, without sockets and TLS: as many workers as there are seats,
+//! The proxy as `runtime::launch` makes it, without sockets and TLS: as many workers as there are seats,
 //! each with its buffers, before a printer that can be taken away and replaced.
 
 use core::cell::RefCell;
@@ -16,8 +16,8 @@ use pandaproxy::mqtt::{Service, Topics};
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::mqtt::{keep_upstream, serve_client};
-use pandaproxy::runtime::work::Guest;
+use pandaproxy::runtime::services::mqtt::{keep_upstream, serve_client};
+use pandaproxy::runtime::worker::Guest;
 use pandaproxy::session::Peer;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;

@@ -12,7 +12,7 @@ use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::config::Host;
 use pandaproxy::ftp::client::LOGIN_WITHIN;
-use pandaproxy::ftp::desk::{Desk, Standing};
+use pandaproxy::ftp::printer_session::{Desk, Standing};
 use pandaproxy::ftp::{SESSIONS, Service};
 use pandaproxy::memory::budget::{
     self, DATA_PORTS, FILERS, FTP_INBOX, INSTEAD, LINES, Line, RELAY_COMMANDS, RELAY_FILES,
@@ -20,14 +20,14 @@ use pandaproxy::memory::budget::{
 };
 use pandaproxy::memory::heap;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::data_ports::{Openings, Transfers};
+use pandaproxy::runtime::accept::{Door, bind};
 use pandaproxy::runtime::dial::{BackOff, Dialler};
-use pandaproxy::runtime::ftp::{Files, Located, keep_session, serve_caller};
-use pandaproxy::runtime::gates::Gates;
-use pandaproxy::runtime::listen::{Door, bind};
-use pandaproxy::runtime::relay::Relay;
-use pandaproxy::runtime::transfer::{Beside, move_data};
-use pandaproxy::runtime::work::{Guest, Serves};
+use pandaproxy::runtime::files::passive::Gates;
+use pandaproxy::runtime::files::relay::Relay;
+use pandaproxy::runtime::files::relay_ports::{Openings, Transfers};
+use pandaproxy::runtime::files::transfer::{Beside, move_data};
+use pandaproxy::runtime::services::ftp::{Files, Located, keep_session, serve_caller};
+use pandaproxy::runtime::worker::{Guest, Serves};
 use pandaproxy::session::Peer;
 use pandaproxy::tls::{self, Identity, Pins, Policy, Subject, Trust};
 use rustls::pki_types::pem::PemObject;

@@ -9,7 +9,7 @@ use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, SEATS};
 use pandaproxy::memory::heap;
 use pandaproxy::mqtt::client::{FILTERS, UNRELEASED};
-use pandaproxy::mqtt::seat::DEBTS;
+use pandaproxy::mqtt::slot::DEBTS;
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
 

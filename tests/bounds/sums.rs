@@ -14,11 +14,11 @@ use pandaproxy::memory::pool::{Frame, Pool};
 use pandaproxy::mqtt::address::Patches;
 use pandaproxy::mqtt::client::Client;
 use pandaproxy::mqtt::hub::Hub;
-use pandaproxy::mqtt::seat::Seat;
+use pandaproxy::mqtt::slot::Seat;
 use pandaproxy::mqtt::state::State;
 use pandaproxy::mqtt::upstream::{Line, Request, Upstream};
 use pandaproxy::mqtt::{REPORT_INBOX, Service};
-use pandaproxy::runtime::listen::Door;
+use pandaproxy::runtime::accept::Door;
 use tokio::time::sleep;
 
 use crate::bed::Bed;

@@ -10,7 +10,7 @@
     reason = "a demonstration that cannot go on should say so and stop"
 )]
 
-#[path = "../clients/mod.rs"]
+#[path = "../support/clients/mod.rs"]
 mod clients;
 #[path = "../printer/mod.rs"]
 mod printer;
@@ -26,7 +26,7 @@ use std::time::Instant;
 use clap::Parser;
 use pandaproxy::config::{Config, Intent};
 use pandaproxy::memory::{KIB, budget, heap};
-use pandaproxy::runtime::run;
+use pandaproxy::runtime::launch;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -126,7 +126,7 @@ fn start_proxy(args: &Args, printer: &Printer, printer_port: u16, camera_port: u
     let intent = Config::from_args(line.map(Into::into), code).expect("a good command line");
     let Intent::Serve(config) = intent else { panic!("it says to serve") };
     std::thread::spawn(move || {
-        if let Err(error) = run::serve(&config) {
+        if let Err(error) = launch::serve(&config) {
             eprintln!("the proxy: {error}");
         }
     });

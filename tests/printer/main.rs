@@ -19,7 +19,7 @@
 #[path = "mod.rs"]
 mod printer;
 #[cfg(test)]
-#[path = "../clients/rtsp.rs"]
+#[path = "../support/clients/rtsp.rs"]
 #[allow(
     dead_code,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! The proxy as `runtime::run` makes it, over wires of the [net](crate::lan::weather) and without TLS:
+//! The proxy as `runtime::launch` makes it, over wires of the [net](crate::lan::weather) and without TLS:
 //! as many workers as there are seats, each with its buffers, and a keeper for each of the printer's
 //! ports.
 
@@ -11,8 +11,8 @@ use std::rc::Rc;
 use pandaproxy::memory::budget::LINES;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{Dial, DialError};
-use pandaproxy::runtime::transfer::Reach;
-use pandaproxy::runtime::work::{Guest, Serves};
+use pandaproxy::runtime::files::transfer::Reach;
+use pandaproxy::runtime::worker::{Guest, Serves};
 use pandaproxy::session::Peer;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;

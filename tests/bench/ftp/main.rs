@@ -32,7 +32,7 @@
     reason = "a benchmark that cannot go on should say so and stop"
 )]
 
-#[path = "../../clients/anybody.rs"]
+#[path = "../../support/clients/anybody.rs"]
 mod anybody;
 #[path = "../../printer/mod.rs"]
 mod printer;

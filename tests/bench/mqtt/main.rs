@@ -41,9 +41,9 @@
     reason = "a benchmark that cannot go on should say so and stop"
 )]
 
-#[path = "../../clients/anybody.rs"]
+#[path = "../../support/clients/anybody.rs"]
 mod anybody;
-#[path = "../../clients/mod.rs"]
+#[path = "../../support/clients/mod.rs"]
 mod clients;
 mod payload;
 #[path = "../../printer/mod.rs"]

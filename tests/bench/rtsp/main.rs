@@ -30,14 +30,14 @@
     reason = "a benchmark that cannot go on should say so and stop"
 )]
 
-#[path = "../../clients/anybody.rs"]
+#[path = "../../support/clients/anybody.rs"]
 mod anybody;
 mod players;
 #[path = "../../printer/mod.rs"]
 mod printer;
 #[path = "../mqtt/process.rs"]
 mod process;
-#[path = "../../clients/rtsp.rs"]
+#[path = "../../support/clients/rtsp.rs"]
 #[allow(dead_code, reason = "a player needs a part of it")]
 mod rtsp;
 

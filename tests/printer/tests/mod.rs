@@ -1,7 +1,7 @@
 //! The simulated printer before a client of a few lines, under virtual time, and over TLS before real
 //! programs. These run with the example, and not in every test that includes the printer.
 
-#[path = "../../clients/anybody.rs"]
+#[path = "../../support/clients/anybody.rs"]
 mod anybody;
 mod broker;
 mod camera;

@@ -1,0 +1,4 @@
+//! What is known about the printer.
+
+pub mod camera;
+pub mod model;

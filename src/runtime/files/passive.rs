@@ -1,0 +1,270 @@
+//! Data ports towards FTP clients: of a small fixed range, opened when a client asks for one.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | ports | the range of `--ftp-data-ports` | 425 |
+//! | open ports of a client | one | the next takes its place |
+//! | connections to one | one, from where the control connection comes from | closed |
+//! | time | [`GATE_WITHIN`](crate::ftp::slot::GATE_WITHIN) | closed |
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
+use core::future::poll_fn;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::RangeInclusive;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::io;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::transfer::Wire;
+use crate::ftp::slot::Gate as State;
+use crate::ftp::{Place, SEATS};
+use crate::journal::{self, Kind, Seldom};
+use crate::runtime::Clock;
+use crate::runtime::accept::bind;
+
+/// How long nothing is accepted after accepting failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// A port on which a client's data connection is awaited: TCP in the program, memory in a test.
+pub trait Listen: Sized {
+    /// A connection.
+    type Wire: Wire;
+
+    /// Opens a port.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had.
+    fn open(address: SocketAddr) -> io::Result<Self>;
+
+    /// Which port it is, if that is known.
+    fn port(&self) -> Option<u16>;
+
+    /// The next connection, and from where.
+    ///
+    /// # Errors
+    ///
+    /// It could not be accepted.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Wire, IpAddr)>>;
+}
+
+impl Listen for TcpListener {
+    type Wire = TcpStream;
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        bind(address)
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.local_addr().ok().map(|address| address.port())
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
+        let (stream, from) = ready!(Self::poll_accept(self, cx))?;
+        // A socket that cannot be tuned is a connection that is gone.
+        let _gone = stream.set_nodelay(true);
+        Poll::Ready(Ok((stream, from.ip().to_canonical())))
+    }
+}
+
+/// The data ports of all clients.
+pub struct Gates<L: Listen = TcpListener> {
+    gates: Box<[Gate<L>]>,
+    address: IpAddr,
+    ports: RangeInclusive<u16>,
+    /// Where to look first for a free one: a port rests for as long as there are others.
+    next: Cell<u16>,
+    taken: Seldom,
+    strangers: Seldom,
+}
+
+struct Gate<L: Listen> {
+    /// Nobody else has it, so that its port is free as soon as it is closed.
+    listener: RefCell<Option<L>>,
+    stream: RefCell<Option<L::Wire>>,
+}
+
+impl<L: Listen> Gates<L> {
+    /// None is open yet.
+    pub fn new(address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
+        Rc::new(Self {
+            gates: (0..SEATS).map(|_| Gate::new()).collect(),
+            address,
+            next: Cell::new(*ports.start()),
+            ports,
+            taken: Seldom::default(),
+            strangers: Seldom::default(),
+        })
+    }
+
+    /// Opens a port for a seat, in the place of the one it had. `None`: all are in use.
+    pub fn open(&self, seat: usize, clock: &Clock) -> Option<u16> {
+        let gate = self.gates.get(seat)?;
+        gate.close();
+        let after = self.next.get()..=*self.ports.end();
+        let before = *self.ports.start()..self.next.get();
+        for port in after.chain(before) {
+            match L::open(SocketAddr::new(self.address, port)) {
+                Ok(listener) => {
+                    let last = port == *self.ports.end();
+                    self.next.set(if last { *self.ports.start() } else { port + 1 });
+                    let bound = listener.port()?;
+                    gate.listener.replace(Some(listener));
+                    return Some(bound);
+                }
+                Err(error) if !self.is_own(port) => {
+                    if let Some(times) = self.taken.happened(clock.now()) {
+                        log::info!("ftp: data port {port} cannot be had: {error} ({times})");
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        journal::note(
+            Kind::Refused,
+            format_args!(
+                "ftp: no data port of {}-{} is free (--ftp-data-ports)",
+                self.ports.start(),
+                self.ports.end()
+            ),
+        );
+        None
+    }
+
+    /// Whether another client has that port.
+    fn is_own(&self, port: u16) -> bool {
+        self.gates.iter().any(|gate| {
+            let listener = gate.listener.borrow();
+            listener.as_ref().and_then(|listener| listener.port()) == Some(port)
+        })
+    }
+
+    /// The connection that a client has made.
+    pub(super) fn take(&self, seat: usize) -> Option<L::Wire> {
+        self.gates.get(seat)?.stream.take()
+    }
+
+    /// Nobody sits there any more.
+    pub fn close(&self, seat: usize) {
+        if let Some(gate) = self.gates.get(seat) {
+            gate.close();
+        }
+    }
+
+    /// Looks after the port of one client: lets it in, and nobody else, and closes it when it is not
+    /// needed any more.
+    pub async fn tend(&self, place: &Place, peer: IpAddr, clock: &Clock) -> Infallible {
+        let Some(gate) = self.gates.get(place.seat().index()) else {
+            return core::future::pending().await;
+        };
+        loop {
+            if place.seat().gate() == State::Closed {
+                gate.close();
+            }
+            let accepted = poll_fn(|cx| match &*gate.listener.borrow() {
+                Some(listener) => listener.poll_accept(cx),
+                None => Poll::Pending,
+            });
+            let accepted = tokio::select! {
+                biased;
+                () = place.seat().gate_rung() => continue,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) if from == peer => {
+                    gate.close();
+                    gate.stream.replace(Some(stream));
+                    place.connected(clock.now());
+                }
+                Ok((_, from)) => {
+                    if let Some(times) = self.strangers.happened(clock.now()) {
+                        journal::note(
+                            Kind::Refused,
+                            format_args!(
+                                "ftp: {from} connected to the data port of {peer} ({times})"
+                            ),
+                        );
+                    }
+                }
+                Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+            }
+        }
+    }
+}
+
+impl<L: Listen> Gate<L> {
+    const fn new() -> Self {
+        Self { listener: RefCell::new(None), stream: RefCell::new(None) }
+    }
+
+    fn close(&self) {
+        self.listener.take();
+        self.stream.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::AccessCode;
+    use crate::ftp::Service;
+    use crate::session::Peer;
+    use core::net::Ipv4Addr;
+    use core::pin::pin;
+    use core::task::Waker;
+
+    std::thread_local! {
+        static IS_OPEN: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// The only port there is.
+    struct OnlyPort;
+
+    impl Listen for OnlyPort {
+        type Wire = TcpStream;
+
+        fn open(_: SocketAddr) -> io::Result<Self> {
+            match IS_OPEN.replace(true) {
+                false => Ok(Self),
+                true => Err(io::ErrorKind::AddrInUse.into()),
+            }
+        }
+
+        fn port(&self) -> Option<u16> {
+            Some(2024)
+        }
+
+        fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
+            Poll::Pending
+        }
+    }
+
+    impl Drop for OnlyPort {
+        fn drop(&mut self) {
+            IS_OPEN.set(false);
+        }
+    }
+
+    #[test]
+    fn a_client_may_ask_again_for_the_only_port_while_it_is_looked_after() {
+        let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
+        let place = service.knock(Peer::unknown()).unwrap();
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let gates = Gates::<OnlyPort>::new(address, 2024..=2024);
+        let clock = Clock::start();
+        let mut tending = pin!(gates.tend(&place, address, &clock));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert_eq!(gates.open(place.seat().index(), &clock), Some(2024));
+            place.seat().open_gate(clock.now());
+            assert!(tending.as_mut().poll(&mut cx).is_pending());
+        }
+    }
+}

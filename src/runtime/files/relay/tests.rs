@@ -1,0 +1,455 @@
+//! The relay over streams in memory and in virtual time, and over loopback where TCP itself matters.
+
+use super::*;
+use crate::memory::MIB;
+use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
+use crate::runtime::accept::bind;
+use core::net::{Ipv4Addr, SocketAddr};
+use ring::digest::{SHA256, digest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::sleep;
+
+/// Bytes that are on the way in each direction of a wire.
+const WIRE: usize = 1024;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// In virtual time, without sockets.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build_local(LocalOptions::default())
+        .unwrap();
+    runtime.block_on(test)
+}
+
+/// In real time, with sockets.
+fn run_for_real<T>(test: impl Future<Output = T>) -> T {
+    let runtime =
+        Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async { timeout(Duration::from_secs(100), test).await }).unwrap()
+}
+
+/// The client's end, the printer's end, and the relay between them.
+fn wired(silence: Option<Duration>) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
+    let (client, mut near) = duplex(WIRE);
+    let (printer, mut far) = duplex(WIRE);
+    let relaying =
+        spawn_local(
+            async move { relay(&mut near, &mut far, &mut Buffers::new(WIRE), silence).await },
+        );
+    (client, printer, relaying)
+}
+
+async fn says(speaker: &mut DuplexStream, listener: &mut DuplexStream, words: &[u8]) {
+    speaker.write_all(words).await.unwrap();
+    let mut heard = vec![0; words.len()];
+    listener.read_exact(&mut heard).await.unwrap();
+    assert_eq!(heard, words);
+}
+
+#[test]
+fn an_end_of_one_direction_is_passed_on_and_the_other_goes_on_whoever_ends_first() {
+    run(async {
+        for client_first in [true, false] {
+            let (mut client, mut printer, relaying) = wired(None);
+            says(&mut client, &mut printer, b"USER bblp\r\n").await;
+            says(&mut printer, &mut client, b"331\r\n").await;
+            let (first, last) = match client_first {
+                true => (&mut client, &mut printer),
+                false => (&mut printer, &mut client),
+            };
+            first.shutdown().await.unwrap();
+            assert_eq!(last.read(&mut [0]).await.unwrap(), 0);
+            says(last, first, b"more").await;
+            assert!(!relaying.is_finished());
+            last.shutdown().await.unwrap();
+            assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+            let (up, down) = if client_first { (11, 9) } else { (15, 5) };
+            assert_eq!(relaying.await.unwrap(), Report { up, down, end: End::Finished });
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_is_merely_idle_is_never_cut() {
+    run(async {
+        let (mut client, mut printer, relaying) = wired(None);
+        for _ in 0..7 {
+            sleep(DAY).await;
+            says(&mut client, &mut printer, b"NOOP\r\n").await;
+            says(&mut printer, &mut client, b"200\r\n").await;
+        }
+        assert!(!relaying.is_finished());
+    });
+}
+
+#[test]
+fn a_forgotten_transfer_ends_once_it_was_silent_for_too_long_and_no_sooner() {
+    run(async {
+        let (mut client, mut printer, relaying) = wired(Some(FILE_SILENCE));
+        for _ in 0..3 {
+            sleep(FILE_SILENCE - SECOND).await;
+            says(&mut printer, &mut client, b"x").await;
+        }
+        let silent_since = Instant::now();
+        let end = relaying.await.unwrap().end;
+        assert_eq!(end, End::Silent(FILE_SILENCE));
+        assert_eq!(silent_since.elapsed().as_secs(), FILE_SILENCE.as_secs());
+    });
+}
+
+#[test]
+fn whoever_takes_nothing_for_a_minute_ends_it_and_whoever_takes_a_little_does_not() {
+    run(async {
+        for stuck in [Side::Printer, Side::Client] {
+            let (mut client, mut printer, relaying) = wired(None);
+            let (speaker, listener) = match stuck {
+                Side::Printer => (&mut client, &mut printer),
+                Side::Client => (&mut printer, &mut client),
+            };
+            for _ in 0..3 {
+                speaker.write_all(&[7; WIRE]).await.unwrap();
+            }
+            for _ in 0..5 {
+                sleep(STALL - SECOND).await;
+                assert!(!relaying.is_finished());
+                // As a slow card does.
+                listener.read_exact(&mut [0; 100]).await.unwrap();
+            }
+            let since = Instant::now();
+            let report = relaying.await.unwrap();
+            assert_eq!(report.end, End::Stalled(stuck));
+            assert!(since.elapsed() <= STALL + SECOND, "{:?}", since.elapsed());
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_never_closes_after_the_other_is_waited_for_as_long_as_a_card_takes() {
+    run(async {
+        for open in [Side::Printer, Side::Client] {
+            let (mut client, mut printer, relaying) = wired(None);
+            let closes = if open == Side::Printer { &mut client } else { &mut printer };
+            closes.shutdown().await.unwrap();
+            sleep(HALF_CLOSED - SECOND).await;
+            assert!(!relaying.is_finished());
+            assert_eq!(relaying.await.unwrap().end, End::LeftOpen(open));
+        }
+    });
+}
+
+#[test]
+fn whoever_speaks_faster_than_the_other_listens_is_held_back() {
+    run(async {
+        let (mut client, mut printer, relaying) = wired(None);
+        let mut sent = 0;
+        while let Ok(written) = timeout(SECOND, client.write(&[7; 100])).await {
+            sent += written.unwrap();
+        }
+        assert_eq!(sent, 3 * WIRE, "two wires and a buffer are full");
+        let mut got = vec![0; sent];
+        printer.read_exact(&mut got).await.unwrap();
+        assert!(client.write(b"x").await.is_ok());
+        assert!(!relaying.is_finished());
+    });
+}
+
+// Over loopback.
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// A relay before a printer that accepts whatever comes.
+struct Bed {
+    relay: Rc<Relay>,
+    printer: TcpListener,
+    door: TcpListener,
+}
+
+impl Bed {
+    fn new(sessions: usize) -> Self {
+        let any = || bind(SocketAddr::new(HOME, 0)).unwrap();
+        let (printer, door) = (any(), any());
+        let port = printer.local_addr().unwrap().port();
+        let relay = Relay::new("ftp", Host::Ip(HOME), port, sessions, RELAY_FILES);
+        Self { relay, printer, door }
+    }
+
+    /// A client that says nothing yet: its end, and how it fares.
+    async fn silent(&self, from: IpAddr) -> (TcpStream, JoinHandle<Outcome>) {
+        let near = TcpStream::connect(self.door.local_addr().unwrap()).await.unwrap();
+        let (far, _) = self.door.accept().await.unwrap();
+        let relay = Rc::clone(&self.relay);
+        let peer = Peer { service: "ftp", number: 1, address: from };
+        let clock = Clock::start();
+        (near, spawn_local(async move { relay.serve(far, peer, || {}, &clock).await }))
+    }
+
+    /// A client that has said this much.
+    async fn client(&self, from: IpAddr, words: &[u8]) -> (TcpStream, JoinHandle<Outcome>) {
+        let (mut near, fares) = self.silent(from).await;
+        near.write_all(words).await.unwrap();
+        (near, fares)
+    }
+
+    /// The same, once it stands in line or has been through it.
+    async fn in_line(&self, from: IpAddr, words: &[u8]) -> (TcpStream, JoinHandle<Outcome>) {
+        let ticket = self.relay.tickets.get();
+        let client = self.client(from, words).await;
+        while self.relay.tickets.get() == ticket {
+            tokio::task::yield_now().await;
+        }
+        client
+    }
+
+    /// Whom the printer sees next, by its first byte.
+    async fn at_printer(&self) -> (TcpStream, u8) {
+        let (mut stream, _) = self.printer.accept().await.unwrap();
+        let first = stream.read_u8().await.unwrap();
+        (stream, first)
+    }
+}
+
+fn is_reset(read: io::Result<usize>) -> bool {
+    read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+#[test]
+fn fifty_megabytes_each_way_at_once_arrive_as_they_were_and_are_counted() {
+    run_for_real(async {
+        let bed = Bed::new(1);
+        let mut state = 1_u32;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        };
+        let (one, other): (Vec<u8>, Vec<u8>) =
+            ((0..50 * MIB).map(|_| random()).collect(), (0..50 * MIB).map(|_| random()).collect());
+        let sums = [digest(&SHA256, &one), digest(&SHA256, &other)];
+        let (near, fares) = bed.client(HOME, &one[..1]).await;
+        let (far, first) = bed.at_printer().await;
+        assert_eq!(first, one[0]);
+        let carry = async |stream: TcpStream, out: &[u8]| {
+            let (mut from, mut to) = stream.into_split();
+            let mut got = Vec::new();
+            let say = async {
+                to.write_all(out).await.unwrap();
+                to.shutdown().await.unwrap();
+            };
+            let ((), heard) = tokio::join!(say, from.read_to_end(&mut got));
+            heard.unwrap();
+            got
+        };
+        let (at_client, at_printer) = tokio::join!(carry(near, &one[1..]), carry(far, &other));
+        assert_eq!(digest(&SHA256, &at_client).as_ref(), sums[1].as_ref());
+        assert_eq!(at_printer, one[1..]);
+        let (up, down) = (one.len() as u64, other.len() as u64);
+        let report = Report { up, down, end: End::Finished };
+        assert_eq!(fares.await.unwrap(), Outcome::Relayed(report));
+    });
+}
+
+#[test]
+fn a_reset_of_one_is_a_reset_for_the_other_and_never_the_end_of_a_file() {
+    run_for_real(async {
+        for by in [Side::Client, Side::Printer] {
+            let bed = Bed::new(1);
+            let (near, fares) = bed.client(HOME, b"half a file").await;
+            let (far, _) = bed.at_printer().await;
+            let (breaks, mut other) = if by == Side::Client { (near, far) } else { (far, near) };
+            breaks.set_zero_linger().unwrap();
+            drop(breaks);
+            let mut got = vec![0; WIRE];
+            let mut end = Ok(1);
+            while matches!(end, Ok(more) if more > 0) {
+                end = other.read(&mut got).await;
+            }
+            assert!(is_reset(end), "{by:?}");
+            let Outcome::Relayed(report) = fares.await.unwrap() else { panic!() };
+            assert_eq!(report.end, End::Lost(by, io::ErrorKind::ConnectionReset));
+        }
+    });
+}
+
+#[test]
+fn the_end_of_this_program_is_a_reset_for_both() {
+    run_for_real(async {
+        let bed = Bed::new(1);
+        let (mut near, fares) = bed.client(HOME, b"a").await;
+        let (mut far, _) = bed.at_printer().await;
+        fares.abort();
+        assert!(is_reset(near.read(&mut [0]).await));
+        assert!(is_reset(far.read(&mut [0]).await));
+    });
+}
+
+#[test]
+fn whoever_says_nothing_never_reaches_the_printer() {
+    run_for_real(async {
+        let mut bed = Bed::new(1);
+        Rc::get_mut(&mut bed.relay).unwrap().speaks_within = Duration::from_millis(50);
+        let (_near, fares) = bed.silent(HOME).await;
+        assert_eq!(fares.await.unwrap(), Outcome::Silent);
+        Rc::get_mut(&mut bed.relay).unwrap().speaks_within = SPEAKS_WITHIN;
+        let _client = bed.client(HOME, b"b").await;
+        assert_eq!(bed.at_printer().await.1, b'b', "the first that the printer hears of");
+    });
+}
+
+#[test]
+fn past_the_sessions_of_the_printer_they_wait_and_are_served_in_the_order_they_came() {
+    run_for_real(async {
+        let bed = Bed::new(1);
+        let mut clients = Vec::new();
+        for name in b"abc" {
+            clients.push(bed.in_line(HOME, &[*name]).await);
+        }
+        for name in b"abc" {
+            let (far, first) = bed.at_printer().await;
+            assert_eq!(first, *name);
+            assert_eq!(bed.relay.connections_of(HOME), 1);
+            let (near, fares) = clients.remove(0);
+            drop((near, far));
+            fares.await.unwrap();
+        }
+        assert_eq!(bed.relay.connections_of(HOME), 0);
+        assert_eq!(bed.relay.buffers.borrow().len(), 1);
+        assert!(bed.relay.line.borrow().is_empty());
+    });
+}
+
+#[test]
+fn whoever_leaves_the_line_costs_the_printer_nothing() {
+    run_for_real(async {
+        let bed = Bed::new(1);
+        let (near, fares) = bed.in_line(HOME, b"a").await;
+        let (far, _) = bed.at_printer().await;
+        let (leaves, left) = bed.in_line(HOME, b"b").await;
+        let _stays = bed.in_line(HOME, b"c").await;
+        drop(leaves);
+        assert_eq!(left.await.unwrap(), Outcome::Left);
+        drop((near, far));
+        fares.await.unwrap();
+        assert_eq!(bed.at_printer().await.1, b'c');
+    });
+}
+
+#[test]
+fn one_address_cannot_have_all_sessions_and_another_overtakes_it() {
+    run_for_real(async {
+        let bed = Bed::new(3);
+        let mut there = Vec::new();
+        for name in b"ab" {
+            there.push((bed.in_line(HOME, &[*name]).await, bed.at_printer().await));
+        }
+        let _waits = bed.in_line(HOME, b"c").await;
+        let _overtakes = bed.in_line(AWAY, b"d").await;
+        assert_eq!(bed.at_printer().await.1, b'd');
+        let ((near, _fares), (far, _)) = there.remove(0);
+        drop((near, far));
+        assert_eq!(bed.at_printer().await.1, b'c');
+    });
+}
+
+#[test]
+fn a_printer_that_is_not_there_is_said_once_and_the_session_is_given_back() {
+    run_for_real(async {
+        let Bed { relay, printer, door } = Bed::new(1);
+        let port = printer.local_addr().unwrap().port();
+        drop(printer);
+        let bed = Bed { relay, printer: bind(SocketAddr::new(HOME, 0)).unwrap(), door };
+        for _ in 0..3 {
+            let (mut near, fares) = bed.client(HOME, b"a").await;
+            let outcome = Outcome::Unreachable(DialError::PortClosed { port });
+            assert_eq!(fares.await.unwrap(), outcome);
+            assert!(is_reset(near.read(&mut [0]).await));
+        }
+        assert_eq!(journal::count(Kind::PrinterLost), 3);
+        assert_eq!(bed.relay.buffers.borrow().len(), 1);
+        assert_eq!(bed.relay.connections_of(HOME), 0);
+    });
+}
+
+#[test]
+fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
+    run_for_real(async {
+        let bed = Bed::new(1);
+        let door = Door::new("ftp", Rc::default());
+        let clock = Clock::start();
+        for _ in 0..bed.relay.workers() {
+            spawn_local(Rc::clone(&bed.relay).work(Rc::clone(&door), clock));
+        }
+        let at = bed.door.local_addr().unwrap();
+        let Bed { relay: _relay, printer, door: listener } = bed;
+        spawn_local(async move { door.listen(&listener, &clock).await });
+        let mut silent = Vec::new();
+        for _ in 0..2 * BOARD.doorstep {
+            silent.push(TcpStream::connect(at).await.unwrap());
+        }
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(AWAY, 0)).unwrap();
+        let mut speaks = socket.connect(at).await.unwrap();
+        speaks.write_all(b"x").await.unwrap();
+        let (mut far, _) = printer.accept().await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), b'x');
+    });
+}
+
+#[test]
+fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
+    run_for_real(async {
+        let sessions = BOARD.doorstep_per_address + 2;
+        let Bed { relay, printer, door: listener } = Bed::new(sessions);
+        let door = Door::new("tunnel", Rc::default());
+        let clock = Clock::start();
+        for _ in 0..relay.workers() {
+            spawn_local(Rc::clone(&relay).work(Rc::clone(&door), clock));
+        }
+        let at = listener.local_addr().unwrap();
+        spawn_local(async move { door.listen(&listener, &clock).await });
+        let mut there = Vec::new();
+        // All that one address may have: more than it may have on the doorstep.
+        for _ in 0..sessions - 1 {
+            let mut near = TcpStream::connect(at).await.unwrap();
+            near.write_all(b"x").await.unwrap();
+            there.push((near, printer.accept().await.unwrap()));
+        }
+        assert_eq!(relay.connections_of(HOME), sessions - 1);
+    });
+}
+
+#[test]
+fn a_task_of_a_relay_fits_its_line_in_the_budget() {
+    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, RELAY_COMMANDS);
+    let clock = run(async { Clock::start() });
+    let work = Rc::clone(&relay).work(Door::new("ftp", Rc::default()), clock);
+    let transfers = crate::runtime::files::relay_ports::Transfers::new(relay);
+    let carry = Rc::clone(&transfers).work(clock);
+    let listens =
+        transfers.listen(crate::runtime::files::relay_ports::Openings::over(Vec::new()), clock);
+    let sizes = [size_of_val(&work), size_of_val(&carry), size_of_val(&listens)];
+    std::println!("{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= budget::TASK), "{sizes:?}");
+}
+
+#[test]
+fn a_newcomer_does_not_take_what_falls_free_for_those_in_line() {
+    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, RELAY_COMMANDS);
+    let peer = Peer { service: "ftp", number: 1, address: HOME };
+    let mut cx = Context::from_waker(core::task::Waker::noop());
+    let (mut has, mut waits) = (pin!(relay.session(peer)), pin!(relay.session(peer)));
+    let Poll::Ready(session) = has.as_mut().poll(&mut cx) else { panic!("it is free") };
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    drop(session);
+    let mut newcomer = pin!(relay.session(peer));
+    assert!(newcomer.as_mut().poll(&mut cx).is_pending());
+    assert!(waits.as_mut().poll(&mut cx).is_ready());
+}

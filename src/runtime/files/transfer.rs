@@ -1,0 +1,498 @@
+//! File transfers: one task a printer session, which moves data between the printer's data connection
+//! and a client's.
+//!
+//! ```text
+//!   Connect ─► TCP to the printer ─► Move ─► TLS on both, if it is wanted ─► copy ─► goodbye to both
+//! ```
+//!
+//! One buffer, one direction: nothing is read that has not been written. Until all has been moved, both
+//! connections are set to break (RST) when they are dropped, so that neither end can take a part for
+//! the whole; after that they end in order.
+//!
+//! # Bounds
+//!
+//! | what | bound | past it |
+//! |---|---|---|
+//! | data in hand | [`FTP_BUFFER`] bytes, and what TLS holds | the sender waits |
+//! | TCP to the printer | [`CONNECT_WITHIN`] | [`News::Unreachable`] |
+//! | TLS with either | [`HANDSHAKE_WITHIN`] | [`News::Failed`] |
+//! | no byte moved | [`STALLED_AFTER`] | [`Failure::Stalled`] |
+
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::net::{IpAddr, SocketAddr};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::io;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::passive::{Gates, Listen};
+use crate::ftp::printer_session::{Desk, Failure, Move, News, Order};
+use crate::ftp::slot::Prot;
+use crate::memory::budget::FTP_BUFFER;
+use crate::runtime::Clock;
+use crate::runtime::stream;
+use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
+use crate::trace::{self, Party, Protocol, Tap};
+
+/// How long TCP may take to the printer's data port.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long TLS may take on a data connection.
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a transfer may stand still.
+pub const STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// How long an upload that ends without close_notify is not believed: a program that was killed loses
+/// its control connection in the same moment, and its file is not whole.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a goodbye to a client may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long the other end is listened to after all has been moved, so that its own goodbye does not
+/// meet a closed socket.
+const LISTENS_ON: Duration = Duration::from_secs(10);
+
+/// What the kernel keeps for the printer that it has not taken yet, in bytes: more than the network
+/// needs, and little enough for progress to be what the printer has.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// How long the kernel tries to reach the printer on a data connection: longer than a transfer may
+/// stand still. A printer that writes to its card says "not now" for a while.
+const UNREACHED: Duration = Duration::from_secs(120);
+
+/// What data connections are made of: TCP in the program, memory in a test.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whether it breaks (RST) when it is dropped, or ends in order.
+    fn breaks(&self, breaks: bool);
+
+    /// Its own address and the peer's, where there are any.
+    fn ends(&self) -> Option<(SocketAddr, SocketAddr)>;
+}
+
+impl Wire for TcpStream {
+    fn breaks(&self, breaks: bool) {
+        // A socket that cannot be told is gone.
+        let _gone = SockRef::from(self).set_linger(breaks.then_some(Duration::ZERO));
+    }
+
+    fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.local_addr().ok().zip(self.peer_addr().ok())
+    }
+}
+
+/// The way to the printer's data ports.
+pub trait Reach {
+    /// A connection.
+    type Wire: Wire;
+
+    /// Makes one, however long that takes. `None`: nobody is there.
+    fn reach(&self, port: u16) -> impl Future<Output = Option<Self::Wire>>;
+}
+
+/// The printer is where its control connection is.
+pub struct Beside(pub Rc<Cell<Option<IpAddr>>>);
+
+impl Reach for Beside {
+    type Wire = TcpStream;
+
+    async fn reach(&self, port: u16) -> Option<TcpStream> {
+        let socket = TcpStream::connect(SocketAddr::new(self.0.get()?, port)).await.ok()?;
+        // A socket that cannot be tuned is a connection that is gone; whoever uses it will say so.
+        let _gone = stream::tune_upstream(&socket);
+        let options = SockRef::from(&socket);
+        let _gone = options.set_tcp_user_timeout(Some(UNREACHED));
+        let _gone = options.set_send_buffer_size(SEND_BUFFER);
+        Some(socket)
+    }
+}
+
+/// Moves data for `desk`, for ever.
+pub async fn move_data<R: Reach, L: Listen>(
+    desk: Rc<Desk>,
+    printer: R,
+    gates: Rc<Gates<L>>,
+    trust: Trust,
+    tls: Arc<ServerConfig>,
+    clock: Clock,
+) {
+    let mover = Mover { desk, printer, gates, trust, tls, clock };
+    let mut buffer = Vec::with_capacity(FTP_BUFFER);
+    let mut order = mover.desk.order().await;
+    loop {
+        order = match order {
+            Order::Connect { port } => mover.serve(port, &mut buffer).await,
+            // Of what is over.
+            Order::Move(_) | Order::Drop => mover.desk.order().await,
+        };
+    }
+}
+
+struct Mover<R, L: Listen> {
+    desk: Rc<Desk>,
+    printer: R,
+    gates: Rc<Gates<L>>,
+    trust: Trust,
+    tls: Arc<ServerConfig>,
+    clock: Clock,
+}
+
+impl<R: Reach, L: Listen> Mover<R, L> {
+    /// One data connection of the printer's, from its beginning to its end. The next order.
+    async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> Order {
+        let printer = tokio::select! {
+            biased;
+            () = self.desk.interrupted() => return self.desk.order().await,
+            printer = self.connect(port) => printer,
+        };
+        let Some(printer) = printer else {
+            self.desk.report(News::Unreachable);
+            return self.desk.order().await;
+        };
+        self.desk.report(News::Connected);
+        let order = self.desk.order().await;
+        let Order::Move(job) = order else { return order };
+        let Some(client) = self.gates.take(job.seat) else {
+            self.desk.report(News::Failed(Failure::Client));
+            return self.desk.order().await;
+        };
+        // Kept for as long as there are transfers: written no further than it is used.
+        buffer.resize(FTP_BUFFER, 0);
+        tokio::select! {
+            biased;
+            () = self.desk.interrupted() => {}
+            () = self.carry(job, client, printer, buffer) => {}
+        }
+        self.desk.order().await
+    }
+
+    async fn connect(&self, port: u16) -> Option<R::Wire> {
+        let wire = timeout(CONNECT_WITHIN, self.printer.reach(port)).await.ok()??;
+        wire.breaks(true);
+        Some(wire)
+    }
+
+    async fn carry(&self, job: Move, client: L::Wire, printer: R::Wire, buffer: &mut [u8]) {
+        client.breaks(true);
+        let private = job.prot == Prot::Private;
+        let mut taps = self.taps(&client, &printer);
+        let handshake = async {
+            let client = self.client(client, private).await.ok_or(Failure::ClientTls)?;
+            let printer = self.printer(printer, private).await.ok_or(Failure::PrinterTls)?;
+            Ok((client, printer))
+        };
+        let (mut client, mut printer) = match handshake.await {
+            Ok(both) => both,
+            Err(failure) => return self.desk.report(News::Failed(failure)),
+        };
+        if job.upload {
+            let from = (&mut client, Failure::Client);
+            let to = (&mut printer, Failure::Printer);
+            let [client_tap, printer_tap] = &mut taps;
+            let taps = (client_tap.as_mut(), printer_tap.as_mut());
+            let moved = match copy(&self.desk, &self.clock, from, to, taps, buffer).await {
+                Ok(()) => self.end_upload(&mut client, &mut printer).await,
+                Err(failure) => Err(failure),
+            };
+            self.tell(moved);
+            if moved.is_ok() {
+                drop(client);
+                listen_on(&mut printer, buffer).await;
+            }
+        } else {
+            let from = (&mut printer, Failure::Printer);
+            let to = (&mut client, Failure::Client);
+            let [client_tap, printer_tap] = &mut taps;
+            let taps = (printer_tap.as_mut(), client_tap.as_mut());
+            let moved = match copy(&self.desk, &self.clock, from, to, taps, buffer).await {
+                Ok(()) => end_download(&mut client, &printer).await,
+                Err(failure) => Err(failure),
+            };
+            self.tell(moved);
+            if moved.is_ok() {
+                drop(printer);
+                listen_on(&mut client, buffer).await;
+            }
+        }
+    }
+
+    /// Where the data is recorded, if it is: between client and proxy, and between proxy and printer.
+    fn taps(&self, client: &L::Wire, printer: &R::Wire) -> [Option<Tap>; 2] {
+        let (Some((own, from)), Some((_, to))) = (client.ends(), printer.ends()) else {
+            return [None, None];
+        };
+        let client = (own.port(), Party::Client(from.ip()));
+        [client, (to.port(), Party::Printer)]
+            .map(|(port, party)| trace::begin(Protocol::FtpData { port }, party, self.clock.now()))
+    }
+
+    fn tell(&self, moved: Result<(), Failure>) {
+        self.desk.report(moved.map_or_else(News::Failed, |()| News::Moved));
+    }
+
+    async fn client(&self, wire: L::Wire, private: bool) -> Option<Data<L::Wire>> {
+        if !private {
+            return Some(Data::Clear(wire));
+        }
+        let stream = timeout(HANDSHAKE_WITHIN, accept(&self.tls, wire)).await.ok()?;
+        stream.map(Data::Client).ok()
+    }
+
+    async fn printer(&self, wire: R::Wire, private: bool) -> Option<Data<R::Wire>> {
+        if !private {
+            return Some(Data::Clear(wire));
+        }
+        let stream = timeout(HANDSHAKE_WITHIN, connect(&self.trust, wire)).await.ok()?;
+        match stream {
+            Ok(stream) => Some(Data::Printer(stream)),
+            Err(error) => {
+                log::debug!("ftp: TLS on the printer's data connection: {error}");
+                None
+            }
+        }
+    }
+
+    /// The client has sent everything, unless it is gone: then this is interrupted.
+    async fn end_upload(
+        &self,
+        client: &mut Data<L::Wire>,
+        printer: &mut Data<R::Wire>,
+    ) -> Result<(), Failure> {
+        if !client.has_said_goodbye() {
+            tokio::time::sleep(GRACE).await;
+        }
+        client.wire().breaks(false);
+        // Some wait for it before they look at the control connection.
+        let _told = timeout(FAREWELL, client.shutdown()).await;
+        printer.wire().breaks(false);
+        // All its bytes are on their way. What may go wrong from here is a race that printers lose
+        // (PROTOCOL §5.4), and they will say what became of the file.
+        let _told = timeout(STALLED_AFTER, printer.shutdown()).await;
+        Ok(())
+    }
+}
+
+/// Moves everything there is. The failure beside each end is what it is when that end breaks.
+async fn copy<F, T>(
+    desk: &Desk,
+    clock: &Clock,
+    (from, gone): (&mut F, Failure),
+    (to, lost): (&mut T, Failure),
+    (mut heard, mut said): (Option<&mut Tap>, Option<&mut Tap>),
+    buffer: &mut [u8],
+) -> Result<(), Failure>
+where
+    F: AsyncRead + Unpin,
+    T: AsyncWrite + Unpin,
+{
+    loop {
+        let read = timeout(STALLED_AFTER, from.read(buffer)).await;
+        let len = read.map_err(|_| Failure::Stalled)?.map_err(|_| gone)?;
+        let mut left = buffer.get(..len).unwrap_or_default();
+        if let Some(tap) = &mut heard {
+            tap.heard(left, clock.now());
+        }
+        if len == 0 {
+            break;
+        }
+        while !left.is_empty() {
+            let wrote = timeout(STALLED_AFTER, to.write(left)).await;
+            let wrote = wrote.map_err(|_| Failure::Stalled)?.map_err(|_| lost)?;
+            if wrote == 0 {
+                return Err(lost);
+            }
+            if let Some(tap) = &mut said {
+                tap.said(left.get(..wrote).unwrap_or_default(), clock.now());
+            }
+            left = left.get(wrote..).unwrap_or_default();
+        }
+        desk.progresses(clock.now(), len);
+    }
+    let flushed = timeout(STALLED_AFTER, to.flush()).await;
+    flushed.map_err(|_| Failure::Stalled)?.map_err(|_| lost)
+}
+
+/// The printer has sent everything; whether that is so, its control connection says.
+async fn end_download<C: Wire, P: Wire>(
+    client: &mut Data<C>,
+    printer: &Data<P>,
+) -> Result<(), Failure> {
+    printer.wire().breaks(false);
+    client.wire().breaks(false);
+    match timeout(STALLED_AFTER, client.shutdown()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Failure::Client),
+        Err(_elapsed) => Err(Failure::Stalled),
+    }
+}
+
+/// Reads what an end still has to say, which is nothing but goodbye.
+async fn listen_on<W: Wire>(data: &mut Data<W>, buffer: &mut [u8]) {
+    let listening = async { while matches!(data.read(buffer).await, Ok(1..)) {} };
+    let _over = timeout(LISTENS_ON, listening).await;
+}
+
+/// A data connection.
+#[allow(clippy::large_enum_variant, reason = "there are two at a time, and neither is ever copied")]
+enum Data<W> {
+    Clear(W),
+    Client(ServerStream<W>),
+    Printer(ClientStream<W>),
+}
+
+impl<W: Wire> Data<W> {
+    fn wire(&self) -> &W {
+        match self {
+            Self::Clear(wire) => wire,
+            Self::Client(stream) => stream.below(),
+            Self::Printer(stream) => stream.below(),
+        }
+    }
+
+    /// Whether its end was announced, and not only come to.
+    fn has_said_goodbye(&mut self) -> bool {
+        match self {
+            Self::Client(stream) => stream.has_said_goodbye(),
+            Self::Clear(_) | Self::Printer(_) => false,
+        }
+    }
+}
+
+impl<W: Wire> AsyncRead for Data<W> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Client(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Printer(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl<W: Wire> AsyncWrite for Data<W> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Client(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Printer(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Client(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Printer(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Printer(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::AccessCode;
+    use crate::ftp::Service;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::{JoinHandle, spawn_local};
+    use tokio::time::{Instant, sleep};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// In virtual time, without sockets.
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(test)
+    }
+
+    /// What came of it, and how many bytes were moved.
+    type Copied = (Result<(), Failure>, u64);
+
+    /// A transfer over wires that hold ten bytes: the sender, the receiver, and what came of it.
+    fn wired() -> (DuplexStream, DuplexStream, JoinHandle<Copied>) {
+        let (sender, mut from) = duplex(10);
+        let (receiver, mut to) = duplex(10);
+        let copying = spawn_local(async move {
+            let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
+            let desk = &service.desks()[0];
+            let (from, to) = ((&mut from, Failure::Client), (&mut to, Failure::Printer));
+            let copied = copy(desk, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
+            (copied, desk.moved())
+        });
+        (sender, receiver, copying)
+    }
+
+    #[test]
+    fn a_transfer_of_which_nothing_moves_for_a_minute_is_given_up_whoever_is_slow() {
+        run(async {
+            // Of the sender's or the receiver's making.
+            for sends in [3, 30] {
+                let (mut sender, _receiver, copying) = wired();
+                let since = Instant::now();
+                let sending = spawn_local(async move {
+                    let _gone = sender.write_all(&[7; 30][..sends]).await;
+                    sender
+                });
+                let (copied, _) = copying.await.unwrap();
+                assert_eq!(copied, Err(Failure::Stalled));
+                assert_eq!(since.elapsed().as_secs(), STALLED_AFTER.as_secs());
+                drop(sending);
+            }
+        });
+    }
+
+    #[test]
+    fn a_transfer_may_take_a_day_if_a_byte_moves_each_minute() {
+        run(async {
+            let (mut sender, mut receiver, copying) = wired();
+            let since = Instant::now();
+            let mut bytes = 0;
+            while since.elapsed() < Duration::from_secs(24 * 60 * 60) {
+                sleep(STALLED_AFTER - SECOND).await;
+                sender.write_all(b"x").await.unwrap();
+                receiver.read_exact(&mut [0]).await.unwrap();
+                bytes += 1;
+            }
+            drop(sender);
+            assert_eq!(copying.await.unwrap(), (Ok(()), bytes));
+        });
+    }
+
+    #[test]
+    fn whichever_end_breaks_is_the_one_that_is_named() {
+        run(async {
+            let (mut sender, receiver, copying) = wired();
+            drop(receiver);
+            sender.write_all(b"x").await.unwrap();
+            assert_eq!(copying.await.unwrap(), (Err(Failure::Printer), 0));
+        });
+    }
+}

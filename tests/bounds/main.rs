@@ -1,0 +1,45 @@
+//! What this program holds, in the worst states that its peers can bring it to.
+//!
+//! Everything here is measured by the [heap](pandaproxy::memory::heap) and compared with the
+//! [budget](pandaproxy::memory::budget). The figures are printed:
+//! `cargo test --test bounds -- --nocapture`.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_stack_arrays,
+    reason = "it is test code, and a mistake in it should stop the test"
+)]
+
+#[path = "../support/clients/mod.rs"]
+mod clients;
+#[path = "../support/lan/mod.rs"]
+mod lan;
+#[path = "../printer/mod.rs"]
+mod printer;
+
+#[path = "attackers.rs"]
+mod attackers;
+#[path = "bed.rs"]
+mod bed;
+#[path = "chamber.rs"]
+mod chamber;
+#[path = "crowd.rs"]
+mod crowd;
+#[path = "day.rs"]
+mod day;
+#[path = "files.rs"]
+mod files;
+#[path = "full.rs"]
+mod full;
+#[path = "rtsp.rs"]
+mod rtsp;
+#[path = "share.rs"]
+mod share;
+#[path = "siege.rs"]
+mod siege;
+#[path = "sums.rs"]
+mod sums;
+#[path = "tls.rs"]
+mod tls;

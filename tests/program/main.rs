@@ -1,0 +1,19 @@
+//! The real program as a child process, with real clients, over loopback and in real time.
+
+#[path = "../support/clients/mod.rs"]
+mod clients;
+#[path = "../printer/mod.rs"]
+mod printer;
+#[path = "../replay/recording.rs"]
+#[allow(dead_code, reason = "replaying needs more of a recording than counting what is in it")]
+mod recording;
+
+mod chamber;
+mod cli;
+mod files;
+mod ftp;
+mod health;
+mod mqtt;
+mod record;
+mod relay;
+mod rtsp;

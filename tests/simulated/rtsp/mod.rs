@@ -1,0 +1,678 @@
+//! The RTSPS camera between simulated cameras and players, in virtual time: what players are shown,
+//! and what the printer sees of it. What players ask is in [`requests`].
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod requests;
+mod upstream;
+
+use std::rc::Rc;
+
+use pandaproxy::board::BOARD;
+use pandaproxy::journal::Kind;
+use pandaproxy::rtsp::client::Error;
+use pandaproxy::rtsp::slot::Dismissal;
+use pandaproxy::runtime::drive::End;
+use pandaproxy::runtime::stream::StreamError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use crate::clients::rtsp::{Client, Rtp, Scheme};
+use crate::lan::chamber::{At, Script};
+use crate::lan::rtsp::{Player, Studio, URL, camera, number, showing};
+use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
+use crate::printer::rtsp::{Media, Packing, Rtsp, Vice};
+
+const MOST: usize = BOARD.clients.rtsp;
+
+/// A wire that holds less than a key frame.
+const NARROW: usize = 4096;
+
+// ---- fan-out -----------------------------------------------------------------------------------
+
+#[test]
+fn all_players_see_every_picture_to_the_byte_and_the_camera_sees_one_connection() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut players = Vec::new();
+        for _ in 0..MOST {
+            players.push(studio.player().await);
+        }
+        let mut firsts = Vec::new();
+        for player in &mut players {
+            firsts.push(player.number(&camera).await);
+        }
+        for step in 1..=200 {
+            for (player, first) in players.iter_mut().zip(&firsts) {
+                assert_eq!(player.number(&camera).await, first + step, "each once, in order");
+            }
+        }
+        assert_eq!((camera.most_open(), camera.playing()), (1, 1));
+        assert_eq!(studio.admitted() as usize, MOST);
+        let counts = studio.service.counts();
+        assert_eq!((counts.damaged, counts.too_long), (0, 0));
+    });
+}
+
+#[test]
+fn the_recording_of_a_real_camera_comes_through_to_the_byte_alone_and_aggregated() {
+    for packing in [Packing::Single, Packing::Aggregated] {
+        lan::run(async {
+            let camera = Rtsp::new().code(CODE).packing(packing);
+            let studio = Studio::before(&camera);
+            let mut player = studio.player().await;
+            let media = camera.media();
+            let first = player.picture().await;
+            assert!(first.is_key(), "it begins with a key frame");
+            let at = |picture: &[Vec<u8>]| {
+                (0..media.len() as u64).find(|unit| media.unit(*unit).nals == picture)
+            };
+            let first = at(&first.nals).expect("one of the recording's");
+            for unit in first + 1..first + 2 * media.len() as u64 {
+                assert_eq!(player.picture().await.nals, media.unit(unit).nals, "unit {unit}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_late_player_begins_at_once_with_the_key_frame_of_the_group_at_hand() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut first = studio.player().await;
+        // In the middle of a group, 200 ms after its key frame.
+        while first.number(&camera).await % 10 != 5 {}
+        let came = Instant::now();
+        let mut late = studio.player().await;
+        let picture = late.picture().await;
+        assert_eq!(came.elapsed(), ms(0), "at once");
+        assert!(picture.is_key());
+        let key = number(&camera, &picture);
+        assert_eq!(key % 10, 0);
+        for step in 1..30 {
+            assert_eq!(late.number(&camera).await, key + step, "the whole group, and what follows");
+        }
+        assert_eq!(camera.most_open(), 1);
+    });
+}
+
+#[test]
+fn a_late_player_waits_for_the_next_key_frame_when_the_group_does_not_fit_half_a_ring() {
+    lan::run(async {
+        let camera = showing(Media::made(25, 50, 20_000, 5000));
+        let studio = Studio::before(&camera);
+        let mut first = studio.player().await;
+        while first.number(&camera).await % 50 != 30 {}
+        let came = Instant::now();
+        let mut late = studio.player().await;
+        let key = late.number(&camera).await;
+        assert_eq!((key % 50, came.elapsed()), (0, ms(800)), "20 pictures later");
+        assert_eq!(late.number(&camera).await, key + 1);
+        // The first has lost nothing by it.
+        assert_eq!(first.number(&camera).await % 50, 31);
+    });
+}
+
+#[test]
+fn a_slow_player_skips_to_the_next_key_frame_and_sees_whole_pictures_without_a_gap_in_their_numbers()
+ {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut quick = studio.player().await;
+        let mut slow = studio.player_over(NARROW).await;
+        let theirs = camera.clone();
+        // `Player` stops the test over a torn picture and over a number that is missing.
+        let reading = spawn_local(async move {
+            let mut seen = Vec::new();
+            for _ in 0..60 {
+                let picture = slow.picture().await;
+                seen.push((number(&theirs, &picture), picture.is_key(), picture.timestamp));
+                pass(ms(300)).await;
+            }
+            seen
+        });
+        let first = quick.number(&camera).await;
+        for step in 1..500 {
+            assert_eq!(quick.number(&camera).await, first + step, "others lose nothing");
+        }
+        let seen = reading.await.unwrap();
+        let mut skips = 0;
+        for two in seen.windows(2) {
+            let ((last, _, before), (next, is_key, after)) = (two[0], two[1]);
+            assert!(next > last, "{seen:?}");
+            let ticks = u32::try_from((next - last) * 3600).unwrap();
+            assert_eq!(after.wrapping_sub(before), ticks, "time goes on as it was");
+            if next != last + 1 {
+                assert!(is_key, "from {last} to {next}, which leans on what was lost");
+                skips += 1;
+            }
+        }
+        assert!(skips > 2, "it is shown what is new: {seen:?}");
+        assert!(seen.last().unwrap().0 - seen[0].0 > 200, "it is shown what is new: {seen:?}");
+    });
+}
+
+#[test]
+fn a_camera_that_marks_every_slice_is_shown_picture_by_picture_also_to_the_late_and_the_slow() {
+    lan::run(async {
+        let media = Media::made(25, 5, 20_000, 3000).sliced(4);
+        let camera = showing(media).with(Vice::MarksSlices);
+        let studio = Studio::before(&camera);
+        let mut first = studio.client();
+        first.play(URL).await;
+        let pictures = by_time(&mut first, 62, ms(0)).await;
+        assert!(is_whole_key(&pictures[0].1), "{:?}", slices(&pictures[0].1));
+        for two in pictures.windows(2) {
+            assert_eq!(two[1].0.wrapping_sub(two[0].0), 3600, "its clock goes as the camera's");
+        }
+        let mut late = studio.client();
+        late.play(URL).await;
+        let mut slow = Client::over(studio.stream(NARROW)).knowing(Scheme::Md5, CODE);
+        slow.play(URL).await;
+        let (late, slow) =
+            tokio::join!(by_time(&mut late, 30, ms(0)), by_time(&mut slow, 60, ms(300)));
+        for seen in [&pictures, &late, &slow] {
+            assert!(is_whole_key(&seen[0].1), "it begins with {:?}", slices(&seen[0].1));
+            for (time, picture) in seen {
+                let delta = slices(picture) == [(1, true), (1, false), (1, false), (1, false)];
+                assert!(delta || is_whole_key(picture), "at {time}: {:?}", slices(picture));
+            }
+        }
+        let skips = slow.windows(2).filter(|two| two[1].0.wrapping_sub(two[0].0) != 3600);
+        for two in skips.clone() {
+            assert!(is_whole_key(&two[1].1), "a slow player goes on at a key frame");
+        }
+        assert!(skips.count() > 2, "it is shown what is new");
+    });
+}
+
+/// So many pictures, told apart by their time: their packets' payloads. Each is waited for so long.
+async fn by_time(
+    client: &mut Client<tokio::io::DuplexStream>,
+    pictures: usize,
+    wait: core::time::Duration,
+) -> Vec<(u32, Vec<Vec<u8>>)> {
+    let mut seen: Vec<(u32, Vec<Vec<u8>>)> = Vec::new();
+    let mut last = None;
+    while seen.len() <= pictures {
+        let frame = client.frame().await;
+        if frame.channel != 0 {
+            continue;
+        }
+        let rtp = Rtp::of(&frame.bytes);
+        assert!(last.is_none_or(|last: u16| rtp.sequence == last.wrapping_add(1)));
+        last = Some(rtp.sequence);
+        if seen.last().is_none_or(|(time, _)| *time != rtp.timestamp) {
+            pass(wait).await;
+            seen.push((rtp.timestamp, Vec::new()));
+        }
+        seen.last_mut().unwrap().1.push(frame.bytes[12..].to_vec());
+    }
+    seen.pop();
+    seen
+}
+
+/// The units of H.264 that begin in these payloads: their kinds, and whether they are a picture's first.
+fn slices(payloads: &[Vec<u8>]) -> Vec<(u8, bool)> {
+    let begin = payloads.iter().filter(|it| it[0] & 0x1f != 28 || it[1] & 0x80 != 0);
+    let units = begin.map(|it| if it[0] & 0x1f == 28 { (it[1], it[2]) } else { (it[0], it[1]) });
+    units.map(|(head, body)| (head & 0x1f, body & 0x80 != 0)).collect()
+}
+
+fn is_whole_key(payloads: &[Vec<u8>]) -> bool {
+    let units = slices(payloads);
+    let kinds: Vec<u8> = units.iter().map(|(kind, _)| *kind).collect();
+    kinds == [7, 8, 5, 5, 5, 5]
+        && units[2..].iter().map(|(_, first)| *first).eq([true, false, false, false])
+}
+
+#[test]
+fn a_player_that_never_reads_is_closed_and_so_is_one_that_reads_a_byte_a_second() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut quick = studio.player().await;
+        let stuck = Tally::of(Kind::Stuck);
+        let still = studio.player_over(NARROW).await;
+        let mut slow = studio.player_over(NARROW).await;
+        let trickle = spawn_local(async move {
+            let mut byte = [0];
+            while matches!(slow.client.stream.read(&mut byte).await, Ok(1..)) {
+                pass(secs(1)).await;
+            }
+        });
+        let first = quick.number(&camera).await;
+        for step in 1..1000 {
+            assert_eq!(quick.number(&camera).await, first + step, "nobody is harmed");
+        }
+        assert_eq!(stuck.now(), 2);
+        let stalled = End::Stream(StreamError::Stalled);
+        assert!(studio.ends.borrow().iter().all(|played| played.end == stalled));
+        assert_eq!((studio.ends.borrow().len(), studio.service.connections()), (2, 1));
+        assert_eq!(camera.skipped(), 0, "the camera is never held up");
+        drop(still);
+        trickle.abort();
+    });
+}
+
+#[test]
+fn h265_begins_with_a_key_frame_and_every_packet_comes_through_with_its_head_renumbered() {
+    lan::run(async {
+        let camera = Rtsp::new().code(CODE).showing(Media::h265());
+        let studio = Studio::before(&camera);
+        let mut client = studio.client();
+        let described = client.describe(URL).await;
+        assert!(described.text().contains("a=rtpmap:96 H265/90000\r\n"));
+        client.setup("0-1").await;
+        client.request("PLAY", URL, "").await;
+        let media = camera.media();
+        let (mut units, mut last, mut unit) = (Vec::new(), None, Vec::new());
+        while units.len() < 2 * media.len() {
+            let frame = client.frame().await;
+            if frame.channel != 0 {
+                continue;
+            }
+            let rtp = Rtp::of(&frame.bytes);
+            assert!(last.is_none_or(|last: u16| rtp.sequence == last.wrapping_add(1)));
+            last = Some(rtp.sequence);
+            unit.push(frame.bytes[12..].to_vec());
+            if rtp.marker {
+                units.push(core::mem::take(&mut unit));
+            }
+        }
+        // RFC 7798: parameter sets 32 to 34 go before the first slice, which is an IDR or CRA.
+        let kind = |payload: &Vec<u8>| match payload[0] >> 1 & 0x3f {
+            49 => payload[2] & 0x3f,
+            kind => kind,
+        };
+        assert!(units[0].iter().any(|payload| (16..=21).contains(&kind(payload))));
+        let whole: Vec<Vec<u8>> =
+            units[0].iter().filter(|payload| payload[0] >> 1 & 0x3f != 49).cloned().collect();
+        let keys = (0..media.len() as u64).map(|unit| media.unit(unit)).filter(|unit| unit.key);
+        assert!(keys.into_iter().any(|key| whole.iter().all(|nal| key.nals.contains(nal))));
+        // The same units come again every `len`: what was sent is what comes, in order.
+        for at in 0..media.len() {
+            assert_eq!(units[at], units[at + media.len()], "unit {at}");
+        }
+    });
+}
+
+#[test]
+fn sender_reports_tell_players_times_on_the_line_of_their_packets_also_after_a_restart() {
+    lan::run(async {
+        let camera = camera().sender_reports_every(secs(1));
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        let mut source = None;
+        for restart in [false, true] {
+            if restart {
+                camera.reboot(secs(10));
+                player.report = None;
+                while player.report.is_none() {
+                    player.picture().await;
+                }
+                player.report = None;
+            }
+            let mut checked = 0;
+            while checked < 5 {
+                let picture = player.picture().await;
+                let Some(report) = player.report.take() else { continue };
+                let taken = number(&camera, &picture) as f64 / 25.0;
+                // The simulated camera's clock began to run with its first picture.
+                let since = report.seconds - 3_900_000_000.0 - taken;
+                let ticks = f64::from(report.ticks.wrapping_sub(picture.timestamp).cast_signed());
+                assert!((since * 90_000.0 - ticks).abs() <= 2.0, "{since} s are {ticks} ticks");
+                let source = *source.get_or_insert(report.ssrc);
+                assert_eq!((source, report.ssrc), (picture.ssrc, picture.ssrc));
+                checked += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn two_tracks_go_out_on_the_channels_that_the_player_chose_and_one_alone_to_who_wants_no_more() {
+    lan::run(async {
+        let script: Script = Rc::new(|far| drop(spawn_local(two_tracks(far))));
+        let studio = Studio::at(At::Closed, At::Script(script));
+        let mut both = studio.client();
+        assert_eq!(both.describe(URL).await.status, 200);
+        let base = both.track.rsplit_once('/').unwrap().0.to_owned();
+        for (track, channels) in [("track1", "6-7"), ("track2", "20-31")] {
+            let transport = format!("Transport: RTP/AVP/TCP;unicast;interleaved={channels}\r\n");
+            let set_up = both.request("SETUP", &format!("{base}/{track}"), &transport).await;
+            assert_eq!(set_up.status, 200);
+            assert!(set_up.header("transport").unwrap().contains(channels));
+            both.session = set_up.session().map(str::to_owned);
+        }
+        let info = both.request("PLAY", URL, "").await.header("rtp-info").unwrap().to_owned();
+        assert!(info.contains("/track1;seq=") && info.contains("/track2;seq="), "{info}");
+        let mut one = studio.client();
+        one.describe(URL).await;
+        one.setup("2-3").await;
+        one.request("PLAY", URL, "").await;
+        let mut seen = (Vec::new(), Vec::new());
+        while seen.0.len() < 20 || seen.1.len() < 20 {
+            let frame = both.frame().await;
+            match frame.channel {
+                6 => seen.0.push(Rtp::of(&frame.bytes)),
+                20 => seen.1.push(Rtp::of(&frame.bytes)),
+                other => panic!("a frame on channel {other}"),
+            }
+        }
+        for track in [&seen.0, &seen.1] {
+            let follows = |two: &[Rtp]| two[0].sequence.wrapping_add(1) == two[1].sequence;
+            assert!(track.windows(2).all(follows), "{track:?}");
+            assert!(track.iter().all(|rtp| rtp.ssrc == track[0].ssrc));
+        }
+        assert_ne!(seen.0[0].ssrc, seen.1[0].ssrc);
+        for _ in 0..20 {
+            assert_eq!(one.frame().await.channel, 2, "of the other track it wants nothing");
+        }
+    });
+}
+
+/// A camera with sound and video, as simple as can be: it answers everything with 200, and sends a
+/// packet of each track every 40 ms.
+async fn two_tracks(mut far: tokio::io::DuplexStream) {
+    let sdp = "v=0\r\ns=x\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:v\r\n\
+               m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:a\r\n";
+    let (mut inbox, mut number, mut plays) = (Vec::new(), 0_u16, false);
+    let mut due = Instant::now();
+    loop {
+        let mut piece = [0; 2048];
+        tokio::select! {
+            read = far.read(&mut piece) => match read {
+                Ok(len @ 1..) => inbox.extend_from_slice(&piece[..len]),
+                _ => return,
+            },
+            () = tokio::time::sleep_until(due), if plays => {
+                due += ms(40);
+                let mut out = Vec::new();
+                for (channel, source, ticks, payload) in [(0, 1, 3600, b"\x65\x88"), (2, 2, 320, b"\x01\x02")] {
+                    let mut packet = vec![0x80, if channel == 0 { 0xe0 } else { 0 }];
+                    packet.extend(number.to_be_bytes());
+                    packet.extend((u32::from(number) * ticks).to_be_bytes());
+                    packet.extend([0, 0, 0, source]);
+                    packet.extend(payload);
+                    out.extend(crate::clients::rtsp::framed(channel, &packet));
+                }
+                number += 1;
+                if far.write_all(&out).await.is_err() {
+                    return;
+                }
+            }
+        }
+        while inbox.first() == Some(&b'$') && inbox.len() >= 4 {
+            let end = 4 + usize::from(u16::from_be_bytes([inbox[2], inbox[3]]));
+            inbox.drain(..end.min(inbox.len()));
+        }
+        let Some(end) = inbox.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(inbox.drain(..end + 4).collect()).unwrap();
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.starts_with(name));
+            line.map(|line| format!("{line}\r\n")).unwrap_or_default()
+        };
+        let body = if head.starts_with("DESCRIBE") { sdp } else { "" };
+        let answer = format!(
+            "RTSP/1.0 200 OK\r\n{}{}Session: 1\r\nContent-Length: {}\r\n\r\n{body}",
+            field("CSeq"),
+            field("Transport"),
+            body.len()
+        );
+        if head.starts_with("PLAY") {
+            (plays, due) = (true, Instant::now());
+        }
+        if far.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+// ---- players' places ---------------------------------------------------------------------------
+
+#[test]
+fn one_player_too_many_is_told_so_and_the_next_place_that_is_left_is_taken() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut players = Vec::new();
+        for _ in 0..MOST {
+            players.push(studio.player().await);
+        }
+        let mut late = studio.client();
+        let refused = late.describe(URL).await;
+        assert_eq!(refused.status, 503);
+        assert_eq!(refused.reason, "Service Unavailable: All Players' Places Are Taken");
+        assert!(late.rest().await.is_empty(), "and is closed");
+        assert_eq!(studio.end().end, End::Session(Error::Dismissed(Dismissal::Full)));
+        assert_eq!(studio.admitted() as usize, MOST);
+        drop(players.pop());
+        pass(secs(1)).await;
+        studio.end();
+        let mut late = studio.player().await;
+        let first = late.number(&camera).await;
+        assert_eq!(late.number(&camera).await, first + 1);
+    });
+}
+
+#[test]
+fn whoever_has_not_shown_the_code_takes_no_players_place_and_who_finds_no_seat_is_closed() {
+    lan::run(async {
+        // So slow that what nobody reads fits the wires.
+        let camera = camera().rate(1);
+        let studio = Studio::before(&camera);
+        let mut knocking = Vec::new();
+        for _ in 0..BOARD.doorstep {
+            knocking.push(Client::over(studio.stream(WIRE)));
+        }
+        let mut players = Vec::new();
+        for _ in 0..MOST {
+            players.push(studio.player().await);
+        }
+        assert_eq!(studio.service.connections(), MOST + BOARD.doorstep);
+        let mut none = studio.stream(WIRE);
+        let mut byte = [0];
+        assert_eq!(none.read(&mut byte).await.unwrap(), 0);
+        assert_eq!(studio.end().end, End::Session(Error::NoSeat));
+        // Those that only knock are let go after ten seconds, and their seats are free again.
+        pass(secs(11)).await;
+        assert_eq!(studio.service.connections(), MOST);
+        for mut player in players {
+            player.number(&camera).await;
+        }
+    });
+}
+
+#[test]
+fn all_are_told_to_go_when_the_program_ends_and_the_camera_is_left_in_order() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        player.number(&camera).await;
+        let ends = Rc::clone(&studio.ends);
+        let reading = spawn_local(async move { while player.next().await.is_some() {} });
+        let began = Instant::now();
+        studio.stop().await;
+        assert!(began.elapsed() <= secs(5));
+        reading.await.unwrap();
+        assert_eq!(ends.borrow()[0].end, End::Session(Error::Dismissed(Dismissal::Stopping)));
+        assert_eq!((camera.leaked(), camera.open()), (0, 0));
+        assert_eq!(camera.asked().last().unwrap().method, "TEARDOWN");
+    });
+}
+
+#[test]
+fn a_description_that_changed_over_a_reboot_sends_those_away_who_were_told_the_old_one() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut told = studio.player().await;
+        told.number(&camera).await;
+        camera.reboot(secs(5));
+        let _camera = camera.clone().showing(Media::h265());
+        while told.next().await.is_some() {}
+        assert_eq!(studio.end().end, End::Session(Error::Dismissed(Dismissal::Changed)));
+        let mut client = studio.client();
+        assert!(client.describe(URL).await.text().contains("H265"));
+        assert!(journal_says("the camera shows something else than it was told"));
+    });
+}
+
+// ---- what the camera does badly ----------------------------------------------------------------
+
+#[test]
+fn packets_of_64_kib_are_passed_over_with_their_pictures_and_said_once() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        player.number(&camera).await;
+        let too_long = Tally::of(Kind::PictureTooLong);
+        for _ in 0..3 {
+            pass(ms(401)).await;
+            assert_eq!(camera.lie(0, 0xffff, &vec![0x55; 0xffff]), 1);
+        }
+        let mut skips = 0;
+        let mut last = player.number(&camera).await;
+        for _ in 0..60 {
+            let picture = player.picture().await;
+            let next = number(&camera, &picture);
+            if next != last + 1 {
+                assert!(picture.is_key());
+                skips += 1;
+            }
+            last = next;
+        }
+        assert!((1..=3).contains(&skips), "{skips} skips");
+        assert_eq!((too_long.now(), studio.service.counts().too_long), (3, 3));
+        assert!(journal_says("a packet of 65535 bytes is longer than"));
+        assert_eq!(camera.ever(), 2, "one look, and one session that goes on");
+    });
+}
+
+#[test]
+fn pictures_longer_than_the_board_has_room_for_are_passed_over_and_shorter_ones_are_shown() {
+    lan::run(async {
+        let camera = showing(Media::made(25, 10, BOARD.rtsp.picture * 9 / 8, 3000));
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        assert!(player.sees_nothing(secs(10)).await, "all key frames are too long");
+        assert!(journal_says("a picture is longer than"));
+        assert!(studio.service.counts().too_long > 20);
+        let camera = camera.showing(Media::made(25, 10, BOARD.rtsp.picture * 3 / 4, 3000));
+        camera.reboot(secs(1));
+        assert_eq!(player.number(&camera).await % 10, 0);
+    });
+}
+
+#[test]
+fn rtp_that_is_no_h264_is_shown_to_nobody_and_said() {
+    lan::run(async {
+        let camera = camera().with(Vice::Garbage);
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        assert!(player.sees_nothing(secs(65)).await);
+        assert!(journal_says("no key frame for 60 s"));
+        camera.turn(Vice::Garbage, false);
+        player.number(&camera).await;
+        assert_eq!(camera.most_open(), 1);
+    });
+}
+
+#[test]
+fn what_is_no_rtp_at_all_is_passed_over_counted_and_said_once() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        let damaged = Tally::of(Kind::PictureDamaged);
+        let first = player.number(&camera).await;
+        for step in 1..20 {
+            camera.lie(0, 5, b"\x40nada");
+            assert_eq!(player.number(&camera).await, first + step, "pictures are unharmed");
+        }
+        assert!((18..=19).contains(&damaged.now()), "{}", damaged.now());
+        assert!(journal_says("a packet of 5 bytes is no RTP: passed over"));
+    });
+}
+
+#[test]
+fn packets_on_channels_that_were_not_set_up_are_nobodys() {
+    lan::run(async {
+        let camera = camera().with(Vice::StrayChannels);
+        let studio = Studio::before(&camera);
+        let mut player = studio.player().await;
+        let first = player.number(&camera).await;
+        for step in 1..50 {
+            assert_eq!(player.number(&camera).await, first + step);
+        }
+        // All of it on another channel is a camera that shows nothing, and is left after a while.
+        camera.turn(Vice::WrongChannel, true);
+        pass(secs(45)).await;
+        assert!(journal_says("the camera shows nothing for 30 s"));
+        camera.turn(Vice::WrongChannel, false);
+        while player.number(&camera).await <= first + 50 {}
+    });
+}
+
+#[test]
+fn what_the_camera_loses_stays_a_gap_for_players() {
+    lan::run(async {
+        let camera = camera().with(Vice::LosesPackets);
+        let studio = Studio::before(&camera);
+        let mut client = studio.client();
+        client.play(URL).await;
+        let (mut last, mut gaps): (Option<u16>, _) = (None, 0);
+        for _ in 0..200 {
+            let frame = client.frame().await;
+            let rtp = Rtp::of(&frame.bytes);
+            let step = last.map_or(1, |last| rtp.sequence.wrapping_sub(last));
+            assert!(step <= 2, "{step}");
+            gaps += u32::from(step == 2);
+            last = Some(rtp.sequence);
+        }
+        assert!(gaps > 10, "a player has to know that something is missing");
+    });
+}
+
+#[test]
+fn a_description_without_video_is_shown_as_it_is() {
+    lan::run(async {
+        let camera = camera().with(Vice::NoVideo);
+        let studio = Studio::before(&camera);
+        let mut client = studio.client().knowing(Scheme::Md5, CODE);
+        let described = client.describe(URL).await;
+        assert_eq!(described.status, 200);
+        assert!(described.text().contains("m=audio") && !described.text().contains("m=video"));
+        let base = described.header("content-base").unwrap().to_owned();
+        client.track = format!("{base}track1");
+        assert_eq!(client.setup("0-1").await.status, 200);
+        assert_eq!(client.request("PLAY", URL, "").await.status, 200);
+        client.frame().await;
+    });
+}
+
+#[test]
+fn parameter_sets_that_stand_in_the_description_alone_are_enough() {
+    lan::run(async {
+        let camera = Rtsp::new().code(CODE).with(Vice::NoSets);
+        let studio = Studio::before(&camera);
+        let mut client = studio.client();
+        assert!(client.describe(URL).await.text().contains("sprop-parameter-sets="));
+        client.setup("0-1").await;
+        client.request("PLAY", URL, "").await;
+        let mut player = Player::of(client);
+        let first = player.picture().await;
+        assert!(first.is_key() && first.nals.iter().all(|nal| !matches!(nal[0] & 0x1f, 7 | 8)));
+    });
+}

@@ -1,0 +1,170 @@
+//! The proxy in all weathers: seeded runs of everything at once, over a network that delays, stalls,
+//! trickles, breaks and falls silent, in virtual time. Its own binary, since the heap is counted for
+//! the whole process: a run has a process to itself, and as many go at once as there are processors.
+//!
+//! A run that fails says its seed, what was broken, and what was done last. `LAN_SEED=123 cargo test
+//! --test weather` shows that one again; `LAN_SEEDS=50000` runs so many.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is test code, and a mistake in it should stop the test"
+)]
+
+#[path = "../support/clients/mod.rs"]
+mod clients;
+#[path = "../support/lan/mod.rs"]
+mod lan;
+#[path = "../printer/mod.rs"]
+mod printer;
+
+#[path = "cameras.rs"]
+mod cameras;
+#[path = "files.rs"]
+mod files;
+#[path = "mqtt.rs"]
+mod mqtt;
+#[path = "notes.rs"]
+mod notes;
+#[path = "proxy.rs"]
+mod proxy;
+#[path = "../bounds/share.rs"]
+mod share;
+#[path = "talk.rs"]
+mod talk;
+#[path = "world.rs"]
+mod world;
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
+use std::env;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use pandaproxy::board::BOARD;
+use pandaproxy::memory::budget;
+use pandaproxy::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
+
+use crate::clients::proxy::StateDir;
+use crate::notes::{PROMISES, begin, digest, last, panics_are_noted, tested};
+use crate::printer::{CA, Model};
+use crate::world::World;
+
+/// Runs in CI.
+const SEEDS: u64 = 1000;
+
+/// What a run prints in front of each count.
+const COUNTED: &str = "counted ";
+
+/// What the mover of files is given; no run uses TLS.
+fn tls() -> (Trust, Arc<ServerConfig>) {
+    static TLS: OnceLock<(Trust, Arc<ServerConfig>)> = OnceLock::new();
+    TLS.get_or_init(|| {
+        let (dir, serial) = (StateDir::new(), Model::P1S.serial());
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let subject = Subject { serial, addresses: &[address] };
+        let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
+        let tls = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
+        let pins = Pins::in_dir(dir.path());
+        let trust = Trust::new(serial, Policy::Verify, Some(CA), pins, SystemTime::now).unwrap();
+        (trust, tls)
+    })
+    .clone()
+}
+
+/// One run; what it did, as a number.
+fn run(seed: u64) -> u64 {
+    panics_are_noted();
+    let played = std::panic::catch_unwind(|| {
+        lan::run(async {
+            begin();
+            World::new(seed).await.run().await
+        })
+    });
+    let broken = match played {
+        Ok(Ok(())) => return digest(),
+        Ok(Err(broken)) => broken,
+        Err(_panicked) => "a panic, see above".to_owned(),
+    };
+    panic!("LAN_SEED={seed} shows it again\n{}{broken}", last());
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+/// Every promise is kept whatever the weather, and every one is put to the test.
+#[test]
+fn promises_are_kept_in_all_weathers() {
+    if let Some(seed) = number("LAN_SEED") {
+        run(seed);
+        println!("seed {seed}: {:#?}", tested());
+        return;
+    }
+    let seeds = number("LAN_SEEDS").unwrap_or(SEEDS);
+    let at_once = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let children: Vec<_> = (0..at_once)
+        .map(|first| {
+            let mut child = Command::new(env::current_exe().unwrap());
+            child.args(["--exact", "some_runs", "--ignored", "--nocapture"]);
+            // Else the thread that started the test says after a minute that it runs, and what it needs
+            // for that is counted as the proxy's.
+            child.arg("--test-threads=1");
+            child.env("LAN_RUNS", format!("{first} {seeds} {at_once}"));
+            child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    let mut failed = String::new();
+    for child in children {
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        if !ended.status.success() {
+            failed += &format!("{said}{}", String::from_utf8_lossy(&ended.stderr));
+        }
+        for line in said.lines().filter_map(|line| line.strip_prefix(COUNTED)) {
+            let (count, name) = line.split_once(' ').unwrap();
+            *counted.entry(name.to_owned()).or_default() += count.parse::<u64>().unwrap();
+        }
+    }
+    assert!(failed.is_empty(), "{failed}");
+    println!("{seeds} runs: {counted:#?}");
+    if seeds >= SEEDS {
+        for name in PROMISES {
+            assert!(counted.contains_key(name), "no run puts to the test: {name}");
+        }
+    }
+}
+
+/// A process' part of the runs. Without `LAN_RUNS` it has none.
+#[test]
+#[ignore = "it is started by the test above, in processes of its own"]
+fn some_runs() {
+    let Ok(runs) = env::var("LAN_RUNS") else { return };
+    let mut numbers = runs.split(' ').map(|number| number.parse::<u64>().unwrap());
+    let mut number = || numbers.next().unwrap();
+    let (first, seeds, step) = (number(), number(), number());
+    let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in (first..seeds).step_by(usize::try_from(step).unwrap()) {
+        run(seed);
+        for (name, count) in tested() {
+            *counted.entry(name).or_default() += count;
+        }
+    }
+    // The test runner has begun this line with the test's name.
+    println!();
+    for (name, count) in counted {
+        println!("{COUNTED}{count} {name}");
+    }
+}
+
+/// What a seed does it does again: that is what it is good for.
+#[test]
+fn a_seed_shows_the_same_twice() {
+    for seed in [3, 8, 21, 34] {
+        let shows = || (run(seed), tested());
+        assert_eq!(shows(), shows(), "seed {seed}");
+    }
+}
