@@ -127,7 +127,7 @@ pub enum Lockout {
 /// How often which address was wrong.
 ///
 /// Ask [`refused`](Self::refused) when a connection comes in, and again before its code is looked
-/// at: it may have waited at the door while others from its address used up the guesses.
+/// at: it may have waited at the acceptor while others from its address used up the guesses.
 #[derive(Debug, Default)]
 pub struct Limiter {
     entries: Vec<Entry, ADDRESSES>,

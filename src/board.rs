@@ -17,9 +17,9 @@ pub struct Board {
     /// Cipher suites, in the order this board can afford them.
     pub suites: Suites,
     /// Connections that have not yet said who they are, at once and for each service.
-    pub doorstep: usize,
+    pub pre_auth: usize,
     /// Of those, how many one address may hold.
-    pub doorstep_per_address: usize,
+    pub pre_auth_per_address: usize,
     /// Authenticated clients of each service.
     pub clients: Clients,
     /// What the MQTT service holds.

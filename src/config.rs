@@ -58,7 +58,7 @@ pub enum Intent {
 #[derive(Debug)]
 pub struct Config {
     /// Where the printer is.
-    pub printer: Host,
+    pub printer: PrinterAddr,
     /// The printer's access code, and what clients have to show.
     pub code: AccessCode,
     /// The printer's serial number.
@@ -158,7 +158,7 @@ impl Config {
 
         let printer = find(&Setting::PRINTER_IP, &args.printer_ip)
             .ok_or_else(|| ConfigError::missing(&Setting::PRINTER_IP))?
-            .parse(Host::parse)?;
+            .parse(PrinterAddr::parse)?;
         let code = access_code(args, sources)?;
         let (serial, raised) =
             serial(args, sources)?.ok_or_else(|| ConfigError::missing(&Setting::SERIAL_NUMBER))?;
@@ -273,14 +273,14 @@ impl Recording {
 /// Where something is in the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one printer")]
-pub enum Host {
+pub enum PrinterAddr {
     /// At this address.
     Ip(IpAddr),
     /// Wherever this name leads, which may change.
     Name(heapless::String<253>),
 }
 
-impl Host {
+impl PrinterAddr {
     fn parse(value: &str) -> Option<Self> {
         match value.parse::<IpAddr>() {
             // Nobody in particular is nobody's printer, and connecting to it leads back here.
@@ -293,7 +293,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for PrinterAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => write!(f, "{ip}"),

@@ -10,7 +10,7 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | all of it | [`WITHIN`] | what has not answered by then counts as silent |
+//! | all of it | [`TIMEOUT`] | what has not answered by then counts as silent |
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::tls::greeting::{GreetingError, greet};
 
 /// How long all of it may take.
-pub const WITHIN: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ports that may be asked.
 const PORTS: usize = 4;
@@ -44,7 +44,7 @@ impl fmt::Display for Answering {
 
 /// What does not, the first that was found. `Display` is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sick {
+pub struct Unhealthy {
     service: &'static str,
     at: SocketAddr,
     why: Why,
@@ -65,7 +65,7 @@ enum Why {
     Greeting(GreetingError),
 }
 
-impl fmt::Display for Sick {
+impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, at, why } = self;
         write!(f, "{service} on {at}: ")?;
@@ -81,24 +81,24 @@ impl fmt::Display for Sick {
     }
 }
 
-impl core::error::Error for Sick {}
+impl core::error::Error for Unhealthy {}
 
 /// Asks each service of `config` on this machine.
 ///
 /// # Errors
 ///
 /// One of them does not answer.
-pub fn check(config: &Config) -> Result<Answering, Sick> {
-    let until = Instant::now() + WITHIN;
+pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
+    let until = Instant::now() + TIMEOUT;
     let here = own_address(config.bind);
     let mut answering = heapless::Vec::new();
     for (service, port) in config.listening() {
         let at = SocketAddr::new(here, port);
-        let sick = |why| Sick { service, at, why };
-        let mut line = Line::to(at, until).map_err(sick)?;
+        let unhealthy = |why| Unhealthy { service, at, why };
+        let mut line = Line::to(at, until).map_err(unhealthy)?;
         if service == "mqtt" {
             greet(&config.state_dir, &mut line, SystemTime::now)
-                .map_err(|error| sick(Why::Greeting(error)))?;
+                .map_err(|error| unhealthy(Why::Greeting(error)))?;
         }
         // It fits: there is one place for each port.
         let _fits = answering.push((service, port));

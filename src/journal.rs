@@ -90,7 +90,7 @@ pub enum Kind {
     /// Something is missing in a recording, or there is none.
     NotRecorded,
     /// The heap met its lid.
-    LidMet,
+    HeapLimitExceeded,
     /// The program was asked to end.
     Stopping,
 }
@@ -126,7 +126,7 @@ impl Kind {
         Self::Transferred,
         Self::TransferFailed,
         Self::NotRecorded,
-        Self::LidMet,
+        Self::HeapLimitExceeded,
         Self::Stopping,
     ];
 
@@ -161,7 +161,7 @@ impl Kind {
             Self::Transferred => "transferred",
             Self::TransferFailed => "transfer failed",
             Self::NotRecorded => "not recorded",
-            Self::LidMet => "lid met",
+            Self::HeapLimitExceeded => "lid met",
             Self::Stopping => "stopping",
         }
     }
@@ -169,7 +169,7 @@ impl Kind {
     /// How loudly the log says it.
     pub const fn level(self) -> Level {
         match self {
-            Self::PrinterRefused | Self::PrinterUntrusted | Self::LidMet => Level::Error,
+            Self::PrinterRefused | Self::PrinterUntrusted | Self::HeapLimitExceeded => Level::Error,
             Self::Refused
             | Self::WrongCode
             | Self::LockedOut
@@ -259,18 +259,18 @@ pub fn write_to(out: &mut impl Write) -> fmt::Result {
 
 /// Something that may happen often and is to be told seldom.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub struct RateLimit {
     told: Cell<Option<Instant>>,
     since: Cell<u32>,
 }
 
-impl Seldom {
+impl RateLimit {
     /// How seldom.
     pub const EVERY: Duration = Duration::from_secs(30);
 
     /// It has happened: how often since it was last told, this time included, if it is to be told
     /// now.
-    pub fn happened(&self, now: Instant) -> Option<u32> {
+    pub fn check(&self, now: Instant) -> Option<u32> {
         let times = self.since.get().saturating_add(1);
         if self.told.get().is_some_and(|told| now.since(told) < Self::EVERY) {
             self.since.set(times);
@@ -501,13 +501,13 @@ mod tests {
 
     #[test]
     fn what_happens_often_is_told_seldom_and_counted_meanwhile() {
-        let seldom = Seldom::default();
+        let seldom = RateLimit::default();
         let at = |seconds| Instant::at(Duration::from_secs(seconds));
-        assert_eq!(seldom.happened(at(0)), Some(1));
-        assert!((1..30).all(|second| seldom.happened(at(second)).is_none()));
-        assert_eq!(seldom.happened(at(30)), Some(30));
+        assert_eq!(seldom.check(at(0)), Some(1));
+        assert!((1..30).all(|second| seldom.check(at(second)).is_none()));
+        assert_eq!(seldom.check(at(30)), Some(30));
         seldom.forget();
-        assert_eq!(seldom.happened(at(31)), Some(1));
+        assert_eq!(seldom.check(at(31)), Some(1));
     }
 
     #[test]

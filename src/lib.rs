@@ -12,7 +12,7 @@
 //! ```text
 //!      client ─ listen ─ tls ─ drive ─► svc::client ─event─► svc::hub ─► svc::upstream ─ drive ─ tls ─ dial ─ printer
 //!         ▲                                  ▲                 │   ▲               │
-//!         └────────── poll_output ◄──────────┘◄── seat, ring ──┘   └──── event ────┘
+//!         └────────── poll_output ◄──────────┘◄── slot, ring ──┘   └──── event ────┘
 //!
 //!      main → runtime → services → session → memory, auth, clock → board        imports only point right
 //! ```

@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         Intent::Serve(config) => return serve(&config),
         Intent::Health(config) => match health::check(&config) {
             Ok(answering) => writeln!(std::io::stdout(), "healthy: {answering}"),
-            Err(sick) => {
-                eprintln!("pandaproxy health: {sick}");
+            Err(unhealthy) => {
+                eprintln!("pandaproxy health: {unhealthy}");
                 return ExitCode::FAILURE;
             }
         },
@@ -57,11 +57,11 @@ fn serve(config: &Config) -> ExitCode {
         log::log!(notice.level(), "{notice}");
     }
     if config.record.is_some() {
-        heap::on_lid(last_words::<{ budget::TOTAL_RECORDING }>);
-        heap::put_lid(budget::TOTAL_RECORDING);
+        heap::on_limit_exceeded(last_words::<{ budget::TOTAL_RECORDING }>);
+        heap::set_limit(budget::TOTAL_RECORDING);
     } else {
-        heap::on_lid(last_words::<{ budget::TOTAL }>);
-        heap::put_lid(budget::TOTAL);
+        heap::on_limit_exceeded(last_words::<{ budget::TOTAL }>);
+        heap::set_limit(budget::TOTAL);
     }
     match launch::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,8 +83,11 @@ fn start_log(verbose: bool) {
 }
 
 /// The heap met its lid: say what happened lately, and end.
-fn last_words<const LID: usize>() {
-    journal::record(Kind::LidMet, format_args!("the heap met its lid of {} KiB", LID / KIB));
+fn last_words<const HEAP_LIMIT: usize>() {
+    journal::record(
+        Kind::HeapLimitExceeded,
+        format_args!("the heap met its lid of {} KiB", HEAP_LIMIT / KIB),
+    );
     // Standard error may be gone; there is nobody else to tell.
     let _told = journal::write_to(&mut launch::Stderr);
 }
@@ -98,9 +101,13 @@ fn print_budget() -> std::io::Result<()> {
     writeln!(out, "{:<34}{:>30}", "what the board affords", BOARD.memory / KIB)?;
     writeln!(out, "\nwhere it is recorded, beside all lines")?;
     print_lines(&mut out, &budget::RECORDING)?;
-    for instead in budget::INSTEAD {
-        writeln!(out, "\nwhere {}, in place of all lines with {:?}", instead.when, instead.of)?;
-        print_lines(&mut out, instead.lines)?;
+    for alternative in budget::ALTERNATIVES {
+        writeln!(
+            out,
+            "\nwhere {}, in place of all lines with {:?}",
+            alternative.when, alternative.of
+        )?;
+        print_lines(&mut out, alternative.lines)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! A [`Session`] is one end of one conversation as a pure state machine. It has no socket, no clock
 //! and never waits, so a test can drive it one byte at a time, split anywhere. The shell that runs
 //! any session over any stream is [`runtime::drive`](crate::runtime::drive); what a session learns
-//! goes to its [`Host`], which is the service's hub seen from one of its seats.
+//! goes to its [`Handler`], which is the service's hub seen from one of its slots.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -70,7 +70,7 @@ pub enum Output<E> {
 }
 
 /// Whom a session reports to.
-pub trait Host<S: Session> {
+pub trait Handler<S: Session> {
     /// Whether the session may be offered more input now. A host that says no wakes it later: that
     /// is how a full queue reaches the peer as back-pressure.
     fn admits(&self, session: &S) -> bool;
@@ -128,26 +128,26 @@ pub enum Blame {
     Board,
 }
 
-/// Rings one sleeper's bell. Ringing before anybody sleeps is remembered, once.
+/// Rings one sleeper's notify. Ringing before anybody sleeps is remembered, once.
 #[derive(Default)]
-pub struct Bell {
-    rung: Cell<bool>,
+pub struct Notify {
+    notified: Cell<bool>,
     sleeper: RefCell<Option<Waker>>,
 }
 
-impl Bell {
+impl Notify {
     /// Wakes whoever waits, now or next.
-    pub fn ring(&self) {
-        self.rung.set(true);
+    pub fn notify(&self) {
+        self.notified.set(true);
         if let Some(sleeper) = self.sleeper.borrow_mut().take() {
             sleeper.wake();
         }
     }
 
     /// Completes at the next ring, or at once if one was missed.
-    pub async fn rung(&self) {
+    pub async fn notified(&self) {
         poll_fn(|cx| {
-            if self.rung.replace(false) {
+            if self.notified.replace(false) {
                 return Poll::Ready(());
             }
             *self.sleeper.borrow_mut() = Some(cx.waker().clone());
@@ -159,17 +159,17 @@ impl Bell {
 
 /// Whether the other end is wanted: what a camera's hub tells its upstream.
 #[derive(Default)]
-pub struct Feed {
+pub struct Demand {
     wanted: Cell<bool>,
     leaving: Cell<bool>,
-    bell: Bell,
+    notify: Notify,
 }
 
-impl Feed {
+impl Demand {
     /// Somebody watches, or nobody does any more.
     pub fn want(&self, wanted: bool) {
         if self.wanted.replace(wanted) != wanted {
-            self.bell.ring();
+            self.notify.notify();
         }
     }
 
@@ -181,7 +181,7 @@ impl Feed {
     /// The program ends.
     pub fn leave(&self) {
         self.leaving.set(true);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Whether the program ends.
@@ -190,7 +190,7 @@ impl Feed {
     }
 
     /// Completes when something of this has changed.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 }

@@ -3,8 +3,8 @@ Board {
     name: "generic-armv7",
     memory: 28 * MIB,
     suites: Suites::ChaChaFirst,
-    doorstep: 6,
-    doorstep_per_address: 4,
+    pre_auth: 6,
+    pre_auth_per_address: 4,
     clients: Clients { mqtt: 24, chamber: 16, rtsp: 8, ftp: 8 },
     mqtt: Mqtt {
         inbox: 64 * KIB,

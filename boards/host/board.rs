@@ -3,9 +3,9 @@ Board {
     name: "host",
     memory: 12 * MIB,
     suites: Suites::AesFirst,
-    doorstep: 4,
+    pre_auth: 4,
     // One address cannot keep the others from knocking.
-    doorstep_per_address: 3,
+    pre_auth_per_address: 3,
     // Eight readers and two writers; ten viewers.
     clients: Clients { mqtt: 10, chamber: 10, rtsp: 8, ftp: 4 },
     mqtt: Mqtt {

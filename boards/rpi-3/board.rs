@@ -3,8 +3,8 @@ Board {
     name: "rpi-3",
     memory: 32 * MIB,
     suites: Suites::ChaChaFirst,
-    doorstep: 8,
-    doorstep_per_address: 6,
+    pre_auth: 8,
+    pre_auth_per_address: 6,
     clients: Clients { mqtt: 32, chamber: 20, rtsp: 8, ftp: 8 },
     mqtt: Mqtt {
         inbox: 64 * KIB,

@@ -3,8 +3,8 @@ Board {
     name: "rpi-5",
     memory: 64 * MIB,
     suites: Suites::AesFirst,
-    doorstep: 16,
-    doorstep_per_address: 12,
+    pre_auth: 16,
+    pre_auth_per_address: 12,
     clients: Clients { mqtt: 72, chamber: 32, rtsp: 16, ftp: 16 },
     mqtt: Mqtt {
         inbox: 64 * KIB,

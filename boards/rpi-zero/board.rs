@@ -6,8 +6,8 @@ Board {
     // ring's AES takes 8 times the instructions of its ChaCha20 here.
     suites: Suites::ChaChaFirst,
     // A handshake keeps the core busy for a quarter of a second: few at a time.
-    doorstep: 4,
-    doorstep_per_address: 3,
+    pre_auth: 4,
+    pre_auth_per_address: 3,
     clients: Clients { mqtt: 16, chamber: 10, rtsp: 6, ftp: 4 },
     mqtt: Mqtt {
         inbox: 32 * KIB,

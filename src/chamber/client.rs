@@ -9,15 +9,15 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | time to log in | [`LOGIN_WITHIN`] | closed |
-//! | what a viewer says after its login | [`TALK_MOST`] bytes, ignored | closed |
+//! | time to log in | [`LOGIN_TIMEOUT`] | closed |
+//! | what a viewer says after its login | [`MAX_TALK`] bytes, ignored | closed |
 //! | time to take one picture | [`runtime::drive`](crate::runtime::drive)'s for a piece of output | closed |
 
 use alloc::rc::Rc;
 use core::fmt;
 use core::time::Duration;
 
-use super::slot::{Dismissal, Seat, Standing};
+use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, HEAD, LOGIN, Login, LoginFault};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
@@ -25,14 +25,14 @@ use crate::memory::pool::Frame;
 use crate::session::{Blame, Output, Session};
 
 /// How long a login may take, from the connection on.
-pub const LOGIN_WITHIN: Duration = Duration::from_secs(10);
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a viewer may say after its login, in bytes. It has nothing to say.
-pub const TALK_MOST: usize = 4096;
+pub const MAX_TALK: usize = 4096;
 
 /// One viewer's end of the conversation.
 pub struct Viewer {
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     code: Rc<AccessCode>,
     until: Instant,
     step: Step,
@@ -59,8 +59,8 @@ pub enum Event {
 
 impl Viewer {
     /// A viewer who has to log in until then.
-    pub fn new(seat: Rc<Seat>, code: Rc<AccessCode>, until: Instant) -> Self {
-        Self { seat, code, until, step: Step::Login, said: 0 }
+    pub fn new(slot: Rc<Slot>, code: Rc<AccessCode>, until: Instant) -> Self {
+        Self { slot, code, until, step: Step::Login, said: 0 }
     }
 
     fn login(&self, bytes: &[u8; LOGIN]) -> Result<(), Error> {
@@ -93,7 +93,7 @@ impl Session for Viewer {
             return Ok((LOGIN, Some(Event::LoggedIn)));
         }
         self.said = self.said.saturating_add(input.len());
-        if self.said > TALK_MOST { Err(Error::Talks) } else { Ok((input.len(), None)) }
+        if self.said > MAX_TALK { Err(Error::Talks) } else { Ok((input.len(), None)) }
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
@@ -111,7 +111,7 @@ impl Session for Viewer {
     }
 
     fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
-        if let Standing::Dismissed(why) = self.seat.standing() {
+        if let SlotState::Dismissed(why) = self.slot.standing() {
             return Output::End(Error::Dismissed(why));
         }
         match core::mem::replace(&mut self.step, Step::Waits) {
@@ -123,10 +123,10 @@ impl Session for Viewer {
                 self.step = Step::Shown(picture);
                 return Output::Shared;
             }
-            Step::Shown(_) => self.seat.sent_one(),
+            Step::Shown(_) => self.slot.sent_one(),
             Step::Waits => {}
         }
-        let Some(picture) = self.seat.next() else { return Output::Idle };
+        let Some(picture) = self.slot.next() else { return Output::Idle };
         let len = u32::try_from(picture.len()).unwrap_or_default();
         let Some(room) = out.get_mut(..HEAD) else { return Output::Idle };
         room.copy_from_slice(&wire::head(len));
@@ -155,8 +155,8 @@ pub enum Error {
     Silent,
     /// It says more than a viewer has to say.
     Talks,
-    /// There is no seat.
-    NoSeat,
+    /// There is no slot.
+    NoSlot,
     /// The hub says so.
     Dismissed(Dismissal),
 }
@@ -167,7 +167,7 @@ impl Error {
         match self {
             Self::NoLogin(_) | Self::WrongUser | Self::WrongCode | Self::Talks => Blame::Peer,
             Self::Silent => Blame::Network,
-            Self::NoSeat | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
+            Self::NoSlot | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
             Self::Dismissed(Dismissal::Stopping) => Blame::Nobody,
         }
     }
@@ -183,9 +183,9 @@ impl fmt::Display for Error {
             Self::NoLogin(LoginFault::Padding) => "its login has something behind user or code",
             Self::WrongUser => "wrong user, bblp is the only one",
             Self::WrongCode => "wrong access code",
-            Self::Silent => return write!(f, "no login within {} s", LOGIN_WITHIN.as_secs()),
+            Self::Silent => return write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
             Self::Talks => "says more than a viewer has to say",
-            Self::NoSeat | Self::Dismissed(Dismissal::Full) => {
+            Self::NoSlot | Self::Dismissed(Dismissal::Full) => {
                 "all viewers' places are taken (BOARD.clients.chamber)"
             }
             Self::Dismissed(Dismissal::Elsewhere) => {
@@ -205,11 +205,11 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
-    fn viewer() -> (Rc<Seat>, Viewer) {
-        let seat = Seat::new();
-        seat.knock();
+    fn viewer() -> (Rc<Slot>, Viewer) {
+        let slot = Slot::new();
+        slot.pending();
         let code = Rc::new(AccessCode::new(b"12345678").unwrap());
-        (Rc::clone(&seat), Viewer::new(seat, code, Instant::at(LOGIN_WITHIN)))
+        (Rc::clone(&slot), Viewer::new(slot, code, Instant::at(LOGIN_TIMEOUT)))
     }
 
     fn pool() -> Pool {
@@ -273,9 +273,9 @@ mod tests {
         ];
         for (bytes, error) in cases {
             for cut in 0..=LOGIN {
-                let (seat, mut viewer) = viewer();
+                let (slot, mut viewer) = viewer();
                 assert_eq!(say(&mut viewer, &bytes, cut), Err(error));
-                seat.offer(pool().store(&[b"picture"]).unwrap());
+                slot.offer(pool().store(&[b"picture"]).unwrap());
                 assert!(shown(&mut viewer).is_empty());
             }
         }
@@ -287,30 +287,30 @@ mod tests {
         let bytes = login(b"bblp", b"12345678");
         assert_eq!(say(&mut viewer, &bytes[..LOGIN - 1], 3), Ok(vec![]));
         let due = viewer.poll_timeout().unwrap();
-        assert_eq!(viewer.handle_timeout(Instant::at(LOGIN_WITHIN / 2)), Ok(()));
+        assert_eq!(viewer.handle_timeout(Instant::at(LOGIN_TIMEOUT / 2)), Ok(()));
         assert_eq!(viewer.handle_timeout(due), Err(Error::Silent));
     }
 
     #[test]
     fn a_picture_leaves_as_its_head_and_then_itself_each_a_piece_of_its_own() {
-        let (seat, mut viewer) = viewer();
+        let (slot, mut viewer) = viewer();
         let pool = pool();
         say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
         for picture in [b"first", b"other"] {
-            seat.offer(pool.store(&[picture]).unwrap());
+            slot.offer(pool.store(&[picture]).unwrap());
         }
         let pieces = shown(&mut viewer);
         let head = wire::head(5).to_vec();
         assert_eq!(pieces, [head.clone(), b"first".to_vec(), head, b"other".to_vec()]);
-        assert_eq!((seat.sent(), pool.in_use()), (2, (0, 0)));
+        assert_eq!((slot.sent(), pool.in_use()), (2, (0, 0)));
     }
 
     #[test]
     fn a_picture_stays_in_its_frame_until_it_is_sent() {
-        let (seat, mut viewer) = viewer();
+        let (slot, mut viewer) = viewer();
         let pool = pool();
         say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
-        seat.offer(pool.store(&[b"first"]).unwrap());
+        slot.offer(pool.store(&[b"first"]).unwrap());
         let mut out = [0; HEAD];
         assert_eq!(viewer.poll_output(Instant::START, &mut out), Output::Written(HEAD));
         assert_eq!(viewer.poll_output(Instant::START, &mut out), Output::Shared);
@@ -323,18 +323,18 @@ mod tests {
     fn a_viewer_may_say_a_little_after_its_login_and_not_more() {
         let (_, mut viewer) = viewer();
         let mut bytes = login(b"bblp", b"12345678").to_vec();
-        bytes.resize(LOGIN + TALK_MOST, 7);
+        bytes.resize(LOGIN + MAX_TALK, 7);
         assert_eq!(say(&mut viewer, &bytes, 100), Ok(vec![Event::LoggedIn]));
         assert_eq!(viewer.handle_input(Instant::START, b"x"), Err(Error::Talks));
     }
 
     #[test]
     fn whoever_is_dismissed_ends() {
-        let (seat, mut viewer) = viewer();
+        let (slot, mut viewer) = viewer();
         say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
-        seat.take();
-        seat.dismiss(Dismissal::Elsewhere);
-        seat.dismiss(Dismissal::Stopping);
+        slot.take();
+        slot.dismiss(Dismissal::Elsewhere);
+        slot.dismiss(Dismissal::Stopping);
         let end = viewer.poll_output(Instant::START, &mut [0; HEAD]);
         assert_eq!(end, Output::End(Error::Dismissed(Dismissal::Elsewhere)));
     }

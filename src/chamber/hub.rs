@@ -7,14 +7,14 @@
 use alloc::rc::Rc;
 use core::time::Duration;
 
-use super::slot::{Dismissal, Seat, Standing};
+use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, Damage};
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::{self, Kind, Seldom};
-use crate::memory::budget::{PICTURES, SLOT};
+use crate::journal::{self, Kind, RateLimit};
+use crate::memory::budget::{FRAME_SLOT, PICTURES};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
-use crate::session::Feed;
+use crate::session::Demand;
 
 /// How old a picture may be that a viewer is shown first, before the next one comes.
 pub const FRESH: Duration = Duration::from_secs(10);
@@ -25,8 +25,8 @@ pub const LINGER: Duration = Duration::from_secs(5);
 
 /// What the service's viewers and its upstream meet at.
 pub struct Hub {
-    seats: Rc<[Rc<Seat>]>,
-    feed: Rc<Feed>,
+    slots: Rc<[Rc<Slot>]>,
+    demand: Rc<Demand>,
     pool: Pool,
     coming: Coming,
     latest: Option<(Frame, Instant)>,
@@ -35,8 +35,8 @@ pub struct Hub {
     /// Since when nobody was seen to watch, while the camera is still wanted.
     deserted: Option<Instant>,
     counts: Counts,
-    damaged: Seldom,
-    too_long: Seldom,
+    damaged: RateLimit,
+    too_long: RateLimit,
 }
 
 /// What becomes of the picture that is coming.
@@ -62,43 +62,44 @@ pub struct Counts {
     pub too_long: u32,
 }
 
-const _: () = assert!(Pool::<()>::SLOT <= SLOT, "a frame costs more than its line says");
+const _: () =
+    assert!(Pool::<()>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its line says");
 
 impl Hub {
-    /// A hub for these seats.
-    pub fn new(seats: Rc<[Rc<Seat>]>, feed: Rc<Feed>) -> Self {
+    /// A hub for these slots.
+    pub fn new(slots: Rc<[Rc<Slot>]>, demand: Rc<Demand>) -> Self {
         Self {
-            seats,
-            feed,
+            slots,
+            demand,
             pool: Pool::new(Shape { count: 0, size: 0 }, PICTURES),
             coming: Coming::Nothing,
             latest: None,
             elsewhere: false,
             deserted: None,
             counts: Counts::default(),
-            damaged: Seldom::default(),
-            too_long: Seldom::default(),
+            damaged: RateLimit::default(),
+            too_long: RateLimit::default(),
         }
     }
 
     /// Somebody showed the right code. They are shown the last picture if it is fresh, and keep the
     /// camera wanted.
-    pub fn join(&mut self, now: Instant, seat: &Seat) {
+    pub fn join(&mut self, now: Instant, slot: &Slot) {
         if self.elsewhere {
-            seat.dismiss(Dismissal::Elsewhere);
+            slot.dismiss(Dismissal::Elsewhere);
             return;
         }
         if self.viewers() >= BOARD.clients.chamber {
-            seat.dismiss(Dismissal::Full);
+            slot.dismiss(Dismissal::Full);
             return;
         }
-        seat.take();
+        slot.take();
         self.deserted = None;
-        self.feed.want(true);
+        self.demand.want(true);
         if let Some((picture, shown)) = &self.latest
             && now.since(*shown) < FRESH
         {
-            seat.offer(picture.clone());
+            slot.offer(picture.clone());
         }
     }
 
@@ -144,10 +145,10 @@ impl Hub {
 
     /// Looks after what only time tells; to be called about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.viewers() > 0 || !self.feed.is_wanted() {
+        if self.viewers() > 0 || !self.demand.is_wanted() {
             self.deserted = None;
         } else if now.since(*self.deserted.get_or_insert(now)) >= LINGER {
-            self.feed.want(false);
+            self.demand.want(false);
         }
         if self.latest.as_ref().is_some_and(|(_, shown)| now.since(*shown) >= FRESH) {
             self.latest = None;
@@ -156,8 +157,8 @@ impl Hub {
 
     /// Everybody has to go.
     pub fn dismiss_all(&self, why: Dismissal) {
-        for seat in &*self.seats {
-            seat.dismiss(why);
+        for slot in &*self.slots {
+            slot.dismiss(why);
         }
     }
 
@@ -172,7 +173,7 @@ impl Hub {
 
     /// Those who showed the right code.
     pub fn viewers(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.standing() == Standing::Taken).count()
+        self.slots.iter().filter(|slot| slot.standing() == SlotState::Taken).count()
     }
 
     /// How many pictures there ever were.
@@ -194,9 +195,9 @@ impl Hub {
         }
         let Some(picture) = self.pool.finish(filling, ()) else { return };
         self.counts.shown = self.counts.shown.saturating_add(1);
-        for seat in &*self.seats {
-            if seat.standing() == Standing::Taken {
-                let lost = seat.offer(picture.clone());
+        for slot in &*self.slots {
+            if slot.standing() == SlotState::Taken {
+                let lost = slot.offer(picture.clone());
                 self.counts.lost = self.counts.lost.saturating_add(lost);
             }
         }
@@ -211,7 +212,7 @@ impl Hub {
 
     fn damaged(&mut self, now: Instant, len: usize, damage: Damage) {
         self.counts.damaged = self.counts.damaged.saturating_add(1);
-        match self.damaged.happened(now) {
+        match self.damaged.check(now) {
             None => journal::tally(Kind::PictureDamaged),
             Some(times) => journal::note(
                 Kind::PictureDamaged,
@@ -222,7 +223,7 @@ impl Hub {
 
     fn too_long(&mut self, now: Instant, len: usize) {
         self.counts.too_long = self.counts.too_long.saturating_add(1);
-        match self.too_long.happened(now) {
+        match self.too_long.check(now) {
             None => journal::tally(Kind::PictureTooLong),
             Some(times) => journal::note(
                 Kind::PictureTooLong,
@@ -244,22 +245,22 @@ mod tests {
 
     const MOST: usize = BOARD.clients.chamber;
 
-    struct House {
+    struct Context {
         hub: Hub,
-        seats: Rc<[Rc<Seat>]>,
-        feed: Rc<Feed>,
+        slots: Rc<[Rc<Slot>]>,
+        demand: Rc<Demand>,
     }
 
-    impl House {
+    impl Context {
         fn new() -> Self {
-            let seats: Rc<[Rc<Seat>]> = (0..MOST + 1).map(|_| Seat::new()).collect();
-            let feed = Rc::new(Feed::default());
-            Self { hub: Hub::new(Rc::clone(&seats), Rc::clone(&feed)), seats, feed }
+            let slots: Rc<[Rc<Slot>]> = (0..MOST + 1).map(|_| Slot::new()).collect();
+            let demand = Rc::new(Demand::default());
+            Self { hub: Hub::new(Rc::clone(&slots), Rc::clone(&demand)), slots, demand }
         }
 
-        fn join(&mut self, at: Instant, seat: usize) {
-            self.seats[seat].knock();
-            self.hub.join(at, &self.seats[seat]);
+        fn join(&mut self, at: Instant, slot: usize) {
+            self.slots[slot].pending();
+            self.hub.join(at, &self.slots[slot]);
         }
 
         fn picture(&mut self, at: Instant, bytes: &[u8]) {
@@ -276,8 +277,8 @@ mod tests {
             }
         }
 
-        fn waiting(&self, seat: usize) -> Vec<Vec<u8>> {
-            core::iter::from_fn(|| self.seats[seat].next()).map(|frame| frame.to_vec()).collect()
+        fn waiting(&self, slot: usize) -> Vec<Vec<u8>> {
+            core::iter::from_fn(|| self.slots[slot].next()).map(|frame| frame.to_vec()).collect()
         }
     }
 
@@ -291,129 +292,130 @@ mod tests {
 
     #[test]
     fn a_picture_reaches_all_viewers_and_nobody_who_has_not_logged_in() {
-        let mut house = House::new();
-        house.join(secs(0), 0);
-        house.join(secs(0), 1);
-        house.seats[2].knock();
-        house.picture(secs(1), &jpeg(b"one"));
-        assert_eq!(house.waiting(0), [jpeg(b"one")]);
-        assert_eq!(house.waiting(1), [jpeg(b"one")]);
-        assert!(house.waiting(2).is_empty());
-        assert_eq!(house.hub.frames(), 1, "it is there once, whoever has it");
+        let mut context = Context::new();
+        context.join(secs(0), 0);
+        context.join(secs(0), 1);
+        context.slots[2].pending();
+        context.picture(secs(1), &jpeg(b"one"));
+        assert_eq!(context.waiting(0), [jpeg(b"one")]);
+        assert_eq!(context.waiting(1), [jpeg(b"one")]);
+        assert!(context.waiting(2).is_empty());
+        assert_eq!(context.hub.frames(), 1, "it is there once, whoever has it");
     }
 
     #[test]
     fn a_newcomer_is_shown_the_last_picture_if_it_is_fresh() {
-        let mut house = House::new();
-        house.join(secs(0), 0);
-        house.picture(secs(1), &jpeg(b"one"));
-        house.join(secs(10), 1);
-        assert_eq!(house.waiting(1), [jpeg(b"one")]);
-        house.join(secs(11), 2);
-        assert!(house.waiting(2).is_empty());
-        house.waiting(0);
-        house.hub.handle_timeout(secs(11));
-        assert_eq!(house.hub.frames(), 0);
+        let mut context = Context::new();
+        context.join(secs(0), 0);
+        context.picture(secs(1), &jpeg(b"one"));
+        context.join(secs(10), 1);
+        assert_eq!(context.waiting(1), [jpeg(b"one")]);
+        context.join(secs(11), 2);
+        assert!(context.waiting(2).is_empty());
+        context.waiting(0);
+        context.hub.handle_timeout(secs(11));
+        assert_eq!(context.hub.frames(), 0);
     }
 
     #[test]
     fn the_camera_is_wanted_from_the_first_viewer_until_five_seconds_after_the_last() {
-        let mut house = House::new();
-        assert!(!house.feed.is_wanted());
-        house.join(secs(0), 0);
-        house.join(secs(0), 1);
-        house.seats[0].vacate();
-        house.until(secs(0), secs(20));
-        assert!(house.feed.is_wanted(), "one is still there");
-        house.seats[1].vacate();
-        house.until(secs(20), secs(24));
-        assert!(house.feed.is_wanted());
-        house.join(secs(24), 1);
-        house.until(secs(24), secs(30));
-        assert!(house.feed.is_wanted(), "somebody came back");
-        house.seats[1].vacate();
-        house.until(secs(30), secs(34));
-        assert!(house.feed.is_wanted());
-        house.until(secs(35), secs(35));
-        assert!(!house.feed.is_wanted());
+        let mut context = Context::new();
+        assert!(!context.demand.is_wanted());
+        context.join(secs(0), 0);
+        context.join(secs(0), 1);
+        context.slots[0].vacate();
+        context.until(secs(0), secs(20));
+        assert!(context.demand.is_wanted(), "one is still there");
+        context.slots[1].vacate();
+        context.until(secs(20), secs(24));
+        assert!(context.demand.is_wanted());
+        context.join(secs(24), 1);
+        context.until(secs(24), secs(30));
+        assert!(context.demand.is_wanted(), "somebody came back");
+        context.slots[1].vacate();
+        context.until(secs(30), secs(34));
+        assert!(context.demand.is_wanted());
+        context.until(secs(35), secs(35));
+        assert!(!context.demand.is_wanted());
     }
 
     #[test]
     fn who_never_logged_in_neither_wants_the_camera_nor_keeps_it() {
-        let mut house = House::new();
-        house.seats[0].knock();
-        assert!(!house.feed.is_wanted());
-        house.seats[0].vacate();
-        house.until(secs(0), secs(9));
-        assert!(!house.feed.is_wanted());
+        let mut context = Context::new();
+        context.slots[0].pending();
+        assert!(!context.demand.is_wanted());
+        context.slots[0].vacate();
+        context.until(secs(0), secs(9));
+        assert!(!context.demand.is_wanted());
     }
 
     #[test]
     fn one_viewer_more_than_the_board_has_places_for_is_sent_away() {
-        let mut house = House::new();
-        for seat in 0..=MOST {
-            house.join(secs(0), seat);
+        let mut context = Context::new();
+        for slot in 0..=MOST {
+            context.join(secs(0), slot);
         }
-        assert_eq!(house.hub.viewers(), MOST);
-        assert_eq!(house.seats[MOST].standing(), Standing::Dismissed(Dismissal::Full));
+        assert_eq!(context.hub.viewers(), MOST);
+        assert_eq!(context.slots[MOST].standing(), SlotState::Dismissed(Dismissal::Full));
     }
 
     #[test]
     fn all_viewers_in_the_middle_of_different_pictures_leave_room_for_the_next() {
-        let mut house = House::new();
+        let mut context = Context::new();
         let mut held = Vec::new();
-        for seat in 0..MOST {
-            house.join(secs(0), seat);
+        for slot in 0..MOST {
+            context.join(secs(0), slot);
         }
         for number in 0..100 {
-            house.picture(secs(1), &jpeg(&[number]));
-            if let Some(seat) = house.seats.get(usize::from(number)).filter(|_| held.len() < MOST) {
-                held.extend(seat.next());
+            context.picture(secs(1), &jpeg(&[number]));
+            if let Some(slot) = context.slots.get(usize::from(number)).filter(|_| held.len() < MOST)
+            {
+                held.extend(slot.next());
             }
         }
-        assert_eq!((held.len(), house.hub.counts().shown), (MOST, 100));
+        assert_eq!((held.len(), context.hub.counts().shown), (MOST, 100));
         // What they hold, what is newest, and the one before that.
-        assert!(house.hub.frames() <= MOST + 2, "{}", house.hub.frames());
-        assert_eq!(house.waiting(0).last(), Some(&jpeg(&[99])));
+        assert!(context.hub.frames() <= MOST + 2, "{}", context.hub.frames());
+        assert_eq!(context.waiting(0).last(), Some(&jpeg(&[99])));
     }
 
     #[test]
     fn a_picture_that_no_frame_holds_is_skipped_and_counted_and_the_next_one_shown() {
-        let mut house = House::new();
-        house.join(secs(0), 0);
-        house.picture(secs(1), &vec![0; PICTURES.size + 1]);
+        let mut context = Context::new();
+        context.join(secs(0), 0);
+        context.picture(secs(1), &vec![0; PICTURES.size + 1]);
         let mut largest = jpeg(&vec![7; PICTURES.size - 6]);
-        house.picture(secs(2), &largest);
-        assert_eq!(house.waiting(0), [largest.clone()]);
+        context.picture(secs(2), &largest);
+        assert_eq!(context.waiting(0), [largest.clone()]);
         let counts = Counts { shown: 1, too_long: 1, ..Counts::default() };
-        assert_eq!(house.hub.counts(), counts);
+        assert_eq!(context.hub.counts(), counts);
         assert_eq!(journal::count(Kind::PictureTooLong), 1);
         largest.clear();
     }
 
     #[test]
     fn what_is_no_picture_is_skipped_and_counted() {
-        let mut house = House::new();
-        house.join(secs(0), 0);
+        let mut context = Context::new();
+        context.join(secs(0), 0);
         for (at, damaged) in [&b"GIF89a"[..], b"", b"\xff\xd8\xff\xe0 cut"].iter().enumerate() {
-            house.picture(secs(at as u64), damaged);
+            context.picture(secs(at as u64), damaged);
         }
-        house.picture(secs(4), &jpeg(b"good"));
-        assert_eq!(house.waiting(0), [jpeg(b"good")]);
-        assert_eq!(house.hub.counts(), Counts { shown: 1, damaged: 3, ..Counts::default() });
+        context.picture(secs(4), &jpeg(b"good"));
+        assert_eq!(context.waiting(0), [jpeg(b"good")]);
+        assert_eq!(context.hub.counts(), Counts { shown: 1, damaged: 3, ..Counts::default() });
         assert_eq!(journal::count(Kind::PictureDamaged), 3);
     }
 
     #[test]
     fn a_picture_that_breaks_off_is_nobodys_and_its_frame_is_free() {
-        let mut house = House::new();
-        house.join(secs(0), 0);
-        house.hub.begin(secs(1), 100);
-        house.hub.bytes(secs(1), &[0xff; 60]);
-        assert_eq!(house.hub.frames(), 1);
-        house.hub.lost();
-        assert_eq!(house.hub.frames(), 0);
-        house.picture(secs(2), &jpeg(b"next"));
-        assert_eq!(house.waiting(0), [jpeg(b"next")]);
+        let mut context = Context::new();
+        context.join(secs(0), 0);
+        context.hub.begin(secs(1), 100);
+        context.hub.bytes(secs(1), &[0xff; 60]);
+        assert_eq!(context.hub.frames(), 1);
+        context.hub.lost();
+        assert_eq!(context.hub.frames(), 0);
+        context.picture(secs(2), &jpeg(b"next"));
+        assert_eq!(context.waiting(0), [jpeg(b"next")]);
     }
 }

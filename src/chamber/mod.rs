@@ -4,7 +4,7 @@
 //! affords watch one stream, which is asked for when the first comes and let go after the last.
 //!
 //! ```text
-//!   viewer ── client ── seat ◄── hub ◄── upstream ◄── camera
+//!   viewer ── client ── slot ◄── hub ◄── upstream ◄── camera
 //!                        ring of references   one frame a picture
 //! ```
 
@@ -20,22 +20,22 @@ use core::cell::RefCell;
 use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::{self, VIEWERS};
-use crate::session::{Feed, Host};
+use crate::session::{Demand, Handler};
 use client::Viewer;
 use hub::{Counts, Hub};
-use slot::{Dismissal, Seat, Standing};
+use slot::{Dismissal, Slot, SlotState};
 use upstream::{Purpose, Upstream};
 
 /// The service: what its viewers and its upstream share.
 pub struct Service {
     hub: RefCell<Hub>,
-    seats: Rc<[Rc<Seat>]>,
-    feed: Rc<Feed>,
+    slots: Rc<[Rc<Slot>]>,
+    demand: Rc<Demand>,
     code: Rc<AccessCode>,
 }
 
 const _: () = assert!(
-    size_of::<Service>() + size_of::<Feed>() + size_of::<AccessCode>() <= budget::CHAMBER_HUB,
+    size_of::<Service>() + size_of::<Demand>() + size_of::<AccessCode>() <= budget::CHAMBER_HUB,
     "the chamber hub is larger than its line"
 );
 const _: () = assert!(wire::LOGIN <= budget::CHAMBER_INBOX, "an inbox holds a login");
@@ -45,29 +45,29 @@ const _: () = assert!(wire::LOGIN <= budget::CAMERA_OUTBOX, "the upstream's hold
 impl Service {
     /// A service without viewers.
     pub fn new(code: AccessCode) -> Rc<Self> {
-        let seats: Rc<[Rc<Seat>]> = (0..VIEWERS).map(|_| Seat::new()).collect();
-        let feed = Rc::new(Feed::default());
-        let hub = Hub::new(Rc::clone(&seats), Rc::clone(&feed));
-        Rc::new(Self { hub: RefCell::new(hub), seats, feed, code: Rc::new(code) })
+        let slots: Rc<[Rc<Slot>]> = (0..VIEWERS).map(|_| Slot::new()).collect();
+        let demand = Rc::new(Demand::default());
+        let hub = Hub::new(Rc::clone(&slots), Rc::clone(&demand));
+        Rc::new(Self { hub: RefCell::new(hub), slots, demand, code: Rc::new(code) })
     }
 
     /// A session for somebody who has to log in until then, and their place at the hub. `admitted` is
-    /// called once they have. `None` if all seats are taken.
+    /// called once they have. `None` if all slots are taken.
     pub fn viewer<F: Fn()>(
         self: &Rc<Self>,
         until: Instant,
         admitted: F,
     ) -> Option<(Viewer, Place<F>)> {
-        let seat = self.seats.iter().find(|seat| seat.standing() == Standing::Vacant)?;
-        seat.knock();
-        let viewer = Viewer::new(Rc::clone(seat), Rc::clone(&self.code), until);
-        Some((viewer, Place { service: Rc::clone(self), seat: Rc::clone(seat), admitted }))
+        let slot = self.slots.iter().find(|slot| slot.standing() == SlotState::Vacant)?;
+        slot.pending();
+        let viewer = Viewer::new(Rc::clone(slot), Rc::clone(&self.code), until);
+        Some((viewer, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
     }
 
     /// A session with the camera over a connection that was just made.
     pub fn upstream(self: &Rc<Self>, purpose: Purpose, now: Instant) -> (Upstream, Link) {
-        let (feed, code) = (Rc::clone(&self.feed), Rc::clone(&self.code));
-        (Upstream::new(feed, code, purpose, now), Link { service: Rc::clone(self) })
+        let (demand, code) = (Rc::clone(&self.demand), Rc::clone(&self.code));
+        (Upstream::new(demand, code, purpose, now), Link { service: Rc::clone(self) })
     }
 
     /// The conversation with the camera is over, or could not begin.
@@ -92,27 +92,27 @@ impl Service {
 
     /// Connections that are being served, whether they logged in or not.
     pub fn connections(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.standing() != Standing::Vacant).count()
+        self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
     }
 
     /// Whether the camera is to be watched.
     pub fn is_wanted(&self) -> bool {
-        self.feed.is_wanted()
+        self.demand.is_wanted()
     }
 
     /// Ends the conversation with the camera, and begins no other.
     pub fn leave(&self) {
-        self.feed.leave();
+        self.demand.leave();
     }
 
     /// Whether the program ends.
     pub fn is_leaving(&self) -> bool {
-        self.feed.is_leaving()
+        self.demand.is_leaving()
     }
 
     /// Completes when the camera is wanted, or not any more, or the program ends.
     pub async fn changed(&self) {
-        self.feed.rung().await;
+        self.demand.notified().await;
     }
 
     /// Viewers that logged in.
@@ -126,27 +126,27 @@ impl Service {
     }
 }
 
-/// A viewer's place at the hub. Dropping it leaves the seat to somebody else.
+/// A viewer's place at the hub. Dropping it leaves the slot to somebody else.
 pub struct Place<F: Fn()> {
     service: Rc<Service>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     admitted: F,
 }
 
 impl<F: Fn()> Place<F> {
     /// Pictures that were sent, and pictures that were lost on the way.
     pub fn sent_and_lost(&self) -> (u32, u32) {
-        (self.seat.sent(), self.seat.lost())
+        (self.slot.sent(), self.slot.lost())
     }
 }
 
 impl<F: Fn()> Drop for Place<F> {
     fn drop(&mut self) {
-        self.seat.vacate();
+        self.slot.vacate();
     }
 }
 
-impl<F: Fn()> Host<Viewer> for Place<F> {
+impl<F: Fn()> Handler<Viewer> for Place<F> {
     fn admits(&self, _viewer: &Viewer) -> bool {
         true
     }
@@ -158,15 +158,15 @@ impl<F: Fn()> Host<Viewer> for Place<F> {
         event: client::Event,
     ) -> Result<(), client::Error> {
         let client::Event::LoggedIn = event;
-        self.service.hub.borrow_mut().join(now, &self.seat);
-        if self.seat.standing() == Standing::Taken {
+        self.service.hub.borrow_mut().join(now, &self.slot);
+        if self.slot.standing() == SlotState::Taken {
             (self.admitted)();
         }
         Ok(())
     }
 
     async fn woken(&self) {
-        self.seat.rung().await;
+        self.slot.notified().await;
     }
 }
 
@@ -175,7 +175,7 @@ pub struct Link {
     service: Rc<Service>,
 }
 
-impl Host<Upstream> for Link {
+impl Handler<Upstream> for Link {
     fn admits(&self, _upstream: &Upstream) -> bool {
         true
     }
@@ -195,6 +195,6 @@ impl Host<Upstream> for Link {
     }
 
     async fn woken(&self) {
-        self.service.feed.rung().await;
+        self.service.demand.notified().await;
     }
 }

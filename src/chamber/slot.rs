@@ -8,11 +8,11 @@ use crate::board::BOARD;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
-use crate::session::Bell;
+use crate::session::Notify;
 
-/// Whose a seat is.
+/// Whose a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotState {
     /// Nobody's.
     Vacant,
     /// Somebody's who has not shown the code yet.
@@ -34,62 +34,62 @@ pub enum Dismissal {
     Elsewhere,
 }
 
-/// A viewer's seat: the pictures that wait for it, and how many it got and lost.
-pub struct Seat {
-    standing: Cell<Standing>,
+/// A viewer's slot: the pictures that wait for it, and how many it got and lost.
+pub struct Slot {
+    standing: Cell<SlotState>,
     /// Oldest first; the last one is the newest there is.
     ring: RefCell<Ring<Frame, { BOARD.chamber.ring }>>,
     sent: Cell<u32>,
     lost: Cell<u32>,
-    bell: Bell,
+    notify: Notify,
 }
 
 const _: () = assert!(
-    size_of::<Seat>() + 2 * size_of::<usize>() <= budget::CHAMBER_SEAT,
+    size_of::<Slot>() + 2 * size_of::<usize>() <= budget::CHAMBER_SLOT,
     "a viewer's seat is larger than its line"
 );
 
-impl Seat {
-    /// A vacant seat.
+impl Slot {
+    /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            standing: Cell::new(Standing::Vacant),
+            standing: Cell::new(SlotState::Vacant),
             ring: RefCell::default(),
             sent: Cell::new(0),
             lost: Cell::new(0),
-            bell: Bell::default(),
+            notify: Notify::default(),
         })
     }
 
     /// Whose it is.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
     /// Somebody sits down who has not shown the code yet.
-    pub fn knock(&self) {
-        self.standing.set(Standing::Knocking);
+    pub fn pending(&self) {
+        self.standing.set(SlotState::Knocking);
         self.sent.set(0);
         self.lost.set(0);
     }
 
     /// The code was right.
     pub fn take(&self) {
-        self.standing.set(Standing::Taken);
+        self.standing.set(SlotState::Taken);
     }
 
     /// Whoever sits here has to go. Of several reasons the first counts.
     pub fn dismiss(&self, why: Dismissal) {
         match self.standing() {
-            Standing::Knocking | Standing::Taken => self.standing.set(Standing::Dismissed(why)),
-            Standing::Vacant | Standing::Dismissed(_) => {}
+            SlotState::Knocking | SlotState::Taken => self.standing.set(SlotState::Dismissed(why)),
+            SlotState::Vacant | SlotState::Dismissed(_) => {}
         }
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Whoever sat here has gone.
     pub fn vacate(&self) {
-        self.standing.set(Standing::Vacant);
+        self.standing.set(SlotState::Vacant);
         self.ring.borrow_mut().clear();
     }
 
@@ -98,14 +98,14 @@ impl Seat {
     pub fn offer(&self, picture: Frame) -> u32 {
         let mut ring = self.ring.borrow_mut();
         let Err(Full(picture)) = ring.push(picture) else {
-            self.bell.ring();
+            self.notify.notify();
             return 0;
         };
         let lost = u32::try_from(ring.clear()).unwrap_or(u32::MAX);
         // It fits: the ring is empty, and holds one at least.
         let _fits = ring.push(picture);
         self.lost.set(self.lost.get().saturating_add(lost));
-        self.bell.ring();
+        self.notify.notify();
         lost
     }
 
@@ -130,8 +130,8 @@ impl Seat {
     }
 
     /// Completes when there is something new.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 }
 
@@ -144,15 +144,15 @@ mod tests {
     fn a_viewer_that_is_behind_loses_all_but_the_newest() {
         const RING: usize = BOARD.chamber.ring;
         let pool: Pool = Pool::new(Shape { count: 0, size: 0 }, Shape { count: RING + 1, size: 4 });
-        let seat = Seat::new();
-        seat.knock();
+        let slot = Slot::new();
+        slot.pending();
         for number in 0..RING {
-            assert_eq!(seat.offer(pool.store(&[&[number as u8]]).unwrap()), 0);
+            assert_eq!(slot.offer(pool.store(&[&[number as u8]]).unwrap()), 0);
         }
-        assert_eq!(seat.offer(pool.store(&[b"new"]).unwrap()), RING as u32);
-        assert_eq!(seat.next().as_deref(), Some(&b"new"[..]));
-        assert!(seat.next().is_none());
-        assert_eq!((seat.sent(), seat.lost()), (0, RING as u32));
+        assert_eq!(slot.offer(pool.store(&[b"new"]).unwrap()), RING as u32);
+        assert_eq!(slot.next().as_deref(), Some(&b"new"[..]));
+        assert!(slot.next().is_none());
+        assert_eq!((slot.sent(), slot.lost()), (0, RING as u32));
         assert_eq!(pool.in_use(), (0, 0), "what was lost is free again");
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | silence | [`SILENT_MOST`] | the connection is given up and made anew |
-//! | a picture | [`PICTURE_MOST`](super::wire::PICTURE_MOST) bytes | we have lost count: given up as well |
+//! | silence | [`MAX_SILENT`] | the connection is given up and made anew |
+//! | a picture | [`MAX_PICTURE`](super::wire::MAX_PICTURE) bytes | we have lost count: given up as well |
 
 use alloc::rc::Rc;
 use core::fmt;
@@ -14,11 +14,11 @@ use core::time::Duration;
 use super::wire::{HEAD, Head, LOGIN, Login};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
-use crate::session::{Feed, Output, Session};
+use crate::session::{Demand, Output, Session};
 
 /// How long the camera may say nothing. P1 shows a picture every two seconds, and the first one after
 /// a cold start takes several (PROTOCOL §3.2).
-pub const SILENT_MOST: Duration = Duration::from_secs(30);
+pub const MAX_SILENT: Duration = Duration::from_secs(30);
 
 /// Why the camera is talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Purpose {
 
 /// Our end of the conversation.
 pub struct Upstream {
-    feed: Rc<Feed>,
+    demand: Rc<Demand>,
     code: Rc<AccessCode>,
     purpose: Purpose,
     step: Step,
@@ -60,8 +60,13 @@ pub enum Event<'i> {
 
 impl Upstream {
     /// A conversation that begins now.
-    pub const fn new(feed: Rc<Feed>, code: Rc<AccessCode>, purpose: Purpose, now: Instant) -> Self {
-        Self { feed, code, purpose, step: Step::Login, heard: now }
+    pub const fn new(
+        demand: Rc<Demand>,
+        code: Rc<AccessCode>,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Self {
+        Self { demand, code, purpose, step: Step::Login, heard: now }
     }
 
     /// Whether the camera has shown anything: it took our code.
@@ -105,18 +110,18 @@ impl Session for Upstream {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if now.since(self.heard) >= SILENT_MOST { Err(Error::Silent) } else { Ok(()) }
+        if now.since(self.heard) >= MAX_SILENT { Err(Error::Silent) } else { Ok(()) }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.heard + SILENT_MOST)
+        Some(self.heard + MAX_SILENT)
     }
 
     fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
-        if self.feed.is_leaving() {
+        if self.demand.is_leaving() {
             return Output::End(Error::Leaving);
         }
-        if self.purpose == Purpose::Watch && !self.feed.is_wanted() {
+        if self.purpose == Purpose::Watch && !self.demand.is_wanted() {
             return Output::End(Error::NotWanted);
         }
         if let Step::Login = self.step
@@ -142,7 +147,7 @@ pub enum Error {
     Found,
     /// It is the file tunnel, no camera.
     Tunnel,
-    /// It has said nothing for [`SILENT_MOST`].
+    /// It has said nothing for [`MAX_SILENT`].
     Silent,
     /// A picture cannot have so many bytes.
     Absurd(usize),
@@ -159,7 +164,7 @@ impl fmt::Display for Error {
                 f,
                 "the camera takes our login and shows nothing for {} s: live view may be switched \
                  off, other programs may hold its connections, or it is broken",
-                SILENT_MOST.as_secs()
+                MAX_SILENT.as_secs()
             ),
             Self::Absurd(len) => {
                 write!(f, "the camera announces a picture of {len} bytes: we have lost count")
@@ -177,11 +182,11 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
-    fn upstream(purpose: Purpose) -> (Rc<Feed>, Upstream) {
-        let feed = Rc::new(Feed::default());
-        feed.want(purpose == Purpose::Watch);
+    fn upstream(purpose: Purpose) -> (Rc<Demand>, Upstream) {
+        let demand = Rc::new(Demand::default());
+        demand.want(purpose == Purpose::Watch);
         let code = Rc::new(AccessCode::new(b"12345678").unwrap());
-        (Rc::clone(&feed), Upstream::new(feed, code, purpose, Instant::START))
+        (Rc::clone(&demand), Upstream::new(demand, code, purpose, Instant::START))
     }
 
     /// Pictures as they were announced and as they came, and how it ended.
@@ -268,21 +273,21 @@ mod tests {
         upstream.handle_input(later, &wire::head(9)).unwrap();
         upstream.handle_input(later, b"p").unwrap();
         let due = upstream.poll_timeout().unwrap();
-        assert_eq!(due, later + SILENT_MOST);
-        assert_eq!(upstream.handle_timeout(Instant::at(SILENT_MOST)), Ok(()));
+        assert_eq!(due, later + MAX_SILENT);
+        assert_eq!(upstream.handle_timeout(Instant::at(MAX_SILENT)), Ok(()));
         assert_eq!(upstream.handle_timeout(due), Err(Error::Silent));
     }
 
     #[test]
     fn it_ends_when_nobody_watches_and_a_probe_needs_nobody() {
-        let (feed, mut watching) = upstream(Purpose::Watch);
-        feed.want(false);
+        let (demand, mut watching) = upstream(Purpose::Watch);
+        demand.want(false);
         let mut out = [0; 128];
         let end = Output::End(Error::NotWanted);
         assert_eq!(watching.poll_output(Instant::START, &mut out), end);
-        let (feed, mut probing) = upstream(Purpose::Probe);
+        let (demand, mut probing) = upstream(Purpose::Probe);
         assert_eq!(probing.poll_output(Instant::START, &mut out), Output::Written(LOGIN));
-        feed.leave();
+        demand.leave();
         assert_eq!(probing.poll_output(Instant::START, &mut out), Output::End(Error::Leaving));
     }
 }

@@ -12,7 +12,7 @@ const FIELD: usize = 32;
 
 /// A picture that is said to have more bytes than this is none: we have lost count (16 MiB is where
 /// clients lose theirs, PROTOCOL §3.2).
-pub const PICTURE_MOST: usize = 16 * 1024 * 1024 - 1;
+pub const MAX_PICTURE: usize = 16 * 1024 * 1024 - 1;
 
 /// The first words of a login: 64 bytes follow, and of what kind.
 const LOGIN_WORDS: [u32; 4] = [0x40, 0x3000, 0, 0];
@@ -97,7 +97,7 @@ impl Head {
             return Self::Tunnel;
         }
         match usize::try_from(len) {
-            Ok(len) if len <= PICTURE_MOST => Self::Picture(len),
+            Ok(len) if len <= MAX_PICTURE => Self::Picture(len),
             Ok(len) => Self::Absurd(len),
             Err(_) => Self::Absurd(usize::MAX),
         }
@@ -226,8 +226,8 @@ mod tests {
 
     #[test]
     fn a_length_that_clients_could_not_read_is_absurd() {
-        assert_eq!(Head::parse(&head(0x00ff_ffff)), Head::Picture(PICTURE_MOST));
-        assert_eq!(Head::parse(&head(0x0100_0000)), Head::Absurd(PICTURE_MOST + 1));
+        assert_eq!(Head::parse(&head(0x00ff_ffff)), Head::Picture(MAX_PICTURE));
+        assert_eq!(Head::parse(&head(0x0100_0000)), Head::Absurd(MAX_PICTURE + 1));
         assert_eq!(Head::parse(&head(u32::MAX)), Head::Absurd(0xffff_ffff));
     }
 

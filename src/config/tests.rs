@@ -60,7 +60,7 @@ impl Drop for Paper {
 #[test]
 fn three_values_are_enough() {
     let config = serve(&["-p", "10.0.0.9", "-a", "12345678", "-s", "01P00A1"], &[]).unwrap();
-    assert_eq!(config.printer, Host::Ip("10.0.0.9".parse().unwrap()));
+    assert_eq!(config.printer, PrinterAddr::Ip("10.0.0.9".parse().unwrap()));
     assert!(config.code.admits(b"12345678"));
     assert_eq!(config.serial, "01P00A1");
     assert_eq!(config.bind, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -437,7 +437,7 @@ fn a_printer_is_an_address_or_a_name() {
     for good in
         ["10.0.0.9", "fe80::1", "printer", "bambu-p1s.fritz.box", "a_b.lan.", "3d.lan", &long[2..]]
     {
-        assert_eq!(Host::parse(good).unwrap().to_string(), good);
+        assert_eq!(PrinterAddr::parse(good).unwrap().to_string(), good);
     }
     for bad in [
         "",
@@ -460,7 +460,7 @@ fn a_printer_is_an_address_or_a_name() {
         &"a".repeat(64),
         &long,
     ] {
-        assert_eq!(Host::parse(bad), None, "{bad}");
+        assert_eq!(PrinterAddr::parse(bad), None, "{bad}");
     }
 }
 

@@ -21,12 +21,12 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | time to log in | [`LOGIN_WITHIN`] | 421 and closed |
+//! | time to log in | [`LOGIN_TIMEOUT`] | 421 and closed |
 //! | a line | [`LINE`](super::wire::LINE) bytes | 500 and closed |
 //! | lines sent ahead of an answer | [`FTP_INBOX`] bytes | 500 and closed |
-//! | time without a command | [`IDLE_WITHIN`] | 421 and closed |
-//! | time in the queue | [`QUEUE_WITHIN`](super::hub::QUEUE_WITHIN) | 450 |
-//! | a data port that is not used | [`GATE_WITHIN`](super::slot::GATE_WITHIN) | closed; 425 to a command that waits for it |
+//! | time without a command | [`IDLE_TIMEOUT`] | 421 and closed |
+//! | time in the queue | [`QUEUE_TIMEOUT`](super::hub::QUEUE_TIMEOUT) | 450 |
+//! | a data port that is not used | [`PASSIVE_PORT_TIMEOUT`](super::slot::PASSIVE_PORT_TIMEOUT) | closed; 425 to a command that waits for it |
 
 use alloc::rc::Rc;
 use core::fmt;
@@ -34,7 +34,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::hub::Hub;
-use super::slot::{Errand, Gate, Prot, Seat, Stage, Standing, Transfer, Type};
+use super::slot::{CommandKind, PassivePort, Prot, Slot, SlotState, Stage, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
@@ -43,11 +43,11 @@ use crate::session::{Blame, Output, Session};
 
 /// How long a client may hold its place and ask for nothing: as long as printers let it (vsFTPd's
 /// default; PROTOCOL §5.1). Waiting for an answer is not idleness.
-pub const IDLE_WITHIN: Duration = Duration::from_secs(300);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a connection may take to show the code, TLS included. A person types it into some clients
 /// before they connect, not after.
-pub const LOGIN_WITHIN: Duration = Duration::from_secs(15);
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a client's session asks of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +68,9 @@ pub enum Error {
     Left,
     /// The printer's session was lost in the middle of a reply.
     Torn,
-    /// It did not log in within [`LOGIN_WITHIN`].
+    /// It did not log in within [`LOGIN_TIMEOUT`].
     Silent,
-    /// It asked for nothing for [`IDLE_WITHIN`].
+    /// It asked for nothing for [`IDLE_TIMEOUT`].
     Idle,
     /// A line without end.
     TooLong,
@@ -80,8 +80,8 @@ pub enum Error {
     WrongUser,
     /// Another code than the printer's.
     WrongCode,
-    /// All seats are taken.
-    NoSeat,
+    /// All slots are taken.
+    NoSlot,
     /// This program ends.
     ShuttingDown,
 }
@@ -95,7 +95,7 @@ impl Error {
             Self::Silent | Self::TooLong | Self::Ahead | Self::WrongUser | Self::WrongCode => {
                 Blame::Peer
             }
-            Self::NoSeat => Blame::Board,
+            Self::NoSlot => Blame::Board,
         }
     }
 }
@@ -105,13 +105,13 @@ impl fmt::Display for Error {
         match self {
             Self::Left => f.write_str("left"),
             Self::Torn => f.write_str("half of the printer's reply was lost"),
-            Self::Silent => write!(f, "did not log in within {} s", LOGIN_WITHIN.as_secs()),
-            Self::Idle => write!(f, "asked for nothing for {} s", IDLE_WITHIN.as_secs()),
+            Self::Silent => write!(f, "did not log in within {} s", LOGIN_TIMEOUT.as_secs()),
+            Self::Idle => write!(f, "asked for nothing for {} s", IDLE_TIMEOUT.as_secs()),
             Self::Ahead => write!(f, "sent {FTP_INBOX} bytes ahead of an answer"),
             Self::TooLong => write!(f, "sent a line of more than {} bytes", wire::LINE),
             Self::WrongUser => write!(f, "logs in as somebody else than {USER}"),
             Self::WrongCode => f.write_str("wrong access code"),
-            Self::NoSeat => write!(f, "refused: {} clients are here already", super::CLIENTS),
+            Self::NoSlot => write!(f, "refused: {} clients are here already", super::CLIENTS),
             Self::ShuttingDown => f.write_str("shutting down"),
         }
     }
@@ -131,7 +131,7 @@ enum State {
 /// One client's session.
 pub struct Client {
     hub: Rc<Hub>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     code: Rc<AccessCode>,
     /// The address that the client is told for its data.
     reached: IpAddr,
@@ -149,16 +149,16 @@ pub struct Client {
 impl Client {
     pub(super) fn new(
         hub: Rc<Hub>,
-        seat: Rc<Seat>,
+        slot: Rc<Slot>,
         code: Rc<AccessCode>,
         reached: IpAddr,
         until: Instant,
     ) -> Self {
-        seat.say(format_args!("220 PandaProxy: the printer's files"));
+        slot.say(format_args!("220 PandaProxy: the printer's files"));
         let state = State::Outside { until, user: None };
         Self {
             hub,
-            seat,
+            slot,
             code,
             reached,
             state,
@@ -172,32 +172,32 @@ impl Client {
     /// The data port it asked for: which, or that there is none.
     pub fn passive(&mut self, now: Instant, extended: bool, port: Option<u16>) {
         let Some(port) = port else {
-            self.seat.close_gate();
-            self.seat.say(format_args!("425 All data ports are in use: try again later"));
+            self.slot.close_gate();
+            self.slot.say(format_args!("425 All data ports are in use: try again later"));
             return;
         };
-        self.seat.open_gate(now);
+        self.slot.open_passive_port(now);
         let mut text = heapless::String::<64>::new();
         // Both fit.
         let _fits = match (extended, self.reached.to_canonical()) {
             (false, IpAddr::V4(address)) => wire::write_227(&mut text, address, port),
             (true, _) | (false, IpAddr::V6(_)) => wire::write_229(&mut text, port),
         };
-        self.seat.say(format_args!("{text}"));
+        self.slot.say(format_args!("{text}"));
     }
 
     /// Says one line; the runtime has nothing to do with it.
     fn say(&self, line: &str) -> Option<Event> {
-        self.seat.say(format_args!("{line}"));
+        self.slot.say(format_args!("{line}"));
         None
     }
 
     /// Says why a line is refused; the first one of a client is logged.
     fn complain(&mut self, fault: Fault) {
         let code = if fault == Fault::Verb { 500 } else { 501 };
-        self.seat.say(format_args!("{code} Not understood: {fault}"));
+        self.slot.say(format_args!("{code} Not understood: {fault}"));
         if !self.complained
-            && let Some(peer) = self.seat.peer()
+            && let Some(peer) = self.slot.peer()
         {
             self.complained = true;
             let kind = crate::journal::Kind::Malformed;
@@ -224,7 +224,7 @@ impl Client {
             return Ok(None);
         }
         let argument = command.argument;
-        let errand = match command.verb {
+        let command_kind = match command.verb {
             Verb::Quit => {
                 self.say("221 Goodbye");
                 return Err(Error::Left);
@@ -247,25 +247,25 @@ impl Client {
             Verb::Unserved => return Ok(self.say("502 Not served")),
             Verb::Abor => return Ok(self.say("226 Nothing to abort")),
             // The session may have another client's RNFR pending.
-            Verb::Rnto if self.seat.renaming.borrow().is_empty() => {
+            Verb::Rnto if self.slot.renaming.borrow().is_empty() => {
                 return Ok(self.say("503 RNFR comes first"));
             }
-            Verb::Rnto => Errand::RenameTo,
-            Verb::Rnfr => Errand::RenameFrom,
-            Verb::Rest => Errand::Restart,
-            Verb::Cwd | Verb::Cdup => Errand::ChangeDirectory,
-            Verb::Allo => Errand::Allocate,
-            Verb::Size => Errand::Size,
-            Verb::Feat => Errand::Features,
-            Verb::List | Verb::Nlst | Verb::Mlsd => Errand::Transfer(Transfer::List),
-            Verb::Retr => Errand::Transfer(Transfer::Retrieve),
-            Verb::Stor => Errand::Transfer(Transfer::Store),
-            Verb::Stou => Errand::Transfer(Transfer::StoreUnique),
-            Verb::Appe => Errand::Transfer(Transfer::Append),
-            Verb::Stat | Verb::Other => Errand::Plain,
+            Verb::Rnto => CommandKind::RenameTo,
+            Verb::Rnfr => CommandKind::RenameFrom,
+            Verb::Rest => CommandKind::Restart,
+            Verb::Cwd | Verb::Cdup => CommandKind::ChangeDirectory,
+            Verb::Allo => CommandKind::Allocate,
+            Verb::Size => CommandKind::Size,
+            Verb::Feat => CommandKind::Features,
+            Verb::List | Verb::Nlst | Verb::Mlsd => CommandKind::Transfer(Transfer::List),
+            Verb::Retr => CommandKind::Transfer(Transfer::Retrieve),
+            Verb::Stor => CommandKind::Transfer(Transfer::Store),
+            Verb::Stou => CommandKind::Transfer(Transfer::StoreUnique),
+            Verb::Appe => CommandKind::Transfer(Transfer::Append),
+            Verb::Stat | Verb::Other => CommandKind::Plain,
         };
         let argument_at = command.line.len() - argument.len();
-        self.hub.submit(now, &self.seat, errand, command.line, argument_at);
+        self.hub.submit(now, &self.slot, command_kind, command.line, argument_at);
         Ok(None)
     }
 
@@ -287,16 +287,16 @@ impl Client {
             return Ok(self.say("503 USER comes first"));
         };
         if !user {
-            self.seat.say(format_args!("530 The user is {USER}"));
+            self.slot.say(format_args!("530 The user is {USER}"));
             return Err(Error::WrongUser);
         }
         if !self.code.admits(code) {
             self.say("530 Wrong access code: it is on the printer's screen");
             return Err(Error::WrongCode);
         }
-        if !self.hub.admit(&self.seat) {
+        if !self.hub.admit(&self.slot) {
             self.say("421 Too many clients");
-            return Err(Error::NoSeat);
+            return Err(Error::NoSlot);
         }
         self.state = State::Inside;
         self.say("230 Logged in");
@@ -309,7 +309,7 @@ impl Client {
             [b'A' | b'a'] | [b'A' | b'a', b' ', b'N' | b'n'] => Type::Ascii,
             _ => return self.say("504 TYPE I or TYPE A"),
         };
-        self.seat.kind.set(kind);
+        self.slot.kind.set(kind);
         self.say("200 OK")
     }
 
@@ -319,7 +319,7 @@ impl Client {
             [b'C' | b'c'] => Prot::Clear,
             _ => return self.say("536 PROT P or PROT C"),
         };
-        self.seat.prot.set(prot);
+        self.slot.prot.set(prot);
         self.say("200 OK")
     }
 
@@ -355,7 +355,7 @@ impl Client {
             asked if asked == family => Some(Event::Passive { extended: true }),
             b"1" | b"2" => {
                 let only = family.escape_ascii();
-                self.seat.say(format_args!("522 Network protocol not supported, use ({only})"));
+                self.slot.say(format_args!("522 Network protocol not supported, use ({only})"));
                 None
             }
             _ => self.say("501 EPSV, EPSV 1, EPSV 2 or EPSV ALL"),
@@ -374,19 +374,22 @@ impl Client {
 
     /// A line while a command is under way. Whether it was taken.
     fn handle_meanwhile(&self, command: &Command<'_>, stage: Stage) -> bool {
-        if self.seat.is_mid_reply() {
+        if self.slot.is_mid_reply() {
             return false;
         }
         match (command.verb, stage) {
             (Verb::Abor, _) => {
-                self.hub.drop_task(&self.seat);
+                self.hub.drop_task(&self.slot);
                 self.say("426 Given up");
                 self.say("226 Aborted");
                 true
             }
-            (Verb::Stat, Stage::Running { desk }) if command.argument.is_empty() => {
-                let moved = self.hub.desk(desk).map_or(0, |desk| desk.moved());
-                self.seat.say(format_args!("211 {moved} bytes moved so far"));
+            (Verb::Stat, Stage::Running { printer_session }) if command.argument.is_empty() => {
+                let moved = self
+                    .hub
+                    .printer_session(printer_session)
+                    .map_or(0, |printer_session| printer_session.moved());
+                self.slot.say(format_args!("211 {moved} bytes moved so far"));
                 true
             }
             (Verb::Stat, Stage::Queued { .. }) if command.argument.is_empty() => {
@@ -412,15 +415,15 @@ impl Session for Client {
         input: &[u8],
     ) -> Result<(usize, Option<Event>), Error> {
         // One answer at a time: whoever does not take them is not read.
-        if !self.seat.is_quiet() {
+        if !self.slot.is_quiet() {
             return Ok((0, None));
         }
-        let task = self.seat.task();
+        let task = self.slot.task();
         let (text, len) = match wire::line(input) {
             Taken::Partial => return Ok((0, None)),
             Taken::TooLong if task.is_some() => return self.leave_waiting(input),
             Taken::TooLong => {
-                self.seat.say(format_args!("500 A line has at most {} bytes", wire::LINE));
+                self.slot.say(format_args!("500 A line has at most {} bytes", wire::LINE));
                 return Err(Error::TooLong);
             }
             Taken::Line(text, len) => (text, len),
@@ -449,29 +452,29 @@ impl Session for Client {
             self.say("421 Too slow to log in");
             return Err(Error::Silent);
         }
-        match self.seat.task() {
+        match self.slot.task() {
             Some(task) => match task.stage {
                 Stage::Connecting { until } if until <= now => {
                     let line = format_args!("425 Nobody connected to the data port");
-                    self.hub.conclude(&self.seat, task.number, line);
+                    self.hub.conclude(&self.slot, task.number, line);
                 }
                 Stage::Queued { until } if until <= now => {
                     let line =
                         format_args!("450 The printer's FTP session was in use all the time");
-                    self.hub.conclude(&self.seat, task.number, line);
+                    self.hub.conclude(&self.slot, task.number, line);
                 }
                 Stage::Connecting { .. } | Stage::Queued { .. } | Stage::Running { .. } => {}
             },
-            None if self.active_at + IDLE_WITHIN <= now => {
-                self.seat
-                    .say(format_args!("421 Nothing was asked for {} s", IDLE_WITHIN.as_secs()));
+            None if self.active_at + IDLE_TIMEOUT <= now => {
+                self.slot
+                    .say(format_args!("421 Nothing was asked for {} s", IDLE_TIMEOUT.as_secs()));
                 return Err(Error::Idle);
             }
-            None => match self.seat.gate() {
-                Gate::Open { until } | Gate::Connected { until } if until <= now => {
-                    self.seat.close_gate();
+            None => match self.slot.passive_port() {
+                PassivePort::Open { until } | PassivePort::Connected { until } if until <= now => {
+                    self.slot.close_gate();
                 }
-                Gate::Open { .. } | Gate::Connected { .. } | Gate::Closed => {}
+                PassivePort::Open { .. } | PassivePort::Connected { .. } | PassivePort::Closed => {}
             },
         }
         Ok(())
@@ -481,39 +484,41 @@ impl Session for Client {
         if let State::Outside { until, .. } = self.state {
             return Some(until);
         }
-        match self.seat.task() {
+        match self.slot.task() {
             Some(task) => match task.stage {
                 Stage::Connecting { until } | Stage::Queued { until } => Some(until),
                 Stage::Running { .. } => None,
             },
             None => {
-                let idle = self.active_at + IDLE_WITHIN;
-                Some(match self.seat.gate() {
-                    Gate::Open { until } | Gate::Connected { until } => until.min(idle),
-                    Gate::Closed => idle,
+                let idle = self.active_at + IDLE_TIMEOUT;
+                Some(match self.slot.passive_port() {
+                    PassivePort::Open { until } | PassivePort::Connected { until } => {
+                        until.min(idle)
+                    }
+                    PassivePort::Closed => idle,
                 })
             }
         }
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
-        if self.seat.standing() == Standing::Dismissed {
-            if self.seat.task().is_some() {
-                self.hub.drop_task(&self.seat);
+        if self.slot.standing() == SlotState::Dismissed {
+            if self.slot.task().is_some() {
+                self.hub.drop_task(&self.slot);
                 self.say("426 Given up");
             }
             if core::mem::replace(&mut self.dismissed, true) {
                 return Output::End(Error::ShuttingDown);
             }
             self.say("421 Shutting down");
-            return Output::Written(self.seat.take(out));
+            return Output::Written(self.slot.take(out));
         }
-        match self.seat.take(out) {
-            0 if self.seat.is_torn() => Output::End(Error::Torn),
+        match self.slot.take(out) {
+            0 if self.slot.is_torn() => Output::End(Error::Torn),
             0 => Output::Idle,
             len => {
                 self.active_at = now;
-                self.hub.drained(&self.seat);
+                self.hub.drained(&self.slot);
                 Output::Written(len)
             }
         }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   slicer ──┐                      ┌──────────────────────┐
-//!   files ───┼── client ── seat ── hub ── desk ── upstream ── printer, control connection
+//!   files ───┼── client ── slot ── hub ── printer session ── upstream ── printer, control connection
 //!   home ────┘                              │
 //!      │                                  mover                      (a task of the runtime)
 //!      └────────── data connection ─────────┴──── data connection ── printer
@@ -36,11 +36,11 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget;
-use crate::session::{Host, Peer};
+use crate::session::{Handler, Peer};
 use client::Client;
 use hub::Hub;
-use printer_session::Desk;
-use slot::{OUT, Seat};
+use printer_session::PrinterSession;
+use slot::{OUT, Slot};
 use upstream::Upstream;
 use wire::LINE;
 
@@ -48,7 +48,7 @@ use wire::LINE;
 pub const CLIENTS: usize = BOARD.clients.ftp;
 
 /// Connections served at once: clients, and those that have not shown the code yet.
-pub const SEATS: usize = budget::FILERS;
+pub const SLOTS: usize = budget::FILERS;
 
 /// Sessions of the printer's that are used at once, at most.
 pub const SESSIONS: usize = budget::FTP_SESSIONS;
@@ -62,9 +62,11 @@ const _: () = assert!(budget::FTP_OUTBOX >= OUT, "all that a client has to hear 
 /// What an `Rc` keeps beside its content: two counts.
 const COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
-    assert!(size_of::<Seat>() + COUNTS <= budget::FTP_SEAT, "a seat is larger than its line");
-const _: () =
-    assert!(size_of::<Desk>() + COUNTS <= budget::FTP_DESK, "a desk is larger than its line");
+    assert!(size_of::<Slot>() + COUNTS <= budget::FTP_SLOT, "a seat is larger than its line");
+const _: () = assert!(
+    size_of::<PrinterSession>() + COUNTS <= budget::FTP_PRINTER_SESSION,
+    "a desk is larger than its line"
+);
 
 /// The service: what its clients and the printer's sessions share.
 pub struct Service {
@@ -83,45 +85,51 @@ pub trait Front {
     fn admitted(&self);
 
     /// Opens a data port: which, or `None` if all are in use.
-    fn open_gate(&self) -> Option<u16>;
+    fn open_passive_port(&self) -> Option<u16>;
 }
 
 impl Service {
     /// A service without clients, before a printer that gives `sessions`, of which [`SESSIONS`] are used at most.
     pub fn new(code: AccessCode, sessions: usize) -> Rc<Self> {
-        Rc::new(Self { hub: Rc::new(Hub::new(SEATS, sessions.min(SESSIONS))), code: Rc::new(code) })
+        Rc::new(Self { hub: Rc::new(Hub::new(SLOTS, sessions.min(SESSIONS))), code: Rc::new(code) })
     }
 
-    /// A seat for `peer`. `None` if all are taken.
-    pub fn knock(self: &Rc<Self>, peer: Peer) -> Option<Place> {
-        let seat = self.hub.knock(peer)?;
-        Some(Place { service: Rc::clone(self), seat })
+    /// A slot for `peer`. `None` if all are taken.
+    pub fn pending(self: &Rc<Self>, peer: Peer) -> Option<Place> {
+        let slot = self.hub.pending(peer)?;
+        Some(Place { service: Rc::clone(self), slot })
     }
 
     /// A session with the printer over a connection that was just made.
-    pub fn upstream(&self, now: Instant, desk: usize) -> Option<(Upstream, Link)> {
-        let desk = self.hub.desk(desk)?;
-        desk.is_dialling();
+    pub fn upstream(&self, now: Instant, printer_session: usize) -> Option<(Upstream, Link)> {
+        let printer_session = self.hub.printer_session(printer_session)?;
+        printer_session.is_dialling();
         let code = Rc::clone(&self.code);
-        let upstream = Upstream::new(Rc::clone(&self.hub), Rc::clone(desk), code, now);
-        Some((upstream, Link { desk: Rc::clone(desk) }))
+        let upstream = Upstream::new(Rc::clone(&self.hub), Rc::clone(printer_session), code, now);
+        Some((upstream, Link { printer_session: Rc::clone(printer_session) }))
     }
 
     /// The printer's sessions.
-    pub fn desks(&self) -> &[Rc<Desk>] {
-        self.hub.desks()
+    pub fn printer_sessions(&self) -> &[Rc<PrinterSession>] {
+        self.hub.printer_sessions()
     }
 
-    /// Completes when a session should be made for `desk`, or none any more.
-    pub async fn wanted(&self, clock: impl Fn() -> Instant, desk: &Desk) {
-        while !self.hub.is_leaving() && !self.hub.is_wanted(clock(), desk.index()) {
-            desk.keeper_rung().await;
+    /// Completes when a session should be made for `printer_session`, or none any more.
+    pub async fn wanted(&self, clock: impl Fn() -> Instant, printer_session: &PrinterSession) {
+        while !self.hub.is_leaving() && !self.hub.is_wanted(clock(), printer_session.index()) {
+            printer_session.keeper_rung().await;
         }
     }
 
-    /// The session of `desk` is over, or could not begin: `why`. Clients are told so for `wait`.
-    pub fn lost(&self, now: Instant, desk: &Desk, why: &dyn fmt::Display, wait: Duration) {
-        self.hub.lost(now, desk.index(), why, wait);
+    /// The session of `printer_session` is over, or could not begin: `why`. Clients are told so for `wait`.
+    pub fn lost(
+        &self,
+        now: Instant,
+        printer_session: &PrinterSession,
+        why: &dyn fmt::Display,
+        wait: Duration,
+    ) {
+        self.hub.lost(now, printer_session.index(), why, wait);
     }
 
     /// Tells every client to go.
@@ -150,27 +158,27 @@ impl Service {
     }
 }
 
-/// A client's place at the hub. Dropping it leaves the seat to somebody else.
+/// A client's place at the hub. Dropping it leaves the slot to somebody else.
 pub struct Place {
     service: Rc<Service>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
 }
 
 impl Place {
-    /// The seat: its index is that of the data port.
-    pub fn seat(&self) -> &Rc<Seat> {
-        &self.seat
+    /// The slot: its index is that of the data port.
+    pub fn slot(&self) -> &Rc<Slot> {
+        &self.slot
     }
 
     /// The session for this place. The client is told `reached` for its data.
     pub fn client(&self, reached: IpAddr, until: Instant) -> Client {
         let hub = Rc::clone(&self.service.hub);
-        Client::new(hub, Rc::clone(&self.seat), Rc::clone(&self.service.code), reached, until)
+        Client::new(hub, Rc::clone(&self.slot), Rc::clone(&self.service.code), reached, until)
     }
 
     /// The client has connected to its data port.
     pub fn connected(&self, now: Instant) {
-        self.service.hub.connected(now, &self.seat);
+        self.service.hub.connected(now, &self.slot);
     }
 
     /// What the client's session talks to: its place, and what the runtime does for it.
@@ -181,7 +189,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.service.hub.vacate(&self.seat);
+        self.service.hub.vacate(&self.slot);
     }
 }
 
@@ -191,7 +199,7 @@ pub struct Attended<'p, F> {
     front: F,
 }
 
-impl<F: Front> Host<Client> for Attended<'_, F> {
+impl<F: Front> Handler<Client> for Attended<'_, F> {
     fn admits(&self, _client: &Client) -> bool {
         true
     }
@@ -205,23 +213,23 @@ impl<F: Front> Host<Client> for Attended<'_, F> {
         match event {
             client::Event::Admitted => self.front.admitted(),
             client::Event::Passive { extended } => {
-                client.passive(now, extended, self.front.open_gate());
+                client.passive(now, extended, self.front.open_passive_port());
             }
         }
         Ok(())
     }
 
     async fn woken(&self) {
-        self.place.seat.rung().await;
+        self.place.slot.notified().await;
     }
 }
 
-/// The upstream's link to its desk.
+/// The upstream's link to its printer session.
 pub struct Link {
-    desk: Rc<Desk>,
+    printer_session: Rc<PrinterSession>,
 }
 
-impl Host<Upstream> for Link {
+impl Handler<Upstream> for Link {
     fn admits(&self, upstream: &Upstream) -> bool {
         upstream.is_attentive()
     }
@@ -236,6 +244,6 @@ impl Host<Upstream> for Link {
     }
 
     async fn woken(&self) {
-        self.desk.rung().await;
+        self.printer_session.notified().await;
     }
 }

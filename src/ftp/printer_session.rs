@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              job                       order: connect, move, drop
-//!     hub ───────────► desk ◄── upstream ─────────────────────────► mover
+//!     hub ───────────► printer session ◄── upstream ─────────────────────────► mover
 //!                                   ▲                                 │
 //!                                   └──────── news: connected, moved ─┘
 //! ```
@@ -15,15 +15,15 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::time::Duration;
 
-use super::slot::{Errand, Prot, Transfer};
+use super::slot::{CommandKind, Prot, Transfer};
 use super::wire::{LINE, Shown};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
-use crate::session::{Bell, Peer};
+use crate::session::{Notify, Peer};
 
 /// How a session with the printer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotState {
     /// There is none.
     Off,
     /// It is being made.
@@ -37,12 +37,12 @@ pub enum Standing {
 /// What a session with the printer does for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// For whom: the index of a seat.
-    pub seat: usize,
-    /// The command's ticket, so that the next client in that seat is told from this one.
+    /// For whom: the index of a slot.
+    pub slot: usize,
+    /// The command's ticket, so that the next client in that slot is told from this one.
     pub number: u32,
     /// What it wants.
-    pub errand: Errand,
+    pub command_kind: CommandKind,
     /// Who that is, for the log.
     pub peer: Peer,
 }
@@ -67,8 +67,8 @@ pub enum Order {
 /// From where to where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// The client's seat.
-    pub seat: usize,
+    /// The client's slot.
+    pub slot: usize,
     /// To the printer, or from it.
     pub upload: bool,
     /// Whether both connections are under TLS.
@@ -116,9 +116,9 @@ impl fmt::Display for Failure {
 }
 
 /// One of the printer's sessions.
-pub struct Desk {
+pub struct PrinterSession {
     index: usize,
-    standing: Cell<Standing>,
+    standing: Cell<SlotState>,
     job: Cell<Option<Job>>,
     /// The client's line; a client that leaves takes its own with it.
     line: RefCell<heapless::Vec<u8, LINE>>,
@@ -134,16 +134,16 @@ pub struct Desk {
     said: Cell<Instant>,
     order: Cell<Option<Order>>,
     news: Cell<Option<News>>,
-    bell: Bell,
-    mover_bell: Bell,
-    keeper_bell: Bell,
+    notify: Notify,
+    mover_notify: Notify,
+    keeper_notify: Notify,
 }
 
-impl Desk {
+impl PrinterSession {
     pub(super) fn new(index: usize) -> Rc<Self> {
         Rc::new(Self {
             index,
-            standing: Cell::new(Standing::Off),
+            standing: Cell::new(SlotState::Off),
             job: Cell::new(None),
             line: RefCell::new(heapless::Vec::new()),
             argument_at: Cell::new(0),
@@ -156,9 +156,9 @@ impl Desk {
             said: Cell::new(Instant::START),
             order: Cell::new(None),
             news: Cell::new(None),
-            bell: Bell::default(),
-            mover_bell: Bell::default(),
-            keeper_bell: Bell::default(),
+            notify: Notify::default(),
+            mover_notify: Notify::default(),
+            keeper_notify: Notify::default(),
         })
     }
 
@@ -168,28 +168,28 @@ impl Desk {
     }
 
     /// How it stands.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
     /// Whether the printer answers here.
     pub fn is_live(&self) -> bool {
-        matches!(self.standing.get(), Standing::Idle | Standing::Busy)
+        matches!(self.standing.get(), SlotState::Idle | SlotState::Busy)
     }
 
     /// A session is being made.
     pub fn is_dialling(&self) {
-        self.standing.set(Standing::Dialling);
+        self.standing.set(SlotState::Dialling);
     }
 
     /// The session stands and has nothing to do.
     pub(super) fn is_idle(&self) {
-        self.standing.set(Standing::Idle);
+        self.standing.set(SlotState::Idle);
     }
 
     /// There is no session.
     pub(super) fn is_off(&self) {
-        self.standing.set(Standing::Off);
+        self.standing.set(SlotState::Off);
         self.job.set(None);
         self.tell(Order::Drop);
     }
@@ -214,7 +214,7 @@ impl Desk {
         self.size.set(None);
         self.tenths.set(0);
         self.job.set(Some(job));
-        self.standing.set(Standing::Busy);
+        self.standing.set(SlotState::Busy);
     }
 
     /// The command itself goes to the printer.
@@ -250,7 +250,7 @@ impl Desk {
 
     fn transfer(&self) -> Option<(Job, Transfer)> {
         let job = self.job.get()?;
-        Some((job, job.errand.transfer()?))
+        Some((job, job.command_kind.transfer()?))
     }
 
     /// `bytes` more have been moved; each tenth is said where the size is known, once a second at most.
@@ -304,8 +304,8 @@ impl Desk {
         self.opened.set(false);
         self.asked.set(false);
         self.job.set(None);
-        if self.standing.get() == Standing::Busy {
-            self.standing.set(Standing::Idle);
+        if self.standing.get() == SlotState::Busy {
+            self.standing.set(SlotState::Idle);
         }
     }
 
@@ -328,7 +328,7 @@ impl Desk {
     pub(super) fn tell(&self, order: Order) {
         self.news.set(None);
         self.order.set(Some(order));
-        self.mover_bell.ring();
+        self.mover_notify.notify();
     }
 
     /// The mover takes its order, when there is one.
@@ -337,7 +337,7 @@ impl Desk {
             if let Some(order) = self.order.take() {
                 return order;
             }
-            self.mover_bell.rung().await;
+            self.mover_notify.notified().await;
         }
     }
 
@@ -348,14 +348,14 @@ impl Desk {
                 self.order.set(Some(order));
                 return;
             }
-            self.mover_bell.rung().await;
+            self.mover_notify.notified().await;
         }
     }
 
     /// The mover has something to say.
     pub fn report(&self, news: News) {
         self.news.set(Some(news));
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// What the mover had to say.
@@ -364,19 +364,19 @@ impl Desk {
     }
 
     /// Rings the bells of whoever keeps this session, and of the session itself.
-    pub fn ring(&self) {
-        self.bell.ring();
-        self.keeper_bell.ring();
+    pub fn notify(&self) {
+        self.notify.notify();
+        self.keeper_notify.notify();
     }
 
     /// Completes when there is something for the session.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 
     /// Completes when a session may be wanted.
     pub async fn keeper_rung(&self) {
-        self.keeper_bell.rung().await;
+        self.keeper_notify.notified().await;
     }
 }
 
@@ -426,11 +426,11 @@ mod tests {
 
     #[test]
     fn a_new_order_takes_the_place_of_one_that_was_not_taken_and_old_news_are_forgotten() {
-        let desk = Desk::new(0);
-        desk.tell(Order::Connect { port: 1 });
-        desk.report(News::Connected);
-        desk.tell(Order::Drop);
-        assert_eq!(desk.order.take(), Some(Order::Drop));
-        assert_eq!(desk.news(), None);
+        let printer_session = PrinterSession::new(0);
+        printer_session.tell(Order::Connect { port: 1 });
+        printer_session.report(News::Connected);
+        printer_session.tell(Order::Drop);
+        assert_eq!(printer_session.order.take(), Some(Order::Drop));
+        assert_eq!(printer_session.news(), None);
     }
 }

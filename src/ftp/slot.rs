@@ -1,4 +1,4 @@
-//! A client's seat: what the hub, the printer's sessions and one client's own session have between them.
+//! A client's slot: what the hub, the printer's sessions and one client's own session have between them.
 //!
 //! It holds what the client has set, the command it has under way, and what it has still to hear. Seats
 //! are made at the start and taken by one client after another.
@@ -11,10 +11,10 @@ use core::time::Duration;
 use super::PATH;
 use super::wire::{LINE, Replies};
 use crate::clock::Instant;
-use crate::session::{Bell, Peer};
+use crate::session::{Notify, Peer};
 
 /// How long a data port that was announced stays open, unused.
-pub const GATE_WITHIN: Duration = Duration::from_secs(60);
+pub const PASSIVE_PORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client has still to hear: a line of the printer's, one more of it, and one of ours.
 pub const OUT: usize = 3 * LINE;
@@ -39,7 +39,7 @@ pub enum Prot {
 
 /// What a command wants of the printer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum CommandKind {
     /// An answer, whatever it is.
     Plain,
     /// FEAT: an answer from which is taken what is not had here.
@@ -60,7 +60,7 @@ pub enum Errand {
     Transfer(Transfer),
 }
 
-impl Errand {
+impl CommandKind {
     /// Which data are to be moved, if any.
     pub const fn transfer(self) -> Option<Transfer> {
         match self {
@@ -123,7 +123,7 @@ pub struct Task {
     /// Its ticket.
     pub number: u32,
     /// What it wants.
-    pub errand: Errand,
+    pub command_kind: CommandKind,
     /// How far it is.
     pub stage: Stage,
     /// Whether it was tried on a session that turned out to be gone.
@@ -146,26 +146,26 @@ pub enum Stage {
     /// It has one.
     Running {
         /// Which.
-        desk: usize,
+        printer_session: usize,
     },
 }
 
 /// How a client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotState {
     /// Nobody sits here.
     Vacant,
-    /// Somebody is at the door.
+    /// Somebody is at the acceptor.
     Knocking,
     /// A client.
-    Seated,
+    Occupied,
     /// A client that has to go: this program ends.
     Dismissed,
 }
 
 /// A client's data port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum PassivePort {
     /// There is none.
     Closed,
     /// It is open, and nobody has come.
@@ -180,10 +180,10 @@ pub enum Gate {
     },
 }
 
-/// One client's seat: what the hub, the printer's sessions and the client's own have between them.
-pub struct Seat {
+/// One client's slot: what the hub, the printer's sessions and the client's own have between them.
+pub struct Slot {
     pub(super) index: usize,
-    pub(super) standing: Cell<Standing>,
+    pub(super) standing: Cell<SlotState>,
     pub(super) peer: Cell<Option<Peer>>,
     /// What the client has still to hear.
     out: RefCell<heapless::Vec<u8, OUT>>,
@@ -196,8 +196,8 @@ pub struct Seat {
     pub(super) line: RefCell<heapless::Vec<u8, LINE>>,
     /// Where the argument begins in it.
     pub(super) argument_at: Cell<usize>,
-    pub(super) gate: Cell<Gate>,
-    gate_bell: Bell,
+    pub(super) passive_port: Cell<PassivePort>,
+    passive_port_notify: Notify,
     /// What the client has set.
     pub(super) kind: Cell<Type>,
     pub(super) prot: Cell<Prot>,
@@ -210,14 +210,14 @@ pub struct Seat {
     pub(super) announced: Cell<Option<u64>>,
     /// The file whose size it asked for last, as a hash, and that size.
     pub(super) sized: Cell<Option<(u64, u64)>>,
-    bell: Bell,
+    notify: Notify,
 }
 
-impl Seat {
+impl Slot {
     pub(super) fn new(index: usize) -> Rc<Self> {
         Rc::new(Self {
             index,
-            standing: Cell::new(Standing::Vacant),
+            standing: Cell::new(SlotState::Vacant),
             peer: Cell::new(None),
             out: RefCell::new(heapless::Vec::new()),
             replies: Cell::new(Replies::default()),
@@ -225,8 +225,8 @@ impl Seat {
             task: Cell::new(None),
             line: RefCell::new(heapless::Vec::new()),
             argument_at: Cell::new(0),
-            gate: Cell::new(Gate::Closed),
-            gate_bell: Bell::default(),
+            passive_port: Cell::new(PassivePort::Closed),
+            passive_port_notify: Notify::default(),
             kind: Cell::new(Type::Ascii),
             prot: Cell::new(Prot::Clear),
             directory: RefCell::new(heapless::Vec::new()),
@@ -234,7 +234,7 @@ impl Seat {
             renaming: RefCell::new(heapless::Vec::new()),
             announced: Cell::new(None),
             sized: Cell::new(None),
-            bell: Bell::default(),
+            notify: Notify::default(),
         })
     }
 
@@ -262,7 +262,7 @@ impl Seat {
     }
 
     /// How its client stands.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
@@ -277,38 +277,38 @@ impl Seat {
     }
 
     /// Its data port.
-    pub fn gate(&self) -> Gate {
-        self.gate.get()
+    pub fn passive_port(&self) -> PassivePort {
+        self.passive_port.get()
     }
 
     /// The data port is open.
-    pub fn open_gate(&self, now: Instant) {
-        self.gate.set(Gate::Open { until: now + GATE_WITHIN });
-        self.gate_bell.ring();
+    pub fn open_passive_port(&self, now: Instant) {
+        self.passive_port.set(PassivePort::Open { until: now + PASSIVE_PORT_TIMEOUT });
+        self.passive_port_notify.notify();
     }
 
     /// The data port is not needed any more; the runtime closes it.
     pub fn close_gate(&self) {
-        self.gate.set(Gate::Closed);
-        self.gate_bell.ring();
+        self.passive_port.set(PassivePort::Closed);
+        self.passive_port_notify.notify();
     }
 
     /// Completes when the data port may have been opened or closed.
-    pub async fn gate_rung(&self) {
-        self.gate_bell.rung().await;
+    pub async fn passive_port_notified(&self) {
+        self.passive_port_notify.notified().await;
     }
 
     /// Adds one line for the client; its end is added here. In the middle of a reply of the printer's it
     /// would be taken for more of that: the conversation is over then.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         if self.tear_if_mid_reply() {
-            return self.bell.ring();
+            return self.notify.notify();
         }
         let mut out = self.out.borrow_mut();
         // It fits: whoever speaks has looked for room. If not, a cut line is better than none.
         let _fits = out.write_fmt(line);
         let _fits = out.extend_from_slice(b"\r\n");
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Adds one line of the printer's.
@@ -319,7 +319,7 @@ impl Seat {
         let mut out = self.out.borrow_mut();
         let _fits = out.extend_from_slice(line);
         let _fits = out.extend_from_slice(b"\r\n");
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Whether the client has heard the beginning of a reply of the printer's, and not its end.
@@ -361,13 +361,13 @@ impl Seat {
         len
     }
 
-    /// Rings the client's bell.
-    pub fn ring(&self) {
-        self.bell.ring();
+    /// Rings the client's notify.
+    pub fn notify(&self) {
+        self.notify.notify();
     }
 
     /// Completes when there is something for the client.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 }

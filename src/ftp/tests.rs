@@ -7,10 +7,10 @@ mod hostile;
 mod jobs;
 
 use super::*;
-use crate::ftp::hub::QUEUE_WITHIN;
+use crate::ftp::hub::QUEUE_TIMEOUT;
 use crate::ftp::printer_session::{Failure, Move, News, Order};
-use crate::ftp::slot::{GATE_WITHIN, Gate, Prot};
-use crate::ftp::upstream::{ABORTED_WITHIN, IDLE, STORED_WITHIN};
+use crate::ftp::slot::{PASSIVE_PORT_TIMEOUT, PassivePort, Prot};
+use crate::ftp::upstream::{ABORTED_TIMEOUT, IDLE, STORED_TIMEOUT};
 use crate::session::{Output, Session};
 use alloc::format;
 use alloc::string::String;
@@ -49,14 +49,14 @@ struct Ports;
 
 impl Front for Ports {
     fn admitted(&self) {}
-    fn open_gate(&self) -> Option<u16> {
+    fn open_passive_port(&self) -> Option<u16> {
         Some(PORT)
     }
 }
 
 impl Caller {
     fn new(service: &Rc<Service>) -> Self {
-        let place = service.knock(Peer::unknown()).unwrap();
+        let place = service.pending(Peer::unknown()).unwrap();
         let client = place.client(REACHED, at(15));
         Self { place, client, input: Vec::new(), ended: None, now: at(0) }
     }
@@ -128,7 +128,7 @@ impl Caller {
 /// The printer's end of a session.
 struct Printer {
     service: Rc<Service>,
-    desk: Rc<Desk>,
+    printer_session: Rc<PrinterSession>,
     upstream: Upstream,
     input: Vec<u8>,
     now: Instant,
@@ -140,11 +140,12 @@ impl Printer {
         Self::live_at(service, 0)
     }
 
-    fn live_at(service: &Rc<Service>, desk: usize) -> Self {
-        let (upstream, _link) = service.upstream(at(0), desk).unwrap();
-        let desk = Rc::clone(&service.desks()[desk]);
+    fn live_at(service: &Rc<Service>, printer_session: usize) -> Self {
+        let (upstream, _link) = service.upstream(at(0), printer_session).unwrap();
+        let printer_session = Rc::clone(&service.printer_sessions()[printer_session]);
         let service = Rc::clone(service);
-        let mut printer = Self { service, desk, upstream, input: Vec::new(), now: at(0) };
+        let mut printer =
+            Self { service, printer_session, upstream, input: Vec::new(), now: at(0) };
         assert_eq!(printer.hears(), "");
         for (answer, next) in [
             ("220-Hello\r\n220 there", "USER bblp\r\n"),
@@ -201,14 +202,14 @@ impl Printer {
 
     fn order(&self) -> Option<Order> {
         let mut cx = Context::from_waker(Waker::noop());
-        match pin!(self.desk.order()).poll(&mut cx) {
+        match pin!(self.printer_session.order()).poll(&mut cx) {
             Poll::Ready(order) => Some(order),
             Poll::Pending => None,
         }
     }
 
     fn moves(&self, bytes: usize) {
-        self.desk.progresses(self.now, bytes);
+        self.printer_session.progresses(self.now, bytes);
     }
 
     /// Brings a transfer to where data are moved: a client that is [`ready`](Caller::ready) has said
@@ -230,12 +231,12 @@ impl Printer {
     fn opens_with(&mut self, line: &str, says: &str) {
         assert_eq!(self.hears(), "");
         assert_eq!(self.order(), Some(Order::Connect { port: 50077 }));
-        self.desk.report(News::Connected);
+        self.printer_session.report(News::Connected);
         self.plays(&[(line, says)]);
         assert!(matches!(self.order(), Some(Order::Move(_))));
     }
 
     fn is_lost(&self, why: &str) {
-        self.service.lost(self.now, &self.desk, &why, Duration::from_secs(5));
+        self.service.lost(self.now, &self.printer_session, &why, Duration::from_secs(5));
     }
 }

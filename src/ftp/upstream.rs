@@ -16,7 +16,7 @@
 //!     │◄─ 226 ────────────────────────────────│  up to five minutes after the last byte
 //! ```
 //!
-//! One job at a time, from the [`Desk`]. What a job needs is compared with what the session is set to,
+//! One job at a time, from the [`PrinterSession`]. What a job needs is compared with what the session is set to,
 //! and one command after another makes them equal; then the client's own line goes, as it came.
 //!
 //! # Who is told what
@@ -29,10 +29,10 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | an answer to login or to a setting | [`ANSWER_WITHIN`] | the session ends |
-//! | an answer to a client's command | [`COMMAND_WITHIN`] | the session ends |
-//! | the outcome of an upload | [`STORED_WITHIN`] | the session ends |
-//! | the outcome of what was given up | [`ABORTED_WITHIN`] | the session ends |
+//! | an answer to login or to a setting | [`ANSWER_TIMEOUT`] | the session ends |
+//! | an answer to a client's command | [`COMMAND_TIMEOUT`] | the session ends |
+//! | the outcome of an upload | [`STORED_TIMEOUT`] | the session ends |
+//! | the outcome of what was given up | [`ABORTED_TIMEOUT`] | the session ends |
 //! | time without a job | [`IDLE`] | QUIT |
 //! | a reply's line | [`LINE`] bytes | the rest of it is skipped |
 //! | a reply | [`REPLY_LINES`] lines | the session ends |
@@ -44,33 +44,33 @@ use core::time::Duration;
 use super::PATH;
 use super::features::Features;
 use super::hub::Hub;
-use super::printer_session::{Desk, Failure, Job, Move, News, Order};
-use super::slot::{Errand, Prot, Seat, Transfer, Type};
+use super::printer_session::{Failure, Job, Move, News, Order, PrinterSession};
+use super::slot::{CommandKind, Prot, Slot, Transfer, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
 use crate::session::{Blame, Output, Session};
 
 /// How long the printer may take to answer login, and what sets its session up.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long it may take to answer a client's command: deleting a large file from a slow card, say.
-pub const COMMAND_WITHIN: Duration = Duration::from_secs(90);
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long it may take to say what became of an upload: cards are flushed for up to 300 s.
-pub const STORED_WITHIN: Duration = Duration::from_secs(360);
+pub const STORED_TIMEOUT: Duration = Duration::from_secs(360);
 
 /// How long it may take to say what became of a transfer that was given up.
-pub const ABORTED_WITHIN: Duration = Duration::from_secs(30);
+pub const ABORTED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long its data port may take to answer, with what the runtime allows itself.
-const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a session without a job is kept.
 pub const IDLE: Duration = Duration::from_secs(20);
 
 /// How long the answer to QUIT may take.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lines in the longest reply: a STAT of a crowded directory.
 pub const REPLY_LINES: u32 = 4096;
@@ -194,7 +194,7 @@ enum Place {
 /// A session with the printer.
 pub struct Upstream {
     hub: Rc<Hub>,
-    desk: Rc<Desk>,
+    printer_session: Rc<PrinterSession>,
     code: Rc<AccessCode>,
     state: State,
     until: Option<Instant>,
@@ -225,13 +225,18 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(hub: Rc<Hub>, desk: Rc<Desk>, code: Rc<AccessCode>, now: Instant) -> Self {
+    pub(super) fn new(
+        hub: Rc<Hub>,
+        printer_session: Rc<PrinterSession>,
+        code: Rc<AccessCode>,
+        now: Instant,
+    ) -> Self {
         Self {
             hub,
-            desk,
+            printer_session,
             code,
             state: State::Greeting,
-            until: Some(now + ANSWER_WITHIN),
+            until: Some(now + ANSWER_TIMEOUT),
             say: None,
             replies: Replies::default(),
             lines: 0,
@@ -260,7 +265,7 @@ impl Upstream {
 
     /// Whether what the printer says may be read: its lines go straight to a client.
     pub fn is_attentive(&self) -> bool {
-        match (self.state, self.desk.job()) {
+        match (self.state, self.printer_session.job()) {
             (State::Asked, Some(job)) => self.hub.has_room(&job),
             _ => true,
         }
@@ -273,16 +278,16 @@ impl Upstream {
     }
 
     fn set(&mut self, now: Instant, say: Say) {
-        self.send(now, State::Setting(say), say, ANSWER_WITHIN);
+        self.send(now, State::Setting(say), say, ANSWER_TIMEOUT);
     }
 
-    fn seat(&self) -> Option<&Rc<Seat>> {
-        self.hub.client_of(&self.desk.job()?)
+    fn slot(&self) -> Option<&Rc<Slot>> {
+        self.hub.client_of(&self.printer_session.job()?)
     }
 
     /// The job is done: the next one, or rest.
     fn rest(&mut self, now: Instant, how: Result<(), fmt::Arguments<'_>>) {
-        self.desk.end(now, how);
+        self.printer_session.end(now, how);
         self.idle(now);
     }
 
@@ -297,47 +302,47 @@ impl Upstream {
         self.offset = 0;
         self.held.clear();
         self.features = Features::default();
-        self.desk.is_idle();
+        self.printer_session.is_idle();
     }
 
     fn is_transfer(&self) -> bool {
-        self.desk.job().is_some_and(|job| job.errand.transfer().is_some())
+        self.printer_session.job().is_some_and(|job| job.command_kind.transfer().is_some())
     }
 
     /// Takes the next job, if there is one.
     fn look_for_work(&mut self, now: Instant) {
         if self.hub.is_leaving() {
-            self.send(now, State::Quitting, Say::Quit, GOODBYE_WITHIN);
-        } else if self.hub.assign(now, &self.desk) {
+            self.send(now, State::Quitting, Say::Quit, GOODBYE_TIMEOUT);
+        } else if self.hub.assign(now, &self.printer_session) {
             self.advance(now);
         }
     }
 
     /// The next step of a job: a setting that differs, or the client's line.
     fn advance(&mut self, now: Instant) {
-        let Some(job) = self.desk.job() else { return self.idle(now) };
-        let Some(seat) = self.hub.client_of(&job).cloned() else {
+        let Some(job) = self.printer_session.job() else { return self.idle(now) };
+        let Some(slot) = self.hub.client_of(&job).cloned() else {
             self.let_go();
             return self.rest(now, Err(format_args!("{}", Failure::Client)));
         };
-        let transfer = job.errand.transfer();
-        let typed = transfer.is_some() || job.errand == Errand::Size;
-        if typed && !self.typed && self.kind != Some(seat.kind.get()) {
-            return self.set(now, Say::Type(seat.kind.get()));
+        let transfer = job.command_kind.transfer();
+        let typed = transfer.is_some() || job.command_kind == CommandKind::Size;
+        if typed && !self.typed && self.kind != Some(slot.kind.get()) {
+            return self.set(now, Say::Type(slot.kind.get()));
         }
-        if !self.is_anywhere(&job) && !self.is_in(&seat) {
+        if !self.is_anywhere(&job) && !self.is_in(&slot) {
             return self.set(now, Say::Directory);
         }
         if let Some(transfer) = transfer {
-            if self.prot != Some(seat.prot.get()) {
-                return self.set(now, Say::Prot(seat.prot.get()));
+            if self.prot != Some(slot.prot.get()) {
+                return self.set(now, Say::Prot(slot.prot.get()));
             }
             if !self.connected {
                 let say = if self.hub.is_extended() { Say::Epsv } else { Say::Pasv };
-                return self.send(now, State::Passive, say, ANSWER_WITHIN);
+                return self.send(now, State::Passive, say, ANSWER_TIMEOUT);
             }
             let offset = match transfer {
-                Transfer::Retrieve | Transfer::Store | Transfer::Append => seat.restart.get(),
+                Transfer::Retrieve | Transfer::Store | Transfer::Append => slot.restart.get(),
                 Transfer::StoreUnique | Transfer::List => None,
             };
             if !self.restarted && (offset.is_some() || self.restarts) {
@@ -345,22 +350,23 @@ impl Upstream {
                 return self.set(now, Say::Restart(self.offset));
             }
         }
-        if job.errand == Errand::RenameTo && !self.renamed {
+        if job.command_kind == CommandKind::RenameTo && !self.renamed {
             return self.set(now, Say::Renaming);
         }
-        self.send(now, State::Asked, Say::Line, COMMAND_WITHIN);
+        self.send(now, State::Asked, Say::Line, COMMAND_TIMEOUT);
     }
 
     /// Whether a command means the same in every directory. One that leads out of a directory that is
     /// gone must not lead through it.
     fn is_anywhere(&self, job: &Job) -> bool {
-        let absolute = || self.desk.with_argument(|path| path.starts_with(b"/"));
-        job.errand == Errand::Features || (job.errand == Errand::ChangeDirectory && absolute())
+        let absolute = || self.printer_session.with_argument(|path| path.starts_with(b"/"));
+        job.command_kind == CommandKind::Features
+            || (job.command_kind == CommandKind::ChangeDirectory && absolute())
     }
 
     /// Whether the session is in the client's directory.
-    fn is_in(&self, seat: &Seat) -> bool {
-        let wanted = seat.directory.borrow();
+    fn is_in(&self, slot: &Slot) -> bool {
+        let wanted = slot.directory.borrow();
         match self.place {
             Place::Unknown => false,
             Place::Home => wanted.is_empty() || *wanted == self.home,
@@ -371,12 +377,12 @@ impl Upstream {
 
     /// The mover lets go of the printer's data connection, if it has one.
     fn let_go(&self) {
-        self.desk.tell(Order::Drop);
+        self.printer_session.tell(Order::Drop);
     }
 
     /// The job is done, and this line of the printer's says how.
     fn conclude(&mut self, now: Instant, line: &[u8]) {
-        if let Some(job) = self.desk.job() {
+        if let Some(job) = self.printer_session.job() {
             self.hub.conclude_with(&job, line);
         }
         match line {
@@ -387,7 +393,7 @@ impl Upstream {
 
     /// The job is done, and this is how.
     fn conclude_saying(&mut self, now: Instant, why: fmt::Arguments<'_>) {
-        if let Some(job) = self.desk.job() {
+        if let Some(job) = self.printer_session.job() {
             self.hub.conclude_saying(&job, why);
         }
         self.rest(now, Err(why));
@@ -407,7 +413,7 @@ impl Upstream {
 
     /// What the mover says.
     fn handle_news(&mut self, now: Instant) {
-        let Some(news) = self.desk.news() else { return };
+        let Some(news) = self.printer_session.news() else { return };
         match (self.state, news) {
             (State::Connecting, News::Connected) => {
                 self.connected = true;
@@ -421,8 +427,9 @@ impl Upstream {
             }
             (State::Moving, News::Moved) if !self.held.is_empty() => self.conclude_with_held(now),
             (State::Moving, News::Moved) => {
-                let upload = self.desk.job().is_some_and(|job| job.errand.is_upload());
-                let within = if upload { STORED_WITHIN } else { COMMAND_WITHIN };
+                let upload =
+                    self.printer_session.job().is_some_and(|job| job.command_kind.is_upload());
+                let within = if upload { STORED_TIMEOUT } else { COMMAND_TIMEOUT };
                 self.state = State::Outcome;
                 self.until = Some(now + within);
             }
@@ -437,7 +444,7 @@ impl Upstream {
         self.let_go();
         if self.held.is_empty() {
             self.state = State::Aborting(why);
-            self.until = Some(now + ABORTED_WITHIN);
+            self.until = Some(now + ABORTED_TIMEOUT);
             if why != Failure::Printer {
                 self.tell_client(now, why);
             }
@@ -449,14 +456,14 @@ impl Upstream {
 
     /// The client learns now that its transfer failed; the session is not free yet.
     fn tell_client(&self, _now: Instant, why: Failure) {
-        if let Some(job) = self.desk.job() {
+        if let Some(job) = self.printer_session.job() {
             self.hub.conclude_saying(&job, format_args!("426 Transfer failed: {why}"));
         }
     }
 
     /// Looks whether somebody still wants what is under way.
     fn look_for_client(&mut self, now: Instant) {
-        let Some(job) = self.desk.job() else { return };
+        let Some(job) = self.printer_session.job() else { return };
         if self.hub.client_of(&job).is_some() {
             return;
         }
@@ -474,7 +481,9 @@ impl Upstream {
                 self.let_go();
                 self.rest(now, Err(format_args!("{}", Failure::Client)));
             }
-            State::Asked if job.errand.transfer().is_some() => self.abort(now, Failure::Client),
+            State::Asked if job.command_kind.transfer().is_some() => {
+                self.abort(now, Failure::Client);
+            }
             // The answer that is awaited comes soon, and then `advance` looks.
             State::Greeting
             | State::User
@@ -516,12 +525,12 @@ impl Upstream {
 
     /// A line of a reply that goes straight to the client.
     fn pass_on(&mut self, code: u16, line: &[u8]) {
-        let Some(job) = self.desk.job() else { return };
+        let Some(job) = self.printer_session.job() else { return };
         // It says that it is done before it has said that it begins: see `begin`.
-        if job.errand.transfer().is_some() && matches!(code, 200..=299) {
+        if job.command_kind.transfer().is_some() && matches!(code, 200..=299) {
             return;
         }
-        let features = job.errand == Errand::Features && code == 211;
+        let features = job.command_kind == CommandKind::Features && code == 211;
         if !features || self.features.admits(line) {
             self.hub.forward(&job, line);
         }
@@ -532,14 +541,16 @@ impl Upstream {
     fn handle_reply(&mut self, now: Instant, code: u16, line: &[u8]) -> Result<(), Error> {
         let good = matches!(code, 200..=299);
         match self.state {
-            State::Greeting if code == 220 => self.send(now, State::User, Say::User, ANSWER_WITHIN),
+            State::Greeting if code == 220 => {
+                self.send(now, State::User, Say::User, ANSWER_TIMEOUT);
+            }
             State::Greeting if code < 200 => {}
             State::Greeting => return Err(Error::Busy(code)),
             State::User if code == 331 || code == 332 => {
-                self.send(now, State::Pass, Say::Pass, ANSWER_WITHIN);
+                self.send(now, State::Pass, Say::Pass, ANSWER_TIMEOUT);
             }
             State::User | State::Pass if good => {
-                self.send(now, State::Pbsz, Say::Pbsz, ANSWER_WITHIN);
+                self.send(now, State::Pbsz, Say::Pbsz, ANSWER_TIMEOUT);
             }
             State::User | State::Pass if matches!(code, 430 | 530) => {
                 return Err(Error::WrongCode(code));
@@ -547,7 +558,7 @@ impl Upstream {
             // Whatever it is, it is not the code: too many sessions, or trouble of the printer's own.
             State::User | State::Pass => return Err(Error::Busy(code)),
             // A printer that does not want it will say so about PROT.
-            State::Pbsz => self.send(now, State::Home, Say::Pwd, ANSWER_WITHIN),
+            State::Pbsz => self.send(now, State::Home, Say::Pwd, ANSWER_TIMEOUT),
             State::Home => {
                 if !(good && wire::quoted(line, &mut self.home)) {
                     self.home.clear();
@@ -595,13 +606,14 @@ impl Upstream {
 
     fn handle_setting(&mut self, now: Instant, say: Say, code: u16, line: &[u8]) {
         let good = matches!(code, 200..=399);
-        let listing = self.desk.job().and_then(|job| job.errand.transfer()) == Some(Transfer::List);
+        let listing = self.printer_session.job().and_then(|job| job.command_kind.transfer())
+            == Some(Transfer::List);
         match say {
             Say::Type(kind) if good => self.kind = Some(kind),
             // A listing is text in any case.
             Say::Type(_) if listing => self.typed = true,
             Say::Prot(prot) if good => self.prot = Some(prot),
-            Say::Directory if good => match self.seat().map(|seat| seat.directory.borrow().clone())
+            Say::Directory if good => match self.slot().map(|slot| slot.directory.borrow().clone())
             {
                 Some(directory) if !directory.is_empty() => {
                     self.here = directory;
@@ -638,12 +650,12 @@ impl Upstream {
 
     fn handle_passive(&mut self, now: Instant, code: u16, line: &[u8]) {
         if let Some(port) = wire::passive_port(code, line) {
-            if self.seat().is_none() {
+            if self.slot().is_none() {
                 return self.advance(now);
             }
             self.state = State::Connecting;
-            self.until = Some(now + CONNECT_WITHIN);
-            return self.desk.tell(Order::Connect { port });
+            self.until = Some(now + CONNECT_TIMEOUT);
+            return self.printer_session.tell(Order::Connect { port });
         }
         if self.hub.is_extended() && matches!(code, 229 | 500..=599) {
             self.hub.not_extended();
@@ -657,9 +669,9 @@ impl Upstream {
 
     /// The printer's answer to the client's own line.
     fn handle_answer(&mut self, now: Instant, code: u16, line: &[u8]) {
-        let Some(job) = self.desk.job() else { return self.idle(now) };
+        let Some(job) = self.printer_session.job() else { return self.idle(now) };
         let good = matches!(code, 200..=299);
-        if let Some(transfer) = job.errand.transfer() {
+        if let Some(transfer) = job.command_kind.transfer() {
             return match code {
                 100..=299 => self.begin(now, &job, transfer, code, line),
                 _ => {
@@ -672,51 +684,53 @@ impl Upstream {
         if code < 200 {
             return self.hub.forward(&job, line);
         }
-        let seat = self.hub.client_of(&job).cloned();
-        match job.errand {
-            Errand::ChangeDirectory if good => {
+        let slot = self.hub.client_of(&job).cloned();
+        match job.command_kind {
+            CommandKind::ChangeDirectory if good => {
                 self.hold(line);
                 self.place = Place::Unknown;
-                return self.send(now, State::Where, Say::Pwd, ANSWER_WITHIN);
+                return self.send(now, State::Where, Say::Pwd, ANSWER_TIMEOUT);
             }
-            Errand::Restart if code == 350 => {
-                let offset =
-                    self.desk.with_argument(|argument| wire::number(argument.trim_ascii()));
+            CommandKind::Restart if code == 350 => {
+                let offset = self
+                    .printer_session
+                    .with_argument(|argument| wire::number(argument.trim_ascii()));
                 self.restarts = true;
-                if let Some(seat) = seat {
-                    seat.restart.set(offset);
+                if let Some(slot) = slot {
+                    slot.restart.set(offset);
                 }
             }
-            Errand::RenameFrom => {
-                if let Some(seat) = seat {
-                    let mut renaming = seat.renaming.borrow_mut();
+            CommandKind::RenameFrom => {
+                if let Some(slot) = slot {
+                    let mut renaming = slot.renaming.borrow_mut();
                     renaming.clear();
                     if code == 350 {
                         // It fits: it is shorter than the line it came in.
-                        self.desk.with_line(|line| renaming.extend_from_slice(line).ok());
+                        self.printer_session
+                            .with_line(|line| renaming.extend_from_slice(line).ok());
                     }
                 }
             }
-            Errand::RenameTo => {
-                if let Some(seat) = seat {
-                    seat.renaming.borrow_mut().clear();
+            CommandKind::RenameTo => {
+                if let Some(slot) = slot {
+                    slot.renaming.borrow_mut().clear();
                 }
             }
-            Errand::Size => {
+            CommandKind::Size => {
                 let size = wire::size_in(code, line).filter(|_| code == 213);
-                if let Some(seat) = seat {
-                    seat.sized.set(size.map(|size| (self.desk.argument_hash(), size)));
+                if let Some(slot) = slot {
+                    slot.sized.set(size.map(|size| (self.printer_session.argument_hash(), size)));
                 }
             }
-            Errand::Allocate => {
-                let size = self.desk.with_argument(|argument| {
+            CommandKind::Allocate => {
+                let size = self.printer_session.with_argument(|argument| {
                     wire::number(argument.split(|byte| *byte == b' ').next().unwrap_or_default())
                 });
-                if let Some(seat) = seat {
-                    seat.announced.set(size);
+                if let Some(slot) = slot {
+                    slot.announced.set(size);
                 }
             }
-            Errand::Features if code == 211 => {
+            CommandKind::Features if code == 211 => {
                 if !self.features.begun {
                     self.hub.forward(&job, b"211-Features:");
                 }
@@ -725,11 +739,11 @@ impl Upstream {
                     self.hub.forward(&job, feature);
                 }
             }
-            Errand::Plain
-            | Errand::Features
-            | Errand::ChangeDirectory
-            | Errand::Restart
-            | Errand::Transfer(_) => {}
+            CommandKind::Plain
+            | CommandKind::Features
+            | CommandKind::ChangeDirectory
+            | CommandKind::Restart
+            | CommandKind::Transfer(_) => {}
         }
         self.conclude(now, line);
     }
@@ -737,18 +751,19 @@ impl Upstream {
     /// The printer begins the transfer.
     fn begin(&mut self, now: Instant, job: &Job, transfer: Transfer, code: u16, line: &[u8]) {
         self.restarts = false;
-        let Some(seat) = self.hub.client_of(job).cloned() else {
+        let Some(slot) = self.hub.client_of(job).cloned() else {
             return self.abort(now, Failure::Client);
         };
         let size = match transfer {
             Transfer::Retrieve => wire::size_in(code, line).or_else(|| {
-                let (name, size) = seat.sized.get()?;
-                (name == self.desk.argument_hash()).then(|| size.saturating_sub(self.offset))
+                let (name, size) = slot.sized.get()?;
+                (name == self.printer_session.argument_hash())
+                    .then(|| size.saturating_sub(self.offset))
             }),
-            Transfer::Store | Transfer::Append => seat.announced.get(),
+            Transfer::Store | Transfer::Append => slot.announced.get(),
             Transfer::StoreUnique | Transfer::List => None,
         };
-        self.desk.opens(now, size);
+        self.printer_session.opens(now, size);
         if code < 200 {
             self.hub.forward(job, line);
         } else {
@@ -757,8 +772,8 @@ impl Upstream {
             self.hold(line);
         }
         let upload = transfer.is_upload();
-        let prot = seat.prot.get();
-        self.desk.tell(Order::Move(Move { seat: job.seat, upload, prot }));
+        let prot = slot.prot.get();
+        self.printer_session.tell(Order::Move(Move { slot: job.slot, upload, prot }));
         self.state = State::Moving;
         // The mover has a clock of its own.
         self.until = None;
@@ -782,7 +797,7 @@ impl Upstream {
             100..=199 => {}
             426 if self.may_ask_size() => {
                 self.hold(line);
-                self.send(now, State::Sizing, Say::Size, ANSWER_WITHIN);
+                self.send(now, State::Sizing, Say::Size, ANSWER_TIMEOUT);
             }
             _ => self.conclude(now, line),
         }
@@ -791,14 +806,15 @@ impl Upstream {
     /// Whether SIZE can tell whether an upload is complete: its name and its beginning are known, and
     /// bytes are counted as they are.
     fn may_ask_size(&self) -> bool {
-        let store = Some(Errand::Transfer(Transfer::Store));
-        self.desk.job().map(|job| job.errand) == store && self.kind == Some(Type::Image)
+        let store = Some(CommandKind::Transfer(Transfer::Store));
+        self.printer_session.job().map(|job| job.command_kind) == store
+            && self.kind == Some(Type::Image)
     }
 
     fn handle_sizing(&mut self, now: Instant, code: u16, line: &[u8]) {
-        let expected = self.offset.saturating_add(self.desk.moved());
+        let expected = self.offset.saturating_add(self.printer_session.moved());
         if code == 213 && wire::size_in(code, line) == Some(expected) {
-            if let Some(job) = self.desk.job() {
+            if let Some(job) = self.printer_session.job() {
                 let peer = job.peer;
                 log::info!("{peer}: the printer said 426, but its file has all {expected} bytes");
             }
@@ -813,8 +829,8 @@ impl Upstream {
         let known = code == 257 && wire::quoted(line, &mut self.here);
         if known {
             self.place = Place::Known;
-            if let Some(seat) = self.seat() {
-                seat.directory.borrow_mut().clone_from(&self.here);
+            if let Some(slot) = self.slot() {
+                slot.directory.borrow_mut().clone_from(&self.here);
             }
         } else {
             self.hold(b"550 The printer does not say which directory this is");
@@ -841,8 +857,8 @@ impl Upstream {
             Say::Prot(Prot::Private) => line.put(b"PROT P"),
             Say::Directory => {
                 line.put(b"CWD ");
-                let seat = self.desk.job().and_then(|job| self.hub.client_of(&job));
-                match seat.map(|seat| seat.directory.borrow()) {
+                let slot = self.printer_session.job().and_then(|job| self.hub.client_of(&job));
+                match slot.map(|slot| slot.directory.borrow()) {
                     Some(directory) if !directory.is_empty() => line.put(&directory),
                     Some(_) | None => line.put(&self.home),
                 }
@@ -857,17 +873,17 @@ impl Upstream {
                 line.put(digits.as_bytes());
             }
             Say::Renaming => {
-                if let Some(seat) = self.seat() {
-                    line.put(&seat.renaming.borrow());
+                if let Some(slot) = self.slot() {
+                    line.put(&slot.renaming.borrow());
                 }
             }
             Say::Line => {
-                self.desk.asks();
-                self.desk.with_line(|text| line.put(text));
+                self.printer_session.asks();
+                self.printer_session.with_line(|text| line.put(text));
             }
             Say::Size => {
                 line.put(b"SIZE ");
-                self.desk.with_argument(|name| line.put(name));
+                self.printer_session.with_argument(|name| line.put(name));
             }
             Say::Quit => line.put(b"QUIT"),
         }
@@ -909,7 +925,7 @@ impl Session for Upstream {
             return Ok(());
         }
         match self.state {
-            State::Idle => self.send(now, State::Quitting, Say::Quit, GOODBYE_WITHIN),
+            State::Idle => self.send(now, State::Quitting, Say::Quit, GOODBYE_TIMEOUT),
             State::Connecting => {
                 self.let_go();
                 self.conclude_saying(

@@ -27,11 +27,11 @@ pub const TLS_FLASH: usize = 224 * KIB;
 pub const TASK: usize = 12 * KIB;
 
 /// What the hub and one client have between them, its ring of reports included.
-pub const SEAT: usize = KIB + BOARD.mqtt.ring * 8;
+pub const SLOT: usize = KIB + BOARD.mqtt.ring * 8;
 
 /// What a frame costs beyond its bytes: its counts, its length, and where its readers get something
 /// replaced.
-pub const SLOT: usize = 192;
+pub const FRAME_SLOT: usize = 192;
 
 /// What is kept of the printer's state besides the frames: what has changed since its last full
 /// report, twice, because a merge reads one and writes the other, and the index of a merge.
@@ -46,7 +46,7 @@ pub const STATE_CHANGES: usize = 16 * KIB;
 /// Requests on their way, and those the printer has not acknowledged.
 pub const LINE: usize = 3 * KIB + BOARD.mqtt.requests * 40;
 
-/// The hub, besides its seats, frames and state: what is kept to recognise a resend, and the names.
+/// The hub, besides its slots, frames and state: what is kept to recognise a resend, and the names.
 pub const HUB: usize = 2 * KIB;
 
 /// tokio: its scheduler, timers, signal pipe and event list.
@@ -71,7 +71,7 @@ pub const RESOLVER: usize = 256 * KIB;
 pub const JOURNAL: usize = 24 * KIB;
 
 /// What the hub and one viewer have between them: its ring of pictures, and its counts.
-pub const CHAMBER_SEAT: usize = 256 + BOARD.chamber.ring * 8;
+pub const CHAMBER_SLOT: usize = 256 + BOARD.chamber.ring * 8;
 
 /// What a viewer may say that was not understood yet: its login is 80 bytes.
 pub const CHAMBER_INBOX: usize = 256;
@@ -85,7 +85,7 @@ pub const CAMERA_INBOX: usize = 16 * KIB;
 /// What the camera is told: our login.
 pub const CAMERA_OUTBOX: usize = 128;
 
-/// The chamber camera's hub, besides its seats and frames.
+/// The chamber camera's hub, besides its slots and frames.
 pub const CHAMBER_HUB: usize = KIB;
 
 /// Pictures held at once: one that comes, two that are the newest, and one that each viewer is in the
@@ -93,7 +93,7 @@ pub const CHAMBER_HUB: usize = KIB;
 pub const PICTURES: Shape = Shape { count: BOARD.clients.chamber + 3, size: BOARD.chamber.picture };
 
 /// What the hub and one player have between them: its ring of blocks, and its counts.
-pub const RTSP_SEAT: usize = 256 + BOARD.rtsp.ring * 8;
+pub const RTSP_SLOT: usize = 256 + BOARD.rtsp.ring * 8;
 
 /// A request of a player's that was not understood yet, with its body.
 pub const RTSP_INBOX: usize = 4 * KIB;
@@ -107,7 +107,7 @@ pub const STREAM_INBOX: usize = 16 * KIB;
 /// What the RTSPS camera is told in one piece: a request, or what came of its tracks.
 pub const STREAM_OUTBOX: usize = KIB;
 
-/// The RTSPS camera's hub, besides its seats and blocks: what the camera describes, and the blocks of the
+/// The RTSPS camera's hub, besides its slots and blocks: what the camera describes, and the blocks of the
 /// picture that comes and of those since the last key frame.
 pub const RTSP_HUB: usize = 5 * KIB + (RTSP_PICTURE + BOARD.rtsp.ring / 2) * 8;
 
@@ -129,7 +129,7 @@ pub const RTSP_BLOCKS: Shape = Shape {
 };
 
 /// What the hub and one FTP client have between them: its line, its paths, what it has still to hear.
-pub const FTP_SEAT: usize = 8 * KIB;
+pub const FTP_SLOT: usize = 8 * KIB;
 
 /// A line that an FTP client or server has not finished, and what comes behind it.
 pub const FTP_INBOX: usize = 4 * KIB;
@@ -137,14 +137,14 @@ pub const FTP_INBOX: usize = 4 * KIB;
 /// What an FTP client is told in one piece; a server gets one line.
 pub const FTP_OUTBOX: usize = 3 * KIB;
 
-/// The FTP hub, besides its seats, and the data ports.
+/// The FTP hub, besides its slots, and the data ports.
 pub const FTP_HUB: usize = 2 * KIB + FILERS * 64;
 
 /// Sessions with the printer's FTP server at once, at most.
 pub const FTP_SESSIONS: usize = 2;
 
 /// What one of them, the hub and the mover of its data have between them.
-pub const FTP_DESK: usize = 2 * KIB;
+pub const FTP_PRINTER_SESSION: usize = 2 * KIB;
 
 /// Bytes of a file that a mover has in hand.
 pub const FTP_BUFFER: usize = 16 * KIB;
@@ -177,25 +177,25 @@ pub const DATA_PORT: usize = KIB / 2;
 pub const TUNNELS: usize = 5;
 
 /// Connections of one service that may wait to be let in.
-pub const WAITING: usize = 4 * BOARD.doorstep;
+pub const ACCEPT_QUEUE: usize = 4 * BOARD.pre_auth;
 
 /// MQTT connections served at once: clients, and those that have not shown the code yet.
-pub const SEATS: usize = BOARD.clients.mqtt + BOARD.doorstep;
+pub const SLOTS: usize = BOARD.clients.mqtt + BOARD.pre_auth;
 
 /// Connections to the chamber camera served at once: viewers, and those that have not shown the code.
-pub const VIEWERS: usize = BOARD.clients.chamber + BOARD.doorstep;
+pub const VIEWERS: usize = BOARD.clients.chamber + BOARD.pre_auth;
 
 /// Connections to the RTSPS camera served at once: players, and those that have not shown the code.
-pub const PLAYERS: usize = BOARD.clients.rtsp + BOARD.doorstep;
+pub const PLAYERS: usize = BOARD.clients.rtsp + BOARD.pre_auth;
 
 /// FTP connections served at once: clients, and those that have not shown the code yet.
-pub const FILERS: usize = BOARD.clients.ftp + BOARD.doorstep;
+pub const FILERS: usize = BOARD.clients.ftp + BOARD.pre_auth;
 
-/// Services that have a door of their own.
+/// Services that have a acceptor of their own.
 pub const SERVICES: usize = 4;
 
 /// TLS sessions kept.
-pub const SESSIONS: usize = SEATS + VIEWERS + PLAYERS;
+pub const SESSIONS: usize = SLOTS + VIEWERS + PLAYERS;
 
 /// TLS sessions kept of FTP clients, apart from the others: their data connections come back to them.
 pub const FILE_SESSIONS: usize = 2 * FILERS;
@@ -205,7 +205,7 @@ pub const RECORDING_QUEUE: usize = 512 * KIB;
 
 /// Conversations that can be recorded at once: with everybody who can be served, with the printer, and
 /// the data connections of files.
-pub const RECORDED: usize = SEATS + VIEWERS + PLAYERS + FILERS + SERVICES - 1 + 3 * FTP_SESSIONS;
+pub const RECORDED: usize = SLOTS + VIEWERS + PLAYERS + FILERS + SERVICES - 1 + 3 * FTP_SESSIONS;
 
 /// What is known of each of them while it is recorded.
 pub const RECORDED_EACH: usize = KIB / 2 + KIB / 4;
@@ -213,7 +213,7 @@ pub const RECORDED_EACH: usize = KIB / 2 + KIB / 4;
 /// The stack of the thread that writes a recording.
 pub const WRITER_STACK: usize = 128 * KIB;
 
-/// What it has in hand: a piece, a piece being blotted with its marks, what waits for one system call,
+/// What it has in hand: a piece, a piece being redacted with its marks, what waits for one system call,
 /// what is looked for and the addresses that were met.
 pub const WRITER: usize = 96 * KIB;
 
@@ -234,13 +234,13 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 
 /// Every holder there is.
 pub const LINES: [Line; 44] = [
-    line("mqtt client: inbox", SEATS, BOARD.mqtt.inbox),
-    line("mqtt client: outbox", SEATS, BOARD.mqtt.outbox),
-    line("mqtt client: TLS", SEATS, TLS),
-    line("mqtt client: task", SEATS, TASK),
-    line("mqtt client: seat with its ring", SEATS, SEAT),
-    line("mqtt frames: small", 1, BOARD.mqtt.small.bytes(SLOT)),
-    line("mqtt frames: large", 1, BOARD.mqtt.large.bytes(SLOT)),
+    line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
+    line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
+    line("mqtt client: TLS", SLOTS, TLS),
+    line("mqtt client: task", SLOTS, TASK),
+    line("mqtt client: seat with its ring", SLOTS, SLOT),
+    line("mqtt frames: small", 1, BOARD.mqtt.small.bytes(FRAME_SLOT)),
+    line("mqtt frames: large", 1, BOARD.mqtt.large.bytes(FRAME_SLOT)),
     line("mqtt state: changes", 1, STATE),
     line("mqtt hub", 1, HUB),
     line("mqtt upstream: inbox", 1, REPORT_INBOX),
@@ -249,29 +249,33 @@ pub const LINES: [Line; 44] = [
     line("chamber viewer: inbox, outbox", VIEWERS, CHAMBER_INBOX + CHAMBER_OUTBOX),
     line("chamber viewer: TLS", VIEWERS, TLS),
     line("chamber viewer: task", VIEWERS, TASK),
-    line("chamber viewer: seat with its ring", VIEWERS, CHAMBER_SEAT),
-    line("chamber pictures", 1, PICTURES.bytes(SLOT)),
+    line("chamber viewer: seat with its ring", VIEWERS, CHAMBER_SLOT),
+    line("chamber pictures", 1, PICTURES.bytes(FRAME_SLOT)),
     line("chamber hub", 1, CHAMBER_HUB),
     line("chamber upstream: inbox, outbox", 1, CAMERA_INBOX + CAMERA_OUTBOX),
     line("chamber upstream: TLS, task", 1, TLS + TASK),
     line("rtsp player: inbox, outbox", PLAYERS, RTSP_INBOX + RTSP_OUTBOX),
     line("rtsp player: TLS", PLAYERS, TLS),
     line("rtsp player: task", PLAYERS, TASK),
-    line("rtsp player: seat with its ring", PLAYERS, RTSP_SEAT),
-    line("rtsp blocks", 1, RTSP_BLOCKS.bytes(SLOT)),
+    line("rtsp player: seat with its ring", PLAYERS, RTSP_SLOT),
+    line("rtsp blocks", 1, RTSP_BLOCKS.bytes(FRAME_SLOT)),
     line("rtsp hub", 1, RTSP_HUB),
     line("rtsp upstream: inbox, outbox", 1, STREAM_INBOX + STREAM_OUTBOX),
     line("rtsp upstream: TLS, task", 1, TLS + TASK),
     line("ftp client: inbox, outbox", FILERS, FTP_INBOX + FTP_OUTBOX),
     line("ftp client: TLS", FILERS, TLS),
     line("ftp client: task", FILERS, TASK),
-    line("ftp client: seat", FILERS, FTP_SEAT),
+    line("ftp client: seat", FILERS, FTP_SLOT),
     line("ftp hub", 1, FTP_HUB),
-    line("ftp upstream: inbox, outbox, desk", FTP_SESSIONS, FTP_INBOX + FTP_OUTBOX + FTP_DESK),
+    line(
+        "ftp upstream: inbox, outbox, desk",
+        FTP_SESSIONS,
+        FTP_INBOX + FTP_OUTBOX + FTP_PRINTER_SESSION,
+    ),
     line("ftp upstream: TLS, task", FTP_SESSIONS, TLS + TASK),
     line("ftp mover: buffer, TLS on both sides, task", FTP_SESSIONS, FTP_BUFFER + 2 * TLS + TASK),
     line("TLS: input being looked at", 1, TLS_FLASH),
-    line("waiting to be let in", SERVICES * WAITING, ARRIVAL),
+    line("waiting to be let in", SERVICES * ACCEPT_QUEUE, ARRIVAL),
     line("TLS sessions kept", SESSIONS + FILE_SESSIONS, RESUMPTION),
     line("TLS credentials", 1, CREDENTIALS),
     line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),
@@ -289,7 +293,7 @@ pub const RECORDING: [Line; 3] = [
 
 /// Lines that are held in place of others, never beside them.
 #[derive(Clone, Copy, Debug)]
-pub struct Instead {
+pub struct Alternative {
     /// What those others begin with.
     pub of: &'static str,
     /// When.
@@ -299,13 +303,13 @@ pub struct Instead {
 }
 
 /// All there are. None holds more than what it stands in for, so the sum need not count them.
-pub const INSTEAD: [Instead; 2] = [
-    Instead {
+pub const ALTERNATIVES: [Alternative; 2] = [
+    Alternative {
         of: "ftp ",
         when: "files are relayed",
         lines: &[
             line("relay commands: buffers", RELAY_SESSIONS, 2 * RELAY_COMMANDS),
-            line("relay commands: task", RELAY_SESSIONS + BOARD.doorstep, TASK),
+            line("relay commands: task", RELAY_SESSIONS + BOARD.pre_auth, TASK),
             line("relay transfers: buffers, task", TRANSFERS, 2 * RELAY_FILES + TASK),
             line("relay transfers: waiting", TRANSFERS, ARRIVAL),
             line("relay data ports", DATA_PORTS, DATA_PORT),
@@ -313,12 +317,12 @@ pub const INSTEAD: [Instead; 2] = [
             line("relay, and whose transfers there are", 2, RELAY),
         ],
     },
-    Instead {
+    Alternative {
         of: "chamber viewer: ",
         when: "port 6000 is a file tunnel",
         lines: &[
             line("tunnel: buffers", TUNNELS, 2 * RELAY_FILES),
-            line("tunnel: task", TUNNELS + BOARD.doorstep, TASK),
+            line("tunnel: task", TUNNELS + BOARD.pre_auth, TASK),
             line("tunnel: relay", 1, RELAY),
         ],
     },
@@ -358,10 +362,10 @@ const fn begins_with(mut text: &[u8], mut beginning: &[u8]) -> bool {
 }
 
 const _: () = {
-    let mut all: &[Instead] = &INSTEAD;
-    while let [instead, others @ ..] = all {
+    let mut all: &[Alternative] = &ALTERNATIVES;
+    while let [alternative, others @ ..] = all {
         assert!(
-            sum(instead.lines) <= sum_of(instead.of),
+            sum(alternative.lines) <= sum_of(alternative.of),
             "what is held in place of something else is more than that"
         );
         all = others;
@@ -397,10 +401,10 @@ const _: () = assert!(
     "half of a player's ring holds a key frame and what follows it"
 );
 const _: () = assert!(
-    BOARD.doorstep <= BOARD.clients.rtsp,
+    BOARD.pre_auth <= BOARD.clients.rtsp,
     "a player that was told to go and is stuck, while another has its place, holds a block"
 );
 const _: () = assert!(
-    BOARD.doorstep_per_address < BOARD.doorstep,
+    BOARD.pre_auth_per_address < BOARD.pre_auth,
     "one address must not keep all others from knocking"
 );

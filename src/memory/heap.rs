@@ -2,7 +2,7 @@
 //!
 //! What this program holds itself is proved by [`budget`](super::budget). What its libraries hold is
 //! counted here, by the global allocator. Past the lid the process ends at once, after writing what
-//! its [last words](on_lid) are; a supervisor starts it again. The lid is out of a peer's reach: it
+//! its [last words](on_limit_exceeded) are; a supervisor starts it again. The lid is out of a peer's reach: it
 //! lies above the budget, which counts the worst that every admitted peer can cause.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be had without")]
@@ -17,7 +17,7 @@ pub struct Metered;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-static LID: AtomicUsize = AtomicUsize::new(usize::MAX);
+static HEAP_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static LAST_WORDS: OnceLock<fn()> = OnceLock::new();
 
 /// Bytes held now.
@@ -36,14 +36,14 @@ pub fn reset_peak() {
 }
 
 /// From now on the process ends when it would hold more than `bytes`.
-pub fn put_lid(bytes: usize) {
-    LID.store(bytes, Relaxed);
+pub fn set_limit(bytes: usize) {
+    HEAP_LIMIT.store(bytes, Relaxed);
 }
 
 /// What to do when the lid is reached, before the process ends. It must not allocate.
 ///
 /// The first call counts; later ones are ignored.
-pub fn on_lid(last_words: fn()) {
+pub fn on_limit_exceeded(last_words: fn()) {
     let _already = LAST_WORDS.set(last_words);
 }
 
@@ -51,7 +51,7 @@ fn take(bytes: usize) {
     let held = HELD.fetch_add(bytes, Relaxed).saturating_add(bytes);
     if held > PEAK.load(Relaxed) {
         PEAK.store(held, Relaxed);
-        if held > LID.load(Relaxed) {
+        if held > HEAP_LIMIT.load(Relaxed) {
             end();
         }
     }
@@ -65,7 +65,7 @@ fn give_back(bytes: usize) {
 fn end() {
     // The last words may format numbers, which allocates nothing; should they allocate all the
     // same, there is no second end.
-    put_lid(usize::MAX);
+    set_limit(usize::MAX);
     if let Some(last_words) = LAST_WORDS.get() {
         last_words();
     }

@@ -37,7 +37,8 @@ pub struct Pool<T = ()> {
 
 impl<T: Default> Pool<T> {
     /// What a frame costs beyond its bytes: the reference, its counts, its length and its tag.
-    pub const SLOT: usize = size_of::<Place<T>>() + 2 * size_of::<usize>() + size_of::<Slot<T>>();
+    pub const FRAME_SLOT: usize =
+        size_of::<Place<T>>() + 2 * size_of::<usize>() + size_of::<Slot<T>>();
 
     /// Makes all frames there will ever be.
     pub fn new(small: Shape, large: Shape) -> Self {

@@ -27,14 +27,14 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | time to CONNECT | [`CONNECT_WITHIN`] | closed |
+//! | time to CONNECT | [`CONNECT_TIMEOUT`] | closed |
 //! | a CONNECT | [`CONNECT_MAX`] | closed |
 //! | any other packet | `BOARD.mqtt.inbox` | closed |
 //! | filters of a client | [`FILTERS`] of [`FILTER`] bytes | SUBACK 0x80 for each further one |
 //! | filters of a packet | [`FILTERS_PER_PACKET`] | closed |
 //! | requests not yet acknowledged | [`DEBTS`](super::slot::DEBTS) | not read further until one is |
 //! | QoS 2 requests not released | [`UNRELEASED`] | closed |
-//! | time to take one report | [`REPORT_WITHIN`] | closed: it holds on to a frame that others could use |
+//! | time to take one report | [`REPORT_TIMEOUT`] | closed: it holds on to a frame that others could use |
 //! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
 
 use alloc::rc::Rc;
@@ -44,7 +44,7 @@ use core::time::Duration;
 
 use super::Topics;
 use super::address::{Patches, Replacements, Rewriting};
-use super::slot::{Ack, Item, Seat, Standing};
+use super::slot::{Ack, Item, Slot, SlotState};
 use super::topic::{self, Leaf};
 use super::wire::{
     self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
@@ -59,7 +59,7 @@ use crate::memory::ring::Ring;
 use crate::session::{Blame, Output, Session};
 
 /// How long a connection may take to show its CONNECT, TLS included.
-pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a CONNACK is held while the printer is away.
 ///
@@ -68,7 +68,7 @@ pub const HOLD: Duration = Duration::from_secs(5);
 
 /// How long a client may take over one report, looked at between pieces of at most an outbox, each of
 /// which has half a minute of its own.
-pub const REPORT_WITHIN: Duration = Duration::from_secs(30);
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest CONNECT, in bytes: identifier, will, user and code.
 pub const CONNECT_MAX: usize = 4 * KIB;
@@ -100,7 +100,7 @@ const _: () = assert!(HEAD >= 5 + 2 + FILTERS_PER_PACKET, "a SUBACK fits as well
 /// What a client's session tells the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// The credentials are right. The hub answers through the [`Seat`].
+    /// The credentials are right. The hub answers through the [`Slot`].
     Connected {
         /// The client identifier.
         id: &'i str,
@@ -125,7 +125,7 @@ pub enum Event<'i> {
 pub enum Error {
     /// It said DISCONNECT.
     Left,
-    /// No CONNECT within [`CONNECT_WITHIN`].
+    /// No CONNECT within [`CONNECT_TIMEOUT`].
     Silent,
     /// The first packet is not CONNECT.
     NotConnect,
@@ -153,13 +153,13 @@ pub enum Error {
     WrongUser,
     /// Another code than the printer's.
     WrongCode,
-    /// All seats are taken.
-    NoSeat,
+    /// All slots are taken.
+    NoSlot,
     /// More filters in one packet than are taken.
     TooManyFilters,
     /// More QoS 2 requests not released than are kept.
     TooManyUnreleased,
-    /// It did not take a report within [`REPORT_WITHIN`].
+    /// It did not take a report within [`REPORT_TIMEOUT`].
     TooSlow,
     /// The printer is away.
     PrinterAway,
@@ -171,7 +171,7 @@ pub enum Error {
     Undecided,
     /// No frame is free for its request, whoever is put back.
     NoRoom,
-    /// A newer connection of the same client took the seat.
+    /// A newer connection of the same client took the slot.
     TakenOver,
     /// This program ends.
     ShuttingDown,
@@ -197,7 +197,7 @@ impl Error {
             | Self::RequestRefused
             | Self::RequestLost
             | Self::Undecided => Blame::Network,
-            Self::TooLong { .. } | Self::NoSeat | Self::NoRoom | Self::TooManyFilters => {
+            Self::TooLong { .. } | Self::NoSlot | Self::NoRoom | Self::TooManyFilters => {
                 Blame::Board
             }
         }
@@ -208,7 +208,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Left => f.write_str("left"),
-            Self::Silent => write!(f, "no CONNECT within {} s", CONNECT_WITHIN.as_secs()),
+            Self::Silent => write!(f, "no CONNECT within {} s", CONNECT_TIMEOUT.as_secs()),
             Self::NotConnect => f.write_str("the first packet is not CONNECT"),
             Self::OutOfOrder => f.write_str("a packet that has no place here"),
             Self::Malformed(error) => write!(f, "malformed packet: {error}"),
@@ -222,7 +222,7 @@ impl fmt::Display for Error {
             Self::NoIdentifier => f.write_str("no client identifier for a session to be kept"),
             Self::WrongUser => f.write_str("wrong user name; it is `bblp`"),
             Self::WrongCode => f.write_str("wrong access code"),
-            Self::NoSeat => write!(
+            Self::NoSlot => write!(
                 f,
                 "all {} places for clients are taken (BOARD.clients.mqtt)",
                 BOARD.clients.mqtt
@@ -232,7 +232,7 @@ impl fmt::Display for Error {
             }
             Self::TooManyUnreleased => write!(f, "more than {UNRELEASED} QoS 2 requests open"),
             Self::TooSlow => {
-                write!(f, "took more than {} s over one report", REPORT_WITHIN.as_secs())
+                write!(f, "took more than {} s over one report", REPORT_TIMEOUT.as_secs())
             }
             Self::PrinterAway => f.write_str("the printer is away"),
             Self::RequestRefused => f.write_str("a request while the printer is away"),
@@ -259,7 +259,7 @@ impl From<WireError> for Error {
 pub struct Client {
     code: Rc<AccessCode>,
     topics: Rc<Topics>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     /// What reports are to name in place of the printer's address.
     advertised: Replacements,
     state: State,
@@ -318,9 +318,9 @@ struct Sending {
 }
 
 impl Client {
-    /// A session for whoever has knocked at `seat`; it has to show CONNECT by `until`.
+    /// A session for whoever has knocked at `slot`; it has to show CONNECT by `until`.
     pub fn new(
-        seat: Rc<Seat>,
+        slot: Rc<Slot>,
         code: Rc<AccessCode>,
         topics: Rc<Topics>,
         advertised: Option<Ipv4Addr>,
@@ -329,7 +329,7 @@ impl Client {
         Self {
             code,
             topics,
-            seat,
+            slot,
             advertised: advertised.map_or_else(Replacements::default, Replacements::address),
             state: State::Opening { until },
             filters: heapless::Vec::new(),
@@ -342,9 +342,9 @@ impl Client {
         }
     }
 
-    /// Its seat.
-    pub const fn seat(&self) -> &Rc<Seat> {
-        &self.seat
+    /// Its slot.
+    pub const fn slot(&self) -> &Rc<Slot> {
+        &self.slot
     }
 
     /// Whether it may be read further.
@@ -352,7 +352,7 @@ impl Client {
         match self.state {
             State::Opening { .. } => true,
             State::Waiting { .. } | State::Closing => false,
-            State::Open => !self.answers.is_full() && self.seat.has_credit(),
+            State::Open => !self.answers.is_full() && self.slot.has_credit(),
         }
     }
 
@@ -483,7 +483,7 @@ impl Client {
         } else {
             self.filters.iter().position(alias).map_or(Delivery::No, Delivery::Alias)
         };
-        self.seat.set_reads(self.delivery != Delivery::No);
+        self.slot.set_reads(self.delivery != Delivery::No);
     }
 
     /// Writes what has to be said besides reports. How much, or `None` if there is nothing.
@@ -500,7 +500,7 @@ impl Client {
                 Answer::PingResp => wire::pingresp(out),
             };
         }
-        match self.seat.take_ack()? {
+        match self.slot.take_ack()? {
             Ack::None => Some(0),
             Ack::PubAck(id) => {
                 self.recent.write(id);
@@ -516,7 +516,7 @@ impl Client {
 
     /// Writes the head of the next report. How much, or `None` if there is no report.
     fn write_head(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let Item { report, sequence } = self.seat.take()?;
+        let Item { report, sequence } = self.slot.take()?;
         let topic = match self.delivery {
             Delivery::No => return None,
             Delivery::Own => self.topics.report.as_str(),
@@ -625,21 +625,21 @@ impl Session for Client {
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
-        if self.sending.as_ref().is_some_and(|sending| now.since(sending.since) >= REPORT_WITHIN) {
+        if self.sending.as_ref().is_some_and(|sending| now.since(sending.since) >= REPORT_TIMEOUT) {
             return Output::End(Error::TooSlow);
         }
-        let standing = self.seat.standing();
+        let standing = self.slot.standing();
         if let State::Waiting { .. } = self.state {
             match standing {
-                Standing::Seated => {
+                SlotState::Occupied => {
                     self.state = State::Open;
                     self.answer(Answer::ConnAck(ConnectCode::Accepted));
                 }
-                Standing::Dismissed(why) => {
+                SlotState::Dismissed(why) => {
                     let answer = Answer::ConnAck(ConnectCode::ServerUnavailable);
                     let _why = self.refuse(answer, why);
                 }
-                Standing::Vacant | Standing::Knocking | Standing::Waiting => {}
+                SlotState::Vacant | SlotState::Knocking | SlotState::Waiting => {}
             }
         }
 
@@ -650,7 +650,7 @@ impl Session for Client {
                 written += self.write_payload(room);
             } else if let Some(len) = self.write_answer(room) {
                 written += len;
-            } else if let Standing::Dismissed(_) = standing {
+            } else if let SlotState::Dismissed(_) = standing {
                 break;
             } else if let Some(len) = self.write_head(now, room) {
                 written += len;
@@ -660,8 +660,8 @@ impl Session for Client {
         }
         match standing {
             _ if written > 0 => Output::Written(written),
-            Standing::Dismissed(why) => Output::End(why),
-            Standing::Vacant | Standing::Knocking | Standing::Waiting | Standing::Seated => {
+            SlotState::Dismissed(why) => Output::End(why),
+            SlotState::Vacant | SlotState::Knocking | SlotState::Waiting | SlotState::Occupied => {
                 Output::Idle
             }
         }
@@ -681,13 +681,13 @@ mod tests {
     use alloc::vec::Vec;
 
     const CODE: &[u8] = b"12345678";
-    const UNTIL: Instant = Instant::at(CONNECT_WITHIN);
+    const UNTIL: Instant = Instant::at(CONNECT_TIMEOUT);
 
     fn client() -> Client {
-        let seat = Seat::new();
-        seat.knock(Instant::START, Peer::unknown());
+        let slot = Slot::new();
+        slot.pending(Instant::START, Peer::unknown());
         let code = Rc::new(AccessCode::new(CODE).unwrap());
-        Client::new(seat, code, Rc::new(Topics::new("01P00A", 1)), None, UNTIL)
+        Client::new(slot, code, Rc::new(Topics::new("01P00A", 1)), None, UNTIL)
     }
 
     /// A CONNECT by hand: clean, user `bblp`, the code, identifier `me`.
@@ -699,8 +699,8 @@ mod tests {
     fn reader() -> Client {
         let mut client = client();
         client.handle_input(Instant::START, CONNECT).unwrap();
-        client.seat.wait(1);
-        client.seat.admit();
+        client.slot.wait(1);
+        client.slot.admit();
         assert_eq!(said(&mut client), [0x20, 2, 0, 0]);
         let subscribed = client.handle_input(Instant::START, REPORTS);
         assert_eq!(subscribed, Ok((REPORTS.len(), Some(Event::Subscribed))));
@@ -737,8 +737,8 @@ mod tests {
         let (taken, _) = client.handle_input(Instant::START, &pipelined).unwrap();
         assert_eq!(client.handle_input(Instant::START, &pipelined[taken..]), Ok((0, None)));
         assert!(said(&mut client).is_empty());
-        client.seat.wait(1);
-        client.seat.admit();
+        client.slot.wait(1);
+        client.slot.admit();
         assert_eq!(said(&mut client), [0x20, 2, 0, 0]);
         let (taken, event) = client.handle_input(Instant::START, &pipelined[taken..]).unwrap();
         assert_eq!((taken, event), (REPORTS.len(), Some(Event::Subscribed)));
@@ -770,7 +770,7 @@ mod tests {
         expected.extend_from_slice(&payload);
         for room in HEAD..HEAD + 200 {
             let mut client = reader();
-            assert!(client.seat.put(pool.store(&[&payload]).unwrap()));
+            assert!(client.slot.put(pool.store(&[&payload]).unwrap()));
             let mut out = alloc::vec![0; room];
             let mut all = Vec::new();
             while let Output::Written(len) = client.poll_output(Instant::START, &mut out) {
@@ -785,12 +785,12 @@ mod tests {
         let pool =
             Pool::<Patches>::new(Shape { count: 4, size: 64 }, Shape { count: 3, size: 2048 });
         let mut client = reader();
-        assert!(client.seat.put(pool.store(&[&[b'x'; 2000]]).unwrap()));
+        assert!(client.slot.put(pool.store(&[&[b'x'; 2000]]).unwrap()));
         let mut out = [0; HEAD];
-        let almost = Instant::at(REPORT_WITHIN - Duration::from_millis(1));
+        let almost = Instant::at(REPORT_TIMEOUT - Duration::from_millis(1));
         assert!(matches!(client.poll_output(Instant::START, &mut out), Output::Written(_)));
         assert!(matches!(client.poll_output(almost, &mut out), Output::Written(_)));
-        let late = client.poll_output(Instant::at(REPORT_WITHIN), &mut out);
+        let late = client.poll_output(Instant::at(REPORT_TIMEOUT), &mut out);
         assert_eq!(late, Output::End(Error::TooSlow));
     }
 
@@ -798,7 +798,7 @@ mod tests {
     fn a_silent_connection_is_let_go_at_its_deadline_and_not_before() {
         let mut client = client();
         assert_eq!(client.poll_timeout(), Some(UNTIL));
-        let almost = Instant::at(CONNECT_WITHIN - Duration::from_millis(1));
+        let almost = Instant::at(CONNECT_TIMEOUT - Duration::from_millis(1));
         assert_eq!(client.handle_timeout(almost), Ok(()));
         assert_eq!(client.handle_timeout(UNTIL), Err(Error::Silent));
     }

@@ -25,14 +25,14 @@ use super::Topics;
 use super::address::{Patches, SequenceId};
 use super::client::Error;
 use super::request::{self, Request as Meaning};
-use super::slot::{Ack, Seat, Standing};
+use super::slot::{Ack, Slot, SlotState};
 use super::state::{self, Kind, State};
 use super::topic::{self, Leaf};
-use super::upstream::{Line, Request};
+use super::upstream::{Request, RequestQueue};
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::{self, Kind as Entry, Seldom};
-use crate::memory::budget::{SLOT, STATE, STATE_CHANGES};
+use crate::journal::{self, Kind as Entry, RateLimit};
+use crate::memory::budget::{FRAME_SLOT, STATE, STATE_CHANGES};
 use crate::memory::pool::{Frame, Pool};
 
 /// How long clients are kept while the printer is away. A short loss is nobody's business; after a
@@ -60,13 +60,14 @@ const VERSIONS_EVERY: Duration = Duration::from_secs(60);
 /// Serial number prefixes of printers that are known to be fast: X1, X1E, P2S, X2D, H2 (PROTOCOL §7).
 const FAST: [&str; 8] = ["00M", "03W", "22E", "20P9", "094", "239", "093", "31B8B"];
 
-const _: () = assert!(Pool::<Patches>::SLOT <= SLOT, "a frame costs more than its line");
+const _: () =
+    assert!(Pool::<Patches>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its line");
 
 /// What all clients share.
 pub struct Hub {
     topics: Rc<Topics>,
-    seats: Rc<[Rc<Seat>]>,
-    line: Rc<Line>,
+    slots: Rc<[Rc<Slot>]>,
+    line: Rc<RequestQueue>,
     pool: Pool<Patches>,
     state: State,
     /// The state as it was last shown to somebody, until it changes.
@@ -84,20 +85,25 @@ pub struct Hub {
     /// Since when the printer has taken our subscription without a single report.
     mute_since: Option<Instant>,
     /// Deltas that could not be merged, reports that found no frame, and those that fit in none.
-    odd: Seldom,
-    homeless: Seldom,
-    oversized: Seldom,
+    odd: RateLimit,
+    homeless: RateLimit,
+    oversized: RateLimit,
 }
 
 const _: () = assert!(State::bytes(STATE_CHANGES) <= STATE, "the state is larger than its line");
 
 impl Hub {
     /// A hub without clients, whose printer is away since `now`.
-    pub fn new(topics: Rc<Topics>, seats: Rc<[Rc<Seat>]>, line: Rc<Line>, now: Instant) -> Self {
+    pub fn new(
+        topics: Rc<Topics>,
+        slots: Rc<[Rc<Slot>]>,
+        line: Rc<RequestQueue>,
+        now: Instant,
+    ) -> Self {
         let fast = FAST.iter().any(|prefix| topics.serial.starts_with(prefix));
         Self {
             topics,
-            seats,
+            slots,
             line,
             pool: Pool::new(BOARD.mqtt.small, BOARD.mqtt.large),
             state: State::new(STATE_CHANGES),
@@ -111,51 +117,51 @@ impl Hub {
             hashes: RandomState::new(),
             away_since: Some(now),
             mute_since: None,
-            odd: Seldom::default(),
-            homeless: Seldom::default(),
-            oversized: Seldom::default(),
+            odd: RateLimit::default(),
+            homeless: RateLimit::default(),
+            oversized: RateLimit::default(),
         }
     }
 
     /// Clients that showed the right code.
     pub fn clients(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.is_taken()).count()
+        self.slots.iter().filter(|slot| slot.is_taken()).count()
     }
 
-    /// A client has shown the right code. The verdict is left in its seat.
-    pub fn join(&mut self, seat: &Rc<Seat>, id: &str) {
+    /// A client has shown the right code. The verdict is left in its slot.
+    pub fn join(&mut self, slot: &Rc<Slot>, id: &str) {
         // Whoever has no name is nobody else.
-        let owner = match (id, seat.peer()) {
+        let owner = match (id, slot.peer()) {
             ("", Some(peer)) => self.hashes.hash_one(peer.number),
             (id, _) => self.hashes.hash_one(id),
         };
         if self.clients() >= BOARD.clients.mqtt {
             let own_older = self
-                .seats
+                .slots
                 .iter()
                 .filter(|other| other.is_taken() && other.owner() == owner && !id.is_empty())
                 .min_by_key(|other| other.since());
             match own_older {
                 Some(other) => other.dismiss(Error::TakenOver),
                 None => {
-                    seat.wait(owner);
-                    seat.dismiss(Error::NoSeat);
+                    slot.wait(owner);
+                    slot.dismiss(Error::NoSlot);
                     return;
                 }
             }
         }
-        seat.wait(owner);
+        slot.wait(owner);
         if self.line.is_live() {
-            seat.admit();
+            slot.admit();
         }
     }
 
     /// A client has subscribed to the reports: it gets the full state, if that is known.
-    pub fn subscribed(&mut self, now: Instant, seat: &Rc<Seat>) {
+    pub fn subscribed(&mut self, now: Instant, slot: &Rc<Slot>) {
         match self.snapshot(now) {
-            Some(report) => self.deliver(now, seat, report),
+            Some(report) => self.deliver(now, slot, report),
             // It is known and cannot be shown now: it comes with the next report.
-            None if !self.state.is_stale() => seat.miss(),
+            None if !self.state.is_stale() => slot.miss(),
             None => {}
         }
     }
@@ -168,7 +174,7 @@ impl Hub {
     pub fn request(
         &mut self,
         now: Instant,
-        seat: &Rc<Seat>,
+        slot: &Rc<Slot>,
         topic: &str,
         payload: &[u8],
         ack: Ack,
@@ -177,56 +183,56 @@ impl Hub {
         // A request to another serial number is meant for this printer: the client has kept it from
         // another one, and a slicer does not notice (PROTOCOL 8.14).
         if !matches!(topic::device_of(topic), Some((_, Leaf::Request))) {
-            if let (Some(peer), Some(times)) = (seat.peer(), seat.strays.happened(now)) {
+            if let (Some(peer), Some(times)) = (slot.peer(), slot.strays.check(now)) {
                 let what =
                     format_args!("{peer}: published to {topic:.60}, which is ignored ({times})");
                 journal::note(Entry::RequestIgnored, what);
             } else {
                 journal::tally(Entry::RequestIgnored);
             }
-            seat.acknowledge(ack);
+            slot.acknowledge(ack);
             return Ok(());
         }
         match request::classify(payload) {
             Meaning::PushAll => {
-                seat.acknowledge(ack);
-                self.push_all(now, seat);
+                slot.acknowledge(ack);
+                self.push_all(now, slot);
                 Ok(())
             }
             Meaning::PushStop => {
                 // It would silence the one session that all clients share.
-                seat.acknowledge(ack);
+                slot.acknowledge(ack);
                 Ok(())
             }
             Meaning::GetVersion { sequence_id } => {
-                seat.acknowledge(ack);
-                self.get_version(now, seat, sequence_id.and_then(SequenceId::new));
+                slot.acknowledge(ack);
+                self.get_version(now, slot, sequence_id.and_then(SequenceId::new));
                 Ok(())
             }
-            Meaning::Command => self.command(now, seat, payload, ack, duplicate),
+            Meaning::Command => self.command(now, slot, payload, ack, duplicate),
         }
     }
 
     /// A client wants the full state: it gets it from here, and the printer is asked when that was
     /// last done long enough ago.
-    fn push_all(&mut self, now: Instant, seat: &Rc<Seat>) {
-        self.subscribed(now, seat);
+    fn push_all(&mut self, now: Instant, slot: &Rc<Slot>) {
+        self.subscribed(now, slot);
         self.refresh(now);
     }
 
     /// A client wants the versions: it gets them from here under its own `sequence_id`, or waits for
     /// the answer that the printer gives to all. If what is here is old, that comes as well.
-    fn get_version(&mut self, now: Instant, seat: &Rc<Seat>, sequence: Option<SequenceId>) {
+    fn get_version(&mut self, now: Instant, slot: &Rc<Slot>, sequence: Option<SequenceId>) {
         let known = self.version.clone();
         let every = if known.is_some() { VERSIONS_EVERY } else { PUSH_ALL_FAST };
         match (known, sequence) {
             (Some(report), sequence) => {
-                let own = |sequence| seat.reads() && seat.put_answer(report.clone(), sequence);
+                let own = |sequence| slot.reads() && slot.put_answer(report.clone(), sequence);
                 if !sequence.is_some_and(own) {
-                    self.deliver(now, seat, report);
+                    self.deliver(now, slot, report);
                 }
             }
-            (None, Some(sequence)) => seat.ask_version(sequence),
+            (None, Some(sequence)) => slot.ask_version(sequence),
             (None, None) => {}
         }
         let due = self.version_last.is_none_or(|last| now.since(last) >= every);
@@ -239,17 +245,17 @@ impl Hub {
     fn command(
         &mut self,
         now: Instant,
-        seat: &Rc<Seat>,
+        slot: &Rc<Slot>,
         payload: &[u8],
         ack: Ack,
         duplicate: bool,
     ) -> Result<(), Error> {
-        let mark = self.mark(seat, payload, ack);
+        let mark = self.mark(slot, payload, ack);
         if duplicate {
-            self.supersede(seat);
+            self.supersede(slot);
         }
         if duplicate && self.line.has_sent(now, mark) {
-            seat.acknowledge(ack);
+            slot.acknowledge(ack);
             return Ok(());
         }
         if duplicate && self.line.is_carrying(mark) {
@@ -259,9 +265,9 @@ impl Hub {
             return Err(Error::RequestRefused);
         }
         let payload = self.store(now, payload, &Patches::NONE).ok_or(Error::NoRoom)?;
-        let errand = seat.owe(ack).ok_or(Error::NoRoom)?;
-        if let Err(refused) = self.line.put(Request { payload, errand, mark }) {
-            refused.0.errand.withdraw();
+        let pending_ack = slot.owe(ack).ok_or(Error::NoRoom)?;
+        if let Err(refused) = self.line.put(Request { payload, pending_ack, mark }) {
+            refused.0.pending_ack.withdraw();
             return Err(Error::NoRoom);
         }
         journal::tally(Entry::RequestForwarded);
@@ -270,19 +276,19 @@ impl Hub {
 
     /// Whoever resends has given up its older connections. What is still on its way over one of them is
     /// what it resends, and must not be done as well.
-    fn supersede(&self, seat: &Rc<Seat>) {
-        let older = |other: &&Rc<Seat>| {
-            other.owner() == seat.owner()
-                && other.since() <= seat.since()
-                && !Rc::ptr_eq(other, seat)
+    fn supersede(&self, slot: &Rc<Slot>) {
+        let older = |other: &&Rc<Slot>| {
+            other.owner() == slot.owner()
+                && other.since() <= slot.since()
+                && !Rc::ptr_eq(other, slot)
         };
-        self.seats.iter().filter(older).for_each(|other| other.dismiss(Error::TakenOver));
+        self.slots.iter().filter(older).for_each(|other| other.dismiss(Error::TakenOver));
     }
 
     /// What a request is recognised by when its sender sends it again over a new connection.
-    fn mark(&self, seat: &Seat, payload: &[u8], ack: Ack) -> u64 {
+    fn mark(&self, slot: &Slot, payload: &[u8], ack: Ack) -> u64 {
         let mut hasher = self.hashes.build_hasher();
-        seat.owner().hash(&mut hasher);
+        slot.owner().hash(&mut hasher);
         match ack {
             Ack::None => {}
             Ack::PubAck(id) | Ack::PubRec(id) => id.get().hash(&mut hasher),
@@ -303,8 +309,8 @@ impl Hub {
             "mqtt: the printer is connected, serial number {serial}; {clients} clients share it"
         );
         journal::note(Entry::PrinterUp, what);
-        for seat in self.seats.iter().filter(|seat| seat.standing() == Standing::Waiting) {
-            seat.admit();
+        for slot in self.slots.iter().filter(|slot| slot.standing() == SlotState::Waiting) {
+            slot.admit();
         }
     }
 
@@ -340,7 +346,7 @@ impl Hub {
             self.delta(now, payload);
         }
         let kept = matches!(kind, Kind::Full | Kind::Version);
-        if !kept && !self.seats.iter().any(|seat| seat.reads()) {
+        if !kept && !self.slots.iter().any(|slot| slot.reads()) {
             return;
         }
         let mut stored = self.store(now, payload, &seen.patches);
@@ -361,11 +367,11 @@ impl Hub {
             Kind::Version => self.version = Some(report.clone()),
             Kind::Delta | Kind::Ack | Kind::Other => {}
         }
-        let seats = Rc::clone(&self.seats);
-        for seat in seats.iter().filter(|seat| seat.reads()) {
-            let asked = if kind == Kind::Version { seat.take_asked_version() } else { None };
-            if !asked.is_some_and(|sequence| seat.put_answer(report.clone(), sequence)) {
-                self.deliver(now, seat, report.clone());
+        let slots = Rc::clone(&self.slots);
+        for slot in slots.iter().filter(|slot| slot.reads()) {
+            let asked = if kind == Kind::Version { slot.take_asked_version() } else { None };
+            if !asked.is_some_and(|sequence| slot.put_answer(report.clone(), sequence)) {
+                self.deliver(now, slot, report.clone());
             }
         }
     }
@@ -381,7 +387,7 @@ impl Hub {
                 (Entry::NoFrame, &self.homeless)
             }
         };
-        match seldom.happened(now) {
+        match seldom.check(now) {
             Some(times) => {
                 let what =
                     format_args!("mqtt: a delta is passed on but not kept: {error} ({times})");
@@ -403,7 +409,7 @@ impl Hub {
     /// A report was larger than any frame. What misses a change is not the state.
     pub fn oversized(&mut self, now: Instant, bytes: usize) {
         self.forget_state();
-        match self.oversized.happened(now) {
+        match self.oversized.check(now) {
             Some(times) => {
                 let what = format_args!(
                     "mqtt: a report of {bytes} bytes was skipped ({times}); {} fit \
@@ -419,8 +425,8 @@ impl Hub {
     /// Looks after what only time tells.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.away_since.is_some_and(|since| now.since(since) >= AWAY) {
-            for seat in self.seats.iter().filter(|seat| seat.standing() == Standing::Seated) {
-                seat.dismiss(Error::PrinterAway);
+            for slot in self.slots.iter().filter(|slot| slot.standing() == SlotState::Occupied) {
+                slot.dismiss(Error::PrinterAway);
             }
         }
         if self.again_at.take_if(|at| *at <= now).is_some() && self.state.is_stale() {
@@ -445,8 +451,8 @@ impl Hub {
 
     /// Everybody has to go.
     pub fn dismiss_all(&mut self) {
-        for seat in self.seats.iter() {
-            seat.dismiss(Error::ShuttingDown);
+        for slot in self.slots.iter() {
+            slot.dismiss(Error::ShuttingDown);
         }
     }
 
@@ -463,27 +469,27 @@ impl Hub {
 
     /// Puts something into a client's ring. A client that is too far behind loses what is there and
     /// gets the full state in its place.
-    fn deliver(&mut self, now: Instant, seat: &Rc<Seat>, report: Frame<Patches>) {
-        if !seat.reads() {
+    fn deliver(&mut self, now: Instant, slot: &Rc<Slot>, report: Frame<Patches>) {
+        if !slot.reads() {
             return;
         }
-        if seat.has_missed() && !self.catch_up(now, seat) {
+        if slot.has_missed() && !self.catch_up(now, slot) {
             return;
         }
-        if !seat.put(report.clone()) {
-            self.lag(now, seat);
+        if !slot.put(report.clone()) {
+            self.lag(now, slot);
             // What it did not have room for may be news that no state tells: an answer, say.
-            if self.catch_up(now, seat)
+            if self.catch_up(now, slot)
                 && !self.shown.as_ref().is_some_and(|shown| shown.is(&report))
             {
-                let _fits = seat.put(report);
+                let _fits = slot.put(report);
             }
         }
     }
 
-    fn lag(&self, now: Instant, seat: &Seat) {
-        let dropped = seat.drop_backlog();
-        if let (Some(peer), Some(_)) = (seat.peer(), seat.lags.happened(now)) {
+    fn lag(&self, now: Instant, slot: &Slot) {
+        let dropped = slot.drop_backlog();
+        if let (Some(peer), Some(_)) = (slot.peer(), slot.lags.check(now)) {
             let what = format_args!(
                 "{peer}: too slow, {dropped} reports dropped so far; it gets the full state"
             );
@@ -494,17 +500,17 @@ impl Hub {
     }
 
     /// Gives a client that missed something the full state. Whether it has it now.
-    fn catch_up(&mut self, now: Instant, seat: &Rc<Seat>) -> bool {
+    fn catch_up(&mut self, now: Instant, slot: &Rc<Slot>) -> bool {
         let Some(report) = self.snapshot(now) else {
             // There is no state to be had; what comes from now on is better than nothing.
             if self.state.is_stale() {
-                seat.caught_up();
+                slot.caught_up();
             }
             return self.state.is_stale();
         };
-        let caught_up = seat.put(report);
+        let caught_up = slot.put(report);
         if caught_up {
-            seat.caught_up();
+            slot.caught_up();
         }
         caught_up
     }
@@ -518,7 +524,7 @@ impl Hub {
             if payload.len() > self.pool.largest() {
                 return None;
             }
-            let furthest = self.seats.iter().max_by_key(|seat| seat.backlog())?;
+            let furthest = self.slots.iter().max_by_key(|slot| slot.backlog())?;
             if furthest.backlog() == 0 {
                 return None;
             }
@@ -533,7 +539,7 @@ impl Hub {
     }
 
     fn cannot_store(&mut self, now: Instant, kind: Kind, bytes: usize) {
-        match self.homeless.happened(now) {
+        match self.homeless.check(now) {
             Some(times) => {
                 let what = format_args!(
                     "mqtt: no frame for a report of {bytes} bytes ({times}); readers get the full \
@@ -547,8 +553,8 @@ impl Hub {
             // Not at once: the answer would find no frame either, and be asked for again.
             self.again_at = Some(now + AGAIN);
         }
-        for seat in self.seats.iter().filter(|seat| seat.reads()) {
-            seat.drop_backlog();
+        for slot in self.slots.iter().filter(|slot| slot.reads()) {
+            slot.drop_backlog();
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   slicer ──┐                      ┌──────────┐
-//!   phone ───┼── client ── seat ── hub ── line ── upstream ── printer
+//!   phone ───┼── client ── slot ── hub ── line ── upstream ── printer
 //!   home ────┘     ▲        │       │
 //!                  └─ reports, acks ┘
 //! ```
@@ -33,12 +33,12 @@ use core::net::Ipv4Addr;
 use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::memory::budget::{self, SEATS};
-use crate::session::{Host, Peer};
+use crate::memory::budget::{self, SLOTS};
+use crate::session::{Handler, Peer};
 use client::Client;
 use hub::Hub;
-use slot::Seat;
-use upstream::{Line, Upstream};
+use slot::Slot;
+use upstream::{RequestQueue, Upstream};
 
 /// Bytes in a serial number.
 pub const SERIAL: usize = 32;
@@ -85,8 +85,8 @@ impl Topics {
 /// The service: what its clients and its upstream share.
 pub struct Service {
     hub: RefCell<Hub>,
-    seats: Rc<[Rc<Seat>]>,
-    line: Rc<Line>,
+    slots: Rc<[Rc<Slot>]>,
+    line: Rc<RequestQueue>,
     topics: Rc<Topics>,
     code: Rc<AccessCode>,
 }
@@ -100,15 +100,15 @@ impl Service {
     /// A service without clients, whose printer is away.
     pub fn new(topics: Topics, code: AccessCode, now: Instant) -> Rc<Self> {
         let topics = Rc::new(topics);
-        let seats: Rc<[Rc<Seat>]> = (0..SEATS).map(|_| Seat::new()).collect();
-        let line = Rc::new(Line::new(Rc::clone(&seats)));
-        let hub = Hub::new(Rc::clone(&topics), Rc::clone(&seats), Rc::clone(&line), now);
-        Rc::new(Self { hub: RefCell::new(hub), seats, line, topics, code: Rc::new(code) })
+        let slots: Rc<[Rc<Slot>]> = (0..SLOTS).map(|_| Slot::new()).collect();
+        let line = Rc::new(RequestQueue::new(Rc::clone(&slots)));
+        let hub = Hub::new(Rc::clone(&topics), Rc::clone(&slots), Rc::clone(&line), now);
+        Rc::new(Self { hub: RefCell::new(hub), slots, line, topics, code: Rc::new(code) })
     }
 
     /// A session for `peer`, and its place at the hub. Reports name `advertised` in place of the
     /// printer's address, if it is given. `admitted` is called once it has shown the right code.
-    /// `None` if all seats are taken.
+    /// `None` if all slots are taken.
     pub fn client<F: Fn()>(
         self: &Rc<Self>,
         now: Instant,
@@ -117,16 +117,16 @@ impl Service {
         advertised: Option<Ipv4Addr>,
         admitted: F,
     ) -> Option<(Client, Place<F>)> {
-        let seat = self.seats.iter().find(|seat| seat.standing() == slot::Standing::Vacant)?;
-        seat.knock(now, peer);
+        let slot = self.slots.iter().find(|slot| slot.standing() == slot::SlotState::Vacant)?;
+        slot.pending(now, peer);
         let client = Client::new(
-            Rc::clone(seat),
+            Rc::clone(slot),
             Rc::clone(&self.code),
             Rc::clone(&self.topics),
             advertised,
             until,
         );
-        Some((client, Place { service: Rc::clone(self), seat: Rc::clone(seat), admitted }))
+        Some((client, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
     }
 
     /// A session with the printer over a connection that was just made.
@@ -157,8 +157,8 @@ impl Service {
 
     /// Connections that are being served, whether they showed the code or not.
     pub fn connections(&self) -> usize {
-        let vacant = |seat: &&Rc<Seat>| seat.standing() != slot::Standing::Vacant;
-        self.seats.iter().filter(vacant).count()
+        let vacant = |slot: &&Rc<Slot>| slot.standing() != slot::SlotState::Vacant;
+        self.slots.iter().filter(vacant).count()
     }
 
     /// Ends the conversation with the printer, in order, and begins no other.
@@ -174,7 +174,7 @@ impl Service {
     /// Completes once the conversation with the printer is to end.
     pub async fn left(&self) {
         while !self.line.is_leaving() {
-            self.line.rung().await;
+            self.line.notified().await;
         }
     }
 
@@ -194,16 +194,16 @@ impl Service {
     }
 }
 
-/// A client's place at the hub. Dropping it leaves the seat to somebody else.
+/// A client's place at the hub. Dropping it leaves the slot to somebody else.
 pub struct Place<F: Fn()> {
     service: Rc<Service>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     admitted: F,
 }
 
-impl<F: Fn()> Host<Client> for Place<F> {
+impl<F: Fn()> Handler<Client> for Place<F> {
     fn admits(&self, client: &Client) -> bool {
-        client.is_attentive() && !self.seat.is_dismissed() && self.service.line.has_room()
+        client.is_attentive() && !self.slot.is_dismissed() && self.service.line.has_room()
     }
 
     fn handle_event(
@@ -215,30 +215,30 @@ impl<F: Fn()> Host<Client> for Place<F> {
         let mut hub = self.service.hub.borrow_mut();
         match event {
             client::Event::Connected { id } => {
-                hub.join(&self.seat, id);
-                if self.seat.is_taken() {
+                hub.join(&self.slot, id);
+                if self.slot.is_taken() {
                     (self.admitted)();
                 }
                 Ok(())
             }
             client::Event::Subscribed => {
-                hub.subscribed(now, &self.seat);
+                hub.subscribed(now, &self.slot);
                 Ok(())
             }
             client::Event::Published { topic, payload, ack, duplicate } => {
-                hub.request(now, &self.seat, topic, payload, ack, duplicate)
+                hub.request(now, &self.slot, topic, payload, ack, duplicate)
             }
         }
     }
 
     async fn woken(&self) {
-        self.seat.rung().await;
+        self.slot.notified().await;
     }
 }
 
 impl<F: Fn()> Drop for Place<F> {
     fn drop(&mut self) {
-        self.seat.vacate();
+        self.slot.vacate();
     }
 }
 
@@ -247,7 +247,7 @@ pub struct Link {
     service: Rc<Service>,
 }
 
-impl Host<Upstream> for Link {
+impl Handler<Upstream> for Link {
     fn admits(&self, _upstream: &Upstream) -> bool {
         true
     }
@@ -268,6 +268,6 @@ impl Host<Upstream> for Link {
     }
 
     async fn woken(&self) {
-        self.service.line.rung().await;
+        self.service.line.notified().await;
     }
 }

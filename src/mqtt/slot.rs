@@ -1,4 +1,4 @@
-//! A client's seat: what the hub and one client's session have between them.
+//! A client's slot: what the hub and one client's session have between them.
 //!
 //! The hub puts reports and verdicts in, the session takes them out at its own pace. Seats are made
 //! at the start, one for each task that can serve a client, and taken by one client after another;
@@ -12,11 +12,11 @@ use super::client::Error;
 use super::wire::PacketId;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::Seldom;
-use crate::memory::budget::SEAT;
+use crate::journal::RateLimit;
+use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::session::{Bell, Peer};
+use crate::session::{Notify, Peer};
 
 /// Requests of one client that are accepted and not yet acknowledged. At the bound the client is
 /// not read further, which is the back-pressure TCP gives it.
@@ -50,26 +50,26 @@ pub enum Ack {
 
 /// How a client stands with the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotState {
     /// Nobody sits here.
     Vacant,
-    /// Somebody is at the door and has not shown the code yet.
+    /// Somebody is at the acceptor and has not shown the code yet.
     Knocking,
     /// The code was right; the answer waits for the printer.
     Waiting,
     /// A client.
-    Seated,
+    Occupied,
     /// A client that has to go.
     Dismissed(Error),
 }
 
-/// One seat.
-pub struct Seat {
-    standing: Cell<Standing>,
+/// One slot.
+pub struct Slot {
+    standing: Cell<SlotState>,
     generation: Cell<u32>,
     peer: Cell<Option<Peer>>,
     since: Cell<Instant>,
-    /// A hash of the client identifier: who may take over a seat that nobody uses any more.
+    /// A hash of the client identifier: who may take over a slot that nobody uses any more.
     owner: Cell<u64>,
     /// The `sequence_id` under which it waits for the printer's versions.
     asked_version: RefCell<Option<SequenceId>>,
@@ -81,23 +81,23 @@ pub struct Seat {
     missed: Cell<bool>,
     dropped: Cell<u32>,
     /// Its lags, and its messages to topics that are nobody's.
-    pub(super) lags: Seldom,
-    pub(super) strays: Seldom,
+    pub(super) lags: RateLimit,
+    pub(super) strays: RateLimit,
     acks: RefCell<Ring<Ack, DEBTS>>,
     /// Requests accepted whose fate is not known yet. Invariant: `debts + acks.len() <= DEBTS`.
     debts: Cell<usize>,
-    bell: Bell,
+    notify: Notify,
 }
 
 /// What an `Rc` keeps beside its content: two counts.
 const COUNTS: usize = 2 * size_of::<usize>();
-const _: () = assert!(size_of::<Seat>() + COUNTS <= SEAT, "a seat is larger than its line");
+const _: () = assert!(size_of::<Slot>() + COUNTS <= SLOT, "a seat is larger than its line");
 
-impl Seat {
-    /// A vacant seat.
+impl Slot {
+    /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            standing: Cell::new(Standing::Vacant),
+            standing: Cell::new(SlotState::Vacant),
             generation: Cell::new(0),
             peer: Cell::new(None),
             since: Cell::new(Instant::START),
@@ -108,25 +108,25 @@ impl Seat {
             answers: RefCell::new(Ring::new()),
             missed: Cell::new(false),
             dropped: Cell::new(0),
-            lags: Seldom::default(),
-            strays: Seldom::default(),
+            lags: RateLimit::default(),
+            strays: RateLimit::default(),
             acks: RefCell::new(Ring::new()),
             debts: Cell::new(0),
-            bell: Bell::default(),
+            notify: Notify::default(),
         })
     }
 
-    /// Somebody comes to the door.
-    pub fn knock(&self, now: Instant, peer: Peer) {
+    /// Somebody comes to the acceptor.
+    pub fn pending(&self, now: Instant, peer: Peer) {
         self.vacate();
-        self.standing.set(Standing::Knocking);
+        self.standing.set(SlotState::Knocking);
         self.peer.set(Some(peer));
         self.since.set(now);
     }
 
     /// Nobody sits here any more: everything kept for the last client is dropped.
     pub fn vacate(&self) {
-        self.standing.set(Standing::Vacant);
+        self.standing.set(SlotState::Vacant);
         self.generation.set(self.generation.get().wrapping_add(1));
         self.peer.set(None);
         self.owner.set(0);
@@ -143,37 +143,37 @@ impl Seat {
     }
 
     /// How its client stands.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
-    /// Whether it counts as a client: seated, or waiting for the printer.
+    /// Whether it counts as a client: occupied, or waiting for the printer.
     pub fn is_taken(&self) -> bool {
-        matches!(self.standing.get(), Standing::Waiting | Standing::Seated)
+        matches!(self.standing.get(), SlotState::Waiting | SlotState::Occupied)
     }
 
     /// Whether somebody sits here who has to go.
     pub(super) fn is_dismissed(&self) -> bool {
-        matches!(self.standing.get(), Standing::Dismissed(_))
+        matches!(self.standing.get(), SlotState::Dismissed(_))
     }
 
     /// The code was right.
     pub(super) fn wait(&self, owner: u64) {
         self.owner.set(owner);
-        self.standing.set(Standing::Waiting);
+        self.standing.set(SlotState::Waiting);
     }
 
     /// The client is in.
     pub(super) fn admit(&self) {
-        self.standing.set(Standing::Seated);
-        self.bell.ring();
+        self.standing.set(SlotState::Occupied);
+        self.notify.notify();
     }
 
     /// The client has to go.
     pub(super) fn dismiss(&self, why: Error) {
         if self.is_taken() {
-            self.standing.set(Standing::Dismissed(why));
-            self.bell.ring();
+            self.standing.set(SlotState::Dismissed(why));
+            self.notify.notify();
         }
     }
 
@@ -204,7 +204,7 @@ impl Seat {
 
     /// Whether its client gets the reports.
     pub fn reads(&self) -> bool {
-        self.reads.get() && self.standing.get() == Standing::Seated
+        self.reads.get() && self.standing.get() == SlotState::Occupied
     }
 
     /// Says whether the client's subscriptions cover the reports.
@@ -221,7 +221,7 @@ impl Seat {
     pub(super) fn put(&self, report: Frame<Patches>) -> bool {
         let fits = self.ring.borrow_mut().push(report).is_ok();
         if fits {
-            self.bell.ring();
+            self.notify.notify();
         }
         fits
     }
@@ -230,7 +230,7 @@ impl Seat {
     pub(super) fn put_answer(&self, report: Frame<Patches>, sequence: SequenceId) -> bool {
         let fits = self.answers.borrow_mut().push((report, sequence)).is_ok();
         if fits {
-            self.bell.ring();
+            self.notify.notify();
         }
         fits
     }
@@ -275,13 +275,13 @@ impl Seat {
     }
 
     /// Takes on a request whose fate is to be told. `None` at the bound.
-    pub(super) fn owe(self: &Rc<Self>, ack: Ack) -> Option<Errand> {
+    pub(super) fn owe(self: &Rc<Self>, ack: Ack) -> Option<PendingAck> {
         if !self.has_credit() {
             return None;
         }
         self.debts.set(self.debts.get() + 1);
-        Some(Errand {
-            seat: Rc::clone(self),
+        Some(PendingAck {
+            slot: Rc::clone(self),
             generation: self.generation.get(),
             ack,
             fate: Fate::Queued,
@@ -298,7 +298,7 @@ impl Seat {
         if ack != Ack::None {
             // It fits: `has_credit` was asked before the request was read.
             let _fits = self.acks.borrow_mut().push(ack);
-            self.bell.ring();
+            self.notify.notify();
         }
     }
 
@@ -306,19 +306,19 @@ impl Seat {
     pub(super) fn take_ack(&self) -> Option<Ack> {
         let ack = self.acks.borrow_mut().pop();
         if ack.is_some() {
-            self.bell.ring();
+            self.notify.notify();
         }
         ack
     }
 
     /// Wakes the client's session.
-    pub(super) fn ring(&self) {
-        self.bell.ring();
+    pub(super) fn notify(&self) {
+        self.notify.notify();
     }
 
     /// Completes when there is something for the client, or it may be read further.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 }
 
@@ -337,23 +337,23 @@ enum Fate {
 ///
 /// Dropping it unsettled closes the sender's connection, from which it sees that the request may be
 /// lost.
-pub struct Errand {
-    seat: Rc<Seat>,
+pub struct PendingAck {
+    slot: Rc<Slot>,
     generation: u32,
     ack: Ack,
     fate: Fate,
 }
 
-impl Errand {
+impl PendingAck {
     /// The request has been handed to the printer's connection in full.
     pub(super) fn sent(&mut self) {
         if self.fate == Fate::Queued {
             self.fate = Fate::Sent;
-            if let Some(seat) = self.seat() {
-                seat.debts.set(seat.debts.get().saturating_sub(1));
-                seat.acknowledge(self.ack);
+            if let Some(slot) = self.slot() {
+                slot.debts.set(slot.debts.get().saturating_sub(1));
+                slot.acknowledge(self.ack);
                 // Even without an acknowledgement to send, it may go on reading.
-                seat.ring();
+                slot.notify();
             }
         }
     }
@@ -366,24 +366,24 @@ impl Errand {
 
     /// The request was not taken: there is nothing to wait for.
     pub(super) fn withdraw(mut self) {
-        if let Some(seat) = self.seat() {
-            seat.debts.set(seat.debts.get().saturating_sub(1));
+        if let Some(slot) = self.slot() {
+            slot.debts.set(slot.debts.get().saturating_sub(1));
         }
         self.fate = Fate::Settled;
     }
 
-    /// The seat, if its client still sits there.
-    fn seat(&self) -> Option<&Seat> {
-        (self.seat.generation.get() == self.generation).then_some(&*self.seat)
+    /// The slot, if its client still sits there.
+    fn slot(&self) -> Option<&Slot> {
+        (self.slot.generation.get() == self.generation).then_some(&*self.slot)
     }
 }
 
-impl Drop for Errand {
+impl Drop for PendingAck {
     fn drop(&mut self) {
         if self.fate != Fate::Settled
-            && let Some(seat) = self.seat()
+            && let Some(slot) = self.slot()
         {
-            seat.dismiss(Error::RequestLost);
+            slot.dismiss(Error::RequestLost);
         }
     }
 }
@@ -392,12 +392,12 @@ impl Drop for Errand {
 mod tests {
     use super::*;
 
-    fn seated() -> Rc<Seat> {
-        let seat = Seat::new();
-        seat.knock(Instant::START, Peer::unknown());
-        seat.wait(1);
-        seat.admit();
-        seat
+    fn occupied() -> Rc<Slot> {
+        let slot = Slot::new();
+        slot.pending(Instant::START, Peer::unknown());
+        slot.wait(1);
+        slot.admit();
+        slot
     }
 
     fn ack(id: u16) -> Ack {
@@ -406,45 +406,45 @@ mod tests {
 
     #[test]
     fn a_request_is_acknowledged_when_it_is_sent_and_not_before() {
-        let seat = seated();
-        let mut errand = seat.owe(ack(7)).unwrap();
-        assert_eq!(seat.take_ack(), None);
-        errand.sent();
-        assert_eq!(seat.take_ack(), Some(ack(7)));
-        errand.settle();
-        assert_eq!(seat.standing(), Standing::Seated);
+        let slot = occupied();
+        let mut pending_ack = slot.owe(ack(7)).unwrap();
+        assert_eq!(slot.take_ack(), None);
+        pending_ack.sent();
+        assert_eq!(slot.take_ack(), Some(ack(7)));
+        pending_ack.settle();
+        assert_eq!(slot.standing(), SlotState::Occupied);
     }
 
     #[test]
     fn a_request_that_is_lost_costs_its_sender_the_connection() {
-        let seat = seated();
-        drop(seat.owe(ack(7)).unwrap());
-        assert_eq!(seat.take_ack(), None);
-        assert_eq!(seat.standing(), Standing::Dismissed(Error::RequestLost));
+        let slot = occupied();
+        drop(slot.owe(ack(7)).unwrap());
+        assert_eq!(slot.take_ack(), None);
+        assert_eq!(slot.standing(), SlotState::Dismissed(Error::RequestLost));
     }
 
     #[test]
     fn a_request_lost_after_its_sender_left_troubles_nobody() {
-        let seat = seated();
-        let errand = seat.owe(ack(7)).unwrap();
-        seat.knock(Instant::START, Peer::unknown());
-        seat.wait(2);
-        seat.admit();
-        drop(errand);
-        assert_eq!(seat.standing(), Standing::Seated);
+        let slot = occupied();
+        let pending_ack = slot.owe(ack(7)).unwrap();
+        slot.pending(Instant::START, Peer::unknown());
+        slot.wait(2);
+        slot.admit();
+        drop(pending_ack);
+        assert_eq!(slot.standing(), SlotState::Occupied);
     }
 
     #[test]
     fn a_client_may_be_owed_so_many_answers_and_no_more() {
-        let seat = seated();
-        let mut errands: alloc::vec::Vec<Errand> =
-            (1..=DEBTS).map(|id| seat.owe(ack(id as u16)).unwrap()).collect();
-        assert!(seat.owe(ack(99)).is_none());
-        for errand in &mut errands {
-            errand.sent();
+        let slot = occupied();
+        let mut pending_acks: alloc::vec::Vec<PendingAck> =
+            (1..=DEBTS).map(|id| slot.owe(ack(id as u16)).unwrap()).collect();
+        assert!(slot.owe(ack(99)).is_none());
+        for pending_ack in &mut pending_acks {
+            pending_ack.sent();
         }
-        assert!(seat.owe(ack(99)).is_none(), "acknowledgements not yet taken count too");
-        assert!(seat.take_ack().is_some());
-        assert!(seat.owe(ack(99)).is_some());
+        assert!(slot.owe(ack(99)).is_none(), "acknowledgements not yet taken count too");
+        assert!(slot.take_ack().is_some());
+        assert!(slot.owe(ack(99)).is_some());
     }
 }

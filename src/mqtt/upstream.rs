@@ -24,7 +24,7 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | time to CONNACK, and to SUBACK | [`ANSWER_WITHIN`] | given up, dialled again |
+//! | time to CONNACK, and to SUBACK | [`ANSWER_TIMEOUT`] | given up, dialled again |
 //! | a report | the inbox, `BOARD.mqtt.large.size` | skipped, counted, said |
 //! | requests on their way | `BOARD.mqtt.requests` | their senders are not read further |
 //! | requests without PUBACK | [`IN_FLIGHT`], [`UNACKNOWLEDGED`] | no longer watched |
@@ -36,7 +36,7 @@ use core::time::Duration;
 
 use super::Topics;
 use super::address::Patches;
-use super::slot::{Errand, Seat};
+use super::slot::{PendingAck, Slot};
 use super::wire::{
     self, ConnectCode, Packet, PacketId, PacketType, Publish, Qos, SubscribeCode, WireError,
 };
@@ -46,11 +46,11 @@ use crate::clock::Instant;
 use crate::memory::budget::LINE;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
-use crate::session::{Bell, Blame, Output, Session};
+use crate::session::{Blame, Notify, Output, Session};
 
 /// How long the printer may take to answer CONNECT, and SUBSCRIBE. A cold P1S takes up to five
 /// seconds.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keepalive announced, and the longest we are silent. The P1 series reaps after one and a half
 /// times what was announced.
@@ -89,9 +89,9 @@ const PUSH_ALL: &[u8] =
     br#"{"pushing":{"sequence_id":"0","command":"pushall","version":1,"push_target":1}}"#;
 
 /// What the hub and the printer's session have between them.
-pub struct Line {
+pub struct RequestQueue {
     /// Who may be waiting for room.
-    seats: Rc<[Rc<Seat>]>,
+    slots: Rc<[Rc<Slot>]>,
     /// Who is woken first when there is room again.
     first: Cell<usize>,
     live: Cell<bool>,
@@ -104,7 +104,7 @@ pub struct Line {
     carrying: Cell<Option<u64>>,
     /// The last requests that have left in full.
     sent: RefCell<heapless::HistoryBuf<(u64, Instant), RECENT>>,
-    bell: Bell,
+    notify: Notify,
 }
 
 /// A request on its way to the printer.
@@ -112,16 +112,16 @@ pub struct Request {
     /// The payload, byte for byte.
     pub payload: Frame<Patches>,
     /// Who is to learn what became of it.
-    pub errand: Errand,
+    pub pending_ack: PendingAck,
     /// What it is recognised by when its sender sends it again.
     pub mark: u64,
 }
 
-impl Line {
-    /// A line that is down, for the clients in `seats`.
-    pub fn new(seats: Rc<[Rc<Seat>]>) -> Self {
+impl RequestQueue {
+    /// A line that is down, for the clients in `slots`.
+    pub fn new(slots: Rc<[Rc<Slot>]>) -> Self {
         Self {
-            seats,
+            slots,
             first: Cell::new(0),
             live: Cell::new(false),
             leaving: Cell::new(false),
@@ -131,7 +131,7 @@ impl Line {
             last_report: Cell::new(None),
             carrying: Cell::new(None),
             sent: RefCell::new(heapless::HistoryBuf::new()),
-            bell: Bell::default(),
+            notify: Notify::default(),
         }
     }
 
@@ -143,7 +143,7 @@ impl Line {
     /// Ends the conversation: DISCONNECT next, and nothing after it.
     pub fn leave(&self) {
         self.leaving.set(true);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Whether the conversation is to end.
@@ -168,7 +168,7 @@ impl Line {
     /// There is no room; here is the request back.
     pub(super) fn put(&self, request: Request) -> Result<(), Full<Request>> {
         self.requests.borrow_mut().push(request)?;
-        self.bell.ring();
+        self.notify.notify();
         Ok(())
     }
 
@@ -180,9 +180,9 @@ impl Line {
         if was_full {
             // Whoever is woken first takes the room: by turns, or a busy one would starve the others.
             let first = self.first.get();
-            self.first.set((first + 1) % self.seats.len().max(1));
-            let (before, after) = self.seats.split_at_checked(first).unwrap_or_default();
-            after.iter().chain(before).for_each(|seat| seat.ring());
+            self.first.set((first + 1) % self.slots.len().max(1));
+            let (before, after) = self.slots.split_at_checked(first).unwrap_or_default();
+            after.iter().chain(before).for_each(|slot| slot.notify());
         }
         request
     }
@@ -209,13 +209,13 @@ impl Line {
     /// Asks the printer for its full state.
     pub(super) fn ask_state(&self) {
         self.wants_state.set(true);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Asks the printer for its versions.
     pub(super) fn ask_version(&self) {
         self.wants_version.set(true);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// The conversation is over. Requests that did not leave are lost, and their senders learn it.
@@ -229,12 +229,12 @@ impl Line {
         self.sent.borrow_mut().clear();
         self.requests.borrow_mut().clear();
         // Whoever could not be read for want of room is read, and refused.
-        self.seats.iter().for_each(|seat| seat.ring());
+        self.slots.iter().for_each(|slot| slot.notify());
     }
 
     /// Completes when there is something for the printer.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 }
 
@@ -262,7 +262,7 @@ pub enum Error {
     Refused(ConnectCode),
     /// It refused our subscription.
     SubscriptionRefused,
-    /// It did not answer CONNECT or SUBSCRIBE within [`ANSWER_WITHIN`].
+    /// It did not answer CONNECT or SUBSCRIBE within [`ANSWER_TIMEOUT`].
     NoAnswer,
     /// No report for [`SILENCE`].
     Silent,
@@ -312,7 +312,7 @@ impl fmt::Display for Error {
             Self::NoAnswer => write!(
                 f,
                 "the printer's broker did not answer within {} s",
-                ANSWER_WITHIN.as_secs()
+                ANSWER_TIMEOUT.as_secs()
             ),
             Self::Silent => {
                 write!(f, "the printer reported nothing for {} s", SILENCE.as_secs())
@@ -345,7 +345,7 @@ pub enum Phase {
 
 /// The printer's session.
 pub struct Upstream {
-    line: Rc<Line>,
+    line: Rc<RequestQueue>,
     topics: Rc<Topics>,
     code: Rc<AccessCode>,
     phase: Phase,
@@ -367,7 +367,7 @@ pub struct Upstream {
 }
 
 const _: () = assert!(
-    size_of::<Line>() + size_of::<Upstream>() <= LINE,
+    size_of::<RequestQueue>() + size_of::<Upstream>() <= LINE,
     "what is on its way to the printer is larger than its line"
 );
 
@@ -379,13 +379,18 @@ struct Sending {
 
 struct InFlight {
     id: PacketId,
-    errand: Errand,
+    pending_ack: PendingAck,
     since: Instant,
 }
 
 impl Upstream {
     /// A session over a connection that was just made.
-    pub fn new(line: Rc<Line>, topics: Rc<Topics>, code: Rc<AccessCode>, now: Instant) -> Self {
+    pub fn new(
+        line: Rc<RequestQueue>,
+        topics: Rc<Topics>,
+        code: Rc<AccessCode>,
+        now: Instant,
+    ) -> Self {
         Self {
             line,
             topics,
@@ -393,7 +398,7 @@ impl Upstream {
             phase: Phase::Connecting,
             due: true,
             over: false,
-            until: now + ANSWER_WITHIN,
+            until: now + ANSWER_TIMEOUT,
             last_sent: now,
             nudged: false,
             skipping: 0,
@@ -426,16 +431,16 @@ impl Upstream {
     }
 
     /// Watches for the printer's PUBACK to a request that has left.
-    fn watch(&mut self, now: Instant, id: PacketId, mut errand: Errand) {
-        errand.sent();
+    fn watch(&mut self, now: Instant, id: PacketId, mut pending_ack: PendingAck) {
+        pending_ack.sent();
         self.line.carried(now);
         if self.in_flight.is_full()
             && let Some(oldest) = self.in_flight.pop_front()
         {
-            oldest.errand.settle();
+            oldest.pending_ack.settle();
         }
         // It fits: there is room for one now.
-        let _fits = self.in_flight.push_back(InFlight { id, errand, since: now });
+        let _fits = self.in_flight.push_back(InFlight { id, pending_ack, since: now });
     }
 
     /// No longer watches for a PUBACK that does not come.
@@ -443,7 +448,7 @@ impl Upstream {
         while self.in_flight.front().is_some_and(|oldest| now.since(oldest.since) >= UNACKNOWLEDGED)
         {
             if let Some(oldest) = self.in_flight.pop_front() {
-                oldest.errand.settle();
+                oldest.pending_ack.settle();
             }
         }
     }
@@ -454,7 +459,7 @@ impl Upstream {
         for _ in 0..self.in_flight.len() {
             let Some(oldest) = self.in_flight.pop_front() else { return };
             if oldest.id == id {
-                oldest.errand.settle();
+                oldest.pending_ack.settle();
             } else {
                 let _fits = self.in_flight.push_back(oldest);
             }
@@ -546,7 +551,7 @@ impl Upstream {
     fn finish_request(&mut self, now: Instant) {
         let all = |sending: &mut Sending| sending.written == sending.request.payload.len();
         if let Some(sending) = self.sending.take_if(all) {
-            self.watch(now, sending.id, sending.request.errand);
+            self.watch(now, sending.id, sending.request.pending_ack);
         }
     }
 
@@ -563,7 +568,7 @@ impl Upstream {
             {
                 self.phase = Phase::Subscribing;
                 self.due = true;
-                self.until = now + ANSWER_WITHIN;
+                self.until = now + ANSWER_TIMEOUT;
                 Ok(None)
             }
             Packet::ConnAck { code, .. } if asked == Some(Phase::Connecting) => {
@@ -714,31 +719,31 @@ mod tests {
     use super::*;
     use crate::memory::KIB;
     use crate::memory::pool::{Pool, Shape};
-    use crate::mqtt::slot::{Ack, Standing};
+    use crate::mqtt::slot::{Ack, SlotState};
     use crate::session::Peer;
     use alloc::vec::Vec;
 
     const CONNACK: &[u8] = b"\x20\x02\x00\x00";
     const SUBACK: &[u8] = b"\x90\x03\x00\x01\x00";
 
-    /// A session with its line and one client's seat.
-    fn session() -> (Upstream, Rc<Line>, Rc<Seat>) {
-        let seat = Seat::new();
-        let line = Rc::new(Line::new([Rc::clone(&seat)].into()));
+    /// A session with its line and one client's slot.
+    fn session() -> (Upstream, Rc<RequestQueue>, Rc<Slot>) {
+        let slot = Slot::new();
+        let line = Rc::new(RequestQueue::new([Rc::clone(&slot)].into()));
         let code = Rc::new(AccessCode::new(b"12345678").unwrap());
         let topics = Rc::new(Topics::new("01P00A", 1));
-        (Upstream::new(Rc::clone(&line), topics, code, Instant::START), line, seat)
+        (Upstream::new(Rc::clone(&line), topics, code, Instant::START), line, slot)
     }
 
-    fn live() -> (Upstream, Rc<Line>, Rc<Seat>) {
-        let (mut upstream, line, seat) = session();
+    fn live() -> (Upstream, Rc<RequestQueue>, Rc<Slot>) {
+        let (mut upstream, line, slot) = session();
         said(&mut upstream, Instant::START);
         upstream.handle_input(Instant::START, CONNACK).unwrap();
         said(&mut upstream, Instant::START);
         let live = upstream.handle_input(Instant::START, SUBACK);
         assert_eq!(live, Ok((SUBACK.len(), Some(Event::Live))));
         said(&mut upstream, Instant::START);
-        (upstream, line, seat)
+        (upstream, line, slot)
     }
 
     /// All it has to say now.
@@ -752,22 +757,22 @@ mod tests {
     }
 
     /// A client's request, put into the line.
-    fn put(line: &Line, seat: &Rc<Seat>, payload: &[u8], id: u16) {
+    fn put(line: &RequestQueue, slot: &Rc<Slot>, payload: &[u8], id: u16) {
         let pool = Pool::new(Shape { count: 1, size: 64 }, Shape { count: 1, size: 8 * KIB });
         let payload = pool.store(&[payload]).unwrap();
-        let errand = seat.owe(Ack::PubAck(PacketId::new(id).unwrap())).unwrap();
-        assert!(line.put(Request { payload, errand, mark: u64::from(id) }).is_ok());
+        let pending_ack = slot.owe(Ack::PubAck(PacketId::new(id).unwrap())).unwrap();
+        assert!(line.put(Request { payload, pending_ack, mark: u64::from(id) }).is_ok());
     }
 
-    fn seated(seat: &Seat) {
-        seat.knock(Instant::START, Peer::unknown());
-        seat.wait(1);
-        seat.admit();
+    fn occupied(slot: &Slot) {
+        slot.pending(Instant::START, Peer::unknown());
+        slot.wait(1);
+        slot.admit();
     }
 
     #[test]
     fn the_printer_hears_connect_then_one_subscription_then_two_questions() {
-        let (mut upstream, line, _seat) = session();
+        let (mut upstream, line, _slot) = session();
         let hello = said(&mut upstream, Instant::START);
         assert_eq!(hello[..12], *b"\x10\x32\x00\x04MQTT\x04\xc2\x00\x1e");
         assert!(hello.ends_with(b"\x00\x04bblp\x00\x0812345678"));
@@ -798,7 +803,7 @@ mod tests {
     fn an_answer_to_what_was_not_asked_yet_ends_the_conversation() {
         let (mut upstream, ..) = session();
         assert!(upstream.handle_input(Instant::START, CONNACK).is_err(), "CONNECT has not left");
-        let (mut upstream, line, _seat) = session();
+        let (mut upstream, line, _slot) = session();
         said(&mut upstream, Instant::START);
         upstream.handle_input(Instant::START, CONNACK).unwrap();
         assert!(upstream.handle_input(Instant::START, SUBACK).is_err(), "SUBSCRIBE has not left");
@@ -819,54 +824,54 @@ mod tests {
 
     #[test]
     fn a_request_is_acknowledged_once_its_bytes_have_left_and_not_before() {
-        let (mut upstream, line, seat) = live();
-        seated(&seat);
-        put(&line, &seat, &[b'x'; 3000], 7);
+        let (mut upstream, line, slot) = live();
+        occupied(&slot);
+        put(&line, &slot, &[b'x'; 3000], 7);
         let mut out = [0; KIB];
         let mut pieces = 0;
         let mut payload = 0;
         while let Output::Written(len) = upstream.poll_output(Instant::START, &mut out) {
-            assert_eq!(seat.take_ack(), None, "after {pieces} pieces");
+            assert_eq!(slot.take_ack(), None, "after {pieces} pieces");
             payload += out[..len].iter().filter(|byte| **byte == b'x').count();
             pieces += 1;
         }
         assert_eq!((pieces, payload), (3, 3000));
-        assert_eq!(seat.take_ack(), Some(Ack::PubAck(PacketId::new(7).unwrap())));
+        assert_eq!(slot.take_ack(), Some(Ack::PubAck(PacketId::new(7).unwrap())));
     }
 
     #[test]
     fn a_request_the_printer_never_acknowledged_is_lost_with_its_connection_and_its_sender_told() {
-        let (mut upstream, line, seat) = live();
-        seated(&seat);
-        put(&line, &seat, b"{}", 7);
+        let (mut upstream, line, slot) = live();
+        occupied(&slot);
+        put(&line, &slot, b"{}", 7);
         said(&mut upstream, Instant::START);
         drop(upstream);
         let lost = crate::mqtt::client::Error::RequestLost;
-        assert_eq!(seat.standing(), Standing::Dismissed(lost));
+        assert_eq!(slot.standing(), SlotState::Dismissed(lost));
     }
 
     #[test]
     fn a_request_the_printer_acknowledged_is_nobodys_worry_any_more() {
-        let (mut upstream, line, seat) = live();
-        seated(&seat);
-        put(&line, &seat, b"{}", 7);
+        let (mut upstream, line, slot) = live();
+        occupied(&slot);
+        put(&line, &slot, b"{}", 7);
         said(&mut upstream, Instant::START);
         // Packet ids so far: SUBSCRIBE 1, get_version 2, pushall 3.
         upstream.handle_input(Instant::START, b"\x40\x02\x00\x04").unwrap();
         drop(upstream);
-        assert_eq!(seat.standing(), Standing::Seated);
+        assert_eq!(slot.standing(), SlotState::Occupied);
     }
 
     #[test]
     fn a_printer_that_never_acknowledges_is_watched_for_a_minute_and_not_longer() {
-        let (mut upstream, line, seat) = live();
-        seated(&seat);
-        put(&line, &seat, b"{}", 7);
+        let (mut upstream, line, slot) = live();
+        occupied(&slot);
+        put(&line, &slot, b"{}", 7);
         said(&mut upstream, Instant::START);
         line.last_report.set(Some(Instant::at(UNACKNOWLEDGED)));
         upstream.handle_timeout(Instant::at(UNACKNOWLEDGED)).unwrap();
         drop(upstream);
-        assert_eq!(seat.standing(), Standing::Seated);
+        assert_eq!(slot.standing(), SlotState::Occupied);
     }
 
     #[test]
@@ -908,7 +913,7 @@ mod tests {
 
     #[test]
     fn a_quiet_printer_is_pinged_then_asked_once_then_given_up() {
-        let (mut upstream, line, _seat) = live();
+        let (mut upstream, line, _slot) = live();
         let mut asked = 0;
         let mut pings = 0;
         loop {
@@ -930,9 +935,9 @@ mod tests {
 
     #[test]
     fn a_conversation_that_has_failed_begins_no_request() {
-        let (mut upstream, line, seat) = live();
-        seated(&seat);
-        put(&line, &seat, b"{}", 7);
+        let (mut upstream, line, slot) = live();
+        occupied(&slot);
+        put(&line, &slot, b"{}", 7);
         let failed = upstream.handle_input(Instant::START, b"\xff\x00");
         assert!(matches!(failed, Err(Error::Malformed(_))));
         let mut out = [0; KIB];
@@ -943,16 +948,16 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_room_is_woken_by_turns() {
-        let seats: Rc<[Rc<Seat>]> = (0..3).map(|_| Seat::new()).collect();
-        let line = Line::new(Rc::clone(&seats));
+        let slots: Rc<[Rc<Slot>]> = (0..3).map(|_| Slot::new()).collect();
+        let line = RequestQueue::new(Rc::clone(&slots));
         let mut first = Vec::new();
         for _ in 0..4 {
             for id in 1.. {
                 if !line.has_room() {
                     break;
                 }
-                seated(&seats[0]);
-                put(&line, &seats[0], b"{}", id);
+                occupied(&slots[0]);
+                put(&line, &slots[0], b"{}", id);
             }
             first.push(line.first.get());
             drop(line.take());
@@ -962,10 +967,10 @@ mod tests {
 
     #[test]
     fn leaving_says_disconnect_and_nothing_after_it() {
-        let (mut upstream, line, seat) = live();
-        seated(&seat);
+        let (mut upstream, line, slot) = live();
+        occupied(&slot);
         line.leave();
-        put(&line, &seat, b"{}", 7);
+        put(&line, &slot, b"{}", 7);
         let mut out = [0; KIB];
         assert_eq!(upstream.poll_output(Instant::START, &mut out), Output::Written(2));
         assert_eq!(out[..2], [0xe0, 0]);

@@ -10,7 +10,7 @@ pub mod probe;
 use core::cell::Cell;
 use core::fmt;
 
-use crate::session::Bell;
+use crate::session::Notify;
 
 /// What became of a look at port 6000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum AtRtsp {
 
 /// Which camera the printer has, or what it looks like instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Finding {
+pub enum CameraKind {
     /// Not known yet.
     #[default]
     Unknown,
@@ -62,7 +62,7 @@ pub enum Finding {
     WrongCode,
 }
 
-impl Finding {
+impl CameraKind {
     /// Whether port 322 has to be looked at as well before anything can be said.
     pub const fn needs_rtsp(chamber: AtChamber) -> bool {
         match chamber {
@@ -114,7 +114,7 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for CameraKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "it is not known yet which camera the printer has",
@@ -143,39 +143,39 @@ impl fmt::Display for Finding {
 
 /// What is known about the camera, and whether somebody wants it looked at again.
 #[derive(Default)]
-pub struct Sight {
-    finding: Cell<Finding>,
+pub struct CameraProbe {
+    kind: Cell<CameraKind>,
     due: Cell<bool>,
     /// Whether somebody has a connection to port 322, or is about to.
     rtsp_taken: Cell<bool>,
     /// Whether the printer says that live view is off.
     said_off: Cell<bool>,
-    bell: Bell,
-    news: Bell,
+    notify: Notify,
+    news: Notify,
 }
 
-impl Sight {
+impl CameraProbe {
     /// Nothing is known; it should be looked at.
     pub fn new() -> Self {
         Self { due: Cell::new(true), ..Self::default() }
     }
 
     /// What was found last.
-    pub fn finding(&self) -> Finding {
-        self.finding.get()
+    pub fn kind(&self) -> CameraKind {
+        self.kind.get()
     }
 
     /// Remembers what was found; whether it is something else than before.
-    pub fn found(&self, finding: Finding) -> bool {
+    pub fn found(&self, kind: CameraKind) -> bool {
         self.due.set(false);
-        self.news.ring();
-        self.finding.replace(finding) != finding
+        self.news.notify();
+        self.kind.replace(kind) != kind
     }
 
     /// The printer came back: look again.
     pub fn look_again(&self) {
         self.due.set(true);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Whether it should be looked at.
@@ -184,13 +184,13 @@ impl Sight {
     }
 
     /// Completes when it should be looked at again.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 
     /// Completes when it has been looked at.
     pub async fn news(&self) {
-        self.news.rung().await;
+        self.news.notified().await;
     }
 
     /// The printer says that live view is off, or not any more: either is worth another look.
@@ -202,8 +202,8 @@ impl Sight {
 
     /// What a look has found, in the light of what the printer says: a camera that is said to be off is
     /// off, whoever answers there.
-    pub fn understood(&self, finding: Finding) -> Finding {
-        if finding == Finding::Rtsp && self.said_off.get() { Finding::RtspOff } else { finding }
+    pub fn understood(&self, kind: CameraKind) -> CameraKind {
+        if kind == CameraKind::Rtsp && self.said_off.get() { CameraKind::RtspOff } else { kind }
     }
 
     /// Somebody watches at port 322 for as long as this is kept: nobody else is to go there meanwhile,
@@ -221,7 +221,7 @@ impl Sight {
 
 /// The one place at port 322, taken.
 #[must_use]
-pub struct RtspTaken<'s>(&'s Sight);
+pub struct RtspTaken<'s>(&'s CameraProbe);
 
 impl Drop for RtspTaken<'_> {
     fn drop(&mut self) {
@@ -237,7 +237,7 @@ mod tests {
     fn what_is_found_follows_from_both_ports() {
         use AtChamber as C;
         use AtRtsp as R;
-        use Finding as F;
+        use CameraKind as F;
         let table = [
             (C::Picture, R::Unknown, F::Chamber),
             (C::Silence, R::Unknown, F::ChamberDark),
@@ -255,39 +255,39 @@ mod tests {
             (C::Unknown, R::Closed, F::Unknown),
             (C::Unknown, R::Unknown, F::Unknown),
         ];
-        for (chamber, rtsp, finding) in table {
-            assert_eq!(Finding::of(chamber, rtsp), finding, "{chamber:?}, {rtsp:?}");
+        for (chamber, rtsp, kind) in table {
+            assert_eq!(CameraKind::of(chamber, rtsp), kind, "{chamber:?}, {rtsp:?}");
             // Nothing is concluded from a port that nobody looked at.
-            let looked = Finding::needs_rtsp(chamber) || rtsp == R::Unknown;
+            let looked = CameraKind::needs_rtsp(chamber) || rtsp == R::Unknown;
             assert!(looked, "{chamber:?}, {rtsp:?}");
         }
     }
 
     #[test]
     fn a_camera_that_is_said_to_be_off_is_off_and_looked_at_again_when_that_changes() {
-        let sight = Sight::new();
-        assert!(sight.found(Finding::Rtsp));
-        sight.is_said_off(true);
-        assert!(sight.is_due());
-        assert_eq!(sight.understood(Finding::Rtsp), Finding::RtspOff);
-        assert_eq!(sight.understood(Finding::Chamber), Finding::Chamber);
-        sight.found(Finding::RtspOff);
-        sight.is_said_off(true);
-        assert!(!sight.is_due(), "it is said again and again");
-        sight.is_said_off(false);
-        assert!(sight.is_due());
-        assert_eq!(sight.understood(Finding::Rtsp), Finding::Rtsp);
+        let camera = CameraProbe::new();
+        assert!(camera.found(CameraKind::Rtsp));
+        camera.is_said_off(true);
+        assert!(camera.is_due());
+        assert_eq!(camera.understood(CameraKind::Rtsp), CameraKind::RtspOff);
+        assert_eq!(camera.understood(CameraKind::Chamber), CameraKind::Chamber);
+        camera.found(CameraKind::RtspOff);
+        camera.is_said_off(true);
+        assert!(!camera.is_due(), "it is said again and again");
+        camera.is_said_off(false);
+        assert!(camera.is_due());
+        assert_eq!(camera.understood(CameraKind::Rtsp), CameraKind::Rtsp);
     }
 
     #[test]
     fn a_sight_says_what_is_new_and_forgets_that_it_was_due() {
-        let sight = Sight::new();
-        assert!(sight.is_due());
-        assert!(sight.found(Finding::Chamber));
-        assert!(!sight.found(Finding::Chamber));
-        assert!(!sight.is_due());
-        sight.look_again();
-        assert!(sight.is_due());
-        assert_eq!(sight.finding(), Finding::Chamber);
+        let camera = CameraProbe::new();
+        assert!(camera.is_due());
+        assert!(camera.found(CameraKind::Chamber));
+        assert!(!camera.found(CameraKind::Chamber));
+        assert!(!camera.is_due());
+        camera.look_again();
+        assert!(camera.is_due());
+        assert_eq!(camera.kind(), CameraKind::Chamber);
     }
 }

@@ -8,7 +8,7 @@ use super::wire::{Channels, Method};
 
 /// How long a player that does not play may be silent. One that plays may be silent for ever: whether
 /// it is there is seen by its taking what it is sent.
-pub const SESSION_WITHIN: Duration = Duration::from_secs(60);
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A status, and its reason in words that a player may show to somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Answer {
             write!(out, "CSeq: {cseq}\r\n")?;
         }
         out.write_str("Server: PandaProxy\r\n")?;
-        let within = SESSION_WITHIN.as_secs();
+        let within = SESSION_TIMEOUT.as_secs();
         match self {
             Self::Options => {
                 out.write_str("Public: ")?;

@@ -12,25 +12,25 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | time to show the code | [`LOGIN_WITHIN`], in [`TALK_MOST`] bytes | closed |
-//! | wrong codes on one connection | [`WRONG_MOST`] | 403, closed |
+//! | time to show the code | [`LOGIN_TIMEOUT`], in [`MAX_TALK`] bytes | closed |
+//! | wrong codes on one connection | [`MAX_WRONG`] | 403, closed |
 //! | a request | an inbox of `RTSP_INBOX` bytes | 400, closed |
-//! | a URL | [`URL_MOST`] bytes | 414 |
+//! | a URL | [`MAX_URL`] bytes | 414 |
 //! | a player's own packets (RTCP) | passed over, whatever their length | |
-//! | time until the camera has described itself | [`DESCRIBED_WITHIN`] | 503 with the reason |
-//! | silence of a player that does not play | [`SESSION_WITHIN`] | closed |
+//! | time until the camera has described itself | [`DESCRIBED_TIMEOUT`] | 503 with the reason |
+//! | silence of a player that does not play | [`SESSION_TIMEOUT`] | closed |
 //! | time to take a piece of a picture | [`runtime::drive`](crate::runtime::drive)'s | closed |
 
 use alloc::rc::Rc;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use super::answer::{Answer, SESSION_WITHIN, Status};
+use super::answer::{Answer, SESSION_TIMEOUT, Status};
 use super::digest::{Nonce, Verdict, judge};
 use super::rtp::Packet;
 use super::sdp::TRACKS;
-use super::slot::{Block, Dismissal, Flow, Seat, Standing};
-use super::stream::{Offer, Outlook};
+use super::slot::{Block, Dismissal, Flow, Slot, SlotState};
+use super::stream::{StreamInfo, StreamStatus};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
 use crate::clock::Instant;
@@ -38,27 +38,27 @@ use crate::memory::budget::RTSP_INBOX;
 use crate::session::{Blame, Output, Session};
 
 /// How long a player may take to show the code, from the connection on.
-pub const LOGIN_WITHIN: Duration = Duration::from_secs(10);
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a player may say before it has shown the code, in bytes.
-pub const TALK_MOST: usize = 8 * 1024;
+pub const MAX_TALK: usize = 8 * 1024;
 
 /// Wrong codes on one connection: the second one ends it.
-pub const WRONG_MOST: usize = 2;
+pub const MAX_WRONG: usize = 2;
 
 /// How long DESCRIBE waits for the camera.
-pub const DESCRIBED_WITHIN: Duration = Duration::from_secs(15);
+pub const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Bytes in the longest URL a player may use.
-pub const URL_MOST: usize = 256;
+pub const MAX_URL: usize = 256;
 
 /// Bytes in the longest body a request may have. None of them is needed.
-const BODY_MOST: usize = 512;
+const MAX_BODY: usize = 512;
 
 /// One player's end of the conversation.
 pub struct Player {
-    seat: Rc<Seat>,
-    offer: Rc<Offer>,
+    slot: Rc<Slot>,
+    offer: Rc<StreamInfo>,
     code: Rc<AccessCode>,
     nonce: Nonce,
     /// The name of its session (RFC 2326 §12.37).
@@ -74,7 +74,7 @@ pub struct Player {
     /// Until when its DESCRIBE waits for the camera.
     waits: Option<Instant>,
     /// What it called the whole, in DESCRIBE.
-    base: heapless::String<URL_MOST>,
+    base: heapless::String<MAX_URL>,
     tracks: [Option<Channels>; TRACKS],
     numbers: [Numbering; TRACKS],
     /// The block that is sent next.
@@ -130,15 +130,15 @@ pub enum Wish {
 impl Player {
     /// A player who has to show the code until then. `nonce` and `session` are its own.
     pub fn new(
-        seat: Rc<Seat>,
-        offer: Rc<Offer>,
+        slot: Rc<Slot>,
+        offer: Rc<StreamInfo>,
         code: Rc<AccessCode>,
         nonce: Nonce,
         session: heapless::String<8>,
         (now, until): (Instant, Instant),
     ) -> Self {
         Self {
-            seat,
+            slot,
             offer,
             code,
             nonce,
@@ -187,7 +187,7 @@ impl Player {
             Verdict::Unusable => Err(Refused::Answer(Answer::Challenge { stale: false })),
             Verdict::Wrong => {
                 *wrong += 1;
-                if *wrong < WRONG_MOST {
+                if *wrong < MAX_WRONG {
                     Err(Refused::Answer(Answer::Challenge { stale: false }))
                 } else {
                     Err(Refused::End(Answer::Plain(Status::FORBIDDEN), Error::WrongCode))
@@ -244,7 +244,7 @@ impl Player {
             Method::Describe => {
                 self.base =
                     url.trim_end_matches('/').try_into().map_err(|_| Status::URL_TOO_LONG)?;
-                self.waits = Some(now + DESCRIBED_WITHIN);
+                self.waits = Some(now + DESCRIBED_TIMEOUT);
                 return Ok(Wish::Describe);
             }
             Method::Setup => self.set_up(url, message)?,
@@ -253,7 +253,7 @@ impl Player {
                     return Err(Status::NOT_IN_THIS_STATE);
                 }
                 self.answer = Some(Answer::Playing);
-                if self.seat.flow() == Flow::Still {
+                if self.slot.flow() == Flow::Still {
                     return Ok(Wish::Play);
                 }
             }
@@ -283,12 +283,12 @@ impl Player {
     }
 
     fn set_up(&mut self, url: &str, message: &Message<'_>) -> Result<(), Status> {
-        if self.seat.flow() != Flow::Still {
+        if self.slot.flow() != Flow::Still {
             return Err(Status::NOT_IN_THIS_STATE);
         }
         let description = self.offer.description();
         if description.tracks().is_empty() {
-            return Err(refusal(self.offer.outlook()));
+            return Err(refusal(self.offer.stream_status()));
         }
         let Some(track) = description.track_of(url) else {
             return Err(Status::NO_SUCH_TRACK);
@@ -310,7 +310,7 @@ impl Player {
         if let Some(place) = self.tracks.get_mut(track) {
             *place = Some(channels);
         }
-        self.seat.tell();
+        self.slot.tell();
         self.answer = Some(Answer::SetUp { channels, source: self.offer.source(track) });
         Ok(())
     }
@@ -318,7 +318,7 @@ impl Player {
     /// Nothing more is sent. What begins later follows on nothing, not even if it is the same picture: one
     /// that is cut by it leaves a gap, or half a unit would be taken for the beginning of another.
     fn stop(&mut self) {
-        let next = self.block.take().or_else(|| self.seat.first());
+        let next = self.block.take().or_else(|| self.slot.first());
         let is_cut = next.is_some_and(|block| self.picture == Some(*block.tag()));
         let main = self.offer.description().main();
         if let (true, Some(numbering)) = (is_cut, self.numbers.get_mut(main)) {
@@ -341,18 +341,21 @@ impl Player {
     /// Writes the answer to the last request, if there is one now.
     fn write_answer(&mut self, out: &mut [u8]) -> Option<usize> {
         if self.waits.is_some() {
-            let outlook = self.offer.outlook();
-            let answer = match outlook {
-                Outlook::Ready => Answer::Described,
-                Outlook::Elsewhere => Answer::Plain(refusal(outlook)),
-                Outlook::Open | Outlook::Off | Outlook::Away | Outlook::WrongCode => return None,
+            let stream_status = self.offer.stream_status();
+            let answer = match stream_status {
+                StreamStatus::Ready => Answer::Described,
+                StreamStatus::Elsewhere => Answer::Plain(refusal(stream_status)),
+                StreamStatus::Open
+                | StreamStatus::Off
+                | StreamStatus::Away
+                | StreamStatus::WrongCode => return None,
             };
             self.answer = Some(answer);
             self.waits = None;
         }
         let answer = self.answer.take()?;
         if answer == Answer::Described {
-            self.seat.tell();
+            self.slot.tell();
         }
         let mut text = Text::new(out);
         // An outbox holds the longest answer there is.
@@ -386,7 +389,7 @@ impl Player {
 
     /// `RTP-Info`: the number of each track's first packet, and its time, where that is known.
     fn write_rtp_info(&self, out: &mut Text<'_>) -> fmt::Result {
-        let first = self.seat.first();
+        let first = self.slot.first();
         let mut before = "RTP-Info: ";
         for (track, _) in self.tracks.iter().enumerate().filter(|(_, its)| its.is_some()) {
             let number = track + 1;
@@ -405,7 +408,7 @@ impl Player {
     /// Writes as many blocks as there are and as there is room for.
     fn write_blocks(&mut self, out: &mut [u8]) -> usize {
         let mut len = 0;
-        while let Some(block) = self.block.take().or_else(|| self.seat.next()) {
+        while let Some(block) = self.block.take().or_else(|| self.slot.next()) {
             let Some(room) = out.get_mut(len..).filter(|room| room.len() >= block.len()) else {
                 self.block = Some(block);
                 break;
@@ -480,12 +483,12 @@ enum Refused {
 }
 
 /// What a player is told that cannot be shown anything.
-const fn refusal(outlook: Outlook) -> Status {
-    match outlook {
-        Outlook::Elsewhere => Status::OTHER_CAMERA,
-        Outlook::Off => Status::LIVE_VIEW_OFF,
-        Outlook::WrongCode => Status::PRINTER_REFUSES,
-        Outlook::Open | Outlook::Away | Outlook::Ready => Status::NO_ANSWER,
+const fn refusal(stream_status: StreamStatus) -> Status {
+    match stream_status {
+        StreamStatus::Elsewhere => Status::OTHER_CAMERA,
+        StreamStatus::Off => Status::LIVE_VIEW_OFF,
+        StreamStatus::WrongCode => Status::PRINTER_REFUSES,
+        StreamStatus::Open | StreamStatus::Away | StreamStatus::Ready => Status::NO_ANSWER,
     }
 }
 
@@ -507,7 +510,7 @@ impl Session for Player {
             self.skip -= passed;
             (passed, None)
         } else {
-            match wire::next(input, RTSP_INBOX - FRAME_HEAD, BODY_MOST) {
+            match wire::next(input, RTSP_INBOX - FRAME_HEAD, MAX_BODY) {
                 Ok((taken, Piece::Message(message))) => (taken, self.request(now, &message)?),
                 Ok((taken, Piece::Oversized { len, .. })) => {
                     self.skip = len;
@@ -532,7 +535,7 @@ impl Session for Player {
         }
         if let Login::Due { said, .. } = &mut self.login {
             *said += taken;
-            if *said > TALK_MOST {
+            if *said > MAX_TALK {
                 return Err(Error::Talks);
             }
         }
@@ -547,11 +550,11 @@ impl Session for Player {
             Some(until) if until <= now => {
                 self.waits = None;
                 self.heard = now;
-                self.answer = Some(Answer::Plain(refusal(self.offer.outlook())));
+                self.answer = Some(Answer::Plain(refusal(self.offer.stream_status())));
                 Ok(())
             }
             Some(_) => Ok(()),
-            None if self.seat.flow() == Flow::Still && now.since(self.heard) >= SESSION_WITHIN => {
+            None if self.slot.flow() == Flow::Still && now.since(self.heard) >= SESSION_TIMEOUT => {
                 Err(Error::Idle)
             }
             None => Ok(()),
@@ -563,13 +566,13 @@ impl Session for Player {
             (Login::Due { until, .. }, _) => Some(*until),
             (Login::Done, Some(until)) => Some(until),
             (Login::Done, None) => {
-                (self.seat.flow() == Flow::Still).then_some(self.heard + SESSION_WITHIN)
+                (self.slot.flow() == Flow::Still).then_some(self.heard + SESSION_TIMEOUT)
             }
         }
     }
 
     fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
-        if let Standing::Dismissed(why) = self.seat.standing() {
+        if let SlotState::Dismissed(why) = self.slot.standing() {
             let waits = self.waits.take().is_some();
             if self.answer.take().is_some() || waits {
                 self.answer = Some(Answer::Plain(match why {
@@ -601,10 +604,10 @@ pub enum Error {
     Silent,
     /// It says too much without showing the code.
     Talks,
-    /// It does not play, and has said nothing for [`SESSION_WITHIN`].
+    /// It does not play, and has said nothing for [`SESSION_TIMEOUT`].
     Idle,
-    /// There is no seat.
-    NoSeat,
+    /// There is no slot.
+    NoSlot,
     /// The hub says so.
     Dismissed(Dismissal),
 }
@@ -614,7 +617,7 @@ impl Error {
     pub const fn blame(self) -> Blame {
         match self {
             Self::Fault(wire::Fault::HeadTooLong | wire::Fault::BodyTooLong)
-            | Self::NoSeat
+            | Self::NoSlot
             | Self::Dismissed(Dismissal::Full) => Blame::Board,
             Self::Fault(wire::Fault::NotRtsp | wire::Fault::Version | wire::Fault::Malformed)
             | Self::WrongCode
@@ -631,13 +634,13 @@ impl fmt::Display for Error {
             Self::Fault(fault) => write!(f, "says {fault}"),
             Self::WrongCode => f.write_str("wrong access code"),
             Self::Silent => {
-                write!(f, "did not show the access code within {} s", LOGIN_WITHIN.as_secs())
+                write!(f, "did not show the access code within {} s", LOGIN_TIMEOUT.as_secs())
             }
-            Self::Talks => write!(f, "{TALK_MOST} bytes without the access code"),
+            Self::Talks => write!(f, "{MAX_TALK} bytes without the access code"),
             Self::Idle => {
-                write!(f, "neither played nor said anything for {} s", SESSION_WITHIN.as_secs())
+                write!(f, "neither played nor said anything for {} s", SESSION_TIMEOUT.as_secs())
             }
-            Self::NoSeat => f.write_str("no seat is free"),
+            Self::NoSlot => f.write_str("no seat is free"),
             Self::Dismissed(Dismissal::Stopping) => f.write_str("the proxy ends"),
             Self::Dismissed(Dismissal::Full) => {
                 f.write_str("all players' places are taken (BOARD.clients.rtsp)")

@@ -23,13 +23,13 @@ pub const NONCE: usize = 32;
 pub type Nonce = heapless::String<NONCE>;
 
 /// Characters in the longest realm of a printer's that is answered.
-const REALM_MOST: usize = 64;
+const MAX_REALM: usize = 64;
 
 /// Characters in the longest nonce of a printer's that is answered.
-const NONCE_MOST: usize = 128;
+const MAX_NONCE: usize = 128;
 
 /// Characters in an `Authorization` value of Basic: user, colon and code, four for three.
-const BASIC_MOST: usize = (USER.len() + 1 + CODE_MAX).div_ceil(3) * 4;
+const MAX_BASIC: usize = (USER.len() + 1 + CODE_MAX).div_ceil(3) * 4;
 
 /// The realm of this proxy.
 pub const REALM: &str = "PandaProxy";
@@ -169,13 +169,13 @@ fn same(given: &[u8], right: &[u8]) -> bool {
 }
 
 /// What Basic says of user and code.
-fn basic(code: &AccessCode) -> Zeroizing<heapless::String<BASIC_MOST>> {
+fn basic(code: &AccessCode) -> Zeroizing<heapless::String<MAX_BASIC>> {
     let mut plain = Zeroizing::new(heapless::Vec::<u8, { USER.len() + 1 + CODE_MAX }>::new());
     // They fit: no code is longer.
     let _fits = plain.extend_from_slice(USER.as_bytes());
     let _fits = plain.push(b':');
     let _fits = plain.extend_from_slice(code.reveal());
-    let mut room = Zeroizing::new([0; BASIC_MOST]);
+    let mut room = Zeroizing::new([0; MAX_BASIC]);
     let len = STANDARD.encode_slice(plain.as_slice(), room.as_mut_slice()).unwrap_or_default();
     let text = core::str::from_utf8(room.get(..len).unwrap_or_default()).unwrap_or_default();
     Zeroizing::new(text.try_into().unwrap_or_default())
@@ -224,9 +224,9 @@ pub enum Challenge {
         /// How.
         algorithm: Algorithm,
         /// Whose.
-        realm: heapless::String<REALM_MOST>,
+        realm: heapless::String<MAX_REALM>,
         /// The printer's nonce.
-        nonce: heapless::String<NONCE_MOST>,
+        nonce: heapless::String<MAX_NONCE>,
         /// Whether it wants RFC 7616's form.
         qop: bool,
         /// Whether our last answer was right, but for a nonce that has passed.
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(Challenge::best_of(unknown.into_iter()), None);
         let unquotable = ["Digest realm=\"r\", nonce=a\"b", "Digest realm=\"a\rb\", nonce=\"n\""];
         assert_eq!(Challenge::best_of(unquotable.into_iter()), None);
-        let long = format!("Digest realm=\"r\", nonce=\"{}\"", "n".repeat(NONCE_MOST + 1));
+        let long = format!("Digest realm=\"r\", nonce=\"{}\"", "n".repeat(MAX_NONCE + 1));
         assert_eq!(Challenge::best_of([long.as_str()].into_iter()), None);
     }
 

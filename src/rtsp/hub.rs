@@ -3,7 +3,7 @@
 //! Packets are put together to pictures, each in blocks of a shared pool, and a picture is shown to all
 //! players when it is whole. So nobody ever has a part of one: not from a camera that dies in the
 //! middle of it, and not by being slow, since a player that loses pictures loses whole ones
-//! ([`Seat::show`]). The pictures since the last key frame are kept for those who come next.
+//! ([`Slot::show`]). The pictures since the last key frame are kept for those who come next.
 //!
 //! Nothing that a player does or leaves undone reaches the camera or another player: there are as many
 //! blocks as they can hold on to together ([`RTSP_BLOCKS`]).
@@ -13,33 +13,33 @@ use core::time::Duration;
 
 use super::rtp::{self, Content, HEAD, Packet, SenderReport};
 use super::sdp::{Codec, Description, TRACKS};
-use super::slot::{Block, Dismissal, Seat, Standing};
-use super::stream::{Offer, Outlook};
+use super::slot::{Block, Dismissal, Slot, SlotState};
+use super::stream::{StreamInfo, StreamStatus};
 use super::timeline::Timeline;
 use super::wire::{DOLLAR, FRAME_HEAD};
 use super::{GROUP, PICTURE};
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::{self, Kind, Seldom};
-use crate::memory::budget::{RTSP_BLOCK, RTSP_BLOCKS, SLOT};
+use crate::journal::{self, Kind, RateLimit};
+use crate::memory::budget::{FRAME_SLOT, RTSP_BLOCK, RTSP_BLOCKS};
 use crate::memory::pool::{Filling, Pool, Shape};
-use crate::session::Feed;
+use crate::session::Demand;
 
 /// How long the camera is kept after its last player was seen to have gone, which is looked at every
 /// second. A session is dear to make: an X1C loses a TLS place with each (PROTOCOL §4).
 pub const LINGER: Duration = Duration::from_secs(10);
 
 /// How long there may be packets without a key frame before that is said.
-const KEY_WITHIN: Duration = Duration::from_secs(60);
+const KEY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes in the longest packet that is shown. Cameras send up to 1456.
-pub const PACKET_MOST: usize = RTSP_BLOCK - FRAME_HEAD;
+pub const MAX_PACKET: usize = RTSP_BLOCK - FRAME_HEAD;
 
 /// What the service's players and its upstream meet at.
 pub struct Hub {
-    seats: Rc<[Rc<Seat>]>,
-    feed: Rc<Feed>,
-    offer: Rc<Offer>,
+    slots: Rc<[Rc<Slot>]>,
+    demand: Rc<Demand>,
+    offer: Rc<StreamInfo>,
     pool: Pool<u32>,
     coming: Coming,
     /// The pictures since the last key frame, if they are all there.
@@ -52,9 +52,9 @@ pub struct Hub {
     /// When the last key frame came, or the camera began to show pictures.
     keyed: Option<Instant>,
     counts: Counts,
-    damaged: Seldom,
-    too_long: Seldom,
-    keyless: Seldom,
+    damaged: RateLimit,
+    too_long: RateLimit,
+    keyless: RateLimit,
 }
 
 /// The picture that comes.
@@ -90,14 +90,20 @@ pub struct Counts {
     pub too_long: u32,
 }
 
-const _: () = assert!(Pool::<u32>::SLOT <= SLOT, "a block costs more than its line says");
+const _: () =
+    assert!(Pool::<u32>::FRAME_SLOT <= FRAME_SLOT, "a block costs more than its line says");
 
 impl Hub {
-    /// A hub for these seats. Numbers of packets begin at `first`.
-    pub fn new(seats: Rc<[Rc<Seat>]>, feed: Rc<Feed>, offer: Rc<Offer>, first: u16) -> Self {
+    /// A hub for these slots. Numbers of packets begin at `first`.
+    pub fn new(
+        slots: Rc<[Rc<Slot>]>,
+        demand: Rc<Demand>,
+        offer: Rc<StreamInfo>,
+        first: u16,
+    ) -> Self {
         Self {
-            seats,
-            feed,
+            slots,
+            demand,
             offer,
             pool: Pool::new(Shape { count: 0, size: 0 }, RTSP_BLOCKS),
             coming: Coming::default(),
@@ -107,32 +113,32 @@ impl Hub {
             deserted: None,
             keyed: None,
             counts: Counts::default(),
-            damaged: Seldom::default(),
-            too_long: Seldom::default(),
-            keyless: Seldom::default(),
+            damaged: RateLimit::default(),
+            too_long: RateLimit::default(),
+            keyless: RateLimit::default(),
         }
     }
 
     /// Somebody showed the right code.
-    pub fn join(&mut self, seat: &Seat) {
+    pub fn join(&mut self, slot: &Slot) {
         if self.players() >= BOARD.clients.rtsp {
-            seat.dismiss(Dismissal::Full);
+            slot.dismiss(Dismissal::Full);
         } else {
-            seat.take();
+            slot.take();
         }
     }
 
     /// A player wants to know what the camera shows, or to see it.
     pub fn want(&mut self) {
         self.deserted = None;
-        self.feed.want(true);
+        self.demand.want(true);
     }
 
     /// A player wants pictures.
-    pub fn play(&mut self, seat: &Seat) {
+    pub fn play(&mut self, slot: &Slot) {
         self.want();
         let group = if self.group.whole { self.group.blocks.as_slice() } else { &[] };
-        seat.play(group.iter());
+        slot.play(group.iter());
     }
 
     /// The camera says what it shows. Players that were told something else have to come again.
@@ -141,20 +147,20 @@ impl Hub {
             line.begin(track.rate);
         }
         if self.offer.description().text() != description.text() {
-            for seat in self.seats.iter().filter(|seat| seat.is_told()) {
-                seat.dismiss(Dismissal::Changed);
+            for slot in self.slots.iter().filter(|slot| slot.is_told()) {
+                slot.dismiss(Dismissal::Changed);
             }
         }
         self.offer.describe(description);
         self.keyed = Some(now);
-        self.look(Outlook::Ready);
+        self.look(StreamStatus::Ready);
     }
 
     /// What players may expect now.
-    pub fn look(&self, outlook: Outlook) {
-        if self.offer.set_outlook(outlook) {
-            for seat in &*self.seats {
-                seat.ring();
+    pub fn look(&self, stream_status: StreamStatus) {
+        if self.offer.set_outlook(stream_status) {
+            for slot in &*self.slots {
+                slot.notify();
             }
         }
     }
@@ -203,7 +209,7 @@ impl Hub {
     /// A packet of so many bytes is passed over, and the picture that it belongs to with it.
     pub fn oversized(&mut self, now: Instant, track: usize, len: usize) {
         self.coming.too_long |= self.role_of(track).0;
-        self.too_long(now, format_args!("a packet of {len} bytes is longer than {PACKET_MOST}"));
+        self.too_long(now, format_args!("a packet of {len} bytes is longer than {MAX_PACKET}"));
     }
 
     /// The conversation with the camera is over, perhaps in the middle of a picture.
@@ -213,26 +219,26 @@ impl Hub {
         self.number = self.number.wrapping_add(1);
         self.interrupt();
         self.keyed = None;
-        if self.offer.outlook() == Outlook::Ready {
-            self.look(Outlook::Open);
+        if self.offer.stream_status() == StreamStatus::Ready {
+            self.look(StreamStatus::Open);
         }
     }
 
     /// Looks after what only time tells; to be called about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.players() > 0 || !self.feed.is_wanted() {
+        if self.players() > 0 || !self.demand.is_wanted() {
             self.deserted = None;
         } else if now.since(*self.deserted.get_or_insert(now)) >= LINGER {
-            self.feed.want(false);
+            self.demand.want(false);
         }
-        if self.keyed.is_some_and(|keyed| now.since(keyed) >= KEY_WITHIN)
-            && let Some(times) = self.keyless.happened(now)
+        if self.keyed.is_some_and(|keyed| now.since(keyed) >= KEY_TIMEOUT)
+            && let Some(times) = self.keyless.check(now)
         {
             journal::note(
                 Kind::PictureDamaged,
                 format_args!(
                     "rtsp: packets, but no key frame for {} s: nobody who comes can see them ({times})",
-                    KEY_WITHIN.as_secs()
+                    KEY_TIMEOUT.as_secs()
                 ),
             );
         }
@@ -240,14 +246,14 @@ impl Hub {
 
     /// Everybody has to go.
     pub fn dismiss_all(&self, why: Dismissal) {
-        for seat in &*self.seats {
-            seat.dismiss(why);
+        for slot in &*self.slots {
+            slot.dismiss(why);
         }
     }
 
     /// Those who showed the right code.
     pub fn players(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.standing() == Standing::Taken).count()
+        self.slots.iter().filter(|slot| slot.standing() == SlotState::Taken).count()
     }
 
     /// How many pictures there ever were.
@@ -345,9 +351,9 @@ impl Hub {
             self.group.begin();
         }
         self.group.add(&blocks);
-        for seat in &*self.seats {
-            if seat.standing() == Standing::Taken {
-                seat.show(&blocks, is_key);
+        for slot in &*self.slots {
+            if slot.standing() == SlotState::Taken {
+                slot.show(&blocks, is_key);
             }
         }
     }
@@ -355,8 +361,8 @@ impl Hub {
     /// A picture is missing. What follows leans on it: nobody is shown it, and nobody begins with it.
     fn interrupt(&mut self) {
         self.group = Group::default();
-        for seat in &*self.seats {
-            seat.interrupt();
+        for slot in &*self.slots {
+            slot.interrupt();
         }
     }
 
@@ -368,7 +374,7 @@ impl Hub {
 
     fn damaged(&mut self, now: Instant, len: usize) {
         self.counts.damaged = self.counts.damaged.saturating_add(1);
-        match self.damaged.happened(now) {
+        match self.damaged.check(now) {
             None => journal::tally(Kind::PictureDamaged),
             Some(times) => journal::note(
                 Kind::PictureDamaged,
@@ -379,7 +385,7 @@ impl Hub {
 
     fn too_long(&mut self, now: Instant, what: core::fmt::Arguments<'_>) {
         self.counts.too_long = self.counts.too_long.saturating_add(1);
-        match self.too_long.happened(now) {
+        match self.too_long.check(now) {
             None => journal::tally(Kind::PictureTooLong),
             Some(times) => journal::note(
                 Kind::PictureTooLong,

@@ -5,7 +5,7 @@
 //! first comes and ended after the last. Nothing is decoded.
 //!
 //! ```text
-//!   player ── client ── seat ◄── hub ◄── upstream ◄── camera
+//!   player ── client ── slot ◄── hub ◄── upstream ◄── camera
 //!                        ring of references   blocks of packets, whole pictures
 //! ```
 
@@ -29,13 +29,13 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
-use crate::session::{Feed, Host};
+use crate::session::{Demand, Handler};
 use client::{Player, Wish};
 use digest::Nonce;
 use hub::{Counts, Hub};
 use sdp::{Description, TRACKS, Url};
-use slot::{Dismissal, Seat, Standing};
-use stream::{Offer, Outlook};
+use slot::{Dismissal, Slot, SlotState};
+use stream::{StreamInfo, StreamStatus};
 use upstream::Upstream;
 
 /// Blocks that may wait for a player before it loses pictures.
@@ -49,25 +49,25 @@ pub const GROUP: usize = RING / 2;
 
 const _: () = assert!(PICTURE < GROUP, "a group holds a key frame, and what follows it");
 const _: () = assert!(
-    size_of::<Service>() + size_of::<Offer>() + size_of::<Feed>() + size_of::<AccessCode>()
+    size_of::<Service>() + size_of::<StreamInfo>() + size_of::<Demand>() + size_of::<AccessCode>()
         <= budget::RTSP_HUB,
     "the hub is larger than its line"
 );
 const _: () = assert!(
-    budget::RTSP_OUTBOX >= budget::RTSP_BLOCK && budget::RTSP_OUTBOX >= sdp::SDP_MOST + 2048,
+    budget::RTSP_OUTBOX >= budget::RTSP_BLOCK && budget::RTSP_OUTBOX >= sdp::MAX_SDP + 2048,
     "an outbox holds a block, and what the camera describes"
 );
 const _: () = assert!(
-    wire::HEAD_MOST < budget::RTSP_INBOX,
+    wire::MAX_HEAD < budget::RTSP_INBOX,
     "an inbox holds the longest head that is looked at"
 );
 
 /// The service: what its players and its upstream share.
 pub struct Service {
     hub: RefCell<Hub>,
-    seats: Rc<[Rc<Seat>]>,
-    feed: Rc<Feed>,
-    offer: Rc<Offer>,
+    slots: Rc<[Rc<Slot>]>,
+    demand: Rc<Demand>,
+    offer: Rc<StreamInfo>,
     code: Rc<AccessCode>,
     /// Where the camera is.
     url: Url,
@@ -80,15 +80,15 @@ impl Service {
     pub fn new(code: AccessCode, url: Url, chance: u64) -> Rc<Self> {
         let chance = Cell::new(chance);
         let sources: [u32; TRACKS] = core::array::from_fn(|_| (draw(&chance) >> 32) as u32);
-        let seats: Rc<[Rc<Seat>]> = (0..PLAYERS).map(|_| Seat::new()).collect();
-        let feed = Rc::new(Feed::default());
-        let offer = Rc::new(Offer::new(sources));
+        let slots: Rc<[Rc<Slot>]> = (0..PLAYERS).map(|_| Slot::new()).collect();
+        let demand = Rc::new(Demand::default());
+        let offer = Rc::new(StreamInfo::new(sources));
         let first = draw(&chance) as u16;
-        let hub = Hub::new(Rc::clone(&seats), Rc::clone(&feed), Rc::clone(&offer), first);
+        let hub = Hub::new(Rc::clone(&slots), Rc::clone(&demand), Rc::clone(&offer), first);
         Rc::new(Self {
             hub: RefCell::new(hub),
-            seats,
-            feed,
+            slots,
+            demand,
             offer,
             code: Rc::new(code),
             url,
@@ -97,29 +97,29 @@ impl Service {
     }
 
     /// A session for somebody who has to show the code until then, and their place at the hub. `admitted`
-    /// is called once they have. `None` if all seats are taken.
+    /// is called once they have. `None` if all slots are taken.
     pub fn player<F: Fn()>(
         self: &Rc<Self>,
         (now, until): (Instant, Instant),
         nonce: Nonce,
         admitted: F,
     ) -> Option<(Player, Place<F>)> {
-        let seat = self.seats.iter().find(|seat| seat.standing() == Standing::Vacant)?;
-        seat.knock();
+        let slot = self.slots.iter().find(|slot| slot.standing() == SlotState::Vacant)?;
+        slot.pending();
         let mut session = heapless::String::new();
         // It fits: eight digits.
         let _fits = write!(session, "{:08X}", (draw(&self.chance) >> 32) as u32);
-        let (its, offer) = (Rc::clone(seat), Rc::clone(&self.offer));
+        let (its, offer) = (Rc::clone(slot), Rc::clone(&self.offer));
         let player = Player::new(its, offer, Rc::clone(&self.code), nonce, session, (now, until));
-        Some((player, Place { service: Rc::clone(self), seat: Rc::clone(seat), admitted }))
+        Some((player, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
     }
 
     /// A session with the camera over a connection that was just made.
     pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
-        let (feed, offer, code) =
-            (Rc::clone(&self.feed), Rc::clone(&self.offer), Rc::clone(&self.code));
+        let (demand, offer, code) =
+            (Rc::clone(&self.demand), Rc::clone(&self.offer), Rc::clone(&self.code));
         let ssrc = (draw(&self.chance) >> 32) as u32;
-        let upstream = Upstream::new(feed, offer, code, self.url.clone(), ssrc, now);
+        let upstream = Upstream::new(demand, offer, code, self.url.clone(), ssrc, now);
         (upstream, Link { service: Rc::clone(self) })
     }
 
@@ -129,8 +129,8 @@ impl Service {
     }
 
     /// What players may expect, while nothing is shown.
-    pub fn look(&self, outlook: Outlook) {
-        self.hub.borrow().look(outlook);
+    pub fn look(&self, stream_status: StreamStatus) {
+        self.hub.borrow().look(stream_status);
     }
 
     /// Looks after what only time tells; to be called about once a second.
@@ -145,27 +145,27 @@ impl Service {
 
     /// Connections that are being served, whether they showed the code or not.
     pub fn connections(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.standing() != Standing::Vacant).count()
+        self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
     }
 
     /// Whether the camera is to be watched.
     pub fn is_wanted(&self) -> bool {
-        self.feed.is_wanted()
+        self.demand.is_wanted()
     }
 
     /// Ends the conversation with the camera, and begins no other.
     pub fn leave(&self) {
-        self.feed.leave();
+        self.demand.leave();
     }
 
     /// Whether the program ends.
     pub fn is_leaving(&self) -> bool {
-        self.feed.is_leaving()
+        self.demand.is_leaving()
     }
 
     /// Completes when the camera is wanted, or not any more, or the program ends.
     pub async fn changed(&self) {
-        self.feed.rung().await;
+        self.demand.notified().await;
     }
 
     /// Players that showed the code.
@@ -193,27 +193,27 @@ fn draw(chance: &Cell<u64>) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// A player's place at the hub. Dropping it leaves the seat to somebody else.
+/// A player's place at the hub. Dropping it leaves the slot to somebody else.
 pub struct Place<F: Fn()> {
     service: Rc<Service>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     admitted: F,
 }
 
 impl<F: Fn()> Place<F> {
     /// Pictures that were sent, and pictures that were lost on the way.
     pub fn sent_and_lost(&self) -> (u32, u32) {
-        (self.seat.sent(), self.seat.lost())
+        (self.slot.sent(), self.slot.lost())
     }
 }
 
 impl<F: Fn()> Drop for Place<F> {
     fn drop(&mut self) {
-        self.seat.vacate();
+        self.slot.vacate();
     }
 }
 
-impl<F: Fn()> Host<Player> for Place<F> {
+impl<F: Fn()> Handler<Player> for Place<F> {
     fn admits(&self, _player: &Player) -> bool {
         true
     }
@@ -226,25 +226,25 @@ impl<F: Fn()> Host<Player> for Place<F> {
     ) -> Result<(), client::Error> {
         let mut hub = self.service.hub.borrow_mut();
         if event.admitted {
-            hub.join(&self.seat);
-            if self.seat.standing() == Standing::Taken {
+            hub.join(&self.slot);
+            if self.slot.standing() == SlotState::Taken {
                 (self.admitted)();
             }
         }
-        if self.seat.standing() != Standing::Taken {
+        if self.slot.standing() != SlotState::Taken {
             return Ok(());
         }
         match event.wish {
             Wish::Nothing => {}
             Wish::Describe => hub.want(),
-            Wish::Play => hub.play(&self.seat),
-            Wish::Pause => self.seat.pause(),
+            Wish::Play => hub.play(&self.slot),
+            Wish::Pause => self.slot.pause(),
         }
         Ok(())
     }
 
     async fn woken(&self) {
-        self.seat.rung().await;
+        self.slot.notified().await;
     }
 }
 
@@ -253,7 +253,7 @@ pub struct Link {
     service: Rc<Service>,
 }
 
-impl Host<Upstream> for Link {
+impl Handler<Upstream> for Link {
     fn admits(&self, _upstream: &Upstream) -> bool {
         true
     }
@@ -282,6 +282,6 @@ impl Host<Upstream> for Link {
     }
 
     async fn woken(&self) {
-        self.service.feed.rung().await;
+        self.service.demand.notified().await;
     }
 }

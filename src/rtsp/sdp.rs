@@ -7,23 +7,23 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | what players are told | [`SDP_MOST`] bytes | [`Fault::TooLong`] |
+//! | what players are told | [`MAX_SDP`] bytes | [`Fault::TooLong`] |
 //! | tracks | [`TRACKS`] | the rest is not shown |
-//! | a control URL | [`URL_MOST`] bytes | [`Fault::TooLong`] |
+//! | a control URL | [`MAX_URL`] bytes | [`Fault::TooLong`] |
 
 use core::fmt::{self, Write};
 
 /// Bytes in what players are told. A camera's one track takes about 400.
-pub const SDP_MOST: usize = 2048;
+pub const MAX_SDP: usize = 2048;
 
 /// Tracks that are shown: a camera has one, or two with sound.
 pub const TRACKS: usize = 2;
 
 /// Bytes in the longest URL of a printer's.
-pub const URL_MOST: usize = 160;
+pub const MAX_URL: usize = 160;
 
 /// A URL of a printer's.
-pub type Url = heapless::String<URL_MOST>;
+pub type Url = heapless::String<MAX_URL>;
 
 /// How a track is encoded, as far as it matters here: where players may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Track {
 /// What a camera shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
-    text: heapless::String<SDP_MOST>,
+    text: heapless::String<MAX_SDP>,
     tracks: heapless::Vec<Track, TRACKS>,
     main: usize,
 }
@@ -267,9 +267,9 @@ mod tests {
         assert_eq!(Description::parse(b"v=0\r\ns=x\r\n"), Err(Fault::NoMedia));
         assert_eq!(Description::parse(b""), Err(Fault::NoMedia));
         assert_eq!(Description::parse(b"m=video \xff"), Err(Fault::NotText));
-        let long = format!("m=video 0 RTP/AVP 96\na=x:{}\n", "x".repeat(SDP_MOST));
+        let long = format!("m=video 0 RTP/AVP 96\na=x:{}\n", "x".repeat(MAX_SDP));
         assert_eq!(Description::parse(long.as_bytes()), Err(Fault::TooLong));
-        let far = format!("m=video 0 RTP/AVP 96\na=control:{}\n", "x".repeat(URL_MOST + 1));
+        let far = format!("m=video 0 RTP/AVP 96\na=control:{}\n", "x".repeat(MAX_URL + 1));
         assert_eq!(Description::parse(far.as_bytes()), Err(Fault::TooLong));
     }
 

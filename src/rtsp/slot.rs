@@ -7,15 +7,15 @@ use super::RING;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::session::Bell;
+use crate::session::Notify;
 
 /// Packets of one picture, or a part of them, as interleaved frames one behind the other. Its tag is the
 /// picture's number.
 pub type Block = Frame<u32>;
 
-/// Whose a seat is.
+/// Whose a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotState {
     /// Nobody's.
     Vacant,
     /// Somebody's who has not shown the code yet.
@@ -51,9 +51,9 @@ pub enum Flow {
     Flows,
 }
 
-/// A player's seat: the blocks that wait for it, and how many pictures it got and lost.
-pub struct Seat {
-    standing: Cell<Standing>,
+/// A player's slot: the blocks that wait for it, and how many pictures it got and lost.
+pub struct Slot {
+    standing: Cell<SlotState>,
     flow: Cell<Flow>,
     /// Oldest first, whole pictures, but for the first one, of which some may have gone.
     ring: RefCell<Ring<Block, RING>>,
@@ -63,31 +63,31 @@ pub struct Seat {
     told: Cell<bool>,
     sent: Cell<u32>,
     lost: Cell<u32>,
-    bell: Bell,
+    notify: Notify,
 }
 
 const _: () = assert!(
-    size_of::<Seat>() + 2 * size_of::<usize>() <= budget::RTSP_SEAT,
+    size_of::<Slot>() + 2 * size_of::<usize>() <= budget::RTSP_SLOT,
     "a player's seat is larger than its line"
 );
 
-impl Seat {
-    /// A vacant seat.
+impl Slot {
+    /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            standing: Cell::new(Standing::Vacant),
+            standing: Cell::new(SlotState::Vacant),
             flow: Cell::new(Flow::Still),
             ring: RefCell::default(),
             current: Cell::new(None),
             told: Cell::new(false),
             sent: Cell::new(0),
             lost: Cell::new(0),
-            bell: Bell::default(),
+            notify: Notify::default(),
         })
     }
 
     /// Whose it is.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
@@ -97,8 +97,8 @@ impl Seat {
     }
 
     /// Somebody sits down who has not shown the code yet.
-    pub fn knock(&self) {
-        self.standing.set(Standing::Knocking);
+    pub fn pending(&self) {
+        self.standing.set(SlotState::Knocking);
         self.told.set(false);
         self.sent.set(0);
         self.lost.set(0);
@@ -106,7 +106,7 @@ impl Seat {
 
     /// The code was right.
     pub fn take(&self) {
-        self.standing.set(Standing::Taken);
+        self.standing.set(SlotState::Taken);
     }
 
     /// Whoever sits here has to go, and is shown nothing more: it may be stuck, and what waits for it would
@@ -114,15 +114,15 @@ impl Seat {
     pub fn dismiss(&self, why: Dismissal) {
         self.pause();
         match self.standing() {
-            Standing::Knocking | Standing::Taken => self.standing.set(Standing::Dismissed(why)),
-            Standing::Vacant | Standing::Dismissed(_) => {}
+            SlotState::Knocking | SlotState::Taken => self.standing.set(SlotState::Dismissed(why)),
+            SlotState::Vacant | SlotState::Dismissed(_) => {}
         }
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Whoever sat here has gone.
     pub fn vacate(&self) {
-        self.standing.set(Standing::Vacant);
+        self.standing.set(SlotState::Vacant);
         self.pause();
     }
 
@@ -147,7 +147,7 @@ impl Seat {
         }
         let flow = if ring.is_empty() { Flow::Waits { behind: false } } else { Flow::Flows };
         self.flow.set(flow);
-        self.bell.ring();
+        self.notify.notify();
     }
 
     /// Pictures are not wanted any more, or not for a while.
@@ -180,7 +180,7 @@ impl Seat {
                 let _fits = ring.push(block.clone());
             }
             self.flow.set(Flow::Flows);
-            self.bell.ring();
+            self.notify.notify();
         } else if self.flow() == (Flow::Waits { behind: true }) {
             self.lose(1);
         }
@@ -223,13 +223,13 @@ impl Seat {
     }
 
     /// Wakes whoever sits here: something has changed.
-    pub fn ring(&self) {
-        self.bell.ring();
+    pub fn notify(&self) {
+        self.notify.notify();
     }
 
     /// Completes when there is something new.
-    pub async fn rung(&self) {
-        self.bell.rung().await;
+    pub async fn notified(&self) {
+        self.notify.notified().await;
     }
 }
 
@@ -260,16 +260,16 @@ mod tests {
 
     struct Shown {
         pool: Pool<u32>,
-        seat: Rc<Seat>,
+        slot: Rc<Slot>,
     }
 
     impl Shown {
         fn new() -> Self {
             let shape = Shape { count: 3 * RING, size: 4 };
-            let seat = Seat::new();
-            seat.knock();
-            seat.take();
-            Self { pool: Pool::new(Shape { count: 0, size: 0 }, shape), seat }
+            let slot = Slot::new();
+            slot.pending();
+            slot.take();
+            Self { pool: Pool::new(Shape { count: 0, size: 0 }, shape), slot }
         }
 
         fn picture(&self, number: u32, blocks: usize) -> Vec<Block> {
@@ -277,11 +277,11 @@ mod tests {
         }
 
         fn show(&self, number: u32, blocks: usize, is_key: bool) {
-            self.seat.show(&self.picture(number, blocks), is_key);
+            self.slot.show(&self.picture(number, blocks), is_key);
         }
 
         fn left(&self) -> Vec<u32> {
-            core::iter::from_fn(|| self.seat.next()).map(|block| *block.tag()).collect()
+            core::iter::from_fn(|| self.slot.next()).map(|block| *block.tag()).collect()
         }
     }
 
@@ -289,20 +289,20 @@ mod tests {
     fn who_does_not_play_is_shown_nothing_and_who_begins_waits_for_a_key_frame() {
         let shown = Shown::new();
         shown.show(0, 1, true);
-        assert!(shown.seat.next().is_none());
-        shown.seat.play([].iter());
+        assert!(shown.slot.next().is_none());
+        shown.slot.play([].iter());
         shown.show(1, 1, false);
         shown.show(2, 2, true);
         shown.show(3, 1, false);
         assert_eq!(shown.left(), [2, 2, 3]);
-        assert_eq!((shown.seat.sent(), shown.seat.lost()), (2, 0), "waiting is not losing");
+        assert_eq!((shown.slot.sent(), shown.slot.lost()), (2, 0), "waiting is not losing");
     }
 
     #[test]
     fn who_begins_within_a_group_is_shown_it_from_its_key_frame() {
         let shown = Shown::new();
         let group = [shown.picture(5, 2), shown.picture(6, 1)].concat();
-        shown.seat.play(group.iter());
+        shown.slot.play(group.iter());
         shown.show(7, 1, false);
         assert_eq!(shown.left(), [5, 5, 6, 7]);
     }
@@ -310,43 +310,43 @@ mod tests {
     #[test]
     fn who_is_behind_finishes_its_picture_and_goes_on_at_the_next_key_frame() {
         let shown = Shown::new();
-        shown.seat.play([].iter());
+        shown.slot.play([].iter());
         shown.show(0, 3, true);
         // In the middle of the first picture.
-        assert_eq!(shown.seat.next().map(|block| *block.tag()), Some(0));
+        assert_eq!(shown.slot.next().map(|block| *block.tag()), Some(0));
         for number in 1..=RING as u32 - 2 {
             shown.show(number, 1, false);
         }
-        assert_eq!(shown.seat.lost(), 0, "the ring is full, and nothing is lost yet");
+        assert_eq!(shown.slot.lost(), 0, "the ring is full, and nothing is lost yet");
         shown.show(500, 1, false);
-        assert_eq!(shown.seat.flow(), Flow::Waits { behind: true });
-        assert_eq!(shown.seat.lost(), RING as u32 - 1, "all that was whole, and the new one");
+        assert_eq!(shown.slot.flow(), Flow::Waits { behind: true });
+        assert_eq!(shown.slot.lost(), RING as u32 - 1, "all that was whole, and the new one");
         shown.show(501, 1, false);
         shown.show(502, 2, true);
         shown.show(503, 1, false);
         assert_eq!(shown.left(), [0, 0, 502, 502, 503], "no picture is torn");
-        assert_eq!(shown.seat.lost(), RING as u32);
+        assert_eq!(shown.slot.lost(), RING as u32);
     }
 
     #[test]
     fn who_falls_behind_at_a_key_frame_goes_on_with_it() {
         let shown = Shown::new();
-        shown.seat.play([].iter());
+        shown.slot.play([].iter());
         for number in 0..RING as u32 {
             shown.show(number, 1, number == 0);
         }
         shown.show(700, 1, true);
         assert_eq!(shown.left(), [700]);
-        assert_eq!(shown.seat.lost(), RING as u32);
+        assert_eq!(shown.slot.lost(), RING as u32);
     }
 
     #[test]
     fn who_pauses_holds_on_to_nothing() {
         let shown = Shown::new();
-        shown.seat.play([].iter());
+        shown.slot.play([].iter());
         shown.show(0, 3, true);
-        shown.seat.pause();
+        shown.slot.pause();
         assert_eq!(shown.pool.in_use(), (0, 0));
-        assert!(shown.seat.next().is_none());
+        assert!(shown.slot.next().is_none());
     }
 }

@@ -7,7 +7,7 @@ use super::sdp::{Description, TRACKS};
 
 /// What a player may expect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outlook {
+pub enum StreamStatus {
     /// It is not known yet; somebody is finding out.
     #[default]
     Open,
@@ -25,26 +25,26 @@ pub enum Outlook {
 
 /// What there is to be shown.
 #[derive(Default)]
-pub struct Offer {
+pub struct StreamInfo {
     description: RefCell<Description>,
-    outlook: Cell<Outlook>,
+    stream_status: Cell<StreamStatus>,
     sources: [u32; TRACKS],
 }
 
-impl Offer {
+impl StreamInfo {
     /// Nothing yet, from these sources.
     pub fn new(sources: [u32; TRACKS]) -> Self {
         Self { sources, ..Self::default() }
     }
 
     /// What a player may expect.
-    pub fn outlook(&self) -> Outlook {
-        self.outlook.get()
+    pub fn stream_status(&self) -> StreamStatus {
+        self.stream_status.get()
     }
 
     /// It may expect something else now; whether that is so.
-    pub fn set_outlook(&self, outlook: Outlook) -> bool {
-        self.outlook.replace(outlook) != outlook
+    pub fn set_outlook(&self, stream_status: StreamStatus) -> bool {
+        self.stream_status.replace(stream_status) != stream_status
     }
 
     /// What the camera described last. Not to be held on to.

@@ -13,35 +13,35 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | an answer | [`ANSWER_WITHIN`] | the connection is given up and made anew |
-//! | silence while playing | [`SILENT_MOST`] | as well |
-//! | a description | [`BODY_MOST`] bytes | as well |
-//! | a packet | [`PACKET_MOST`] bytes | passed over, and its picture with it |
+//! | an answer | [`ANSWER_TIMEOUT`] | the connection is given up and made anew |
+//! | silence while playing | [`MAX_SILENT`] | as well |
+//! | a description | [`MAX_BODY`] bytes | as well |
+//! | a packet | [`MAX_PACKET`] bytes | passed over, and its picture with it |
 
 use alloc::rc::Rc;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::digest::Challenge;
-use super::hub::PACKET_MOST;
+use super::hub::MAX_PACKET;
 use super::rtp::{Packet, RECEIVER_REPORT, ReceiverReport, SenderReport};
 use super::sdp::{self, TRACKS, Url, write_control};
-use super::stream::Offer;
+use super::stream::StreamInfo;
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::STREAM_INBOX;
-use crate::session::{Feed, Output, Session};
+use crate::session::{Demand, Output, Session};
 
 /// How long an answer may take. An X1C out of TLS places accepts and never answers.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long there may be no packet. After a cold start a P2S needs more than twenty seconds for its first
 /// key frame (PROTOCOL §4).
-pub const SILENT_MOST: Duration = Duration::from_secs(30);
+pub const MAX_SILENT: Duration = Duration::from_secs(30);
 
 /// Bytes in the longest description.
-pub const BODY_MOST: usize = 4096;
+pub const MAX_BODY: usize = 4096;
 
 /// How often the camera is told what came.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
@@ -50,21 +50,21 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// How long the answer to TEARDOWN is waited for.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes in the longest name of a session.
-const SESSION_MOST: usize = 64;
+const MAX_SESSION: usize = 64;
 
 /// What the printer calls what it shows; other paths are unknown to H2C (PROTOCOL §4).
 pub const PATH: &str = "/streaming/live/1";
 
-const _: () = assert!(wire::HEAD_MOST + BODY_MOST <= STREAM_INBOX, "an inbox holds a description");
-const _: () = assert!(PACKET_MOST + FRAME_HEAD <= STREAM_INBOX, "an inbox holds a packet");
+const _: () = assert!(wire::MAX_HEAD + MAX_BODY <= STREAM_INBOX, "an inbox holds a description");
+const _: () = assert!(MAX_PACKET + FRAME_HEAD <= STREAM_INBOX, "an inbox holds a packet");
 
 /// Our end of the conversation.
 pub struct Upstream {
-    feed: Rc<Feed>,
-    offer: Rc<Offer>,
+    demand: Rc<Demand>,
+    offer: Rc<StreamInfo>,
     code: Rc<AccessCode>,
     /// The whole, as we call it.
     url: Url,
@@ -83,7 +83,7 @@ pub struct Upstream {
     shown: bool,
     /// Whether a nonce was called stale in this step already.
     renewed: bool,
-    session: heapless::String<SESSION_MOST>,
+    session: heapless::String<MAX_SESSION>,
     /// Whether GET_PARAMETER is known there.
     has_parameters: bool,
     tracks: [Heard; TRACKS],
@@ -152,15 +152,15 @@ pub enum Event<'i> {
 impl Upstream {
     /// A conversation that begins now, about what is at `url`. `ssrc` is any number.
     pub fn new(
-        feed: Rc<Feed>,
-        offer: Rc<Offer>,
+        demand: Rc<Demand>,
+        offer: Rc<StreamInfo>,
         code: Rc<AccessCode>,
         url: Url,
         ssrc: u32,
         now: Instant,
     ) -> Self {
         Self {
-            feed,
+            demand,
             offer,
             code,
             base: url.clone(),
@@ -340,9 +340,9 @@ impl Upstream {
 
     /// Why the conversation should end, if it should.
     fn has_to_end(&self) -> Option<Error> {
-        if self.feed.is_leaving() {
+        if self.demand.is_leaving() {
             Some(Error::Leaving)
-        } else if self.feed.is_wanted() {
+        } else if self.demand.is_wanted() {
             None
         } else {
             Some(Error::NotWanted)
@@ -397,7 +397,7 @@ impl Upstream {
         }
         text.write_str("\r\n")?;
         let within =
-            if matches!(self.step, Step::Teardown(_)) { GOODBYE_WITHIN } else { ANSWER_WITHIN };
+            if matches!(self.step, Step::Teardown(_)) { GOODBYE_TIMEOUT } else { ANSWER_TIMEOUT };
         self.asked = Some(now + within);
         Ok(text.len)
     }
@@ -462,7 +462,7 @@ impl Upstream {
             // One after the other.
             return Ok((0, None));
         }
-        let (taken, piece) = wire::next(input, PACKET_MOST, BODY_MOST).map_err(Error::Fault)?;
+        let (taken, piece) = wire::next(input, MAX_PACKET, MAX_BODY).map_err(Error::Fault)?;
         let event = match piece {
             Piece::More | Piece::Blank => None,
             Piece::Packet { channel, bytes } => self.packet(now, channel, bytes),
@@ -485,7 +485,7 @@ impl Upstream {
                 }
             });
         }
-        if self.step == Step::Playing && now.since(self.heard) >= SILENT_MOST {
+        if self.step == Step::Playing && now.since(self.heard) >= MAX_SILENT {
             return Err(Error::Silent);
         }
         Ok(())
@@ -512,7 +512,7 @@ impl Session for Upstream {
         if self.step != Step::Playing {
             return self.asked;
         }
-        let own = [self.report_at, self.heard + SILENT_MOST, self.asked.unwrap_or(self.alive_at)];
+        let own = [self.report_at, self.heard + MAX_SILENT, self.asked.unwrap_or(self.alive_at)];
         own.into_iter().min()
     }
 
@@ -585,9 +585,9 @@ pub enum Error {
     WrongCode,
     /// It refuses with this status.
     Refused(u16),
-    /// It did not answer within [`ANSWER_WITHIN`].
+    /// It did not answer within [`ANSWER_TIMEOUT`].
     NoAnswer,
-    /// No packet came for [`SILENT_MOST`].
+    /// No packet came for [`MAX_SILENT`].
     Silent,
 }
 
@@ -612,10 +612,10 @@ impl fmt::Display for Error {
                 f,
                 "the camera does not answer within {} s: other programs may hold its connections; \
                  close them or restart the printer",
-                ANSWER_WITHIN.as_secs()
+                ANSWER_TIMEOUT.as_secs()
             ),
             Self::Silent => {
-                write!(f, "the camera shows nothing for {} s", SILENT_MOST.as_secs())
+                write!(f, "the camera shows nothing for {} s", MAX_SILENT.as_secs())
             }
         }
     }

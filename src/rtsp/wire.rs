@@ -10,7 +10,7 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | a head, first line and fields | [`HEAD_MOST`] bytes | [`Fault::HeadTooLong`] |
+//! | a head, first line and fields | [`MAX_HEAD`] bytes | [`Fault::HeadTooLong`] |
 //! | a body | what the reader says | [`Fault::BodyTooLong`] |
 //! | a packet | what the reader says | told as [`Piece::Oversized`], to be passed over |
 
@@ -20,7 +20,7 @@ mod tests;
 use core::fmt::{self, Write};
 
 /// Bytes in the longest head: a first line with its URL, and a dozen fields.
-pub const HEAD_MOST: usize = 3072;
+pub const MAX_HEAD: usize = 3072;
 
 /// Bytes before the packet in an interleaved frame: `$`, the channel, and the length.
 pub const FRAME_HEAD: usize = 4;
@@ -71,7 +71,7 @@ pub enum Fault {
     NotRtsp,
     /// Its first line names a version that is not 1.0.
     Version,
-    /// A head without end within [`HEAD_MOST`].
+    /// A head without end within [`MAX_HEAD`].
     HeadTooLong,
     /// A body that is announced to have more bytes than the reader takes.
     BodyTooLong,
@@ -129,7 +129,7 @@ fn packet(input: &[u8], most: usize) -> (usize, Piece<'_>) {
 }
 
 fn message(input: &[u8], body_most: usize) -> Result<(usize, Piece<'_>), Fault> {
-    let seen = input.get(..HEAD_MOST).unwrap_or(input);
+    let seen = input.get(..MAX_HEAD).unwrap_or(input);
     let Some(line_end) = seen.iter().position(|byte| *byte == b'\n') else {
         return unfinished(seen);
     };
@@ -162,7 +162,7 @@ fn message(input: &[u8], body_most: usize) -> Result<(usize, Piece<'_>), Fault> 
 
 /// A head whose end has not come, if it may still come.
 const fn unfinished(seen: &[u8]) -> Result<(usize, Piece<'_>), Fault> {
-    if seen.len() == HEAD_MOST { Err(Fault::HeadTooLong) } else { Ok((0, Piece::More)) }
+    if seen.len() == MAX_HEAD { Err(Fault::HeadTooLong) } else { Ok((0, Piece::More)) }
 }
 
 /// Bytes in the fields, up to the empty line that ends them; `None` if that has not come.

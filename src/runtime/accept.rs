@@ -1,6 +1,6 @@
-//! Who may come in: one listener, one doorstep and one waiting room for each service.
+//! Who may come in: one listener, one pre-auth slots and one waiting room for each service.
 //!
-//! A connection that has not shown the access code yet stands on the doorstep. There are few places
+//! A connection that has not shown the access code yet stands on the pre-auth slots. There are few places
 //! there, one address may hold only some of them, and nobody stands there for longer than the service
 //! allows. Whoever finds no place waits in a room of fixed size; whoever finds no room is closed at
 //! once, or makes one of a crowd from another address go. So a crowd that never speaks costs a few
@@ -10,10 +10,10 @@
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | connections without the code | `BOARD.doorstep` | wait |
-//! | of those, from one address | `BOARD.doorstep_per_address` | wait |
-//! | waiting | [`WAITING`] | closed, or the last of the address that most of them come from is |
-//! | wrong codes from an address | [`auth`](crate::auth), and who of it is on the doorstep by then | closed for a while |
+//! | connections without the code | `BOARD.pre_auth` | wait |
+//! | of those, from one address | `BOARD.pre_auth_per_address` | wait |
+//! | waiting | [`ACCEPT_QUEUE`] | closed, or the last of the address that most of them come from is |
+//! | wrong codes from an address | [`auth`](crate::auth), and who of it is on the pre-auth slots by then | closed for a while |
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -30,8 +30,8 @@ use super::Clock;
 use crate::auth::{Limiter, Lockout, REFUSED_FOR, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::{self, Kind, Seldom};
-use crate::memory::budget::WAITING;
+use crate::journal::{self, Kind, RateLimit};
+use crate::memory::budget::ACCEPT_QUEUE;
 use crate::memory::ring::{Full, Ring};
 use crate::session::{Blame, Peer};
 use crate::tls::HandshakeError;
@@ -85,25 +85,25 @@ pub fn say_if_absent(address: IpAddr) {
     }
 }
 
-/// A service's door.
-pub struct Door {
+/// A service's acceptor.
+pub struct Acceptor {
     service: &'static str,
     limiter: Rc<RefCell<Limiter>>,
-    waiting: RefCell<Ring<(TcpStream, IpAddr), WAITING>>,
-    /// Who stands on the doorstep.
-    doorstep: RefCell<heapless::Vec<IpAddr, { BOARD.doorstep }>>,
+    waiting: RefCell<Ring<(TcpStream, IpAddr), ACCEPT_QUEUE>>,
+    /// Who stands on the pre-auth slots.
+    pre_auth: RefCell<heapless::Vec<IpAddr, { BOARD.pre_auth }>>,
     opened: Notify,
     numbers: Cell<u32>,
     unsaid: Cell<u32>,
     said: Cell<Option<Instant>>,
     /// Why strangers were turned away, and how often.
-    strangers: RefCell<heapless::LinearMap<Option<HandshakeError>, Seldom, REASONS>>,
-    others: Seldom,
+    strangers: RefCell<heapless::LinearMap<Option<HandshakeError>, RateLimit, REASONS>>,
+    others: RateLimit,
 }
 
-/// Somebody on the doorstep. Dropping it, [`pass`](Self::pass) or [`step_in`](Self::step_in) makes room for the next.
-pub struct Knock {
-    door: Rc<Door>,
+/// Somebody on the pre-auth slots. Dropping it, [`pass`](Self::pass) or [`step_in`](Self::step_in) makes room for the next.
+pub struct PendingClient {
+    acceptor: Rc<Acceptor>,
     /// Who it is.
     pub peer: Peer,
     /// Whether it comes from this very machine.
@@ -111,20 +111,20 @@ pub struct Knock {
     inside: Cell<bool>,
 }
 
-impl Door {
-    /// The door of a service. Services share the limiter: a wrong code is a wrong code.
+impl Acceptor {
+    /// The acceptor of a service. Services share the limiter: a wrong code is a wrong code.
     pub fn new(service: &'static str, limiter: Rc<RefCell<Limiter>>) -> Rc<Self> {
         Rc::new(Self {
             service,
             limiter,
             waiting: RefCell::new(Ring::new()),
-            doorstep: RefCell::new(heapless::Vec::new()),
+            pre_auth: RefCell::new(heapless::Vec::new()),
             opened: Notify::new(),
             numbers: Cell::new(0),
             unsaid: Cell::new(0),
             said: Cell::new(None),
             strangers: RefCell::new(heapless::LinearMap::new()),
-            others: Seldom::default(),
+            others: RateLimit::default(),
         })
     }
 
@@ -151,7 +151,9 @@ impl Door {
         if let Some(away) = turned_away {
             self.refuse(
                 now,
-                format_args!("{away}: {WAITING} connections wait already (4 × BOARD.doorstep)"),
+                format_args!(
+                    "{away}: {ACCEPT_QUEUE} connections wait already (4 × BOARD.doorstep)"
+                ),
             );
         }
         if turned_away != Some(address) {
@@ -204,26 +206,31 @@ impl Door {
         }
     }
 
-    /// The next connection that finds a place on the doorstep.
-    pub async fn next(self: &Rc<Self>, clock: &Clock) -> (TcpStream, Knock) {
+    /// The next connection that finds a place on the pre-auth slots.
+    pub async fn next(self: &Rc<Self>, clock: &Clock) -> (TcpStream, PendingClient) {
         loop {
             if let Some((stream, address)) = self.call(clock.now()) {
                 let number = self.numbers.get().wrapping_add(1);
                 self.numbers.set(number);
                 let peer = Peer { service: self.service, number, address };
                 let own = stream.local_addr().is_ok_and(|at| at.ip().to_canonical() == address);
-                let knock = Knock { door: Rc::clone(self), peer, own, inside: Cell::new(false) };
-                return (stream, knock);
+                let pending = PendingClient {
+                    acceptor: Rc::clone(self),
+                    peer,
+                    own,
+                    inside: Cell::new(false),
+                };
+                return (stream, pending);
             }
             self.opened.notified().await;
         }
     }
 
-    /// Calls the first of those waiting whose address may stand on the doorstep. Those whose address
+    /// Calls the first of those waiting whose address may stand on the pre-auth slots. Those whose address
     /// has been locked out since they came are closed.
     fn call(&self, now: Instant) -> Option<(TcpStream, IpAddr)> {
         let mut waiting = self.waiting.borrow_mut();
-        let mut doorstep = self.doorstep.borrow_mut();
+        let mut pre_auth = self.pre_auth.borrow_mut();
         let mut called = None;
         // Once around, so that the order stays as it was.
         for _ in 0..waiting.len() {
@@ -232,10 +239,10 @@ impl Door {
                 journal::tally(Kind::Refused);
                 continue;
             }
-            let held = doorstep.iter().filter(|held| **held == address).count();
+            let held = pre_auth.iter().filter(|held| **held == address).count();
             if called.is_none()
-                && held < BOARD.doorstep_per_address
-                && doorstep.push(address).is_ok()
+                && held < BOARD.pre_auth_per_address
+                && pre_auth.push(address).is_ok()
             {
                 called = Some((stream, address));
             } else {
@@ -247,27 +254,27 @@ impl Door {
     }
 
     fn leave_doorstep(&self, address: IpAddr) {
-        let mut doorstep = self.doorstep.borrow_mut();
-        if let Some(at) = doorstep.iter().position(|held| *held == address) {
-            doorstep.swap_remove(at);
+        let mut pre_auth = self.pre_auth.borrow_mut();
+        if let Some(at) = pre_auth.iter().position(|held| *held == address) {
+            pre_auth.swap_remove(at);
         }
         self.opened.notify_last();
     }
 }
 
-impl Knock {
-    /// The right code was shown: the place on the doorstep is free.
+impl PendingClient {
+    /// The right code was shown: the place on the pre-auth slots is free.
     pub fn pass(&self) {
         if !self.inside.get() {
-            self.door.limiter.borrow_mut().right_code(self.peer.address);
+            self.acceptor.limiter.borrow_mut().right_code(self.peer.address);
             self.step_in();
         }
     }
 
-    /// It goes in although nobody here has seen a code of it: the place on the doorstep is free.
+    /// It goes in although nobody here has seen a code of it: the place on the pre-auth slots is free.
     pub fn step_in(&self) {
         if !self.inside.replace(true) {
-            self.door.leave_doorstep(self.peer.address);
+            self.acceptor.leave_doorstep(self.peer.address);
         }
     }
 
@@ -286,13 +293,13 @@ impl Knock {
             log::debug!("{peer}: looked in and left");
             return journal::tally(kind);
         }
-        let mut strangers = self.door.strangers.borrow_mut();
+        let mut strangers = self.acceptor.strangers.borrow_mut();
         if !strangers.contains_key(&reason) {
             // Once all places are taken, other reasons are told as one.
-            let _full = strangers.insert(reason, Seldom::default());
+            let _full = strangers.insert(reason, RateLimit::default());
         }
-        let seldom = strangers.get(&reason).unwrap_or(&self.door.others);
-        let Some(times) = seldom.happened(now) else { return journal::tally(kind) };
+        let seldom = strangers.get(&reason).unwrap_or(&self.acceptor.others);
+        let Some(times) = seldom.check(now) else { return journal::tally(kind) };
         match reason {
             None => journal::note(kind, format_args!("{peer}: says nothing ({times})")),
             Some(why) => journal::note(kind, format_args!("{peer}: {why} ({times})")),
@@ -302,7 +309,7 @@ impl Knock {
     /// A wrong code was shown.
     pub fn wrong_code(&self, now: Instant) {
         let address = self.peer.address;
-        match self.door.limiter.borrow_mut().wrong_code(now, address) {
+        match self.acceptor.limiter.borrow_mut().wrong_code(now, address) {
             Lockout::Counted(_) => {}
             Lockout::JustLocked => journal::note(
                 Kind::LockedOut,
@@ -316,7 +323,7 @@ impl Knock {
     }
 }
 
-impl Drop for Knock {
+impl Drop for PendingClient {
     fn drop(&mut self) {
         self.step_in();
     }
@@ -344,24 +351,24 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
 
-    /// How many of one address stand on the doorstep at most, and how many in all.
-    const EACH: usize = BOARD.doorstep_per_address;
-    const ALL: usize = BOARD.doorstep;
+    /// How many of one address stand on the pre-auth slots at most, and how many in all.
+    const EACH: usize = BOARD.pre_auth_per_address;
+    const ALL: usize = BOARD.pre_auth;
 
     /// The two ends of a real connection.
     type Ends = (TcpStream, TcpStream);
 
-    /// A door, and real connections to it from as many addresses as the loopback network has.
+    /// A acceptor, and real connections to it from as many addresses as the loopback network has.
     struct Street {
-        door: Rc<Door>,
+        acceptor: Rc<Acceptor>,
         listener: TcpListener,
     }
 
     impl Street {
         fn new() -> Self {
-            let door = Door::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
+            let acceptor = Acceptor::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
             let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-            Self { door, listener }
+            Self { acceptor, listener }
         }
 
         async fn connection(&self, from: u8) -> Ends {
@@ -372,21 +379,21 @@ mod tests {
             (near.unwrap(), far.unwrap().0)
         }
 
-        /// Somebody from 127.0.0.`from` comes to the door; their end of the connection.
+        /// Somebody from 127.0.0.`from` comes to the acceptor; their end of the connection.
         async fn arrival(&self, from: u8) -> TcpStream {
             self.arrival_at(Instant::START, from).await
         }
 
         async fn arrival_at(&self, now: Instant, from: u8) -> TcpStream {
             let (near, far) = self.connection(from).await;
-            self.door.arrive(now, far, host(from));
+            self.acceptor.arrive(now, far, host(from));
             near
         }
 
         /// Whoever is called at once.
-        fn called(&self) -> Option<(TcpStream, Knock)> {
+        fn called(&self) -> Option<(TcpStream, PendingClient)> {
             let clock = Clock::start();
-            let next = pin!(self.door.next(&clock));
+            let next = pin!(self.acceptor.next(&clock));
             match next.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(called) => Some(called),
                 Poll::Pending => None,
@@ -431,9 +438,9 @@ mod tests {
             let held: Vec<_> = (0..EACH).map(|_| street.called().unwrap()).collect();
             assert!(street.called().is_none());
             clients.push(street.arrival(3).await);
-            let (_stream, knock) = street.called().unwrap();
-            assert_eq!(knock.peer.address, host(3), "it came last and is called first");
-            assert_eq!(knock.peer.number as usize, held.len() + 1);
+            let (_stream, pending) = street.called().unwrap();
+            assert_eq!(pending.peer.address, host(3), "it came last and is called first");
+            assert_eq!(pending.peer.number as usize, held.len() + 1);
         });
     }
 
@@ -454,7 +461,7 @@ mod tests {
                 ports.push(client.local_addr().unwrap().port());
                 clients.push(client);
             }
-            let port = |called: &(TcpStream, Knock)| called.0.peer_addr().unwrap().port();
+            let port = |called: &(TcpStream, PendingClient)| called.0.peer_addr().unwrap().port();
             for _ in EACH..ALL {
                 let called = street.called().unwrap();
                 assert_eq!(port(&called), ports.remove(2));
@@ -472,14 +479,14 @@ mod tests {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
-            for from in 0..WAITING {
+            for from in 0..ACCEPT_QUEUE {
                 clients.push(street.arrival(10 + from as u8).await);
             }
             assert_eq!(journal::count(Kind::Refused), 0);
             let mut refused = street.arrival(2).await;
             assert!(is_closed(&mut refused).await);
             assert_eq!(journal::count(Kind::Refused), 1);
-            assert_eq!(street.door.waiting.borrow().len(), WAITING);
+            assert_eq!(street.acceptor.waiting.borrow().len(), ACCEPT_QUEUE);
         });
     }
 
@@ -488,7 +495,7 @@ mod tests {
         run(async {
             let street = Street::new();
             let mut crowd = Vec::new();
-            for _ in 0..WAITING {
+            for _ in 0..ACCEPT_QUEUE {
                 crowd.push(street.arrival(2).await);
             }
             let mut refused = street.arrival(2).await;
@@ -497,7 +504,7 @@ mod tests {
             assert!(is_closed(crowd.last_mut().unwrap()).await, "the crowd's last");
             assert_eq!(journal::count(Kind::Refused), 2);
             let held: Vec<_> = core::iter::from_fn(|| street.called()).collect();
-            let from: Vec<IpAddr> = held.iter().map(|(_, knock)| knock.peer.address).collect();
+            let from: Vec<IpAddr> = held.iter().map(|(_, pending)| pending.peer.address).collect();
             assert_eq!(from[..EACH], [host(2); EACH], "in the order they came");
             assert_eq!(from[EACH..], [host(3)]);
         });
@@ -512,20 +519,20 @@ mod tests {
                 clients.push(street.arrival(2).await);
             }
             let mut held: Vec<_> = (0..EACH).map(|_| street.called().unwrap()).collect();
-            for let_go in [Knock::pass as fn(&Knock), |_| {}] {
-                let door = Rc::clone(&street.door);
-                let next = spawn_local(async move { door.next(&Clock::start()).await });
+            for let_go in [PendingClient::pass as fn(&PendingClient), |_| {}] {
+                let acceptor = Rc::clone(&street.acceptor);
+                let next = spawn_local(async move { acceptor.next(&Clock::start()).await });
                 tokio::task::yield_now().await;
                 assert!(!next.is_finished());
-                let (stream, knock) = held.remove(0);
-                let_go(&knock);
-                if knock.inside.get() {
+                let (stream, pending) = held.remove(0);
+                let_go(&pending);
+                if pending.inside.get() {
                     // It has gone in, and its leaving later frees no second place.
                     held.push(next.await.unwrap());
-                    drop((stream, knock));
-                    assert_eq!(street.door.doorstep.borrow().len(), EACH);
+                    drop((stream, pending));
+                    assert_eq!(street.acceptor.pre_auth.borrow().len(), EACH);
                 } else {
-                    drop((stream, knock));
+                    drop((stream, pending));
                     held.push(next.await.unwrap());
                 }
             }
@@ -537,9 +544,9 @@ mod tests {
         run(async {
             let street = Street::new();
             let _client = street.arrival(2).await;
-            let (_stream, knock) = street.called().unwrap();
+            let (_stream, pending) = street.called().unwrap();
             for _ in 0..WRONG_CODES {
-                knock.wrong_code(Instant::START);
+                pending.wrong_code(Instant::START);
             }
             assert_eq!(journal::count(Kind::LockedOut), 1);
             let mut locked_out = street.arrival(2).await;
@@ -556,7 +563,7 @@ mod tests {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
-            for from in 0..WAITING {
+            for from in 0..ACCEPT_QUEUE {
                 clients.push(street.arrival(10 + from as u8).await);
             }
             let almost = Instant::at(SAY_EVERY - Duration::from_millis(1));
@@ -576,19 +583,19 @@ mod tests {
         run(async {
             let street = Street::new();
             let to = street.listener.local_addr().unwrap();
-            let Street { door, listener } = street;
-            let listens = Rc::clone(&door);
+            let Street { acceptor, listener } = street;
+            let listens = Rc::clone(&acceptor);
             let listening =
                 spawn_local(async move { listens.listen(&listener, &Clock::start()).await });
             for number in 1..=3 {
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.bind(SocketAddr::new(host(number), 0)).unwrap();
                 let near = socket.connect(to).await.unwrap();
-                let (stream, knock) = door.next(&Clock::start()).await;
+                let (stream, pending) = acceptor.next(&Clock::start()).await;
                 assert_eq!(stream.peer_addr().unwrap(), near.local_addr().unwrap());
                 let number = u32::from(number);
                 let address = host(number as u8);
-                assert_eq!(knock.peer, Peer { service: "mqtt", number, address });
+                assert_eq!(pending.peer, Peer { service: "mqtt", number, address });
             }
             listening.abort();
         });

@@ -13,19 +13,19 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::stream;
-use crate::config::Host;
+use crate::config::PrinterAddr;
 use crate::journal::{self, Kind};
 use crate::tls::{ClientStream, ConnectError, Refusal, Trust, connect};
 use crate::trace;
 
 /// How long the printer's name may take to be found.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long TCP may take to the printer.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long TLS may take. A P1S needs 1.4 seconds for it when it has nothing else to do.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(15);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The first wait after a failure.
 const FIRST: Duration = Duration::from_secs(1);
@@ -51,14 +51,14 @@ pub trait Dial {
 
 /// A printer at an address, over TLS.
 pub struct Dialler {
-    host: Host,
+    host: PrinterAddr,
     port: u16,
     trust: Trust,
 }
 
 impl Dialler {
     /// The way to `host`, which is believed as `trust` says.
-    pub const fn new(host: Host, port: u16, trust: Trust) -> Self {
+    pub const fn new(host: PrinterAddr, port: u16, trust: Trust) -> Self {
         Self { host, port, trust }
     }
 }
@@ -70,7 +70,7 @@ impl Dial for Dialler {
         let socket = reach(&self.host, self.port).await?;
         // A socket that cannot be tuned is a connection that is gone; TLS will say so.
         let _gone = stream::tune_upstream(&socket);
-        match timeout(HANDSHAKE_WITHIN, connect(&self.trust, socket)).await {
+        match timeout(HANDSHAKE_TIMEOUT, connect(&self.trust, socket)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(ConnectError::Refused(refusal))) => Err(DialError::Refused(refusal)),
             Ok(Err(error)) => Err(DialError::Handshake(error)),
@@ -85,9 +85,9 @@ impl Dial for Dialler {
 /// # Errors
 ///
 /// The name is not known, nobody answers within ten seconds, or not on this port.
-pub async fn reach(host: &Host, port: u16) -> Result<TcpStream, DialError> {
+pub async fn reach(host: &PrinterAddr, port: u16) -> Result<TcpStream, DialError> {
     let address = address(host, port).await?;
-    match timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(socket)) => {
             trace::knows(address.ip());
             if let Ok(own) = socket.local_addr() {
@@ -103,13 +103,13 @@ pub async fn reach(host: &Host, port: u16) -> Result<TcpStream, DialError> {
 }
 
 /// The printer's address now.
-async fn address(host: &Host, port: u16) -> Result<SocketAddr, DialError> {
+async fn address(host: &PrinterAddr, port: u16) -> Result<SocketAddr, DialError> {
     let name = match host {
-        Host::Ip(address) => return Ok(SocketAddr::new(*address, port)),
-        Host::Name(name) => name.as_str(),
+        PrinterAddr::Ip(address) => return Ok(SocketAddr::new(*address, port)),
+        PrinterAddr::Name(name) => name.as_str(),
     };
     // The one place that needs a second thread: the system's resolver knows no other way.
-    let found = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((name, port))).await;
+    let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
     let Ok(Ok(found)) = found else { return Err(DialError::NoSuchName) };
     // Printers speak IPv4; another address of that name is a router's idea.
     let found: heapless::Vec<SocketAddr, 8> = found.take(8).collect();

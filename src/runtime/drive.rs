@@ -22,11 +22,11 @@ use tokio::time::timeout;
 use super::Clock;
 use super::stream::{STALL, StreamError};
 use crate::memory::inbox::Inbox;
-use crate::session::{Host, Output, Session};
+use crate::session::{Handler, Output, Session};
 
 /// How long one piece of output, an outbox or a picture, may take to be sent: 16 KiB in that time are
 /// 4 kbit/s, and a picture of 100 KiB 27 kbit/s.
-const PIECE_WITHIN: Duration = STALL.saturating_mul(6);
+const PIECE_TIMEOUT: Duration = STALL.saturating_mul(6);
 
 /// What one conversation needs to have in hand: made once for a task, used for one peer after
 /// another.
@@ -82,7 +82,7 @@ pub async fn drive<S, H, T>(
 ) -> End<S::Error>
 where
     S: Session,
-    H: Host<S>,
+    H: Handler<S>,
     T: Read<Error = StreamError> + Write<Error = StreamError>,
 {
     buffers.make_ready();
@@ -112,7 +112,7 @@ async fn step<S, H, T>(
 ) -> Result<(), End<S::Error>>
 where
     S: Session,
-    H: Host<S>,
+    H: Handler<S>,
     T: Read<Error = StreamError> + Write<Error = StreamError>,
 {
     let now = clock.now();
@@ -169,7 +169,7 @@ where
 }
 
 /// Offers the session what the peer said. How much it took, or `None` if it wants more first.
-fn offer<S: Session, H: Host<S>>(
+fn offer<S: Session, H: Handler<S>>(
     session: &mut S,
     host: &H,
     input: &[u8],
@@ -213,7 +213,7 @@ async fn send<T: Write<Error = StreamError>>(
         stream.write_all(piece.unwrap_or_default()).await?;
         stream.flush().await
     };
-    timeout(PIECE_WITHIN, piece).await.unwrap_or(Err(StreamError::Stalled))
+    timeout(PIECE_TIMEOUT, piece).await.unwrap_or(Err(StreamError::Stalled))
 }
 
 async fn until(clock: &Clock, deadline: Option<crate::clock::Instant>) {

@@ -2,8 +2,8 @@
 //!
 //! | task | how many |
 //! |---|---|
-//! | a worker: takes whoever is called from the door, through TLS, to its session | one a seat |
-//! | a worker of a relay: takes whoever is called from the door to the printer | one a session of it, and one a place on the doorstep |
+//! | a worker: takes whoever is called from the acceptor, through TLS, to its session | one a slot |
+//! | a worker of a relay: takes whoever is called from the acceptor to the printer | one a session of it, and one a place on the pre-auth slots |
 //! | the listener | one a service, and one for the data ports of a relay |
 //! | the keeper of the printer's connection | one a service; for files one a session of the printer's |
 //! | the mover of files | one a session of the printer's; in a relay one a transfer |
@@ -30,28 +30,28 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::accept::{Door, bind, say_if_absent};
+use super::accept::{Acceptor, bind, say_if_absent};
 use super::dial::{BackOff, Dialler};
 use super::files;
-use super::services::chamber::keep_camera;
-use super::services::mqtt::keep_upstream;
-use super::services::rtsp::keep_stream;
-use super::shutdown::{Departs, take_leave};
+use super::services::chamber::maintain_camera;
+use super::services::mqtt::maintain_upstream;
+use super::services::rtsp::maintain_stream;
+use super::shutdown::{Shutdown, shut_down};
 use super::worker::{Serves, Worker};
 use super::{Clock, supervisor};
 use crate::auth::Limiter;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::config::{Config, FtpMode, Host, Recording};
+use crate::config::{Config, FtpMode, PrinterAddr, Recording};
 use crate::journal::{self, Kind};
 use crate::memory::{KIB, MIB, budget, heap};
 use crate::mqtt::Topics;
-use crate::printer::camera::Sight;
+use crate::printer::camera::CameraProbe;
 use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
 use crate::{chamber, mqtt, rtsp, trace};
 
 /// Bytes of `--printer-ca` that are read: a dozen certificates.
-const AUTHORITIES_MOST: u64 = 64 * 1024;
+const MAX_AUTHORITIES: u64 = 64 * 1024;
 
 /// Who keeps a connection with the printer: one a service, and one for each FTP session.
 pub(super) const KEEPERS: usize = budget::SERVICES - 1 + budget::FTP_SESSIONS;
@@ -103,8 +103,8 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let mut asked = signal(SignalKind::user_defined1()).map_err(StartError::Runtime)?;
 
     let seed = OsRng.next_u32();
-    let house = House { config, clock, limiter: Rc::default(), trust };
-    let sight = Rc::new(Sight::new());
+    let context = Context { config, clock, limiter: Rc::default(), trust };
+    let camera = Rc::new(CameraProbe::new());
 
     let topics = Topics::new(&config.serial, (seed >> 16) as u16);
     let mqtt = mqtt::Service::new(topics, config.code.clone(), clock.now());
@@ -113,39 +113,40 @@ async fn run(config: &Config) -> Result<(), StartError> {
     let mut keepers = heapless::Vec::<JoinHandle<()>, KEEPERS>::new();
 
     if let Some((listener, bound)) = mqtt_at {
-        let opened = house.open("mqtt", listener, &tls, &mqtt, budget::SEATS);
-        let dialler = house.dialler(config.printer_ports.mqtt);
-        let keeper = keep_upstream(Rc::clone(&mqtt), dialler, clock, BackOff::new(seed));
+        let opened = context.open("mqtt", listener, &tls, &mqtt, budget::SLOTS);
+        let dialler = context.dialler(config.printer_ports.mqtt);
+        let keeper = maintain_upstream(Rc::clone(&mqtt), dialler, clock, BackOff::new(seed));
         // They fit: there is one of each for each service.
         let _fits = (listening.push(opened), keepers.push(task(keeper)));
-        house.say_started("mqtt", bound, BOARD.clients.mqtt);
+        context.say_started("mqtt", bound, BOARD.clients.mqtt);
     }
     if let Some((listener, bound)) = chamber_at {
-        let opened = house.open("chamber", listener, &tls, &chamber, budget::VIEWERS);
+        let opened = context.open("chamber", listener, &tls, &chamber, budget::VIEWERS);
         let _fits = listening.push(opened);
-        house.say_started("chamber", bound, BOARD.clients.chamber);
+        context.say_started("chamber", bound, BOARD.clients.chamber);
     }
     let chance = u64::from(seed) << 32 | u64::from(OsRng.next_u32());
     let rtsp = rtsp::Service::new(config.code.clone(), rtsp_url(config), chance);
     if let Some((listener, bound)) = rtsp_at {
-        let opened = house.open("rtsp", listener, &tls, &rtsp, budget::PLAYERS);
-        let dialler = house.dialler(config.printer_ports.rtsp);
+        let opened = context.open("rtsp", listener, &tls, &rtsp, budget::PLAYERS);
+        let dialler = context.dialler(config.printer_ports.rtsp);
         let back_off = BackOff::new(seed.rotate_left(24));
-        let keeper = keep_stream(Rc::clone(&rtsp), Rc::clone(&sight), dialler, clock, back_off);
+        let keeper =
+            maintain_stream(Rc::clone(&rtsp), Rc::clone(&camera), dialler, clock, back_off);
         let _fits = (listening.push(opened), keepers.push(task(keeper)));
-        house.say_started("rtsp", bound, BOARD.clients.rtsp);
+        context.say_started("rtsp", bound, BOARD.clients.rtsp);
     }
     if wanted.camera {
-        let dialler = house.dialler(config.printer_ports.chamber);
-        let rtsp = house.dialler(config.printer_ports.rtsp);
-        let (service, sight) = (Rc::clone(&chamber), Rc::clone(&sight));
+        let dialler = context.dialler(config.printer_ports.chamber);
+        let rtsp = context.dialler(config.printer_ports.rtsp);
+        let (service, camera) = (Rc::clone(&chamber), Rc::clone(&camera));
         let back_off = BackOff::new(seed.rotate_left(8));
-        let keeper = keep_camera(service, sight, dialler, rtsp, clock, back_off);
+        let keeper = maintain_camera(service, camera, dialler, rtsp, clock, back_off);
         let _fits = keepers.push(task(keeper));
     }
     let mut running = files::Running { listening: &mut listening, keepers: &mut keepers };
-    let files = files.open(&house, &identity, seed, &mut running)?;
-    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), Rc::clone(&rtsp), sight, clock));
+    let files = files.open(&context, &identity, seed, &mut running)?;
+    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), Rc::clone(&rtsp), camera, clock));
     supervisor::ready();
 
     loop {
@@ -161,13 +162,13 @@ async fn run(config: &Config) -> Result<(), StartError> {
     for listening in listening {
         listening.abort();
     }
-    let mut services = heapless::Vec::<&dyn Departs, { budget::SERVICES }>::new();
+    let mut services = heapless::Vec::<&dyn Shutdown, { budget::SERVICES }>::new();
     // They fit: there is one of each.
     let _fits = services.extend_from_slice(&[&*mqtt, &*chamber, &*rtsp]);
     if let Some(files) = &files {
         let _fits = services.push(&**files);
     }
-    take_leave(&services, keepers).await;
+    shut_down(&services, keepers).await;
     trace::stop();
     Ok(())
 }
@@ -190,7 +191,7 @@ fn record(config: &Config, clock: &Clock) -> Result<(), StartError> {
         format_args!("recording the last {mib} MiB in {}/pandaproxy-*.pcapng", dir.display()),
     );
     log::info!(
-        "recording: the access code, the serial number and addresses are blotted. File names, print names, \
+        "recording: the access code, the serial number and addresses are redacted. File names, print names, \
          pictures and what users chose themselves are not: look at the files (wireshark, tshark -r) before \
          you share them"
     );
@@ -206,10 +207,10 @@ fn rtsp_url(config: &Config) -> rtsp::sdp::Url {
     let mut url = rtsp::sdp::Url::new();
     let (host, port, path) = (&config.printer, config.printer_ports.rtsp, rtsp::upstream::PATH);
     let written = match host {
-        Host::Ip(IpAddr::V6(ip)) => write!(url, "rtsps://[{ip}]:{port}{path}"),
-        Host::Ip(IpAddr::V4(ip)) => write!(url, "rtsps://{ip}:{port}{path}"),
+        PrinterAddr::Ip(IpAddr::V6(ip)) => write!(url, "rtsps://[{ip}]:{port}{path}"),
+        PrinterAddr::Ip(IpAddr::V4(ip)) => write!(url, "rtsps://{ip}:{port}{path}"),
         // A printer does not look at what it is called, and a long name might not fit.
-        Host::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
+        PrinterAddr::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
     };
     // It fits: an address is no longer than that.
     let _fits = written;
@@ -228,14 +229,14 @@ pub(super) fn listener(
 }
 
 /// What all services have in common.
-pub(super) struct House<'a> {
+pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     pub(super) clock: Clock,
     pub(super) limiter: Rc<RefCell<Limiter>>,
     pub(super) trust: Trust,
 }
 
-impl House<'_> {
+impl Context<'_> {
     /// One line a service, once its port can be connected to.
     pub(super) fn say_started(&self, service: &str, bound: SocketAddr, clients: usize) {
         journal::note(
@@ -245,7 +246,7 @@ impl House<'_> {
                 env!("PANDAPROXY_VERSION"),
                 BOARD.name,
                 self.config.serial,
-                lid(self.config) / KIB
+                heap_limit(self.config) / KIB
             ),
         );
     }
@@ -255,19 +256,19 @@ impl House<'_> {
         Dialler::new(self.config.printer.clone(), port, self.trust.with_own_sessions())
     }
 
-    /// Opens a service: its door, and as many workers as it has seats.
+    /// Opens a service: its acceptor, and as many workers as it has slots.
     pub(super) fn open<S: Serves + Clone + 'static>(
         &self,
         name: &'static str,
         listener: TcpListener,
         tls: &Arc<ServerConfig>,
         service: &S,
-        seats: usize,
+        slots: usize,
     ) -> JoinHandle<()> {
-        let door = Door::new(name, Rc::clone(&self.limiter));
-        for _ in 0..seats {
+        let acceptor = Acceptor::new(name, Rc::clone(&self.limiter));
+        for _ in 0..slots {
             let worker = Worker {
-                door: Rc::clone(&door),
+                acceptor: Rc::clone(&acceptor),
                 service: service.clone(),
                 tls: Arc::clone(tls),
                 advertise: self.config.advertise,
@@ -276,7 +277,7 @@ impl House<'_> {
             };
             task(worker.work());
         }
-        task(listen(door, listener, self.clock))
+        task(listen(acceptor, listener, self.clock))
     }
 }
 
@@ -319,17 +320,17 @@ fn read_authorities(path: &Path) -> Result<Vec<u8>, StartError> {
     let unreadable = |error| StartError::PrinterCa { path: PathBuf::from(path), error };
     let file = File::open(path).map_err(unreadable)?;
     let mut pem = Vec::new();
-    file.take(AUTHORITIES_MOST).read_to_end(&mut pem).map_err(unreadable)?;
+    file.take(MAX_AUTHORITIES).read_to_end(&mut pem).map_err(unreadable)?;
     Ok(pem)
 }
 
 /// Our address on the way to the printer: the one clients of its network reach us at. For a printer
 /// given by name it is the one on the way out.
-fn towards(printer: &Host) -> Option<IpAddr> {
+fn towards(printer: &PrinterAddr) -> Option<IpAddr> {
     let printer = match printer {
-        Host::Ip(address) => *address,
+        PrinterAddr::Ip(address) => *address,
         // An address that is nobody's (RFC 5737).
-        Host::Name(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        PrinterAddr::Name(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
     };
     let any: IpAddr = match printer {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -342,15 +343,15 @@ fn towards(printer: &Host) -> Option<IpAddr> {
 }
 
 /// The task of a listener.
-pub(super) async fn listen(door: Rc<Door>, listener: TcpListener, clock: Clock) {
-    door.listen(&listener, &clock).await;
+pub(super) async fn listen(acceptor: Rc<Acceptor>, listener: TcpListener, clock: Clock) {
+    acceptor.listen(&listener, &clock).await;
 }
 
 async fn housekeep(
     mqtt: Rc<mqtt::Service>,
     chamber: Rc<chamber::Service>,
     rtsp: Rc<rtsp::Service>,
-    sight: Rc<Sight>,
+    camera: Rc<CameraProbe>,
     clock: Clock,
 ) {
     let watchdog = supervisor::watchdog();
@@ -363,11 +364,11 @@ async fn housekeep(
         chamber.handle_timeout(now);
         rtsp.handle_timeout(now);
         trace::handle_timeout(now);
-        sight.is_said_off(mqtt.says_live_view_off());
+        camera.is_said_off(mqtt.says_live_view_off());
         // A printer that has come back may have another camera, or have it switched on.
         let is_live = mqtt.is_live();
         if is_live && !was_live {
-            sight.look_again();
+            camera.look_again();
         }
         was_live = is_live;
         if let Some(every) = watchdog
@@ -384,22 +385,22 @@ async fn housekeep(
 fn tell_journal(config: &Config) {
     // A log that cannot be written to is nothing that could be logged.
     let _written =
-        journal::write_to(&mut Stderr).and_then(|()| write_heap(&mut Stderr, lid(config)));
+        journal::write_to(&mut Stderr).and_then(|()| write_heap(&mut Stderr, heap_limit(config)));
 }
 
 /// The most this program may hold.
-const fn lid(config: &Config) -> usize {
+const fn heap_limit(config: &Config) -> usize {
     if config.record.is_some() { budget::TOTAL_RECORDING } else { budget::TOTAL }
 }
 
 /// One line: what is held now, the most there ever was, and where the lid is.
-fn write_heap(out: &mut impl Write, lid: usize) -> fmt::Result {
+fn write_heap(out: &mut impl Write, heap_limit: usize) -> fmt::Result {
     writeln!(
         out,
         "heap: held {} KiB, peak {} KiB, lid {} KiB",
         heap::held().div_ceil(KIB),
         heap::peak().div_ceil(KIB),
-        lid.div_ceil(KIB)
+        heap_limit.div_ceil(KIB)
     )
 }
 

@@ -12,7 +12,7 @@ const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
 const PRINTER_FAREWELL: Duration = Duration::from_secs(1);
 
 /// A service, as the end of the program sees it.
-pub trait Departs {
+pub trait Shutdown {
     /// Tells every client to go.
     fn dismiss_all(&self);
     /// Connections that are still being served.
@@ -22,8 +22,8 @@ pub trait Departs {
 }
 
 /// Ends in order: clients are closed, then the printer hears of it from the `keepers`.
-pub async fn take_leave(
-    services: &[&dyn Departs],
+pub async fn shut_down(
+    services: &[&dyn Shutdown],
     keepers: impl IntoIterator<Item = JoinHandle<()>>,
 ) {
     for service in services {

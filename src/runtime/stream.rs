@@ -134,7 +134,7 @@ pub fn tune(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_send_buffer_size(SEND_BUFFER)?;
     // Keepalive does not look at a peer to whom something is on its way, and to a reader it always is.
-    socket.set_tcp_user_timeout(Some(FOUND_DEAD_WITHIN))?;
+    socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))?;
     keep_alive(&socket)
 }
 
@@ -162,7 +162,7 @@ pub fn tune_upstream(socket: &TcpStream) -> io::Result<()> {
 ///
 /// The printer may be gone already.
 pub fn tune_silent(socket: &TcpStream) -> io::Result<()> {
-    SockRef::from(socket).set_tcp_user_timeout(Some(FOUND_DEAD_WITHIN))
+    SockRef::from(socket).set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))
 }
 
 /// What the kernel keeps for one end of a relay that has not taken it yet, in bytes; it takes twice
@@ -183,7 +183,7 @@ pub fn tune_relay(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     socket.set_send_buffer_size(RELAY_SEND_BUFFER)?;
-    socket.set_tcp_user_timeout(Some(FOUND_DEAD_WITHIN))?;
+    socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))?;
     socket.set_linger(Some(Duration::ZERO))?;
     keep_alive(&socket)
 }
@@ -207,9 +207,9 @@ const ASKED_EVERY: Duration = Duration::from_secs(15);
 const ASKED_TIMES: u32 = 4;
 
 /// How long a peer may answer none of them.
-const FOUND_DEAD_WITHIN: Duration = Duration::from_secs(120);
+const FOUND_DEAD_TIMEOUT: Duration = Duration::from_secs(120);
 const _: () = assert!(
-    FOUND_DEAD_WITHIN.as_secs()
+    FOUND_DEAD_TIMEOUT.as_secs()
         >= ASKED_AFTER.as_secs() + ASKED_EVERY.as_secs() * ASKED_TIMES as u64,
     "a peer is given up before it has missed as many questions as it may"
 );

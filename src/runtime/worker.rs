@@ -1,4 +1,4 @@
-//! Workers: each takes whoever is called from the door, through TLS, to the service, one after
+//! Workers: each takes whoever is called from the acceptor, through TLS, to the service, one after
 //! another.
 
 use alloc::rc::Rc;
@@ -9,7 +9,7 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::accept::{Door, Knock};
+use super::accept::{Acceptor, PendingClient};
 use super::drive::Buffers;
 use super::{Clock, stream};
 use crate::clock::Instant;
@@ -19,7 +19,7 @@ use crate::tls::{ServerConfig, accept};
 use crate::trace;
 
 /// Somebody who stands before a service, TLS behind them.
-pub struct Guest<'a> {
+pub struct AcceptedClient<'a> {
     /// Who it is.
     pub peer: Peer,
     /// Where they believe the printer to be, if they are to be told so.
@@ -32,20 +32,20 @@ pub struct Guest<'a> {
 
 /// A service, as its workers see it.
 pub trait Serves {
-    /// How long a guest has, from the first byte on, to show the code.
-    const WITHIN: Duration;
+    /// How long a accepted client has, from the first byte on, to show the code.
+    const TIMEOUT: Duration;
 
-    /// Whether its guests have to be told an address in any case.
+    /// Whether its accepted clients have to be told an address in any case.
     const TELLS: bool = false;
 
     /// What one worker needs to have in hand.
     fn buffers() -> Buffers;
 
-    /// Serves a guest until it ends; how many wrong codes it showed.
+    /// Serves a accepted client until it ends; how many wrong codes it showed.
     fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
-        guest: Guest<'_>,
+        accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> impl Future<Output = usize>;
@@ -53,7 +53,7 @@ pub trait Serves {
 
 /// Serves one client after another.
 pub(super) struct Worker<S> {
-    pub(super) door: Rc<Door>,
+    pub(super) acceptor: Rc<Acceptor>,
     pub(super) service: S,
     pub(super) tls: Arc<ServerConfig>,
     /// The address that clients are told in place of the one they reached.
@@ -67,8 +67,8 @@ impl<S: Serves> Worker<S> {
     pub(super) async fn work(self) {
         let mut buffers = S::buffers();
         loop {
-            let (socket, knock) = self.door.next(&self.clock).await;
-            self.serve(socket, knock, &mut buffers).await;
+            let (socket, pending) = self.acceptor.next(&self.clock).await;
+            self.serve(socket, pending, &mut buffers).await;
         }
     }
 
@@ -83,9 +83,9 @@ impl<S: Serves> Worker<S> {
         })
     }
 
-    async fn serve(&self, socket: TcpStream, knock: Knock, buffers: &mut Buffers) {
-        let until = self.clock.now() + S::WITHIN;
-        let peer = knock.peer;
+    async fn serve(&self, socket: TcpStream, pending: PendingClient, buffers: &mut Buffers) {
+        let until = self.clock.now() + S::TIMEOUT;
+        let peer = pending.peer;
         let reached = self.reached(&socket);
         if let Ok(own) = socket.local_addr() {
             trace::knows(own.ip());
@@ -97,24 +97,24 @@ impl<S: Serves> Worker<S> {
         let accepted = tokio::select! {
             accepted = accept(&self.tls, socket) => accepted,
             () = self.clock.reach(until) => {
-                knock.turned_away(self.clock.now(), None);
+                pending.turned_away(self.clock.now(), None);
                 return;
             }
         };
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                knock.turned_away(self.clock.now(), Some(error));
+                pending.turned_away(self.clock.now(), Some(error));
                 return;
             }
         };
         let admitted = || {
             journal::note(Kind::Admitted, format_args!("{peer}: admitted"));
-            knock.pass();
+            pending.pass();
         };
-        let guest = Guest { peer, reached, until, admitted: &admitted };
-        for _ in 0..self.service.serve(stream, guest, buffers, &self.clock).await {
-            knock.wrong_code(self.clock.now());
+        let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
+        for _ in 0..self.service.serve(stream, accepted_client, buffers, &self.clock).await {
+            pending.wrong_code(self.clock.now());
         }
     }
 }

@@ -493,7 +493,9 @@ impl Ca {
         };
         for name in names {
             params.subject_alt_names.push(match name {
-                Alternative::Host(host) => SanType::DnsName(Ia5String::try_from(host.as_str())?),
+                Alternative::PrinterAddr(host) => {
+                    SanType::DnsName(Ia5String::try_from(host.as_str())?)
+                }
                 Alternative::Address(address) => SanType::IpAddress(*address),
             });
         }
@@ -524,14 +526,14 @@ fn tolerant<T>(read: Result<Option<T>, IdentityError>) -> Result<Option<T>, Iden
 /// A name beside the common one, under which clients may look for us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Alternative {
-    Host(String),
+    PrinterAddr(String),
     Address(IpAddr),
 }
 
 impl Alternative {
     fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Host(_) => None,
+            Self::PrinterAddr(_) => None,
             Self::Address(address) => Some(*address),
         }
     }
@@ -555,7 +557,8 @@ fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alterna
     addresses.sort_unstable();
     // A serial without a letter is no host name.
     let serial = DnsName::try_from(subject.serial).ok().map(|_| subject.serial);
-    let hosts = serial.into_iter().chain(["localhost"]).map(|host| Alternative::Host(host.into()));
+    let hosts =
+        serial.into_iter().chain(["localhost"]).map(|host| Alternative::PrinterAddr(host.into()));
     let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     hosts.chain(own.into_iter().chain(addresses).map(Alternative::Address)).collect()
 }
@@ -569,7 +572,7 @@ fn named(certificate: &X509Certificate<'_>) -> Option<Vec<Alternative>> {
 #[allow(clippy::wildcard_enum_match_arm, reason = "of the nine there are, two are ours")]
 fn alternative(name: &GeneralName<'_>) -> Option<Alternative> {
     match name {
-        GeneralName::DNSName(host) => Some(Alternative::Host((*host).into())),
+        GeneralName::DNSName(host) => Some(Alternative::PrinterAddr((*host).into())),
         GeneralName::IPAddress(bytes) => {
             let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
             let address = four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));

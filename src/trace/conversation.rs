@@ -1,4 +1,4 @@
-//! One conversation as it is written: as TCP between invented addresses, with what is secret blotted.
+//! One conversation as it is written: as TCP between invented addresses, with what is secret redacted.
 //!
 //! | who | address | port |
 //! |---|---|---|

@@ -118,7 +118,7 @@ fn path(dir: &Path, number: u32) -> PathBuf {
 }
 
 fn open(dir: &Path, number: u32) -> io::Result<BufWriter<File>> {
-    // What is blotted may not be all that is private.
+    // What is redacted may not be all that is private.
     let file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(dir, number))?;
     Ok(BufWriter::with_capacity(BUFFER, file))

@@ -1,18 +1,18 @@
 //! What somebody shows to be let in, right or wrong: where each protocol has it, one byte at a time.
 //!
-//! | protocol | what is blotted |
+//! | protocol | what is redacted |
 //! |---|---|
 //! | MQTT 3.1, 3.1.1, 5 | the password of CONNECT, and another user than `bblp` |
 //! | FTP | what follows `PASS` and `ACCT`, and another user than `bblp` |
 //! | RTSP | the credentials of `Authorization`: of Digest the `response`, from which a code of eight digits can be found by trying, and another user than `bblp` |
 //! | chamber camera | the second half of the login's 80 bytes, and another user than `bblp` |
 //!
-//! The printer's own code, which was blotted before, keeps what stands in for it, so that it is seen
+//! The printer's own code, which was redacted before, keeps what stands in for it, so that it is seen
 //! whether the right one was shown.
 
 use super::redact::unknown;
 
-/// Bytes that are blotted after a hole, in which a login may have begun.
+/// Bytes that are redacted after a hole, in which a login may have begun.
 pub const AFTER_HOLE: u16 = 256;
 
 const USER: &[u8] = b"bblp";
@@ -73,8 +73,8 @@ impl Login {
         }
     }
 
-    /// Takes the next byte, which was `blotted` already or not, and gives what is to be written.
-    pub fn next(&mut self, byte: u8, blotted: bool) -> u8 {
+    /// Takes the next byte, which was `redacted` already or not, and gives what is to be written.
+    pub fn next(&mut self, byte: u8, redacted: bool) -> u8 {
         let kept = match &mut self.protocol {
             Protocol::None => Keep::Yes,
             Protocol::Mqtt(connect) => connect.next(byte),
@@ -89,9 +89,9 @@ impl Login {
         match kept {
             Keep::Yes => byte,
             Keep::User(at) if USER.get(at) == Some(&byte) => byte,
-            Keep::User(_) | Keep::No if blotted => byte,
+            Keep::User(_) | Keep::No if redacted => byte,
             Keep::User(_) | Keep::No => unknown(byte),
-            Keep::Base64 if blotted || byte == b'=' => byte,
+            Keep::Base64 if redacted || byte == b'=' => byte,
             Keep::Base64 => b'A',
             Keep::Hex if byte.is_ascii_hexdigit() => b'0',
             Keep::Hex => byte,

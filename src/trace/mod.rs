@@ -2,7 +2,7 @@
 //! Wireshark opens, without what is secret.
 //!
 //! ```text
-//!   Stream ─ Tap ─► queue: one fixed ring of bytes ─► writer's thread: blots ─► pcapng ─► 8 files
+//!   Stream ─ Tap ─► queue: one fixed ring of bytes ─► writer's thread: redacts ─► pcapng ─► 8 files
 //!             │                                          (redact, login)        (conversation)
 //!             └─ what does not fit is dropped and counted
 //! ```
@@ -22,8 +22,8 @@
 //! |---|---|---|
 //! | what waits for the disk | [`RECORDING_QUEUE`] bytes | the piece is dropped; the next says how many bytes are missing |
 //! | conversations at once | [`RECORDED`] | as many as can be served |
-//! | a camera's conversation | [`MEDIA_MOST`] bytes in each direction | the rest is left out; its end says how much |
-//! | a file that is transferred | [`FILE_MOST`] bytes | the same |
+//! | a camera's conversation | [`MAX_MEDIA`] bytes in each direction | the rest is left out; its end says how much |
+//! | a file that is transferred | [`MAX_FILE`] bytes | the same |
 //! | the directory | 8 files of equal size | the oldest is removed |
 
 pub mod conversation;
@@ -53,13 +53,13 @@ use crate::journal::{self, Kind};
 use crate::memory::budget::{RECORDED, RECORDING_QUEUE};
 
 /// Bytes of a camera's conversation that are recorded in each direction: some tens of pictures.
-pub const MEDIA_MOST: u64 = 1024 * 1024;
+pub const MAX_MEDIA: u64 = 1024 * 1024;
 
 /// Bytes that are recorded of a file or a listing.
-pub const FILE_MOST: u64 = 64 * 1024;
+pub const MAX_FILE: u64 = 64 * 1024;
 
 /// How long the end of the program waits for the last of it to be written.
-const CLOSING_WITHIN: Duration = Duration::from_secs(2);
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often the log says that something is missing.
 const SAID_EVERY: Duration = Duration::from_secs(60);
@@ -98,8 +98,8 @@ impl Protocol {
     const fn most(self) -> u64 {
         match self {
             Self::Mqtt | Self::Ftp => u64::MAX,
-            Self::Chamber | Self::Rtsp => MEDIA_MOST,
-            Self::FtpData { .. } => FILE_MOST,
+            Self::Chamber | Self::Rtsp => MAX_MEDIA,
+            Self::FtpData { .. } => MAX_FILE,
         }
     }
 }
@@ -170,7 +170,7 @@ pub fn start(
 pub fn stop() {
     let Some(recorder) = RECORDER.take() else { return };
     recorder.say_lost();
-    if !recorder.queue.close(CLOSING_WITHIN) {
+    if !recorder.queue.close(CLOSING_TIMEOUT) {
         log::warn!("recording: the disk is slow; the end of the last file may be missing");
     }
 }
@@ -313,7 +313,7 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
-    /// The access code or the serial number is so short that blotting it would blot everything else.
+    /// The access code or the serial number is so short that blotting it would redact everything else.
     TooShort,
 }
 
@@ -324,7 +324,7 @@ impl fmt::Display for StartError {
             Self::TooShort => write!(
                 f,
                 "cannot record: an access code or a serial number of less than {SHORTEST} characters \
-                 cannot be blotted"
+                 cannot be redacted"
             ),
         }
     }

@@ -10,7 +10,7 @@ use core::net::Ipv4Addr;
 use std::io::{self, Write};
 
 /// Bytes in the longest segment's payload: what is left of an IPv4 packet of 64 KiB is never used up.
-pub const PAYLOAD_MOST: usize = 32 * 1024;
+pub const MAX_PAYLOAD: usize = 32 * 1024;
 
 /// Bytes of an IPv4 and a TCP header without options.
 const HEADERS: usize = 40;
@@ -62,7 +62,7 @@ pub struct Segment<'a> {
     pub acknowledges: u32,
     /// Some of [`FIN`], [`SYN`], [`PSH`] and [`ACK`].
     pub flags: u8,
-    /// At most [`PAYLOAD_MOST`] bytes.
+    /// At most [`MAX_PAYLOAD`] bytes.
     pub payload: &'a [u8],
     /// A remark for whoever looks at it; empty for none.
     pub comment: &'a str,
@@ -102,7 +102,7 @@ pub fn begin(out: &mut impl Write, application: &str) -> io::Result<()> {
 pub fn segment(out: &mut impl Write, segment: &Segment<'_>) -> io::Result<()> {
     let Segment { at, payload, comment, .. } = segment;
     let captured = HEADERS + payload.len();
-    if payload.len() > PAYLOAD_MOST {
+    if payload.len() > MAX_PAYLOAD {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let options = if comment.is_empty() { 0 } else { options_len(&[comment.len()]) };
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn a_segment_that_is_too_long_is_refused() {
         let mut out = Vec::new();
-        let most = alloc::vec![0; PAYLOAD_MOST + 1];
+        let most = alloc::vec![0; MAX_PAYLOAD + 1];
         segment(&mut out, &example(&most[1..], "")).unwrap();
         assert!(segment(&mut out, &example(&most, "")).is_err());
     }

@@ -1,7 +1,7 @@
-//! What is blotted in a recording: the access code, the serial number, addresses of this network, in
+//! What is redacted in a recording: the access code, the serial number, addresses of this network, in
 //! each form in which they occur. What somebody shows in a login is [`login`](super::login)'s.
 //!
-//! Whatever is blotted keeps its length and its kind, so that all lengths in the protocols stay true: a
+//! Whatever is redacted keeps its length and its kind, so that all lengths in the protocols stay true: a
 //! digit becomes a digit, an address an address, Base64 stays Base64.
 //!
 //! | what | where it is found | what stands there then |
@@ -33,10 +33,10 @@ pub const SHORTEST: usize = 6;
 const MODEL: usize = 3;
 
 /// Characters of another serial number that are looked at.
-const SERIAL_MOST: usize = 32;
+const MAX_SERIAL: usize = 32;
 
 /// Characters of another access code that are looked at.
-const CODE_MOST: usize = 64;
+const MAX_CODE: usize = 64;
 
 /// Where PEM begins and ends (RFC 7468 §2), and the rest of either line.
 const PEM_BEGINS: &[u8] = b"-----BEGIN ";
@@ -44,10 +44,10 @@ const PEM_ENDS: &[u8] = b"-----END ";
 const PEM_LINE: &[u8] = b"-----";
 
 /// Characters of what a PEM says that it is.
-const PEM_LABEL_MOST: usize = 40;
+const MAX_PEM_LABEL: usize = 40;
 
 /// Characters before the `@` of a URL that are looked at.
-const USERINFO_MOST: usize = 128;
+const MAX_USERINFO: usize = 128;
 
 /// Addresses that are remembered; past it the oldest is forgotten.
 const ADDRESSES: usize = 64;
@@ -72,18 +72,18 @@ impl Secrets {
         }
         let is_own = |into: &[u8; 4]| code.iter().all(|byte| stand_in(*byte, into) == *byte);
         let into = if is_own(b"1xX*") { b"2yY+" } else { b"1xX*" };
-        let blotted: Vec<u8> = code.iter().map(|byte| stand_in(*byte, into)).collect();
+        let redacted: Vec<u8> = code.iter().map(|byte| stand_in(*byte, into)).collect();
         let mut patterns = Vec::new();
         let login = |code: &[u8]| [b"bblp:", code].concat();
-        patterns.push(Pattern::base64(0, &login(code), &login(&blotted)));
-        patterns.push(Pattern::bytes(code, &blotted));
+        patterns.push(Pattern::base64(0, &login(code), &login(&redacted)));
+        patterns.push(Pattern::bytes(code, &redacted));
         patterns.extend(Pattern::json(code, into));
         patterns.extend(Pattern::percent(code, into));
         let own: Vec<u8> = serial_stand_in(serial, b"0XX");
         let other = if own == serial { serial_stand_in(serial, b"1YY") } else { own };
         patterns.push(Pattern::letters(serial, &other));
         for before in 0..3 {
-            patterns.push(Pattern::base64(before, code, &blotted));
+            patterns.push(Pattern::base64(before, code, &redacted));
             patterns.push(Pattern::base64(before, serial, &other));
         }
         let mut begins = [false; 256];
@@ -108,17 +108,17 @@ impl Secrets {
         number
     }
 
-    /// Looks at what `data` begins with, behind the byte `before`, and blots it. `over`: nothing follows.
+    /// Looks at what `data` begins with, behind the byte `before`, and redacts it. `over`: nothing follows.
     fn look(&mut self, data: &mut [u8], before: u8, ftp: bool, over: bool) -> Look {
         let mut wants = false;
         for pattern in &self.patterns {
             match pattern.find(data) {
-                Found::Whole => return Look::Blotted(pattern.blot(data)),
+                Found::Whole => return Look::Redacted(pattern.redact(data)),
                 Found::Beginning if !over => wants = true,
                 // Its rest is not recorded, which makes it no less a part of it.
                 Found::Beginning if data.len() >= TELLING => {
                     data.iter_mut().for_each(|byte| *byte = unknown(*byte));
-                    return Look::Blotted(data.len());
+                    return Look::Redacted(data.len());
                 }
                 Found::Beginning | Found::Nothing => {}
             }
@@ -133,7 +133,7 @@ impl Secrets {
         match self.look_at_v6(data, over) {
             Look::Nothing => {}
             Look::Wants => wants = true,
-            blotted @ Look::Blotted(_) => return blotted,
+            redacted @ Look::Redacted(_) => return redacted,
         }
         if other == Look::Nothing && wants { Look::Wants } else { other }
     }
@@ -148,7 +148,7 @@ impl Secrets {
                     let address = Ipv4Addr::from(octets);
                     if self.addresses.has(address.into()) || is_private(address) {
                         let other = other_v4(lens, octets, self.address(address.into()));
-                        return Look::Blotted(write_quad(data, other, *separator));
+                        return Look::Redacted(write_quad(data, other, *separator));
                     }
                 }
             }
@@ -162,7 +162,7 @@ impl Secrets {
             && self.addresses.has(address.into())
         {
             let number = self.address(address.into());
-            return Look::Blotted(write_number(data, digits, number));
+            return Look::Redacted(write_number(data, digits, number));
         }
         if wants { Look::Wants } else { Look::Nothing }
     }
@@ -183,18 +183,18 @@ impl Secrets {
     fn look_at_code(&self, data: &mut [u8], at: usize, over: bool) -> Look {
         let (_, value) = data.split_at_mut(at.min(data.len()));
         let [b'"', code @ ..] = value else { return Look::Nothing };
-        let len = code.iter().take(CODE_MOST).take_while(|byte| **byte != b'"').count();
-        if len == code.len() && len < CODE_MOST && !over {
+        let len = code.iter().take(MAX_CODE).take_while(|byte| **byte != b'"').count();
+        if len == code.len() && len < MAX_CODE && !over {
             return Look::Wants;
         }
         let code = code.get_mut(..len).unwrap_or_default();
         // One that only begins with ours is another.
         let is_own = |own: &&Pattern| own.0.len() == len && matches!(own.find(code), Found::Whole);
         match self.patterns.iter().find(is_own) {
-            Some(own) => _ = own.blot(code),
+            Some(own) => _ = own.redact(code),
             None => code.iter_mut().for_each(|byte| *byte = unknown(*byte)),
         }
-        Look::Blotted(at + 1 + len)
+        Look::Redacted(at + 1 + len)
     }
 
     fn look_at_ip(&mut self, data: &mut [u8], at: usize, over: bool) -> Look {
@@ -206,7 +206,7 @@ impl Secrets {
         match little_endian(value.get(..digits).unwrap_or_default()) {
             Some(address) if !address.is_unspecified() => {
                 let number = self.address(address.into());
-                Look::Blotted(at + write_number(value, digits, number))
+                Look::Redacted(at + write_number(value, digits, number))
             }
             Some(_) | None => Look::Nothing,
         }
@@ -220,7 +220,7 @@ impl Secrets {
                     for digit in address.iter_mut().filter(|byte| byte.is_ascii_hexdigit()) {
                         *digit = b'd';
                     }
-                    return Look::Blotted(text.len());
+                    return Look::Redacted(text.len());
                 }
                 Err(false) if !over => return Look::Wants,
                 Err(_) => {}
@@ -242,7 +242,7 @@ pub struct Scanner {
 /// Room for a piece and what was held back before it: made once, used for all.
 pub struct Work {
     bytes: Vec<u8>,
-    /// Whether the byte was blotted.
+    /// Whether the byte was redacted.
     marks: Vec<bool>,
 }
 
@@ -253,7 +253,7 @@ impl Work {
         Self { bytes: Vec::with_capacity(most), marks: Vec::with_capacity(most) }
     }
 
-    /// The first `len` bytes, and whether each was blotted.
+    /// The first `len` bytes, and whether each was redacted.
     pub fn released(&mut self, len: usize) -> (&mut [u8], &[bool]) {
         let marks = self.marks.get(..len).unwrap_or_default();
         (self.bytes.get_mut(..len).unwrap_or_default(), marks)
@@ -294,13 +294,13 @@ impl Scanner {
             let left = rest.len();
             let look = match self.look_at_pem(rest, before, over) {
                 Look::Nothing if begins => secrets.look(rest, before, self.ftp, over),
-                look @ (Look::Nothing | Look::Wants | Look::Blotted(_)) => look,
+                look @ (Look::Nothing | Look::Wants | Look::Redacted(_)) => look,
             };
             let len = match look {
                 Look::Nothing => 1,
                 Look::Wants if left > HELD => 1,
                 Look::Wants => break,
-                Look::Blotted(len) => {
+                Look::Redacted(len) => {
                     marks.iter_mut().skip(at).take(len).for_each(|mark| *mark = true);
                     len.max(1)
                 }
@@ -326,11 +326,11 @@ impl Scanner {
                 Err(false) if !over => return Look::Wants,
                 Err(_) => return Look::Nothing,
             };
-            let len = label.iter().take(PEM_LABEL_MOST).take_while(|byte| **byte != b'-').count();
+            let len = label.iter().take(MAX_PEM_LABEL).take_while(|byte| **byte != b'-').count();
             return match after(label.get(len..).unwrap_or_default(), PEM_LINE) {
                 Ok(_) => {
                     self.pem = !self.pem;
-                    Look::Blotted(edge.len() + len + PEM_LINE.len())
+                    Look::Redacted(edge.len() + len + PEM_LINE.len())
                 }
                 Err(false) if !over => Look::Wants,
                 Err(_) => Look::Nothing,
@@ -343,7 +343,7 @@ impl Scanner {
         // In JSON a line ends with two characters.
         if before != b'\\' && sextet(first).is_some() {
             data.iter_mut().take(1).for_each(|byte| *byte = b'A');
-            return Look::Blotted(1);
+            return Look::Redacted(1);
         }
         Look::Nothing
     }
@@ -378,7 +378,7 @@ enum Look {
     /// What follows has to be known first.
     Wants,
     /// So many bytes are done.
-    Blotted(usize),
+    Redacted(usize),
 }
 
 enum Found {
@@ -411,7 +411,7 @@ enum Element {
 
 impl Element {
     /// What stands in for `byte`, if this is looked for.
-    fn blot(self, byte: u8) -> Option<u8> {
+    fn redact(self, byte: u8) -> Option<u8> {
         match self {
             Self::Byte { is, into } => (byte == is).then_some(into),
             Self::Letter { upper, into } if byte == upper => Some(into),
@@ -500,12 +500,12 @@ impl Pattern {
     }
 
     fn begins_with(&self, byte: u8) -> bool {
-        self.0.first().is_some_and(|first| first.blot(byte).is_some())
+        self.0.first().is_some_and(|first| first.redact(byte).is_some())
     }
 
     fn find(&self, data: &[u8]) -> Found {
         let same =
-            self.0.iter().zip(data).take_while(|(element, byte)| element.blot(**byte).is_some());
+            self.0.iter().zip(data).take_while(|(element, byte)| element.redact(**byte).is_some());
         match same.count() {
             len if len == self.0.len() => Found::Whole,
             len if len == data.len() => Found::Beginning,
@@ -513,9 +513,9 @@ impl Pattern {
         }
     }
 
-    fn blot(&self, data: &mut [u8]) -> usize {
+    fn redact(&self, data: &mut [u8]) -> usize {
         for (element, byte) in self.0.iter().zip(data) {
-            *byte = element.blot(*byte).unwrap_or(*byte);
+            *byte = element.redact(*byte).unwrap_or(*byte);
         }
         self.0.len()
     }
@@ -586,17 +586,17 @@ fn look_at_serial(data: &mut [u8], at: usize, over: bool) -> Look {
     let (_, value) = data.split_at_mut(at.min(data.len()));
     let [b'"', serial @ ..] = value else { return Look::Nothing };
     let len =
-        serial.iter().take(SERIAL_MOST).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    if len == serial.len() && len < SERIAL_MOST && !over {
+        serial.iter().take(MAX_SERIAL).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    if len == serial.len() && len < MAX_SERIAL && !over {
         return Look::Wants;
     }
     for byte in serial.iter_mut().take(len).skip(MODEL) {
         *byte = stand_in(*byte, b"0XX*");
     }
-    Look::Blotted(at + 1 + len)
+    Look::Redacted(at + 1 + len)
 }
 
-/// `://user:code@`: what is between is nobody's business but for a known code, which is blotted as such.
+/// `://user:code@`: what is between is nobody's business but for a known code, which is redacted as such.
 fn look_at_url(data: &mut [u8], over: bool) -> Look {
     const BEGINNING: &[u8] = b"://";
     let rest = match after(data, BEGINNING) {
@@ -604,7 +604,7 @@ fn look_at_url(data: &mut [u8], over: bool) -> Look {
         Err(whole) => return if whole || over { Look::Nothing } else { Look::Wants },
     };
     let ends = |byte: &u8| !byte.is_ascii_graphic() || b"@/\"'<>\\".contains(byte);
-    let len = rest.iter().take(USERINFO_MOST).take_while(|byte| !ends(byte)).count();
+    let len = rest.iter().take(MAX_USERINFO).take_while(|byte| !ends(byte)).count();
     match rest.get(len) {
         Some(b'@') => {
             let inside = data.get_mut(BEGINNING.len()..BEGINNING.len() + len).unwrap_or_default();
@@ -615,9 +615,9 @@ fn look_at_url(data: &mut [u8], over: bool) -> Look {
             for byte in user.iter_mut().chain(password.iter_mut().skip(1)) {
                 *byte = unknown(*byte);
             }
-            Look::Blotted(BEGINNING.len() + len)
+            Look::Redacted(BEGINNING.len() + len)
         }
-        None if !over && len < USERINFO_MOST => Look::Wants,
+        None if !over && len < MAX_USERINFO => Look::Wants,
         Some(_) | None => Look::Nothing,
     }
 }

@@ -1,4 +1,4 @@
-//! What is blotted, in every form and however it was cut into pieces; and what stays as it was.
+//! What is redacted, in every form and however it was cut into pieces; and what stays as it was.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -114,10 +114,10 @@ fn a_certificate_is_blotted_whole_wherever_its_lines_end() {
         let (begin, over) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
         format!("{begin}{end}{line}{end}{line}=={end}{over}{end}")
     };
-    let blotted = "A".repeat(line.len());
+    let redacted = "A".repeat(line.len());
     for end in ["\n", "\r\n", "\\n"] {
         let said = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(line, end));
-        let expected = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(&blotted, end));
+        let expected = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(&redacted, end));
         is_written(Protocol::Mqtt, From::Server, said, expected);
     }
     // One that is cut off ends with its string.
@@ -129,7 +129,7 @@ fn a_certificate_is_blotted_whole_wherever_its_lines_end() {
 #[test]
 fn a_code_with_odd_characters_is_blotted_in_json_and_in_urls() {
     let code = "a/B\"c:%1";
-    let blotted = |said: &str| {
+    let redacted = |said: &str| {
         let whole = written(code, Protocol::Mqtt, From::Server, &[said.as_bytes()]);
         for at in 0..said.len() {
             let (first, second) = said.as_bytes().split_at(at);
@@ -137,9 +137,9 @@ fn a_code_with_odd_characters_is_blotted_in_json_and_in_urls() {
         }
         String::from_utf8(whole).unwrap()
     };
-    assert_eq!(blotted("<a/B\"c:%1>"), "<x*X*x**1>");
-    assert_eq!(blotted(r#""a\/B\"c:%1""#), r#""x**X**x**1""#);
-    assert_eq!(blotted("=a%2FB%22c%3a%251&"), "=x%2AX%2Ax%2a%2A1&");
+    assert_eq!(redacted("<a/B\"c:%1>"), "<x*X*x**1>");
+    assert_eq!(redacted(r#""a\/B\"c:%1""#), r#""x**X**x**1""#);
+    assert_eq!(redacted("=a%2FB%22c%3a%251&"), "=x%2AX%2Ax%2a%2A1&");
     // A code that is made of what stands in for codes gets something else.
     assert_eq!(written("111111", Protocol::Mqtt, From::Server, &[b"111111"]), b"222222");
 }
@@ -488,7 +488,7 @@ fn numbers_before(file: &[u8], words: &str) -> Vec<u64> {
 #[test]
 fn what_is_beyond_the_first_part_of_a_picture_stream_or_a_file_is_left_out_and_counted() {
     let data = Protocol::FtpData { port: 2024 };
-    for (protocol, most) in [(Protocol::Chamber, MEDIA_MOST), (data, FILE_MOST)] {
+    for (protocol, most) in [(Protocol::Chamber, MAX_MEDIA), (data, MAX_FILE)] {
         let dir = Dir::new(&format!("left-out-{}", protocol.port()));
         dir.start();
         let mut tap = begin(protocol, Party::Client(CLIENT), Instant::START).unwrap();

@@ -1,4 +1,4 @@
-//! The thread that writes: takes what is queued, blots it and brings it to the files.
+//! The thread that writes: takes what is queued, redacts it and brings it to the files.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -36,7 +36,7 @@ const CHAMBER: usize = 1;
 const RTSP: usize = 2;
 const FTP: usize = 3;
 
-/// At the doors: what is done there needs no code.
+/// At the acceptors: what is done there needs no code.
 const AT_THE_DOOR: [&str; 8] = [
     "half a ClientHello",
     "half a handshake",
@@ -60,14 +60,14 @@ const INSIDE: [&str; 5] = [
     "talks and never reads",
 ];
 
-/// How long those at the doors who stay do so. Then it is the turn of those who come and go, and whoever was
+/// How long those at the acceptors who stay do so. Then it is the turn of those who come and go, and whoever was
 /// sent out from inside gets in again.
 const TURN: Duration = Duration::from_secs(6);
 
 /// How often each thing was done, and to how many renegotiation was refused.
 #[derive(Default)]
 pub(crate) struct Attacks {
-    doors: [Cell<u64>; AT_THE_DOOR.len()],
+    acceptors: [Cell<u64>; AT_THE_DOOR.len()],
     inside: [Cell<u64>; INSIDE.len()],
     renegotiations: Cell<u64>,
     /// Clients of each service that are inside, and the most there were.
@@ -119,7 +119,7 @@ fn count(cell: &Cell<u64>) {
 
 impl fmt::Display for Attacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, count) in AT_THE_DOOR.iter().zip(&self.doors) {
+        for (what, count) in AT_THE_DOOR.iter().zip(&self.acceptors) {
             write!(f, "{what} {}, ", count.get())?;
         }
         for (what, count) in INSIDE.iter().zip(&self.inside) {
@@ -129,7 +129,7 @@ impl fmt::Display for Attacks {
     }
 }
 
-/// Everybody: as many inside as there are places, but for one, and a few in each way at each door.
+/// Everybody: as many inside as there are places, but for one, and a few in each way at each acceptor.
 pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()>) {
     for (service, clients) in PLACES.into_iter().enumerate() {
         for way in 0..AT_THE_DOOR.len() {
@@ -143,7 +143,7 @@ pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()
                     loop {
                         let turn = async {
                             loop {
-                                count(&attacks.doors[way]);
+                                count(&attacks.acceptors[way]);
                                 at_the_door(&town, from, service, way).await;
                                 sleep(BREATH).await;
                             }
@@ -183,18 +183,18 @@ pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()
 async fn at_the_door(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
     let hello = client_hello();
     match AT_THE_DOOR[way] {
-        "half a ClientHello" => knock(town, from, service, &hello[..hello.len() / 2]).await,
-        "half a handshake" => knock(town, from, service, &hello).await,
+        "half a ClientHello" => pending(town, from, service, &hello[..hello.len() / 2]).await,
+        "half a handshake" => pending(town, from, service, &hello).await,
         "ClientHello in records of a byte" => {
             // Its head says 22, a version, and how much of it follows.
-            knock(town, from, service, &fragments(&hello[5..], 1)).await;
+            pending(town, from, service, &fragments(&hello[5..], 1)).await;
         }
         "64 KiB of handshake but its end" => {
             let mut message = vec![0; 64 * 1024];
             message[..4].copy_from_slice(&[1, 0, 0xff, 0xff]);
-            knock(town, from, service, &fragments(&message[..64 * 1024 - 8], 16 * 1024)).await;
+            pending(town, from, service, &fragments(&message[..64 * 1024 - 8], 16 * 1024)).await;
         }
-        "garbage" => knock(town, from, service, &[0x5a; 4096]).await,
+        "garbage" => pending(town, from, service, &[0x5a; 4096]).await,
         "handshake, and gone" => drop(town.tls(from, service).await),
         "handshake, and silent" => {
             if let Some(stream) = town.tls(from, service).await {
@@ -214,7 +214,7 @@ async fn at_the_door(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
 }
 
 /// Says this, and stays until it is sent away.
-async fn knock(town: &Town, from: Ipv4Addr, service: usize, bytes: &[u8]) {
+async fn pending(town: &Town, from: Ipv4Addr, service: usize, bytes: &[u8]) {
     let Some(mut tcp) = town.tcp(from, service).await else { return };
     let said = timeout(HOLDS, tcp.write_all(bytes)).await;
     if matches!(said, Ok(Ok(()))) {

@@ -1,4 +1,4 @@
-//! The proxy as `runtime::launch` makes it, without sockets and TLS: as many workers as there are seats,
+//! The proxy as `runtime::launch` makes it, without sockets and TLS: as many workers as there are slots,
 //! each with its buffers, before a printer that can be taken away and replaced.
 
 use core::cell::RefCell;
@@ -10,14 +10,14 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::journal;
-use pandaproxy::memory::budget::SEATS;
-use pandaproxy::mqtt::client::CONNECT_WITHIN;
+use pandaproxy::memory::budget::SLOTS;
+use pandaproxy::mqtt::client::CONNECT_TIMEOUT;
 use pandaproxy::mqtt::{Service, Topics};
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::mqtt::{keep_upstream, serve_client};
-use pandaproxy::runtime::worker::Guest;
+use pandaproxy::runtime::services::mqtt::{maintain_upstream, serve_client};
+use pandaproxy::runtime::worker::AcceptedClient;
 use pandaproxy::session::Peer;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;
@@ -33,7 +33,7 @@ pub(crate) struct Bed {
     pub(crate) service: Rc<Service>,
     /// What the proxy holds, without the simulated ends.
     pub(crate) share: Share,
-    door: Rc<Queue<DuplexStream>>,
+    acceptor: Rc<Queue<DuplexStream>>,
     printer: Rc<RefCell<Option<Printer>>>,
 }
 
@@ -46,19 +46,19 @@ impl Bed {
             let topics = Topics::new(Model::P1S.serial(), 0xabcd);
             Service::new(topics, AccessCode::new(CODE.as_bytes()).unwrap(), clock.now())
         });
-        let door = Rc::new(Queue::new());
-        for number in 0..SEATS {
-            let (service, door) = (Rc::clone(&service), Rc::clone(&door));
-            spawn_local(share.of(work(service, door, number, clock)));
+        let acceptor = Rc::new(Queue::new());
+        for number in 0..SLOTS {
+            let (service, acceptor) = (Rc::clone(&service), Rc::clone(&acceptor));
+            spawn_local(share.of(work(service, acceptor, number, clock)));
         }
         let printer = Rc::new(RefCell::new(None));
         let calls = Rc::new(Queue::new());
         spawn_local(answer(Rc::clone(&printer), Rc::clone(&calls)));
         let dialler = Dialler { printer: Rc::clone(&printer), calls };
-        let keeper = keep_upstream(Rc::clone(&service), dialler, clock, BackOff::new(1));
+        let keeper = maintain_upstream(Rc::clone(&service), dialler, clock, BackOff::new(1));
         spawn_local(share.of(keeper));
         spawn_local(share.of(housekeep(Rc::clone(&service), clock)));
-        Rc::new(Self { service, share, door, printer })
+        Rc::new(Self { service, share, acceptor, printer })
     }
 
     /// Puts a printer there.
@@ -87,21 +87,27 @@ impl Bed {
     /// A wire to the proxy that holds `bytes` in each direction.
     pub(crate) fn wire(&self, bytes: usize) -> DuplexStream {
         let (near, far) = duplex(bytes);
-        self.door.put(far);
+        self.acceptor.put(far);
         near
     }
 }
 
-async fn work(service: Rc<Service>, door: Rc<Queue<DuplexStream>>, number: usize, clock: Clock) {
+async fn work(
+    service: Rc<Service>,
+    acceptor: Rc<Queue<DuplexStream>>,
+    number: usize,
+    clock: Clock,
+) {
     let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
     let number = u32::try_from(number).unwrap();
     let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
     let peer = Peer { service: "mqtt", number, address };
     loop {
-        let far = door.next().await;
-        let until = clock.now() + CONNECT_WITHIN;
-        let guest = Guest { peer, reached: Some(PROXY), until, admitted: &|| {} };
-        let _end = serve_client(&service, far, guest, &mut buffers, &clock).await;
+        let far = acceptor.next().await;
+        let until = clock.now() + CONNECT_TIMEOUT;
+        let accepted_client =
+            AcceptedClient { peer, reached: Some(PROXY), until, admitted: &|| {} };
+        let _end = serve_client(&service, far, accepted_client, &mut buffers, &clock).await;
     }
 }
 
@@ -143,23 +149,23 @@ async fn answer(printer: Rc<RefCell<Option<Printer>>>, calls: Rc<Queue<DuplexStr
     }
 }
 
-/// Whoever waits; never more than [`WAITING`].
+/// Whoever waits; never more than [`ACCEPT_QUEUE`].
 struct Queue<T> {
     waiting: RefCell<VecDeque<T>>,
     came: Notify,
 }
 
 /// Wires that may wait for a worker.
-const WAITING: usize = 64;
+const ACCEPT_QUEUE: usize = 64;
 
 impl<T> Queue<T> {
     fn new() -> Self {
-        Self { waiting: RefCell::new(VecDeque::with_capacity(WAITING)), came: Notify::new() }
+        Self { waiting: RefCell::new(VecDeque::with_capacity(ACCEPT_QUEUE)), came: Notify::new() }
     }
 
     fn put(&self, item: T) {
         let mut waiting = self.waiting.borrow_mut();
-        assert!(waiting.len() < WAITING, "more than {WAITING} wait");
+        assert!(waiting.len() < ACCEPT_QUEUE, "more than {ACCEPT_QUEUE} wait");
         waiting.push_back(item);
         self.came.notify_one();
     }

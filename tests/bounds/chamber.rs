@@ -1,4 +1,4 @@
-//! The chamber camera's service, all seats taken by the worst viewers there are.
+//! The chamber camera's service, all slots taken by the worst viewers there are.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -7,16 +7,16 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::chamber::Service;
-use pandaproxy::chamber::client::LOGIN_WITHIN;
-use pandaproxy::chamber::slot::Seat;
+use pandaproxy::chamber::client::LOGIN_TIMEOUT;
+use pandaproxy::chamber::slot::Slot;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, LINES, PICTURES, VIEWERS};
-use pandaproxy::printer::camera::Sight;
+use pandaproxy::printer::camera::CameraProbe;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::chamber::{keep_camera, serve_viewer};
-use pandaproxy::runtime::worker::Guest;
+use pandaproxy::runtime::services::chamber::{maintain_camera, serve_viewer};
+use pandaproxy::runtime::worker::AcceptedClient;
 use pandaproxy::session::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
@@ -72,10 +72,10 @@ impl Studio {
         let share = Share::default();
         let code = AccessCode::new(CODE.as_bytes()).unwrap();
         let service = share.during(|| Service::new(code));
-        let sight = Rc::new(Sight::new());
+        let probe = Rc::new(CameraProbe::new());
         let wire = Wire(camera.clone());
         let back_off = BackOff::new(1);
-        let keeper = keep_camera(Rc::clone(&service), sight, wire, Closed, clock, back_off);
+        let keeper = maintain_camera(Rc::clone(&service), probe, wire, Closed, clock, back_off);
         spawn_local(share.of(keeper));
         let housekept = Rc::clone(&service);
         spawn_local(share.of(async move {
@@ -95,9 +95,9 @@ impl Studio {
             Peer { service: "chamber", number: 1, address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)) };
         spawn_local(self.share.of(async move {
             let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
-            let until = clock.now() + LOGIN_WITHIN;
-            let guest = Guest { peer, reached: None, until, admitted: &|| {} };
-            let _end = serve_viewer(&service, far, guest, &mut buffers, &clock).await;
+            let until = clock.now() + LOGIN_TIMEOUT;
+            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &|| {} };
+            let _end = serve_viewer(&service, far, accepted_client, &mut buffers, &clock).await;
         }));
         near
     }
@@ -138,7 +138,7 @@ fn all_viewers_seats_full_of_the_worst_stay_within_their_lines_and_one_good_view
             there.push(studio.viewer(64).await);
             sleep(Duration::from_millis(100)).await;
         }
-        for _ in 0..BOARD.doorstep {
+        for _ in 0..BOARD.pre_auth {
             let mut half = studio.wire(64);
             half.write_all(&login(CODE)[..64]).await.unwrap();
             there.push(half);
@@ -207,12 +207,13 @@ fn a_day_of_viewers_and_reboots_leaves_nothing_behind() {
 #[test]
 fn each_thing_of_the_chamber_is_as_large_as_its_line_says() {
     let _alone = alone();
-    assert!(size_of::<Seat>() <= budget::CHAMBER_SEAT, "{}", size_of::<Seat>());
+    assert!(size_of::<Slot>() <= budget::CHAMBER_SLOT, "{}", size_of::<Slot>());
     assert!(size_of::<Service>() <= budget::CHAMBER_HUB, "{}", size_of::<Service>());
     let share = Share::default();
     let code = AccessCode::new(CODE.as_bytes()).unwrap();
     let _service = share.during(|| Service::new(code));
-    let lines = PICTURES.bytes(budget::SLOT) + VIEWERS * budget::CHAMBER_SEAT + budget::CHAMBER_HUB;
+    let lines =
+        PICTURES.bytes(budget::FRAME_SLOT) + VIEWERS * budget::CHAMBER_SLOT + budget::CHAMBER_HUB;
     println!("the service: {} bytes of {lines}", share.now());
     assert!(share.now() <= lines);
     assert_eq!(PICTURES.count, BOARD.clients.chamber + 3);

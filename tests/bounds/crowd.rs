@@ -1,4 +1,4 @@
-//! A day with every seat of MQTT and of both cameras taken all the time by clients that are slow, stuck or come
+//! A day with every slot of MQTT and of both cameras taken all the time by clients that are slow, stuck or come
 //! and go, all in one process and in virtual time.
 
 use core::cell::Cell;

@@ -10,24 +10,26 @@ use std::time::SystemTime;
 
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
-use pandaproxy::config::Host;
-use pandaproxy::ftp::client::LOGIN_WITHIN;
-use pandaproxy::ftp::printer_session::{Desk, Standing};
+use pandaproxy::config::PrinterAddr;
+use pandaproxy::ftp::client::LOGIN_TIMEOUT;
+use pandaproxy::ftp::printer_session::{PrinterSession, SlotState};
 use pandaproxy::ftp::{SESSIONS, Service};
 use pandaproxy::memory::budget::{
-    self, DATA_PORTS, FILERS, FTP_INBOX, INSTEAD, LINES, Line, RELAY_COMMANDS, RELAY_FILES,
+    self, ALTERNATIVES, DATA_PORTS, FILERS, FTP_INBOX, LINES, Line, RELAY_COMMANDS, RELAY_FILES,
     RELAY_SESSIONS, TRANSFERS, TUNNELS,
 };
 use pandaproxy::memory::heap;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::accept::{Door, bind};
+use pandaproxy::runtime::accept::{Acceptor, bind};
 use pandaproxy::runtime::dial::{BackOff, Dialler};
-use pandaproxy::runtime::files::passive::Gates;
+use pandaproxy::runtime::files::passive::PassivePorts;
 use pandaproxy::runtime::files::relay::Relay;
 use pandaproxy::runtime::files::relay_ports::{Openings, Transfers};
-use pandaproxy::runtime::files::transfer::{Beside, move_data};
-use pandaproxy::runtime::services::ftp::{Files, Located, keep_session, serve_caller};
-use pandaproxy::runtime::worker::{Guest, Serves};
+use pandaproxy::runtime::files::transfer::{DataDialler, move_data};
+use pandaproxy::runtime::services::ftp::{
+    AddressTrackingDialler, Files, maintain_session, serve_caller,
+};
+use pandaproxy::runtime::worker::{AcceptedClient, Serves};
 use pandaproxy::session::Peer;
 use pandaproxy::tls::{self, Identity, Pins, Policy, Subject, Trust};
 use rustls::pki_types::pem::PemObject;
@@ -147,7 +149,7 @@ impl Proxy {
         let trust = trust.unwrap();
         let files = share.during(|| Files {
             service: Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), SESSIONS),
-            gates: Gates::new(HOME.into(), 0..=0),
+            passive_ports: PassivePorts::new(HOME.into(), 0..=0),
         });
         let listener = Rc::new(bind(any).unwrap());
         let at = listener.local_addr().unwrap();
@@ -155,16 +157,23 @@ impl Proxy {
             let (files, listener, tls) = (files.clone(), Rc::clone(&listener), Arc::clone(&tls));
             spawn_local(share.of(work(files, listener, tls, number, clock)));
         }
-        for desk in files.service.desks() {
+        for printer_session in files.service.printer_sessions() {
             let trust = trust.with_own_sessions();
-            let dialler = Dialler::new(Host::Ip(HOME.into()), printer.port(), trust.clone());
+            let dialler = Dialler::new(PrinterAddr::Ip(HOME.into()), printer.port(), trust.clone());
             let (place, back_off) = (Rc::default(), BackOff::new(1));
-            let (service, its) = (Rc::clone(&files.service), Rc::clone(desk));
-            let located = Located { dialler, at: Rc::clone(&place) };
-            let keeper = keep_session(service, its, located, clock, back_off);
+            let (service, its) = (Rc::clone(&files.service), Rc::clone(printer_session));
+            let located = AddressTrackingDialler { dialler, at: Rc::clone(&place) };
+            let keeper = maintain_session(service, its, located, clock, back_off);
             spawn_local(share.of(keeper));
-            let (gates, tls) = (Rc::clone(&files.gates), Arc::clone(&tls));
-            let mover = move_data(Rc::clone(desk), Beside(place), gates, trust, tls, clock);
+            let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(&tls));
+            let mover = move_data(
+                Rc::clone(printer_session),
+                DataDialler(place),
+                passive_ports,
+                trust,
+                tls,
+                clock,
+            );
             spawn_local(share.of(mover));
         }
         let mut roots = RootCertStore::empty();
@@ -227,12 +236,14 @@ impl Proxy {
     }
 
     fn is_idle(&self) -> bool {
-        let idle = |desk: &Rc<Desk>| matches!(desk.standing(), Standing::Idle | Standing::Off);
-        self.service.connections() == 0 && self.service.desks().iter().all(idle)
+        let idle = |printer_session: &Rc<PrinterSession>| {
+            matches!(printer_session.standing(), SlotState::Idle | SlotState::Off)
+        };
+        self.service.connections() == 0 && self.service.printer_sessions().iter().all(idle)
     }
 }
 
-/// What the program's workers do, without a door before them.
+/// What the program's workers do, without a acceptor before them.
 async fn work(
     files: Files,
     listener: Rc<TcpListener>,
@@ -245,11 +256,11 @@ async fn work(
     loop {
         let (socket, from) = listener.accept().await.unwrap();
         let peer = Peer { service: "ftp", number, address: from.ip() };
-        let until = clock.now() + LOGIN_WITHIN;
-        let accepted = timeout(LOGIN_WITHIN, tls::accept(&tls, socket)).await;
+        let until = clock.now() + LOGIN_TIMEOUT;
+        let accepted = timeout(LOGIN_TIMEOUT, tls::accept(&tls, socket)).await;
         let Ok(Ok(stream)) = accepted else { continue };
-        let guest = Guest { peer, reached: Some(HOME), until, admitted: &|| {} };
-        let _end = serve_caller(&files, stream, guest, &mut buffers, &clock).await;
+        let accepted_client = AcceptedClient { peer, reached: Some(HOME), until, admitted: &|| {} };
+        let _end = serve_caller(&files, stream, accepted_client, &mut buffers, &clock).await;
     }
 }
 
@@ -321,8 +332,8 @@ fn all_places_for_files_taken_by_the_worst_clients_stay_within_their_lines() {
             waits.says(&ahead).await;
             there.push(waits);
         }
-        // The doorstep: a line of which one byte is missing.
-        for _ in 0..BOARD.doorstep {
+        // The pre-auth slots: a line of which one byte is missing.
+        for _ in 0..BOARD.pre_auth {
             let mut knocks = proxy.stranger().await;
             knocks.says(&[b'x'; 1023]).await;
             there.push(knocks);
@@ -331,7 +342,13 @@ fn all_places_for_files_taken_by_the_worst_clients_stay_within_their_lines() {
             (proxy.service.connections(), proxy.service.clients()),
             (FILERS, BOARD.clients.ftp)
         );
-        assert!(proxy.service.desks().iter().all(|desk| desk.standing() == Standing::Busy));
+        assert!(
+            proxy
+                .service
+                .printer_sessions()
+                .iter()
+                .all(|printer_session| printer_session.standing() == SlotState::Busy)
+        );
         let (now, peak) = (proxy.share.now(), proxy.share.peak());
         println!(
             "files, all {FILERS} places: {now} bytes, at most {peak}; {} allowed",
@@ -339,7 +356,7 @@ fn all_places_for_files_taken_by_the_worst_clients_stay_within_their_lines() {
         );
         assert!(peak <= proxy_lines());
         // More than it would be if nobody were there.
-        assert!(now > FILERS * (budget::FTP_SEAT + FTP_INBOX + budget::FTP_OUTBOX));
+        assert!(now > FILERS * (budget::FTP_SLOT + FTP_INBOX + budget::FTP_OUTBOX));
 
         drop((there, data, early));
         until(|| proxy.is_idle()).await;
@@ -400,7 +417,7 @@ fn flood(listener: TcpListener) {
     });
 }
 
-/// A relay with its door, whose own heap is known.
+/// A relay with its acceptor, whose own heap is known.
 struct Bed {
     relay: Rc<Relay>,
     share: Share,
@@ -415,14 +432,14 @@ impl Bed {
         let (clock, share) = (Clock::start(), Share::default());
         let (at, port) = (ours.local_addr().unwrap(), printer.local_addr().unwrap().port());
         flood(printer);
-        let (relay, door) = share.during(|| {
-            let relay = Relay::new(name, Host::Ip(HOME.into()), port, sessions, buffer);
-            (relay, Door::new(name, Rc::default()))
+        let (relay, acceptor) = share.during(|| {
+            let relay = Relay::new(name, PrinterAddr::Ip(HOME.into()), port, sessions, buffer);
+            (relay, Acceptor::new(name, Rc::default()))
         });
         for _ in 0..relay.workers() {
-            spawn_local(share.of(Rc::clone(&relay).work(Rc::clone(&door), clock)));
+            spawn_local(share.of(Rc::clone(&relay).work(Rc::clone(&acceptor), clock)));
         }
-        spawn_local(share.of(async move { door.listen(&ours, &clock).await }));
+        spawn_local(share.of(async move { acceptor.listen(&ours, &clock).await }));
         Self { relay, share, at, clock }
     }
 
@@ -436,7 +453,7 @@ impl Bed {
         }
         let mut there = fill_all(first).await;
         let mut others = Vec::new();
-        for number in 0..BOARD.doorstep + budget::WAITING + 8 {
+        for number in 0..BOARD.pre_auth + budget::ACCEPT_QUEUE + 8 {
             let from = machine(2 + u8::try_from(number % 8).unwrap());
             // Whoever finds no room is closed.
             others.push(connect(from, self.at).await.unwrap());
@@ -464,19 +481,19 @@ const fn machine(number: u8) -> Ipv4Addr {
 }
 
 /// What stands in for other lines, with the waiting room before it.
-fn instead(when: &str) -> usize {
-    let found = INSTEAD.iter().find(|instead| instead.when == when).unwrap();
+fn alternative(when: &str) -> usize {
+    let found = ALTERNATIVES.iter().find(|alternative| alternative.when == when).unwrap();
     let of: Vec<Line> =
         LINES.iter().filter(|line| line.what.starts_with(found.of)).copied().collect();
     assert!(sum(found.lines) <= sum(&of), "it is held in place of {}", found.of);
-    sum(found.lines) + budget::WAITING * budget::ARRIVAL
+    sum(found.lines) + budget::ACCEPT_QUEUE * budget::ARRIVAL
 }
 
 #[test]
 fn a_relay_with_all_sessions_transfers_and_its_line_full_stays_within_its_lines() {
     let _alone = alone();
     run(async {
-        let allowed = instead("files are relayed");
+        let allowed = alternative("files are relayed");
         let bed = Bed::new("ftp", RELAY_SESSIONS, RELAY_COMMANDS);
         let any = SocketAddr::from((HOME, 0));
         let data = bind(any).unwrap();
@@ -522,7 +539,7 @@ fn a_relay_with_all_sessions_transfers_and_its_line_full_stays_within_its_lines(
 fn a_tunnel_with_all_connections_and_its_line_full_stays_within_its_lines() {
     let _alone = alone();
     run(async {
-        let allowed = instead("port 6000 is a file tunnel");
+        let allowed = alternative("port 6000 is a file tunnel");
         let bed = Bed::new("tunnel", TUNNELS, RELAY_FILES);
         let mut held = [0; 3];
         for (round, held) in held.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Every capacity of the board reached at once, in memory: all seats taken by clients that are slow,
+//! Every capacity of the board reached at once, in memory: all slots taken by clients that are slow,
 //! stuck or hostile.
 
 use core::time::Duration;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::journal::{self, Kind};
-use pandaproxy::memory::budget::{self, SEATS};
+use pandaproxy::memory::budget::{self, SLOTS};
 use pandaproxy::memory::heap;
 use pandaproxy::mqtt::client::{FILTERS, UNRELEASED};
 use pandaproxy::mqtt::slot::DEBTS;
@@ -34,7 +34,7 @@ fn in_memory() -> usize {
         .filter(|line| line.what.starts_with("mqtt"))
         .map(|line| line.count * line.each)
         .sum::<usize>()
-        - (SEATS + 1) * budget::TLS
+        - (SLOTS + 1) * budget::TLS
 }
 
 async fn bed(printer: &Printer) -> Rc<Bed> {
@@ -82,16 +82,16 @@ fn all_seats_full_of_hostile_clients_stay_within_their_lines() {
             client.send(&almost[..almost.len() - 1]).await.unwrap();
             there.push(client);
         }
-        // The doorstep: all but a byte of the largest CONNECT.
+        // The pre-auth slots: all but a byte of the largest CONNECT.
         let hello = Hello { will: Some(("t", &[0; 3900])), ..Hello::default() };
         let almost = hello_bytes(&hello);
-        for _ in 0..BOARD.doorstep {
+        for _ in 0..BOARD.pre_auth {
             let mut client = Client::over(bed.wire(WIRE));
             client.send(&almost[..almost.len() - 1]).await.unwrap();
             there.push(client);
         }
         sleep(MOMENT).await;
-        assert_eq!(bed.service.connections(), SEATS);
+        assert_eq!(bed.service.connections(), SLOTS);
         // Rings and frames: more reports of both sizes than there is room for.
         for n in 0..4 * BOARD.mqtt.ring {
             printer.report(&report_of(600, n));
@@ -99,7 +99,7 @@ fn all_seats_full_of_hostile_clients_stay_within_their_lines() {
             sleep(MOMENT).await;
         }
         println!(
-            "all {SEATS} seats: the proxy held {} bytes, at most {}; its lines allow {}",
+            "all {SLOTS} seats: the proxy held {} bytes, at most {}; its lines allow {}",
             bed.share.now(),
             bed.share.peak(),
             in_memory(),

@@ -1,4 +1,4 @@
-//! The RTSPS camera's service, all seats taken by the worst players there are.
+//! The RTSPS camera's service, all slots taken by the worst players there are.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -9,15 +9,15 @@ use pandaproxy::board::BOARD;
 use pandaproxy::journal;
 use pandaproxy::memory::budget::{self, LINES, PLAYERS, RTSP_BLOCKS};
 use pandaproxy::memory::heap;
-use pandaproxy::printer::camera::{Finding, Sight};
+use pandaproxy::printer::camera::{CameraKind, CameraProbe};
 use pandaproxy::rtsp::Service;
-use pandaproxy::rtsp::client::LOGIN_WITHIN;
-use pandaproxy::rtsp::slot::Seat;
+use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
+use pandaproxy::rtsp::slot::Slot;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::rtsp::{keep_stream, serve_player};
-use pandaproxy::runtime::worker::Guest;
+use pandaproxy::runtime::services::rtsp::{maintain_stream, serve_player};
+use pandaproxy::runtime::worker::AcceptedClient;
 use pandaproxy::session::Peer;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::spawn_local;
@@ -72,18 +72,18 @@ impl Studio {
         let share = Share::default();
         let code = AccessCode::new(CODE.as_bytes()).unwrap();
         let service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
-        let sight = Rc::new(Sight::new());
-        sight.found(Finding::Rtsp);
+        let probe = Rc::new(CameraProbe::new());
+        probe.found(CameraKind::Rtsp);
         // Nobody looks here: what is found holds.
-        let looked = Rc::clone(&sight);
+        let looked = Rc::clone(&probe);
         spawn_local(async move {
             loop {
-                looked.rung().await;
-                looked.found(Finding::Rtsp);
+                looked.notified().await;
+                looked.found(CameraKind::Rtsp);
             }
         });
         let (wire, back_off) = (Wire(camera.clone()), BackOff::new(1));
-        let keeper = keep_stream(Rc::clone(&service), sight, wire, clock, back_off);
+        let keeper = maintain_stream(Rc::clone(&service), probe, wire, clock, back_off);
         spawn_local(share.of(keeper));
         let housekept = Rc::clone(&service);
         spawn_local(share.of(async move {
@@ -103,9 +103,9 @@ impl Studio {
         let peer = Peer { service: "rtsp", number: 1, address };
         spawn_local(self.share.of(async move {
             let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
-            let until = clock.now() + LOGIN_WITHIN;
-            let guest = Guest { peer, reached: None, until, admitted: &|| {} };
-            let _end = serve_player(&service, far, guest, &mut buffers, &clock).await;
+            let until = clock.now() + LOGIN_TIMEOUT;
+            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &|| {} };
+            let _end = serve_player(&service, far, accepted_client, &mut buffers, &clock).await;
         }));
         near
     }
@@ -169,7 +169,7 @@ fn all_players_seats_full_of_the_worst_stay_within_their_lines_and_one_good_play
         // All but a picture in each, and what is on its way to those that keep up.
         assert!(most >= (BOARD.clients.rtsp - 1) * (budget::RTSP_PICTURE - 2), "{most}");
         let mut knocking = Vec::new();
-        for _ in 0..BOARD.doorstep {
+        for _ in 0..BOARD.pre_auth {
             knocking.push(studio.wire(NARROW));
         }
         sleep(Duration::from_millis(100)).await;
@@ -222,7 +222,7 @@ fn blocks_do_not_run_out_when_stuck_players_are_told_to_go_and_others_take_their
             let held = studio.service.blocks();
             let new = BOARD.rtsp.ring / 2 + 2 * budget::RTSP_PICTURE;
             assert!(held <= BOARD.clients.rtsp + new, "{held} blocks are held on to");
-            for _ in 0..BOARD.doorstep {
+            for _ in 0..BOARD.pre_auth {
                 stuck.push(studio.player(NARROW).await);
                 sleep(Duration::from_millis(200)).await;
                 most = most.max(studio.service.blocks());
@@ -281,11 +281,12 @@ fn a_day_of_players_and_reboots_leaves_nothing_behind() {
 fn each_thing_of_the_rtsps_camera_is_as_large_as_its_line_says() {
     let _alone = alone();
     let pointers = 2 * size_of::<usize>();
-    assert!(size_of::<Seat>() + pointers <= budget::RTSP_SEAT, "{}", size_of::<Seat>());
+    assert!(size_of::<Slot>() + pointers <= budget::RTSP_SLOT, "{}", size_of::<Slot>());
     let share = Share::default();
     let code = AccessCode::new(CODE.as_bytes()).unwrap();
     let _service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
-    let lines = RTSP_BLOCKS.bytes(budget::SLOT) + PLAYERS * budget::RTSP_SEAT + budget::RTSP_HUB;
+    let lines =
+        RTSP_BLOCKS.bytes(budget::FRAME_SLOT) + PLAYERS * budget::RTSP_SLOT + budget::RTSP_HUB;
     println!("the service: {} bytes of {lines}", share.now());
     assert!(share.now() <= lines);
 }

@@ -1,5 +1,5 @@
 //! The real program over real TLS with every place of every service taken by the worst clients there are,
-//! and a crowd at each door, while one good client of each service goes on being served.
+//! and a crowd at each acceptor, while one good client of each service goes on being served.
 //!
 //! It takes half a minute for each of two models. `SIEGE_SECONDS=600 cargo test --test bounds siege -- --nocapture`
 //! takes ten minutes for each; `BOARD` says for which board, and `PANDAPROXY_BIN` may name a build of the program
@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget::{
-    FILERS, FTP_SESSIONS, PLAYERS, SEATS, SERVICES, TOTAL, VIEWERS, WAITING,
+    ACCEPT_QUEUE, FILERS, FTP_SESSIONS, PLAYERS, SERVICES, SLOTS, TOTAL, VIEWERS,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -44,13 +44,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Files that are open beside connections: standard ones, what tokio waits on, signals, a log.
 const OTHER_FILES: usize = 16;
 
-/// The most files that may be open: everybody served, everybody at the doors, the printer's side, data
+/// The most files that may be open: everybody served, everybody at the acceptors, the printer's side, data
 /// connections with their ports, listeners.
-const FILES: usize = SEATS
+const FILES: usize = SLOTS
     + VIEWERS
     + PLAYERS
     + FILERS
-    + SERVICES * (WAITING + 1)
+    + SERVICES * (ACCEPT_QUEUE + 1)
     + SERVICES
     + 3 * FTP_SESSIONS
     + 2 * FILERS

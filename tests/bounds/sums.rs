@@ -8,17 +8,17 @@ use std::process::Command;
 
 use pandaproxy::auth::Limiter;
 use pandaproxy::board::BOARD;
-use pandaproxy::memory::budget::{self, LINES, SEATS, SLOT, WAITING};
+use pandaproxy::memory::budget::{self, ACCEPT_QUEUE, FRAME_SLOT, LINES, SLOTS};
 use pandaproxy::memory::heap;
 use pandaproxy::memory::pool::{Frame, Pool};
 use pandaproxy::mqtt::address::Patches;
 use pandaproxy::mqtt::client::Client;
 use pandaproxy::mqtt::hub::Hub;
-use pandaproxy::mqtt::slot::Seat;
+use pandaproxy::mqtt::slot::Slot;
 use pandaproxy::mqtt::state::State;
-use pandaproxy::mqtt::upstream::{Line, Request, Upstream};
+use pandaproxy::mqtt::upstream::{Request, RequestQueue, Upstream};
 use pandaproxy::mqtt::{REPORT_INBOX, Service};
-use pandaproxy::runtime::accept::Door;
+use pandaproxy::runtime::accept::Acceptor;
 use tokio::time::sleep;
 
 use crate::bed::Bed;
@@ -39,9 +39,14 @@ fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_li
     let _alone = alone();
     let before = heap::held();
     lan::run(async {
-        let door = Share::default();
-        let _door = door.during(|| Door::new("mqtt", std::rc::Rc::new(Limiter::new().into())));
-        assert!(door.now() <= WAITING * budget::ARRIVAL, "the door holds {} bytes", door.now());
+        let acceptor = Share::default();
+        let _door =
+            acceptor.during(|| Acceptor::new("mqtt", std::rc::Rc::new(Limiter::new().into())));
+        assert!(
+            acceptor.now() <= ACCEPT_QUEUE * budget::ARRIVAL,
+            "the door holds {} bytes",
+            acceptor.now()
+        );
         let bed = Bed::new();
         sleep(Duration::from_millis(1)).await;
         let own = bed.share.now();
@@ -60,7 +65,10 @@ fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_li
         // The tasks, the runtime, and this test's own simulated ends.
         let tasks = allowed(&["mqtt client: task", "runtime"]);
         let held = heap::held() - before;
-        assert!(held <= lines + tasks + WAITING * budget::ARRIVAL, "{held} bytes after the start");
+        assert!(
+            held <= lines + tasks + ACCEPT_QUEUE * budget::ARRIVAL,
+            "{held} bytes after the start"
+        );
 
         // A client that comes and goes takes nothing that was not there.
         for _ in 0..3 {
@@ -74,21 +82,21 @@ fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_li
 #[test]
 fn each_thing_is_as_large_as_its_line_says() {
     let rows = [
-        ("Seat, with its ring", size_of::<Seat>(), budget::SEAT),
+        ("Seat, with its ring", size_of::<Slot>(), budget::SLOT),
         (
-            "Line and Upstream, with requests",
-            size_of::<Line>() + size_of::<Upstream>(),
+            "RequestQueue and Upstream, with requests",
+            size_of::<RequestQueue>() + size_of::<Upstream>(),
             budget::LINE,
         ),
         ("Client, in a worker's task", size_of::<Client>(), budget::TASK),
         ("Service, with its hub", size_of::<Service>(), budget::HUB),
         ("State, with its buffers", State::bytes(budget::STATE_CHANGES), budget::STATE),
         ("the printer's inbox", REPORT_INBOX, budget::REPORT_INBOX),
-        ("Door, with its waiting room", size_of::<Door>(), WAITING * budget::ARRIVAL),
+        ("Door, with its waiting room", size_of::<Acceptor>(), ACCEPT_QUEUE * budget::ARRIVAL),
         (
             "Pool's frames",
             pool_bytes(),
-            BOARD.mqtt.small.bytes(SLOT) + BOARD.mqtt.large.bytes(SLOT),
+            BOARD.mqtt.small.bytes(FRAME_SLOT) + BOARD.mqtt.large.bytes(FRAME_SLOT),
         ),
     ];
     println!("\n| what | bytes | its line |\n|---|---:|---:|");
@@ -111,7 +119,7 @@ fn each_thing_is_as_large_as_its_line_says() {
     for (what, bytes, line) in rows {
         assert!(bytes <= line, "{what}: {bytes} bytes, {line} in the budget");
     }
-    assert_eq!(SEATS, BOARD.clients.mqtt + BOARD.doorstep);
+    assert_eq!(SLOTS, BOARD.clients.mqtt + BOARD.pre_auth);
 }
 
 /// Measured, not computed.
@@ -164,7 +172,7 @@ fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
     }
 }
 
-/// Beside its budget, a service holds its own file, at most 3 MiB of it, the stack, and what the system
+/// DataDialler its budget, a service holds its own file, at most 3 MiB of it, the stack, and what the system
 /// keeps for its sockets.
 #[test]
 fn what_a_boards_service_may_hold_is_well_above_what_its_program_may() {

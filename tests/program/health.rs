@@ -14,7 +14,7 @@ use crate::printer::{Model, Printer};
 
 #[test]
 fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_nothing_of_it() {
-    /// Past the wrong codes that lock an address out, and past the places on a doorstep.
+    /// Past the wrong codes that lock an address out, and past the places on a pre-auth slots.
     const TIMES: usize = 8;
     proxy::run(async {
         let printer = Printer::new(Model::P1S).code(CODE);

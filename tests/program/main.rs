@@ -1,4 +1,11 @@
 //! The real program as a child process, with real clients, over loopback and in real time.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is test code, and a mistake in it should stop the test"
+)]
 
 #[path = "../support/clients/mod.rs"]
 mod clients;

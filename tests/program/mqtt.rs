@@ -229,7 +229,7 @@ fn whatever_is_said_instead_of_tls_is_cut_off_and_harms_nobody() {
     proxy::run(async {
         let mut lan = Lan::new(Model::P1S).await;
         let log = &lan.proxy.program;
-        // It stands on the doorstep until its ten seconds are over; looked at last.
+        // It stands on the pre-auth slots until its ten seconds are over; looked at last.
         let mut half = lan.proxy.tcp_from(other(5)).await.unwrap();
         half.write_all(&client_hello()[..60]).await.unwrap();
 
@@ -319,7 +319,7 @@ fn whoever_guesses_is_locked_out_with_one_line_and_nobody_else_is() {
 fn guesses_made_at_once_are_no_more_than_guesses_made_one_by_one() {
     proxy::run(async {
         let mut lan = Lan::new(Model::P1S).await;
-        // They wait at the door while the first of them use up the guesses.
+        // They wait at the acceptor while the first of them use up the guesses.
         let mut guessers = Vec::new();
         for _ in 0..16 {
             guessers.push(lan.proxy.tcp_from(other(3)).await.unwrap());
@@ -333,7 +333,7 @@ fn guesses_made_at_once_are_no_more_than_guesses_made_one_by_one() {
             let heard = timeout(PATIENCE, guesser.read_exact(&mut answer)).await.unwrap();
             answered += usize::from(heard.is_ok() && answer == [0x20, 2, 0, 5]);
         }
-        let most = 5 + BOARD.doorstep_per_address - 1;
+        let most = 5 + BOARD.pre_auth_per_address - 1;
         assert!((5..=most).contains(&answered), "{answered} guesses");
         lan.is_well().await;
     });

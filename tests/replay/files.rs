@@ -18,9 +18,9 @@ use pandaproxy::board::BOARD;
 use pandaproxy::ftp;
 use pandaproxy::memory::budget;
 use pandaproxy::runtime::dial::BackOff;
-use pandaproxy::runtime::files::passive::Gates;
+use pandaproxy::runtime::files::passive::PassivePorts;
 use pandaproxy::runtime::files::transfer::{Reach, move_data};
-use pandaproxy::runtime::services::ftp::{Files, keep_session};
+use pandaproxy::runtime::services::ftp::{Files, maintain_session};
 use pandaproxy::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
 use rustls::pki_types::ServerName;
 use tokio::task::spawn_local;
@@ -31,7 +31,7 @@ use super::heard::Heard;
 use super::recording::{Conversation, End};
 use super::{Stage, Tape, address};
 use crate::clients::proxy::{StateDir, trusting};
-use crate::lan::gates::{Gate, enter};
+use crate::lan::passive_ports::{PassivePort, enter};
 use crate::lan::weather::{Chance, Line, Net, Sky, Wire};
 use crate::lan::{PROXY, WIRE};
 use crate::printer::tls::Shown;
@@ -205,16 +205,28 @@ impl Reach for Ports {
 }
 
 /// The service before the printer of this tape, and the one session that a P1 has to give.
-pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<Gate> {
+pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<PassivePort> {
     let data = stage.data.clone().unwrap();
     let service = ftp::Service::new(code, 1);
-    let gates = Gates::new(PROXY.into(), 50_000..=50_009);
-    let desk = Rc::clone(&service.desks()[0]);
-    let keeper =
-        keep_session(Rc::clone(&service), Rc::clone(&desk), tape, stage.clock, BackOff::new(3));
+    let passive_ports = PassivePorts::new(PROXY.into(), 50_000..=50_009);
+    let printer_session = Rc::clone(&service.printer_sessions()[0]);
+    let keeper = maintain_session(
+        Rc::clone(&service),
+        Rc::clone(&printer_session),
+        tape,
+        stage.clock,
+        BackOff::new(3),
+    );
     spawn_local(keeper);
     let (trust, tls) = (data.tls.trust.clone(), Arc::clone(&data.tls.server));
     let ports = Ports(stage.clone(), data);
-    spawn_local(move_data(desk, ports, Rc::clone(&gates), trust, tls, stage.clock));
-    Files { service, gates }
+    spawn_local(move_data(
+        printer_session,
+        ports,
+        Rc::clone(&passive_ports),
+        trust,
+        tls,
+        stage.clock,
+    ));
+    Files { service, passive_ports }
 }

@@ -32,15 +32,15 @@ use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget;
 use pandaproxy::mqtt::Topics;
-use pandaproxy::printer::camera::Sight;
+use pandaproxy::printer::camera::CameraProbe;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::chamber::{keep_camera, serve_viewer};
+use pandaproxy::runtime::services::chamber::{maintain_camera, serve_viewer};
 use pandaproxy::runtime::services::ftp::{Files, serve_caller};
-use pandaproxy::runtime::services::mqtt::{keep_upstream, serve_client};
-use pandaproxy::runtime::services::rtsp::{keep_stream, serve_player};
-use pandaproxy::runtime::worker::{Guest, Serves};
+use pandaproxy::runtime::services::mqtt::{maintain_upstream, serve_client};
+use pandaproxy::runtime::services::rtsp::{maintain_stream, serve_player};
+use pandaproxy::runtime::worker::{AcceptedClient, Serves};
 use pandaproxy::session::Peer;
 use pandaproxy::{chamber, mqtt, rtsp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
@@ -51,7 +51,7 @@ use self::files::Data;
 use self::heard::Heard;
 use self::recording::{Conversation, End};
 use crate::clients::rtsp::answered;
-use crate::lan::gates::Gate;
+use crate::lan::passive_ports::PassivePort;
 use crate::lan::{self, PROXY, WIRE};
 
 /// Recordings that are here at least: joins, states and deltas of a P1 and an X1, requests, signed ones,
@@ -325,7 +325,7 @@ enum Service {
     Mqtt(Rc<mqtt::Service>),
     Chamber(Rc<chamber::Service>),
     Rtsp(Rc<rtsp::Service>),
-    Ftp(Files<Gate>),
+    Ftp(Files<PassivePort>),
 }
 
 impl Service {
@@ -339,24 +339,24 @@ impl Service {
                 let topics = Topics::new(&serial, 0xabcd);
                 let service = mqtt::Service::new(topics, code(), clock.now());
                 let its = Rc::clone(&service);
-                spawn_local(keep_upstream(its, tape, clock, BackOff::new(1)));
+                spawn_local(maintain_upstream(its, tape, clock, BackOff::new(1)));
                 Self::Mqtt(service)
             }
             6000 => {
                 let service = chamber::Service::new(code());
-                let (its, sight) = (Rc::clone(&service), Rc::new(Sight::new()));
-                spawn_local(keep_camera(its, sight, tape, Nobody, clock, BackOff::new(1)));
+                let (its, camera) = (Rc::clone(&service), Rc::new(CameraProbe::new()));
+                spawn_local(maintain_camera(its, camera, tape, Nobody, clock, BackOff::new(1)));
                 Self::Chamber(service)
             }
             21 => Self::Ftp(files::service(code(), stage, tape)),
             _ => {
                 let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
                 let service = rtsp::Service::new(code(), url, 7);
-                let (its, sight) = (Rc::clone(&service), Rc::new(Sight::new()));
-                let (viewers, seen) = (chamber::Service::new(code()), Rc::clone(&sight));
+                let (its, camera) = (Rc::clone(&service), Rc::new(CameraProbe::new()));
+                let (viewers, seen) = (chamber::Service::new(code()), Rc::clone(&camera));
                 let probed = tape.clone();
-                spawn_local(keep_camera(viewers, seen, Nobody, probed, clock, BackOff::new(1)));
-                spawn_local(keep_stream(its, sight, tape, clock, BackOff::new(2)));
+                spawn_local(maintain_camera(viewers, seen, Nobody, probed, clock, BackOff::new(1)));
+                spawn_local(maintain_stream(its, camera, tape, clock, BackOff::new(2)));
                 Self::Rtsp(service)
             }
         };
@@ -380,7 +380,7 @@ impl Service {
     async fn serve(self, stream: DuplexStream, number: u32, clock: Clock) {
         let address = address(number);
         let until = clock.now() + Duration::from_secs(10);
-        let guest = |service| Guest {
+        let accepted_client = |service| AcceptedClient {
             peer: Peer { service, number, address },
             reached: Some(PROXY),
             until,
@@ -391,21 +391,25 @@ impl Service {
             Self::Mqtt(service) => {
                 let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
                 let _end =
-                    serve_client(&service, stream, guest("mqtt"), &mut buffers, &clock).await;
+                    serve_client(&service, stream, accepted_client("mqtt"), &mut buffers, &clock)
+                        .await;
             }
             Self::Chamber(service) => {
                 let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
-                let its = guest("chamber");
+                let its = accepted_client("chamber");
                 let _end = serve_viewer(&service, stream, its, &mut buffers, &clock).await;
             }
             Self::Rtsp(service) => {
                 let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
                 let _end =
-                    serve_player(&service, stream, guest("rtsp"), &mut buffers, &clock).await;
+                    serve_player(&service, stream, accepted_client("rtsp"), &mut buffers, &clock)
+                        .await;
             }
             Self::Ftp(files) => {
-                let mut buffers = Files::<Gate>::buffers();
-                let _end = serve_caller(&files, stream, guest("ftp"), &mut buffers, &clock).await;
+                let mut buffers = Files::<PassivePort>::buffers();
+                let _end =
+                    serve_caller(&files, stream, accepted_client("ftp"), &mut buffers, &clock)
+                        .await;
             }
         }
     }

@@ -7,13 +7,13 @@
 )]
 
 use pandaproxy::board::BOARD;
-use pandaproxy::chamber::client::{Error, TALK_MOST};
+use pandaproxy::chamber::client::{Error, MAX_TALK};
 use pandaproxy::chamber::hub::Counts;
 use pandaproxy::chamber::slot::Dismissal;
-use pandaproxy::chamber::upstream::SILENT_MOST;
+use pandaproxy::chamber::upstream::MAX_SILENT;
 use pandaproxy::chamber::wire::LoginFault;
 use pandaproxy::journal::Kind;
-use pandaproxy::printer::camera::Finding;
+use pandaproxy::printer::camera::CameraKind;
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::stream::StreamError;
 use tokio::io::AsyncWriteExt;
@@ -326,7 +326,7 @@ fn whoever_is_no_viewer_is_closed_and_the_viewers_go_on() {
             bytes
         };
         let mut talks = login(CODE).to_vec();
-        talks.resize(80 + TALK_MOST + 1, b'x');
+        talks.resize(80 + MAX_TALK + 1, b'x');
         let cases = [
             (login("87654321").to_vec(), Error::WrongCode),
             (wrong_words, Error::NoLogin(LoginFault::Words)),
@@ -470,7 +470,7 @@ fn a_chamber_camera_is_found_without_a_viewer_and_left_alone_then() {
         let (chamber, rtsp) = (Port::new(At::Camera(camera())), Port::new(At::Closed));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(3600)).await;
-        assert_eq!(studio.sight.finding(), Finding::Chamber);
+        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
         assert_eq!((chamber.dialled(), rtsp.dialled()), (1, 0));
         assert!(journal_says("the printer has a chamber camera (port 6000)"));
     });
@@ -483,12 +483,12 @@ fn a_printer_that_is_off_at_the_start_is_looked_at_until_it_is_on() {
         let studio = Studio::at(&chamber, &rtsp);
         let mut viewer = studio.viewer().await;
         pass(secs(600)).await;
-        assert_eq!(studio.sight.finding(), Finding::Unknown);
+        assert_eq!(studio.camera.kind(), CameraKind::Unknown);
         assert!(journal_says("camera: the printer does not answer: is it switched on"));
         chamber.now(At::Camera(camera()));
         rtsp.now(At::Closed);
         assert!(viewer.picture().await.is_some(), "it has waited");
-        assert_eq!(studio.sight.finding(), Finding::Chamber);
+        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
     });
 }
 
@@ -501,7 +501,7 @@ fn the_file_tunnel_is_not_taken_for_a_camera_and_rtsps_is_found_beside_it() {
             (Port::new(At::Tunnel(tunnel.clone())), Port::new(At::Rtsp(server.clone())));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(60)).await;
-        assert_eq!(studio.sight.finding(), Finding::Rtsp);
+        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
         assert!(journal_says("the printer has an RTSPS camera (port 322), no chamber camera"));
         pass(secs(3600)).await;
         assert_eq!((chamber.dialled(), rtsp.dialled()), (1, 1), "an X1C leaks what is opened");
@@ -535,13 +535,13 @@ fn live_view_that_is_off_is_named_and_found_once_it_is_on() {
             (Port::new(At::Tunnel(Tunnel::new())), Port::new(At::Rtsp(server.clone())));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(3600)).await;
-        assert_eq!(studio.sight.finding(), Finding::RtspOff);
+        assert_eq!(studio.camera.kind(), CameraKind::RtspOff);
         assert!(journal_says("switch on LAN live view at the printer"));
         assert!(rtsp.dialled() <= 20, "{} times in an hour", rtsp.dialled());
         let server = server.live_view(true);
-        studio.sight.look_again();
+        studio.camera.look_again();
         pass(secs(10)).await;
-        assert_eq!(studio.sight.finding(), Finding::Rtsp, "at once when the printer comes back");
+        assert_eq!(studio.camera.kind(), CameraKind::Rtsp, "at once when the printer comes back");
         assert_eq!(server.open(), 0);
     });
 }
@@ -550,18 +550,18 @@ fn live_view_that_is_off_is_named_and_found_once_it_is_on() {
 fn lan_mode_that_is_off_a_wrong_code_and_a_dark_camera_are_told_apart() {
     lan::run(async {
         let cases = [
-            (At::Closed, Finding::NoPort, "LAN mode is off"),
+            (At::Closed, CameraKind::NoPort, "LAN mode is off"),
             (
                 At::Camera(camera().code("87654321")),
-                Finding::WrongCode,
+                CameraKind::WrongCode,
                 "the access code may be wrong",
             ),
-            (At::Camera(camera().with(Vice::Silence)), Finding::ChamberDark, "shows nothing"),
+            (At::Camera(camera().with(Vice::Silence)), CameraKind::ChamberDark, "shows nothing"),
         ];
-        for (at, finding, words) in cases {
+        for (at, kind, words) in cases {
             let studio = Studio::at(&Port::new(at), &Port::new(At::Closed));
-            pass(SILENT_MOST * 2).await;
-            assert_eq!(studio.sight.finding(), finding);
+            pass(MAX_SILENT * 2).await;
+            assert_eq!(studio.camera.kind(), kind);
             assert!(journal_says(words), "{words}");
             studio.stop().await;
         }
@@ -574,16 +574,16 @@ fn another_camera_is_found_when_the_printer_comes_back_as_another() {
         let (chamber, rtsp) = (Port::new(At::Camera(camera())), Port::new(At::Closed));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(60)).await;
-        assert_eq!(studio.sight.finding(), Finding::Chamber);
+        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
         chamber.now(At::Tunnel(Tunnel::new()));
         rtsp.now(At::Rtsp(Rtsp::new()));
-        studio.sight.look_again();
+        studio.camera.look_again();
         pass(secs(60)).await;
-        assert_eq!(studio.sight.finding(), Finding::Rtsp);
+        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
         chamber.now(At::Camera(camera()));
-        studio.sight.look_again();
+        studio.camera.look_again();
         pass(secs(60)).await;
-        assert_eq!(studio.sight.finding(), Finding::Chamber);
+        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
         assert!(studio.viewer().await.picture().await.is_some());
     });
 }

@@ -1,4 +1,11 @@
 //! The services between simulated ends: the real client, hub and upstream code, in memory and in virtual time.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is test code, and a mistake in it should stop the test"
+)]
 
 #[path = "../support/clients/mod.rs"]
 mod clients;

@@ -24,7 +24,7 @@ use rustls::{
 };
 
 /// The longest picture it takes, in bytes.
-const PICTURE_MOST: usize = 16 << 20;
+const MAX_PICTURE: usize = 16 << 20;
 
 /// How long it waits for anything: a cold camera takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ fn watch(args: &Args) -> Result<(), String> {
         }
         let [a, b, c, d, ..] = head;
         let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        if len > PICTURE_MOST {
+        if len > MAX_PICTURE {
             return Err(format!("a picture of {len} bytes: this is no chamber camera"));
         }
         picture.resize(len, 0);

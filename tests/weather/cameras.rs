@@ -208,7 +208,7 @@ impl Player {
 
 impl Party for Player {
     fn hears(&mut self, bytes: &[u8], says: &mut VecDeque<u8>) {
-        self.client.feed(bytes);
+        self.client.demand(bytes);
         while let Some(heard) = self.client.parsed() {
             match heard {
                 Heard::Response(response) => self.is_answered(&response, says),

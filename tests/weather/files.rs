@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::lan::gates;
+use crate::lan::passive_ports;
 use crate::lan::weather::{Chance, Cutter, Line, Net, Seen, Wire};
 use crate::notes::{note, promise};
 use crate::printer::ftp::FileServer;
@@ -128,9 +128,10 @@ impl Filer {
             let (from, to) = split(wire);
             let (lines, data) = (Lines::default(), Rc::<RefCell<Option<Cutter>>>::default());
             let its = Rc::clone(&data);
-            let mut errand = Errand { number, around, from, to, lines, data: its, chance };
+            let mut command_kind =
+                CommandKind { number, around, from, to, lines, data: its, chance };
             // It is not dropped before its wires have ended as they should: that would end them in order.
-            let mut run = pin!(errand.run(knows_the_code));
+            let mut run = pin!(command_kind.run(knows_the_code));
             let done = select! {
                 biased;
                 () = own.told.notified() => None,
@@ -170,7 +171,7 @@ impl Filer {
     }
 }
 
-struct Errand {
+struct CommandKind {
     number: u32,
     around: Surroundings,
     from: ReadHalf<Wire>,
@@ -181,7 +182,7 @@ struct Errand {
     chance: Chance,
 }
 
-impl Errand {
+impl CommandKind {
     async fn run(&mut self, knows_the_code: bool) -> Option<()> {
         self.reply().await?;
         self.asks("USER bblp").await?;
@@ -245,7 +246,7 @@ impl Errand {
         let Some(port) = port.and_then(|port| port.parse().ok()) else { return Some(None) };
         let Surroundings { net, line, .. } = &self.around;
         let from: IpAddr = HOME;
-        let wire = gates::enter(port, net, line, from);
+        let wire = passive_ports::enter(port, net, line, from);
         *self.data.borrow_mut() = wire.as_ref().map(Wire::cutter);
         Some(wire)
     }

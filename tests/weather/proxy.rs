@@ -1,5 +1,5 @@
 //! The proxy as `runtime::launch` makes it, over wires of the [net](crate::lan::weather) and without TLS:
-//! as many workers as there are seats, each with its buffers, and a keeper for each of the printer's
+//! as many workers as there are slots, each with its buffers, and a keeper for each of the printer's
 //! ports.
 
 use core::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use pandaproxy::memory::budget::LINES;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::files::transfer::Reach;
-use pandaproxy::runtime::worker::{Guest, Serves};
+use pandaproxy::runtime::worker::{AcceptedClient, Serves};
 use pandaproxy::session::Peer;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -29,7 +29,7 @@ pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
 const CALLED_FOR: Duration = Duration::from_secs(10);
 
 /// Connections that may wait for a worker.
-const WAITING: usize = 64;
+const ACCEPT_QUEUE: usize = 64;
 
 /// What the budget allows one service, or both cameras', TLS apart: there is none here.
 pub(crate) fn allowed(service: &str) -> usize {
@@ -41,13 +41,13 @@ pub(crate) fn allowed(service: &str) -> usize {
 }
 
 /// Whoever waits for a worker.
-pub(crate) struct Door {
+pub(crate) struct Acceptor {
     waiting: RefCell<VecDeque<Wire>>,
     came: Notify,
 }
 
-impl Door {
-    /// A door with so many workers behind it.
+impl Acceptor {
+    /// A acceptor with so many workers behind it.
     pub(crate) fn of<S: Serves + Clone + 'static>(
         name: &'static str,
         service: &S,
@@ -55,30 +55,30 @@ impl Door {
         clock: Clock,
         share: &Share,
     ) -> Rc<Self> {
-        let waiting = RefCell::new(VecDeque::with_capacity(WAITING));
-        let door = Rc::new(Self { waiting, came: Notify::new() });
+        let waiting = RefCell::new(VecDeque::with_capacity(ACCEPT_QUEUE));
+        let acceptor = Rc::new(Self { waiting, came: Notify::new() });
         for number in 1..=workers {
-            let (service, door) = (service.clone(), Rc::clone(&door));
+            let (service, acceptor) = (service.clone(), Rc::clone(&acceptor));
             let number = u32::try_from(number).unwrap();
             let peer = Peer { service: name, number, address: HOME };
             spawn_local(share.of(async move {
                 let mut buffers = S::buffers();
                 loop {
-                    let wire = door.next().await;
-                    let until = clock.now() + S::WITHIN;
+                    let wire = acceptor.next().await;
+                    let until = clock.now() + S::TIMEOUT;
                     let reached = S::TELLS.then_some(crate::lan::PROXY);
-                    let guest = Guest { peer, reached, until, admitted: &|| {} };
-                    let _wrong = service.serve(wire, guest, &mut buffers, &clock).await;
+                    let accepted_client = AcceptedClient { peer, reached, until, admitted: &|| {} };
+                    let _wrong = service.serve(wire, accepted_client, &mut buffers, &clock).await;
                 }
             }));
         }
-        door
+        acceptor
     }
 
     pub(crate) fn put(&self, wire: Wire) {
         let mut waiting = self.waiting.borrow_mut();
         // The kernel has no more room for them either.
-        if waiting.len() < WAITING {
+        if waiting.len() < ACCEPT_QUEUE {
             waiting.push_back(wire);
             self.came.notify_one();
         }

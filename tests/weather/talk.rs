@@ -58,7 +58,7 @@ pub(crate) struct Talk<P> {
     says: RefCell<VecDeque<u8>>,
     mood: Cell<Mood>,
     leaving: Cell<Option<Leave>>,
-    bell: Notify,
+    notify: Notify,
     over: Cell<bool>,
 }
 
@@ -70,7 +70,7 @@ impl<P: Party + 'static> Talk<P> {
             says: RefCell::new(first.iter().copied().collect()),
             mood: Cell::new(mood),
             leaving: Cell::new(None),
-            bell: Notify::new(),
+            notify: Notify::new(),
             over: Cell::new(false),
         });
         let own = Rc::clone(&talk);
@@ -84,17 +84,17 @@ impl<P: Party + 'static> Talk<P> {
     /// Says this as soon as it can.
     pub(crate) fn say(&self, bytes: &[u8]) {
         self.says.borrow_mut().extend(bytes);
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     pub(crate) fn is(&self, mood: Mood) {
         self.mood.set(mood);
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     pub(crate) fn leave(&self, how: Leave) {
         self.leaving.set(Some(how));
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     /// Whether it is over, on whoever's side.
@@ -137,7 +137,7 @@ impl<P: Party + 'static> Talk<P> {
             };
             select! {
                 biased;
-                () = self.bell.notified() => {}
+                () = self.notify.notified() => {}
                 wrote = to.write(&piece), if !piece.is_empty() => match wrote {
                     Ok(len) => drop(self.says.borrow_mut().drain(..len)),
                     Err(_) => return,

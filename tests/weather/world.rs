@@ -8,18 +8,18 @@ use std::rc::Rc;
 
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
-use pandaproxy::ftp::upstream::STORED_WITHIN;
-use pandaproxy::memory::budget::{FILERS, PLAYERS, SEATS, VIEWERS};
+use pandaproxy::ftp::upstream::STORED_TIMEOUT;
+use pandaproxy::memory::budget::{FILERS, PLAYERS, SLOTS, VIEWERS};
 use pandaproxy::mqtt::Topics;
-use pandaproxy::printer::camera::Sight;
+use pandaproxy::printer::camera::CameraProbe;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
-use pandaproxy::runtime::files::passive::Gates;
+use pandaproxy::runtime::files::passive::PassivePorts;
 use pandaproxy::runtime::files::transfer::{STALLED_AFTER, move_data};
-use pandaproxy::runtime::services::chamber::keep_camera;
-use pandaproxy::runtime::services::ftp::{Files, keep_session};
-use pandaproxy::runtime::services::mqtt::keep_upstream;
-use pandaproxy::runtime::services::rtsp::keep_stream;
+use pandaproxy::runtime::services::chamber::maintain_camera;
+use pandaproxy::runtime::services::ftp::{Files, maintain_session};
+use pandaproxy::runtime::services::mqtt::maintain_upstream;
+use pandaproxy::runtime::services::rtsp::maintain_stream;
 use pandaproxy::runtime::stream::STALL;
 use pandaproxy::{chamber, ftp, mqtt, rtsp};
 use tokio::task::spawn_local;
@@ -27,7 +27,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use crate::cameras::{Player, Viewer};
 use crate::files::{FILM, Filer, Ledger, Surroundings};
-use crate::lan::gates::{Gate, forget_gates, gates};
+use crate::lan::passive_ports::{PassivePort, forget_gates, passive_ports};
 use crate::lan::weather::{Chance, Line, Net, Sky};
 use crate::lan::{CODE, ms, secs};
 use crate::mqtt::{Code, Reader, Truth};
@@ -35,7 +35,7 @@ use crate::notes::{broken, note, promise};
 use crate::printer::ftp::{Family, FileServer, Vice as FileVice};
 use crate::printer::rtsp::{Media, Rtsp};
 use crate::printer::{Camera, Model, Printer, Vice};
-use crate::proxy::{At, Door, HOME, Port, Store, allowed};
+use crate::proxy::{Acceptor, At, HOME, Port, Store, allowed};
 use crate::share::Share;
 use crate::talk::{Leave, Mood, Talk};
 use crate::tls;
@@ -45,11 +45,11 @@ const ACTIONS: usize = 60;
 
 /// How long the proxy may take to let go of an end after it could know that the other one has gone: it
 /// may be in the middle of a piece of output, and of a goodbye.
-const LET_GO_WITHIN: Duration = Duration::from_secs(6 * STALL.as_secs() + STALL.as_secs() + 2);
+const LET_GO_TIMEOUT: Duration = Duration::from_secs(6 * STALL.as_secs() + STALL.as_secs() + 2);
 
 /// How long it may take until all is well again, once the weather is: the longest wait between two
 /// attempts to reach the printer, and then some.
-const WELL_WITHIN: Duration = Duration::from_secs(420);
+const WELL_TIMEOUT: Duration = Duration::from_secs(420);
 
 /// Whoever is there, with their line.
 type There<T> = Vec<(u32, Rc<Line>, Rc<T>)>;
@@ -58,7 +58,7 @@ struct Mqtt {
     printer: Printer,
     truth: Rc<Truth>,
     service: Rc<mqtt::Service>,
-    door: Rc<Door>,
+    acceptor: Rc<Acceptor>,
     port: Port,
     share: Share,
     readers: There<Talk<Reader>>,
@@ -83,7 +83,7 @@ enum Eye {
 
 struct Cameras {
     eye: Eye,
-    door: Rc<Door>,
+    acceptor: Rc<Acceptor>,
     ports: [Port; 2],
     share: Share,
 }
@@ -92,7 +92,7 @@ struct Storage {
     around: FileServer,
     ledger: Rc<Ledger>,
     service: Rc<ftp::Service>,
-    door: Rc<Door>,
+    acceptor: Rc<Acceptor>,
     port: Port,
     share: Share,
     filers: There<Filer>,
@@ -235,7 +235,7 @@ impl World {
         let line = Line::new(sky);
         let room = self.chance.of(&[2048, 16 * 1024, 64 * 1024]);
         let (near, far) = self.net.wire("mqtt: a client", &line, room);
-        self.mqtt.door.put(self.mqtt.truth.overhears_a_client(near));
+        self.mqtt.acceptor.put(self.mqtt.truth.overhears_a_client(near));
         let topic = self.mqtt.printer.request_topic();
         let again = self.mqtt.lost.pop().filter(|_| self.chance.once_in(2));
         let (reader, first) = match again {
@@ -299,13 +299,13 @@ impl World {
         match &mut self.cameras.eye {
             Eye::Chamber { camera, viewers, .. } => {
                 let (near, far) = self.net.wire("chamber: a viewer", &line, room);
-                self.cameras.door.put(near);
+                self.cameras.acceptor.put(near);
                 let (viewer, first) = Viewer::new(number, camera, knows);
                 viewers.push((number, line, Talk::begin(viewer, &first, mood, far)));
             }
             Eye::Rtsp { camera, players, reboots, .. } => {
                 let (near, far) = self.net.wire("rtsp: a player", &line, room);
-                self.cameras.door.put(near);
+                self.cameras.acceptor.put(near);
                 let (player, first) = Player::new(number, camera, reboots, knows);
                 players.push((number, line, Talk::begin(player, &first, mood, far)));
             }
@@ -319,7 +319,7 @@ impl World {
         note(format_args!("filer {number} comes: {knows}, {sky:?}"));
         let line = Line::new(sky);
         let (near, far) = self.net.wire("ftp: a client", &line, 4096);
-        storage.door.put(near);
+        storage.acceptor.put(near);
         let around = Surroundings {
             net: self.net.clone(),
             line: Rc::clone(&line),
@@ -547,8 +547,8 @@ impl World {
         } else {
             one("rtsp: one connection to the camera", "camera: port 322");
         }
-        let slept = self.slept.filter(|(at, _)| at.elapsed() < 2 * LET_GO_WITHIN);
-        let within = LET_GO_WITHIN + slept.map_or(Duration::ZERO, |(_, time)| time);
+        let slept = self.slept.filter(|(at, _)| at.elapsed() < 2 * LET_GO_TIMEOUT);
+        let within = LET_GO_TIMEOUT + slept.map_or(Duration::ZERO, |(_, time)| time);
         if self.net.bereft() > 0 {
             // Data wait where they are for their command's turn, whatever has become of their client.
             let overdue = self.net.overdue(|what| (!what.contains("data")).then_some(within));
@@ -557,7 +557,7 @@ impl World {
             });
         }
         if self.net.waits() > 0 {
-            let slept = within - LET_GO_WITHIN + secs(3);
+            let slept = within - LET_GO_TIMEOUT + secs(3);
             let stuck = self
                 .net
                 .stuck(|what| slept + if what.contains("data") { STALLED_AFTER } else { STALL });
@@ -644,7 +644,7 @@ impl World {
             sleep(secs(10)).await;
             self.check()?;
         }
-        let live = self.until(WELL_WITHIN, |world| world.mqtt.service.is_live()).await?;
+        let live = self.until(WELL_TIMEOUT, |world| world.mqtt.service.is_live()).await?;
         promise(WELL, live, || "the printer is not connected to".to_owned());
         // Whoever comes now is served, and whoever was there still is.
         self.late_comer();
@@ -679,11 +679,11 @@ impl World {
         }
         let topic = self.mqtt.printer.request_topic();
         let (reader, first) = Reader::new(number, Code::Right, &self.mqtt.truth, topic);
-        let door = Rc::clone(&self.mqtt.door);
+        let acceptor = Rc::clone(&self.mqtt.acceptor);
         let talk = Talk::begin(reader, &first, Mood::Keen, far);
         self.mqtt.readers.push((number, line, talk));
         note(format_args!("client {number} comes late"));
-        door.put(self.mqtt.truth.overhears_a_client(near));
+        acceptor.put(self.mqtt.truth.overhears_a_client(near));
     }
 
     /// Everybody who watches is shown something new.
@@ -709,7 +709,7 @@ impl World {
                 now.iter().find(|(own, _)| own == number).is_none_or(|(_, now)| now > seen)
             })
         };
-        let come = self.until(WELL_WITHIN, more).await?;
+        let come = self.until(WELL_TIMEOUT, more).await?;
         if !before.is_empty() {
             promise("whoever watches in the calm sees pictures", come, || {
                 format!("{before:?}, and then {:?}", counts(self))
@@ -738,7 +738,7 @@ impl World {
         }
         let clients = ["mqtt: a client", "chamber: a viewer", "rtsp: a player", "ftp: a client"];
         let gone = self
-            .until(secs(120) + 2 * LET_GO_WITHIN, |world| {
+            .until(secs(120) + 2 * LET_GO_TIMEOUT, |world| {
                 clients.iter().all(|what| world.net.held(what) == 0)
             })
             .await?;
@@ -746,7 +746,7 @@ impl World {
         promise(GIVEN_BACK, gone, || format!("{held:?}"));
         // What belongs to nobody in particular rests for a while, and the outcome of an upload is waited
         // for whoever is left to hear it.
-        let rests = self.until(STORED_WITHIN + secs(60), |world| world.left().is_empty()).await?;
+        let rests = self.until(STORED_TIMEOUT + secs(60), |world| world.left().is_empty()).await?;
         promise(GIVEN_BACK, rests, || format!("{:?}", self.left()));
         // The printer is off, as at the beginning.
         self.each_port(|port| port.is(At::Off));
@@ -769,7 +769,7 @@ impl World {
             ("mqtt connections", self.mqtt.service.connections()),
             ("camera on 6000", self.net.held("camera: port 6000")),
             ("camera on 322", self.net.held("camera: port 322")),
-            ("data ports", gates()),
+            ("data ports", passive_ports()),
             ("data of clients", self.net.held("ftp: data of a client")),
             ("data of the printer", self.net.held("ftp: data of the printer")),
             ("ftp session", self.net.held("ftp: the printer")),
@@ -805,8 +805,8 @@ impl Mqtt {
             let topics = Topics::new(model.serial(), 0xabcd);
             mqtt::Service::new(topics, AccessCode::new(CODE.as_bytes()).unwrap(), clock.now())
         });
-        let door = Door::of("mqtt", &service, SEATS, clock, &share);
-        let keeper = keep_upstream(Rc::clone(&service), port.clone(), clock, BackOff::new(1));
+        let acceptor = Acceptor::of("mqtt", &service, SLOTS, clock, &share);
+        let keeper = maintain_upstream(Rc::clone(&service), port.clone(), clock, BackOff::new(1));
         spawn_local(share.of(keeper));
         let housekept = Rc::clone(&service);
         spawn_local(share.of(async move {
@@ -815,7 +815,16 @@ impl Mqtt {
                 sleep(secs(1)).await;
             }
         }));
-        Self { printer, truth, service, door, port, share, readers: Vec::new(), lost: Vec::new() }
+        Self {
+            printer,
+            truth,
+            service,
+            acceptor,
+            port,
+            share,
+            readers: Vec::new(),
+            lost: Vec::new(),
+        }
     }
 }
 
@@ -839,7 +848,7 @@ impl Cameras {
             six_thousand.is(At::Closed);
         }
         let share = Share::default();
-        let sight = Rc::new(Sight::new());
+        let probe = Rc::new(CameraProbe::new());
         let viewers = share.during(|| chamber::Service::new(code()));
         let players = share.during(|| {
             let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
@@ -847,11 +856,11 @@ impl Cameras {
         });
         let ports = [six_thousand, port_322];
         let (to_6000, to_322) = (ports[0].clone(), ports[1].clone());
-        let (its, seen) = (Rc::clone(&viewers), Rc::clone(&sight));
-        let keeper = keep_camera(its, seen, to_6000, to_322.clone(), clock, BackOff::new(1));
+        let (its, seen) = (Rc::clone(&viewers), Rc::clone(&probe));
+        let keeper = maintain_camera(its, seen, to_6000, to_322.clone(), clock, BackOff::new(1));
         spawn_local(share.of(keeper));
-        let (its, seen) = (Rc::clone(&players), sight);
-        spawn_local(share.of(keep_stream(its, seen, to_322, clock, BackOff::new(2))));
+        let (its, seen) = (Rc::clone(&players), probe);
+        spawn_local(share.of(maintain_stream(its, seen, to_322, clock, BackOff::new(2))));
         let housekept = (Rc::clone(&viewers), Rc::clone(&players));
         spawn_local(share.of(async move {
             loop {
@@ -860,10 +869,10 @@ impl Cameras {
                 sleep(secs(1)).await;
             }
         }));
-        let door = if is_chamber {
-            Door::of("chamber", &viewers, VIEWERS, clock, &share)
+        let acceptor = if is_chamber {
+            Acceptor::of("chamber", &viewers, VIEWERS, clock, &share)
         } else {
-            Door::of("rtsp", &players, PLAYERS, clock, &share)
+            Acceptor::of("rtsp", &players, PLAYERS, clock, &share)
         };
         let eye = if is_chamber {
             Eye::Chamber { camera, service: viewers, viewers: Vec::new() }
@@ -871,7 +880,7 @@ impl Cameras {
             let reboots = Rc::default();
             Eye::Rtsp { camera: stream, service: players, players: Vec::new(), reboots }
         };
-        Self { eye, door, ports, share }
+        Self { eye, acceptor, ports, share }
     }
 }
 
@@ -894,19 +903,26 @@ impl Storage {
         let files = share.during(|| {
             let service = ftp::Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), 1);
             let ports = 50_000..=50_000 + BOARD.clients.ftp as u16;
-            Files { service, gates: Gates::<Gate>::new(HOME, ports) }
+            Files { service, passive_ports: PassivePorts::<PassivePort>::new(HOME, ports) }
         });
         let service = Rc::clone(&files.service);
-        let door = Door::of("ftp", &files, FILERS, clock, &share);
-        for desk in service.desks() {
-            let its = (Rc::clone(&service), Rc::clone(desk));
-            let keeper = keep_session(its.0, its.1, port.clone(), clock, BackOff::new(3));
+        let acceptor = Acceptor::of("ftp", &files, FILERS, clock, &share);
+        for printer_session in service.printer_sessions() {
+            let its = (Rc::clone(&service), Rc::clone(printer_session));
+            let keeper = maintain_session(its.0, its.1, port.clone(), clock, BackOff::new(3));
             spawn_local(share.of(keeper));
             let store = Store { net: net.clone(), line: Rc::clone(line), server: server.clone() };
-            let gates = Rc::clone(&files.gates);
+            let passive_ports = Rc::clone(&files.passive_ports);
             let (trust, tls) = (trust.clone(), tls.clone());
-            spawn_local(share.of(move_data(Rc::clone(desk), store, gates, trust, tls, clock)));
+            spawn_local(share.of(move_data(
+                Rc::clone(printer_session),
+                store,
+                passive_ports,
+                trust,
+                tls,
+                clock,
+            )));
         }
-        Self { around: server, ledger, service, door, port, share, filers: Vec::new() }
+        Self { around: server, ledger, service, acceptor, port, share, filers: Vec::new() }
     }
 }

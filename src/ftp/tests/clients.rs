@@ -37,7 +37,7 @@ fn protection_may_be_asked_for_before_the_login() {
     assert_eq!(caller.say("PBSZ 0"), "200 PBSZ=0\r\n");
     assert!(caller.say("PROT P").starts_with("200 "));
     assert!(caller.say("USER bblp\r\nPASS 12345678").ends_with("230 Logged in\r\n"));
-    assert_eq!(caller.place.seat().prot.get(), Prot::Private);
+    assert_eq!(caller.place.slot().prot.get(), Prot::Private);
 }
 
 #[test]
@@ -46,13 +46,13 @@ fn a_client_too_many_is_told_so_and_the_next_finds_the_free_place() {
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Caller::inside(&service)).collect();
     let mut late = Caller::new(&service);
     assert!(late.say("USER bblp\r\nPASS 12345678").contains("\r\n421 "));
-    assert_eq!(late.ended, Some(client::Error::NoSeat));
+    assert_eq!(late.ended, Some(client::Error::NoSlot));
     drop(late);
     drop(clients.pop());
     Caller::inside(&service);
     let _strangers: Vec<_> =
-        (0..SEATS - clients.len()).map(|_| service.knock(Peer::unknown()).unwrap()).collect();
-    assert!(service.knock(Peer::unknown()).is_none());
+        (0..SLOTS - clients.len()).map(|_| service.pending(Peer::unknown()).unwrap()).collect();
+    assert!(service.pending(Peer::unknown()).is_none());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn what_needs_no_printer_is_answered_without_one() {
         let said = caller.say(line);
         assert!(said.starts_with(code), "{line}: {said}");
         assert_eq!(said.matches("\r\n").count(), 1, "{line}: {said}");
-        assert_eq!(caller.place.seat().task(), None, "{line}");
+        assert_eq!(caller.place.slot().task(), None, "{line}");
     }
 }
 
@@ -155,13 +155,13 @@ fn a_refusal_leaves_the_data_connection_alone_until_its_time_is_up() {
     printer.plays(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
     assert_eq!(printer.hears(), "");
     printer.order();
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.plays(&[("STOR a", "553 No card")]);
     assert_eq!(caller.hear(), "553 No card\r\n");
     assert_eq!(printer.order(), Some(Order::Drop), "the printer's is let go");
-    assert!(matches!(caller.place.seat().gate(), Gate::Connected { .. }));
+    assert!(matches!(caller.place.slot().passive_port(), PassivePort::Connected { .. }));
     caller.client.handle_timeout(at(60)).unwrap();
-    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+    assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn nobody_waits_for_longer_than_half_an_hour() {
     printer.hears();
     let mut caller = Caller::inside(&service);
     caller.say("MKD two");
-    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_WITHIN));
+    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_TIMEOUT));
     caller.client.handle_timeout(at(1799)).unwrap();
     assert_eq!(caller.hear(), "");
     caller.client.handle_timeout(at(1800)).unwrap();
@@ -224,11 +224,11 @@ fn a_data_port_that_nobody_uses_is_closed_after_a_minute() {
     let service = service(1);
     let mut caller = Caller::inside(&service);
     caller.say("EPSV");
-    assert_eq!(caller.client.poll_timeout(), Some(at(0) + GATE_WITHIN));
+    assert_eq!(caller.client.poll_timeout(), Some(at(0) + PASSIVE_PORT_TIMEOUT));
     caller.client.handle_timeout(at(59)).unwrap();
-    assert_ne!(caller.place.seat().gate(), Gate::Closed);
+    assert_ne!(caller.place.slot().passive_port(), PassivePort::Closed);
     caller.client.handle_timeout(at(60)).unwrap();
-    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+    assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
 
     caller.say("EPSV");
     assert_eq!(caller.say("STOR a"), "", "it waits for the client's connection");
@@ -283,7 +283,7 @@ fn a_change_of_directory_is_known_before_it_is_told() {
     assert_eq!(caller.hear(), "");
     printer.plays(&[("PWD", "257 \"/y\"\"z\"")]);
     assert_eq!(caller.hear(), "250 OK\r\n");
-    assert_eq!(*caller.place.seat().directory.borrow(), b"/y\"z");
+    assert_eq!(*caller.place.slot().directory.borrow(), b"/y\"z");
     caller.say("CDUP");
     printer.plays(&[("CDUP", "250 OK"), ("PWD", "550 I do not know")]);
     assert!(caller.hear().starts_with("550 "));

@@ -13,11 +13,11 @@ fn a_226_that_comes_before_all_data_have_been_moved_waits_for_them() {
         caller.hear();
         printer.answers("226 Done").unwrap();
         assert_eq!(caller.hear(), "");
-        printer.desk.report(news);
+        printer.printer_session.report(news);
         printer.hears();
         let said = caller.hear();
         assert!(said.starts_with(code), "{said}");
-        assert_eq!(printer.desk.job(), None);
+        assert_eq!(printer.printer_session.job(), None);
     }
 }
 
@@ -31,7 +31,7 @@ fn size_decides_what_a_426_after_an_upload_means() {
         printer.begins("STOR a b");
         caller.hear();
         printer.moves(1000);
-        printer.desk.report(News::Moved);
+        printer.printer_session.report(News::Moved);
         assert_eq!(printer.hears(), "");
         assert_eq!(printer.says("426 Oh"), "SIZE a b\r\n");
         assert_eq!(caller.hear(), "");
@@ -53,9 +53,9 @@ fn a_full_card_in_mid_upload_is_told_at_once_and_the_mover_lets_go() {
     assert_eq!(caller.hear(), "552 Disk full\r\n");
     assert_eq!(printer.order(), Some(Order::Drop));
     // What the mover had to say meanwhile is of no more interest.
-    printer.desk.report(News::Failed(Failure::Printer));
+    printer.printer_session.report(News::Failed(Failure::Printer));
     assert_eq!(printer.hears(), "");
-    assert_eq!(printer.desk.job(), None);
+    assert_eq!(printer.printer_session.job(), None);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_client_that_leaves_the_queue_takes_its_ticket_with_it() {
     drop(gone);
     printer.answers("257 \"/one\"").unwrap();
     assert_eq!(printer.hears(), "");
-    assert_eq!(printer.desk.job(), None);
+    assert_eq!(printer.printer_session.job(), None);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn giving_up_at_any_step_gives_the_session_back_in_a_known_state() {
             for (hears, says) in script.iter().take(steps) {
                 if hears.is_empty() {
                     assert!(matches!(printer.order(), Some(Order::Connect { .. })));
-                    printer.desk.report(News::Connected);
+                    printer.printer_session.report(News::Connected);
                 } else {
                     printer.plays(&[(hears, says)]);
                 }
@@ -125,7 +125,7 @@ fn giving_up_at_any_step_gives_the_session_back_in_a_known_state() {
                 }
                 _ => {
                     assert_eq!(printer.order(), Some(Order::Drop));
-                    assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + ABORTED_WITHIN));
+                    assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + ABORTED_TIMEOUT));
                     printer.says("426 Broken")
                 }
             };
@@ -163,15 +163,15 @@ fn what_the_mover_could_not_move_is_a_failure_whatever_the_printer_says() {
         caller.say("STOR a");
         printer.begins("STOR a");
         caller.hear();
-        printer.desk.report(News::Failed(why));
+        printer.printer_session.report(News::Failed(why));
         printer.hears();
         let said = caller.hear();
         assert!(said.starts_with(code), "{why:?}: {said}");
         assert_eq!(printer.order(), Some(Order::Drop));
-        assert!(printer.desk.job().is_some(), "the printer has not said its word");
+        assert!(printer.printer_session.job().is_some(), "the printer has not said its word");
         printer.answers("226 All fine").unwrap();
         assert_eq!(caller.hear(), "");
-        assert_eq!(printer.desk.job(), None);
+        assert_eq!(printer.printer_session.job(), None);
     }
 }
 
@@ -184,7 +184,7 @@ fn where_the_printers_data_connection_breaks_its_own_words_are_passed_on_if_they
         caller.say("RETR a");
         printer.begins("RETR a");
         caller.hear();
-        printer.desk.report(News::Failed(Failure::Printer));
+        printer.printer_session.report(News::Failed(Failure::Printer));
         printer.hears();
         assert_eq!(caller.hear(), "");
         printer.answers(says).unwrap();
@@ -223,11 +223,11 @@ fn a_session_that_was_gone_before_anything_was_asked_costs_its_client_nothing_on
     let mut caller = Caller::ready(&service);
     caller.say("STOR a");
     assert_eq!(printer.hears(), "TYPE I\r\n");
-    while is_ready(caller.place.seat().rung()) {}
+    while is_ready(caller.place.slot().notified()) {}
     printer.is_lost("the printer ended the connection");
-    assert!(is_ready(caller.place.seat().rung()), "it has to look at the time again");
+    assert!(is_ready(caller.place.slot().notified()), "it has to look at the time again");
     assert_eq!(caller.hear(), "");
-    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_WITHIN));
+    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_TIMEOUT));
     assert!(service.hub.is_wanted(at(0), 0));
     let mut printer = Printer::live(&service);
     assert_eq!(printer.hears(), "TYPE I\r\n");
@@ -241,9 +241,14 @@ fn while_the_printer_is_away_its_clients_are_told_why_and_it_is_not_tried_each_t
     let mut caller = Caller::inside(&service);
     assert_eq!(caller.say("MKD a"), "");
     assert!(service.hub.is_wanted(at(0), 0));
-    let desk = Rc::clone(&service.desks()[0]);
-    desk.is_dialling();
-    service.lost(at(1), &desk, &"the printer\r\ndoes not answer", Duration::from_secs(5));
+    let printer_session = Rc::clone(&service.printer_sessions()[0]);
+    printer_session.is_dialling();
+    service.lost(
+        at(1),
+        &printer_session,
+        &"the printer\r\ndoes not answer",
+        Duration::from_secs(5),
+    );
     assert_eq!(caller.hear(), "450 The printer  does not answer\r\n");
     caller.now = at(5);
     assert!(caller.say("MKD a").starts_with("450 "));
@@ -283,11 +288,11 @@ fn a_command_that_was_answered_before_it_was_sent_is_not_sent_any_more() {
     printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
     assert!(matches!(printer.order(), Some(Order::Connect { .. })));
     // Both are there when the session looks.
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.answers("425 Data port given up").unwrap();
     assert_eq!(caller.hear(), "425 Data port given up\r\n");
     assert_eq!(printer.hears(), "");
-    assert_eq!(printer.desk.job(), None);
+    assert_eq!(printer.printer_session.job(), None);
 }
 
 #[test]
@@ -321,7 +326,7 @@ fn a_second_session_that_the_printer_refuses_is_not_asked_for_again_at_once() {
     printer.hears();
     two.say("MKD b");
     assert!(service.hub.is_wanted(at(0), 1));
-    let second = Rc::clone(&service.desks()[1]);
+    let second = Rc::clone(&service.printer_sessions()[1]);
     second.is_dialling();
     service.lost(at(0), &second, &"no more sessions", Duration::from_secs(5));
     assert_eq!(two.hear(), "", "there is still the first");

@@ -13,7 +13,7 @@ fn next_upload_works(printer: &mut Printer) {
         let answer = match heard.split([' ', '\r']).next().unwrap() {
             "" => {
                 assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
-                printer.desk.report(News::Connected);
+                printer.printer_session.report(News::Connected);
                 continue;
             }
             "EPSV" => "229 (|||50077|)",
@@ -31,11 +31,11 @@ fn next_upload_works(printer: &mut Printer) {
     }
     assert_eq!(next.hear(), "150 Go on\r\n");
     assert!(matches!(printer.order(), Some(Order::Move(_))));
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!((printer.hears(), next.hear()), (String::new(), String::new()));
     printer.answers("226 Done").unwrap();
     assert_eq!(next.hear(), "226 Done\r\n");
-    assert_eq!(printer.desk.job(), None);
+    assert_eq!(printer.printer_session.job(), None);
 }
 
 /// Brings an upload `a` to where all has been moved and nothing was said about it.
@@ -44,7 +44,7 @@ fn moved(printer: &mut Printer, caller: &mut Caller) {
     printer.begins("STOR a");
     caller.hear();
     printer.moves(1000);
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!(printer.hears(), "");
 }
 
@@ -113,7 +113,7 @@ fn nuls_bare_crs_and_what_is_no_command_are_answered_and_said_once_and_harm_nobo
         assert!(said.starts_with(code) && said.matches("\r\n").count() == 1, "{bytes:?}: {said}");
     }
     assert_eq!(journal::count(Kind::Malformed), before + 1, "one line for all of them");
-    assert_eq!((caller.ended, caller.place.seat().task()), (None, None));
+    assert_eq!((caller.ended, caller.place.slot().task()), (None, None));
     assert_eq!(printer.hears(), "", "the printer never hears of it");
     drop(caller);
     next_upload_works(&mut printer);
@@ -153,7 +153,7 @@ fn paths_are_the_printers_affair_whatever_they_are() {
             }
         }
         assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
-        printer.desk.report(News::Connected);
+        printer.printer_session.report(News::Connected);
         printer.plays(&[(line, "553 No")]);
         assert_eq!(caller.hear(), "553 No\r\n", "{line}");
     }
@@ -174,7 +174,7 @@ fn a_stor_behind_one_that_runs_waits_for_it_and_needs_a_data_port_of_its_own() {
     assert_eq!(other.say("STOR c"), "");
     assert!(other.say("STAT").starts_with("211 Waiting"));
     assert_eq!(other.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!(printer.hears(), "");
     printer.answers("226 Done").unwrap();
     assert_eq!(caller.hear(), "226 Done\r\n425 Use PASV or EPSV first\r\n");
@@ -193,12 +193,12 @@ fn a_protection_that_is_changed_in_mid_session_is_that_of_the_next_transfer() {
     printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
     assert_eq!(printer.hears(), "");
     assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.plays(&[("STOR a", "150 Go on")]);
-    let seat = caller.place.seat().index();
-    let upload = |prot| Some(Order::Move(Move { seat, upload: true, prot }));
+    let slot = caller.place.slot().index();
+    let upload = |prot| Some(Order::Move(Move { slot, upload: true, prot }));
     assert_eq!(printer.order(), upload(Prot::Private));
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!(printer.hears(), "");
     printer.answers("226 Done").unwrap();
     assert!(
@@ -211,10 +211,10 @@ fn a_protection_that_is_changed_in_mid_session_is_that_of_the_next_transfer() {
     printer.plays(&[("PROT C", "200 OK"), ("EPSV", "229 (|||50077|)")]);
     assert_eq!(printer.hears(), "");
     assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.plays(&[("STOR b", "150 Go on")]);
     assert_eq!(printer.order(), upload(Prot::Clear));
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!(printer.hears(), "");
     printer.answers("226 Done").unwrap();
     drop(caller);
@@ -229,7 +229,7 @@ fn an_abort_before_the_client_has_connected_closes_its_data_port() {
     caller.say("EPSV");
     assert_eq!(caller.say("STOR a"), "");
     assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
-    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+    assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
     assert_eq!(printer.hears(), "");
     next_upload_works(&mut printer);
 }
@@ -275,7 +275,7 @@ fn an_abort_of_a_download_and_of_a_change_of_directory_gives_the_session_back() 
     assert_eq!(printer.hears(), "PWD\r\n");
     assert_eq!(caller.say("ABOR"), "426 Given up\r\n226 Aborted\r\n");
     printer.answers("257 \"/cache\"").unwrap();
-    assert_eq!(*caller.place.seat().directory.borrow(), b"", "it never heard that it is there");
+    assert_eq!(*caller.place.slot().directory.borrow(), b"", "it never heard that it is there");
     next_upload_works(&mut printer);
 }
 
@@ -284,9 +284,9 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
     let service = service(1);
     let mut printer = Printer::live(&service);
     let (mut inside, mut refused) = (0, 0);
-    for _ in 0..1000_usize.div_ceil(SEATS) {
-        let mut there: Vec<_> = (0..SEATS).map(|_| Caller::new(&service)).collect();
-        assert!(service.knock(Peer::unknown()).is_none(), "all seats are taken");
+    for _ in 0..1000_usize.div_ceil(SLOTS) {
+        let mut there: Vec<_> = (0..SLOTS).map(|_| Caller::new(&service)).collect();
+        assert!(service.pending(Peer::unknown()).is_none(), "all seats are taken");
         for caller in &mut there {
             let said = caller.say("USER bblp\r\nPASS 12345678");
             inside += usize::from(said.ends_with("230 Logged in\r\n"));
@@ -294,7 +294,7 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
         }
         assert_eq!(service.clients(), CLIENTS);
     }
-    assert_eq!(inside + refused, 1000_usize.div_ceil(SEATS) * SEATS);
+    assert_eq!(inside + refused, 1000_usize.div_ceil(SLOTS) * SLOTS);
     assert!(inside >= CLIENTS && refused > 0);
     assert_eq!(printer.hears(), "", "the printer never heard of them");
     next_upload_works(&mut printer);
@@ -364,7 +364,7 @@ fn an_outcome_that_comes_before_the_beginning_is_not_the_outcome() {
     printer.begins_with("STOR a", "226 Of another one");
     printer.answers("150 Go on").unwrap();
     printer.moves(1000);
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!(printer.hears(), "");
     let said = caller.hear();
     assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");

@@ -11,22 +11,22 @@ fn an_upload_is_complete_when_the_printer_says_so_and_not_before() {
     printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
     assert_eq!(printer.hears(), "", "nothing is asked before the data port answers");
     assert_eq!(printer.order(), Some(Order::Connect { port: 50077 }));
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     assert_eq!(printer.hears(), "STOR a b.3mf\r\n");
     assert_eq!(caller.hear(), "");
     printer.answers("150 Ok to send data.").unwrap();
     assert_eq!(caller.hear(), "150 Ok to send data.\r\n");
-    let upload = Move { seat: caller.place.seat().index(), upload: true, prot: Prot::Private };
+    let upload = Move { slot: caller.place.slot().index(), upload: true, prot: Prot::Private };
     assert_eq!(printer.order(), Some(Order::Move(upload)));
     printer.moves(1000);
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     assert_eq!(printer.hears(), "");
     assert_eq!(caller.hear(), "");
-    assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + STORED_WITHIN));
+    assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + STORED_TIMEOUT));
     assert_eq!(printer.upstream.handle_timeout(at(300)), Ok(()), "cards are slow");
     printer.answers("226 Transfer complete.").unwrap();
     assert_eq!(caller.hear(), "226 Transfer complete.\r\n");
-    assert_eq!(caller.place.seat().gate(), Gate::Closed);
+    assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
 }
 
 #[test]
@@ -35,9 +35,14 @@ fn a_session_is_understood_wherever_the_printers_lines_are_split() {
     for split in 0..script.len() {
         let service = service(1);
         let (upstream, _link) = service.upstream(at(0), 0).unwrap();
-        let desk = Rc::clone(&service.desks()[0]);
-        let mut printer =
-            Printer { service: Rc::clone(&service), desk, upstream, input: Vec::new(), now: at(0) };
+        let printer_session = Rc::clone(&service.printer_sessions()[0]);
+        let mut printer = Printer {
+            service: Rc::clone(&service),
+            printer_session,
+            upstream,
+            input: Vec::new(),
+            now: at(0),
+        };
         let mut caller = Caller::ready(&service);
         caller.say("STOR a");
         let whole = format!("220-a\r\n b\r\n220 c\r\n331 u\r\n230 p\r\n200 b\r\n{script}");
@@ -76,7 +81,7 @@ fn uploads_go_before_everything_else_and_among_equals_whoever_asked_first() {
     assert_eq!(first.hear(), "257 \"/one\"\r\n");
     assert_eq!(first.say("MKD four"), "");
     printer.begins("STOR a");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
     assert!(upload.hear().ends_with("226 Done\r\n"));
@@ -106,7 +111,7 @@ fn two_sessions_never_take_two_uploads_at_once() {
     let mut second = Printer::live_at(&service, 1);
     second.plays(&[("MDTM a", "213 20260101000000")]);
     assert_eq!(second.hears(), "");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
     printer.plays(&[("EPSV", "229 (|||50077|)")]);
@@ -116,8 +121,8 @@ fn two_sessions_never_take_two_uploads_at_once() {
 #[test]
 fn whoever_comes_while_the_first_session_is_made_gets_the_second() {
     let service = service(2);
-    let first = Rc::clone(&service.desks()[0]);
-    let second = Rc::clone(&service.desks()[1]);
+    let first = Rc::clone(&service.printer_sessions()[0]);
+    let second = Rc::clone(&service.printer_sessions()[1]);
     first.is_dialling();
     let mut one = Caller::ready(&service);
     one.say("STOR a");
@@ -155,7 +160,7 @@ fn what_a_client_has_set_is_set_again_when_another_has_used_the_session() {
         ("EPSV", "229 (|||50077|)"),
     ]);
     printer.opens("LIST");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
 
@@ -167,7 +172,7 @@ fn what_a_client_has_set_is_set_again_when_another_has_used_the_session() {
         ("EPSV", "229 (|||50077|)"),
     ]);
     printer.opens("STOR a");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
 
@@ -191,9 +196,9 @@ fn a_restart_is_sent_again_before_its_own_transfer_and_never_meets_anothers() {
     printer.plays(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
     assert_eq!(printer.hears(), "");
     printer.order();
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.plays(&[("REST 0", "350"), ("STOR b", "150")]);
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
 
@@ -201,9 +206,9 @@ fn a_restart_is_sent_again_before_its_own_transfer_and_never_meets_anothers() {
     printer.plays(&[("EPSV", "229 (|||50077|)")]);
     assert_eq!(printer.hears(), "");
     printer.order();
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.plays(&[("REST 500", "350"), ("RETR a", "150")]);
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
 
@@ -222,7 +227,7 @@ fn a_printer_that_knows_no_restart_says_so_itself() {
     caller.say("REST 500");
     printer.plays(&[("REST 500", "502 no-REST")]);
     assert_eq!(caller.hear(), "502 no-REST\r\n");
-    assert_eq!(caller.place.seat().restart.get(), None);
+    assert_eq!(caller.place.slot().restart.get(), None);
 }
 
 #[test]
@@ -256,7 +261,7 @@ fn a_printer_without_epsv_is_asked_once_and_its_227_is_believed_for_the_port_alo
         ("PASV", "227 Entering Passive Mode (0,0,0,0,195,157)"),
     ]);
     printer.opens("STOR a");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     printer.answers("226 Done").unwrap();
     caller.hear();
@@ -301,11 +306,11 @@ fn printers_that_begin_without_a_word_still_make_a_transfer() {
     printer.plays(&[("TYPE I", "504 Not that"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
     assert_eq!(printer.hears(), "");
     printer.order();
-    printer.desk.report(News::Connected);
+    printer.printer_session.report(News::Connected);
     printer.plays(&[("NLST", "226-There is\r\n226 Nothing there")]);
     let said = caller.hear();
     assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
-    printer.desk.report(News::Moved);
+    printer.printer_session.report(News::Moved);
     printer.hears();
     assert_eq!(caller.hear(), "226 Nothing there\r\n");
 }

@@ -9,7 +9,7 @@ use crate::memory::budget;
 use crate::session::{Output, Session};
 
 /// How long the answer may take.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// RFC 2326, 10.1.
 const QUESTION: &[u8] = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: pandaproxy\r\n\r\n";
@@ -31,7 +31,7 @@ pub struct Probe {
 impl Probe {
     /// A conversation that begins now.
     pub fn new(now: Instant) -> Self {
-        Self { asked: false, until: now + ANSWER_WITHIN }
+        Self { asked: false, until: now + ANSWER_TIMEOUT }
     }
 }
 
@@ -42,7 +42,7 @@ pub enum Answer {
     Rtsp,
     /// Something else is.
     Other,
-    /// Nothing, within [`ANSWER_WITHIN`].
+    /// Nothing, within [`ANSWER_TIMEOUT`].
     Silence,
 }
 

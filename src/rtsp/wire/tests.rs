@@ -69,9 +69,9 @@ fn a_head_or_a_body_past_its_bound_is_a_fault_and_one_at_it_is_not() {
     let line = b"OPTIONS * RTSP/1.0\r\n";
     let fill =
         |len: usize| [&line[..], b"X:", &b"x".repeat(len - line.len() - 6), b"\r\n\r\n"].concat();
-    assert_eq!(whole(&fill(HEAD_MOST)).0, HEAD_MOST);
-    assert_eq!(next(&fill(HEAD_MOST + 1), PACKET, BODY), Err(Fault::HeadTooLong));
-    assert_eq!(next(&[b'A'; HEAD_MOST], PACKET, BODY), Err(Fault::HeadTooLong));
+    assert_eq!(whole(&fill(MAX_HEAD)).0, MAX_HEAD);
+    assert_eq!(next(&fill(MAX_HEAD + 1), PACKET, BODY), Err(Fault::HeadTooLong));
+    assert_eq!(next(&[b'A'; MAX_HEAD], PACKET, BODY), Err(Fault::HeadTooLong));
     let body = |len: usize| format!("RTSP/1.0 200 OK\r\nContent-Length: {len}\r\n\r\n");
     assert_eq!(whole(body(BODY).as_bytes()), (0, Piece::More));
     assert_eq!(next(body(BODY + 1).as_bytes(), PACKET, BODY), Err(Fault::BodyTooLong));

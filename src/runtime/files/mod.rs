@@ -22,20 +22,20 @@ use core::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::passive::Gates;
+use self::passive::PassivePorts;
 use self::relay::Relay;
 use self::relay_ports::{Openings, Transfers};
-use self::transfer::{Beside, move_data};
+use self::transfer::{DataDialler, move_data};
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
 use crate::ftp::Service;
 use crate::journal::{self, Kind};
 use crate::memory::budget::{self, RELAY_COMMANDS, RELAY_FILES, RELAY_SESSIONS};
 use crate::printer::model::Family;
-use crate::runtime::accept::Door;
+use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{BackOff, Dialler};
-use crate::runtime::launch::{House, KEEPERS, LISTENING, StartError, listen, listener, task};
-use crate::runtime::services::ftp::{Files, Located, keep_session};
+use crate::runtime::launch::{Context, KEEPERS, LISTENING, StartError, listen, listener, task};
+use crate::runtime::services::ftp::{AddressTrackingDialler, Files, maintain_session};
 use crate::tls::{Identity, ServerConfig};
 
 const _: () = {
@@ -93,15 +93,15 @@ impl Ports {
     /// holds; nor are there workers of the chamber camera's beside those of a tunnel.
     pub(super) fn open(
         self,
-        house: &House<'_>,
+        context: &Context<'_>,
         identity: &Identity,
         seed: u32,
         running: &mut Running<'_>,
     ) -> Result<Option<Rc<Service>>, StartError> {
-        let config = house.config;
+        let config = context.config;
         let Self { ftp, data, tunnel } = self;
         if let Some(at) = tunnel {
-            open_tunnel(house, at, running);
+            open_tunnel(context, at, running);
         }
         let Some(at) = ftp else { return Ok(None) };
         journal::note(Kind::Started, format_args!("ftp: {}", config.ftp));
@@ -122,13 +122,13 @@ impl Ports {
                     .server_config_tls12(BOARD.suites, budget::FILE_SESSIONS)
                     .map_err(StartError::Identity)?;
                 let service = Service::new(config.code.clone(), sessions);
-                let gates = Gates::new(config.bind, data_ports.clone());
-                let files = Files { service: Rc::clone(&service), gates };
-                open_proxy(house, at, &files, &tls, seed, running);
+                let passive_ports = PassivePorts::new(config.bind, data_ports.clone());
+                let files = Files { service: Rc::clone(&service), passive_ports };
+                open_proxy(context, at, &files, &tls, seed, running);
                 Ok(Some(service))
             }
             (FtpMode::Relay { .. }, Some(openings)) => {
-                open_relay(house, at, openings, sessions, running);
+                open_relay(context, at, openings, sessions, running);
                 Ok(None)
             }
             // Both ports were bound, or neither.
@@ -138,70 +138,83 @@ impl Ports {
 }
 
 fn open_proxy(
-    house: &House<'_>,
+    context: &Context<'_>,
     (listener, bound): (TcpListener, SocketAddr),
     files: &Files,
     tls: &Arc<ServerConfig>,
     seed: u32,
     running: &mut Running<'_>,
 ) {
-    let config = house.config;
-    let _fits = running.listening.push(house.open("ftp", listener, tls, files, budget::FILERS));
-    for desk in files.service.desks() {
+    let config = context.config;
+    let _fits = running.listening.push(context.open("ftp", listener, tls, files, budget::FILERS));
+    for printer_session in files.service.printer_sessions() {
         // The printer wants its data connections to resume the session of their control connection.
-        let trust = house.trust.with_own_sessions();
+        let trust = context.trust.with_own_sessions();
         let (printer, port) = (config.printer.clone(), config.printer_ports.ftp);
         let dialler = Dialler::new(printer, port, trust.clone());
         let (service, at) = (Rc::clone(&files.service), Rc::default());
         let back_off = BackOff::new(seed.rotate_left(16));
-        let (its, to) = (Rc::clone(desk), Rc::clone(&at));
-        let keeper = keep_session(service, its, Located { dialler, at: to }, house.clock, back_off);
+        let (its, to) = (Rc::clone(printer_session), Rc::clone(&at));
+        let keeper = maintain_session(
+            service,
+            its,
+            AddressTrackingDialler { dialler, at: to },
+            context.clock,
+            back_off,
+        );
         let _fits = running.keepers.push(task(keeper));
-        let (gates, tls) = (Rc::clone(&files.gates), Arc::clone(tls));
-        task(move_data(Rc::clone(desk), Beside(at), gates, trust, tls, house.clock));
+        let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(tls));
+        task(move_data(
+            Rc::clone(printer_session),
+            DataDialler(at),
+            passive_ports,
+            trust,
+            tls,
+            context.clock,
+        ));
     }
-    house.say_started("ftp", bound, BOARD.clients.ftp);
+    context.say_started("ftp", bound, BOARD.clients.ftp);
 }
 
 fn open_relay(
-    house: &House<'_>,
+    context: &Context<'_>,
     (listener, bound): (TcpListener, SocketAddr),
     openings: Openings,
     sessions: usize,
     running: &mut Running<'_>,
 ) {
-    let (printer, port) = (house.config.printer.clone(), house.config.printer_ports.ftp);
+    let (printer, port) = (context.config.printer.clone(), context.config.printer_ports.ftp);
     let control = Relay::new("ftp", printer, port, sessions, RELAY_COMMANDS);
     let transfers = Transfers::new(Rc::clone(&control));
     for _ in 0..budget::TRANSFERS {
-        task(Rc::clone(&transfers).work(house.clock));
+        task(Rc::clone(&transfers).work(context.clock));
     }
-    let _fits = running.listening.push(task(transfers.listen(openings, house.clock)));
-    let _fits = running.listening.push(open_door(house, "ftp", listener, &control));
-    house.say_started("ftp", bound, sessions);
+    let _fits = running.listening.push(task(transfers.listen(openings, context.clock)));
+    let _fits = running.listening.push(open_acceptor(context, "ftp", listener, &control));
+    context.say_started("ftp", bound, sessions);
 }
 
 fn open_tunnel(
-    house: &House<'_>,
+    context: &Context<'_>,
     (listener, bound): (TcpListener, SocketAddr),
     running: &mut Running<'_>,
 ) {
-    let (printer, port) = (house.config.printer.clone(), house.config.printer_ports.chamber);
+    let (printer, port) = (context.config.printer.clone(), context.config.printer_ports.chamber);
     let tunnel = Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES);
-    let _fits = running.listening.push(open_door(house, "tunnel", listener, &tunnel));
-    house.say_started("tunnel", bound, budget::TUNNELS);
+    let _fits = running.listening.push(open_acceptor(context, "tunnel", listener, &tunnel));
+    context.say_started("tunnel", bound, budget::TUNNELS);
 }
 
-/// Opens the door of a relay, with as many workers behind it as it wants.
-fn open_door(
-    house: &House<'_>,
+/// Opens the acceptor of a relay, with as many workers behind it as it wants.
+fn open_acceptor(
+    context: &Context<'_>,
     name: &'static str,
     listener: TcpListener,
     relay: &Rc<Relay>,
 ) -> JoinHandle<()> {
-    let door = Door::new(name, Rc::clone(&house.limiter));
+    let acceptor = Acceptor::new(name, Rc::clone(&context.limiter));
     for _ in 0..relay.workers() {
-        task(Rc::clone(relay).work(Rc::clone(&door), house.clock));
+        task(Rc::clone(relay).work(Rc::clone(&acceptor), context.clock));
     }
-    task(listen(door, listener, house.clock))
+    task(listen(acceptor, listener, context.clock))
 }

@@ -7,7 +7,7 @@
 //! | ports | the range of `--ftp-data-ports` | 425 |
 //! | open ports of a client | one | the next takes its place |
 //! | connections to one | one, from where the control connection comes from | closed |
-//! | time | [`GATE_WITHIN`](crate::ftp::slot::GATE_WITHIN) | closed |
+//! | time | [`PASSIVE_PORT_TIMEOUT`](crate::ftp::slot::PASSIVE_PORT_TIMEOUT) | closed |
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -23,9 +23,9 @@ use std::io;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::transfer::Wire;
-use crate::ftp::slot::Gate as State;
-use crate::ftp::{Place, SEATS};
-use crate::journal::{self, Kind, Seldom};
+use crate::ftp::slot::PassivePort as State;
+use crate::ftp::{Place, SLOTS};
+use crate::journal::{self, Kind, RateLimit};
 use crate::runtime::Clock;
 use crate::runtime::accept::bind;
 
@@ -75,39 +75,39 @@ impl Listen for TcpListener {
 }
 
 /// The data ports of all clients.
-pub struct Gates<L: Listen = TcpListener> {
-    gates: Box<[Gate<L>]>,
+pub struct PassivePorts<L: Listen = TcpListener> {
+    passive_ports: Box<[PassivePort<L>]>,
     address: IpAddr,
     ports: RangeInclusive<u16>,
     /// Where to look first for a free one: a port rests for as long as there are others.
     next: Cell<u16>,
-    taken: Seldom,
-    strangers: Seldom,
+    taken: RateLimit,
+    strangers: RateLimit,
 }
 
-struct Gate<L: Listen> {
+struct PassivePort<L: Listen> {
     /// Nobody else has it, so that its port is free as soon as it is closed.
     listener: RefCell<Option<L>>,
     stream: RefCell<Option<L::Wire>>,
 }
 
-impl<L: Listen> Gates<L> {
+impl<L: Listen> PassivePorts<L> {
     /// None is open yet.
     pub fn new(address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
         Rc::new(Self {
-            gates: (0..SEATS).map(|_| Gate::new()).collect(),
+            passive_ports: (0..SLOTS).map(|_| PassivePort::new()).collect(),
             address,
             next: Cell::new(*ports.start()),
             ports,
-            taken: Seldom::default(),
-            strangers: Seldom::default(),
+            taken: RateLimit::default(),
+            strangers: RateLimit::default(),
         })
     }
 
-    /// Opens a port for a seat, in the place of the one it had. `None`: all are in use.
-    pub fn open(&self, seat: usize, clock: &Clock) -> Option<u16> {
-        let gate = self.gates.get(seat)?;
-        gate.close();
+    /// Opens a port for a slot, in the place of the one it had. `None`: all are in use.
+    pub fn open(&self, slot: usize, clock: &Clock) -> Option<u16> {
+        let passive_port = self.passive_ports.get(slot)?;
+        passive_port.close();
         let after = self.next.get()..=*self.ports.end();
         let before = *self.ports.start()..self.next.get();
         for port in after.chain(before) {
@@ -116,11 +116,11 @@ impl<L: Listen> Gates<L> {
                     let last = port == *self.ports.end();
                     self.next.set(if last { *self.ports.start() } else { port + 1 });
                     let bound = listener.port()?;
-                    gate.listener.replace(Some(listener));
+                    passive_port.listener.replace(Some(listener));
                     return Some(bound);
                 }
                 Err(error) if !self.is_own(port) => {
-                    if let Some(times) = self.taken.happened(clock.now()) {
+                    if let Some(times) = self.taken.check(clock.now()) {
                         log::info!("ftp: data port {port} cannot be had: {error} ({times})");
                     }
                 }
@@ -140,51 +140,51 @@ impl<L: Listen> Gates<L> {
 
     /// Whether another client has that port.
     fn is_own(&self, port: u16) -> bool {
-        self.gates.iter().any(|gate| {
-            let listener = gate.listener.borrow();
+        self.passive_ports.iter().any(|passive_port| {
+            let listener = passive_port.listener.borrow();
             listener.as_ref().and_then(|listener| listener.port()) == Some(port)
         })
     }
 
     /// The connection that a client has made.
-    pub(super) fn take(&self, seat: usize) -> Option<L::Wire> {
-        self.gates.get(seat)?.stream.take()
+    pub(super) fn take(&self, slot: usize) -> Option<L::Wire> {
+        self.passive_ports.get(slot)?.stream.take()
     }
 
     /// Nobody sits there any more.
-    pub fn close(&self, seat: usize) {
-        if let Some(gate) = self.gates.get(seat) {
-            gate.close();
+    pub fn close(&self, slot: usize) {
+        if let Some(passive_port) = self.passive_ports.get(slot) {
+            passive_port.close();
         }
     }
 
     /// Looks after the port of one client: lets it in, and nobody else, and closes it when it is not
     /// needed any more.
     pub async fn tend(&self, place: &Place, peer: IpAddr, clock: &Clock) -> Infallible {
-        let Some(gate) = self.gates.get(place.seat().index()) else {
+        let Some(passive_port) = self.passive_ports.get(place.slot().index()) else {
             return core::future::pending().await;
         };
         loop {
-            if place.seat().gate() == State::Closed {
-                gate.close();
+            if place.slot().passive_port() == State::Closed {
+                passive_port.close();
             }
-            let accepted = poll_fn(|cx| match &*gate.listener.borrow() {
+            let accepted = poll_fn(|cx| match &*passive_port.listener.borrow() {
                 Some(listener) => listener.poll_accept(cx),
                 None => Poll::Pending,
             });
             let accepted = tokio::select! {
                 biased;
-                () = place.seat().gate_rung() => continue,
+                () = place.slot().passive_port_notified() => continue,
                 accepted = accepted => accepted,
             };
             match accepted {
                 Ok((stream, from)) if from == peer => {
-                    gate.close();
-                    gate.stream.replace(Some(stream));
+                    passive_port.close();
+                    passive_port.stream.replace(Some(stream));
                     place.connected(clock.now());
                 }
                 Ok((_, from)) => {
-                    if let Some(times) = self.strangers.happened(clock.now()) {
+                    if let Some(times) = self.strangers.check(clock.now()) {
                         journal::note(
                             Kind::Refused,
                             format_args!(
@@ -199,7 +199,7 @@ impl<L: Listen> Gates<L> {
     }
 }
 
-impl<L: Listen> Gate<L> {
+impl<L: Listen> PassivePort<L> {
     const fn new() -> Self {
         Self { listener: RefCell::new(None), stream: RefCell::new(None) }
     }
@@ -255,15 +255,15 @@ mod tests {
     #[test]
     fn a_client_may_ask_again_for_the_only_port_while_it_is_looked_after() {
         let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
-        let place = service.knock(Peer::unknown()).unwrap();
+        let place = service.pending(Peer::unknown()).unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let gates = Gates::<OnlyPort>::new(address, 2024..=2024);
+        let passive_ports = PassivePorts::<OnlyPort>::new(address, 2024..=2024);
         let clock = Clock::start();
-        let mut tending = pin!(gates.tend(&place, address, &clock));
+        let mut tending = pin!(passive_ports.tend(&place, address, &clock));
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            assert_eq!(gates.open(place.seat().index(), &clock), Some(2024));
-            place.seat().open_gate(clock.now());
+            assert_eq!(passive_ports.open(place.slot().index(), &clock), Some(2024));
+            place.slot().open_passive_port(clock.now());
             assert!(tending.as_mut().poll(&mut cx).is_pending());
         }
     }

@@ -6,11 +6,11 @@
 //! both sides, of the same kind.
 //!
 //! ```text
-//!   client ─ door ─ says something ─ waits in line ─ dial ─► one buffer each way ◄─► printer
+//!   client ─ acceptor ─ says something ─ waits in line ─ dial ─► one buffer each way ◄─► printer
 //! ```
 //!
 //! **There is no login here.** Only the printer can check the access code, and how long it lets
-//! somebody wait before showing one is its affair too. What protects it is the door (few places, some
+//! somebody wait before showing one is its affair too. What protects it is the acceptor (few places, some
 //! for each address), that whoever says nothing never reaches it, and the line.
 //!
 //! # An end is passed on as what it is
@@ -25,8 +25,8 @@
 //! |---|---|---|
 //! | relayed at once | the sessions that the printer has | wait in line, first come, first served |
 //! | of those, from one address | all but one, if there are several | others overtake it in the line |
-//! | in line, or silent so far | `BOARD.doorstep` | wait at the [door](super::listen) |
-//! | silence before the first byte | [`SPEAKS_WITHIN`] | closed, and the printer never hears of it |
+//! | in line, or silent so far | `BOARD.pre_auth` | wait at the [acceptor](crate::runtime::accept) |
+//! | silence before the first byte | [`SPEAKS_TIMEOUT`] | closed, and the printer never hears of it |
 //! | a peer that takes nothing of what waits for it | [`STALL`] | both are reset |
 //! | silence after one direction has ended | [`HALF_CLOSED`] | both are reset |
 //! | silence of a connection that has taken no end | none; TCP keepalive finds the dead | |
@@ -60,17 +60,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::board::BOARD;
-use crate::config::Host;
-use crate::journal::{self, Kind, Seldom};
+use crate::config::PrinterAddr;
+use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
 use crate::runtime::Clock;
-use crate::runtime::accept::Door;
+use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
 use crate::runtime::stream::{end_in_order, tune_relay};
 use crate::session::Peer;
 
 /// How long a client may take to say its first byte. In TLS the client speaks first, and at once.
-pub const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
+pub const SPEAKS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a peer may take nothing of what waits for it.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -83,31 +83,31 @@ pub const HALF_CLOSED: Duration = Duration::from_secs(330);
 pub const FILE_SILENCE: Duration = HALF_CLOSED;
 
 /// The most sessions one relay may have.
-pub const SESSIONS_MOST: usize = 16;
+pub const MAX_SESSIONS: usize = 16;
 
 /// The most tasks that can serve one relay.
-const WORKERS_MOST: usize = SESSIONS_MOST + BOARD.doorstep;
+const MAX_WORKERS: usize = MAX_SESSIONS + BOARD.pre_auth;
 
 /// One of the printer's ports, and who is being relayed to it.
 pub struct Relay {
     service: &'static str,
-    host: Host,
+    host: PrinterAddr,
     port: u16,
     sessions: usize,
     per_address: usize,
     speaks_within: Duration,
     /// Those of sessions that are free.
-    buffers: RefCell<heapless::Vec<Buffers, SESSIONS_MOST>>,
+    buffers: RefCell<heapless::Vec<Buffers, MAX_SESSIONS>>,
     /// Who has a session, once for each.
-    there: RefCell<heapless::Vec<IpAddr, SESSIONS_MOST>>,
+    there: RefCell<heapless::Vec<IpAddr, MAX_SESSIONS>>,
     /// Who waits for one, in the order they came.
-    line: RefCell<heapless::Deque<(u32, IpAddr), WORKERS_MOST>>,
+    line: RefCell<heapless::Deque<(u32, IpAddr), MAX_WORKERS>>,
     tickets: Cell<u32>,
     /// The line or the sessions have changed.
     moved: Notify,
     /// What was last in the way to the printer, and how often.
     trouble: Cell<Option<DialError>>,
-    troubles: Seldom,
+    troubles: RateLimit,
 }
 
 /// What an `Rc` keeps beside its content: two counts.
@@ -115,7 +115,7 @@ pub(super) const COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
     assert!(size_of::<Relay>() + COUNTS <= budget::RELAY, "a relay is larger than its line");
 const _: () = assert!(
-    budget::RELAY_SESSIONS <= SESSIONS_MOST && budget::TUNNELS <= SESSIONS_MOST,
+    budget::RELAY_SESSIONS <= MAX_SESSIONS && budget::TUNNELS <= MAX_SESSIONS,
     "a relay has room for all its sessions"
 );
 
@@ -124,7 +124,7 @@ const _: () = assert!(
 pub enum Outcome {
     /// They were relayed.
     Relayed(Report),
-    /// They said nothing for [`SPEAKS_WITHIN`].
+    /// They said nothing for [`SPEAKS_TIMEOUT`].
     Silent,
     /// They left before there was a session, or while the printer was being dialled.
     Left,
@@ -136,34 +136,34 @@ impl Relay {
     /// The relay to `port` of the printer at `host`, for at most `sessions` clients at once, with
     /// `buffer` bytes each way for each of them. All memory is taken here.
     ///
-    /// There is always one session, and never more than [`SESSIONS_MOST`].
+    /// There is always one session, and never more than [`MAX_SESSIONS`].
     pub fn new(
         service: &'static str,
-        host: Host,
+        host: PrinterAddr,
         port: u16,
         sessions: usize,
         buffer: usize,
     ) -> Rc<Self> {
-        let sessions = sessions.clamp(1, SESSIONS_MOST);
+        let sessions = sessions.clamp(1, MAX_SESSIONS);
         Rc::new(Self {
             service,
             host,
             port,
             sessions,
             per_address: sessions.saturating_sub(1).max(1),
-            speaks_within: SPEAKS_WITHIN,
+            speaks_within: SPEAKS_TIMEOUT,
             buffers: RefCell::new((0..sessions).map(|_| Buffers::new(buffer)).collect()),
             there: RefCell::default(),
             line: RefCell::default(),
             tickets: Cell::new(0),
             moved: Notify::new(),
             trouble: Cell::new(None),
-            troubles: Seldom::default(),
+            troubles: RateLimit::default(),
         })
     }
 
     /// Where the printer is.
-    pub const fn host(&self) -> &Host {
+    pub const fn host(&self) -> &PrinterAddr {
         &self.host
     }
 
@@ -173,18 +173,18 @@ impl Relay {
     }
 
     /// How many tasks are to [`work`](Self::work): one for each session and one for each place on the
-    /// doorstep, so that whoever is silent or in line keeps nobody out who could be served.
+    /// pre-auth slots, so that whoever is silent or in line keeps nobody out who could be served.
     pub const fn workers(&self) -> usize {
-        self.sessions + BOARD.doorstep
+        self.sessions + BOARD.pre_auth
     }
 
     /// Serves one client after another: the body of one of a fixed set of tasks.
-    pub async fn work(self: Rc<Self>, door: Rc<Door>, clock: Clock) {
+    pub async fn work(self: Rc<Self>, acceptor: Rc<Acceptor>, clock: Clock) {
         loop {
-            let (socket, knock) = door.next(&clock).await;
-            let step_in = || knock.step_in();
-            if self.serve(socket, knock.peer, step_in, &clock).await == Outcome::Silent {
-                knock.turned_away(clock.now(), None);
+            let (socket, pending) = acceptor.next(&clock).await;
+            let step_in = || pending.step_in();
+            if self.serve(socket, pending.peer, step_in, &clock).await == Outcome::Silent {
+                pending.turned_away(clock.now(), None);
             }
         }
     }
@@ -263,7 +263,7 @@ impl Relay {
             self.troubles.forget();
         }
         let service = self.service;
-        match self.troubles.happened(clock.now()) {
+        match self.troubles.check(clock.now()) {
             Some(times) => journal::note(
                 Kind::PrinterLost,
                 format_args!("{service}: {error}; turned away for it: {times}"),
@@ -344,7 +344,7 @@ async fn has_left(socket: &TcpStream) {
 /// # Errors
 ///
 /// There is no way to the printer.
-pub async fn dial(host: &Host, port: u16) -> Result<TcpStream, DialError> {
+pub async fn dial(host: &PrinterAddr, port: u16) -> Result<TcpStream, DialError> {
     let socket = reach(host, port).await?;
     // A socket that cannot be tuned is a connection that is gone; the relay will see it.
     let _gone = tune_relay(&socket);

@@ -31,7 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::relay::{Buffers, COUNTS, FILE_SILENCE, Relay, carry, dial};
-use crate::journal::{self, Kind, Seldom};
+use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
 use crate::memory::ring::Ring;
 use crate::runtime::Clock;
@@ -155,11 +155,11 @@ pub struct Transfers {
     came: Notify,
     taken: Notify,
     numbers: Cell<u32>,
-    strangers: Seldom,
-    crowds: Seldom,
-    troubles: Seldom,
+    strangers: RateLimit,
+    crowds: RateLimit,
+    troubles: RateLimit,
     /// The printer's port did not answer.
-    deaf: Seldom,
+    deaf: RateLimit,
 }
 
 const _: () = assert!(
@@ -195,10 +195,10 @@ impl Transfers {
             came: Notify::new(),
             taken: Notify::new(),
             numbers: Cell::new(0),
-            strangers: Seldom::default(),
-            crowds: Seldom::default(),
-            troubles: Seldom::default(),
-            deaf: Seldom::default(),
+            strangers: RateLimit::default(),
+            crowds: RateLimit::default(),
+            troubles: RateLimit::default(),
+            deaf: RateLimit::default(),
         })
     }
 
@@ -215,7 +215,7 @@ impl Transfers {
                 }
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    if let Some(times) = self.troubles.happened(clock.now()) {
+                    if let Some(times) = self.troubles.check(clock.now()) {
                         journal::note(
                             Kind::Refused,
                             format_args!("ftp: cannot accept a transfer: {error} ({times})"),
@@ -232,7 +232,7 @@ impl Transfers {
         let has = self.of.borrow().iter().filter(|held| **held == address).count();
         if has >= 2 * controls {
             let seldom = if controls == 0 { &self.strangers } else { &self.crowds };
-            let Some(times) = seldom.happened(clock.now()) else {
+            let Some(times) = seldom.check(clock.now()) else {
                 return journal::tally(Kind::Refused);
             };
             return match controls {
@@ -291,7 +291,7 @@ impl Transfers {
             Ok(mut printer) => {
                 carry(&mut stream, &mut printer, peer, buffers, Some(FILE_SILENCE), clock).await;
             }
-            Err(error) => match self.deaf.happened(clock.now()) {
+            Err(error) => match self.deaf.check(clock.now()) {
                 Some(times) => journal::note(
                     Kind::PrinterLost,
                     format_args!("{peer}: data port {port}: {error} ({times})"),
@@ -306,7 +306,7 @@ impl Transfers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Host;
+    use crate::config::PrinterAddr;
     use crate::memory::budget::RELAY_COMMANDS;
     use alloc::format;
     use core::net::Ipv4Addr;
@@ -346,7 +346,7 @@ mod tests {
             let at = ours.local_addr().unwrap();
             let clock = Clock::start();
             let port = commands.local_addr().unwrap().port();
-            let control = Relay::new("ftp", Host::Ip(HOME.into()), port, 4, RELAY_COMMANDS);
+            let control = Relay::new("ftp", PrinterAddr::Ip(HOME.into()), port, 4, RELAY_COMMANDS);
             let transfers = Transfers::new(Rc::clone(&control));
             let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
             spawn_local(Rc::clone(&transfers).listen(openings, clock));
@@ -358,9 +358,9 @@ mod tests {
 
         /// A control connection from `from`: the client's end and the printer's.
         async fn control_from(&self, from: Ipv4Addr) -> (TcpStream, TcpStream) {
-            let door = bind(SocketAddr::from((HOME, 0))).unwrap();
-            let mut near = connect(from, door.local_addr().unwrap()).await;
-            let (far, _) = door.accept().await.unwrap();
+            let acceptor = bind(SocketAddr::from((HOME, 0))).unwrap();
+            let mut near = connect(from, acceptor.local_addr().unwrap()).await;
+            let (far, _) = acceptor.accept().await.unwrap();
             near.write_all(b"!").await.unwrap();
             let (relay, clock) = (Rc::clone(&self.control), self.clock);
             let peer = Peer { service: "ftp", number: 1, address: from.into() };

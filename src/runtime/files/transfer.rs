@@ -14,8 +14,8 @@
 //! | what | bound | past it |
 //! |---|---|---|
 //! | data in hand | [`FTP_BUFFER`] bytes, and what TLS holds | the sender waits |
-//! | TCP to the printer | [`CONNECT_WITHIN`] | [`News::Unreachable`] |
-//! | TLS with either | [`HANDSHAKE_WITHIN`] | [`News::Failed`] |
+//! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`News::Unreachable`] |
+//! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`News::Failed`] |
 //! | no byte moved | [`STALLED_AFTER`] | [`Failure::Stalled`] |
 
 use alloc::rc::Rc;
@@ -33,8 +33,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::passive::{Gates, Listen};
-use crate::ftp::printer_session::{Desk, Failure, Move, News, Order};
+use super::passive::{Listen, PassivePorts};
+use crate::ftp::printer_session::{Failure, Move, News, Order, PrinterSession};
 use crate::ftp::slot::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::runtime::Clock;
@@ -43,10 +43,10 @@ use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connec
 use crate::trace::{self, Party, Protocol, Tap};
 
 /// How long TCP may take to the printer's data port.
-pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long TLS may take on a data connection.
-pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a transfer may stand still.
 pub const STALLED_AFTER: Duration = Duration::from_secs(60);
@@ -100,9 +100,9 @@ pub trait Reach {
 }
 
 /// The printer is where its control connection is.
-pub struct Beside(pub Rc<Cell<Option<IpAddr>>>);
+pub struct DataDialler(pub Rc<Cell<Option<IpAddr>>>);
 
-impl Reach for Beside {
+impl Reach for DataDialler {
     type Wire = TcpStream;
 
     async fn reach(&self, port: u16) -> Option<TcpStream> {
@@ -116,31 +116,31 @@ impl Reach for Beside {
     }
 }
 
-/// Moves data for `desk`, for ever.
+/// Moves data for `printer_session`, for ever.
 pub async fn move_data<R: Reach, L: Listen>(
-    desk: Rc<Desk>,
+    printer_session: Rc<PrinterSession>,
     printer: R,
-    gates: Rc<Gates<L>>,
+    passive_ports: Rc<PassivePorts<L>>,
     trust: Trust,
     tls: Arc<ServerConfig>,
     clock: Clock,
 ) {
-    let mover = Mover { desk, printer, gates, trust, tls, clock };
+    let mover = Mover { printer_session, printer, passive_ports, trust, tls, clock };
     let mut buffer = Vec::with_capacity(FTP_BUFFER);
-    let mut order = mover.desk.order().await;
+    let mut order = mover.printer_session.order().await;
     loop {
         order = match order {
             Order::Connect { port } => mover.serve(port, &mut buffer).await,
             // Of what is over.
-            Order::Move(_) | Order::Drop => mover.desk.order().await,
+            Order::Move(_) | Order::Drop => mover.printer_session.order().await,
         };
     }
 }
 
 struct Mover<R, L: Listen> {
-    desk: Rc<Desk>,
+    printer_session: Rc<PrinterSession>,
     printer: R,
-    gates: Rc<Gates<L>>,
+    passive_ports: Rc<PassivePorts<L>>,
     trust: Trust,
     tls: Arc<ServerConfig>,
     clock: Clock,
@@ -151,32 +151,32 @@ impl<R: Reach, L: Listen> Mover<R, L> {
     async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> Order {
         let printer = tokio::select! {
             biased;
-            () = self.desk.interrupted() => return self.desk.order().await,
+            () = self.printer_session.interrupted() => return self.printer_session.order().await,
             printer = self.connect(port) => printer,
         };
         let Some(printer) = printer else {
-            self.desk.report(News::Unreachable);
-            return self.desk.order().await;
+            self.printer_session.report(News::Unreachable);
+            return self.printer_session.order().await;
         };
-        self.desk.report(News::Connected);
-        let order = self.desk.order().await;
+        self.printer_session.report(News::Connected);
+        let order = self.printer_session.order().await;
         let Order::Move(job) = order else { return order };
-        let Some(client) = self.gates.take(job.seat) else {
-            self.desk.report(News::Failed(Failure::Client));
-            return self.desk.order().await;
+        let Some(client) = self.passive_ports.take(job.slot) else {
+            self.printer_session.report(News::Failed(Failure::Client));
+            return self.printer_session.order().await;
         };
         // Kept for as long as there are transfers: written no further than it is used.
         buffer.resize(FTP_BUFFER, 0);
         tokio::select! {
             biased;
-            () = self.desk.interrupted() => {}
+            () = self.printer_session.interrupted() => {}
             () = self.carry(job, client, printer, buffer) => {}
         }
-        self.desk.order().await
+        self.printer_session.order().await
     }
 
     async fn connect(&self, port: u16) -> Option<R::Wire> {
-        let wire = timeout(CONNECT_WITHIN, self.printer.reach(port)).await.ok()??;
+        let wire = timeout(CONNECT_TIMEOUT, self.printer.reach(port)).await.ok()??;
         wire.breaks(true);
         Some(wire)
     }
@@ -192,14 +192,15 @@ impl<R: Reach, L: Listen> Mover<R, L> {
         };
         let (mut client, mut printer) = match handshake.await {
             Ok(both) => both,
-            Err(failure) => return self.desk.report(News::Failed(failure)),
+            Err(failure) => return self.printer_session.report(News::Failed(failure)),
         };
         if job.upload {
             let from = (&mut client, Failure::Client);
             let to = (&mut printer, Failure::Printer);
             let [client_tap, printer_tap] = &mut taps;
             let taps = (client_tap.as_mut(), printer_tap.as_mut());
-            let moved = match copy(&self.desk, &self.clock, from, to, taps, buffer).await {
+            let moved = match copy(&self.printer_session, &self.clock, from, to, taps, buffer).await
+            {
                 Ok(()) => self.end_upload(&mut client, &mut printer).await,
                 Err(failure) => Err(failure),
             };
@@ -213,7 +214,8 @@ impl<R: Reach, L: Listen> Mover<R, L> {
             let to = (&mut client, Failure::Client);
             let [client_tap, printer_tap] = &mut taps;
             let taps = (printer_tap.as_mut(), client_tap.as_mut());
-            let moved = match copy(&self.desk, &self.clock, from, to, taps, buffer).await {
+            let moved = match copy(&self.printer_session, &self.clock, from, to, taps, buffer).await
+            {
                 Ok(()) => end_download(&mut client, &printer).await,
                 Err(failure) => Err(failure),
             };
@@ -236,14 +238,14 @@ impl<R: Reach, L: Listen> Mover<R, L> {
     }
 
     fn tell(&self, moved: Result<(), Failure>) {
-        self.desk.report(moved.map_or_else(News::Failed, |()| News::Moved));
+        self.printer_session.report(moved.map_or_else(News::Failed, |()| News::Moved));
     }
 
     async fn client(&self, wire: L::Wire, private: bool) -> Option<Data<L::Wire>> {
         if !private {
             return Some(Data::Clear(wire));
         }
-        let stream = timeout(HANDSHAKE_WITHIN, accept(&self.tls, wire)).await.ok()?;
+        let stream = timeout(HANDSHAKE_TIMEOUT, accept(&self.tls, wire)).await.ok()?;
         stream.map(Data::Client).ok()
     }
 
@@ -251,7 +253,7 @@ impl<R: Reach, L: Listen> Mover<R, L> {
         if !private {
             return Some(Data::Clear(wire));
         }
-        let stream = timeout(HANDSHAKE_WITHIN, connect(&self.trust, wire)).await.ok()?;
+        let stream = timeout(HANDSHAKE_TIMEOUT, connect(&self.trust, wire)).await.ok()?;
         match stream {
             Ok(stream) => Some(Data::Printer(stream)),
             Err(error) => {
@@ -283,7 +285,7 @@ impl<R: Reach, L: Listen> Mover<R, L> {
 
 /// Moves everything there is. The failure beside each end is what it is when that end breaks.
 async fn copy<F, T>(
-    desk: &Desk,
+    printer_session: &PrinterSession,
     clock: &Clock,
     (from, gone): (&mut F, Failure),
     (to, lost): (&mut T, Failure),
@@ -315,7 +317,7 @@ where
             }
             left = left.get(wrote..).unwrap_or_default();
         }
-        desk.progresses(clock.now(), len);
+        printer_session.progresses(clock.now(), len);
     }
     let flushed = timeout(STALLED_AFTER, to.flush()).await;
     flushed.map_err(|_| Failure::Stalled)?.map_err(|_| lost)
@@ -442,10 +444,11 @@ mod tests {
         let (receiver, mut to) = duplex(10);
         let copying = spawn_local(async move {
             let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
-            let desk = &service.desks()[0];
+            let printer_session = &service.printer_sessions()[0];
             let (from, to) = ((&mut from, Failure::Client), (&mut to, Failure::Printer));
-            let copied = copy(desk, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
-            (copied, desk.moved())
+            let copied =
+                copy(printer_session, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
+            (copied, printer_session.moved())
         });
         (sender, receiver, copying)
     }

@@ -8,27 +8,27 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::chamber::Service;
-use crate::chamber::client::{self, LOGIN_WITHIN};
+use crate::chamber::client::{self, LOGIN_TIMEOUT};
 use crate::chamber::upstream::{self, Purpose};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::printer::camera::probe::{Answer, Probe};
-use crate::printer::camera::{AtChamber, AtRtsp, Finding, Sight};
+use crate::printer::camera::{AtChamber, AtRtsp, CameraKind, CameraProbe};
 use crate::runtime::Clock;
 use crate::runtime::dial::{BackOff, Dial, DialError, Losses};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::shutdown::Departs;
+use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{Guest, Serves};
-use crate::session::{Blame, Host};
+use crate::runtime::worker::{AcceptedClient, Serves};
+use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
 /// How long a conversation with the camera has to last before the next is dialled without back-off.
 const SETTLED: Duration = Duration::from_secs(30);
 
 impl Serves for Rc<Service> {
-    const WITHIN: Duration = LOGIN_WITHIN;
+    const TIMEOUT: Duration = LOGIN_TIMEOUT;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX)
@@ -37,16 +37,16 @@ impl Serves for Rc<Service> {
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
-        guest: Guest<'_>,
+        accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> usize {
-        let end = serve_viewer(self, stream, guest, buffers, clock).await;
+        let end = serve_viewer(self, stream, accepted_client, buffers, clock).await;
         usize::from(end == End::Session(client::Error::WrongCode))
     }
 }
 
-impl Departs for Service {
+impl Shutdown for Service {
     fn dismiss_all(&self) {
         self.dismiss_all();
     }
@@ -64,16 +64,16 @@ impl Departs for Service {
 pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
     service: &Rc<Service>,
     stream: T,
-    guest: Guest<'_>,
+    accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
-    let party = Party::Client(guest.peer.address);
+    let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Chamber, party, clock);
-    let Guest { peer, until, admitted, reached: _ } = guest;
+    let AcceptedClient { peer, until, admitted, reached: _ } = accepted_client;
     let Some((mut viewer, place)) = service.viewer(until, admitted) else {
-        // There are as many seats as workers.
-        return End::Session(client::Error::NoSeat);
+        // There are as many slots as workers.
+        return End::Session(client::Error::NoSlot);
     };
     let end = drive(&mut viewer, &place, &mut stream, buffers, clock).await;
     let (sent, lost) = place.sent_and_lost();
@@ -81,7 +81,7 @@ pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
         kind_of(&end),
         format_args!("{peer}: {end} (got {sent} pictures, lost {lost} by being slow)"),
     );
-    // What it was in the middle of is free before its seat is.
+    // What it was in the middle of is free before its slot is.
     drop(viewer);
     drop(place);
     stream.close().await;
@@ -109,14 +109,14 @@ enum Loss {
     Dial(DialError),
     Ended(End<upstream::Error>),
     /// What was found, which has been said.
-    Found(Finding),
+    Found(CameraKind),
 }
 
 impl Loss {
     const fn is_lasting(self) -> bool {
         match self {
             Self::Dial(error) => error.is_lasting(),
-            Self::Found(finding) => finding.is_lasting(),
+            Self::Found(kind) => kind.is_lasting(),
             Self::Ended(_) => false,
         }
     }
@@ -124,7 +124,7 @@ impl Loss {
     const fn kind(self) -> Kind {
         match self {
             Self::Dial(DialError::Refused(_)) => Kind::PrinterUntrusted,
-            Self::Found(Finding::WrongCode) => Kind::PrinterRefused,
+            Self::Found(CameraKind::WrongCode) => Kind::PrinterRefused,
             Self::Dial(_) | Self::Ended(_) | Self::Found(_) => Kind::PrinterLost,
         }
     }
@@ -137,16 +137,16 @@ impl fmt::Display for Loss {
             Self::Ended(End::Closed) => f.write_str("the camera ended the connection"),
             Self::Ended(End::Session(error)) => error.fmt(f),
             Self::Ended(End::Stream(error)) => write!(f, "the camera: {error}"),
-            Self::Found(finding) => finding.fmt(f),
+            Self::Found(kind) => kind.fmt(f),
         }
     }
 }
 
 /// Keeps one conversation with the camera while it is wanted, and never two: each is closed completely
 /// before the next is dialled. Finds out which camera there is, at the start and when it is asked to.
-pub async fn keep_camera<D: Dial, R: Dial>(
+pub async fn maintain_camera<D: Dial, R: Dial>(
     service: Rc<Service>,
-    sight: Rc<Sight>,
+    camera: Rc<CameraProbe>,
     dialler: D,
     rtsp: R,
     clock: Clock,
@@ -154,7 +154,7 @@ pub async fn keep_camera<D: Dial, R: Dial>(
 ) {
     let mut keeper = Keeper {
         service,
-        sight,
+        camera,
         dialler,
         rtsp,
         clock,
@@ -165,7 +165,7 @@ pub async fn keep_camera<D: Dial, R: Dial>(
         let Some(purpose) = keeper.purpose() else {
             tokio::select! {
                 () = keeper.service.changed() => {}
-                () = keeper.sight.rung() => {}
+                () = keeper.camera.notified() => {}
             }
             continue;
         };
@@ -190,7 +190,7 @@ pub async fn keep_camera<D: Dial, R: Dial>(
 
 struct Keeper<D, R> {
     service: Rc<Service>,
-    sight: Rc<Sight>,
+    camera: Rc<CameraProbe>,
     dialler: D,
     rtsp: R,
     clock: Clock,
@@ -200,10 +200,10 @@ struct Keeper<D, R> {
 impl<D: Dial, R: Dial> Keeper<D, R> {
     /// What is to be done now, if anything.
     fn purpose(&self) -> Option<Purpose> {
-        let finding = self.sight.finding();
-        if self.service.is_wanted() && !finding.is_elsewhere() {
+        let kind = self.camera.kind();
+        if self.service.is_wanted() && !kind.is_elsewhere() {
             Some(Purpose::Watch)
-        } else if self.sight.is_due() || !finding.is_settled() {
+        } else if self.camera.is_due() || !kind.is_settled() {
             Some(Purpose::Probe)
         } else {
             None
@@ -220,27 +220,27 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
             return None;
         }
         let rtsp =
-            if Finding::needs_rtsp(chamber) { self.at_rtsp().await } else { AtRtsp::Unknown };
-        let finding = self.sight.understood(Finding::of(chamber, rtsp));
-        if finding == Finding::Unknown {
+            if CameraKind::needs_rtsp(chamber) { self.at_rtsp().await } else { AtRtsp::Unknown };
+        let kind = self.camera.understood(CameraKind::of(chamber, rtsp));
+        if kind == CameraKind::Unknown {
             // A printer that is away has the camera it had.
             return Some(loss);
         }
-        let news = self.sight.found(finding);
-        self.service.elsewhere(finding.is_elsewhere());
-        if finding.is_settled() {
+        let news = self.camera.found(kind);
+        self.service.elsewhere(kind.is_elsewhere());
+        if kind.is_settled() {
             if news {
-                journal::note(Kind::CameraFound, format_args!("camera: {finding}"));
+                journal::note(Kind::CameraFound, format_args!("camera: {kind}"));
             }
             let is_done = match loss {
                 Loss::Ended(End::Session(
                     upstream::Error::Found | upstream::Error::NotWanted | upstream::Error::Leaving,
                 )) => true,
-                Loss::Ended(_) | Loss::Dial(_) | Loss::Found(_) => finding == Finding::Rtsp,
+                Loss::Ended(_) | Loss::Dial(_) | Loss::Found(_) => kind == CameraKind::Rtsp,
             };
             return (!is_done).then_some(loss);
         }
-        Some(Loss::Found(finding))
+        Some(Loss::Found(kind))
     }
 
     /// The conversation on port 6000: how it ended, and what that says.
@@ -255,7 +255,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
         };
         let mut stream = Stream::new(stream, Protocol::Chamber, Party::Printer, &self.clock);
         let (mut upstream, link) = self.service.upstream(purpose, self.clock.now());
-        let watched = Watched { link, sight: &self.sight };
+        let watched = Watched { link, camera: &self.camera };
         let end = drive(&mut upstream, &watched, &mut stream, &mut self.buffers, &self.clock).await;
         stream.close().await;
         let seen = match end {
@@ -276,7 +276,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
 
     /// The question on port 322.
     async fn at_rtsp(&mut self) -> AtRtsp {
-        if self.sight.is_rtsp_taken() {
+        if self.camera.is_rtsp_taken() {
             // We are there already.
             return AtRtsp::Speaks;
         }
@@ -311,7 +311,7 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
             tokio::select! {
                 () = self.clock.reach(until) => {}
                 () = self.service.changed() => {}
-                () = self.sight.rung() => return,
+                () = self.camera.notified() => return,
             }
         }
     }
@@ -320,10 +320,10 @@ impl<D: Dial, R: Dial> Keeper<D, R> {
 /// The upstream's link to the hub, which also tells at the first picture that there is a camera.
 struct Watched<'a> {
     link: crate::chamber::Link,
-    sight: &'a Sight,
+    camera: &'a CameraProbe,
 }
 
-impl Host<upstream::Upstream> for Watched<'_> {
+impl Handler<upstream::Upstream> for Watched<'_> {
     fn admits(&self, upstream: &upstream::Upstream) -> bool {
         self.link.admits(upstream)
     }
@@ -334,8 +334,8 @@ impl Host<upstream::Upstream> for Watched<'_> {
         upstream: &mut upstream::Upstream,
         event: upstream::Event<'_>,
     ) -> Result<(), upstream::Error> {
-        if matches!(event, upstream::Event::Begin(_)) && self.sight.found(Finding::Chamber) {
-            journal::note(Kind::CameraFound, format_args!("camera: {}", Finding::Chamber));
+        if matches!(event, upstream::Event::Begin(_)) && self.camera.found(CameraKind::Chamber) {
+            journal::note(Kind::CameraFound, format_args!("camera: {}", CameraKind::Chamber));
         }
         self.link.handle_event(now, upstream, event)
     }
@@ -348,7 +348,7 @@ impl Host<upstream::Upstream> for Watched<'_> {
 /// Whom the probe reports to: its answer is how it ends.
 struct Nobody;
 
-impl Host<Probe> for Nobody {
+impl Handler<Probe> for Nobody {
     fn admits(&self, _probe: &Probe) -> bool {
         true
     }

@@ -9,8 +9,8 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::ftp::client::{self, LOGIN_WITHIN};
-use crate::ftp::printer_session::Desk;
+use crate::ftp::client::{self, LOGIN_TIMEOUT};
+use crate::ftp::printer_session::PrinterSession;
 use crate::ftp::upstream;
 use crate::ftp::{Front, Service};
 use crate::journal::{self, Kind};
@@ -18,10 +18,10 @@ use crate::memory::budget;
 use crate::runtime::Clock;
 use crate::runtime::dial::{BackOff, Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::files::passive::{Gates, Listen};
-use crate::runtime::shutdown::Departs;
+use crate::runtime::files::passive::{Listen, PassivePorts};
+use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
-use crate::runtime::worker::{Guest, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
 use crate::tls::ClientStream;
 use crate::trace::{Party, Protocol};
@@ -34,17 +34,17 @@ pub struct Files<L: Listen = TcpListener> {
     /// What clients and the printer's sessions share.
     pub service: Rc<Service>,
     /// Towards clients.
-    pub gates: Rc<Gates<L>>,
+    pub passive_ports: Rc<PassivePorts<L>>,
 }
 
 impl<L: Listen> Clone for Files<L> {
     fn clone(&self) -> Self {
-        Self { service: Rc::clone(&self.service), gates: Rc::clone(&self.gates) }
+        Self { service: Rc::clone(&self.service), passive_ports: Rc::clone(&self.passive_ports) }
     }
 }
 
 impl<L: Listen> Serves for Files<L> {
-    const WITHIN: Duration = LOGIN_WITHIN;
+    const TIMEOUT: Duration = LOGIN_TIMEOUT;
     const TELLS: bool = true;
 
     fn buffers() -> Buffers {
@@ -54,16 +54,16 @@ impl<L: Listen> Serves for Files<L> {
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
-        guest: Guest<'_>,
+        accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> usize {
-        let end = serve_caller(self, stream, guest, buffers, clock).await;
+        let end = serve_caller(self, stream, accepted_client, buffers, clock).await;
         usize::from(end == End::Session(client::Error::WrongCode))
     }
 }
 
-impl Departs for Service {
+impl Shutdown for Service {
     fn dismiss_all(&self) {
         self.dismiss_all();
     }
@@ -81,39 +81,39 @@ impl Departs for Service {
 pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, L: Listen>(
     files: &Files<L>,
     stream: T,
-    guest: Guest<'_>,
+    accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
-    let party = Party::Client(guest.peer.address);
+    let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Ftp, party, clock);
-    let Files { service, gates } = files;
-    let Guest { peer, reached, until, admitted } = guest;
-    let Some(place) = service.knock(peer) else {
-        // There are as many seats as workers.
-        return End::Session(client::Error::NoSeat);
+    let Files { service, passive_ports } = files;
+    let AcceptedClient { peer, reached, until, admitted } = accepted_client;
+    let Some(place) = service.pending(peer) else {
+        // There are as many slots as workers.
+        return End::Session(client::Error::NoSlot);
     };
-    let seat = place.seat().index();
+    let slot = place.slot().index();
     let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);
     let mut client = place.client(reached, until);
-    let host = place.attended(Reception { gates, seat, clock, admitted });
+    let host = place.attended(Reception { passive_ports, slot, clock, admitted });
     let end = tokio::select! {
         biased;
         end = drive(&mut client, &host, &mut stream, buffers, clock) => end,
-        never = gates.tend(&place, peer.address, clock) => match never {},
+        never = passive_ports.tend(&place, peer.address, clock) => match never {},
     };
     journal::note(kind_of(&end), format_args!("{peer}: {end}"));
     drop(client);
     drop(place);
-    gates.close(seat);
+    passive_ports.close(slot);
     stream.close().await;
     end
 }
 
 /// What is done for one client here.
 struct Reception<'a, L: Listen> {
-    gates: &'a Gates<L>,
-    seat: usize,
+    passive_ports: &'a PassivePorts<L>,
+    slot: usize,
     clock: &'a Clock,
     admitted: &'a dyn Fn(),
 }
@@ -123,8 +123,8 @@ impl<L: Listen> Front for Reception<'_, L> {
         (self.admitted)();
     }
 
-    fn open_gate(&self) -> Option<u16> {
-        self.gates.open(self.seat, self.clock)
+    fn open_passive_port(&self) -> Option<u16> {
+        self.passive_ports.open(self.slot, self.clock)
     }
 }
 
@@ -185,14 +185,14 @@ impl fmt::Display for Loss {
 }
 
 /// A [`Dialler`] that remembers where it found the printer, for the data connections.
-pub struct Located {
+pub struct AddressTrackingDialler {
     /// The way to the printer's control port.
     pub dialler: Dialler,
     /// Where the last connection went.
     pub at: Rc<Cell<Option<IpAddr>>>,
 }
 
-impl Dial for Located {
+impl Dial for AddressTrackingDialler {
     type Stream = ClientStream<TcpStream>;
 
     async fn dial(&mut self) -> Result<Self::Stream, DialError> {
@@ -206,9 +206,9 @@ impl Dial for Located {
 
 /// Keeps one session with the printer while it is wanted, and never two: each is closed completely
 /// before the next is dialled.
-pub async fn keep_session<D: Dial>(
+pub async fn maintain_session<D: Dial>(
     service: Rc<Service>,
-    desk: Rc<Desk>,
+    printer_session: Rc<PrinterSession>,
     mut dialler: D,
     clock: Clock,
     mut back_off: BackOff,
@@ -216,11 +216,11 @@ pub async fn keep_session<D: Dial>(
     let mut buffers = <Files as Serves>::buffers();
     let mut said = None;
     loop {
-        service.wanted(|| clock.now(), &desk).await;
+        service.wanted(|| clock.now(), &printer_session).await;
         if service.is_leaving() {
             return;
         }
-        let loss = converse(&service, &desk, &mut dialler, &clock, &mut buffers).await;
+        let loss = converse(&service, &printer_session, &mut dialler, &clock, &mut buffers).await;
         let wait = match loss {
             Loss::Ended(End::Session(upstream::Error::Rested), _) => {
                 back_off.reset();
@@ -240,24 +240,24 @@ pub async fn keep_session<D: Dial>(
                 if loss.is_lasting() { wait } else { wait.min(LONGEST) }
             }
         };
-        service.lost(clock.now(), &desk, &loss, wait);
+        service.lost(clock.now(), &printer_session, &loss, wait);
     }
 }
 
 async fn converse<D: Dial>(
     service: &Rc<Service>,
-    desk: &Desk,
+    printer_session: &PrinterSession,
     dialler: &mut D,
     clock: &Clock,
     buffers: &mut Buffers,
 ) -> Loss {
-    desk.is_dialling();
+    printer_session.is_dialling();
     let stream = match dialler.dial().await {
         Ok(stream) => stream,
         Err(error) => return Loss::Dial(error),
     };
     let mut stream = Stream::new(stream, Protocol::Ftp, Party::Printer, clock);
-    let Some((mut upstream, link)) = service.upstream(clock.now(), desk.index()) else {
+    let Some((mut upstream, link)) = service.upstream(clock.now(), printer_session.index()) else {
         return Loss::Ended(End::Closed, false);
     };
     let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;

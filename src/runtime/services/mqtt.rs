@@ -8,15 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::board::BOARD;
 use crate::journal::{self, Kind};
-use crate::mqtt::client::{self, CONNECT_WITHIN};
+use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
 use crate::mqtt::{REPORT_INBOX, Service};
 use crate::runtime::Clock;
 use crate::runtime::dial::{BackOff, Dial, DialError, Losses};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::shutdown::Departs;
+use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{Guest, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
 use crate::trace::{Party, Protocol};
 
@@ -24,7 +24,7 @@ use crate::trace::{Party, Protocol};
 const SETTLED: Duration = Duration::from_secs(30);
 
 impl Serves for Rc<Service> {
-    const WITHIN: Duration = CONNECT_WITHIN;
+    const TIMEOUT: Duration = CONNECT_TIMEOUT;
 
     fn buffers() -> Buffers {
         Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox)
@@ -33,16 +33,16 @@ impl Serves for Rc<Service> {
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
-        guest: Guest<'_>,
+        accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> usize {
-        let end = serve_client(self, stream, guest, buffers, clock).await;
+        let end = serve_client(self, stream, accepted_client, buffers, clock).await;
         usize::from(end == End::Session(client::Error::WrongCode))
     }
 }
 
-impl Departs for Service {
+impl Shutdown for Service {
     fn dismiss_all(&self) {
         self.dismiss_all();
     }
@@ -60,17 +60,17 @@ impl Departs for Service {
 pub async fn serve_client<T: AsyncRead + AsyncWrite + Unpin>(
     service: &Rc<Service>,
     stream: T,
-    guest: Guest<'_>,
+    accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> End<client::Error> {
-    let party = Party::Client(guest.peer.address);
+    let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Mqtt, party, clock);
-    let Guest { peer, reached, until, admitted } = guest;
-    let seat = service.client(clock.now(), until, peer, reached, admitted);
-    let Some((mut client, place)) = seat else {
-        // There are as many seats as workers.
-        return End::Session(client::Error::NoSeat);
+    let AcceptedClient { peer, reached, until, admitted } = accepted_client;
+    let slot = service.client(clock.now(), until, peer, reached, admitted);
+    let Some((mut client, place)) = slot else {
+        // There are as many slots as workers.
+        return End::Session(client::Error::NoSlot);
     };
     let end = drive(&mut client, &place, &mut stream, buffers, clock).await;
     journal::note(kind_of(&end), format_args!("{peer}: {end}"));
@@ -146,7 +146,7 @@ impl fmt::Display for Loss {
 
 /// Keeps one conversation with the printer, and never two: each is closed completely before the next
 /// is dialled.
-pub async fn keep_upstream<D: Dial>(
+pub async fn maintain_upstream<D: Dial>(
     service: Rc<Service>,
     mut dialler: D,
     clock: Clock,

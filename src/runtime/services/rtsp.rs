@@ -10,18 +10,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
-use crate::printer::camera::{Finding, Sight};
+use crate::printer::camera::{CameraKind, CameraProbe};
 use crate::rtsp::Service;
-use crate::rtsp::client::{self, LOGIN_WITHIN};
+use crate::rtsp::client::{self, LOGIN_TIMEOUT};
 use crate::rtsp::digest::{Nonce, write_hex};
-use crate::rtsp::stream::Outlook;
-use crate::rtsp::upstream::{self, ANSWER_WITHIN, SILENT_MOST};
+use crate::rtsp::stream::StreamStatus;
+use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
 use crate::runtime::Clock;
 use crate::runtime::dial::{BackOff, Dial, DialError, Losses};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::shutdown::Departs;
+use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{Guest, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
 use crate::trace::{Party, Protocol};
 
@@ -30,7 +30,7 @@ use crate::trace::{Party, Protocol};
 const SETTLED: Duration = Duration::from_secs(60);
 
 const _: () = assert!(
-    SETTLED.as_secs() > SILENT_MOST.as_secs() + 2 * ANSWER_WITHIN.as_secs(),
+    SETTLED.as_secs() > MAX_SILENT.as_secs() + 2 * ANSWER_TIMEOUT.as_secs(),
     "a session that showed nothing is none that worked"
 );
 
@@ -42,7 +42,7 @@ const LOOKED_FIRST: Duration = Duration::from_secs(10);
 const LOOKED_LONGEST: Duration = Duration::from_secs(60);
 
 impl Serves for Rc<Service> {
-    const WITHIN: Duration = LOGIN_WITHIN;
+    const TIMEOUT: Duration = LOGIN_TIMEOUT;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
@@ -51,15 +51,15 @@ impl Serves for Rc<Service> {
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
-        guest: Guest<'_>,
+        accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> usize {
-        serve_player(self, stream, guest, buffers, clock).await.wrong_codes
+        serve_player(self, stream, accepted_client, buffers, clock).await.wrong_codes
     }
 }
 
-impl Departs for Service {
+impl Shutdown for Service {
     fn dismiss_all(&self) {
         self.dismiss_all();
     }
@@ -87,17 +87,17 @@ pub struct Played {
 pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
     service: &Rc<Service>,
     stream: T,
-    guest: Guest<'_>,
+    accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> Played {
-    let party = Party::Client(guest.peer.address);
+    let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Rtsp, party, clock);
-    let Guest { peer, until, admitted, reached: _ } = guest;
-    let seat = service.player((clock.now(), until), nonce(), admitted);
-    let Some((mut player, place)) = seat else {
-        // There are as many seats as workers.
-        return Played { end: End::Session(client::Error::NoSeat), wrong_codes: 0 };
+    let AcceptedClient { peer, until, admitted, reached: _ } = accepted_client;
+    let slot = service.player((clock.now(), until), nonce(), admitted);
+    let Some((mut player, place)) = slot else {
+        // There are as many slots as workers.
+        return Played { end: End::Session(client::Error::NoSlot), wrong_codes: 0 };
     };
     let end = drive(&mut player, &place, &mut stream, buffers, clock).await;
     let (sent, lost) = place.sent_and_lost();
@@ -175,10 +175,10 @@ impl Loss {
         }
     }
 
-    const fn outlook(self) -> Outlook {
+    const fn stream_status(self) -> StreamStatus {
         match self {
-            Self::Ended(End::Session(upstream::Error::WrongCode)) => Outlook::WrongCode,
-            Self::Dial(_) | Self::HungUp | Self::Ended(_) => Outlook::Away,
+            Self::Ended(End::Session(upstream::Error::WrongCode)) => StreamStatus::WrongCode,
+            Self::Dial(_) | Self::HungUp | Self::Ended(_) => StreamStatus::Away,
         }
     }
 }
@@ -199,21 +199,21 @@ impl fmt::Display for Loss {
 }
 
 /// What players may expect of a printer whose camera was looked at.
-const fn outlook_of(finding: Finding) -> Outlook {
-    match finding {
-        Finding::Unknown | Finding::Rtsp => Outlook::Open,
-        Finding::NoPort => Outlook::Away,
-        Finding::Chamber | Finding::ChamberDark => Outlook::Elsewhere,
-        Finding::RtspOff => Outlook::Off,
-        Finding::WrongCode => Outlook::WrongCode,
+const fn stream_status_of(kind: CameraKind) -> StreamStatus {
+    match kind {
+        CameraKind::Unknown | CameraKind::Rtsp => StreamStatus::Open,
+        CameraKind::NoPort => StreamStatus::Away,
+        CameraKind::Chamber | CameraKind::ChamberDark => StreamStatus::Elsewhere,
+        CameraKind::RtspOff => StreamStatus::Off,
+        CameraKind::WrongCode => StreamStatus::WrongCode,
     }
 }
 
 /// Keeps one session with the camera while it is wanted, and never two: each is closed completely before
 /// the next is dialled, and none is dialled while somebody looks which camera there is.
-pub async fn keep_stream<D: Dial>(
+pub async fn maintain_stream<D: Dial>(
     service: Rc<Service>,
-    sight: Rc<Sight>,
+    camera: Rc<CameraProbe>,
     mut dialler: D,
     clock: Clock,
     back_off: BackOff,
@@ -223,33 +223,33 @@ pub async fn keep_stream<D: Dial>(
     let mut looks = Looks::NONE;
     let mut wait = Duration::ZERO;
     while !service.is_leaving() {
-        let finding = sight.finding();
-        if finding != Finding::Rtsp || sight.is_due() {
-            service.look(outlook_of(finding));
+        let kind = camera.kind();
+        if kind != CameraKind::Rtsp || camera.is_due() {
+            service.look(stream_status_of(kind));
         }
         if !service.is_wanted() {
             tokio::select! {
                 () = service.changed() => {}
-                () = sight.news() => {}
+                () = camera.news() => {}
             }
             continue;
         }
-        if finding != Finding::Rtsp || sight.is_due() {
+        if kind != CameraKind::Rtsp || camera.is_due() {
             let now = clock.now();
             if looks.is_due(now) {
                 // Somebody waits: it may have been switched on. Whoever looks may be waiting as well.
-                sight.look_again();
+                camera.look_again();
             }
             tokio::select! {
                 () = service.changed() => {}
-                () = sight.news() => {}
+                () = camera.news() => {}
                 () = clock.reach(looks.next) => {}
             }
             continue;
         }
         looks = Looks::NONE;
         let (began, shown) = (clock.now(), service.counts().shown);
-        let outcome = converse(&service, &sight, &mut dialler, &mut buffers, &clock).await;
+        let outcome = converse(&service, &camera, &mut dialler, &mut buffers, &clock).await;
         let has_shown = service.counts().shown != shown;
         if clock.now().since(began) >= SETTLED || (outcome.is_none() && has_shown) {
             losses.forget();
@@ -258,9 +258,9 @@ pub async fn keep_stream<D: Dial>(
         // To be left is no loss, but who was left before it had shown anything is not tried the sooner.
         if let Some(loss) = outcome {
             wait = losses.note(loss, loss.is_lasting(), loss.kind());
-            service.look(loss.outlook());
+            service.look(loss.stream_status());
             if loss.is_puzzling() {
-                sight.look_again();
+                camera.look_again();
             }
         }
         pause(&service, &clock, wait).await;
@@ -291,12 +291,12 @@ impl Looks {
 /// Talks to the camera until that ends. `None` if it ended as it should.
 async fn converse<D: Dial>(
     service: &Rc<Service>,
-    sight: &Sight,
+    camera: &CameraProbe,
     dialler: &mut D,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> Option<Loss> {
-    let _taken = sight.take_rtsp();
+    let _taken = camera.take_rtsp();
     let stream = match dialler.dial().await {
         Ok(stream) => stream,
         Err(error) => return Some(Loss::Dial(error)),

@@ -70,9 +70,9 @@ const STALLED: usize = 4;
 const WARM: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_secs(5);
 /// How long starting and joining may take.
-const START_WITHIN: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Latencies noted in a row; past it no more are.
-const NOTED_MOST: usize = 100_000;
+const MAX_NOTED: usize = 100_000;
 /// Where in a picture its comment's 18 bytes are.
 const STAMP: core::ops::Range<usize> = 24..42;
 
@@ -144,7 +144,7 @@ fn measure(folder: &Path) -> io::Result<()> {
                 // Some places are the stalled ones', so that no viewer finds none.
                 let most = pandaproxy::board::BOARD.clients.chamber;
                 let viewers = if stalled { viewers.min(most - STALLED) } else { viewers };
-                // Beside each row, so that both have the same weather.
+                // DataDialler each row, so that both have the same weather.
                 let alone = encryption_alone(&pictures)?;
                 let row = run(Load { viewers, every, stalled }, &pictures, folder)?;
                 println!(
@@ -196,7 +196,7 @@ fn run(load: Load, pictures: &[Vec<u8>], folder: &Path) -> io::Result<Row> {
     let at = format!("chamber={port}");
     let proxy = Process::proxy(Model::P1S.serial(), "camera", &to, &at, folder)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let end = Instant::now() + START_WITHIN;
+    let end = Instant::now() + START_TIMEOUT;
     while TcpStream::connect(address).is_err() {
         if Instant::now() > end {
             return Err(io::Error::other(proxy.said()));
@@ -206,7 +206,7 @@ fn run(load: Load, pictures: &[Vec<u8>], folder: &Path) -> io::Result<Row> {
     let watched = Arc::clone(&seen);
     let watching = std::thread::spawn(move || watch(address, load, &watched));
     while seen.pictures.load(Relaxed) < load.viewers as u64 {
-        if Instant::now() > end + START_WITHIN {
+        if Instant::now() > end + START_TIMEOUT {
             return Err(io::Error::other(proxy.said()));
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -340,7 +340,7 @@ async fn view(tls: &TlsConnector, address: SocketAddr, seen: &Seen) -> io::Resul
         seen.pictures.fetch_add(1, Relaxed);
         if seen.noting.load(Relaxed) {
             let mut noted = seen.noted.lock().unwrap();
-            if noted.len() < NOTED_MOST {
+            if noted.len() < MAX_NOTED {
                 noted.push(now.saturating_sub(taken));
             }
         }

@@ -27,7 +27,7 @@ use crate::printer::tls::Shown;
 const PIECE: usize = 64 * 1024;
 
 /// How long either end may be silent.
-const SILENT_MOST: Duration = Duration::from_secs(120);
+const MAX_SILENT: Duration = Duration::from_secs(120);
 
 /// Which way a file goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,8 +274,8 @@ fn takes(data: &mut impl Read) -> io::Result<u64> {
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(SILENT_MOST))?;
-    socket.set_write_timeout(Some(SILENT_MOST))
+    socket.set_read_timeout(Some(MAX_SILENT))?;
+    socket.set_write_timeout(Some(MAX_SILENT))
 }
 
 fn say(to: &mut impl Write, line: &str) -> io::Result<()> {

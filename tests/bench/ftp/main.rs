@@ -69,7 +69,7 @@ const PRINTERS_PACE: u64 = 2_000_000;
 /// How often each way is measured.
 const ROUNDS: usize = 3;
 /// How long a program may take to listen.
-const START_WITHIN: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where the programs listen: some have to have the printer's port numbers.
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
@@ -240,7 +240,7 @@ fn haproxies(printer: &Printer, folder: &Path) -> io::Result<Vec<Way>> {
 }
 
 fn listens(at: SocketAddr, process: &Process) -> io::Result<()> {
-    let end = Instant::now() + START_WITHIN;
+    let end = Instant::now() + START_TIMEOUT;
     while TcpStream::connect(at).is_err() {
         if Instant::now() > end {
             return Err(io::Error::other(process.said()));

@@ -112,7 +112,7 @@ const BURST: usize = 40;
 const LATE: Duration = Duration::from_secs(2);
 
 /// How long a program may take to start; the proxy makes its RSA key first.
-const START_WITHIN: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the programs are left alone before their memory is looked at.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -423,8 +423,8 @@ async fn side(
             sleep(Duration::from_millis(50)).await;
         }
     };
-    let open = timeout(START_WITHIN, ready).await.is_ok();
-    if !open || !side.printer.until(START_WITHIN, |printer| printer.subscribers() == 1).await {
+    let open = timeout(START_TIMEOUT, ready).await.is_ok();
+    if !open || !side.printer.until(START_TIMEOUT, |printer| printer.subscribers() == 1).await {
         return Err(said(&side, "it does not come up"));
     }
     Ok(side)

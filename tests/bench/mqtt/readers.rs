@@ -24,13 +24,13 @@ use crate::clients::mqtt::{Client, Hello};
 use crate::payload::stamp_of;
 
 /// How long a subscriber may take to be let in.
-const JOIN_WITHIN: Duration = Duration::from_secs(30);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes a subscriber has not yet looked at: several times the longest report.
 const INBOX: usize = 64 * 1024;
 
 /// Latencies noted between two looks at them.
-const NOTED_MOST: usize = 4096;
+const MAX_NOTED: usize = 4096;
 
 /// What the subscribers of one side have seen.
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Readers {
                 .unwrap();
             runtime.block_on(async move {
                 while let Some((order, done)) = ordered.recv().await {
-                    let joined = tokio::time::timeout(JOIN_WITHIN, join(&order)).await;
+                    let joined = tokio::time::timeout(JOIN_TIMEOUT, join(&order)).await;
                     let said = match joined.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                     {
                         Ok(stream) => {
@@ -183,7 +183,7 @@ async fn read(mut stream: TlsStream<TcpStream>, order: &Order) -> io::Result<()>
             last = stamp.number;
             if order.notes {
                 let mut noted = order.tally.noted.lock().unwrap();
-                if noted.len() < NOTED_MOST {
+                if noted.len() < MAX_NOTED {
                     noted.push(now.saturating_sub(stamp.at));
                 }
             }

@@ -9,10 +9,10 @@ use pandaproxy::memory::{KIB, budget};
 use crate::{Kind, MOSQUITTO, PROXY};
 
 /// The most that the proxy may add to half of all deliveries.
-const ADDED_MOST: Duration = Duration::from_micros(200);
+const MAX_ADDED: Duration = Duration::from_micros(200);
 
 /// What the proxy may have in memory before any client comes, in KiB.
-const IDLE_MOST: u64 = 4 * 1024;
+const MAX_IDLE: u64 = 4 * 1024;
 
 /// Subscribers at which the proxy is to need less CPU than the bridge.
 const COMPARED: [usize; 3] = [1, 8, 64];
@@ -173,8 +173,8 @@ impl Table {
                 writeln!(
                     f,
                     "  {:6}  added p50 under {} µs ({}, {} subscribers): {added} µs",
-                    verdict(added < micros(ADDED_MOST)),
-                    ADDED_MOST.as_micros(),
+                    verdict(added < micros(MAX_ADDED)),
+                    MAX_ADDED.as_micros(),
                     name(kind),
                     crowd.subscribers,
                 )?;
@@ -182,8 +182,8 @@ impl Table {
         }
         writeln!(
             f,
-            "  {:6}  idle RSS under {IDLE_MOST} KiB: {} KiB (mosquitto: {})",
-            verdict(self.idle < IDLE_MOST),
+            "  {:6}  idle RSS under {MAX_IDLE} KiB: {} KiB (mosquitto: {})",
+            verdict(self.idle < MAX_IDLE),
             self.idle,
             or_dash(self.idle_mosquitto),
         )?;

@@ -75,7 +75,7 @@ const OTHER: usize = 15_254;
 const WARM: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(10);
 /// How long starting and joining may take.
-const START_WITHIN: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the proxy may have in memory, in KiB.
 const RESIDENT_AIM: u64 = 8 * 1024;
 
@@ -169,7 +169,7 @@ fn run(way: Way, players: usize, folder: &Path) -> io::Result<Row> {
     let seen = Arc::new(Seen::default());
     let watched = Arc::clone(&seen);
     let watching = std::thread::spawn(move || players::watch(address, players, &watched));
-    let end = Instant::now() + START_WITHIN;
+    let end = Instant::now() + START_TIMEOUT;
     while seen.joined.load(Relaxed) < players {
         if Instant::now() > end || watching.is_finished() {
             let said = process.as_ref().map(Process::said).unwrap_or_default();
@@ -252,7 +252,7 @@ fn proxy(camera: u16, tunnel: u16, folder: &Path) -> io::Result<Process> {
 
 /// Where the proxy serves its players, once it does and has found the camera.
 fn listening(proxy: &Process) -> io::Result<SocketAddr> {
-    let end = Instant::now() + START_WITHIN;
+    let end = Instant::now() + START_TIMEOUT;
     while Instant::now() < end {
         let said = proxy.said();
         if let Some((_, rest)) = said.split_once(": rtsp for ")
@@ -296,7 +296,7 @@ fn nginx(camera: SocketAddr, folder: &Path) -> io::Result<(SocketAddr, Process)>
     let mut command = Command::new(known);
     command.arg("-p").arg(folder).arg("-c").arg(&given).args(["-e", "stderr"]);
     let nginx = Process::start(&mut command, folder.join("nginx.log"))?;
-    let end = Instant::now() + START_WITHIN;
+    let end = Instant::now() + START_TIMEOUT;
     while TcpStream::connect(address).is_err() {
         if Instant::now() > end {
             return Err(io::Error::other(nginx.said()));

@@ -22,7 +22,7 @@ use crate::rtsp::{Client, Frame, Heard, Rtp, Scheme, framed, receiver_report};
 use crate::{BEGAN, CODE};
 
 /// Latencies noted in a row; past it no more are.
-const NOTED_MOST: usize = 100_000;
+const MAX_NOTED: usize = 100_000;
 
 /// Between two receiver reports.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -116,7 +116,7 @@ async fn play(tls: &TlsConnector, address: SocketAddr, seen: &Seen) -> io::Resul
         seen.pictures.fetch_add(1, Relaxed);
         if seen.noting.load(Relaxed) {
             let mut noted = seen.noted.lock().unwrap();
-            if noted.len() < NOTED_MOST {
+            if noted.len() < MAX_NOTED {
                 noted.push(now.saturating_sub(made));
             }
         }

@@ -4,9 +4,9 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use pandaproxy::auth::AccessCode;
-use pandaproxy::chamber::client::{LOGIN_WITHIN, Viewer};
+use pandaproxy::chamber::client::{LOGIN_TIMEOUT, Viewer};
 use pandaproxy::chamber::upstream::{Purpose, Upstream};
-use pandaproxy::chamber::wire::{HEAD, Head, LOGIN, Login, PICTURE_MOST, damage, head};
+use pandaproxy::chamber::wire::{HEAD, Head, LOGIN, Login, MAX_PICTURE, damage, head};
 use pandaproxy::chamber::{Link, Place, Service};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
@@ -23,7 +23,7 @@ pub(crate) fn wire(data: &[u8]) {
     if let Some(bytes) = data.first_chunk::<HEAD>()
         && let Head::Picture(len) = Head::parse(bytes)
     {
-        assert!(len <= PICTURE_MOST);
+        assert!(len <= MAX_PICTURE);
         assert_eq!(Head::parse(&head(u32::try_from(len).unwrap())), Head::Picture(len));
     }
     if damage(data).is_none() {
@@ -41,7 +41,7 @@ fn service() -> Rc<Service> {
 type Viewers = Conversation<Viewer, Place<fn()>>;
 
 fn viewer_of(service: &Rc<Service>) -> Viewers {
-    let ends = service.viewer(Instant::START + LOGIN_WITHIN, nothing as fn()).unwrap();
+    let ends = service.viewer(Instant::START + LOGIN_TIMEOUT, nothing as fn()).unwrap();
     Conversation::new(ends, budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX)
 }
 

@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use pandaproxy::clock::Instant;
-use pandaproxy::session::{Host, Output, Session};
+use pandaproxy::session::{Handler, Output, Session};
 
 /// Steps without a byte from the peer, or time that passes, before a session counts as one that spins.
 const STEPS: usize = 20_000;
@@ -58,7 +58,7 @@ impl<'d> Script<'d> {
 
     /// Lets the peer do all it does; `around` is called whenever something may have come of it, and says
     /// whether it did anything. The session is left where it is once nothing but time could move it.
-    pub(crate) fn play<S: Session, H: Host<S>>(
+    pub(crate) fn play<S: Session, H: Handler<S>>(
         &self,
         conversation: &mut Conversation<S, H>,
         cut: Cut,
@@ -97,7 +97,7 @@ pub(crate) struct Conversation<S: Session, H> {
     pub(crate) end: Option<S::Error>,
 }
 
-impl<S: Session, H: Host<S>> Conversation<S, H> {
+impl<S: Session, H: Handler<S>> Conversation<S, H> {
     pub(crate) fn new((session, host): (S, H), inbox_room: usize, outbox: usize) -> Self {
         Self {
             session,

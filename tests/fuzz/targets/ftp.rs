@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use pandaproxy::auth::AccessCode;
 use pandaproxy::clock::Instant;
-use pandaproxy::ftp::client::{Client, LOGIN_WITHIN};
-use pandaproxy::ftp::printer_session::{Desk, Failure, News, Order};
-use pandaproxy::ftp::slot::{Gate, Seat};
+use pandaproxy::ftp::client::{Client, LOGIN_TIMEOUT};
+use pandaproxy::ftp::printer_session::{Failure, News, Order, PrinterSession};
+use pandaproxy::ftp::slot::{PassivePort, Slot};
 use pandaproxy::ftp::upstream::Upstream;
 use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
 use pandaproxy::ftp::{Attended, Front, Link, Place, Service};
@@ -68,22 +68,22 @@ fn service() -> Rc<Service> {
 }
 
 /// What the runtime would do for a client: there is always a data port.
-struct Gates {
-    seat: Rc<Seat>,
+struct PassivePorts {
+    slot: Rc<Slot>,
 }
 
-impl Front for Gates {
+impl Front for PassivePorts {
     fn admitted(&self) {}
 
-    fn open_gate(&self) -> Option<u16> {
-        self.seat.open_gate(Instant::START + Duration::from_secs(3600));
+    fn open_passive_port(&self) -> Option<u16> {
+        self.slot.open_passive_port(Instant::START + Duration::from_secs(3600));
         Some(2024)
     }
 }
 
-fn client_at(place: &Place) -> Conversation<Client, Attended<'_, Gates>> {
-    let client = place.client(PROXY, Instant::START + LOGIN_WITHIN);
-    let front = Gates { seat: Rc::clone(place.seat()) };
+fn client_at(place: &Place) -> Conversation<Client, Attended<'_, PassivePorts>> {
+    let client = place.client(PROXY, Instant::START + LOGIN_TIMEOUT);
+    let front = PassivePorts { slot: Rc::clone(place.slot()) };
     Conversation::new((client, place.attended(front)), FTP_INBOX, FTP_OUTBOX)
 }
 
@@ -96,17 +96,17 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Whoever moves data, in no time: all of it, or, if `fails`, none.
-fn mover(desk: &Desk, now: Instant, fails: bool) -> Option<News> {
-    let news = match now_or_never(desk.order())? {
+fn mover(printer_session: &PrinterSession, now: Instant, fails: bool) -> Option<News> {
+    let news = match now_or_never(printer_session.order())? {
         Order::Connect { .. } => News::Connected,
         Order::Move(_) if fails => News::Failed(Failure::Printer),
         Order::Move(_) => {
-            desk.progresses(now, 1000);
+            printer_session.progresses(now, 1000);
             News::Moved
         }
         Order::Drop => return None,
     };
-    desk.report(news);
+    printer_session.report(news);
     Some(news)
 }
 
@@ -121,9 +121,9 @@ struct Printer {
 
 impl Printer {
     fn attend(&mut self, now: Instant, fails: bool) -> bool {
-        let desk = Rc::clone(&self.service.desks()[0]);
+        let printer_session = Rc::clone(&self.service.printer_sessions()[0]);
         if self.upstream.is_none() {
-            if now_or_never(self.service.wanted(|| now, &desk)).is_none() {
+            if now_or_never(self.service.wanted(|| now, &printer_session)).is_none() {
                 return false;
             }
             let ends = self.service.upstream(now, 0).expect("there is one desk");
@@ -142,13 +142,13 @@ impl Printer {
             self.lines.push(line);
             moved = true;
         }
-        match mover(&desk, now, fails) {
+        match mover(&printer_session, now, fails) {
             Some(News::Moved) => upstream.hear(b"226 Transfer complete.\r\n", &mut |_| false),
             Some(News::Failed(_)) => upstream.hear(b"426 Failure.\r\n", &mut |_| false),
             Some(News::Connected | News::Unreachable) => {}
             None => {
                 if let Some(end) = upstream.end {
-                    self.service.lost(now, &desk, &end, Duration::ZERO);
+                    self.service.lost(now, &printer_session, &end, Duration::ZERO);
                     self.upstream = None;
                     self.heard.clear();
                 }
@@ -181,13 +181,13 @@ pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
         let service = service();
-        let place = service.knock(Peer::unknown()).unwrap();
+        let place = service.pending(Peer::unknown()).unwrap();
         let mut client = client_at(&place);
         let (heard, lines) = (Vec::new(), Vec::new());
         let mut printer = Printer { service: Rc::clone(&service), upstream: None, heard, lines };
         script.play(&mut client, cut, &mut |now| {
             let mut moved = printer.attend(now, script.flag(1));
-            if matches!(place.seat().gate(), Gate::Open { .. }) && !script.flag(0) {
+            if matches!(place.slot().passive_port(), PassivePort::Open { .. }) && !script.flag(0) {
                 place.connected(now);
                 moved = true;
             }
@@ -212,34 +212,34 @@ pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
         let service = service();
-        let place = service.knock(Peer::unknown()).unwrap();
+        let place = service.pending(Peer::unknown()).unwrap();
         let mut client = client_at(&place);
         client.hear(b"USER bblp\r\n", &mut |_| false);
         client.hear(b"PASS 12345678\r\n", &mut |_| false);
-        let desk = Rc::clone(&service.desks()[0]);
+        let printer_session = Rc::clone(&service.printer_sessions()[0]);
         let ends = service.upstream(Instant::START, 0).expect("there is one desk");
         let mut printer = Conversation::new(ends, FTP_INBOX, FTP_OUTBOX);
         let mut asked = 0;
         script.play(&mut printer, cut, &mut |now| {
             client.reach(now);
             let mut moved = client.step();
-            if matches!(place.seat().gate(), Gate::Open { .. }) {
+            if matches!(place.slot().passive_port(), PassivePort::Open { .. }) {
                 place.connected(now);
                 moved = true;
             }
-            if place.seat().task().is_none() && place.seat().is_quiet() && asked < ASKED.len() {
+            if place.slot().task().is_none() && place.slot().is_quiet() && asked < ASKED.len() {
                 client.hear(ASKED[asked], &mut |_| false);
                 asked += 1;
                 moved = true;
             }
             if script.flag(0) {
-                if let Some(Order::Connect { .. }) = now_or_never(desk.order()) {
-                    desk.report(News::Unreachable);
+                if let Some(Order::Connect { .. }) = now_or_never(printer_session.order()) {
+                    printer_session.report(News::Unreachable);
                     moved = true;
                 }
                 return moved;
             }
-            moved | mover(&desk, now, script.flag(1)).is_some()
+            moved | mover(&printer_session, now, script.flag(1)).is_some()
         });
         let said = client.take_said();
         (

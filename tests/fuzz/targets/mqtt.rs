@@ -9,7 +9,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget::STATE_CHANGES;
 use pandaproxy::memory::pool::Pool;
-use pandaproxy::mqtt::client::{CONNECT_WITHIN, Client};
+use pandaproxy::mqtt::client::{CONNECT_TIMEOUT, Client};
 use pandaproxy::mqtt::json::{Cursor, Kind, Value, check, elements, members};
 use pandaproxy::mqtt::state::{self, State};
 use pandaproxy::mqtt::topic::{device_of, is_valid_filter, matches};
@@ -224,7 +224,7 @@ fn service() -> Rc<Service> {
 type Clients = Conversation<Client, Place<fn()>>;
 
 fn client_of(service: &Rc<Service>, now: Instant) -> Clients {
-    let until = now + CONNECT_WITHIN;
+    let until = now + CONNECT_TIMEOUT;
     let ends = service.client(now, until, Peer::unknown(), Some(PROXY), nothing as fn()).unwrap();
     Conversation::new(ends, BOARD.mqtt.inbox, BOARD.mqtt.outbox).begun(now)
 }

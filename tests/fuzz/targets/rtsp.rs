@@ -6,12 +6,12 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
-use pandaproxy::rtsp::client::{LOGIN_WITHIN, Player};
+use pandaproxy::rtsp::client::{LOGIN_TIMEOUT, Player};
 use pandaproxy::rtsp::digest::{Challenge, Nonce, Verdict, judge, write_challenges};
 use pandaproxy::rtsp::rtp::{Content, Packet, ReceiverReport, SenderReport, renumbered};
-use pandaproxy::rtsp::sdp::{Codec, Description, SDP_MOST, TRACKS, write_control};
+use pandaproxy::rtsp::sdp::{Codec, Description, MAX_SDP, TRACKS, write_control};
 use pandaproxy::rtsp::upstream::Upstream;
-use pandaproxy::rtsp::wire::{self, HEAD_MOST, Message, Method, Piece, Transport};
+use pandaproxy::rtsp::wire::{self, MAX_HEAD, Message, Method, Piece, Transport};
 use pandaproxy::rtsp::{Link, Place, Service};
 
 use super::conversation::{Conversation, Script, both_ways};
@@ -24,7 +24,7 @@ pub(crate) fn wire(data: &[u8]) {
         let piece = wire::next(rest, packet_most, body_most);
         let Ok((len, _)) = piece else { return };
         // Of all that is shorter, nothing else is understood.
-        for shorter in (0..len.min(HEAD_MOST)).rev().step_by(1 + len / 32) {
+        for shorter in (0..len.min(MAX_HEAD)).rev().step_by(1 + len / 32) {
             let less = wire::next(&rest[..shorter], packet_most, body_most);
             let is_patient = matches!(less, Ok((0, Piece::More) | (_, Piece::Oversized { .. })));
             assert!(is_patient, "{less:?} of {piece:?}");
@@ -36,7 +36,7 @@ pub(crate) fn wire(data: &[u8]) {
         match piece {
             Ok((_, Piece::Message(message))) => about(&message),
             Ok((_, Piece::More)) => {
-                assert!(rest.len() < HEAD_MOST + body_most, "more is wanted without end");
+                assert!(rest.len() < MAX_HEAD + body_most, "more is wanted without end");
                 return;
             }
             Ok(_) | Err(_) => {}
@@ -64,7 +64,7 @@ fn about(message: &Message<'_>) {
 /// A description, which says the same once it has been through here.
 pub(crate) fn sdp(data: &[u8]) {
     let Ok(read) = Description::parse(data) else { return };
-    assert!(read.text().len() <= SDP_MOST && read.main() < read.tracks().len());
+    assert!(read.text().len() <= MAX_SDP && read.main() < read.tracks().len());
     assert!(read.tracks().len() <= TRACKS);
     let again = Description::parse(read.text().as_bytes()).expect("we read what we write");
     assert_eq!(again.text(), read.text());
@@ -143,7 +143,7 @@ fn service() -> Rc<Service> {
 type Players = Conversation<Player, Place<fn()>>;
 
 fn player_of(service: &Rc<Service>) -> Players {
-    let times = (Instant::START, Instant::START + LOGIN_WITHIN);
+    let times = (Instant::START, Instant::START + LOGIN_TIMEOUT);
     let ends = service.player(times, Nonce::try_from(NONCE).unwrap(), nothing as fn()).unwrap();
     Conversation::new(ends, budget::RTSP_INBOX, budget::RTSP_OUTBOX)
 }

@@ -30,7 +30,7 @@ const WRAPPER: &str = "libnss_wrapper.so";
 const NOBODY: u32 = 65534;
 
 /// Sessions at once; past them a connection is closed.
-pub(crate) const SESSIONS_MOST: usize = 8;
+pub(crate) const MAX_SESSIONS: usize = 8;
 
 /// A server's configuration, and its sessions.
 pub(crate) struct Vsftpd {
@@ -119,7 +119,7 @@ impl Vsftpd {
     /// Serves one connection.
     pub(crate) fn serve(&mut self, connection: TcpStream) -> io::Result<()> {
         self.sessions.retain_mut(|Session(child)| matches!(child.try_wait(), Ok(None)));
-        if self.sessions.len() == SESSIONS_MOST {
+        if self.sessions.len() == MAX_SESSIONS {
             return Ok(());
         }
         connection.set_nonblocking(false)?;

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::fs;
 
 use pandaproxy::board::BOARD;
-use pandaproxy::memory::budget::WAITING;
+use pandaproxy::memory::budget::ACCEPT_QUEUE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -328,13 +328,13 @@ fn a_thousand_connections_that_never_log_in_cost_their_own_address_alone() {
             }
         }
         files.next_upload_works().await;
-        // All but those on the doorstep and in the waiting room have been closed.
+        // All but those on the pre-auth slots and in the waiting room have been closed.
         let mut open = 0;
         for stream in &mut idle {
             let read = timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
             open += usize::from(read.is_err());
         }
-        assert!(open <= BOARD.doorstep_per_address + WAITING, "{open}");
+        assert!(open <= BOARD.pre_auth_per_address + ACCEPT_QUEUE, "{open}");
         files.proxy.program.line("connections wait already").await;
     });
 }

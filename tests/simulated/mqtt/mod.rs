@@ -351,7 +351,7 @@ fn a_full_house_says_connack_3_unless_an_older_connection_of_the_same_client_can
         let mut newcomer = Client::over(proxy.stream());
         assert_eq!(newcomer.connect(&Hello { id: "newcomer", ..Hello::default() }).await, 3);
         assert!(newcomer.is_closed().await);
-        assert_eq!((proxy.end(), refused.now()), (End::Session(Error::NoSeat), 1));
+        assert_eq!((proxy.end(), refused.now()), (End::Session(Error::NoSlot), 1));
 
         let mut again = proxy.client("client-3").await;
         assert!(clients[3].is_closed().await);

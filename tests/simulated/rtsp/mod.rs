@@ -471,19 +471,19 @@ fn whoever_has_not_shown_the_code_takes_no_players_place_and_who_finds_no_seat_i
         let camera = camera().rate(1);
         let studio = Studio::before(&camera);
         let mut knocking = Vec::new();
-        for _ in 0..BOARD.doorstep {
+        for _ in 0..BOARD.pre_auth {
             knocking.push(Client::over(studio.stream(WIRE)));
         }
         let mut players = Vec::new();
         for _ in 0..MOST {
             players.push(studio.player().await);
         }
-        assert_eq!(studio.service.connections(), MOST + BOARD.doorstep);
+        assert_eq!(studio.service.connections(), MOST + BOARD.pre_auth);
         let mut none = studio.stream(WIRE);
         let mut byte = [0];
         assert_eq!(none.read(&mut byte).await.unwrap(), 0);
-        assert_eq!(studio.end().end, End::Session(Error::NoSeat));
-        // Those that only knock are let go after ten seconds, and their seats are free again.
+        assert_eq!(studio.end().end, End::Session(Error::NoSlot));
+        // Those that only knock are let go after ten seconds, and their slots are free again.
         pass(secs(11)).await;
         assert_eq!(studio.service.connections(), MOST);
         for mut player in players {

@@ -1,9 +1,9 @@
 //! What players ask, right or wrong, in order or not, and how they show the code.
 
 use pandaproxy::journal::Kind;
-use pandaproxy::rtsp::answer::SESSION_WITHIN;
-use pandaproxy::rtsp::client::{DESCRIBED_WITHIN, Error, LOGIN_WITHIN, TALK_MOST, URL_MOST};
-use pandaproxy::rtsp::wire::{Fault, HEAD_MOST};
+use pandaproxy::rtsp::answer::SESSION_TIMEOUT;
+use pandaproxy::rtsp::client::{DESCRIBED_TIMEOUT, Error, LOGIN_TIMEOUT, MAX_TALK, MAX_URL};
+use pandaproxy::rtsp::wire::{Fault, MAX_HEAD};
 use pandaproxy::runtime::drive::End;
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
@@ -154,7 +154,7 @@ fn whoever_does_not_show_the_code_within_ten_seconds_is_closed_whatever_they_say
             assert_eq!(talks.ask("OPTIONS", URL, "").await.status, 200);
         }
         assert!(still.rest().await.is_empty() && talks.rest().await.is_empty());
-        assert_eq!(began.elapsed(), LOGIN_WITHIN);
+        assert_eq!(began.elapsed(), LOGIN_TIMEOUT);
         assert_eq!(silent.now(), 2);
         assert!(studio.ends.borrow().iter().all(|its| its.end == End::Session(Error::Silent)));
     });
@@ -166,7 +166,7 @@ fn whoever_says_too_much_without_the_code_is_closed() {
         let studio = Studio::before(&camera());
         let mut client = Client::over(studio.stream(WIRE));
         let asked = client.written("OPTIONS", URL, "X: y\r\n").len();
-        for _ in 0..TALK_MOST / asked - 1 {
+        for _ in 0..MAX_TALK / asked - 1 {
             assert_eq!(client.ask("OPTIONS", URL, "X: y\r\n").await.status, 200);
         }
         let mut more = Vec::new();
@@ -196,8 +196,8 @@ fn what_is_no_rtsp_is_answered_400_or_505_and_closed_and_harms_nobody() {
         (b"\x16\x03\x01\x02\x00\x01\x00".to_vec(), 400, Fault::NotRtsp),
         (b"options * RTSP/1.0\r\nCSeq: 1\r\n\r\n".to_vec(), 400, Fault::NotRtsp),
         (b"OPTIONS * RTSP/2.0\r\nCSeq: 1\r\n\r\n".to_vec(), 505, Fault::Version),
-        (long(HEAD_MOST), 400, Fault::HeadTooLong),
-        (vec![b'A'; HEAD_MOST], 400, Fault::HeadTooLong),
+        (long(MAX_HEAD), 400, Fault::HeadTooLong),
+        (vec![b'A'; MAX_HEAD], 400, Fault::HeadTooLong),
         (body("513"), 400, Fault::BodyTooLong),
         (body("99999999999999999999999"), 400, Fault::Malformed),
         (body("-1"), 400, Fault::Malformed),
@@ -270,12 +270,12 @@ fn a_url_past_its_bound_is_answered_414_and_one_at_it_is_not() {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
         let url = |len: usize| format!("{URL}/{}", "x".repeat(len - URL.len() - 1));
-        assert_eq!(client.describe(&url(URL_MOST + 1)).await.status, 414);
-        let described = client.describe(&url(URL_MOST)).await;
+        assert_eq!(client.describe(&url(MAX_URL + 1)).await.status, 414);
+        let described = client.describe(&url(MAX_URL)).await;
         assert_eq!(described.status, 200);
-        assert_eq!(described.header("content-base").unwrap(), format!("{}/", url(URL_MOST)));
+        assert_eq!(described.header("content-base").unwrap(), format!("{}/", url(MAX_URL)));
         client.setup("0-1").await;
-        client.request("PLAY", &url(URL_MOST), "").await;
+        client.request("PLAY", &url(MAX_URL), "").await;
         Player::of(client).picture().await;
     });
 }
@@ -565,7 +565,7 @@ fn who_does_not_play_is_let_go_after_a_minute_of_silence_and_who_plays_may_be_si
         assert_eq!(studio.end().end, End::Session(Error::Idle));
         playing.await.unwrap();
         assert!(began.elapsed() >= secs(3599));
-        assert_eq!(SESSION_WITHIN, secs(60));
+        assert_eq!(SESSION_TIMEOUT, secs(60));
     });
 }
 
@@ -600,7 +600,7 @@ fn describe_waits_for_the_camera_for_fifteen_seconds_and_a_player_that_goes_mean
         let mut client = studio.client();
         let asked = Instant::now();
         assert_eq!(client.describe(URL).await.status, 503);
-        assert_eq!(asked.elapsed(), DESCRIBED_WITHIN);
+        assert_eq!(asked.elapsed(), DESCRIBED_TIMEOUT);
         let mut client = studio.client();
         let bytes = client.written("DESCRIBE", URL, "");
         client.send(&bytes).await;

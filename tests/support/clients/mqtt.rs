@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 /// How long it waits for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PACKET_MOST: usize = 1 << 20;
+const MAX_PACKET: usize = 1 << 20;
 /// Packets that arrived while another one was waited for.
-const ASIDE_MOST: usize = 4096;
+const MAX_ASIDE: usize = 4096;
 
 /// A packet as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
             if packet.kind() == kind {
                 return packet;
             }
-            assert!(self.aside.len() < ASIDE_MOST, "too many packets that nobody asked for");
+            assert!(self.aside.len() < MAX_ASIDE, "too many packets that nobody asked for");
             self.aside.push_back(packet);
         }
     }
@@ -209,7 +209,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         let end = tokio::time::Instant::now() + within;
         let mut packets: Vec<Packet> = self.aside.drain(..).collect();
         while let Ok(Some(packet)) = tokio::time::timeout_at(end, self.read()).await {
-            assert!(packets.len() < ASIDE_MOST, "too many packets");
+            assert!(packets.len() < MAX_ASIDE, "too many packets");
             packets.push(packet);
         }
         packets
@@ -234,7 +234,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
                     break;
                 }
             }
-            assert!(len <= PACKET_MOST, "a packet of {len} bytes");
+            assert!(len <= MAX_PACKET, "a packet of {len} bytes");
             let mut body = vec![0; len];
             self.stream.read_exact(&mut body).await.ok()?;
             Some(Packet { first, body })

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Bytes kept of each of a program's outputs; past it the test fails. Ten minutes of siege say more than 8 MiB.
-const OUTPUT_MOST: usize = 32 << 20;
+const MAX_OUTPUT: usize = 32 << 20;
 
 /// Whether `program` is not on this machine. It is said; where `CI` is set it is a failure.
 pub(crate) fn is_missing(program: &str) -> bool {
@@ -62,7 +62,7 @@ impl Heard {
                 } else {
                     said.out.extend(&piece[..len]);
                 }
-                let over = len == 0 || said.out.len().max(said.err.len()) > OUTPUT_MOST;
+                let over = len == 0 || said.out.len().max(said.err.len()) > MAX_OUTPUT;
                 said.closed += usize::from(over);
                 drop(said);
                 heard.changed.notify_waiters();

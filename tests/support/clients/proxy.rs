@@ -46,14 +46,14 @@ pub(crate) const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const RUNNER: &str = "PANDAPROXY_RUNNER";
 
 /// How long a test may take. Only one that hangs takes that long.
-const TEST_WITHIN: Duration = Duration::from_secs(150);
+const TEST_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Runs a test in real time.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime =
         Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime
-        .block_on(async { tokio::time::timeout(TEST_WITHIN, test).await })
+        .block_on(async { tokio::time::timeout(TEST_TIMEOUT, test).await })
         .expect("the test ends within its time")
 }
 

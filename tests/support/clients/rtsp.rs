@@ -1,13 +1,13 @@
 //! An RTSP client that says what it is told, right or wrong, and shares no codec with the proxy.
 //!
-//! It reads responses, requests and interleaved frames as they come, each within [`WITHIN`], and puts
+//! It reads responses, requests and interleaved frames as they come, each within [`TIMEOUT`], and puts
 //! what came in RTP packets together again.
 //!
 //! | what | bound | past it |
 //! |---|---|---|
-//! | a head, or a body | [`HEAD_MOST`] bytes | a panic |
-//! | frames set aside while a response is awaited | [`ASIDE_MOST`] | a panic |
-//! | anything to come | [`WITHIN`] | a panic |
+//! | a head, or a body | [`MAX_HEAD`] bytes | a panic |
+//! | frames set aside while a response is awaited | [`MAX_ASIDE`] | a panic |
+//! | anything to come | [`TIMEOUT`] | a panic |
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use crate::printer::rtsp::digest::md5;
 
 /// How long anything may take to come.
-pub(crate) const WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest head and the longest body, in bytes.
-const HEAD_MOST: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
 
 /// Frames that may come before a response.
-const ASIDE_MOST: usize = 20_000;
+const MAX_ASIDE: usize = 20_000;
 
 /// The user of every printer.
 const USER: &str = "bblp";
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        timeout(WITHIN, sent).await.expect("it takes what it is sent").expect("it is still there");
+        timeout(TIMEOUT, sent).await.expect("it takes what it is sent").expect("it is still there");
     }
 
     /// The same, to somebody who may have left; whether it was taken.
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        matches!(timeout(WITHIN, sent).await, Ok(Ok(())))
+        matches!(timeout(TIMEOUT, sent).await, Ok(Ok(())))
     }
 
     /// A request's bytes, with the next number.
@@ -238,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Heard::Response(response) => return response,
                 Heard::End => panic!("it has closed instead of answering"),
                 other @ (Heard::Request(_) | Heard::Frame(_)) => {
-                    assert!(self.aside.len() < ASIDE_MOST, "nothing but frames");
+                    assert!(self.aside.len() < MAX_ASIDE, "nothing but frames");
                     self.aside.push_back(other);
                 }
             }
@@ -276,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             match self.next().await {
                 Heard::End => return rest,
                 heard @ (Heard::Response(_) | Heard::Request(_) | Heard::Frame(_)) => {
-                    assert!(rest.len() < ASIDE_MOST, "it does not end");
+                    assert!(rest.len() < MAX_ASIDE, "it does not end");
                     rest.push(heard);
                 }
             }
@@ -289,10 +289,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return heard;
             }
             let mut piece = vec![0; 16 * 1024];
-            let read = timeout(WITHIN, self.stream.read(&mut piece)).await;
+            let read = timeout(TIMEOUT, self.stream.read(&mut piece)).await;
             match read.expect("something within a minute") {
                 Ok(0) | Err(_) => {
-                    assert!(self.inbox.len() <= 4 * HEAD_MOST, "half a message is that long");
+                    assert!(self.inbox.len() <= 4 * MAX_HEAD, "half a message is that long");
                     return Heard::End;
                 }
                 Ok(len) => self.inbox.extend_from_slice(&piece[..len]),
@@ -301,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Takes bytes that came some other way than over the stream.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn demand(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
     }
 
@@ -315,7 +315,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Some(Heard::Frame(Frame { channel, bytes }));
         }
         let Some(end) = self.inbox.windows(4).position(|window| window == b"\r\n\r\n") else {
-            assert!(self.inbox.len() <= HEAD_MOST, "a head without an end");
+            assert!(self.inbox.len() <= MAX_HEAD, "a head without an end");
             return None;
         };
         let head = String::from_utf8(self.inbox[..end].to_vec()).expect("a head is text");
@@ -327,7 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .collect();
         let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let length = length.map_or(0, |(_, value)| value.parse().unwrap());
-        assert!(length <= HEAD_MOST, "a body of {length} bytes");
+        assert!(length <= MAX_HEAD, "a body of {length} bytes");
         let body = self.inbox.get(end + 4..end + 4 + length)?.to_vec();
         self.inbox.drain(..end + 4 + length);
         let Some(status) = first.strip_prefix("RTSP/1.0 ") else {
@@ -384,7 +384,7 @@ fn proof(scheme: Scheme, challenge: &str, code: &str, method: &str, uri: &str) -
 }
 
 /// A recorded request with what a server expects of it now, as it has said in `heard`: its last nonce and
-/// session, and the Digest of a code that was blotted.
+/// session, and the Digest of a code that was redacted.
 pub(crate) fn answered(request: &[u8], heard: &[u8], code: &str) -> Vec<u8> {
     let (mut text, heard) =
         (String::from_utf8_lossy(request).into_owned(), String::from_utf8_lossy(heard));
@@ -403,9 +403,9 @@ pub(crate) fn answered(request: &[u8], heard: &[u8], code: &str) -> Vec<u8> {
         text[at..].split('"').next().map(str::to_owned)
     };
     let shown = (value(&text, "response"), value(&text, "uri"), value(&text, "nonce"));
-    let (Some(blotted), Some(uri), Some(old)) = shown else { return text.into() };
+    let (Some(redacted), Some(uri), Some(old)) = shown else { return text.into() };
     let (realm, nonce) = (value(&text, "realm").unwrap(), value(&heard, "nonce").unwrap());
-    let scheme = if blotted.len() == 64 { Scheme::Sha256 } else { Scheme::Md5 };
+    let scheme = if redacted.len() == 64 { Scheme::Sha256 } else { Scheme::Md5 };
     let challenge = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\"");
     let method = text.split(' ').next().unwrap();
     let proof = proof(scheme, &challenge, code, method, &uri);
@@ -413,7 +413,7 @@ pub(crate) fn answered(request: &[u8], heard: &[u8], code: &str) -> Vec<u8> {
     let with = |text: &str, name: &str, old: &str, new: &str| {
         text.replace(&format!(" {name}=\"{old}\""), &format!(" {name}=\"{new}\""))
     };
-    with(&with(&text, "nonce", &old, &nonce), "response", &blotted, &response).into()
+    with(&with(&text, "nonce", &old, &nonce), "response", &redacted, &response).into()
 }
 
 fn sha256(text: &str) -> String {

@@ -9,15 +9,15 @@ use std::rc::Rc;
 
 use pandaproxy::auth::AccessCode;
 use pandaproxy::chamber::Service;
-use pandaproxy::chamber::client::{Error, LOGIN_WITHIN};
+use pandaproxy::chamber::client::{Error, LOGIN_TIMEOUT};
 use pandaproxy::memory::budget;
-use pandaproxy::printer::camera::Sight;
+use pandaproxy::printer::camera::CameraProbe;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::{Buffers, End};
-use pandaproxy::runtime::services::chamber::{keep_camera, serve_viewer};
-use pandaproxy::runtime::shutdown::take_leave;
-use pandaproxy::runtime::worker::Guest;
+use pandaproxy::runtime::services::chamber::{maintain_camera, serve_viewer};
+use pandaproxy::runtime::shutdown::shut_down;
+use pandaproxy::runtime::worker::AcceptedClient;
 use pandaproxy::session::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, spawn_local};
@@ -87,7 +87,7 @@ impl Dial for Port {
 /// A proxy before a printer's two camera ports.
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
-    pub(crate) sight: Rc<Sight>,
+    pub(crate) camera: Rc<CameraProbe>,
     keeper: JoinHandle<()>,
     clock: Clock,
     next: Cell<u32>,
@@ -105,10 +105,10 @@ impl Studio {
     pub(crate) fn at(chamber: &Port, rtsp: &Port) -> Self {
         let clock = Clock::start();
         let service = Service::new(AccessCode::new(CODE.as_bytes()).unwrap());
-        let sight = Rc::new(Sight::new());
-        let keeper = spawn_local(keep_camera(
+        let camera = Rc::new(CameraProbe::new());
+        let keeper = spawn_local(maintain_camera(
             Rc::clone(&service),
-            Rc::clone(&sight),
+            Rc::clone(&camera),
             chamber.clone(),
             rtsp.clone(),
             clock,
@@ -121,7 +121,7 @@ impl Studio {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
-        Self { service, sight, keeper, clock, next: Cell::new(1), ends: Rc::default() }
+        Self { service, camera, keeper, clock, next: Cell::new(1), ends: Rc::default() }
     }
 
     /// A stream to the proxy, served by a worker of its own.
@@ -134,9 +134,9 @@ impl Studio {
         let ends = Rc::clone(&self.ends);
         spawn_local(async move {
             let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
-            let until = clock.now() + LOGIN_WITHIN;
-            let guest = Guest { peer, reached: None, until, admitted: &|| {} };
-            let end = serve_viewer(&service, far, guest, &mut buffers, &clock).await;
+            let until = clock.now() + LOGIN_TIMEOUT;
+            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &|| {} };
+            let end = serve_viewer(&service, far, accepted_client, &mut buffers, &clock).await;
             let mut ends = ends.borrow_mut();
             if ends.len() < 4096 {
                 ends.push(end);
@@ -159,7 +159,7 @@ impl Studio {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        take_leave(&[&*self.service], [self.keeper]).await;
+        shut_down(&[&*self.service], [self.keeper]).await;
     }
 }
 

@@ -12,8 +12,8 @@
 )]
 
 pub(crate) mod chamber;
-pub(crate) mod gates;
 pub(crate) mod oracle;
+pub(crate) mod passive_ports;
 pub(crate) mod rtsp;
 pub(crate) mod weather;
 
@@ -25,14 +25,14 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::journal::{self, Kind};
-use pandaproxy::mqtt::client::{CONNECT_WITHIN, Error};
+use pandaproxy::mqtt::client::{CONNECT_TIMEOUT, Error};
 use pandaproxy::mqtt::{Service, Topics};
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::{Buffers, End};
-use pandaproxy::runtime::services::mqtt::{keep_upstream, serve_client};
-use pandaproxy::runtime::shutdown::take_leave;
-use pandaproxy::runtime::worker::Guest;
+use pandaproxy::runtime::services::mqtt::{maintain_upstream, serve_client};
+use pandaproxy::runtime::shutdown::shut_down;
+use pandaproxy::runtime::worker::AcceptedClient;
 use pandaproxy::session::Peer;
 use serde_json::Value;
 use tokio::io::{DuplexStream, duplex};
@@ -144,7 +144,7 @@ impl Proxy {
         let service = Service::new(Topics::new(serial, 0xabcd), code, clock.now());
         let dialler = Wire { printer: printer.clone(), bytes: settings.printer_wire };
         let keeper =
-            spawn_local(keep_upstream(Rc::clone(&service), dialler, clock, BackOff::new(1)));
+            spawn_local(maintain_upstream(Rc::clone(&service), dialler, clock, BackOff::new(1)));
         let housekept = Rc::clone(&service);
         spawn_local(async move {
             loop {
@@ -193,9 +193,9 @@ impl Proxy {
         let ends = Rc::clone(&self.ends);
         spawn_local(async move {
             let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
-            let until = clock.now() + CONNECT_WITHIN;
-            let guest = Guest { peer, reached, until, admitted: &|| {} };
-            let end = serve_client(&service, far, guest, &mut buffers, &clock).await;
+            let until = clock.now() + CONNECT_TIMEOUT;
+            let accepted_client = AcceptedClient { peer, reached, until, admitted: &|| {} };
+            let end = serve_client(&service, far, accepted_client, &mut buffers, &clock).await;
             let mut ends = ends.borrow_mut();
             if ends.len() < 1024 {
                 ends.push(end);
@@ -224,7 +224,7 @@ impl Proxy {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        take_leave(&[&*self.service], [self.keeper]).await;
+        shut_down(&[&*self.service], [self.keeper]).await;
     }
 }
 

@@ -10,16 +10,16 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::chamber;
 use pandaproxy::memory::budget;
-use pandaproxy::printer::camera::Sight;
+use pandaproxy::printer::camera::CameraProbe;
 use pandaproxy::rtsp::Service;
-use pandaproxy::rtsp::client::LOGIN_WITHIN;
+use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::chamber::keep_camera;
-use pandaproxy::runtime::services::rtsp::{Played, keep_stream, serve_player};
-use pandaproxy::runtime::shutdown::take_leave;
-use pandaproxy::runtime::worker::Guest;
+use pandaproxy::runtime::services::chamber::maintain_camera;
+use pandaproxy::runtime::services::rtsp::{Played, maintain_stream, serve_player};
+use pandaproxy::runtime::shutdown::shut_down;
+use pandaproxy::runtime::worker::AcceptedClient;
 use pandaproxy::session::Peer;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::{JoinHandle, spawn_local};
@@ -39,10 +39,10 @@ const PRINTER_URL: &str = "rtsps://printer:322/streaming/live/1";
 
 /// How long a picture may be waited for: longer than the longest wait between two attempts to reach
 /// the printer that are made while somebody watches.
-const PICTURE_WITHIN: Duration = Duration::from_secs(600);
+const PICTURE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Players' ends that are remembered.
-const ENDS_MOST: usize = 4096;
+const MAX_ENDS: usize = 4096;
 
 /// A camera of 25 pictures a second with a key frame every 10, each with its number in it. What comes
 /// between two key frames fits half a ring of the host's.
@@ -72,7 +72,7 @@ pub(crate) fn number(camera: &Rtsp, picture: &Picture) -> u64 {
 /// A proxy before a printer's two camera ports.
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
-    pub(crate) sight: Rc<Sight>,
+    pub(crate) camera: Rc<CameraProbe>,
     /// Port 322.
     pub(crate) port: Port,
     /// Port 6000.
@@ -104,18 +104,18 @@ impl Studio {
         let (chamber, port) = (Port::new(chamber), Port::new(rtsp));
         let service = Service::new(code(), PRINTER_URL.try_into().unwrap(), 7);
         let viewers = chamber::Service::new(code());
-        let sight = Rc::new(Sight::new());
-        let seeks = spawn_local(keep_camera(
+        let camera = Rc::new(CameraProbe::new());
+        let seeks = spawn_local(maintain_camera(
             Rc::clone(&viewers),
-            Rc::clone(&sight),
+            Rc::clone(&camera),
             chamber.clone(),
             port.clone(),
             clock,
             BackOff::new(1),
         ));
-        let shows = spawn_local(keep_stream(
+        let shows = spawn_local(maintain_stream(
             Rc::clone(&service),
-            Rc::clone(&sight),
+            Rc::clone(&camera),
             port.clone(),
             clock,
             BackOff::new(2),
@@ -130,7 +130,7 @@ impl Studio {
         });
         Self {
             service,
-            sight,
+            camera,
             port,
             chamber,
             viewers,
@@ -152,12 +152,12 @@ impl Studio {
         let (ends, admitted) = (Rc::clone(&self.ends), Rc::clone(&self.admitted));
         spawn_local(async move {
             let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
-            let until = clock.now() + LOGIN_WITHIN;
+            let until = clock.now() + LOGIN_TIMEOUT;
             let count = || admitted.set(admitted.get() + 1);
-            let guest = Guest { peer, reached: None, until, admitted: &count };
-            let end = serve_player(&service, far, guest, &mut buffers, &clock).await;
+            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &count };
+            let end = serve_player(&service, far, accepted_client, &mut buffers, &clock).await;
             let mut ends = ends.borrow_mut();
-            if ends.len() < ENDS_MOST {
+            if ends.len() < MAX_ENDS {
                 ends.push(end);
             }
         });
@@ -196,7 +196,7 @@ impl Studio {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        take_leave(&[&*self.service, &*self.viewers], self.keepers).await;
+        shut_down(&[&*self.service, &*self.viewers], self.keepers).await;
     }
 }
 
@@ -228,10 +228,10 @@ impl Player {
 
     /// The next picture, or `None` when the stream ends.
     pub(crate) async fn next(&mut self) -> Option<Picture> {
-        let until = Instant::now() + PICTURE_WITHIN;
+        let until = Instant::now() + PICTURE_TIMEOUT;
         loop {
             let heard = self.client.next_within(Duration::from_secs(30)).await;
-            assert!(Instant::now() < until, "no picture for {} s", PICTURE_WITHIN.as_secs());
+            assert!(Instant::now() < until, "no picture for {} s", PICTURE_TIMEOUT.as_secs());
             let frame = match heard {
                 None | Some(Heard::Request(_) | Heard::Response(_)) => continue,
                 Some(Heard::End) => return None,

@@ -169,22 +169,22 @@ const AWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 struct Bed {
     relay: Rc<Relay>,
     printer: TcpListener,
-    door: TcpListener,
+    acceptor: TcpListener,
 }
 
 impl Bed {
     fn new(sessions: usize) -> Self {
         let any = || bind(SocketAddr::new(HOME, 0)).unwrap();
-        let (printer, door) = (any(), any());
+        let (printer, acceptor) = (any(), any());
         let port = printer.local_addr().unwrap().port();
-        let relay = Relay::new("ftp", Host::Ip(HOME), port, sessions, RELAY_FILES);
-        Self { relay, printer, door }
+        let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), port, sessions, RELAY_FILES);
+        Self { relay, printer, acceptor }
     }
 
     /// A client that says nothing yet: its end, and how it fares.
     async fn silent(&self, from: IpAddr) -> (TcpStream, JoinHandle<Outcome>) {
-        let near = TcpStream::connect(self.door.local_addr().unwrap()).await.unwrap();
-        let (far, _) = self.door.accept().await.unwrap();
+        let near = TcpStream::connect(self.acceptor.local_addr().unwrap()).await.unwrap();
+        let (far, _) = self.acceptor.accept().await.unwrap();
         let relay = Rc::clone(&self.relay);
         let peer = Peer { service: "ftp", number: 1, address: from };
         let clock = Clock::start();
@@ -298,7 +298,7 @@ fn whoever_says_nothing_never_reaches_the_printer() {
         Rc::get_mut(&mut bed.relay).unwrap().speaks_within = Duration::from_millis(50);
         let (_near, fares) = bed.silent(HOME).await;
         assert_eq!(fares.await.unwrap(), Outcome::Silent);
-        Rc::get_mut(&mut bed.relay).unwrap().speaks_within = SPEAKS_WITHIN;
+        Rc::get_mut(&mut bed.relay).unwrap().speaks_within = SPEAKS_TIMEOUT;
         let _client = bed.client(HOME, b"b").await;
         assert_eq!(bed.at_printer().await.1, b'b', "the first that the printer hears of");
     });
@@ -362,10 +362,10 @@ fn one_address_cannot_have_all_sessions_and_another_overtakes_it() {
 #[test]
 fn a_printer_that_is_not_there_is_said_once_and_the_session_is_given_back() {
     run_for_real(async {
-        let Bed { relay, printer, door } = Bed::new(1);
+        let Bed { relay, printer, acceptor } = Bed::new(1);
         let port = printer.local_addr().unwrap().port();
         drop(printer);
-        let bed = Bed { relay, printer: bind(SocketAddr::new(HOME, 0)).unwrap(), door };
+        let bed = Bed { relay, printer: bind(SocketAddr::new(HOME, 0)).unwrap(), acceptor };
         for _ in 0..3 {
             let (mut near, fares) = bed.client(HOME, b"a").await;
             let outcome = Outcome::Unreachable(DialError::PortClosed { port });
@@ -382,16 +382,16 @@ fn a_printer_that_is_not_there_is_said_once_and_the_session_is_given_back() {
 fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
     run_for_real(async {
         let bed = Bed::new(1);
-        let door = Door::new("ftp", Rc::default());
+        let acceptor = Acceptor::new("ftp", Rc::default());
         let clock = Clock::start();
         for _ in 0..bed.relay.workers() {
-            spawn_local(Rc::clone(&bed.relay).work(Rc::clone(&door), clock));
+            spawn_local(Rc::clone(&bed.relay).work(Rc::clone(&acceptor), clock));
         }
-        let at = bed.door.local_addr().unwrap();
-        let Bed { relay: _relay, printer, door: listener } = bed;
-        spawn_local(async move { door.listen(&listener, &clock).await });
+        let at = bed.acceptor.local_addr().unwrap();
+        let Bed { relay: _relay, printer, acceptor: listener } = bed;
+        spawn_local(async move { acceptor.listen(&listener, &clock).await });
         let mut silent = Vec::new();
-        for _ in 0..2 * BOARD.doorstep {
+        for _ in 0..2 * BOARD.pre_auth {
             silent.push(TcpStream::connect(at).await.unwrap());
         }
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -406,17 +406,17 @@ fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
 #[test]
 fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
     run_for_real(async {
-        let sessions = BOARD.doorstep_per_address + 2;
-        let Bed { relay, printer, door: listener } = Bed::new(sessions);
-        let door = Door::new("tunnel", Rc::default());
+        let sessions = BOARD.pre_auth_per_address + 2;
+        let Bed { relay, printer, acceptor: listener } = Bed::new(sessions);
+        let acceptor = Acceptor::new("tunnel", Rc::default());
         let clock = Clock::start();
         for _ in 0..relay.workers() {
-            spawn_local(Rc::clone(&relay).work(Rc::clone(&door), clock));
+            spawn_local(Rc::clone(&relay).work(Rc::clone(&acceptor), clock));
         }
         let at = listener.local_addr().unwrap();
-        spawn_local(async move { door.listen(&listener, &clock).await });
+        spawn_local(async move { acceptor.listen(&listener, &clock).await });
         let mut there = Vec::new();
-        // All that one address may have: more than it may have on the doorstep.
+        // All that one address may have: more than it may have on the pre-auth slots.
         for _ in 0..sessions - 1 {
             let mut near = TcpStream::connect(at).await.unwrap();
             near.write_all(b"x").await.unwrap();
@@ -428,9 +428,9 @@ fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
 
 #[test]
 fn a_task_of_a_relay_fits_its_line_in_the_budget() {
-    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, RELAY_COMMANDS);
+    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS);
     let clock = run(async { Clock::start() });
-    let work = Rc::clone(&relay).work(Door::new("ftp", Rc::default()), clock);
+    let work = Rc::clone(&relay).work(Acceptor::new("ftp", Rc::default()), clock);
     let transfers = crate::runtime::files::relay_ports::Transfers::new(relay);
     let carry = Rc::clone(&transfers).work(clock);
     let listens =
@@ -442,7 +442,7 @@ fn a_task_of_a_relay_fits_its_line_in_the_budget() {
 
 #[test]
 fn a_newcomer_does_not_take_what_falls_free_for_those_in_line() {
-    let relay = Relay::new("ftp", Host::Ip(HOME), 990, 1, RELAY_COMMANDS);
+    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS);
     let peer = Peer { service: "ftp", number: 1, address: HOME };
     let mut cx = Context::from_waker(core::task::Waker::noop());
     let (mut has, mut waits) = (pin!(relay.session(peer)), pin!(relay.session(peer)));

@@ -24,23 +24,23 @@ struct Arrivals {
 }
 
 /// A data port towards clients.
-pub(crate) struct Gate {
+pub(crate) struct PassivePort {
     port: u16,
     arrivals: Rc<Arrivals>,
 }
 
-impl Listen for Gate {
+impl Listen for PassivePort {
     type Wire = Wire;
 
     fn open(address: SocketAddr) -> io::Result<Self> {
         let port = address.port();
         aside(|| {
-            GATES.with_borrow_mut(|gates| {
-                if gates.contains_key(&port) {
+            GATES.with_borrow_mut(|passive_ports| {
+                if passive_ports.contains_key(&port) {
                     return Err(io::ErrorKind::AddrInUse.into());
                 }
                 let arrivals = Rc::<Arrivals>::default();
-                gates.insert(port, Rc::clone(&arrivals));
+                passive_ports.insert(port, Rc::clone(&arrivals));
                 Ok(Self { port, arrivals })
             })
         })
@@ -59,12 +59,12 @@ impl Listen for Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for PassivePort {
     fn drop(&mut self) {
         let (own, spare) = (&mut self.arrivals, Rc::default());
         aside(|| {
             let arrivals = core::mem::replace(own, spare);
-            GATES.with_borrow_mut(|gates| drop(gates.remove(&self.port)));
+            GATES.with_borrow_mut(|passive_ports| drop(passive_ports.remove(&self.port)));
             drop(arrivals);
         });
     }
@@ -72,8 +72,8 @@ impl Drop for Gate {
 
 /// A client connects to a data port. `None`: nobody listens there.
 pub(crate) fn enter(port: u16, net: &Net, line: &Rc<Line>, from: IpAddr) -> Option<Wire> {
-    GATES.with_borrow(|gates| {
-        let arrivals = gates.get(&port)?;
+    GATES.with_borrow(|passive_ports| {
+        let arrivals = passive_ports.get(&port)?;
         let (near, far) = net.wire("ftp: data of a client", line, 16 * 1024);
         *arrivals.wire.borrow_mut() = Some((near, from));
         if let Some(waits) = arrivals.waits.take() {
@@ -84,7 +84,7 @@ pub(crate) fn enter(port: u16, net: &Net, line: &Rc<Line>, from: IpAddr) -> Opti
 }
 
 /// Data ports that are open.
-pub(crate) fn gates() -> usize {
+pub(crate) fn passive_ports() -> usize {
     GATES.with_borrow(BTreeMap::len)
 }
 
