@@ -133,7 +133,11 @@ pub mod ftp;
 pub mod health;
 pub mod journal;
 pub mod memory;
+#[cfg(test)]
+mod messages;
 pub mod mqtt;
+pub mod notify;
+pub mod peer;
 pub mod printer;
 pub mod rtsp;
 pub mod runtime;

@@ -5,11 +5,7 @@
 //! any session over any stream is [`runtime::drive`](crate::runtime::drive); what a session learns
 //! goes to its [`Handler`], which is the service's hub seen from one of its slots.
 
-use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::future::poll_fn;
-use core::net::{IpAddr, Ipv4Addr};
-use core::task::{Poll, Waker};
 
 use crate::clock::Instant;
 
@@ -91,30 +87,6 @@ pub trait Handler<S: Session> {
     fn woken(&self) -> impl Future<Output = ()>;
 }
 
-/// Who is at the other end: how log lines name a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Which service.
-    pub service: &'static str,
-    /// Which conversation of it, counted from the start.
-    pub number: u32,
-    /// From where.
-    pub address: IpAddr,
-}
-
-impl Peer {
-    /// Nobody in particular: for tests.
-    pub const fn unknown() -> Self {
-        Self { service: "mqtt", number: 0, address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({})", self.service, self.number, self.address)
-    }
-}
-
 /// Who caused an end. The log's level and the wait before the next attempt follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
@@ -126,71 +98,4 @@ pub enum Blame {
     Network,
     /// A bound of ours was met.
     Board,
-}
-
-/// Rings one sleeper's notify. Ringing before anybody sleeps is remembered, once.
-#[derive(Default)]
-pub struct Notify {
-    notified: Cell<bool>,
-    sleeper: RefCell<Option<Waker>>,
-}
-
-impl Notify {
-    /// Wakes whoever waits, now or next.
-    pub fn notify(&self) {
-        self.notified.set(true);
-        if let Some(sleeper) = self.sleeper.borrow_mut().take() {
-            sleeper.wake();
-        }
-    }
-
-    /// Completes at the next ring, or at once if one was missed.
-    pub async fn notified(&self) {
-        poll_fn(|cx| {
-            if self.notified.replace(false) {
-                return Poll::Ready(());
-            }
-            *self.sleeper.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-/// Whether the other end is wanted: what a camera's hub tells its upstream.
-#[derive(Default)]
-pub struct Demand {
-    wanted: Cell<bool>,
-    leaving: Cell<bool>,
-    notify: Notify,
-}
-
-impl Demand {
-    /// Somebody watches, or nobody does any more.
-    pub fn want(&self, wanted: bool) {
-        if self.wanted.replace(wanted) != wanted {
-            self.notify.notify();
-        }
-    }
-
-    /// Whether somebody watches.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.get()
-    }
-
-    /// The program ends.
-    pub fn leave(&self) {
-        self.leaving.set(true);
-        self.notify.notify();
-    }
-
-    /// Whether the program ends.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.get()
-    }
-
-    /// Completes when something of this has changed.
-    pub async fn notified(&self) {
-        self.notify.notified().await;
-    }
 }

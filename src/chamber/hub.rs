@@ -14,7 +14,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, PICTURES};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
-use crate::session::Demand;
+use crate::notify::Demand;
 
 /// How old a picture may be that a viewer is shown first, before the next one comes.
 pub const FRESH: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use crate::board::BOARD;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
-use crate::session::Notify;
+use crate::notify::Notify;
 
 /// Whose a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

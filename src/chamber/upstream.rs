@@ -14,7 +14,8 @@ use core::time::Duration;
 use super::wire::{HEAD, Head, LOGIN, Login};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
-use crate::session::{Demand, Output, Session};
+use crate::notify::Demand;
+use crate::session::{Output, Session};
 
 /// How long the camera may say nothing. P1 shows a picture every two seconds, and the first one after
 /// a cold start takes several (PROTOCOL §3.2).

@@ -33,7 +33,7 @@ use super::CLIENTS;
 use super::printer_session::{Job, PrinterSession, SlotState as SessionState};
 use super::slot::{CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, SlotState, Stage, Task};
 use crate::clock::Instant;
-use crate::session::Peer;
+use crate::peer::Peer;
 
 /// How long a command waits for the printer's session.
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(30 * 60);

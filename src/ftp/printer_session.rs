@@ -19,7 +19,8 @@ use super::slot::{CommandKind, Prot, Transfer};
 use super::wire::{LINE, Shown};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
-use crate::session::{Notify, Peer};
+use crate::notify::Notify;
+use crate::peer::Peer;
 
 /// How a session with the printer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use core::time::Duration;
 use super::PATH;
 use super::wire::{LINE, Replies};
 use crate::clock::Instant;
-use crate::session::{Notify, Peer};
+use crate::notify::Notify;
+use crate::peer::Peer;
 
 /// How long a data port that was announced stays open, unused.
 pub const PASSIVE_PORT_TIMEOUT: Duration = Duration::from_secs(60);

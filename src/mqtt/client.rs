@@ -677,7 +677,7 @@ fn body<'i>(input: &'i [u8], header: &Header) -> Option<&'i [u8]> {
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
-    use crate::session::Peer;
+    use crate::peer::Peer;
     use alloc::vec::Vec;
 
     const CODE: &[u8] = b"12345678";

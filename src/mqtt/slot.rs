@@ -16,7 +16,8 @@ use crate::journal::RateLimit;
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::session::{Notify, Peer};
+use crate::notify::Notify;
+use crate::peer::Peer;
 
 /// Requests of one client that are accepted and not yet acknowledged. At the bound the client is
 /// not read further, which is the back-pressure TCP gives it.

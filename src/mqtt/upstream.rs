@@ -46,7 +46,8 @@ use crate::clock::Instant;
 use crate::memory::budget::LINE;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
-use crate::session::{Blame, Notify, Output, Session};
+use crate::notify::Notify;
+use crate::session::{Blame, Output, Session};
 
 /// How long the printer may take to answer CONNECT, and SUBSCRIBE. A cold P1S takes up to five
 /// seconds.
@@ -720,7 +721,7 @@ mod tests {
     use crate::memory::KIB;
     use crate::memory::pool::{Pool, Shape};
     use crate::mqtt::slot::{Ack, SlotState};
-    use crate::session::Peer;
+    use crate::peer::Peer;
     use alloc::vec::Vec;
 
     const CONNACK: &[u8] = b"\x20\x02\x00\x00";

@@ -10,7 +10,7 @@ pub mod probe;
 use core::cell::Cell;
 use core::fmt;
 
-use crate::session::Notify;
+use crate::notify::Notify;
 
 /// What became of a look at port 6000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

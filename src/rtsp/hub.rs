@@ -23,7 +23,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, RTSP_BLOCK, RTSP_BLOCKS};
 use crate::memory::pool::{Filling, Pool, Shape};
-use crate::session::Demand;
+use crate::notify::Demand;
 
 /// How long the camera is kept after its last player was seen to have gone, which is looked at every
 /// second. A session is dear to make: an X1C loses a TLS place with each (PROTOCOL §4).

@@ -7,7 +7,7 @@ use super::RING;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::session::Notify;
+use crate::notify::Notify;
 
 /// Packets of one picture, or a part of them, as interleaved frames one behind the other. Its tag is the
 /// picture's number.

@@ -31,7 +31,8 @@ use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Tran
 use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::STREAM_INBOX;
-use crate::session::{Demand, Output, Session};
+use crate::notify::Demand;
+use crate::session::{Output, Session};
 
 /// How long an answer may take. An X1C out of TLS places accepts and never answers.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

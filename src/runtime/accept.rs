@@ -33,7 +33,8 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::ACCEPT_QUEUE;
 use crate::memory::ring::{Full, Ring};
-use crate::session::{Blame, Peer};
+use crate::peer::Peer;
+use crate::session::Blame;
 use crate::tls::HandshakeError;
 
 /// Connections the kernel keeps before we have accepted them.

@@ -14,7 +14,7 @@ use super::drive::Buffers;
 use super::{Clock, stream};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
-use crate::session::Peer;
+use crate::peer::Peer;
 use crate::tls::{ServerConfig, accept};
 use crate::trace;
 

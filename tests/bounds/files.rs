@@ -19,6 +19,7 @@ use pandaproxy::memory::budget::{
     RELAY_SESSIONS, TRANSFERS, TUNNELS,
 };
 use pandaproxy::memory::heap;
+use pandaproxy::peer::Peer;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::accept::{Acceptor, bind};
 use pandaproxy::runtime::dial::{BackOff, Dialler};
@@ -30,7 +31,6 @@ use pandaproxy::runtime::services::ftp::{
     AddressTrackingDialler, Files, maintain_session, serve_caller,
 };
 use pandaproxy::runtime::worker::{AcceptedClient, Serves};
-use pandaproxy::session::Peer;
 use pandaproxy::tls::{self, Identity, Pins, Policy, Subject, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};

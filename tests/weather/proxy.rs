@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pandaproxy::memory::budget::LINES;
+use pandaproxy::peer::Peer;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::files::transfer::Reach;
 use pandaproxy::runtime::worker::{AcceptedClient, Serves};
-use pandaproxy::session::Peer;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};

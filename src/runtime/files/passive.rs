@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use crate::auth::AccessCode;
     use crate::ftp::Service;
-    use crate::session::Peer;
+    use crate::peer::Peer;
     use core::net::Ipv4Addr;
     use core::pin::pin;
     use core::task::Waker;

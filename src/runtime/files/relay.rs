@@ -63,11 +63,11 @@ use crate::board::BOARD;
 use crate::config::PrinterAddr;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
+use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
 use crate::runtime::stream::{end_in_order, tune_relay};
-use crate::session::Peer;
 
 /// How long a client may take to say its first byte. In TLS the client speaks first, and at once.
 pub const SPEAKS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -34,10 +34,10 @@ use super::relay::{Buffers, COUNTS, FILE_SILENCE, Relay, carry, dial};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
 use crate::memory::ring::Ring;
+use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::{AFTER_FAILURE, bind, is_of_the_peer};
 use crate::runtime::stream::tune_relay;
-use crate::session::Peer;
 
 /// Listeners, each with the printer's port that it stands for.
 pub struct Openings {

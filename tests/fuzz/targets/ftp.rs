@@ -15,7 +15,7 @@ use pandaproxy::ftp::upstream::Upstream;
 use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
 use pandaproxy::ftp::{Attended, Front, Link, Place, Service};
 use pandaproxy::memory::budget::{FTP_INBOX, FTP_OUTBOX};
-use pandaproxy::session::Peer;
+use pandaproxy::peer::Peer;
 
 use super::conversation::{Conversation, Script, both_ways};
 

@@ -16,7 +16,7 @@ use pandaproxy::mqtt::topic::{device_of, is_valid_filter, matches};
 use pandaproxy::mqtt::upstream::Upstream;
 use pandaproxy::mqtt::wire::{self, ConnectCode, Packet, SubscribeCode};
 use pandaproxy::mqtt::{Link, Place, REPORT_INBOX, Service, Topics, request};
-use pandaproxy::session::Peer;
+use pandaproxy::peer::Peer;
 use serde_json::Value as Oracle;
 
 use super::conversation::{Conversation, Script, both_ways};
