@@ -139,6 +139,8 @@ pub mod mqtt;
 pub mod notify;
 pub mod peer;
 pub mod printer;
+#[doc = include_str!("protocol.md")]
+pub mod protocol {}
 pub mod rtsp;
 pub mod runtime;
 pub mod session;
