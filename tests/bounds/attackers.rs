@@ -22,8 +22,8 @@ use crate::clients::mqtt::{Hello, hello_bytes, packet, publish_bytes};
 use crate::clients::programs::{Program, Said, is_missing};
 use crate::clients::proxy::{CODE, HOME};
 use crate::clients::rtsp::basic;
-use crate::printer::camera::login;
 use crate::siege::{PATIENCE, Town, machine};
+use printer::camera::login;
 
 /// How long an attacker catches its breath.
 const BREATH: Duration = Duration::from_millis(50);

@@ -25,8 +25,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::lan::{CODE, PROXY, WIRE};
-use crate::printer::{Model, Printer};
 use crate::share::Share;
+use printer::{Model, Printer};
 
 /// A proxy whose own heap is known.
 pub(crate) struct Bed {

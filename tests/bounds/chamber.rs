@@ -23,8 +23,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::lan::{self, CODE, WIRE};
-use crate::printer::camera::{Camera, Vice, login};
 use crate::share::{Share, alone};
+use printer::camera::{Camera, Vice, login};
 
 const HOURS: usize = 24;
 

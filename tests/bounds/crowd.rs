@@ -16,11 +16,11 @@ use tokio::time::sleep;
 use crate::bed::Bed;
 use crate::clients::mqtt::{Client, Hello};
 use crate::lan::{self, CODE, WIRE};
-use crate::printer::camera::Camera;
-use crate::printer::rtsp::Media;
-use crate::printer::{Model, Printer};
 use crate::share::alone;
 use crate::{chamber, rtsp};
+use printer::camera::Camera;
+use printer::rtsp::Media;
+use printer::{Model, Printer};
 
 const HOURS: usize = 24;
 

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::bed::Bed;
 use crate::clients::mqtt::{Client, Hello, publish_bytes};
 use crate::lan::{self, WIRE};
-use crate::printer::{Model, Printer};
 use crate::share::alone;
+use printer::{Model, Printer};
 
 const HOURS: usize = 24;
 const HOUR: Duration = Duration::from_secs(3600);

@@ -45,9 +45,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::clients::proxy::{HOME, StateDir};
 use crate::lan::CODE;
-use crate::printer::ftp::{Family, FileServer};
-use crate::printer::{CA, Model};
 use crate::share::{Share, alone};
+use printer::ftp::{Family, FileServer};
+use printer::{CA, Model};
 
 /// How long anything may take here. Only what hangs takes that long.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -16,8 +16,8 @@ use tokio::time::sleep;
 use crate::bed::Bed;
 use crate::clients::mqtt::{Client, Hello, PUBACK, PUBREC, hello_bytes, publish_bytes};
 use crate::lan::{self, WIRE};
-use crate::printer::{Model, Printer, Vice};
 use crate::share::alone;
+use printer::{Model, Printer, Vice};
 
 /// A wire that holds little, so that whoever does not read is noticed.
 const NARROW: usize = 512;

@@ -16,8 +16,6 @@
 mod clients;
 #[path = "../support/lan/mod.rs"]
 mod lan;
-#[path = "../printer/mod.rs"]
-mod printer;
 
 #[path = "attackers.rs"]
 mod attackers;

@@ -26,8 +26,8 @@ use tokio::time::sleep;
 use crate::clients::rtsp::{Client, Scheme};
 use crate::lan::rtsp::{Player, URL, number, showing};
 use crate::lan::{self, CODE, WIRE};
-use crate::printer::rtsp::{Media, Rtsp, Vice};
 use crate::share::{Share, alone};
+use printer::rtsp::{Media, Rtsp, Vice};
 
 const HOURS: usize = 24;
 

@@ -26,11 +26,11 @@ use crate::attackers::{self, Attacks};
 use crate::clients::mqtt::PUBLISH;
 use crate::clients::proxy::{CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on};
 use crate::clients::rtsp::{Client as Player, Scheme};
-use crate::printer::camera::{Camera, login};
-use crate::printer::ftp::{Family, FileServer};
-use crate::printer::rtsp::Rtsp;
-use crate::printer::{Model, Printer, Tunnel};
 use crate::share::alone;
+use printer::camera::{Camera, login};
+use printer::ftp::{Family, FileServer};
+use printer::rtsp::Rtsp;
+use printer::{Model, Printer, Tunnel};
 
 /// How long a siege is, in seconds, unless the environment says otherwise.
 const SECONDS: u64 = 20;

@@ -33,8 +33,8 @@ use tokio::time::sleep;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::lan;
-use crate::printer::{CA, DEVICE_CA, Model};
 use crate::share::{Share, alone};
+use printer::{CA, DEVICE_CA, Model};
 
 /// Bytes in the largest record, without its header.
 const RECORD: usize = 16 * 1024;

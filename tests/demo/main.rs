@@ -12,8 +12,6 @@
 
 #[path = "../support/clients/mod.rs"]
 mod clients;
-#[path = "../printer/mod.rs"]
-mod printer;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;

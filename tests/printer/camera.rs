@@ -59,22 +59,22 @@ use super::tls::Shown;
 use super::{HANDSHAKE_WITHIN, HELD_MOST, STREAMS_MOST, WRITE_WITHIN, listener, witnessed};
 
 /// The time for the login, from when the camera listens to it.
-pub(crate) const LOGIN_WITHIN: Duration = Duration::from_secs(20);
+pub const LOGIN_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a viewer that has left keeps its place with [`Vice::Orphans`] (§3.2: about twenty minutes).
-pub(crate) const ORPHAN_MOST: Duration = Duration::from_secs(20 * 60);
+pub const ORPHAN_MOST: Duration = Duration::from_secs(20 * 60);
 
 /// Pieces that may wait to be put on one connection.
-pub(crate) const RAW_MOST: usize = 16;
+pub const RAW_MOST: usize = 16;
 
 /// What goes out at a time, in bytes, and the pause before each, with [`Vice::Slow`]: 8 KB/s.
-pub(crate) const TRICKLE: (usize, Duration) = (512, Duration::from_millis(64));
+pub const TRICKLE: (usize, Duration) = (512, Duration::from_millis(64));
 
 /// A login, in bytes.
-pub(crate) const LOGIN: usize = 80;
+pub const LOGIN: usize = 80;
 
 /// The 80 bytes that this code's viewers have to send.
-pub(crate) fn login(code: &str) -> [u8; LOGIN] {
+pub fn login(code: &str) -> [u8; LOGIN] {
     let mut login = [0; LOGIN];
     login[0..4].copy_from_slice(&0x40_u32.to_le_bytes());
     login[4..8].copy_from_slice(&0x3000_u32.to_le_bytes());
@@ -84,7 +84,7 @@ pub(crate) fn login(code: &str) -> [u8; LOGIN] {
 }
 
 /// What stands before a picture of this length, or of another.
-pub(crate) fn header(length: u32) -> [u8; 16] {
+pub fn header(length: u32) -> [u8; 16] {
     let mut header = [0; 16];
     header[0..4].copy_from_slice(&length.to_le_bytes());
     header[8..12].copy_from_slice(&1_u32.to_le_bytes());
@@ -93,13 +93,13 @@ pub(crate) fn header(length: u32) -> [u8; 16] {
 
 /// A handle on a simulated chamber camera. Clones are handles on the same one.
 #[derive(Clone)]
-pub(crate) struct Camera {
+pub struct Camera {
     lens: Rc<Lens>,
 }
 
 /// What becomes of connections over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OverLimit {
+pub enum OverLimit {
     /// Accepted and not answered until a place is free, then served first come, first served (P1S).
     Hangs,
     /// Closed as soon as they are accepted.
@@ -109,7 +109,7 @@ pub(crate) enum OverLimit {
 /// What a camera may do badly, and go on doing until it is [turned](Camera::turn) off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Vice {
+pub enum Vice {
     /// Accepts logins and sends no pictures: a dead camera, or one that has stopped.
     Silence,
     /// Sends data that is no JPEG, under a right header.
@@ -124,7 +124,7 @@ pub(crate) enum Vice {
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// The viewer closed, or the stream broke.
     Lost,
     /// TLS failed, or took too long.
@@ -169,7 +169,7 @@ impl fmt::Display for Ending {
 
 /// Something that has just happened. Connections are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A connection was accepted.
     Connected(u64),
     /// A connection was refused: over the limit, or during a reboot.
@@ -183,7 +183,7 @@ pub(crate) enum Event {
 /// How it is made. Each of these may be called again while it runs, through a clone.
 impl Camera {
     /// A camera for one viewer with the code `12345678` that takes a picture every two seconds.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             lens: Rc::new(Lens {
                 code: RefCell::new("12345678".to_owned()),
@@ -206,53 +206,53 @@ impl Camera {
     }
 
     /// The access code, of at most 32 bytes.
-    pub(crate) fn code(self, code: &str) -> Self {
+    pub fn code(self, code: &str) -> Self {
         assert!(code.len() <= 32, "a code of {} bytes", code.len());
         *self.lens.code.borrow_mut() = code.to_owned();
         self
     }
 
     /// How many viewers it serves at once.
-    pub(crate) fn viewers(self, viewers: usize) -> Self {
+    pub fn viewers(self, viewers: usize) -> Self {
         self.lens.viewers.set(viewers);
         self.lens.seat_those_in_line();
         self
     }
 
     /// What becomes of connections over that. Default: they hang.
-    pub(crate) fn over_limit(self, over: OverLimit) -> Self {
+    pub fn over_limit(self, over: OverLimit) -> Self {
         self.lens.over.set(over);
         self
     }
 
     /// How often it takes a picture; zero takes the next as soon as the viewer has the last.
-    pub(crate) fn every(self, period: Duration) -> Self {
+    pub fn every(self, period: Duration) -> Self {
         self.lens.every.set(period);
         self.lens.ring_all();
         self
     }
 
     /// How long after the login the first picture comes (§3.2: seconds on a cold start). Default: 0.
-    pub(crate) fn first_after(self, delay: Duration) -> Self {
+    pub fn first_after(self, delay: Duration) -> Self {
         self.lens.first_after.set(delay);
         self
     }
 
     /// Other sizes for its pictures, in bytes, between [`SMALLEST`](super::jpeg::SMALLEST) and
     /// [`LARGEST`](super::jpeg::LARGEST). Default: 42 000 to 118 000.
-    pub(crate) fn picture_bytes(self, sizes: RangeInclusive<usize>) -> Self {
+    pub fn picture_bytes(self, sizes: RangeInclusive<usize>) -> Self {
         *self.lens.album.borrow_mut() = Arc::new(Album::new(&sizes));
         self
     }
 
     /// One more vice.
-    pub(crate) fn with(self, vice: Vice) -> Self {
+    pub fn with(self, vice: Vice) -> Self {
         self.turn(vice, true);
         self
     }
 
     /// Tells somebody what happens, as it happens.
-    pub(crate) fn narrate(self, listener: impl Fn(Event) + 'static) -> Self {
+    pub fn narrate(self, listener: impl Fn(Event) + 'static) -> Self {
         *self.lens.listener.borrow_mut() = Some(Rc::new(listener));
         self
     }
@@ -261,24 +261,24 @@ impl Camera {
 /// What it can be made to do.
 impl Camera {
     /// Takes up a vice, or gives it up.
-    pub(crate) fn turn(&self, vice: Vice, on: bool) {
+    pub fn turn(&self, vice: Vice, on: bool) {
         let (bit, vices) = (1 << vice as u8, self.lens.vices.get());
         self.lens.vices.set(if on { vices | bit } else { vices & !bit });
         self.lens.ring_all();
     }
 
     /// Closes in the middle of the next picture, once, whoever gets it.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.lens.cut_next.set(true);
     }
 
     /// Makes the next picture have exactly so many bytes, once, whoever gets it.
-    pub(crate) fn oversized(&self, bytes: usize) {
+    pub fn oversized(&self, bytes: usize) {
         self.lens.pad_next.set(Some(bytes));
     }
 
     /// Puts these bytes on the connection of everybody who watches, between two pictures; on how many.
-    pub(crate) fn raw(&self, bytes: &[u8]) -> usize {
+    pub fn raw(&self, bytes: &[u8]) -> usize {
         let bytes: Rc<[u8]> = bytes.into();
         let seats = self.lens.seats.borrow();
         let watching = seats.iter().filter(|seat| seat.watching.get());
@@ -286,17 +286,17 @@ impl Camera {
     }
 
     /// Puts a header that tells of this length on their connections, and these bytes behind it.
-    pub(crate) fn lie(&self, length: u32, bytes: &[u8]) -> usize {
+    pub fn lie(&self, length: u32, bytes: &[u8]) -> usize {
         self.raw(&[&header(length), bytes].concat())
     }
 
     /// Closes every connection now, wherever it is, and goes on accepting.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.lens.drop_all(Ending::Closed);
     }
 
     /// Drops all connections without a word and refuses new ones for so long.
-    pub(crate) fn reboot(&self, down_for: Duration) {
+    pub fn reboot(&self, down_for: Duration) {
         self.lens.down_until.set(Some(Instant::now() + down_for));
         self.lens.drop_all(Ending::Rebooted);
     }
@@ -305,7 +305,7 @@ impl Camera {
 /// How it is run.
 impl Camera {
     /// Serves one connection over any stream, from accept to its end.
-    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
         let Some(occupied) = self.lens.admit() else { return };
         let mut early = Vec::with_capacity(LOGIN);
         let seated = select! {
@@ -326,7 +326,7 @@ impl Camera {
     /// # Errors
     ///
     /// The address cannot be bound.
-    pub(crate) async fn listen_tls(
+    pub async fn listen_tls(
         &self,
         address: SocketAddr,
         model: Model,
@@ -390,57 +390,57 @@ impl Camera {
 /// What can be seen of it.
 impl Camera {
     /// The picture of this number, as it has been sent or would be.
-    pub(crate) fn picture(&self, number: u32) -> Rc<[u8]> {
+    pub fn picture(&self, number: u32) -> Rc<[u8]> {
         self.lens.album.borrow().picture(number)
     }
 
     /// Connections that are not over yet, from accept on: in line, in their handshake, or watching.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.lens.seats.borrow().len()
     }
 
     /// Of those, the ones that wait for a place.
-    pub(crate) fn in_line(&self) -> usize {
+    pub fn in_line(&self) -> usize {
         self.lens.seats.borrow().iter().filter(|seat| !seat.placed.get()).count()
     }
 
     /// Of those, the ones whose login was right.
-    pub(crate) fn watching(&self) -> usize {
+    pub fn watching(&self) -> usize {
         self.lens.seats.borrow().iter().filter(|seat| seat.watching.get()).count()
     }
 
     /// Connections it ever accepted and did not refuse.
-    pub(crate) fn ever(&self) -> u64 {
+    pub fn ever(&self) -> u64 {
         self.lens.ledger.borrow().ever
     }
 
     /// The most of them open at one time.
-    pub(crate) fn most_open(&self) -> usize {
+    pub fn most_open(&self) -> usize {
         self.lens.ledger.borrow().most
     }
 
     /// Connections it refused: over the limit, or while it rebooted.
-    pub(crate) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.lens.ledger.borrow().refused
     }
 
     /// Logins that were wrong.
-    pub(crate) fn wrong_logins(&self) -> u64 {
+    pub fn wrong_logins(&self) -> u64 {
         self.lens.ledger.borrow().wrong_logins
     }
 
     /// Pictures that went out whole, to all viewers together, good and bad.
-    pub(crate) fn frames(&self) -> u64 {
+    pub fn frames(&self) -> u64 {
         self.lens.ledger.borrow().frames
     }
 
     /// How connections ended, oldest first. The last [`KEPT`](super::KEPT).
-    pub(crate) fn endings(&self) -> Vec<Ending> {
+    pub fn endings(&self) -> Vec<Ending> {
         self.lens.ledger.borrow().endings.iter().copied().collect()
     }
 
     /// Waits until something can be seen of it. False when it cannot within this time.
-    pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
+    pub async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
         witnessed(&self.lens.changed, within, || seen(self)).await
     }
 }

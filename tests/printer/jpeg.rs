@@ -21,16 +21,16 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 /// Different pictures in an album.
-pub(crate) const KINDS: usize = 8;
+pub const KINDS: usize = 8;
 
 /// The least an album's picture can be asked to have, in bytes. It comes out within one in fifty.
-pub(crate) const SMALLEST: usize = 32 * 1024;
+pub const SMALLEST: usize = 32 * 1024;
 
 /// The most an album's picture can be asked to have, in bytes.
-pub(crate) const LARGEST: usize = 160 * 1024;
+pub const LARGEST: usize = 160 * 1024;
 
 /// The most a picture can be padded to, in bytes.
-pub(crate) const PADDED_MOST: usize = 32 * 1024 * 1024;
+pub const PADDED_MOST: usize = 32 * 1024 * 1024;
 
 /// What pictures have unless told, in bytes: a fortieth to an eighth of a megabyte (PROTOCOL §3.2).
 const USUAL: RangeInclusive<usize> = 42_000..=118_000;
@@ -89,7 +89,7 @@ impl Album {
 }
 
 /// Which picture this is, if it is one of an album's. Looks at its beginning only.
-pub(crate) fn picture_number(picture: &[u8]) -> Option<u32> {
+pub fn picture_number(picture: &[u8]) -> Option<u32> {
     let comment = picture.get(COMMENT_AT..COMMENT_AT + COMMENT)?;
     let digits = comment.strip_prefix(b"\xff\xfe\x00\x14picture ")?;
     core::str::from_utf8(digits).ok()?.parse().ok()

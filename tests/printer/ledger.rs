@@ -5,23 +5,23 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// How many entries each list remembers.
-pub(crate) const KEPT: usize = 256;
+pub const KEPT: usize = 256;
 
 /// A request as it arrived on the request topic.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Request {
+pub struct Request {
     /// Which connection it came by, counted from 1.
-    pub(crate) connection: u64,
+    pub connection: u64,
     /// The payload, byte for byte.
-    pub(crate) payload: Vec<u8>,
+    pub payload: Vec<u8>,
     /// 0 or 1.
-    pub(crate) qos: u8,
+    pub qos: u8,
     /// Whether it says that it has been sent before.
-    pub(crate) dup: bool,
+    pub dup: bool,
     /// Whether it asks to be retained.
-    pub(crate) retain: bool,
+    pub retain: bool,
     /// Its packet id, with QoS 1.
-    pub(crate) id: Option<u16>,
+    pub id: Option<u16>,
 }
 
 impl fmt::Debug for Request {
@@ -34,24 +34,24 @@ impl fmt::Debug for Request {
 
 /// What a CONNECT said, without its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
+pub struct Hello {
     /// Which connection it came by, counted from 1.
-    pub(crate) connection: u64,
+    pub connection: u64,
     /// The client id.
-    pub(crate) client_id: String,
+    pub client_id: String,
     /// In seconds; zero turns it off.
-    pub(crate) keep_alive: u16,
+    pub keep_alive: u16,
     /// Whether it wants no session kept.
-    pub(crate) clean_session: bool,
+    pub clean_session: bool,
     /// Whether it left a will.
-    pub(crate) will: bool,
+    pub will: bool,
     /// What CONNACK answers; zero is welcome.
-    pub(crate) answer: u8,
+    pub answer: u8,
 }
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// DISCONNECT.
     Orderly,
     /// The client closed, or the stream broke, without DISCONNECT.
@@ -102,7 +102,7 @@ impl fmt::Display for Ending {
 
 /// Something that has just happened.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event<'a> {
+pub enum Event<'a> {
     /// A connection was accepted; they are counted from 1.
     Connected(u64),
     /// A connection was refused: over the limit, or during a reboot.

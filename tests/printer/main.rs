@@ -16,22 +16,6 @@
 //!
 //! It says where it listens, then one line for each connection, greeting, filter, request and ending.
 
-#[path = "mod.rs"]
-mod printer;
-#[cfg(test)]
-#[path = "../support/clients/rtsp.rs"]
-#[allow(
-    dead_code,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "it is test code, and the tests here need a part of it"
-)]
-mod rtsp_client;
-#[cfg(test)]
-mod tests;
-
 use core::future::pending;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;

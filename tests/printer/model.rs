@@ -4,7 +4,7 @@ use core::time::Duration;
 
 /// A printer's model. Its manners are those of its family (PROTOCOL §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Model {
+pub enum Model {
     /// ESP32, deltas, closes on any topic but its own, four connections.
     P1S,
     /// ESP32 like the P1S, but its acks have no `command` and its deltas no trays.
@@ -17,10 +17,10 @@ pub(crate) enum Model {
 
 impl Model {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::P1S, Self::A1Mini, Self::X1C, Self::H2D];
+    pub const ALL: [Self; 4] = [Self::P1S, Self::A1Mini, Self::X1C, Self::H2D];
 
     /// The serial number of the one simulated printer of this model, as in its certificate.
-    pub(crate) const fn serial(self) -> &'static str {
+    pub const fn serial(self) -> &'static str {
         match self {
             Self::P1S => "01P00A3C1200417",
             Self::A1Mini => "03000A432500533",
@@ -70,7 +70,7 @@ impl Model {
 /// What it does badly once is a method of [`Printer`](super::Printer): `reboot`, `cut`, `raw`, `large`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Vice {
+pub enum Vice {
     /// Closes on a subscription or publication to anything but its own two topics, each in its
     /// direction (P1 and A1; PROTOCOL §2.1). Off: any topic, as mosquitto has it.
     StrictTopics,
@@ -93,7 +93,7 @@ pub(crate) enum Vice {
 
 /// What becomes of a connection that a printer does not want: over its limit, or while it reboots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// Closed as soon as it is accepted.
     Closes,
     /// Accepted and never answered, not even by TLS.

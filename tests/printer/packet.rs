@@ -11,7 +11,7 @@
 use core::fmt;
 
 /// The largest packet, fixed header included, that is read or written.
-pub(crate) const PACKET_MOST: usize = 1024 * 1024;
+pub const PACKET_MOST: usize = 1024 * 1024;
 
 /// The most filters that one SUBSCRIBE or UNSUBSCRIBE may carry.
 pub(crate) const FILTERS_MOST: usize = 32;

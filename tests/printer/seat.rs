@@ -13,10 +13,10 @@ use super::ledger::Ending;
 use super::packet;
 
 /// Packets that may wait for one connection.
-pub(crate) const QUEUE_MOST: usize = 256;
+pub const QUEUE_MOST: usize = 256;
 
 /// Bytes that may wait for one connection. Several connections share the same bytes.
-pub(crate) const QUEUE_BYTES_MOST: usize = 4 * 1024 * 1024;
+pub const QUEUE_BYTES_MOST: usize = 4 * 1024 * 1024;
 
 /// What the printer knows of one connection.
 #[derive(Default)]

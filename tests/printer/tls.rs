@@ -17,33 +17,33 @@ use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, version};
 use super::model::Model;
 
 /// Who signs what the simulated printers show: "Simulated Printer CA", PEM.
-pub(crate) const CA: &[u8] = include_bytes!("pki/ca.pem");
+pub const CA: &[u8] = include_bytes!("pki/ca.pem");
 
 /// Another authority of the same name, which signed what a [stranger](super::Printer::stranger) shows.
-pub(crate) const STRANGER_CA: &[u8] = include_bytes!("pki/stranger-ca.pem");
+pub const STRANGER_CA: &[u8] = include_bytes!("pki/stranger-ca.pem");
 
 /// Between [`CA`] and an H2D's leaf: "Simulated Device CA", PEM.
-pub(crate) const DEVICE_CA: &[u8] = include_bytes!("pki/device-ca.pem");
+pub const DEVICE_CA: &[u8] = include_bytes!("pki/device-ca.pem");
 
 /// What a printer shows, apart from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub struct Shown {
     /// Whose certificate.
-    pub(crate) model: Model,
+    pub model: Model,
     /// Whether the [stranger](STRANGER_CA) signed it.
-    pub(crate) stranger: bool,
+    pub stranger: bool,
     /// Whether nothing follows the leaf, whatever this model usually sends.
-    pub(crate) leaf_only: bool,
+    pub leaf_only: bool,
 }
 
 impl Shown {
     /// What a printer of this model shows unless told otherwise.
-    pub(crate) const fn own(model: Model) -> Self {
+    pub const fn own(model: Model) -> Self {
         Self { model, stranger: false, leaf_only: false }
     }
 
     /// The server side of TLS for a printer of the family `manners` showing this.
-    pub(crate) fn config(self, manners: Model) -> io::Result<Arc<ServerConfig>> {
+    pub fn config(self, manners: Model) -> io::Result<Arc<ServerConfig>> {
         let esp32 = matches!(manners, Model::P1S | Model::A1Mini);
         let mut provider = default_provider();
         if manners != Model::P1S {

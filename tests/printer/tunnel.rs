@@ -33,7 +33,7 @@ use super::{SILENT_MOST, STREAMS_MOST, WRITE_WITHIN, listener, witnessed};
 
 /// A handle on a simulated file tunnel. Clones are handles on the same one.
 #[derive(Clone)]
-pub(crate) struct Tunnel {
+pub struct Tunnel {
     pipe: Rc<Pipe>,
 }
 
@@ -51,16 +51,16 @@ struct Pipe {
 
 /// What one connection sent behind its login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Upload {
+pub struct Upload {
     /// How many bytes.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Their SHA-256.
-    pub(crate) sha256: [u8; 32],
+    pub sha256: [u8; 32],
 }
 
 impl Upload {
     /// What is remembered of these bytes.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         let mut hash = Context::new(&SHA256);
         hash.update(bytes);
         Self::finished(bytes.len() as u64, hash)
@@ -72,7 +72,7 @@ impl Upload {
 }
 
 /// The 32 bytes with which a client of the tunnel begins; the code has at most 8.
-pub(crate) fn login(code: &str) -> [u8; 32] {
+pub fn login(code: &str) -> [u8; 32] {
     let mut login = [0; 32];
     login[..16].copy_from_slice(&message(16, ASKED, 0));
     login[16..20].copy_from_slice(b"bblp");
@@ -82,7 +82,7 @@ pub(crate) fn login(code: &str) -> [u8; 32] {
 
 impl Tunnel {
     /// A tunnel with the code `12345678` that sends back what it gets.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             pipe: Rc::new(Pipe {
                 code: RefCell::new("12345678".to_owned()),
@@ -99,20 +99,20 @@ impl Tunnel {
     }
 
     /// The access code, of at most 8 bytes.
-    pub(crate) fn code(self, code: &str) -> Self {
+    pub fn code(self, code: &str) -> Self {
         assert!(code.len() <= 8, "a code of {} bytes", code.len());
         *self.pipe.code.borrow_mut() = code.to_owned();
         self
     }
 
     /// Whether it sends back what it gets, or only counts it.
-    pub(crate) fn echoing(self, echoes: bool) -> Self {
+    pub fn echoing(self, echoes: bool) -> Self {
         self.pipe.echoes.set(echoes);
         self
     }
 
     /// Serves one connection over any stream, from accept to its end.
-    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         let pipe = &*self.pipe;
         if pipe.open.get() < STREAMS_MOST {
             let _counted = Counted::new(pipe);
@@ -126,7 +126,7 @@ impl Tunnel {
     /// # Errors
     ///
     /// The address cannot be bound.
-    pub(crate) async fn listen_tls(
+    pub async fn listen_tls(
         &self,
         address: SocketAddr,
         model: Model,
@@ -140,37 +140,37 @@ impl Tunnel {
     }
 
     /// Connections that are past TLS and not over yet.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.pipe.open.get()
     }
 
     /// How many there ever were.
-    pub(crate) fn ever(&self) -> u64 {
+    pub fn ever(&self) -> u64 {
         self.pipe.ever.get()
     }
 
     /// Of those, the ones that took it for a camera.
-    pub(crate) fn camera_logins(&self) -> u64 {
+    pub fn camera_logins(&self) -> u64 {
         self.pipe.camera_logins.get()
     }
 
     /// Of those, the ones that logged in rightly.
-    pub(crate) fn logins(&self) -> u64 {
+    pub fn logins(&self) -> u64 {
         self.pipe.logins.get()
     }
 
     /// Bytes that came behind logins, on all connections, so far.
-    pub(crate) fn received(&self) -> u64 {
+    pub fn received(&self) -> u64 {
         self.pipe.received.get()
     }
 
     /// What came behind logins, of connections that are over, oldest first. The last [`KEPT`](super::KEPT).
-    pub(crate) fn uploads(&self) -> Vec<Upload> {
+    pub fn uploads(&self) -> Vec<Upload> {
         self.pipe.uploads.borrow().iter().copied().collect()
     }
 
     /// Waits until something can be seen of it. False when it cannot within this time.
-    pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
+    pub async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
         witnessed(&self.pipe.changed, within, || seen(self)).await
     }
 }

@@ -21,11 +21,11 @@ use tokio_rustls::client::TlsStream;
 
 use crate::clients::programs::{PATIENCE, Program, is_missing};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
-use crate::printer::Model;
-use crate::printer::camera::{Camera, OverLimit, login};
-use crate::printer::jpeg::picture_number;
-use crate::printer::rtsp::Rtsp;
-use crate::printer::tunnel::Tunnel;
+use printer::Model;
+use printer::camera::{Camera, OverLimit, login};
+use printer::jpeg::picture_number;
+use printer::rtsp::Rtsp;
+use printer::tunnel::Tunnel;
 
 const VIEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clients/viewer.py");
 

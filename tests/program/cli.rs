@@ -20,7 +20,7 @@ use crate::clients::programs::{PATIENCE, Program, Said, is_missing};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, towards, usual,
 };
-use crate::printer::{Model, Printer};
+use printer::{Model, Printer};
 
 const SERIAL: &str = Model::P1S.serial();
 

@@ -10,7 +10,7 @@ use crate::clients::programs::{Program, Said};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
 };
-use crate::printer::{Model, Printer};
+use printer::{Model, Printer};
 
 #[test]
 fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_nothing_of_it() {

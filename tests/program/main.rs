@@ -9,8 +9,6 @@
 
 #[path = "../support/clients/mod.rs"]
 mod clients;
-#[path = "../printer/mod.rs"]
-mod printer;
 #[path = "../replay/recording.rs"]
 #[allow(dead_code, reason = "replaying needs more of a recording than counting what is in it")]
 mod recording;

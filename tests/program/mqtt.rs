@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 use crate::clients::mqtt::{Client, Hello, hello_bytes};
 use crate::clients::programs::{PATIENCE, Program, is_missing};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
-use crate::printer::{Model, Printer};
+use printer::{Model, Printer};
 
 // ---- clients that others wrote -----------------------------------------------------------------
 

@@ -25,9 +25,9 @@ use crate::clients::programs::{Program, Said, is_missing};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
 };
-use crate::printer::ftp::{Family, FileServer};
-use crate::printer::{Camera, Model, Printer};
 use crate::recording::{self, End};
+use printer::ftp::{Family, FileServer};
+use printer::{Camera, Model, Printer};
 
 const SERIAL: &str = Model::P1S.serial();
 

@@ -21,9 +21,9 @@ use tokio::time::timeout;
 
 use crate::clients::programs::{PATIENCE, Program, is_missing};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
-use crate::printer::Model;
-use crate::printer::ftp::{Family, FileServer, OverLimit, sha256};
-use crate::printer::tunnel::{self, Tunnel};
+use printer::Model;
+use printer::ftp::{Family, FileServer, OverLimit, sha256};
+use printer::tunnel::{self, Tunnel};
 
 /// Where the printer is.
 const PRINTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);

@@ -17,9 +17,9 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use crate::clients::programs::{PATIENCE, Program, Said, is_missing};
 use crate::clients::proxy::{self, CODE, PRINTER_CA, Proxy, StateDir, command};
-use crate::printer::Model;
-use crate::printer::rtsp::{Media, Packing, Rtsp};
-use crate::printer::tunnel::Tunnel;
+use printer::Model;
+use printer::rtsp::{Media, Packing, Rtsp};
+use printer::tunnel::Tunnel;
 
 const H264: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/rtsp/camera.h264");
 const H265: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/rtsp/camera.h265");

@@ -34,8 +34,8 @@ use crate::clients::proxy::{StateDir, trusting};
 use crate::lan::passive_ports::{PassivePort, enter};
 use crate::lan::weather::{Chance, Line, Net, Sky, Wire};
 use crate::lan::{PROXY, WIRE};
-use crate::printer::tls::Shown;
-use crate::printer::{CA, Model};
+use printer::tls::Shown;
+use printer::{CA, Model};
 
 /// What a recorder keeps of a transfer.
 const KEPT: usize = 64 * 1024;

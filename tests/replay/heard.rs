@@ -4,7 +4,7 @@
 use core::fmt::Write;
 use core::time::Duration;
 
-use crate::printer::ftp::sha256;
+use printer::ftp::sha256;
 
 /// Bytes that a replay may tell somebody.
 const MOST: usize = 8 << 20;

@@ -21,10 +21,10 @@ use tokio::task::spawn_local;
 
 use crate::lan::chamber::{At, Port, Studio};
 use crate::lan::{self, CODE, Tally, journal_says, ms, pass, secs};
-use crate::printer::camera::{Camera, Ending, Vice, login};
-use crate::printer::jpeg::picture_number;
-use crate::printer::rtsp::Rtsp;
-use crate::printer::tunnel::Tunnel;
+use printer::camera::{Camera, Ending, Vice, login};
+use printer::jpeg::picture_number;
+use printer::rtsp::Rtsp;
+use printer::tunnel::Tunnel;
 
 const MOST: usize = BOARD.clients.chamber;
 
@@ -335,10 +335,7 @@ fn whoever_is_no_viewer_is_closed_and_the_viewers_go_on() {
                 b"\x16\x03\x01 TLS in TLS, or anything else ".repeat(4),
                 Error::NoLogin(LoginFault::Words),
             ),
-            (
-                crate::printer::tunnel::login("12345678").repeat(3),
-                Error::NoLogin(LoginFault::Tunnel),
-            ),
+            (printer::tunnel::login("12345678").repeat(3), Error::NoLogin(LoginFault::Tunnel)),
             (talks, Error::Talks),
             // Short, and slow: nothing more comes of it.
             (login(CODE)[..79].to_vec(), Error::Silent),

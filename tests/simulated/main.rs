@@ -11,8 +11,6 @@
 mod clients;
 #[path = "../support/lan/mod.rs"]
 mod lan;
-#[path = "../printer/mod.rs"]
-mod printer;
 
 mod chamber;
 mod failures;

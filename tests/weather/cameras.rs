@@ -10,11 +10,11 @@ use tokio::io::{Empty, empty};
 use crate::clients::rtsp::{Assembly, Client, Heard, Response, Scheme};
 use crate::lan::rtsp::{URL, number};
 use crate::notes::{note, promise};
-use crate::printer::Camera;
-use crate::printer::camera::login;
-use crate::printer::picture_number;
-use crate::printer::rtsp::Rtsp;
 use crate::talk::Party;
+use printer::Camera;
+use printer::camera::login;
+use printer::picture_number;
+use printer::rtsp::Rtsp;
 
 const RIGHT: &str = "12345678";
 const WRONG: &str = "87654321";

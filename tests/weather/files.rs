@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use crate::lan::passive_ports;
 use crate::lan::weather::{Chance, Cutter, Line, Net, Seen, Wire};
 use crate::notes::{note, promise};
-use crate::printer::ftp::FileServer;
 use crate::proxy::HOME;
 use crate::talk::Leave;
+use printer::ftp::FileServer;
 
 /// How long a client waits for an answer before it gives up.
 const PATIENCE: Duration = Duration::from_secs(90);

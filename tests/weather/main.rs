@@ -16,8 +16,6 @@
 mod clients;
 #[path = "../support/lan/mod.rs"]
 mod lan;
-#[path = "../printer/mod.rs"]
-mod printer;
 
 #[path = "cameras.rs"]
 mod cameras;
@@ -49,8 +47,8 @@ use pandaproxy::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
 
 use crate::clients::proxy::StateDir;
 use crate::notes::{PROMISES, begin, digest, last, panics_are_noted, tested};
-use crate::printer::{CA, Model};
 use crate::world::World;
+use printer::{CA, Model};
 
 /// Runs in CI.
 const SEEDS: u64 = 1000;

@@ -19,8 +19,8 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::lan::weather::{Line, Net, Wire, aside};
-use crate::printer::ftp::FileServer;
 use crate::share::Share;
+use printer::ftp::FileServer;
 
 /// Where all clients come from.
 pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));

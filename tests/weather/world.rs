@@ -32,13 +32,13 @@ use crate::lan::weather::{Chance, Line, Net, Sky};
 use crate::lan::{CODE, ms, secs};
 use crate::mqtt::{Code, Reader, Truth};
 use crate::notes::{broken, note, promise};
-use crate::printer::ftp::{Family, FileServer, Vice as FileVice};
-use crate::printer::rtsp::{Media, Rtsp};
-use crate::printer::{Camera, Model, Printer, Vice};
 use crate::proxy::{Acceptor, At, HOME, Port, Store, allowed};
 use crate::share::Share;
 use crate::talk::{Leave, Mood, Talk};
 use crate::tls;
+use printer::ftp::{Family, FileServer, Vice as FileVice};
+use printer::rtsp::{Media, Rtsp};
+use printer::{Camera, Model, Printer, Vice};
 
 /// Actions of a run.
 const ACTIONS: usize = 60;
@@ -459,7 +459,7 @@ impl World {
             }
             4 => {
                 note(format_args!("garbage"));
-                printer.raw(crate::printer::GARBAGE);
+                printer.raw(printer::GARBAGE);
             }
             5 => self.turns(Vice::HalfOpen, time),
             6 => self.turns(Vice::NoPuback, 5 * time),

@@ -30,8 +30,6 @@
 
 #[path = "../../support/clients/anybody.rs"]
 mod anybody;
-#[path = "../../printer/mod.rs"]
-mod printer;
 #[path = "../mqtt/process.rs"]
 mod process;
 

@@ -20,8 +20,8 @@ use rustls::{
 
 use crate::CODE;
 use crate::anybody::Anybody;
-use crate::printer::Model;
-use crate::printer::tls::Shown;
+use printer::Model;
+use printer::tls::Shown;
 
 /// Bytes handed to TLS, or taken from it, at once.
 const PIECE: usize = 64 * 1024;

@@ -46,8 +46,6 @@ mod anybody;
 #[path = "../../support/clients/mod.rs"]
 mod clients;
 mod payload;
-#[path = "../../printer/mod.rs"]
-mod printer;
 mod process;
 mod readers;
 mod table;

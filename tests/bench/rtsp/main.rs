@@ -33,8 +33,6 @@
 #[path = "../../support/clients/anybody.rs"]
 mod anybody;
 mod players;
-#[path = "../../printer/mod.rs"]
-mod printer;
 #[path = "../mqtt/process.rs"]
 mod process;
 #[path = "../../support/clients/rtsp.rs"]

@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::anybody::Anybody;
-use crate::printer::rtsp::{PATH, STAMP};
 use crate::rtsp::{Client, Frame, Heard, Rtp, Scheme, framed, receiver_report};
 use crate::{BEGAN, CODE};
+use printer::rtsp::{PATH, STAMP};
 
 /// Latencies noted in a row; past it no more are.
 const MAX_NOTED: usize = 100_000;

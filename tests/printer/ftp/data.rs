@@ -124,7 +124,7 @@ impl Data {
 }
 
 /// Any stream.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 

@@ -69,7 +69,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 #[allow(unused_imports, reason = "not every user of the simulated printer names all of it")]
-pub(crate) use self::{
+pub use self::{
     seen::{COMMANDS_KEPT, Seen},
     store::{FILES_MOST, FOLDERS_MOST, Pattern, Stored, WHOLE_MOST, sha256},
 };
@@ -81,19 +81,19 @@ use super::model::Model;
 use super::tls::Shown;
 
 /// Connections that are served, held or in their handshake at once.
-pub(crate) const CONNECTIONS_MOST: usize = 64;
+pub const CONNECTIONS_MOST: usize = 64;
 
 /// Bytes of a command line.
-pub(crate) const LINE_MOST: usize = 4096;
+pub const LINE_MOST: usize = 4096;
 
 /// How long a control connection may say nothing.
-pub(crate) const IDLE_MOST: Duration = Duration::from_secs(300);
+pub const IDLE_MOST: Duration = Duration::from_secs(300);
 
 /// How long a passive port waits for its connection.
-pub(crate) const PASSIVE_WITHIN: Duration = Duration::from_secs(60);
+pub const PASSIVE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a data connection may stand still, while nothing holds it up on our side.
-pub(crate) const DATA_WITHIN: Duration = Duration::from_secs(300);
+pub const DATA_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long a connection over the limit is held.
 const HELD_MOST: Duration = Duration::from_secs(600);
@@ -106,7 +106,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Whose ways it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
+pub enum Family {
     /// P1 and A1.
     Esp32,
     /// X1, H2, P2.
@@ -115,7 +115,7 @@ pub(crate) enum Family {
 
 /// What becomes of a control connection over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OverLimit {
+pub enum OverLimit {
     /// It is accepted and gets nothing, not even TLS, until there is a place.
     Waits,
     /// It is closed as soon as it is accepted.
@@ -126,7 +126,7 @@ pub(crate) enum OverLimit {
 
 /// What it may do badly to transfers, one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Vice {
+pub enum Vice {
     /// Drops control and data connection once an upload has come so far, in bytes.
     CutsControl(u64),
     /// Drops the data connection once a transfer has come so far, and answers 426.
@@ -151,7 +151,7 @@ pub(crate) enum Vice {
 
 /// A handle on a simulated file server. Clones are handles on the same one.
 #[derive(Clone)]
-pub(crate) struct FileServer {
+pub struct FileServer {
     inner: Rc<Inner>,
 }
 
@@ -182,7 +182,7 @@ struct Inner {
 /// How it is made. Each of these may be called again while it runs, through a clone.
 impl FileServer {
     /// One with its family's manners, the code `12345678` and four empty folders.
-    pub(crate) fn new(family: Family) -> Self {
+    pub fn new(family: Family) -> Self {
         let (limit, over) = match family {
             Family::Esp32 => (1, OverLimit::Waits),
             Family::Vsftpd => (8, OverLimit::Says421),
@@ -212,13 +212,13 @@ impl FileServer {
     }
 
     /// The access code. It is compared byte for byte.
-    pub(crate) fn code(self, code: &str) -> Self {
+    pub fn code(self, code: &str) -> Self {
         *self.inner.code.borrow_mut() = code.to_owned();
         self
     }
 
     /// How many sessions it has room for, from accept on, and what becomes of the others.
-    pub(crate) fn sessions(self, limit: usize, over: OverLimit) -> Self {
+    pub fn sessions(self, limit: usize, over: OverLimit) -> Self {
         self.inner.limit.set(limit);
         self.inner.over.set(over);
         self.inner.changed.notify_waiters();
@@ -227,43 +227,43 @@ impl FileServer {
 
     /// How fast its disk is, in bytes a second; 0 for as fast as it goes. Socket buffers of data ports
     /// opened while this is set are small, so that a sender notices.
-    pub(crate) fn rate(self, bytes_per_second: u64) -> Self {
+    pub fn rate(self, bytes_per_second: u64) -> Self {
         self.inner.rate.set(bytes_per_second);
         self
     }
 
     /// How long after the last byte of an upload it says 226 (§5.4: 30 to 300 seconds).
-    pub(crate) fn late(self, delay: Duration) -> Self {
+    pub fn late(self, delay: Duration) -> Self {
         self.inner.late.set(delay);
         self
     }
 
     /// How long a silent control connection lives, instead of [`IDLE_MOST`].
-    pub(crate) fn idle(self, limit: Duration) -> Self {
+    pub fn idle(self, limit: Duration) -> Self {
         self.inner.idle.set(limit);
         self
     }
 
     /// Whether uploads are hashed. Without, a benchmark measures less of us.
-    pub(crate) fn hashing(self, hashing: bool) -> Self {
+    pub fn hashing(self, hashing: bool) -> Self {
         self.inner.hashing.set(hashing);
         self
     }
 
     /// Whether data connections end with a close_notify. No printer's do (§1.4).
-    pub(crate) fn close_notify(self, close_notify: bool) -> Self {
+    pub fn close_notify(self, close_notify: bool) -> Self {
         self.inner.close_notify.set(close_notify);
         self
     }
 
     /// The largest file that fits, in bytes. Past it: 552.
-    pub(crate) fn space(self, bytes: u64) -> Self {
+    pub fn space(self, bytes: u64) -> Self {
         self.inner.space.set(bytes);
         self
     }
 
     /// The ports of data connections, taken in turn. Default: any that is free.
-    pub(crate) fn data_ports(self, ports: RangeInclusive<u16>) -> Self {
+    pub fn data_ports(self, ports: RangeInclusive<u16>) -> Self {
         self.inner.next_port.set(*ports.start());
         *self.inner.ports.borrow_mut() = Some(ports);
         self
@@ -273,29 +273,29 @@ impl FileServer {
 /// What it can be made to do.
 impl FileServer {
     /// Takes up a vice for good, or gives up the one it has.
-    pub(crate) fn turn(&self, vice: Option<Vice>) {
+    pub fn turn(&self, vice: Option<Vice>) {
         self.inner.vice.set(vice.map(|vice| (vice, u32::MAX)));
     }
 
     /// Takes up a vice for the next so many transfers.
-    pub(crate) fn turn_for(&self, vice: Vice, transfers: u32) {
+    pub fn turn_for(&self, vice: Vice, transfers: u32) {
         self.inner.vice.set((transfers > 0).then_some((vice, transfers)));
     }
 
     /// Dies: all connections are dropped, and new ones are for so long.
-    pub(crate) fn die(&self, down_for: Duration) {
+    pub fn die(&self, down_for: Duration) {
         self.inner.dead_until.set(Some(Instant::now() + down_for));
         self.inner.deaths.set(self.inner.deaths.get() + 1);
         self.inner.changed.notify_waiters();
     }
 
     /// Lives again before its time.
-    pub(crate) fn revive(&self) {
+    pub fn revive(&self) {
         self.inner.dead_until.set(None);
     }
 
     /// Puts a file there, up to [`WHOLE_MOST`] bytes.
-    pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
+    pub fn put(&self, path: &str, bytes: &[u8]) {
         assert!(bytes.len() <= WHOLE_MOST, "{path} is too large to be kept whole");
         let mut incoming = Incoming::new(true);
         incoming.push(bytes);
@@ -303,7 +303,7 @@ impl FileServer {
     }
 
     /// Puts a file of any size there that is a [`Pattern`]. Its hash is its pattern's.
-    pub(crate) fn put_pattern(&self, path: &str, len: u64, seed: u64) {
+    pub fn put_pattern(&self, path: &str, len: u64, seed: u64) {
         let pattern = Pattern::new(seed);
         let stored = Stored { len, hash: pattern.hash(len), content: None, pattern: Some(pattern) };
         assert!(self.inner.store.borrow_mut().put(path, stored), "no room for {path}");
@@ -313,28 +313,28 @@ impl FileServer {
 /// What can be seen of it.
 impl FileServer {
     /// A file it has.
-    pub(crate) fn file(&self, path: &str) -> Option<Stored> {
+    pub fn file(&self, path: &str) -> Option<Stored> {
         self.inner.store.borrow().file(path).cloned()
     }
 
     /// The names in a folder, as they were made.
-    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+    pub fn names(&self, folder: &str) -> Vec<String> {
         let store = self.inner.store.borrow();
         store.children(folder).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// What it has counted.
-    pub(crate) fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen {
         self.inner.seen.borrow().clone()
     }
 
     /// A figure of what it has counted.
-    pub(crate) fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
+    pub fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
         at(&self.inner.seen.borrow())
     }
 
     /// Waits until it has seen what is wanted. False when it has not within this time.
-    pub(crate) async fn until(&self, within: Duration, is: impl Fn(&Seen) -> bool) -> bool {
+    pub async fn until(&self, within: Duration, is: impl Fn(&Seen) -> bool) -> bool {
         let met = self.inner.until(|inner| is(&inner.seen.borrow()));
         timeout(within, met).await.is_ok()
     }
@@ -348,7 +348,7 @@ impl FileServer {
     /// # Errors
     ///
     /// The address cannot be bound.
-    pub(crate) async fn listen_tls(
+    pub async fn listen_tls(
         &self,
         address: SocketAddr,
         model: Model,
@@ -390,7 +390,7 @@ impl FileServer {
     }
 
     /// A control connection in memory, without TLS: its client's end. Spawns a local task.
-    pub(crate) fn connect(&self) -> DuplexStream {
+    pub fn connect(&self) -> DuplexStream {
         let (near, far) = duplex(LINE_MOST);
         let server = self.clone();
         spawn_local(async move { server.serve(far).await });
@@ -398,7 +398,7 @@ impl FileServer {
     }
 
     /// Serves a control connection over any stream, without TLS, from accept to its end.
-    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(&self, stream: S) {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(&self, stream: S) {
         let inner = &self.inner;
         let deaths = inner.deaths.get();
         let serving = async {
@@ -417,17 +417,13 @@ impl FileServer {
     }
 
     /// A data connection in memory to a port it has named: its client's end.
-    pub(crate) fn dial(&self, port: u16) -> Option<DuplexStream> {
+    pub fn dial(&self, port: u16) -> Option<DuplexStream> {
         let (near, far) = duplex(16 * 1024);
         self.take(port, far).then_some(near)
     }
 
     /// Takes a data connection over any stream to a port it has named. False: nobody waits there.
-    pub(crate) fn take<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-        &self,
-        port: u16,
-        stream: S,
-    ) -> bool {
+    pub fn take<S: AsyncRead + AsyncWrite + Unpin + 'static>(&self, port: u16, stream: S) -> bool {
         let doors = self.inner.doors.borrow();
         doors.get(&port).is_some_and(|door| door.try_send(Box::new(stream)).is_ok())
     }

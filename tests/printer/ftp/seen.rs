@@ -3,62 +3,62 @@
 use std::collections::VecDeque;
 
 /// Command lines remembered. Past it the oldest is forgotten.
-pub(crate) const COMMANDS_KEPT: usize = 1024;
+pub const COMMANDS_KEPT: usize = 1024;
 
 /// Everything counted since the start.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Control connections that have a place, now.
-    pub(crate) open: usize,
+    pub open: usize,
     /// The most of them at once.
-    pub(crate) most_open: usize,
+    pub most_open: usize,
     /// All there ever were.
-    pub(crate) ever: u64,
+    pub ever: u64,
     /// Connections over the limit: held, closed or answered 421.
-    pub(crate) over: u64,
+    pub over: u64,
     /// Connections held until there is a place, now.
-    pub(crate) held: usize,
+    pub held: usize,
     /// Connections turned away because it was dead.
-    pub(crate) while_dead: u64,
+    pub while_dead: u64,
     /// PASS answered 230.
-    pub(crate) logins: u64,
+    pub logins: u64,
     /// PASS answered 530.
-    pub(crate) wrong_codes: u64,
+    pub wrong_codes: u64,
     /// The last [`COMMANDS_KEPT`] command lines in their order, all sessions together. What follows
     /// PASS is left out.
-    pub(crate) commands: VecDeque<String>,
+    pub commands: VecDeque<String>,
     /// Command lines ever.
-    pub(crate) commands_ever: u64,
+    pub commands_ever: u64,
     /// TLS records that ended before their line did.
-    pub(crate) split: u64,
+    pub split: u64,
     /// TLS records that held more than one line.
-    pub(crate) pipelined: u64,
+    pub pipelined: u64,
     /// Data connections accepted.
-    pub(crate) data: u64,
+    pub data: u64,
     /// Of those in TLS, the ones that resumed the session of their control connection.
-    pub(crate) resumed: u64,
+    pub resumed: u64,
     /// Of those in TLS, the ones that resumed nothing.
-    pub(crate) not_resumed: u64,
+    pub not_resumed: u64,
     /// Data connections whose client spoke before it was answered 150.
-    pub(crate) early: u64,
+    pub early: u64,
     /// Data connections from another address than their control connection's, refused for that.
-    pub(crate) unwanted: u64,
+    pub unwanted: u64,
     /// Transfers under way, up, down and listings.
-    pub(crate) transfers: usize,
+    pub transfers: usize,
     /// The most of them at once.
-    pub(crate) most_transfers: usize,
+    pub most_transfers: usize,
     /// Uploads under way.
-    pub(crate) uploads: usize,
+    pub uploads: usize,
     /// The most of them at once.
-    pub(crate) most_uploads: usize,
+    pub most_uploads: usize,
     /// Uploads ever begun, that is, answered 150.
-    pub(crate) uploads_ever: u64,
+    pub uploads_ever: u64,
     /// Bytes of files taken, all uploads together.
-    pub(crate) taken: u64,
+    pub taken: u64,
     /// Bytes of files and listings given.
-    pub(crate) given: u64,
+    pub given: u64,
     /// Transfers answered 226.
-    pub(crate) completed: u64,
+    pub completed: u64,
 }
 
 impl Seen {
@@ -77,7 +77,7 @@ impl Seen {
     }
 
     /// How many of the remembered commands begin with this word.
-    pub(crate) fn count(&self, verb: &str) -> usize {
+    pub fn count(&self, verb: &str) -> usize {
         let is = |line: &&String| line.split(' ').next().is_some_and(|it| it == verb);
         self.commands.iter().filter(is).count()
     }

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use ring::digest::{Context, SHA256, digest};
 
 /// Files at most. Past it: 553.
-pub(crate) const FILES_MOST: usize = 64;
+pub const FILES_MOST: usize = 64;
 
 /// Directories at most.
-pub(crate) const FOLDERS_MOST: usize = 32;
+pub const FOLDERS_MOST: usize = 32;
 
 /// A file up to this many bytes is kept whole. All files together: 512 MiB.
-pub(crate) const WHOLE_MOST: usize = 8 * 1024 * 1024;
+pub const WHOLE_MOST: usize = 8 * 1024 * 1024;
 
 /// What a file's name may be long, with its path, in bytes.
 pub(super) const PATH_MOST: usize = 1024;
@@ -25,7 +25,7 @@ pub(super) const PATH_MOST: usize = 1024;
 /// The file is blocks of 64 KiB. Each begins with the seed and its own number, 8 bytes each, and goes
 /// on as every other block of this seed.
 #[derive(Clone)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     seed: u64,
     block: Rc<[u8]>,
 }
@@ -33,7 +33,8 @@ pub(crate) struct Pattern {
 const BLOCK: usize = 64 * 1024;
 
 impl Pattern {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The file of this seed.
+    pub fn new(seed: u64) -> Self {
         let mut state = seed;
         let mut block = Vec::with_capacity(BLOCK);
         while block.len() < BLOCK {
@@ -47,7 +48,7 @@ impl Pattern {
     }
 
     /// The bytes from `offset` on.
-    pub(crate) fn fill(&self, mut offset: u64, mut out: &mut [u8]) {
+    pub fn fill(&self, mut offset: u64, mut out: &mut [u8]) {
         while !out.is_empty() {
             let number = offset / BLOCK as u64;
             let within = usize::try_from(offset % BLOCK as u64).unwrap();
@@ -65,14 +66,14 @@ impl Pattern {
     }
 
     /// The first `len` bytes.
-    pub(crate) fn bytes(&self, len: usize) -> Vec<u8> {
+    pub fn bytes(&self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.fill(0, &mut bytes);
         bytes
     }
 
     /// SHA-256 of the first `len` bytes.
-    pub(crate) fn hash(&self, len: u64) -> [u8; 32] {
+    pub fn hash(&self, len: u64) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         let mut piece = vec![0; BLOCK];
         let mut done = 0;
@@ -94,19 +95,19 @@ impl Pattern {
 }
 
 /// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().unwrap()
 }
 
 /// What the printer has of a file.
 #[derive(Clone)]
-pub(crate) struct Stored {
+pub struct Stored {
     /// Bytes.
-    pub(crate) len: u64,
+    pub len: u64,
     /// SHA-256. Zeros while hashing is [off](super::FileServer::hashing).
-    pub(crate) hash: [u8; 32],
+    pub hash: [u8; 32],
     /// All of it, up to [`WHOLE_MOST`]; nothing of one that is kept as a pattern only.
-    pub(crate) content: Option<Rc<[u8]>>,
+    pub content: Option<Rc<[u8]>>,
     pub(super) pattern: Option<Pattern>,
 }
 

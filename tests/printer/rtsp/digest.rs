@@ -31,7 +31,7 @@ fn quoted<'f>(field: &'f str, name: &str) -> Option<&'f str> {
 }
 
 /// MD5 (RFC 1321) in hexadecimal digits.
-pub(crate) fn md5(text: &str) -> String {
+pub fn md5(text: &str) -> String {
     let mut message = text.as_bytes().to_vec();
     message.push(0x80);
     while message.len() % 64 != 56 {

@@ -7,20 +7,20 @@ use super::rtp::Report;
 
 /// A request as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub struct Request {
     /// Which connection it came by, counted from 1.
-    pub(crate) connection: u64,
+    pub connection: u64,
     /// OPTIONS, DESCRIBE and so on.
-    pub(crate) method: String,
+    pub method: String,
     /// As the request line has it.
-    pub(crate) uri: String,
+    pub uri: String,
     /// What it was answered.
-    pub(crate) status: u16,
+    pub status: u16,
 }
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// The client closed, without a session or after TEARDOWN.
     Orderly,
     /// The client closed with a session, or the stream broke.
@@ -71,7 +71,7 @@ impl fmt::Display for Ending {
 
 /// Something that has just happened. Connections are counted from 1.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event<'a> {
+pub enum Event<'a> {
     /// A connection was accepted.
     Connected(u64),
     /// A connection was refused: over the limit, or during a reboot.

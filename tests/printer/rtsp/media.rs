@@ -14,7 +14,7 @@ const H265: &[u8] = include_bytes!("../../traces/rtsp/camera.h265");
 
 /// How pictures are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Codec {
+pub enum Codec {
     /// RFC 6184.
     H264,
     /// RFC 7798.
@@ -23,15 +23,15 @@ pub(crate) enum Codec {
 
 /// One picture: its network abstraction layer units, parameter sets among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unit {
+pub struct Unit {
     /// Without start codes.
-    pub(crate) nals: Vec<Vec<u8>>,
+    pub nals: Vec<Vec<u8>>,
     /// Whether decoding may begin with it.
-    pub(crate) key: bool,
+    pub key: bool,
 }
 
 /// A recording.
-pub(crate) struct Media {
+pub struct Media {
     pub(super) codec: Codec,
     /// Units a second.
     pub(super) rate: u32,
@@ -43,17 +43,17 @@ pub(crate) struct Media {
 
 impl Media {
     /// The recording in H.264 that is kept with the tests.
-    pub(crate) fn h264() -> Self {
+    pub fn h264() -> Self {
         Self::parse(Codec::H264, H264, 30)
     }
 
     /// The recording in H.265 that is kept with the tests.
-    pub(crate) fn h265() -> Self {
+    pub fn h265() -> Self {
         Self::parse(Codec::H265, H265, 15)
     }
 
     /// What is in an Annex B file that begins with a key unit.
-    pub(crate) fn parse(codec: Codec, file: &[u8], rate: u32) -> Self {
+    pub fn parse(codec: Codec, file: &[u8], rate: u32) -> Self {
         let mut units: Vec<Unit> = Vec::new();
         let mut open = false; // whether the last unit may take more
         for nal in nals(file) {
@@ -71,7 +71,7 @@ impl Media {
 
     /// H.264 that nobody can decode: `group` units after one another, the first a key, of these sizes in
     /// bytes. Every unit is one slice behind, if it is a key, the recording's parameter sets.
-    pub(crate) fn made(rate: u32, group: usize, key_bytes: usize, bytes: usize) -> Self {
+    pub fn made(rate: u32, group: usize, key_bytes: usize, bytes: usize) -> Self {
         assert!(
             group > 0 && key_bytes.min(bytes) >= SLICE_LEAST,
             "no group, or no room in a slice"
@@ -93,7 +93,7 @@ impl Media {
     }
 
     /// The same with so many slices in each picture. For what is [made](Self::made).
-    pub(crate) fn sliced(mut self, slices: usize) -> Self {
+    pub fn sliced(mut self, slices: usize) -> Self {
         for unit in &mut self.units {
             let unit = Rc::make_mut(unit);
             let whole = unit.nals.pop().unwrap();
@@ -115,22 +115,22 @@ impl Media {
     }
 
     /// How many units there are before the first comes again.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.units.len()
     }
 
     /// The unit of this number, counted without end.
-    pub(crate) fn unit(&self, number: u64) -> Rc<Unit> {
+    pub fn unit(&self, number: u64) -> Rc<Unit> {
         Rc::clone(&self.units[usize::try_from(number % self.units.len() as u64).unwrap()])
     }
 
     /// Units a second, unless the camera is told otherwise.
-    pub(crate) fn rate(&self) -> u32 {
+    pub fn rate(&self) -> u32 {
         self.rate
     }
 
     /// The parameter sets, as the SDP has them.
-    pub(crate) fn sets(&self) -> &[Vec<u8>] {
+    pub fn sets(&self) -> &[Vec<u8>] {
         &self.sets
     }
 

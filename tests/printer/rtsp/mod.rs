@@ -35,9 +35,9 @@
 //! | a write without progress | [`WRITE_WITHIN`](super::WRITE_WITHIN) | closed |
 //! | requests, reports, answers, endings remembered | [`KEPT`](super::KEPT) each | the oldest is forgotten |
 
-pub(crate) mod digest;
+pub mod digest;
 mod ledger;
-pub(crate) mod media;
+pub mod media;
 mod message;
 mod rtp;
 mod server;
@@ -55,7 +55,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 #[allow(unused_imports, reason = "not every user of the simulated printer names all of it")]
-pub(crate) use self::{
+pub use self::{
     ledger::{Ending, Event, Request},
     media::{Codec, Media, Unit},
     rtp::{Packing, Report},
@@ -67,38 +67,38 @@ use super::tls::Shown;
 use super::{HANDSHAKE_WITHIN, listener, witnessed};
 
 /// What a request may have, in bytes.
-pub(crate) const REQUEST_MOST: usize = 4096;
+pub const REQUEST_MOST: usize = 4096;
 
 /// The time for the next request or receiver report (§4: live555 gives a session 65 seconds).
-pub(crate) const REQUEST_WITHIN: Duration = Duration::from_secs(65);
+pub const REQUEST_WITHIN: Duration = Duration::from_secs(65);
 
 /// Answers and pieces put by hand that may wait for one client.
-pub(crate) const ANSWERS_MOST: usize = 16;
+pub const ANSWERS_MOST: usize = 16;
 
 /// How late a unit may leave.
-pub(crate) const LATE_MOST: Duration = Duration::from_secs(2);
+pub const LATE_MOST: Duration = Duration::from_secs(2);
 
 /// How long an X1C goes on without a receiver report, with [`Vice::NeedsReports`].
-pub(crate) const UNREPORTED_MOST: Duration = Duration::from_secs(10);
+pub const UNREPORTED_MOST: Duration = Duration::from_secs(10);
 
 /// An RTP packet of live555, in bytes.
-pub(crate) const PACKET: usize = 1456;
+pub const PACKET: usize = 1456;
 
 /// What every unit's last slice holds from its ninth byte on, with [`Rtsp::stamping`], in bytes.
-pub(crate) const STAMP: usize = 24;
+pub const STAMP: usize = 24;
 
 /// The one path it serves.
-pub(crate) const PATH: &str = "/streaming/live/1";
+pub const PATH: &str = "/streaming/live/1";
 
 /// A handle on a simulated RTSP server. Clones are handles on the same one.
 #[derive(Clone)]
-pub(crate) struct Rtsp {
+pub struct Rtsp {
     server: Rc<Server>,
 }
 
 /// What becomes of a client for whom there is no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OverLimit {
+pub enum OverLimit {
     /// SETUP is answered 453.
     Refuses,
     /// Connections over the limit are closed as soon as they are accepted.
@@ -110,7 +110,7 @@ pub(crate) enum OverLimit {
 /// What it may do badly, and go on doing until it is [turned](Rtsp::turn) off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Vice {
+pub enum Vice {
     /// Answers requests and sends no RTP.
     Silence,
     /// Neither reads nor writes.
@@ -142,114 +142,114 @@ pub(crate) enum Vice {
 /// How it is made. Each of these may be called again while it runs, through a clone.
 impl Rtsp {
     /// A camera with live view on and the code `12345678` that shows [`Media::h264`] to four at once.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { server: Server::new(Media::h264()) }
     }
 
     /// The access code. It is compared byte for byte.
-    pub(crate) fn code(self, code: &str) -> Self {
+    pub fn code(self, code: &str) -> Self {
         *self.server.code.borrow_mut() = code.to_owned();
         self
     }
 
     /// What it shows, from its first unit on.
-    pub(crate) fn showing(self, media: Media) -> Self {
+    pub fn showing(self, media: Media) -> Self {
         self.server.show(media);
         self
     }
 
     /// Other units a second than its media has. Not while it plays.
-    pub(crate) fn rate(self, rate: u32) -> Self {
+    pub fn rate(self, rate: u32) -> Self {
         assert!(rate > 0, "nothing would ever be due");
         self.server.rate.set(rate);
         self
     }
 
     /// How small units leave. Default: each by itself.
-    pub(crate) fn packing(self, packing: Packing) -> Self {
+    pub fn packing(self, packing: Packing) -> Self {
         self.server.packing.set(packing);
         self
     }
 
     /// The bytes of an RTP packet at most, up to 65 535. Default: [`PACKET`].
-    pub(crate) fn packet_bytes(self, most: usize) -> Self {
+    pub fn packet_bytes(self, most: usize) -> Self {
         assert!((64..=0xffff).contains(&most), "RTP packets of {most} bytes");
         self.server.packet_most.set(most);
         self
     }
 
     /// Pads the head of every answer to about so many bytes.
-    pub(crate) fn header_bytes(self, bytes: usize) -> Self {
+    pub fn header_bytes(self, bytes: usize) -> Self {
         self.server.header_bytes.set(bytes);
         self
     }
 
     /// How many sessions it has at once: one on an X2D (§4).
-    pub(crate) fn sessions(self, most: usize) -> Self {
+    pub fn sessions(self, most: usize) -> Self {
         self.server.sessions_most.set(most);
         self
     }
 
     /// What becomes of clients over that. Default: SETUP is answered 453.
-    pub(crate) fn over_limit(self, over: OverLimit) -> Self {
+    pub fn over_limit(self, over: OverLimit) -> Self {
         self.server.over.set(over);
         self
     }
 
     /// How many connections it answers in its life; later ones it accepts and never answers, until a
     /// [reboot](Self::reboot) (X1C leaks TLS slots). Default: as many as come.
-    pub(crate) fn slots(self, slots: u64) -> Self {
+    pub fn slots(self, slots: u64) -> Self {
         self.server.slots.set(slots);
         self
     }
 
     /// Whether live view is on. Off, it closes as soon as TLS stands. For connections that come after.
-    pub(crate) fn live_view(self, on: bool) -> Self {
+    pub fn live_view(self, on: bool) -> Self {
         self.server.live_view.set(on);
         self.server.answers_options.set(false);
         self
     }
 
     /// Live view is off, and that shows after OPTIONS only. For connections that come after.
-    pub(crate) fn off_after_options(self) -> Self {
+    pub fn off_after_options(self) -> Self {
         self.server.live_view.set(false);
         self.server.answers_options.set(true);
         self
     }
 
     /// How long after PLAY the first RTP packet comes. Default: 0.
-    pub(crate) fn first_after(self, delay: Duration) -> Self {
+    pub fn first_after(self, delay: Duration) -> Self {
         self.server.first_after.set(delay);
         self
     }
 
     /// How long after PLAY the first key comes; units without one come before it (§4: more than 20 s
     /// after a cold start). Default: when it is due.
-    pub(crate) fn key_after(self, delay: Duration) -> Self {
+    pub fn key_after(self, delay: Duration) -> Self {
         self.server.key_after.set(delay);
         self
     }
 
     /// How often it sends a sender report. Default: 5 seconds.
-    pub(crate) fn sender_reports_every(self, period: Duration) -> Self {
+    pub fn sender_reports_every(self, period: Duration) -> Self {
         self.server.reports_every.set(period);
         self
     }
 
     /// Writes what this says of a unit's number into its last slice, which is [made](Media::made).
-    pub(crate) fn stamping(self, stamp: impl Fn(u64) -> [u8; STAMP] + 'static) -> Self {
+    pub fn stamping(self, stamp: impl Fn(u64) -> [u8; STAMP] + 'static) -> Self {
         *self.server.stamp.borrow_mut() = Some(Rc::new(stamp));
         self
     }
 
     /// One more vice.
-    pub(crate) fn with(self, vice: Vice) -> Self {
+    pub fn with(self, vice: Vice) -> Self {
         self.turn(vice, true);
         self
     }
 
     /// Tells somebody what happens, as it happens.
-    pub(crate) fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
+    pub fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
         *self.server.listener.borrow_mut() = Some(Rc::new(listener));
         self
     }
@@ -258,45 +258,45 @@ impl Rtsp {
 /// What it can be made to do.
 impl Rtsp {
     /// Takes up a vice, or gives it up.
-    pub(crate) fn turn(&self, vice: Vice, on: bool) {
+    pub fn turn(&self, vice: Vice, on: bool) {
         self.server.turn(vice, on);
     }
 
     /// Puts these bytes on the connection of everybody who plays, between two frames; on how many.
-    pub(crate) fn raw(&self, bytes: &[u8]) -> usize {
+    pub fn raw(&self, bytes: &[u8]) -> usize {
         self.server.put_on_all(|_| bytes.to_vec())
     }
 
     /// Puts the head of an interleaved frame on their connections, and these bytes behind it.
-    pub(crate) fn lie(&self, channel: u8, length: u16, bytes: &[u8]) -> usize {
+    pub fn lie(&self, channel: u8, length: u16, bytes: &[u8]) -> usize {
         let [high, low] = length.to_be_bytes();
         self.raw(&[&[b'$', channel, high, low], bytes].concat())
     }
 
     /// Asks everybody who plays something: OPTIONS, SET_PARAMETER, REDIRECT. `headers` is empty or ends
     /// with a line's end.
-    pub(crate) fn ask(&self, method: &str, headers: &str) -> usize {
+    pub fn ask(&self, method: &str, headers: &str) -> usize {
         let url = format!("rtsps://127.0.0.1{PATH}");
         self.raw(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n").as_bytes())
     }
 
     /// Sends everybody who plays an RTCP BYE, and goes on.
-    pub(crate) fn goodbye(&self) -> usize {
+    pub fn goodbye(&self) -> usize {
         self.server.put_on_all(session::goodbye)
     }
 
     /// Closes in the middle of the next RTP packet, once, whoever gets it.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.server.cut_next.set(true);
     }
 
     /// Closes every connection now, wherever it is, and goes on accepting.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.server.drop_all(Ending::Closed);
     }
 
     /// Drops all connections without a word, refuses new ones for so long, and begins anew.
-    pub(crate) fn reboot(&self, down_for: Duration) {
+    pub fn reboot(&self, down_for: Duration) {
         self.server.reboot(down_for);
     }
 }
@@ -304,7 +304,7 @@ impl Rtsp {
 /// How it is run.
 impl Rtsp {
     /// Serves one connection over any stream, from accept to its end.
-    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
         let Some(occupied) = self.server.admit() else { return };
         if !occupied.seat.answered {
             return occupied.hold(&mut stream).await;
@@ -319,7 +319,7 @@ impl Rtsp {
     /// # Errors
     ///
     /// The address cannot be bound.
-    pub(crate) async fn listen_tls(
+    pub async fn listen_tls(
         &self,
         address: SocketAddr,
         model: Model,
@@ -358,97 +358,97 @@ impl Rtsp {
 /// What can be seen of it.
 impl Rtsp {
     /// What it shows.
-    pub(crate) fn media(&self) -> Rc<Media> {
+    pub fn media(&self) -> Rc<Media> {
         Rc::clone(&self.server.media.borrow())
     }
 
     /// Connections that are not over yet, from accept on.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.server.seats.borrow().len()
     }
 
     /// Of those, the ones that play.
-    pub(crate) fn playing(&self) -> usize {
+    pub fn playing(&self) -> usize {
         self.server.seats.borrow().iter().filter(|seat| seat.is_playing()).count()
     }
 
     /// How many connections it ever accepted and did not refuse.
-    pub(crate) fn ever(&self) -> u64 {
+    pub fn ever(&self) -> u64 {
         self.server.ledger.borrow().ever
     }
 
     /// The most of them open at one time.
-    pub(crate) fn most_open(&self) -> usize {
+    pub fn most_open(&self) -> usize {
         self.server.ledger.borrow().most
     }
 
     /// Connections it refused: over the limit, or during a reboot.
-    pub(crate) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.server.ledger.borrow().refused
     }
 
     /// Requests it has answered.
-    pub(crate) fn requests(&self) -> u64 {
+    pub fn requests(&self) -> u64 {
         self.server.ledger.borrow().answered
     }
 
     /// The requests that came, oldest first. The last [`KEPT`](super::KEPT).
-    pub(crate) fn asked(&self) -> Vec<Request> {
+    pub fn asked(&self) -> Vec<Request> {
         self.server.ledger.borrow().requests.iter().cloned().collect()
     }
 
     /// Authorization headers that were wrong.
-    pub(crate) fn wrong_digests(&self) -> u64 {
+    pub fn wrong_digests(&self) -> u64 {
         self.server.ledger.borrow().wrong_digests
     }
 
     /// SETUP requests answered 200.
-    pub(crate) fn setups(&self) -> u64 {
+    pub fn setups(&self) -> u64 {
         self.server.ledger.borrow().setups
     }
 
     /// Sessions whose client has gone without TEARDOWN.
-    pub(crate) fn leaked(&self) -> u64 {
+    pub fn leaked(&self) -> u64 {
         self.server.ledger.borrow().leaked
     }
 
     /// Receiver reports that came, with or without a block.
-    pub(crate) fn reports(&self) -> u64 {
+    pub fn reports(&self) -> u64 {
         self.server.ledger.borrow().receiver_reports
     }
 
     /// What they said, oldest first. The last [`KEPT`](super::KEPT) blocks.
-    pub(crate) fn reported(&self) -> Vec<Report> {
+    pub fn reported(&self) -> Vec<Report> {
         self.server.ledger.borrow().reports.iter().copied().collect()
     }
 
     /// Interleaved frames from clients that were no RTCP, or came on another channel.
-    pub(crate) fn strays(&self) -> u64 {
+    pub fn strays(&self) -> u64 {
         self.server.ledger.borrow().strays
     }
 
     /// What requests of ours were answered, oldest first. The last [`KEPT`](super::KEPT).
-    pub(crate) fn answers(&self) -> Vec<u16> {
+    pub fn answers(&self) -> Vec<u16> {
         self.server.ledger.borrow().answers.iter().copied().collect()
     }
 
     /// Units that went out whole, to all clients together.
-    pub(crate) fn units(&self) -> u64 {
+    pub fn units(&self) -> u64 {
         self.server.ledger.borrow().units
     }
 
     /// Units left out because a client was too slow.
-    pub(crate) fn skipped(&self) -> u64 {
+    pub fn skipped(&self) -> u64 {
         self.server.ledger.borrow().skipped
     }
 
     /// How connections ended, oldest first. The last [`KEPT`](super::KEPT).
-    pub(crate) fn endings(&self) -> Vec<Ending> {
+    pub fn endings(&self) -> Vec<Ending> {
         self.server.ledger.borrow().endings.iter().copied().collect()
     }
 
     /// Waits until something can be seen of it. False when it cannot within this time.
-    pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
+    pub async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
         witnessed(&self.server.changed, within, || seen(self)).await
     }
 }

@@ -13,7 +13,7 @@ const HEADER: usize = 12;
 
 /// How small units leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Packing {
+pub enum Packing {
     /// Each in a packet of its own, as live555 does it.
     Single,
     /// Parameter sets and what else is small together: STAP-A (type 24), in H.265 AP (type 48).
@@ -111,17 +111,17 @@ const GOODBYE: u8 = 203;
 
 /// What a receiver report said of our stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
+pub struct Report {
     /// Which connection it came by, counted from 1.
-    pub(crate) connection: u64,
+    pub connection: u64,
     /// Whom it reports about.
-    pub(crate) ssrc: u32,
+    pub ssrc: u32,
     /// Packets lost so far, by its account.
-    pub(crate) lost: i32,
+    pub lost: i32,
     /// The highest sequence number seen, with its cycles.
-    pub(crate) highest: u32,
+    pub highest: u32,
     /// The middle of the last sender report's NTP time.
-    pub(crate) last_report: u32,
+    pub last_report: u32,
 }
 
 /// The receiver reports in a compound packet, and whether it is one at all.

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{
     CODE, Client, PIPE, connect, hello, publish, pushall, secs, simulated, subscribe, subscriber,
 };
-use crate::printer::{
+use printer::{
     CONNECT_WITHIN, Ending, GARBAGE, KEPT, Model, PACKET_MOST, Printer, QUEUE_MOST, Vice,
     WRITE_WITHIN,
 };

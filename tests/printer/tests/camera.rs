@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
-use crate::printer::camera::{
+use printer::camera::{
     Ending, LOGIN, LOGIN_WITHIN, ORPHAN_MOST, RAW_MOST, TRICKLE, Vice, header, login,
 };
-use crate::printer::{
+use printer::{
     Camera, HELD_MOST, KEPT, Model, OverLimit, STREAMS_MOST, WRITE_WITHIN, picture_number,
 };
 

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
-use crate::printer::camera::{self, LOGIN_WITHIN};
-use crate::printer::{Model, Rtsp, STREAMS_MOST, Tunnel, Upload, WRITE_WITHIN, tunnel};
+use printer::camera::{self, LOGIN_WITHIN};
+use printer::{Model, Rtsp, STREAMS_MOST, Tunnel, Upload, WRITE_WITHIN, tunnel};
 
 fn dial(tunnel: &Tunnel) -> DuplexStream {
     let (near, far) = duplex(PIPE);

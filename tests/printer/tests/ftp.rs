@@ -23,8 +23,8 @@ use tokio_rustls::client::TlsStream;
 use super::anybody::Anybody;
 use super::tls::{missing, over_sockets};
 use super::{CODE, secs, simulated};
-use crate::printer::Model;
-use crate::printer::ftp::{Family, FileServer, IDLE_MOST, OverLimit, Pattern, Vice, sha256};
+use printer::Model;
+use printer::ftp::{Family, FileServer, IDLE_MOST, OverLimit, Pattern, Vice, sha256};
 
 /// A control connection.
 struct Session<S> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, advance};
 
 use super::{parsed, pushall, secs, simulated, subscriber};
-use crate::printer::{Model, Printer};
+use printer::{Model, Printer};
 
 #[test]
 fn whoever_asks_gets_the_full_state_and_so_does_everybody_else() {

@@ -9,13 +9,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
-use crate::printer::rtsp::{
-    Ending, Media, OverLimit, PATH, Packing, REQUEST_MOST, REQUEST_WITHIN, Vice, digest,
-};
-use crate::printer::{Model, Rtsp, STREAMS_MOST, WRITE_WITHIN};
 use crate::rtsp_client::{
     Assembly, Client, Frame, Heard, Picture, Rtp, Scheme, framed, receiver_report,
 };
+use printer::rtsp::{
+    Ending, Media, OverLimit, PATH, Packing, REQUEST_MOST, REQUEST_WITHIN, Vice, digest,
+};
+use printer::{Model, Rtsp, STREAMS_MOST, WRITE_WITHIN};
 
 const URL: &str = "rtsps://127.0.0.1:322/streaming/live/1";
 

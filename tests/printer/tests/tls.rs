@@ -9,7 +9,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::sleep;
 
 use super::{CODE, run, secs};
-use crate::printer::{Model, Printer, Refusal};
+use printer::{Model, Printer, Refusal};
 
 /// Real clients that verify the chain (but not the name) get the full state after a pushall.
 #[test]

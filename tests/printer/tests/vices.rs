@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{CODE, Client, PIPE, hello, parsed, pushall, secs, simulated, subscribe, subscriber};
-use crate::printer::{Ending, GARBAGE, HELD_MOST, Model, Printer, Refusal, SILENT_MOST, Vice};
+use printer::{Ending, GARBAGE, HELD_MOST, Model, Printer, Refusal, SILENT_MOST, Vice};
 
 #[test]
 fn connections_over_the_limit_are_closed() {

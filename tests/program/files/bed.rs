@@ -15,8 +15,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::clients::Way;
 use super::vsftpd::Vsftpd;
 use crate::clients::proxy::{CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
-use crate::printer::Model;
-use crate::printer::ftp::{Family, FileServer, sha256};
+use printer::Model;
+use printer::ftp::{Family, FileServer, sha256};
 
 /// Whose file server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

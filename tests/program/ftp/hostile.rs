@@ -14,8 +14,8 @@ use tokio_rustls::client::TlsStream;
 use super::Files;
 use crate::clients::programs::PATIENCE;
 use crate::clients::proxy::{self, CODE, HOME};
-use crate::printer::Model;
-use crate::printer::ftp::Family;
+use printer::Model;
+use printer::ftp::Family;
 
 /// Another machine, and more of them.
 const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);

@@ -20,8 +20,8 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use crate::clients::programs::{Program, is_missing};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
-use crate::printer::Model;
-use crate::printer::ftp::{Family, FileServer, Vice};
+use printer::Model;
+use printer::ftp::{Family, FileServer, Vice};
 
 #[test]
 fn curl_uploads_lists_and_downloads_through_a_one_session_printer() {
@@ -116,7 +116,7 @@ fn a_printer_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
         let upload = ["-T", given.to_str().unwrap()];
         let uploading = files.curl(&upload, "");
         let killing = async {
-            let begun = |seen: &crate::printer::ftp::Seen| seen.uploads > 0;
+            let begun = |seen: &printer::ftp::Seen| seen.uploads > 0;
             assert!(server.until(Duration::from_secs(30), begun).await);
             server.die(Duration::from_millis(200));
         };

@@ -11,7 +11,7 @@ use crate::clients::mqtt::{Client, Hello, PUBACK, PUBLISH, publish_bytes};
 use crate::lan::oracle::Known;
 use crate::lan::weather::Chance;
 use crate::lan::{self, Proxy, Settings, WIRE, ms, pass, secs};
-use crate::printer::{Event, Model, Printer, Vice};
+use printer::{Event, Model, Printer, Vice};
 
 const ACTIONS: usize = 200;
 const CLIENTS: usize = 8;

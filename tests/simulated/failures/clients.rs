@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{MARK, is_full};
 use crate::clients::mqtt::{Client, PUBACK};
 use crate::lan::{self, Proxy, Tally, ms, pass, secs};
-use crate::printer::{Model, Printer};
+use printer::{Model, Printer};
 
 /// A client behind a wire of 4 KiB.
 async fn narrow(proxy: &Proxy, id: &str) -> Client<DuplexStream> {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::clients::mqtt::{Client, Hello, PUBACK};
 use crate::lan::{self, Proxy, Settings, Tally, WIRE, journal_says, ms, pass, secs};
-use crate::printer::{Ending, GARBAGE, Model, Printer, Refusal, Vice};
+use printer::{Ending, GARBAGE, Model, Printer, Refusal, Vice};
 
 const ORDER: &[u8] = br#"{"print":{"sequence_id":"20001","command":"pause"}}"#;
 const MARK: &[u8] = br#"{"print":{"command":"test","result":"success"}}"#;

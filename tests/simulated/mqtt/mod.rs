@@ -21,7 +21,7 @@ use crate::clients::mqtt::{
     Client, Hello, PINGRESP, PUBACK, Packet, SUBACK, hello_bytes, packet, publish_bytes,
 };
 use crate::lan::{self, Proxy, Tally, pass, secs};
-use crate::printer::{Model, Printer};
+use printer::{Model, Printer};
 
 const MARK: &[u8] = br#"{"print":{"command":"test","result":"success"}}"#;
 

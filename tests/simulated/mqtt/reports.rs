@@ -15,7 +15,7 @@ use super::MARK;
 use crate::clients::mqtt::{Client, PUBACK, PUBLISH};
 use crate::lan::oracle::Known;
 use crate::lan::{self, PROXY, Proxy, Settings, WIRE, ms, pass, secs};
-use crate::printer::{Event, Model, Printer, Vice};
+use printer::{Event, Model, Printer, Vice};
 
 const PUSHALL: &[u8] = br#"{"pushing":{"sequence_id":"1","command":"pushall"}}"#;
 const START: &[u8] = br#"{"pushing":{"command":"start","sequence_id":"2"}}"#;

@@ -9,7 +9,7 @@ use pandaproxy::runtime::drive::End;
 
 use crate::clients::mqtt::{PUBACK, PUBCOMP, PUBREC, Packet, publish_bytes};
 use crate::lan::{self, Proxy, Settings, Tally, ms, pass, secs};
-use crate::printer::{Model, Printer, Vice};
+use printer::{Model, Printer, Vice};
 
 /// A request that nobody else makes.
 fn order(number: usize) -> Vec<u8> {

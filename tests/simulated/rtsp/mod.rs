@@ -26,7 +26,7 @@ use crate::clients::rtsp::{Client, Rtp, Scheme};
 use crate::lan::chamber::{At, Script};
 use crate::lan::rtsp::{Player, Studio, URL, camera, number, showing};
 use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
-use crate::printer::rtsp::{Media, Packing, Rtsp, Vice};
+use printer::rtsp::{Media, Packing, Rtsp, Vice};
 
 const MOST: usize = BOARD.clients.rtsp;
 

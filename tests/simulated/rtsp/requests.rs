@@ -13,7 +13,7 @@ use crate::clients::rtsp::{Client, Heard, Rtp, Scheme, framed, receiver_report};
 use crate::lan::chamber::At;
 use crate::lan::rtsp::{Player, Studio, URL, camera, showing};
 use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
-use crate::printer::rtsp::Media;
+use printer::rtsp::Media;
 
 // ---- the code ----------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ fn rfc_2617s_form_with_qop_is_let_in_though_the_challenge_names_none() {
         let challenge = client.ask("DESCRIBE", URL, "").await;
         let offer = challenge.headers("www-authenticate").nth(1).unwrap().to_owned();
         let nonce = offer.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
-        let md5 = crate::printer::rtsp::digest::md5;
+        let md5 = printer::rtsp::digest::md5;
         let known = md5(&format!("bblp:PandaProxy:{CODE}"));
         let asked = md5(&format!("DESCRIBE:{URL}"));
         let response = md5(&format!("{known}:{nonce}:00000001:abc:auth:{asked}"));

@@ -15,9 +15,9 @@ use crate::clients::rtsp::framed;
 use crate::lan::chamber::{At, Script};
 use crate::lan::rtsp::{Player, Studio, URL, camera, number, showing};
 use crate::lan::{self, CODE, Tally, journal_says, ms, pass, secs};
-use crate::printer::camera::Camera;
-use crate::printer::rtsp::{Media, OverLimit, Rtsp, Vice};
-use crate::printer::tunnel::Tunnel;
+use printer::camera::Camera;
+use printer::rtsp::{Media, OverLimit, Rtsp, Vice};
+use printer::tunnel::Tunnel;
 
 fn tunnel() -> At {
     At::Tunnel(Tunnel::new())

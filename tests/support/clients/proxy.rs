@@ -30,7 +30,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::mqtt::Client;
 use super::programs::Program;
-use crate::printer::Printer;
+use printer::Printer;
 
 /// The code of printer and proxy: unlike anything that a log may hold by chance.
 pub(crate) const CODE: &str = "7Kq2xW9p";

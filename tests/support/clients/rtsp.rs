@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::printer::rtsp::digest::md5;
+use printer::rtsp::digest::md5;
 
 /// How long anything may take to come.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);

@@ -24,9 +24,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 
 use super::{CODE, WIRE};
-use crate::printer::camera::{Camera, login};
-use crate::printer::rtsp::Rtsp;
-use crate::printer::tunnel::Tunnel;
+use printer::camera::{Camera, login};
+use printer::rtsp::Rtsp;
+use printer::tunnel::Tunnel;
 
 /// What serves a connection that was just made, by a task of its own.
 pub(crate) type Script = Rc<dyn Fn(DuplexStream)>;

@@ -40,7 +40,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::clients::mqtt::Client;
-use super::printer::Printer;
+use printer::Printer;
 
 /// Bytes that are on the way in each direction of a stream: about what a kernel keeps.
 pub(crate) const WIRE: usize = 64 * 1024;

@@ -28,8 +28,8 @@ use tokio::time::{Instant, timeout};
 use super::chamber::{At, Port};
 use super::{CODE, WIRE};
 use crate::clients::rtsp::{Assembly, Client, Heard, Picture, Rtp, Scheme};
-use crate::printer::rtsp::{Media, Rtsp, STAMP};
-use crate::printer::tunnel::Tunnel;
+use printer::rtsp::{Media, Rtsp, STAMP};
+use printer::tunnel::Tunnel;
 
 /// Where players look for the camera: any path will do.
 pub(crate) const URL: &str = "rtsps://proxy:322/streaming/live/1";

@@ -7,9 +7,6 @@
 //! does and does not do follows `PROTOCOL`'s observations of real printers (§ numbers are its).
 //!
 //! ```ignore
-//! #[path = "printer/mod.rs"]
-//! mod printer;
-//!
 //! let printer = Printer::new(Model::P1S).code("12345678").connection_limit(2);
 //! // Over any stream, under virtual time if you like:
 //! let (near, far) = tokio::io::duplex(4096);
@@ -48,7 +45,6 @@
 //! | a client's silence | [`SILENT_MOST`] | dropped |
 //! | a connection held unanswered | [`HELD_MOST`] | closed |
 //! | requests, filters, hellos, endings remembered | [`KEPT`] each | the oldest is forgotten |
-#![allow(dead_code, reason = "not every user of the simulated printer uses all of it")]
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -59,19 +55,19 @@
 )]
 
 mod broker;
-pub(crate) mod camera;
-pub(crate) mod ftp;
-pub(crate) mod jpeg;
+pub mod camera;
+pub mod ftp;
+pub mod jpeg;
 mod ledger;
 mod listener;
 mod machine;
 mod model;
 mod packet;
 mod reports;
-pub(crate) mod rtsp;
+pub mod rtsp;
 mod seat;
-pub(crate) mod tls;
-pub(crate) mod tunnel;
+pub mod tls;
+pub mod tunnel;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -85,8 +81,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-#[allow(unused_imports, reason = "not every user of the simulated printer names all of it")]
-pub(crate) use self::{
+pub use self::{
     camera::{Camera, OverLimit},
     jpeg::picture_number,
     ledger::{Ending, Event, Hello, KEPT, Request},
@@ -102,137 +97,137 @@ use self::ledger::Ledger;
 use self::machine::{Admission, Machine, Occupied};
 
 /// Connections that are ignored, in their handshake or being served by one listener at once.
-pub(crate) const STREAMS_MOST: usize = 64;
+pub const STREAMS_MOST: usize = 64;
 
 /// The time for a TLS handshake.
-pub(crate) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
 
 /// The time for CONNECT after it.
-pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a client may take none of what we write.
-pub(crate) const WRITE_WITHIN: Duration = Duration::from_secs(30);
+pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a client may say nothing. Long: printers do not cut Orca, which is idle for hours (§2.1).
-pub(crate) const SILENT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+pub const SILENT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a connection that is [ignored](Refusal::Ignores) is held.
-pub(crate) const HELD_MOST: Duration = Duration::from_secs(600);
+pub const HELD_MOST: Duration = Duration::from_secs(600);
 
 /// How long a reboot takes that a client has asked for (§2.6: one to two minutes).
-pub(crate) const REBOOT_TAKES: Duration = Duration::from_secs(90);
+pub const REBOOT_TAKES: Duration = Duration::from_secs(90);
 
 /// A handle on a simulated printer. Clones are handles on the same one.
 #[derive(Clone)]
-pub(crate) struct Printer {
+pub struct Printer {
     machine: Rc<Machine>,
 }
 
 /// How it is made. Each of these may be called again while it runs, through a clone.
 impl Printer {
     /// A printer with its model's manners and the code `12345678`, in the middle of a print.
-    pub(crate) fn new(model: Model) -> Self {
+    pub fn new(model: Model) -> Self {
         Self { machine: Rc::new(Machine::new(model)) }
     }
 
     /// The access code. It is compared byte for byte.
-    pub(crate) fn code(self, code: &str) -> Self {
+    pub fn code(self, code: &str) -> Self {
         *self.machine.code.borrow_mut() = code.to_owned();
         self
     }
 
     /// How many connections it has room for, from accept on.
-    pub(crate) fn connection_limit(self, limit: usize) -> Self {
+    pub fn connection_limit(self, limit: usize) -> Self {
         self.machine.limit.set(limit);
         self
     }
 
     /// What becomes of connections over the limit and during a reboot. Default: closed.
-    pub(crate) fn refusing(self, refusal: Refusal) -> Self {
+    pub fn refusing(self, refusal: Refusal) -> Self {
         self.machine.refusal.set(refusal);
         self
     }
 
     /// Sends a delta (an X1C: its full state) this often while anybody is connected.
-    pub(crate) fn deltas_every(self, period: Duration) -> Self {
+    pub fn deltas_every(self, period: Duration) -> Self {
         self.machine.push_every(period);
         self
     }
 
     /// Sends nothing unasked; [`delta`](Self::delta) and answers remain.
-    pub(crate) fn quiet(self) -> Self {
+    pub fn quiet(self) -> Self {
         self.deltas_every(Duration::ZERO)
     }
 
     /// Whether its JSON is indented by four spaces or compact.
-    pub(crate) fn indented(self, indented: bool) -> Self {
+    pub fn indented(self, indented: bool) -> Self {
         self.machine.indented.set(indented);
         self
     }
 
     /// Pads its full states to about this many bytes, at most 1 MB.
-    pub(crate) fn state_bytes(self, bytes: usize) -> Self {
+    pub fn state_bytes(self, bytes: usize) -> Self {
         self.machine.bytes.set(bytes.min(STATE_MOST));
         self
     }
 
     /// Waits this long before every CONNACK (§2.1: up to five seconds on a cold P1S).
-    pub(crate) fn slow_connack(self, delay: Duration) -> Self {
+    pub fn slow_connack(self, delay: Duration) -> Self {
         self.machine.connack_after.set(delay);
         self
     }
 
     /// The CONNACK return code for a wrong user or code: 5 unless told, 4 on some printers.
-    pub(crate) fn wrong_code_answer(self, code: u8) -> Self {
+    pub fn wrong_code_answer(self, code: u8) -> Self {
         self.machine.wrong_code_answer.set(code);
         self
     }
 
     /// The address it believes to have and tells in its reports. Default: 192.168.1.50.
-    pub(crate) fn address(self, address: Ipv4Addr) -> Self {
+    pub fn address(self, address: Ipv4Addr) -> Self {
         self.machine.state.borrow_mut().wear_address(address);
         self
     }
 
     /// Other measurements than the usual ones. Starts its state anew, so it comes before `address`.
-    pub(crate) fn seed(self, seed: u64) -> Self {
+    pub fn seed(self, seed: u64) -> Self {
         self.machine.reseed(seed);
         self
     }
 
     /// One more vice.
-    pub(crate) fn with(self, vice: Vice) -> Self {
+    pub fn with(self, vice: Vice) -> Self {
         self.turn(vice, true);
         self
     }
 
     /// One vice fewer, of those its model has.
-    pub(crate) fn without(self, vice: Vice) -> Self {
+    pub fn without(self, vice: Vice) -> Self {
         self.turn(vice, false);
         self
     }
 
     /// Shows the certificate of another model, and so another serial. For listeners opened after.
-    pub(crate) fn certificate_of(self, model: Model) -> Self {
+    pub fn certificate_of(self, model: Model) -> Self {
         self.machine.show(|shown| shown.model = model);
         self
     }
 
     /// Shows the right serial signed by the [wrong authority](STRANGER_CA), whose name is the right
     /// one. For listeners opened after.
-    pub(crate) fn stranger(self) -> Self {
+    pub fn stranger(self) -> Self {
         self.machine.show(|shown| shown.stranger = true);
         self
     }
 
     /// Shows its leaf without the authority above it (§1.2). For listeners opened after.
-    pub(crate) fn leaf_only(self) -> Self {
+    pub fn leaf_only(self) -> Self {
         self.machine.show(|shown| shown.leaf_only = true);
         self
     }
 
     /// Tells somebody what happens, as it happens.
-    pub(crate) fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
+    pub fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
         *self.machine.listener.borrow_mut() = Some(Rc::new(listener));
         self
     }
@@ -241,48 +236,48 @@ impl Printer {
 /// What it can be made to do.
 impl Printer {
     /// Takes up a vice, or gives it up.
-    pub(crate) fn turn(&self, vice: Vice, on: bool) {
+    pub fn turn(&self, vice: Vice, on: bool) {
         self.machine.turn(vice, on);
     }
 
     /// Publishes this payload to all subscribers; how many there are. Not while half-open.
-    pub(crate) fn report(&self, payload: &[u8]) -> usize {
+    pub fn report(&self, payload: &[u8]) -> usize {
         self.machine.report(payload)
     }
 
     /// Publishes one delta (an X1C: its full state) now; to how many.
-    pub(crate) fn delta(&self) -> usize {
+    pub fn delta(&self) -> usize {
         self.machine.push()
     }
 
     /// Publishes its full state now, unasked; to how many.
-    pub(crate) fn full(&self) -> usize {
+    pub fn full(&self) -> usize {
         self.machine.push_full(self.machine.bytes.get())
     }
 
     /// Publishes its full state padded to about this many bytes, at most 1 MB, once; to how many.
-    pub(crate) fn large(&self, bytes: usize) -> usize {
+    pub fn large(&self, bytes: usize) -> usize {
         self.machine.push_full(bytes.min(STATE_MOST))
     }
 
     /// Puts these bytes on every connection between two packets, say [`GARBAGE`].
-    pub(crate) fn raw(&self, bytes: &[u8]) {
+    pub fn raw(&self, bytes: &[u8]) {
         self.machine.raw(bytes);
     }
 
     /// Sends every subscriber the first half of a report and closes.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.machine.cut();
     }
 
     /// Drops all connections without a word and refuses new ones for so long.
-    pub(crate) fn reboot(&self, down_for: Duration) {
+    pub fn reboot(&self, down_for: Duration) {
         self.machine.reboot(down_for);
     }
 }
 
 /// No packet of MQTT 3.1.1: a whole one, but of type 15, which is reserved.
-pub(crate) const GARBAGE: &[u8] = b"\xff\x10no packet at all";
+pub const GARBAGE: &[u8] = b"\xff\x10no packet at all";
 
 /// What a full state can be padded to, in bytes: a packet less its topic and some air.
 const STATE_MOST: usize = PACKET_MOST - 4096;
@@ -290,7 +285,7 @@ const STATE_MOST: usize = PACKET_MOST - 4096;
 /// How it is run.
 impl Printer {
     /// Serves one connection over any stream, from accept to its end.
-    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         match self.machine.admit() {
             Admission::Seated(occupied) => self.converse(occupied, stream).await,
             Admission::Refused(refusal) => self.refuse(refusal, stream).await,
@@ -303,7 +298,7 @@ impl Printer {
     /// # Errors
     ///
     /// The address cannot be bound.
-    pub(crate) async fn listen_tls(
+    pub async fn listen_tls(
         &self,
         address: SocketAddr,
     ) -> io::Result<(SocketAddr, impl Future<Output = ()> + use<>)> {
@@ -357,107 +352,107 @@ impl Printer {
 /// What can be seen of it.
 impl Printer {
     /// Its model.
-    pub(crate) fn model(&self) -> Model {
+    pub fn model(&self) -> Model {
         self.machine.model
     }
 
     /// Its serial number.
-    pub(crate) fn serial(&self) -> &'static str {
+    pub fn serial(&self) -> &'static str {
         self.machine.model.serial()
     }
 
     /// Where it publishes.
-    pub(crate) fn report_topic(&self) -> String {
+    pub fn report_topic(&self) -> String {
         self.machine.report_topic.clone()
     }
 
     /// Where it listens.
-    pub(crate) fn request_topic(&self) -> String {
+    pub fn request_topic(&self) -> String {
         self.machine.request_topic.clone()
     }
 
     /// Connections it has accepted and not refused, that are not over yet.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.machine.open()
     }
 
     /// Of those, the ones that its own reports go to.
-    pub(crate) fn subscribers(&self) -> usize {
+    pub fn subscribers(&self) -> usize {
         self.machine.subscribers()
     }
 
     /// Connections it ever accepted and did not refuse.
-    pub(crate) fn ever(&self) -> u64 {
+    pub fn ever(&self) -> u64 {
         self.look(|ledger| ledger.ever)
     }
 
     /// The most of them open at one time.
-    pub(crate) fn most_open(&self) -> usize {
+    pub fn most_open(&self) -> usize {
         self.look(|ledger| ledger.most)
     }
 
     /// Connections it refused: over the limit, or while it rebooted.
-    pub(crate) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.look(|ledger| ledger.refused)
     }
 
     /// What the CONNECT packets said, oldest first; never the password. The last [`KEPT`].
-    pub(crate) fn hellos(&self) -> Vec<Hello> {
+    pub fn hellos(&self) -> Vec<Hello> {
         self.look(|ledger| ledger.hellos.iter().cloned().collect())
     }
 
     /// Every request received, whatever became of it, oldest first. The last [`KEPT`].
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         self.look(|ledger| ledger.requests.iter().cloned().collect())
     }
 
     /// How many requests it ever received.
-    pub(crate) fn requests_ever(&self) -> u64 {
+    pub fn requests_ever(&self) -> u64 {
         self.look(|ledger| ledger.requests_ever)
     }
 
     /// How many of them were `pushall`.
-    pub(crate) fn pushalls(&self) -> u64 {
+    pub fn pushalls(&self) -> u64 {
         self.look(|ledger| ledger.pushalls)
     }
 
     /// How many of them were `get_version`.
-    pub(crate) fn get_versions(&self) -> u64 {
+    pub fn get_versions(&self) -> u64 {
         self.look(|ledger| ledger.get_versions)
     }
 
     /// Every filter asked for, granted or not, oldest first. The last [`KEPT`].
-    pub(crate) fn subscriptions(&self) -> Vec<String> {
+    pub fn subscriptions(&self) -> Vec<String> {
         self.look(|ledger| ledger.subscriptions.iter().cloned().collect())
     }
 
     /// Reports that went out to somebody, each counted once however many got it.
-    pub(crate) fn reports(&self) -> u64 {
+    pub fn reports(&self) -> u64 {
         self.look(|ledger| ledger.reports)
     }
 
     /// The last full state that went out to somebody, byte for byte.
-    pub(crate) fn last_full(&self) -> Option<Rc<[u8]>> {
+    pub fn last_full(&self) -> Option<Rc<[u8]>> {
         self.look(|ledger| ledger.last_full.clone())
     }
 
     /// How connections ended, oldest first. The last [`KEPT`].
-    pub(crate) fn endings(&self) -> Vec<Ending> {
+    pub fn endings(&self) -> Vec<Ending> {
         self.look(|ledger| ledger.endings.iter().copied().collect())
     }
 
     /// Connections that a DISCONNECT ended.
-    pub(crate) fn orderly(&self) -> u64 {
+    pub fn orderly(&self) -> u64 {
         self.look(|ledger| ledger.orderly)
     }
 
     /// Connections that anything else ended, on either side.
-    pub(crate) fn disorderly(&self) -> u64 {
+    pub fn disorderly(&self) -> u64 {
         self.look(|ledger| ledger.disorderly)
     }
 
     /// Waits until something can be seen of it. False when it cannot within this time.
-    pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
+    pub async fn until(&self, within: Duration, seen: impl Fn(&Self) -> bool) -> bool {
         witnessed(&self.machine.changed, within, || seen(self)).await
     }
 

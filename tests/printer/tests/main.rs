@@ -1,5 +1,13 @@
 //! The simulated printer before a client of a few lines, under virtual time, and over TLS before real
-//! programs. These run with the example, and not in every test that includes the printer.
+//! programs.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "it is test code, and a mistake in it should stop the test"
+)]
 
 #[path = "../../support/clients/anybody.rs"]
 mod anybody;
@@ -9,6 +17,9 @@ mod detection;
 mod ftp;
 mod reports;
 mod rtsp;
+#[path = "../../support/clients/rtsp.rs"]
+#[allow(dead_code, reason = "the tests here need a part of it")]
+mod rtsp_client;
 mod tls;
 mod vices;
 
@@ -20,7 +31,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::printer::Printer;
+use printer::Printer;
 
 /// The code of every printer here.
 const CODE: &str = "12345678";
