@@ -51,6 +51,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::wildcard_enum_match_arm,
+    clippy::len_without_is_empty,
+    clippy::new_without_default,
     reason = "it is test code, and a mistake in it should stop the test"
 )]
 
