@@ -29,7 +29,7 @@ use self::args::{Args, Command, Typed};
 pub use self::ftp::{Because, Ftp, FtpMode, PortRanges};
 use self::sources::{Given, Setting, Source, Sources};
 use crate::auth::AccessCode;
-use crate::printer::model::Family;
+use crate::printer::model::{Camera, Model};
 
 /// A printer's serial number: upper-case letters and digits, as in its topics.
 pub type Serial = heapless::String<32>;
@@ -139,10 +139,10 @@ impl Config {
         .filter_map(|(served, name, port)| served.then_some((name, port)))
     }
 
-    /// Whether this printer has a file tunnel on port 6000 (PROTOCOL §6.2), as far as its serial number
-    /// tells.
+    /// Whether port 6000 is the file tunnel's, as far as the serial number tells: on a printer with an RTSPS
+    /// camera the port can be nothing else.
     pub fn has_tunnel(&self) -> bool {
-        Family::of(&self.serial).is_some_and(|family| !family.has_chamber_camera())
+        Model::of_serial(&self.serial).is_some_and(|model| model.camera == Camera::Rtsp)
     }
 
     fn meant(args: &Args, sources: &Sources<'_>) -> Result<Self, ConfigError> {
@@ -202,7 +202,7 @@ impl Config {
             None => ftp::Wanted::default(),
         };
         let data_ports = find(&Setting::FTP_DATA_PORTS, &args.ftp_data_ports);
-        let ftp = Ftp::meant(ftp_mode, Family::of(&serial), data_ports.as_ref())?;
+        let ftp = Ftp::meant(ftp_mode, Model::of_serial(&serial), data_ports.as_ref())?;
         let printer_ca = match find(&Setting::PRINTER_CA, &args.printer_ca) {
             Some(given) => Some(given.path()?),
             None => None,

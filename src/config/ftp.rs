@@ -6,13 +6,13 @@ use core::ops::RangeInclusive;
 use super::ConfigError;
 use super::sources::Given;
 use crate::memory::budget;
-use crate::printer::model::Family;
+use crate::printer::model::{FileServer, Model};
 
 /// Where FTP clients find their data in proxy mode, unless told otherwise: where they are with a P1 or
 /// A1 (PROTOCOL §0).
 const PROXY_PORTS: RangeInclusive<u16> = 2024..=2043;
 
-/// Ports of the printer's; one range, or one of each family.
+/// Ports of the printer's; one range, or one of each [`FileServer`].
 pub type PortRanges = heapless::Vec<RangeInclusive<u16>, 2>;
 
 /// How files are served, and why so.
@@ -46,8 +46,8 @@ pub enum FtpMode {
 pub enum Because {
     /// `--ftp-mode` says so.
     Asked,
-    /// It is the way of these printers.
-    Family(Family),
+    /// It is the default for this model.
+    Model(&'static Model),
     /// The serial number belongs to no model that is known here.
     UnknownModel,
 }
@@ -70,33 +70,37 @@ impl Wanted {
 }
 
 impl Ftp {
-    /// What `wanted` means for a printer of this family, with these data ports if any were given.
+    /// What `wanted` means for a printer of this model, with these data ports if any were given.
     ///
     /// A printer that nobody knows gets the proxy: it speaks to both kinds of servers, takes one session
     /// at a time, and lets nobody near the printer who has not shown the code. A relay would have to
     /// guess the printer's data ports and how many sessions it can bear.
     pub(super) fn meant(
         wanted: Wanted,
-        family: Option<Family>,
+        model: Option<&'static Model>,
         ports: Option<&Given>,
     ) -> Result<Self, ConfigError> {
-        let (relays, because) = match (wanted, family) {
+        let (relays, because) = match (wanted, model) {
             (Wanted::Proxy, _) => (false, Because::Asked),
             (Wanted::Relay, _) => (true, Because::Asked),
-            (Wanted::Auto, Some(family)) => (!family.has_chamber_camera(), Because::Family(family)),
+            (Wanted::Auto, Some(model)) => {
+                (model.file_server == FileServer::Vsftpd, Because::Model(model))
+            }
             (Wanted::Auto, None) => (false, Because::UnknownModel),
         };
         let given = ports.map(|given| given.parse(port_range)).transpose()?;
         let mode = if relays {
-            let data_ports = match (&given, ports, family) {
+            let data_ports = match (&given, ports, model) {
                 (Some(range), Some(ports), _) if *range.start() == 0 || range.len() > MOST => {
                     return Err(ports.refused_as(format_args!(
                         "the printer's own ports in relay mode, FROM-TO and {MOST} at most"
                     )));
                 }
                 (Some(range), _, _) => PortRanges::from_iter([range.clone()]),
-                (None, _, Some(family)) => PortRanges::from_iter([family.data_ports()]),
-                (None, _, None) => Family::ALL.iter().map(|family| family.data_ports()).collect(),
+                (None, _, Some(model)) => PortRanges::from_iter([model.file_server.data_ports()]),
+                (None, _, None) => {
+                    FileServer::ALL.map(FileServer::data_ports).into_iter().collect()
+                }
             };
             FtpMode::Relay { data_ports }
         } else {
@@ -117,7 +121,7 @@ impl fmt::Display for Ftp {
         })?;
         match self.because {
             Because::Asked => f.write_str(", as --ftp-mode says"),
-            Because::Family(family) => write!(f, ", since the serial number is of an {family}"),
+            Because::Model(model) => write!(f, ", the default for {}", model.name),
             Because::UnknownModel => f.write_str(
                 ", since the serial number is of no model that is known here; a slicer that insists \
                  on the printer's own certificate needs --ftp-mode relay",

@@ -497,11 +497,12 @@ fn who_ends_tls_follows_from_the_model_unless_it_is_said() {
     fn relay<const N: usize>(ranges: [RangeInclusive<u16>; N]) -> FtpMode {
         FtpMode::Relay { data_ports: ranges.into_iter().collect() }
     }
+    let by_default = |serial| Because::Model(Model::of_serial(serial).unwrap());
     let proxy = FtpMode::Proxy { data_ports: 2024..=2043 };
     let (small, large) = (2024..=2043, 50_000..=50_100);
     for (serial, asked, mode, because) in [
-        ("01P00A1", "auto", proxy.clone(), Because::Family(Family::Esp32)),
-        ("00M00A1", "AUTO", relay([large.clone()]), Because::Family(Family::Linux)),
+        ("01P00A1", "auto", proxy.clone(), by_default("01P")),
+        ("00M00A1", "AUTO", relay([large.clone()]), by_default("00M")),
         // Nobody near the printer without the code, and no guess at its ports.
         ("99900A1", "auto", proxy.clone(), Because::UnknownModel),
         ("00M00A1", "proxy", proxy, Because::Asked),

@@ -150,7 +150,7 @@ pub const FTP_PRINTER_SESSION: usize = 2 * KIB;
 pub const FTP_BUFFER: usize = 16 * KIB;
 
 /// FTP sessions of the printer's that are relayed at once, at most: see
-/// [`Family::ftp_sessions`](crate::printer::model::Family::ftp_sessions).
+/// [`Model::ftp_sessions`](crate::printer::model::Model::ftp_sessions).
 pub const RELAY_SESSIONS: usize = 4;
 
 /// Bytes on their way in one direction of a relayed connection that carries commands.

@@ -34,6 +34,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, STATE, STATE_CHANGES};
 use crate::memory::pool::{Frame, Pool};
+use crate::printer::model::{FAST_PUSH_ALL, Model, SLOW_PUSH_ALL};
 
 /// How long clients are kept while the printer is away. A short loss is nobody's business; after a
 /// long one, closing is the one signal that all of them understand.
@@ -47,18 +48,9 @@ const MUTE: Duration = Duration::from_secs(15);
 /// let go ([`STALL`](crate::runtime::stream::STALL)), and what was kept for it is free.
 pub const AGAIN: Duration = Duration::from_secs(10);
 
-/// How often a P1 or A1 may be asked for its full state: they are slow, and it costs them moves.
-const PUSH_ALL_SLOW: Duration = Duration::from_secs(300);
-
-/// How often any other printer may be asked: as often as Bambu Studio does.
-const PUSH_ALL_FAST: Duration = Duration::from_secs(3);
-
 /// How old the versions may be that a client is answered with before the printer is asked for them again:
 /// an AMS that is plugged in or updated changes them, and nothing says so.
 const VERSIONS_EVERY: Duration = Duration::from_secs(60);
-
-/// Serial number prefixes of printers that are known to be fast: X1, X1E, P2S, X2D, H2 (PROTOCOL §7).
-const FAST: [&str; 8] = ["00M", "03W", "22E", "20P9", "094", "239", "093", "31B8B"];
 
 const _: () =
     assert!(Pool::<Patches>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its line");
@@ -100,7 +92,8 @@ impl Hub {
         line: Rc<RequestQueue>,
         now: Instant,
     ) -> Self {
-        let fast = FAST.iter().any(|prefix| topics.serial.starts_with(prefix));
+        let model = Model::of_serial(&topics.serial);
+        let push_all_every = model.map_or(SLOW_PUSH_ALL, |model| model.push_all_interval);
         Self {
             topics,
             slots,
@@ -109,7 +102,7 @@ impl Hub {
             state: State::new(STATE_CHANGES),
             shown: None,
             version: None,
-            push_all_every: if fast { PUSH_ALL_FAST } else { PUSH_ALL_SLOW },
+            push_all_every,
             push_all_last: None,
             version_last: None,
             again_at: None,
@@ -224,7 +217,7 @@ impl Hub {
     /// the answer that the printer gives to all. If what is here is old, that comes as well.
     fn get_version(&mut self, now: Instant, slot: &Rc<Slot>, sequence: Option<SequenceId>) {
         let known = self.version.clone();
-        let every = if known.is_some() { VERSIONS_EVERY } else { PUSH_ALL_FAST };
+        let every = if known.is_some() { VERSIONS_EVERY } else { FAST_PUSH_ALL };
         match (known, sequence) {
             (Some(report), sequence) => {
                 let own = |sequence| slot.reads() && slot.put_answer(report.clone(), sequence);
@@ -434,7 +427,7 @@ impl Hub {
             self.line.ask_state();
         }
         // The printer may have ignored the first question.
-        let long_ago = |last: Instant| now.since(last) >= PUSH_ALL_SLOW;
+        let long_ago = |last: Instant| now.since(last) >= SLOW_PUSH_ALL;
         if self.state.is_stale() && self.push_all_last.is_some_and(long_ago) {
             self.refresh(now);
         }

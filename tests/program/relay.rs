@@ -260,8 +260,7 @@ fn which_mode_it_is_and_why_is_said_at_the_start() {
             (
                 "01P00A000000001",
                 &[][..],
-                "ftp: proxy mode (clients share the printer's sessions), \
-              since the serial number is of an A1 or P1",
+                "ftp: proxy mode (clients share the printer's sessions), the default for P1S",
             ),
             (
                 "00M00A000000001",

@@ -31,7 +31,7 @@ use crate::config::{Config, FtpMode};
 use crate::ftp::Service;
 use crate::journal::{self, Kind};
 use crate::memory::budget::{self, RELAY_COMMANDS, RELAY_FILES, RELAY_SESSIONS};
-use crate::printer::model::Family;
+use crate::printer::model::Model;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{BackOff, Dialler};
 use crate::runtime::launch::{Context, KEEPERS, LISTENING, StartError, listen, listener, task};
@@ -39,10 +39,13 @@ use crate::runtime::services::ftp::{AddressTrackingDialler, Files, maintain_sess
 use crate::tls::{Identity, ServerConfig};
 
 const _: () = {
-    let mut families: &[Family] = &Family::ALL;
-    while let [family, others @ ..] = families {
-        assert!(family.ftp_sessions() <= RELAY_SESSIONS, "a session without its line");
-        families = others;
+    let mut models: &[Model] = &Model::ALL;
+    while let [model, others @ ..] = models {
+        assert!(
+            model.ftp_sessions <= RELAY_SESSIONS,
+            "a model has more FTP sessions than the budget"
+        );
+        models = others;
     }
 };
 
@@ -105,8 +108,8 @@ impl Ports {
         }
         let Some(at) = ftp else { return Ok(None) };
         journal::note(Kind::Started, format_args!("ftp: {}", config.ftp));
-        let family = Family::of(&config.serial);
-        if family.is_none() {
+        let model = Model::of_serial(&config.serial);
+        if model.is_none() {
             journal::note(
                 Kind::Started,
                 format_args!(
@@ -115,7 +118,7 @@ impl Ports {
                 ),
             );
         }
-        let sessions = family.map_or(1, Family::ftp_sessions);
+        let sessions = model.map_or(1, |model| model.ftp_sessions);
         match (&config.ftp.mode, data) {
             (FtpMode::Proxy { data_ports }, _) => {
                 let tls = identity
