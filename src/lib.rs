@@ -29,6 +29,7 @@
 //! | [`runtime::files::relay`], [`runtime::files::relay_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
 //! | [`trace`] | recordings of what is said, without what is secret |
 //! | [`session`] | the contract of every conversation, whatever its protocol |
+//! | [`state_dir`] | files that survive a restart: keys, certificates, pins |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`health`] | asks the services of a running proxy whether they answer |
 //! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
@@ -144,6 +145,7 @@ pub mod protocol {}
 pub mod rtsp;
 pub mod runtime;
 pub mod session;
+pub mod state_dir;
 pub mod tls;
 pub mod trace;
 

@@ -24,10 +24,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pandaproxy::board::Suites;
+use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::greeting::{GreetingError, greet};
 use pandaproxy::tls::{
-    ConnectError, HandshakeError, Identity, IdentityError, Pins, Policy, Refusal, Subject, Trust,
-    accept, connect, provider,
+    ConnectError, HandshakeError, Identity, IdentityError, Policy, Refusal, Subject, Trust, accept,
+    connect, provider,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;

@@ -20,7 +20,7 @@ const ROWS: &[&[&str]] = &[
     &["config"],
     &["printer"],
     &["session"],
-    &["memory", "auth", "journal", "notify", "peer"],
+    &["memory", "auth", "journal", "notify", "peer", "state_dir"],
     &["clock"],
     &["board"],
 ];
@@ -75,9 +75,6 @@ const PUT_OFF: &[&str] = &[
     concat!("to", "do!"),
     concat!("unimple", "mented!"),
 ];
-
-/// Lines in the longest file: past it nobody reads it as one page.
-const LINES_MAX: usize = 1000;
 
 struct Kept {
     names: &'static [&'static str],
@@ -147,9 +144,6 @@ impl File {
         }
         if !self.path.starts_with("boards/") && !self.text.starts_with("//!") {
             complain(0, "a file begins with `//!`: what it is for, and what it promises");
-        }
-        if self.text.lines().count() > LINES_MAX {
-            complain(0, &format!("a file has at most {LINES_MAX} lines"));
         }
         for word in PUT_OFF {
             for at in words(&self.text, word) {
@@ -520,7 +514,6 @@ fn what_is_planted_is_found() {
         ("tests/common/mod.rs", "", "tests/common/mod.rs:1: `common` does not say what is inside"),
         ("src/auth.rs", put_off, "src/auth.rs:2: `TO"),
         ("tests/lan/mod.rs", concat!("fn f() { to", "do!() }"), "tests/lan/mod.rs:2: `to"),
-        ("src/auth.rs", &"\n".repeat(LINES_MAX), "src/auth.rs:1: a file has at most 1000 lines"),
         (
             "tests/printer/main.rs",
             "use pandaproxy::clock;",

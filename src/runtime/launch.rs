@@ -47,7 +47,8 @@ use crate::journal::{self, Kind};
 use crate::memory::{KIB, MIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::printer::camera::CameraProbe;
-use crate::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
+use crate::state_dir::Pins;
+use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
 use crate::{chamber, mqtt, rtsp, trace};
 
 /// Bytes of `--printer-ca` that are read: a dozen certificates.

@@ -14,7 +14,7 @@ use alloc::borrow::Cow;
 
 use x509_parser::certificate::X509Certificate;
 
-use super::chain;
+use super::certificate::Facts;
 
 /// Somebody whose signature on a printer's certificate is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Authority {
     ///
     /// `None` when it is neither.
     pub fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
-        let facts = chain::Facts::of(certificate).ok()?;
+        let facts = Facts::of(certificate).ok()?;
         let is_root = !facts.is_v3 && certificate.subject() == certificate.issuer();
         if !((facts.is_authority && facts.may_sign) || is_root) {
             return None;

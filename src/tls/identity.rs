@@ -52,11 +52,12 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
-use super::chain::{self, FLOOR, Facts};
+use super::certificate::{Facts, parse};
+use super::chain::FLOOR;
 use super::keys::{self, Kind, NotMade};
-use super::pins::{Fingerprint, fingerprint};
-use super::state::{self, Lock};
 use crate::board::Suites;
+use crate::state_dir::pins::{Fingerprint, fingerprint};
+use crate::state_dir::{self, Lock};
 
 const CA_PEM: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
@@ -266,7 +267,7 @@ impl Identity {
 ///
 /// Whatever the file system says.
 pub(super) fn ca_there(dir: &Path) -> io::Result<Option<Zeroizing<String>>> {
-    state::read(dir, CA_PEM)
+    state_dir::read(dir, CA_PEM)
 }
 
 fn config(
@@ -318,11 +319,11 @@ struct Store<'a> {
 
 impl Store<'_> {
     fn read(&self, file: &'static str) -> Result<Option<Zeroizing<String>>, IdentityError> {
-        state::read(self.dir, file).map_err(|error| failed(file, &error))
+        state_dir::read(self.dir, file).map_err(|error| failed(file, &error))
     }
 
     fn write(&self, file: &'static str, text: &str) -> Result<(), IdentityError> {
-        state::write(&self.lock, self.dir, file, text).map_err(|error| failed(file, &error))
+        state_dir::write(&self.lock, self.dir, file, text).map_err(|error| failed(file, &error))
     }
 }
 
@@ -378,7 +379,7 @@ impl Ca {
             return Err(NOT_OURS);
         }
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| NOT_OURS)?;
-        let parsed = chain::parse(&der).map_err(|_| NOT_OURS)?;
+        let parsed = parse(&der).map_err(|_| NOT_OURS)?;
         let facts = Facts::of(&parsed).map_err(|_| NOT_OURS)?;
         let name = only_name(&parsed).filter(|name| name.starts_with(CA_NAME)).ok_or(NOT_OURS)?;
         if !facts.is_v3 || !facts.is_authority || !facts.may_sign {
@@ -446,11 +447,11 @@ impl Ca {
         now: i64,
     ) -> Option<&'static str> {
         let Some(der) = der else { return Some("there is none") };
-        let Ok(parsed) = chain::parse(der) else { return Some("it is spoilt") };
+        let Ok(parsed) = parse(der) else { return Some("it is spoilt") };
         let signature = &parsed.signature_value.data;
         let algorithms = super::provider(Suites::AesFirst).signature_verification_algorithms;
         let is_ours = only_issuer(&parsed) == Some(&self.name)
-            && chain::is_signed(
+            && super::chain::is_signed(
                 &algorithms,
                 SignatureScheme::ECDSA_NISTP256_SHA256,
                 &self.key.subject_public_key_info(),
@@ -543,7 +544,7 @@ impl Alternative {
 /// stay as long as there is room: a start before the network is up must not cost it the one that
 /// clients know.
 fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alternative> {
-    let parsed = had.and_then(|der| chain::parse(der).ok());
+    let parsed = had.and_then(|der| parse(der).ok());
     let before = parsed.filter(|parsed| only_name(parsed) == Some(subject.serial));
     let before = before.as_ref().and_then(named).unwrap_or_default();
     let mut addresses = Vec::with_capacity(ADDRESSES);

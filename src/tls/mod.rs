@@ -30,22 +30,18 @@ use crate::memory::KIB;
 
 pub use failure::{ConnectError, HandshakeError};
 pub use identity::{Identity, IdentityError, Subject};
-pub use pins::Pins;
 pub use refusal::{Name, Refusal};
 pub use rustls::ServerConfig;
 pub use trust::{Policy, Trust, TrustError};
 
 pub mod authorities;
+pub mod certificate;
 pub mod chain;
 mod failure;
 pub mod greeting;
 pub mod identity;
 mod keys;
-pub mod pins;
 pub mod refusal;
-#[cfg(test)]
-mod scratch;
-mod state;
 pub mod trust;
 #[cfg(test)]
 mod trust_tests;

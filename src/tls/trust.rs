@@ -2,7 +2,7 @@
 //!
 //! Only TLS 1.2 is offered. Every printer speaks it; some never answer when they are offered 1.3,
 //! others cut their file transfers short with it (PROTOCOL §1.3). Who the printer is, [`chain`]
-//! decides from its certificate, and [`pins`](super::pins) where no authority can; that it has the
+//! decides from its certificate, and [`pins`](crate::state_dir::pins) where no authority can; that it has the
 //! key of that certificate is checked here. `ServerName` plays no part in it: it only keys the
 //! sessions to resume.
 //!
@@ -29,10 +29,11 @@ use rustls::version::TLS12;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 
 use super::authorities::{Authority, BAMBU_LAB};
+use super::certificate::parse;
 use super::chain::{self, Verdict};
-use super::pins::{Fingerprint, PinError, Pins, fingerprint};
 use super::refusal::Refusal;
 use crate::board::BOARD;
+use crate::state_dir::pins::{Fingerprint, PinError, Pins, fingerprint};
 
 /// Authorities that `--printer-ca` may give.
 pub const GIVEN: usize = 8;
@@ -159,7 +160,7 @@ fn authorities(pem: &[u8]) -> Result<Vec<Authority>, TrustError> {
         if given.len() == GIVEN {
             return Err(TrustError::TooMany);
         }
-        let parsed = chain::parse(&der).map_err(|_| TrustError::NotAnAuthority)?;
+        let parsed = parse(&der).map_err(|_| TrustError::NotAnAuthority)?;
         given.push(Authority::of(&parsed).ok_or(TrustError::NotAnAuthority)?);
     }
     if given.is_empty() { Err(TrustError::NotPem) } else { Ok(given) }
@@ -273,7 +274,7 @@ impl Verifier {
 
     /// Whether `message` was signed with the key of the certificate `leaf`.
     fn is_owner(&self, message: &[u8], leaf: &[u8], signed: &DigitallySignedStruct) -> bool {
-        let Ok(certificate) = chain::parse(leaf) else {
+        let Ok(certificate) = parse(leaf) else {
             // Nobody looked at it before either.
             return self.policy == Policy::Insecure;
         };

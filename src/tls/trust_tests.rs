@@ -16,12 +16,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::authorities::{Authority, BAMBU_LAB};
+use super::certificate::parse;
 use super::chain::{self, FLOOR, Verdict};
-use super::pins::Pins;
 use super::refusal::{Name, Refusal};
-use super::scratch::Scratch;
 use super::trust::Belief;
 use super::trust::{GIVEN, Policy, Trust, TrustError};
+use crate::state_dir::Pins;
+use crate::state_dir::scratch::Scratch;
 
 const SERIAL: &str = "01S00C123456789";
 const CA: &str = "basicConstraints=critical,CA:TRUE";
@@ -72,7 +73,7 @@ impl Party {
     }
 
     fn authority(&self) -> Authority {
-        Authority::of(&chain::parse(&self.der()).unwrap()).unwrap()
+        Authority::of(&parse(&self.der()).unwrap()).unwrap()
     }
 
     /// Certifies `subject`'s `key`; v1 without `extensions`. `None` when openssl will not.
@@ -186,7 +187,7 @@ fn judge(leaf: &Party, sent: &[&Party]) -> Result<Verdict, Refusal> {
 }
 
 fn version(party: &Party) -> u32 {
-    chain::parse(&party.der()).unwrap().version().0 + 1
+    parse(&party.der()).unwrap().version().0 + 1
 }
 
 #[test]
@@ -646,7 +647,7 @@ fn the_authorities_say_what_their_certificates_say() {
         }
         let pem = fs::read(&file).unwrap();
         let der = CertificateDer::from_pem_slice(&pem).unwrap();
-        let parsed = chain::parse(&der).unwrap();
+        let parsed = parse(&der).unwrap();
         let facts = Authority::of(&parsed).unwrap();
         if file.to_str().unwrap().contains("xsigned") {
             // Another certificate for a key that is already known.

@@ -31,7 +31,8 @@ use pandaproxy::runtime::services::ftp::{
     AddressTrackingDialler, Files, maintain_session, serve_caller,
 };
 use pandaproxy::runtime::worker::{AcceptedClient, Serves};
-use pandaproxy::tls::{self, Identity, Pins, Policy, Subject, Trust};
+use pandaproxy::state_dir::Pins;
+use pandaproxy::tls::{self, Identity, Policy, Subject, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};

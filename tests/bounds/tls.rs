@@ -14,7 +14,8 @@ use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget;
-use pandaproxy::tls::{self, Pins, Policy, Trust};
+use pandaproxy::state_dir::Pins;
+use pandaproxy::tls::{self, Policy, Trust};
 use ring::aead::{AES_128_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;

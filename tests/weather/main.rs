@@ -43,7 +43,8 @@ use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget;
-use pandaproxy::tls::{Identity, Pins, Policy, ServerConfig, Subject, Trust};
+use pandaproxy::state_dir::Pins;
+use pandaproxy::tls::{Identity, Policy, ServerConfig, Subject, Trust};
 
 use crate::clients::proxy::StateDir;
 use crate::notes::{PROMISES, begin, digest, last, panics_are_noted, tested};

@@ -1,8 +1,9 @@
-//! The state directory: a few small private files, each replaced whole or not at all.
+//! The state directory: a few small files that survive a restart, readable by their owner only.
 //!
-//! A file is written under another name beside its own, brought to the disk, then renamed: whatever
-//! happens meanwhile, a reader finds the old file or the new one. Nothing here is larger than
-//! [`FILE`]; a larger file is somebody else's.
+//! The [certificates](crate::tls::identity) and their keys are kept here, and the [`pins`]. A file is written
+//! under a temporary name beside its own, synced, then renamed: after a crash a reader finds the old
+//! file or the new one, never a part. A file larger than [`MAX_FILE`] was not written by this program and is
+//! not read.
 
 use core::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -12,13 +13,19 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+pub use pins::Pins;
+
+pub mod pins;
+#[cfg(test)]
+pub(crate) mod scratch;
+
 /// The largest file, in bytes. A key and a certificate have two KiB each.
-const FILE: usize = 16 * 1024;
+const MAX_FILE: usize = 16 * 1024;
 /// Who may read and write a file: its owner.
 const PRIVATE: u32 = 0o600;
 
 /// The exclusive right to change a state directory, until dropped.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     /// Locked; the system lets go when it is closed, however the process ends.
     _file: File,
 }
@@ -29,7 +36,7 @@ impl Lock {
     /// # Errors
     ///
     /// Whatever the file system says.
-    pub(super) fn take(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn take(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = dir.join("lock");
         let file = OpenOptions::new().create(true).append(true).mode(PRIVATE).open(path)?;
@@ -50,7 +57,7 @@ impl Lock {
 ///
 /// Whatever the file system says; [`ErrorKind::FileTooLarge`] and [`ErrorKind::InvalidData`] for
 /// what is too large or not text.
-pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc::string::String>>> {
+pub(crate) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc::string::String>>> {
     let path = dir.join(name);
     let file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -62,9 +69,9 @@ pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc:
             log::warn!("{} could not be made private: {error}", path.display());
         }
     }
-    let mut text = Zeroizing::new(alloc::string::String::with_capacity(FILE + 1));
-    file.take(FILE as u64 + 1).read_to_string(&mut text)?;
-    if text.len() > FILE { Err(ErrorKind::FileTooLarge.into()) } else { Ok(Some(text)) }
+    let mut text = Zeroizing::new(alloc::string::String::with_capacity(MAX_FILE + 1));
+    file.take(MAX_FILE as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > MAX_FILE { Err(ErrorKind::FileTooLarge.into()) } else { Ok(Some(text)) }
 }
 
 /// Replaces a file, or makes it. Whoever calls holds the [`Lock`].
@@ -72,7 +79,7 @@ pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc:
 /// # Errors
 ///
 /// Whatever the file system says; the file is then as it was.
-pub(super) fn write(_lock: &Lock, dir: &Path, name: &str, text: &str) -> io::Result<()> {
+pub(crate) fn write(_lock: &Lock, dir: &Path, name: &str, text: &str) -> io::Result<()> {
     let mut beside = heapless::String::<32>::new();
     write!(beside, ".{name}.new").map_err(|_| io::Error::from(ErrorKind::InvalidFilename))?;
     let beside = dir.join(beside.as_str());

@@ -19,7 +19,7 @@ use core::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::state::{self, Lock};
+use super::{self as state_dir, Lock};
 
 /// Printers that one state directory remembers.
 pub const PRINTERS: usize = 16;
@@ -120,7 +120,7 @@ impl Pins {
             let _ = write!(text, "{byte:02x}");
         }
         text.push('\n');
-        state::write(lock, &self.dir, FILE, &text).map_err(|error| self.not_kept(&error))
+        state_dir::write(lock, &self.dir, FILE, &text).map_err(|error| self.not_kept(&error))
     }
 
     fn not_kept(&self, error: &io::Error) -> PinError {
@@ -130,7 +130,7 @@ impl Pins {
 
     /// The file's text, every line of which is a pin, empty, or a comment.
     fn read(&self) -> Result<String, PinError> {
-        let text = state::read(&self.dir, FILE).map_err(|error| {
+        let text = state_dir::read(&self.dir, FILE).map_err(|error| {
             log::error!("{}: {error}", self.dir.join(FILE).display());
             PinError::Unreadable
         })?;
@@ -169,7 +169,7 @@ fn parse(line: &str) -> Option<(&str, Fingerprint)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::scratch::Scratch;
+    use crate::state_dir::scratch::Scratch;
     use alloc::format;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
