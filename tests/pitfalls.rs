@@ -105,7 +105,7 @@ const PITFALLS: [(&str, Kept); 53] = [
     ),
     (
         "subscribing to requests ends the connection to P1 and A1 (bambuddy#778)",
-        By(&["the_printer_hears_connect_then_one_subscription_then_two_questions"]),
+        By(&["connect_then_one_subscription_then_two_questions"]),
     ),
     (
         "a slow CONNACK is taken for a failure (bambuddy#1445)",

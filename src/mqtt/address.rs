@@ -342,7 +342,7 @@ fn authority_len(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::state::{Kind as Report, classify};
+    use crate::mqtt::report::{Kind as Report, classify};
     use alloc::vec::Vec;
     use alloc::{format, string::String};
     use proptest::prelude::*;

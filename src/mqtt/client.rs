@@ -37,18 +37,22 @@
 //! | time to take one report | [`REPORT_TIMEOUT`] | closed: it holds on to a frame that others could use |
 //! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
 
+mod subscriptions;
+
 use alloc::rc::Rc;
-use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use super::Topics;
 use super::address::{Patches, Replacements, Rewriting};
+pub use super::disconnect::{
+    CONNECT_TIMEOUT, Error, FILTERS_PER_PACKET, REPORT_TIMEOUT, UNRELEASED,
+};
 use super::slot::{Ack, Item, Slot, SlotState};
-use super::topic::{self, Leaf};
+use super::topic;
 use super::wire::{
     self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
-    Subscribe, SubscribeCode, UNSUPPORTED_PROTOCOL_VERSION, Unsubscribe, WireError,
+    Subscribe, SubscribeCode, UNSUPPORTED_PROTOCOL_VERSION, Unsubscribe,
 };
 use crate::auth::{AccessCode, USER};
 use crate::board::BOARD;
@@ -56,35 +60,17 @@ use crate::clock::Instant;
 use crate::memory::KIB;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::session::{Blame, Output, Session};
-
-/// How long a connection may take to show its CONNECT, TLS included.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::session::{Output, Session};
+use subscriptions::Subscriptions;
+pub use subscriptions::{FILTER, FILTERS};
 
 /// How long a CONNACK is held while the printer is away.
 ///
 /// Home Assistant's set-up gives up after ten seconds; a printer's own slow CONNACK takes up to five.
 pub const HOLD: Duration = Duration::from_secs(5);
 
-/// How long a client may take over one report, looked at between pieces of at most an outbox, each of
-/// which has half a minute of its own.
-pub const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The largest CONNECT, in bytes: identifier, will, user and code.
 pub const CONNECT_MAX: usize = 4 * KIB;
-
-/// Filters a client may hold. Slicers and dashboards use one or two.
-pub const FILTERS: usize = 8;
-
-/// Bytes in a filter. `device/<serial>/request` has 30.
-pub const FILTER: usize = 96;
-
-/// Filters in one SUBSCRIBE or UNSUBSCRIBE.
-pub const FILTERS_PER_PACKET: usize = 32;
-
-/// QoS 2 requests whose PUBREL has not come. A client that sends its whole window at once, 20 with
-/// paho, sends the first PUBREL behind it.
-pub const UNRELEASED: usize = 32;
 
 /// Answers of our own that wait to be sent; at the bound nothing more is read.
 const ANSWERS: usize = 4;
@@ -120,141 +106,6 @@ pub enum Event<'i> {
     },
 }
 
-/// Why a client's conversation has to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// It said DISCONNECT.
-    Left,
-    /// No CONNECT within [`CONNECT_TIMEOUT`].
-    Silent,
-    /// The first packet is not CONNECT.
-    NotConnect,
-    /// A second CONNECT, or a packet that only a server sends.
-    OutOfOrder,
-    /// A packet that contradicts itself or the standard.
-    Malformed(WireError),
-    /// A filter that the standard does not allow.
-    BadFilter,
-    /// A packet larger than is taken; well-formed, as far as anyone looked.
-    TooLong {
-        /// Bytes it announced.
-        announced: usize,
-        /// Bytes that are taken.
-        bound: usize,
-    },
-    /// A protocol that is not served: it may step down to 3.1.1.
-    Protocol {
-        /// The level it announced.
-        level: u8,
-    },
-    /// No client identifier, and a session that should be kept.
-    NoIdentifier,
-    /// Another user than `bblp`.
-    WrongUser,
-    /// Another code than the printer's.
-    WrongCode,
-    /// All slots are taken.
-    NoSlot,
-    /// More filters in one packet than are taken.
-    TooManyFilters,
-    /// More QoS 2 requests not released than are kept.
-    TooManyUnreleased,
-    /// It did not take a report within [`REPORT_TIMEOUT`].
-    TooSlow,
-    /// The printer is away.
-    PrinterAway,
-    /// The printer is away, and this is a request that cannot wait.
-    RequestRefused,
-    /// A request was under way when the printer's connection was lost.
-    RequestLost,
-    /// It sends a request again that is still on its way for an older connection of its own.
-    Undecided,
-    /// No frame is free for its request, whoever is put back.
-    NoRoom,
-    /// A newer connection of the same client took the slot.
-    TakenOver,
-    /// This program ends.
-    ShuttingDown,
-}
-
-impl Error {
-    /// Who caused it.
-    pub const fn blame(self) -> Blame {
-        match self {
-            Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Nobody,
-            Self::Silent
-            | Self::NotConnect
-            | Self::OutOfOrder
-            | Self::Malformed(_)
-            | Self::BadFilter
-            | Self::Protocol { .. }
-            | Self::NoIdentifier
-            | Self::WrongUser
-            | Self::WrongCode
-            | Self::TooManyUnreleased => Blame::Peer,
-            Self::TooSlow
-            | Self::PrinterAway
-            | Self::RequestRefused
-            | Self::RequestLost
-            | Self::Undecided => Blame::Network,
-            Self::TooLong { .. } | Self::NoSlot | Self::NoRoom | Self::TooManyFilters => {
-                Blame::Board
-            }
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Left => f.write_str("left"),
-            Self::Silent => write!(f, "no CONNECT within {} s", CONNECT_TIMEOUT.as_secs()),
-            Self::NotConnect => f.write_str("the first packet is not CONNECT"),
-            Self::OutOfOrder => f.write_str("a packet that has no place here"),
-            Self::Malformed(error) => write!(f, "malformed packet: {error}"),
-            Self::BadFilter => f.write_str("a topic filter that MQTT does not allow"),
-            Self::TooLong { announced, bound } => {
-                write!(f, "a packet of {announced} bytes; {bound} are taken (BOARD.mqtt.inbox)")
-            }
-            Self::Protocol { level } => {
-                write!(f, "MQTT protocol level {level} is not served; 3.1 and 3.1.1 are")
-            }
-            Self::NoIdentifier => f.write_str("no client identifier for a session to be kept"),
-            Self::WrongUser => f.write_str("wrong user name; it is `bblp`"),
-            Self::WrongCode => f.write_str("wrong access code"),
-            Self::NoSlot => write!(
-                f,
-                "all {} places for clients are taken (BOARD.clients.mqtt)",
-                BOARD.clients.mqtt
-            ),
-            Self::TooManyFilters => {
-                write!(f, "more than {FILTERS_PER_PACKET} filters in one packet")
-            }
-            Self::TooManyUnreleased => write!(f, "more than {UNRELEASED} QoS 2 requests open"),
-            Self::TooSlow => {
-                write!(f, "took more than {} s over one report", REPORT_TIMEOUT.as_secs())
-            }
-            Self::PrinterAway => f.write_str("the printer is away"),
-            Self::RequestRefused => f.write_str("a request while the printer is away"),
-            Self::RequestLost => f.write_str("the printer was lost with a request under way"),
-            Self::Undecided => f.write_str("a request sent again before the first was through"),
-            Self::NoRoom => f.write_str("no frame is free for its request (BOARD.mqtt.large)"),
-            Self::TakenOver => {
-                f.write_str("its place went to a newer connection of the same client")
-            }
-            Self::ShuttingDown => f.write_str("shutting down"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
-
-impl From<WireError> for Error {
-    fn from(error: WireError) -> Self {
-        Self::Malformed(error)
-    }
-}
-
 /// One client's session.
 pub struct Client {
     code: Rc<AccessCode>,
@@ -263,8 +114,7 @@ pub struct Client {
     /// What reports are to name in place of the printer's address.
     advertised: Replacements,
     state: State,
-    filters: heapless::Vec<heapless::String<FILTER>, FILTERS>,
-    delivery: Delivery,
+    subscriptions: Subscriptions,
     answers: Ring<Answer, ANSWERS>,
     /// Requests whose acknowledgement is still to come. It fits: no more are accepted.
     unacknowledged: heapless::Vec<PacketId, { super::slot::DEBTS }>,
@@ -282,17 +132,6 @@ enum State {
     Open,
     /// A last answer, and then nothing.
     Closing,
-}
-
-/// Under which topic a client gets the reports.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Delivery {
-    /// It has not subscribed to them.
-    No,
-    /// The printer's own.
-    Own,
-    /// That of another printer, whose serial number the client has kept: the filter at this place.
-    Alias(usize),
 }
 
 /// A packet of our own.
@@ -332,8 +171,7 @@ impl Client {
             slot,
             advertised: advertised.map_or_else(Replacements::default, Replacements::address),
             state: State::Opening { until },
-            filters: heapless::Vec::new(),
-            delivery: Delivery::No,
+            subscriptions: Subscriptions::default(),
             answers: Ring::new(),
             unacknowledged: heapless::Vec::new(),
             recent: heapless::HistoryBuf::new(),
@@ -446,44 +284,22 @@ impl Client {
             if !topic::is_valid_filter(filter) {
                 return Err(Error::BadFilter);
             }
-            let kept = self.filters.iter().any(|kept| kept == filter)
-                || heapless::String::try_from(filter)
-                    .is_ok_and(|filter| self.filters.push(filter).is_ok());
-            covers |= kept && self.is_of_reports(filter);
-            let code = if kept { SubscribeCode::Granted(qos) } else { SubscribeCode::Refused };
+            let held = self.subscriptions.add(filter, &self.topics);
+            covers |= held && subscriptions::covers_reports(filter, &self.topics);
+            let code = if held { SubscribeCode::Granted(qos) } else { SubscribeCode::Refused };
             codes.push(code).map_err(|_full| Error::TooManyFilters)?;
         }
         self.answer(Answer::SubAck(subscribe.id, codes));
-        self.choose_delivery();
+        self.slot.set_reads(self.subscriptions.has_reports());
         Ok(covers.then_some(Event::Subscribed))
     }
 
     fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
         for filter in unsubscribe.filters() {
-            self.filters.retain(|kept| kept != filter);
+            self.subscriptions.remove(filter, &self.topics);
         }
         self.answer(Answer::UnsubAck(unsubscribe.id));
-        self.choose_delivery();
-    }
-
-    /// Whether a filter asks for reports: this printer's, or those of one whose serial number the
-    /// client has kept from somewhere else (PROTOCOL 8.14).
-    fn is_of_reports(&self, filter: &str) -> bool {
-        topic::matches(filter, &self.topics.report)
-            || matches!(topic::device_of(filter), Some((_, Leaf::Report)))
-    }
-
-    fn choose_delivery(&mut self) {
-        let own = |filter: &heapless::String<FILTER>| topic::matches(filter, &self.topics.report);
-        let alias = |filter: &heapless::String<FILTER>| {
-            matches!(topic::device_of(filter), Some((_, Leaf::Report)))
-        };
-        self.delivery = if self.filters.iter().any(own) {
-            Delivery::Own
-        } else {
-            self.filters.iter().position(alias).map_or(Delivery::No, Delivery::Alias)
-        };
-        self.slot.set_reads(self.delivery != Delivery::No);
+        self.slot.set_reads(self.subscriptions.has_reports());
     }
 
     /// Writes what has to be said besides reports. How much, or `None` if there is nothing.
@@ -517,11 +333,7 @@ impl Client {
     /// Writes the head of the next report. How much, or `None` if there is no report.
     fn write_head(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let Item { report, sequence } = self.slot.take()?;
-        let topic = match self.delivery {
-            Delivery::No => return None,
-            Delivery::Own => self.topics.report.as_str(),
-            Delivery::Alias(at) => self.filters.get(at)?.as_str(),
-        };
+        let topic = self.subscriptions.report_topic(&self.topics)?;
         let mut by = self.advertised.clone();
         if let Some(sequence) = sequence {
             by = by.with_sequence_id(sequence);

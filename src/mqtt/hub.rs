@@ -23,12 +23,13 @@ use std::hash::RandomState;
 
 use super::Topics;
 use super::address::{Patches, SequenceId};
-use super::client::Error;
+use super::disconnect::Error;
+use super::queue::{Request, RequestQueue};
+use super::report::{self, Kind};
 use super::request::{self, Request as Meaning};
 use super::slot::{Ack, Slot, SlotState};
-use super::state::{self, Kind, State};
+use super::state::{self, State};
 use super::topic::{self, Leaf};
-use super::upstream::{Request, RequestQueue};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::{self, Kind as Entry, RateLimit};
@@ -53,13 +54,13 @@ pub const AGAIN: Duration = Duration::from_secs(10);
 const VERSIONS_EVERY: Duration = Duration::from_secs(60);
 
 const _: () =
-    assert!(Pool::<Patches>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its line");
+    assert!(Pool::<Patches>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its queue");
 
 /// What all clients share.
 pub struct Hub {
     topics: Rc<Topics>,
     slots: Rc<[Rc<Slot>]>,
-    line: Rc<RequestQueue>,
+    queue: Rc<RequestQueue>,
     pool: Pool<Patches>,
     state: State,
     /// The state as it was last shown to somebody, until it changes.
@@ -82,14 +83,14 @@ pub struct Hub {
     oversized: RateLimit,
 }
 
-const _: () = assert!(State::bytes(STATE_CHANGES) <= STATE, "the state is larger than its line");
+const _: () = assert!(State::bytes(STATE_CHANGES) <= STATE, "the state is larger than its queue");
 
 impl Hub {
     /// A hub without clients, whose printer is away since `now`.
     pub fn new(
         topics: Rc<Topics>,
         slots: Rc<[Rc<Slot>]>,
-        line: Rc<RequestQueue>,
+        queue: Rc<RequestQueue>,
         now: Instant,
     ) -> Self {
         let model = Model::of_serial(&topics.serial);
@@ -97,7 +98,7 @@ impl Hub {
         Self {
             topics,
             slots,
-            line,
+            queue,
             pool: Pool::new(BOARD.mqtt.small, BOARD.mqtt.large),
             state: State::new(STATE_CHANGES),
             shown: None,
@@ -144,7 +145,7 @@ impl Hub {
             }
         }
         slot.wait(owner);
-        if self.line.is_live() {
+        if self.queue.is_live() {
             slot.admit();
         }
     }
@@ -229,9 +230,9 @@ impl Hub {
             (None, None) => {}
         }
         let due = self.version_last.is_none_or(|last| now.since(last) >= every);
-        if self.line.is_live() && due {
+        if self.queue.is_live() && due {
             self.version_last = Some(now);
-            self.line.ask_version();
+            self.queue.ask_version();
         }
     }
 
@@ -247,19 +248,19 @@ impl Hub {
         if duplicate {
             self.supersede(slot);
         }
-        if duplicate && self.line.has_sent(now, mark) {
+        if duplicate && self.queue.has_sent(now, mark) {
             slot.acknowledge(ack);
             return Ok(());
         }
-        if duplicate && self.line.is_carrying(mark) {
+        if duplicate && self.queue.is_carrying(mark) {
             return Err(Error::Undecided);
         }
-        if !self.line.is_live() {
+        if !self.queue.is_live() {
             return Err(Error::RequestRefused);
         }
         let payload = self.store(now, payload, &Patches::NONE).ok_or(Error::NoRoom)?;
         let pending_ack = slot.owe(ack).ok_or(Error::NoRoom)?;
-        if let Err(refused) = self.line.put(Request { payload, pending_ack, mark }) {
+        if let Err(refused) = self.queue.put(Request { payload, pending_ack, mark }) {
             refused.0.pending_ack.withdraw();
             return Err(Error::NoRoom);
         }
@@ -294,7 +295,7 @@ impl Hub {
     pub fn live(&mut self, now: Instant) {
         self.away_since = None;
         self.mute_since = Some(now);
-        // The line asks for state and versions by itself.
+        // The queue asks for state and versions by itself.
         self.push_all_last = Some(now);
         self.version_last = Some(now);
         let (serial, clients) = (&self.topics.serial, self.clients());
@@ -311,7 +312,7 @@ impl Hub {
     pub fn lost(&mut self, now: Instant) {
         self.away_since.get_or_insert(now);
         self.mute_since = None;
-        self.line.lost();
+        self.queue.lost();
         self.forget_state();
         self.version = None;
         self.push_all_last = None;
@@ -330,7 +331,7 @@ impl Hub {
             self.oversized(now, payload.len());
             return;
         }
-        let seen = state::classify(payload);
+        let seen = report::classify(payload);
         let kind = seen.kind;
         if let Some(is_on) = seen.live_view {
             self.live_view_off = !is_on;
@@ -393,9 +394,9 @@ impl Hub {
     /// Asks the printer for its full state, unless that was done too lately.
     fn refresh(&mut self, now: Instant) {
         let due = self.push_all_last.is_none_or(|last| now.since(last) >= self.push_all_every);
-        if self.line.is_live() && due {
+        if self.queue.is_live() && due {
             self.push_all_last = Some(now);
-            self.line.ask_state();
+            self.queue.ask_state();
         }
     }
 
@@ -424,7 +425,7 @@ impl Hub {
         }
         if self.again_at.take_if(|at| *at <= now).is_some() && self.state.is_stale() {
             self.push_all_last = Some(now);
-            self.line.ask_state();
+            self.queue.ask_state();
         }
         // The printer may have ignored the first question.
         let long_ago = |last: Instant| now.since(last) >= SLOW_PUSH_ALL;
@@ -451,7 +452,7 @@ impl Hub {
 
     /// The full state, if it is known.
     fn snapshot(&mut self, now: Instant) -> Option<Frame<Patches>> {
-        if !self.line.is_fresh(now) {
+        if !self.queue.is_fresh(now) {
             return None;
         }
         if self.shown.is_none() {

@@ -100,12 +100,20 @@ impl<'a> Value<'a> {
 
     /// The members of this object. Offsets go on counting from the text this was found in.
     pub const fn members(self) -> Members<'a> {
-        Members(Level { cursor: Cursor::new(self.text), origin: self.at, place: Place::Before })
+        Members(Level {
+            cursor: Cursor::new(self.text),
+            origin: self.at,
+            position: Position::Before,
+        })
     }
 
     /// The elements of this array. Offsets go on counting from the text this was found in.
     pub const fn elements(self) -> Elements<'a> {
-        Elements(Level { cursor: Cursor::new(self.text), origin: self.at, place: Place::Before })
+        Elements(Level {
+            cursor: Cursor::new(self.text),
+            origin: self.at,
+            position: Position::Before,
+        })
     }
 }
 
@@ -199,11 +207,11 @@ impl<'a> Iterator for Elements<'a> {
 struct Level<'a> {
     cursor: Cursor<'a>,
     origin: usize,
-    place: Place,
+    position: Position,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+enum Position {
     Before,
     Inside,
     Behind,
@@ -215,12 +223,12 @@ impl<'a> Level<'a> {
         enter: impl FnOnce(&mut Cursor<'a>) -> Result<(), Error>,
         next: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, Error>,
     ) -> Option<Result<T, Error>> {
-        let entered = match self.place {
-            Place::Before => enter(&mut self.cursor),
-            Place::Inside => Ok(()),
-            Place::Behind => return None,
+        let entered = match self.position {
+            Position::Before => enter(&mut self.cursor),
+            Position::Inside => Ok(()),
+            Position::Behind => return None,
         };
-        self.place = Place::Inside;
+        self.position = Position::Inside;
         let found = entered.and_then(|()| next(&mut self.cursor)).and_then(|found| {
             if found.is_none() {
                 self.cursor.end()?;
@@ -228,7 +236,7 @@ impl<'a> Level<'a> {
             Ok(found)
         });
         if !matches!(found, Ok(Some(_))) {
-            self.place = Place::Behind;
+            self.position = Position::Behind;
         }
         found.transpose()
     }

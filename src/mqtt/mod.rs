@@ -5,19 +5,22 @@
 //!
 //! ```text
 //!   slicer ──┐                      ┌──────────┐
-//!   phone ───┼── client ── slot ── hub ── line ── upstream ── printer
+//!   phone ───┼── client ── slot ── hub ── queue ── upstream ── printer
 //!   home ────┘     ▲        │       │
 //!                  └─ reports, acks ┘
 //! ```
 //!
-//! A request goes up by value: from the client's inbox into a frame, through the line's ring, out to
+//! A request goes up by value: from the client's inbox into a frame, through the queue's ring, out to
 //! the printer. A report is stored once, in a frame, and each client's ring holds references to it.
 //! Nobody upstream ever waits for a client.
 
 pub mod address;
 pub mod client;
+pub mod disconnect;
 pub mod hub;
 pub mod json;
+pub mod queue;
+pub mod report;
 pub mod request;
 pub mod slot;
 pub mod state;
@@ -38,8 +41,9 @@ use crate::peer::Peer;
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
+use queue::RequestQueue;
 use slot::Slot;
-use upstream::{RequestQueue, Upstream};
+use upstream::Upstream;
 
 /// Bytes in a serial number.
 pub const SERIAL: usize = 32;
@@ -87,14 +91,14 @@ impl Topics {
 pub struct Service {
     hub: RefCell<Hub>,
     slots: Rc<[Rc<Slot>]>,
-    line: Rc<RequestQueue>,
+    queue: Rc<RequestQueue>,
     topics: Rc<Topics>,
     code: Rc<AccessCode>,
 }
 
 const _: () = assert!(
     size_of::<Service>() + size_of::<Topics>() + size_of::<AccessCode>() <= budget::HUB,
-    "the hub is larger than its line"
+    "the hub is larger than its queue"
 );
 
 impl Service {
@@ -102,9 +106,9 @@ impl Service {
     pub fn new(topics: Topics, code: AccessCode, now: Instant) -> Rc<Self> {
         let topics = Rc::new(topics);
         let slots: Rc<[Rc<Slot>]> = (0..SLOTS).map(|_| Slot::new()).collect();
-        let line = Rc::new(RequestQueue::new(Rc::clone(&slots)));
-        let hub = Hub::new(Rc::clone(&topics), Rc::clone(&slots), Rc::clone(&line), now);
-        Rc::new(Self { hub: RefCell::new(hub), slots, line, topics, code: Rc::new(code) })
+        let queue = Rc::new(RequestQueue::new(Rc::clone(&slots)));
+        let hub = Hub::new(Rc::clone(&topics), Rc::clone(&slots), Rc::clone(&queue), now);
+        Rc::new(Self { hub: RefCell::new(hub), slots, queue, topics, code: Rc::new(code) })
     }
 
     /// A session for `peer`, and its place at the hub. Reports name `advertised` in place of the
@@ -117,7 +121,7 @@ impl Service {
         peer: Peer,
         advertised: Option<Ipv4Addr>,
         admitted: F,
-    ) -> Option<(Client, Place<F>)> {
+    ) -> Option<(Client, SlotGuard<F>)> {
         let slot = self.slots.iter().find(|slot| slot.standing() == slot::SlotState::Vacant)?;
         slot.pending(now, peer);
         let client = Client::new(
@@ -127,13 +131,13 @@ impl Service {
             advertised,
             until,
         );
-        Some((client, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
+        Some((client, SlotGuard { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
     }
 
     /// A session with the printer over a connection that was just made.
     pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
         let upstream = Upstream::new(
-            Rc::clone(&self.line),
+            Rc::clone(&self.queue),
             Rc::clone(&self.topics),
             Rc::clone(&self.code),
             now,
@@ -164,18 +168,18 @@ impl Service {
 
     /// Ends the conversation with the printer, in order, and begins no other.
     pub fn leave(&self) {
-        self.line.leave();
+        self.queue.leave();
     }
 
     /// Whether the conversation with the printer is to end.
     pub fn is_leaving(&self) -> bool {
-        self.line.is_leaving()
+        self.queue.is_leaving()
     }
 
     /// Completes once the conversation with the printer is to end.
     pub async fn left(&self) {
-        while !self.line.is_leaving() {
-            self.line.notified().await;
+        while !self.queue.is_leaving() {
+            self.queue.notified().await;
         }
     }
 
@@ -191,20 +195,20 @@ impl Service {
 
     /// Whether the printer takes requests.
     pub fn is_live(&self) -> bool {
-        self.line.is_live()
+        self.queue.is_live()
     }
 }
 
 /// A client's place at the hub. Dropping it leaves the slot to somebody else.
-pub struct Place<F: Fn()> {
+pub struct SlotGuard<F: Fn()> {
     service: Rc<Service>,
     slot: Rc<Slot>,
     admitted: F,
 }
 
-impl<F: Fn()> Handler<Client> for Place<F> {
+impl<F: Fn()> Handler<Client> for SlotGuard<F> {
     fn admits(&self, client: &Client) -> bool {
-        client.is_attentive() && !self.slot.is_dismissed() && self.service.line.has_room()
+        client.is_attentive() && !self.slot.is_dismissed() && self.service.queue.has_room()
     }
 
     fn handle_event(
@@ -237,7 +241,7 @@ impl<F: Fn()> Handler<Client> for Place<F> {
     }
 }
 
-impl<F: Fn()> Drop for Place<F> {
+impl<F: Fn()> Drop for SlotGuard<F> {
     fn drop(&mut self) {
         self.slot.vacate();
     }
@@ -269,6 +273,6 @@ impl Handler<Upstream> for Link {
     }
 
     async fn woken(&self) {
-        self.service.line.notified().await;
+        self.service.queue.notified().await;
     }
 }

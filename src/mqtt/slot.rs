@@ -8,7 +8,7 @@ use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 
 use super::address::{Patches, SequenceId};
-use super::client::Error;
+use super::disconnect::Error;
 use super::wire::PacketId;
 use crate::board::BOARD;
 use crate::clock::Instant;

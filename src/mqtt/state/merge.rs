@@ -380,7 +380,7 @@ impl Entry {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::mqtt) mod tests {
     use super::*;
     use alloc::string::String;
     use alloc::vec::Vec;
@@ -388,7 +388,7 @@ pub(super) mod tests {
     use serde_json::{Map, Value as Oracle, json};
 
     /// The same merge on values, as plainly as it can be said.
-    pub(in crate::mqtt::state) fn merged_plainly(state: &mut Oracle, delta: &Oracle) {
+    pub(in crate::mqtt) fn merged_plainly(state: &mut Oracle, delta: &Oracle) {
         let (Some(Oracle::Object(old)), Some(Oracle::Object(new))) =
             (state.get_mut("print"), delta.get("print"))
         else {
@@ -432,7 +432,7 @@ pub(super) mod tests {
     }
 
     /// A report, with few keys, so that they meet; all that is special is among them.
-    pub(in crate::mqtt::state) fn any_report() -> impl Strategy<Value = Oracle> {
+    pub(in crate::mqtt) fn any_report() -> impl Strategy<Value = Oracle> {
         let key = prop::sample::select(alloc::vec![
             "a",
             "b",
@@ -500,7 +500,7 @@ pub(super) mod tests {
     }
 
     /// As some printers write, and as others do.
-    pub(in crate::mqtt::state) fn written(json: &Oracle, indented: bool) -> Vec<u8> {
+    pub(in crate::mqtt) fn written(json: &Oracle, indented: bool) -> Vec<u8> {
         if !indented {
             return serde_json::to_vec(json).unwrap();
         }

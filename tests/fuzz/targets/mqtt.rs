@@ -11,11 +11,12 @@ use pandaproxy::memory::budget::STATE_CHANGES;
 use pandaproxy::memory::pool::Pool;
 use pandaproxy::mqtt::client::{CONNECT_TIMEOUT, Client};
 use pandaproxy::mqtt::json::{Cursor, Kind, Value, check, elements, members};
-use pandaproxy::mqtt::state::{self, State};
+use pandaproxy::mqtt::report;
+use pandaproxy::mqtt::state::State;
 use pandaproxy::mqtt::topic::{device_of, is_valid_filter, matches};
 use pandaproxy::mqtt::upstream::Upstream;
 use pandaproxy::mqtt::wire::{self, ConnectCode, Packet, SubscribeCode};
-use pandaproxy::mqtt::{Link, Place, REPORT_INBOX, Service, Topics, request};
+use pandaproxy::mqtt::{Link, REPORT_INBOX, Service, SlotGuard, Topics, request};
 use pandaproxy::peer::Peer;
 use serde_json::Value as Oracle;
 
@@ -131,14 +132,14 @@ pub(crate) fn json(data: &[u8]) {
     _ = members(data).count();
     _ = elements(data).count();
     _ = request::classify(data);
-    let report = state::classify(data);
+    let report = report::classify(data);
     let mut before = 0;
     for patch in report.patches.as_slice() {
         let at = usize::try_from(patch.at).unwrap();
         assert!(before <= at && at + usize::from(patch.len) <= data.len(), "{patch:?}");
         before = at + usize::from(patch.len);
     }
-    if report.kind != state::Kind::Other {
+    if report.kind != report::Kind::Other {
         assert_eq!(checked, Ok(()), "what is no JSON is no report: {report:?}");
     }
 }
@@ -181,24 +182,24 @@ pub(crate) fn state(data: &[u8]) {
     let pool = Pool::new(BOARD.mqtt.small, BOARD.mqtt.large);
     let mut state = State::new(STATE_CHANGES);
     for line in data.split(|byte| *byte == b'\n').take(64) {
-        let report = state::classify(line);
+        let report = report::classify(line);
         match report.kind {
-            state::Kind::Full => {
+            report::Kind::Full => {
                 let Some(frame) = pool.store_tagged(&[line], report.patches) else { continue };
                 state.handle_full(frame);
             }
-            state::Kind::Delta => _ = state.handle_delta(line, &pool),
-            state::Kind::Ack | state::Kind::Version | state::Kind::Other => {
+            report::Kind::Delta => _ = state.handle_delta(line, &pool),
+            report::Kind::Ack | report::Kind::Version | report::Kind::Other => {
                 if let Some(full) = state.snapshot(&pool) {
                     assert_eq!(check(&full), Ok(()), "{}", full.escape_ascii());
-                    assert_eq!(full.tag(), &state::classify(&full).patches);
+                    assert_eq!(full.tag(), &report::classify(&full).patches);
                 }
             }
         }
     }
     if let Some(full) = state.snapshot(&pool) {
         assert_eq!(check(&full), Ok(()), "{}", full.escape_ascii());
-        assert_eq!(full.tag(), &state::classify(&full).patches);
+        assert_eq!(full.tag(), &report::classify(&full).patches);
     }
     drop(state);
     assert_eq!(pool.in_use(), (0, 0), "frames were kept");
@@ -210,7 +211,7 @@ const PROXY: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 
 /// A printer's full state, as small as one may be.
 fn full() -> String {
-    let members: String = (0..state::FULL_MEMBERS).map(|n| format!(",\"m{n}\":{n}")).collect();
+    let members: String = (0..report::FULL_MEMBERS).map(|n| format!(",\"m{n}\":{n}")).collect();
     format!(
         r#"{{"print":{{"command":"push_status","msg":0,"net":{{"info":[{{"ip":16885952}}]}},"ipcam":{{"rtsp_url":"rtsps://192.168.1.1:322/streaming/live/1"}},"gcode_state":"IDLE"{members}}}}}"#
     )
@@ -221,7 +222,7 @@ fn service() -> Rc<Service> {
     Service::new(Topics::new(SERIAL, 0xabcd), code, Instant::START)
 }
 
-type Clients = Conversation<Client, Place<fn()>>;
+type Clients = Conversation<Client, SlotGuard<fn()>>;
 
 fn client_of(service: &Rc<Service>, now: Instant) -> Clients {
     let until = now + CONNECT_TIMEOUT;

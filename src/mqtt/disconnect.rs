@@ -1,0 +1,158 @@
+//! Why a client's connection ends: the reasons that the client's session, its slot and the hub share.
+//!
+//! The session finds protocol errors, the hub decides on what the printer does and on who has to make
+//! room, and the [slot](super::slot) carries the hub's reason to the session.
+
+use core::fmt;
+use core::time::Duration;
+
+use super::wire::WireError;
+use crate::board::BOARD;
+use crate::session::Blame;
+
+/// How long a connection may take to send its CONNECT, TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to receive one report. It is checked between pieces of at most
+/// `BOARD.mqtt.outbox` bytes, each of which has 30 s of its own.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Topic filters in one SUBSCRIBE or UNSUBSCRIBE.
+pub const FILTERS_PER_PACKET: usize = 32;
+
+/// QoS 2 requests whose PUBREL has not come. A client that sends its whole window at once, 20 with
+/// paho, sends the first PUBREL behind it.
+pub const UNRELEASED: usize = 32;
+
+/// Why a client's connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The client sent DISCONNECT.
+    Left,
+    /// No CONNECT within [`CONNECT_TIMEOUT`].
+    Silent,
+    /// The first packet is not CONNECT.
+    NotConnect,
+    /// A second CONNECT, or a packet that only a server sends.
+    OutOfOrder,
+    /// A packet that violates MQTT 3.1.1.
+    Malformed(WireError),
+    /// A topic filter that violates MQTT 3.1.1 §4.7.
+    BadFilter,
+    /// A packet larger than the inbox.
+    TooLong {
+        /// Bytes that the packet's header announces.
+        announced: usize,
+        /// Bytes that are accepted.
+        bound: usize,
+    },
+    /// A protocol that is not supported; the client may fall back to 3.1.1.
+    Protocol {
+        /// The protocol level in CONNECT.
+        level: u8,
+    },
+    /// No client identifier, and a session that should be kept.
+    NoIdentifier,
+    /// Another user than `bblp`.
+    WrongUser,
+    /// Another access code than the printer's.
+    WrongCode,
+    /// All slots are in use.
+    NoSlot,
+    /// More than [`FILTERS_PER_PACKET`] filters in one packet.
+    TooManyFilters,
+    /// More than [`UNRELEASED`] QoS 2 requests without PUBREL.
+    TooManyUnreleased,
+    /// A report was not received within [`REPORT_TIMEOUT`].
+    TooSlow,
+    /// The printer is unreachable.
+    PrinterAway,
+    /// A request while the printer is unreachable.
+    RequestRefused,
+    /// The printer's connection was lost with this client's request under way.
+    RequestLost,
+    /// A resend of a request that an older connection of the same client has still under way.
+    Undecided,
+    /// No frame is free for the client's request.
+    NoRoom,
+    /// A newer connection of the same client took the slot.
+    TakenOver,
+    /// The program ends.
+    ShuttingDown,
+}
+
+impl Error {
+    /// Which side caused it.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Nobody,
+            Self::Silent
+            | Self::NotConnect
+            | Self::OutOfOrder
+            | Self::Malformed(_)
+            | Self::BadFilter
+            | Self::Protocol { .. }
+            | Self::NoIdentifier
+            | Self::WrongUser
+            | Self::WrongCode
+            | Self::TooManyUnreleased => Blame::Peer,
+            Self::TooSlow
+            | Self::PrinterAway
+            | Self::RequestRefused
+            | Self::RequestLost
+            | Self::Undecided => Blame::Network,
+            Self::TooLong { .. } | Self::NoSlot | Self::NoRoom | Self::TooManyFilters => {
+                Blame::Board
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("DISCONNECT received"),
+            Self::Silent => write!(f, "no login within {} s", CONNECT_TIMEOUT.as_secs()),
+            Self::NotConnect => f.write_str("the first packet is not CONNECT"),
+            Self::OutOfOrder => f.write_str("unexpected packet type"),
+            Self::Malformed(error) => write!(f, "malformed packet: {error}"),
+            Self::BadFilter => f.write_str("invalid topic filter"),
+            Self::TooLong { announced, bound } => {
+                write!(f, "packet of {announced} bytes; at most {bound} (BOARD.mqtt.inbox)")
+            }
+            Self::Protocol { level } => {
+                write!(f, "unsupported MQTT protocol level {level}; use MQTT 3.1.1")
+            }
+            Self::NoIdentifier => f.write_str("no client identifier and clean session not set"),
+            Self::WrongUser => f.write_str("wrong user name; it is `bblp`"),
+            Self::WrongCode => f.write_str("wrong access code"),
+            Self::NoSlot => {
+                write!(f, "all {} slots are in use (BOARD.clients.mqtt)", BOARD.clients.mqtt)
+            }
+            Self::TooManyFilters => {
+                write!(f, "more than {FILTERS_PER_PACKET} topic filters in one packet")
+            }
+            Self::TooManyUnreleased => {
+                write!(f, "more than {UNRELEASED} QoS 2 requests without PUBREL")
+            }
+            Self::TooSlow => {
+                write!(f, "one report took longer than {} s", REPORT_TIMEOUT.as_secs())
+            }
+            Self::PrinterAway => f.write_str("the printer is unreachable"),
+            Self::RequestRefused => f.write_str("request while the printer is unreachable"),
+            Self::RequestLost => f.write_str("printer connection lost with a request under way"),
+            Self::Undecided => f.write_str("duplicate of a request still in flight"),
+            Self::NoRoom => f.write_str("out of buffers for its request (BOARD.mqtt.large)"),
+            Self::TakenOver => f.write_str("replaced by a newer connection of the same client"),
+            Self::ShuttingDown => f.write_str("shutting down"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error)
+    }
+}

@@ -1,0 +1,242 @@
+//! Requests on their way to the printer, and what else the hub and the printer's session exchange.
+//!
+//! The hub puts clients' requests in; the [session with the printer](super::upstream) takes them out in
+//! order. Clients are not read while the queue is full.
+//!
+//! # Bounds
+//!
+//! | what | bound | when exceeded |
+//! |---|---|---|
+//! | requests waiting | `BOARD.mqtt.requests` | clients are not read until one has left |
+//! | requests remembered after they left | [`RECENT`], for [`REMEMBERED`] | a resend is forwarded again |
+
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::time::Duration;
+
+use super::address::Patches;
+use super::slot::{PendingAck, Slot};
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::memory::pool::Frame;
+use crate::memory::ring::{Full, Ring};
+use crate::notify::Notify;
+
+/// Without a report for this long, the cached state no longer counts as the printer's: even an idle
+/// A1 reports every two seconds.
+pub const STALE: Duration = Duration::from_secs(30);
+
+/// How long a request is remembered after it was sent. A client resends soon after it has reconnected,
+/// and packet identifiers are used again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Requests remembered after they were sent, so that a client's resend over a new connection is not
+/// executed twice.
+const RECENT: usize = 32;
+
+/// What the hub and the printer's session share: requests, questions, and how fresh the state is.
+pub struct RequestQueue {
+    /// Slots whose clients may be waiting for room.
+    slots: Rc<[Rc<Slot>]>,
+    /// The slot that is woken first when there is room again.
+    first: Cell<usize>,
+    live: Cell<bool>,
+    leaving: Cell<bool>,
+    requests: RefCell<Ring<Request, { BOARD.mqtt.requests }>>,
+    wants_state: Cell<bool>,
+    wants_version: Cell<bool>,
+    last_report: Cell<Option<Instant>>,
+    /// The request that [`take`](Self::take) returned and that has not been sent in full.
+    carrying: Cell<Option<u64>>,
+    /// The last requests that were sent in full.
+    sent: RefCell<heapless::HistoryBuf<(u64, Instant), RECENT>>,
+    notify: Notify,
+}
+
+/// A client's request on its way to the printer.
+pub struct Request {
+    /// The payload, byte for byte.
+    pub payload: Frame<Patches>,
+    /// The acknowledgement that the request's sender waits for.
+    pub pending_ack: PendingAck,
+    /// A hash of sender, packet identifier and payload, by which a resend is recognised.
+    pub mark: u64,
+}
+
+impl RequestQueue {
+    /// An empty queue for the clients in `slots`, without a connection to the printer.
+    pub fn new(slots: Rc<[Rc<Slot>]>) -> Self {
+        Self {
+            slots,
+            first: Cell::new(0),
+            live: Cell::new(false),
+            leaving: Cell::new(false),
+            requests: RefCell::new(Ring::new()),
+            wants_state: Cell::new(false),
+            wants_version: Cell::new(false),
+            last_report: Cell::new(None),
+            carrying: Cell::new(None),
+            sent: RefCell::new(heapless::HistoryBuf::new()),
+            notify: Notify::default(),
+        }
+    }
+
+    /// Whether the printer's broker accepts requests.
+    pub fn is_live(&self) -> bool {
+        self.live.get()
+    }
+
+    /// The subscription to the reports is confirmed: requests are accepted, and the printer is asked
+    /// for its versions and its state.
+    pub(super) fn set_live(&self, now: Instant) {
+        self.live.set(true);
+        self.last_report.set(Some(now));
+        self.wants_version.set(true);
+        self.wants_state.set(true);
+    }
+
+    /// Ends the connection to the printer: DISCONNECT is sent next, and nothing after it.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        self.notify.notify();
+    }
+
+    /// Whether the connection to the printer is to end.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Whether the printer has reported within [`STALE`].
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.live.get() && self.last_report.get().is_some_and(|last| now.since(last) < STALE)
+    }
+
+    /// When the last report came; the start of the program if none came.
+    pub(super) fn last_report(&self) -> Instant {
+        self.last_report.get().unwrap_or(Instant::START)
+    }
+
+    /// Notes that a report came.
+    pub(super) fn set_reported(&self, now: Instant) {
+        self.last_report.set(Some(now));
+    }
+
+    /// Whether one more request fits.
+    pub fn has_room(&self) -> bool {
+        !self.requests.borrow().is_full()
+    }
+
+    /// Appends a request.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full; the error returns the request.
+    pub(super) fn put(&self, request: Request) -> Result<(), Full<Request>> {
+        self.requests.borrow_mut().push(request)?;
+        self.notify.notify();
+        Ok(())
+    }
+
+    /// Takes the oldest request. If the queue was full, clients are woken to be read again.
+    pub(super) fn take(&self) -> Option<Request> {
+        let was_full = !self.has_room();
+        let request = self.requests.borrow_mut().pop();
+        self.carrying.set(request.as_ref().map(|request| request.mark));
+        if was_full {
+            // The client that is woken first gets the room: round robin, so that a busy client does
+            // not starve the others.
+            let first = self.first.get();
+            self.first.set((first + 1) % self.slots.len().max(1));
+            let (before, after) = self.slots.split_at_checked(first).unwrap_or_default();
+            after.iter().chain(before).for_each(|slot| slot.notify());
+        }
+        request
+    }
+
+    /// Whether a request with this mark is queued or being sent.
+    pub(super) fn is_carrying(&self, mark: u64) -> bool {
+        self.carrying.get() == Some(mark)
+            || self.requests.borrow().iter().any(|request| request.mark == mark)
+    }
+
+    /// Whether a request with this mark was sent within [`REMEMBERED`].
+    pub(super) fn has_sent(&self, now: Instant, mark: u64) -> bool {
+        let is = |(sent, at): &(u64, Instant)| *sent == mark && now.since(*at) < REMEMBERED;
+        self.sent.borrow().oldest_ordered().any(is)
+    }
+
+    /// The request that was taken last has been sent in full.
+    pub(super) fn carried(&self, now: Instant) {
+        if let Some(mark) = self.carrying.take() {
+            self.sent.borrow_mut().write((mark, now));
+        }
+    }
+
+    /// Asks the printer for its full state.
+    pub(super) fn ask_state(&self) {
+        self.wants_state.set(true);
+        self.notify.notify();
+    }
+
+    /// Takes the wish for the full state: `true` once after each [`ask_state`](Self::ask_state).
+    pub(super) fn take_state_wish(&self) -> bool {
+        self.wants_state.replace(false)
+    }
+
+    /// Asks the printer for its versions.
+    pub(super) fn ask_version(&self) {
+        self.wants_version.set(true);
+        self.notify.notify();
+    }
+
+    /// Takes the wish for the versions: `true` once after each [`ask_version`](Self::ask_version).
+    pub(super) fn take_version_wish(&self) -> bool {
+        self.wants_version.replace(false)
+    }
+
+    /// The printer's connection is lost. Requests that were not sent are dropped, and their senders are
+    /// disconnected.
+    pub(super) fn lost(&self) {
+        self.live.set(false);
+        self.wants_state.set(false);
+        self.wants_version.set(false);
+        self.last_report.set(None);
+        self.carrying.set(None);
+        // Whether the printer executed these is no longer known: a resend is forwarded.
+        self.sent.borrow_mut().clear();
+        self.requests.borrow_mut().clear();
+        // Clients that waited for room are read again, and their requests refused.
+        self.slots.iter().for_each(|slot| slot.notify());
+    }
+
+    /// Completes when there is something to send to the printer.
+    pub async fn notified(&self) {
+        self.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::upstream::tests::{occupied, put};
+    use alloc::vec::Vec;
+
+    #[test]
+    fn clients_that_wait_for_room_are_woken_round_robin() {
+        let slots: Rc<[Rc<Slot>]> = (0..3).map(|_| Slot::new()).collect();
+        let queue = RequestQueue::new(Rc::clone(&slots));
+        let mut first = Vec::new();
+        for _ in 0..4 {
+            for id in 1.. {
+                if !queue.has_room() {
+                    break;
+                }
+                occupied(&slots[0]);
+                put(&queue, &slots[0], b"{}", id);
+            }
+            first.push(queue.first.get());
+            drop(queue.take());
+        }
+        assert_eq!(first, [0, 1, 2, 0]);
+    }
+}

@@ -1,0 +1,315 @@
+//! What a report of the printer's is: one pass over its JSON.
+//!
+//! What a printer publishes on its report topic has one of these forms
+//! ([`protocol`](crate::protocol#reports)):
+//!
+//! | report | recognised by | merged into the state |
+//! |---|---|---|
+//! | full state | `print.command` is `push_status`, no `result`, `msg` 0 or absent, more than [`FULL_MEMBERS`] members | replaces it, byte for byte |
+//! | delta | the same, otherwise | yes |
+//! | acknowledgement | anything else under `print` | no: it would be repeated to clients that connect later |
+//! | versions | `info.command` is `get_version`, with `module` | no |
+//!
+//! A report with a `header` is signed over its bytes: it is neither merged nor rewritten.
+
+use crate::mqtt::address::{Patches, What};
+use crate::mqtt::json::{self, Cursor, Value};
+
+/// A full state has more members under `print` than this. The smallest on record has 59 (P1P), the
+/// largest delta some 20; other implementations draw the line at 30, too.
+pub const FULL_MEMBERS: usize = 30;
+
+/// What a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The whole state.
+    Full,
+    /// What changed in it.
+    Delta,
+    /// An answer to somebody's command.
+    Ack,
+    /// The answer to `get_version`.
+    Version,
+    /// Anything else, also what is signed or no JSON.
+    Other,
+}
+
+/// What one pass over a report finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it is.
+    pub kind: Kind,
+    /// What must not reach a client as it is.
+    pub patches: Patches,
+    /// Whether live view of an RTSPS camera is on, if the report says so (PROTOCOL §4).
+    pub live_view: Option<bool>,
+}
+
+impl Report {
+    /// One of which nothing is known.
+    const OTHER: Self = Self { kind: Kind::Other, patches: Patches::NONE, live_view: None };
+}
+
+/// Looks through a report, once.
+pub fn classify(payload: &[u8]) -> Report {
+    look_through(payload).unwrap_or(Report::OTHER)
+}
+
+fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
+    let mut patches = Patches::NONE;
+    let mut live_view = None;
+    let mut print = None;
+    let mut version = None;
+    let mut signed = false;
+    let mut cursor = Cursor::new(payload);
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        let object = cursor.kind()? == json::Kind::Object;
+        match key.text {
+            b"print" if object => {
+                print = Some(look_through_print(&mut cursor, &mut patches, &mut live_view)?);
+            }
+            b"info" if object => version = look_through_info(&mut cursor)?,
+            _ => {
+                signed |= key.text == b"header";
+                cursor.pass()?;
+            }
+        }
+    }
+    cursor.end()?;
+    Ok(match (print, version) {
+        _ if signed => Report::OTHER,
+        (Some(kind), _) => Report { kind, patches, live_view },
+        (None, Some(Version { sequence_id })) => {
+            if let Some(id) = sequence_id {
+                patches.note(id, What::SequenceId);
+            }
+            Report { kind: Kind::Version, patches, live_view }
+        }
+        (None, None) => Report { kind: Kind::Other, patches, live_view },
+    })
+}
+
+fn look_through_print(
+    cursor: &mut Cursor<'_>,
+    patches: &mut Patches,
+    live_view: &mut Option<bool>,
+) -> Result<Kind, json::Error> {
+    let mut members = 0;
+    let mut push_status = false;
+    let mut whole = true;
+    let mut answers = false;
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        members += 1;
+        match key.text {
+            b"net" => patches.find_in_net(cursor)?,
+            b"ipcam" => *live_view = patches.find_in_ipcam(cursor)?,
+            b"command" => push_status = cursor.pass()?.text == b"\"push_status\"",
+            // Printers are free with quotes around numbers.
+            b"msg" => whole = matches!(cursor.pass()?.text, b"0" | b"\"0\""),
+            name => {
+                answers |= name == b"result";
+                cursor.pass()?;
+            }
+        }
+    }
+    Ok(if !push_status || answers {
+        Kind::Ack
+    } else if whole && members > FULL_MEMBERS {
+        Kind::Full
+    } else {
+        Kind::Delta
+    })
+}
+
+/// An answer to `get_version`.
+struct Version<'a> {
+    sequence_id: Option<Value<'a>>,
+}
+
+fn look_through_info<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Version<'a>>, json::Error> {
+    let mut get_version = false;
+    let mut module = false;
+    let mut sequence_id = None;
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        let value = cursor.pass()?;
+        match key.text {
+            b"command" => get_version = value.text == b"\"get_version\"",
+            b"module" => module = true,
+            b"sequence_id" if value.string().is_some() || value.is_integer() => {
+                sequence_id = Some(value);
+            }
+            _ => {}
+        }
+    }
+    Ok((get_version && module).then_some(Version { sequence_id }))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::mqtt::state::merge::tests::written;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use alloc::{borrow::ToOwned, format};
+    use proptest::prelude::*;
+    use serde_json::{Value as Oracle, json};
+    use std::path::Path;
+
+    pub(in crate::mqtt) fn value(text: &[u8]) -> Oracle {
+        serde_json::from_slice(text).unwrap()
+    }
+
+    /// A full state, as small as one can be.
+    pub(in crate::mqtt) fn full() -> Oracle {
+        let mut full = json!({"print": {"command": "push_status", "msg": 0, "sequence_id": "1"}});
+        for key in 0..FULL_MEMBERS {
+            full["print"][format!("key_{key}")] = json!(key);
+        }
+        full
+    }
+
+    pub(in crate::mqtt) fn kind(report: &Oracle) -> Kind {
+        let kinds = [false, true].map(|indented| classify(&written(report, indented)).kind);
+        assert_eq!(kinds[0], kinds[1]);
+        kinds[0]
+    }
+
+    pub(in crate::mqtt) fn delta(members: &Oracle) -> Oracle {
+        let mut delta = json!({"print": {"command": "push_status", "msg": 1}});
+        for (key, value) in members.as_object().unwrap() {
+            delta["print"][key] = value.clone();
+        }
+        delta
+    }
+
+    /// Reports of real printers (name, text), each compact and indented. Empty, and said to be skipped, where
+    /// the folder with them does not exist.
+    pub(in crate::mqtt) fn recorded(form: &str) -> Vec<(String, Vec<u8>)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traffic/reports");
+        let Ok(files) = std::fs::read_dir(&folder) else {
+            std::println!("skipped: no recorded reports in {}", folder.display());
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for file in files {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.ends_with(form) {
+                let text = std::fs::read(&path).unwrap();
+                found.push((format!("{name}, indented"), written(&value(&text), true)));
+                found.push((name, text));
+            }
+        }
+        assert!(!found.is_empty(), "{} has no {form}", folder.display());
+        found
+    }
+
+    #[test]
+    fn a_full_state_is_msg_0_or_none_and_many_members() {
+        let mut report = full();
+        assert_eq!(kind(&report), Kind::Full);
+        for (msg, is) in [
+            (json!(0), Kind::Full),
+            (json!("0"), Kind::Full),
+            (json!(1), Kind::Delta),
+            (json!("1"), Kind::Delta),
+            (json!(null), Kind::Delta),
+        ] {
+            report["print"]["msg"] = msg;
+            assert_eq!(kind(&report), is);
+        }
+        let few = delta(&json!({"msg": 0, "nozzle_temper": 20}));
+        assert_eq!(kind(&few), Kind::Delta);
+    }
+
+    #[test]
+    fn the_line_between_full_and_delta_lies_above_thirty_members() {
+        let mut report = json!({"print": {"command": "push_status"}});
+        for key in 1..FULL_MEMBERS {
+            report["print"][format!("key_{key}")] = json!(key);
+        }
+        assert_eq!(kind(&report), Kind::Delta);
+        report["print"]["one_more"] = json!(1);
+        assert_eq!(kind(&report), Kind::Full);
+    }
+
+    #[test]
+    fn acks_are_not_merged() {
+        for ack in [
+            // P1S: echoes the command.
+            json!({"print": {"command": "gcode_line", "sequence_id": "7", "result": "success"}}),
+            // A1: has no command.
+            json!({"print": {"sequence_id": "7", "result": "SUCCESS", "reason": ""}}),
+            // P1S 01.10: has neither result nor reason.
+            json!({"print": {"command": "ams_filament_setting", "sequence_id": "7"}}),
+            json!({"print": {"command": "push_status", "msg": 1, "result": "fail"}}),
+            json!({"print": {"sequence_id": "7"}}),
+            json!({"print": {}}),
+        ] {
+            assert_eq!(kind(&ack), Kind::Ack, "{ack}");
+        }
+        let mut echo = full();
+        echo["print"]["result"] = json!("success");
+        assert_eq!(kind(&echo), Kind::Ack);
+    }
+
+    #[test]
+    fn versions_and_strangers_are_told_apart() {
+        let answer = json!({"info": {"command": "get_version", "sequence_id": "0", "module": []}});
+        assert_eq!(kind(&answer), Kind::Version);
+        for other in [
+            json!({"info": {"command": "get_version", "sequence_id": "0"}}),
+            json!({"info": {"command": "other", "module": []}}),
+            json!({"info": 1, "print": 2}),
+            json!({"system": {"command": "ledctrl", "result": "success"}}),
+            json!({"mc_print": {"command": "push_info"}}),
+            json!({}),
+        ] {
+            assert_eq!(kind(&other), Kind::Other, "{other}");
+        }
+        for broken in [&b""[..], b"\0", b"[]", b"push_status", b"{\"print\":{\"command\":", b"{}{}"]
+        {
+            assert_eq!(classify(broken).kind, Kind::Other);
+        }
+    }
+
+    #[test]
+    fn a_signed_report_is_no_state() {
+        let mut report = full();
+        report["header"] = json!({"sign_ver": "v1.0"});
+        assert_eq!(kind(&report), Kind::Other);
+    }
+
+    #[test]
+    fn recorded_reports_are_what_they_are() {
+        for (name, text) in recorded(".pushall.json") {
+            let report = classify(&text);
+            assert_eq!(report.kind, Kind::Full, "{name}");
+            let print = &value(&text)["print"];
+            let ips = print["net"]["info"].as_array().unwrap();
+            let ips = ips.iter().filter(|interface| interface["ip"] != 0).count();
+            let url =
+                print["ipcam"]["rtsp_url"].as_str().is_some_and(|url| url.starts_with("rtsp"));
+            assert_eq!(report.patches.as_slice().len(), ips + usize::from(url), "{name}");
+        }
+        for (name, text) in recorded(".get_version.json") {
+            let report = classify(&text);
+            assert_eq!(report.kind, Kind::Version, "{name}");
+            let what: Vec<What> =
+                report.patches.as_slice().iter().map(|patch| patch.what).collect();
+            assert_eq!(what, [What::SequenceId], "{name}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn any_bytes_are_classified_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert_eq!(classify(&bytes).kind, Kind::Other);
+        }
+    }
+}
