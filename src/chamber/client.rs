@@ -87,6 +87,9 @@ impl Session for Viewer {
         input: &[u8],
     ) -> Result<(usize, Option<Event>), Error> {
         if let Step::Login = self.step {
+            if let Some(head) = input.get(..HEAD) {
+                Login::check_head(head).map_err(Error::NoLogin)?;
+            }
             let Some(bytes) = input.first_chunk() else { return Ok((0, None)) };
             self.login(bytes)?;
             self.step = Step::Waits;
@@ -279,6 +282,15 @@ mod tests {
                 assert!(shown(&mut viewer).is_empty());
             }
         }
+    }
+
+    #[test]
+    fn a_tunnel_login_is_refused_at_its_sixteenth_byte() {
+        let tunnel = b"\x10\0\0\0\x3f\x01\x01\x01\0\0\0\0\0\0\0\0bblp\0\0\0\x0012345678";
+        let (_, mut viewer) = viewer();
+        assert_eq!(say(&mut viewer, &tunnel[..HEAD - 1], 0), Ok(vec![]));
+        let error = Error::NoLogin(LoginFault::Tunnel);
+        assert_eq!(say(&mut viewer, &tunnel[..HEAD], 0), Err(error));
     }
 
     #[test]

@@ -47,14 +47,26 @@ impl<'a> Login<'a> {
     ///
     /// The bytes are none.
     pub fn parse(bytes: &'a [u8; LOGIN]) -> Result<Self, LoginFault> {
-        let (words, rest) = bytes.split_at(HEAD);
-        let words = words_of(words);
-        if words != LOGIN_WORDS {
-            let tunnel = words.get(1).is_some_and(|kind| kind & 0xffff == TUNNEL);
-            return Err(if tunnel { LoginFault::Tunnel } else { LoginFault::Words });
-        }
+        let (head, rest) = bytes.split_at(HEAD);
+        Self::check_head(head)?;
         let (user, code) = rest.split_at(FIELD);
         Ok(Self { user: unpadded(user)?, code: unpadded(code)? })
+    }
+
+    /// Checks the first [`HEAD`] bytes of a login. Bytes beyond them are ignored, and missing ones count
+    /// as zero.
+    ///
+    /// # Errors
+    ///
+    /// The head is the file tunnel's ([`LoginFault::Tunnel`]) or unknown ([`LoginFault::Words`]).
+    pub fn check_head(head: &[u8]) -> Result<(), LoginFault> {
+        let words = words_of(head);
+        let [_, kind, ..] = words;
+        match words {
+            LOGIN_WORDS => Ok(()),
+            _ if kind & 0xffff == TUNNEL => Err(LoginFault::Tunnel),
+            _ => Err(LoginFault::Words),
+        }
     }
 
     /// Writes it. User and code have at most 32 bytes; what is more is left out.

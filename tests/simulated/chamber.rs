@@ -369,6 +369,23 @@ fn whoever_is_no_viewer_is_closed_and_the_viewers_go_on() {
     });
 }
 
+/// Issue 14, A8: OrcaSlicer's plug-in asks a P1S for a thumbnail this way, once a minute while it fails.
+#[test]
+fn a_file_tunnel_login_is_refused_at_once() {
+    lan::run(async {
+        let studio = Studio::before(&camera());
+        let began = tokio::time::Instant::now();
+        let mut stream = studio.stream(8192);
+        stream.write_all(&printer::tunnel::login(CODE)).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.unwrap();
+        assert_eq!((answer.len(), began.elapsed()), (0, ms(0)));
+        pass(ms(1)).await;
+        let end = studio.ends.borrow_mut().pop();
+        assert_eq!(end, Some(End::Session(Error::NoLogin(LoginFault::Tunnel))));
+    });
+}
+
 #[test]
 fn one_viewer_too_many_is_told_to_go_and_the_others_stay() {
     lan::run(async {
