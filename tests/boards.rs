@@ -34,3 +34,21 @@ fn every_board_says_all_that_scripts_ask_for() {
     }
     assert!(seen >= 10, "{seen} boards");
 }
+
+/// Issue 14, A11: an A2L (01.01.05.00) sends pictures of 176,512 bytes. `host` is small so that tests meet
+/// the limit.
+#[test]
+fn every_board_but_host_holds_pictures_of_320_kib() {
+    let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
+    for entry in fs::read_dir(boards).unwrap() {
+        let folder = entry.unwrap().path();
+        let Ok(board) = fs::read_to_string(folder.join("board.rs")) else { continue };
+        if folder.ends_with("host") {
+            continue;
+        }
+        let chamber = board.split("chamber: Chamber {").nth(1).unwrap();
+        let picture = chamber.split("picture: ").nth(1).unwrap();
+        let kib: u32 = picture.split(" * KIB").next().unwrap().parse().unwrap();
+        assert!(kib >= 320, "{}: {kib} KiB", folder.display());
+    }
+}

@@ -16,8 +16,8 @@ Board {
         large: Shape { count: 12, size: 64 * KIB },
     },
     chamber: Chamber {
-        // 1280×720: 40 to 120 KiB were seen.
-        picture: 256 * KIB,
+        // 1280×720: 40 to 120 KiB were seen, 172 KiB from an A2L (01.01.05.00).
+        picture: 320 * KIB,
         ring: 2,
     },
     rtsp: Rtsp {
