@@ -156,7 +156,6 @@ pub(super) mod tests {
     use alloc::{borrow::ToOwned, format};
     use proptest::prelude::*;
     use serde_json::{Value as Oracle, json};
-    use std::path::Path;
 
     pub(in crate::mqtt) fn value(text: &[u8]) -> Oracle {
         serde_json::from_slice(text).unwrap()
@@ -188,22 +187,13 @@ pub(super) mod tests {
     /// Reports of real printers (name, text), each compact and indented. Empty, and said to be skipped, where
     /// the folder with them does not exist.
     pub(in crate::mqtt) fn recorded(form: &str) -> Vec<(String, Vec<u8>)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traffic/reports");
-        let Ok(files) = std::fs::read_dir(&folder) else {
-            std::println!("skipped: no recorded reports in {}", folder.display());
-            return Vec::new();
-        };
         let mut found = Vec::new();
-        for file in files {
-            let path = file.unwrap().path();
+        for path in skips::shared("traffic/reports", form, 7) {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            if name.ends_with(form) {
-                let text = std::fs::read(&path).unwrap();
-                found.push((format!("{name}, indented"), written(&value(&text), true)));
-                found.push((name, text));
-            }
+            let text = std::fs::read(&path).unwrap();
+            found.push((format!("{name}, indented"), written(&value(&text), true)));
+            found.push((name, text));
         }
-        assert!(!found.is_empty(), "{} has no {form}", folder.display());
         found
     }
 

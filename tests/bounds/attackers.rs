@@ -19,7 +19,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::clients::mqtt::{Hello, hello_bytes, packet, publish_bytes};
-use crate::clients::programs::{Program, Said, is_missing};
+use skips::is_missing;
+
+use crate::clients::programs::{Program, Said};
 use crate::clients::proxy::{CODE, HOME};
 use crate::clients::rtsp::basic;
 use crate::siege::{PATIENCE, Town, machine};

@@ -19,7 +19,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::clients::programs::{PATIENCE, Program, is_missing};
+use skips::is_missing;
+
+use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
 use printer::camera::{Camera, OverLimit, login};

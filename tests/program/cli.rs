@@ -16,7 +16,9 @@ use pandaproxy::board::BOARD;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
-use crate::clients::programs::{PATIENCE, Program, Said, is_missing};
+use skips::is_missing;
+
+use crate::clients::programs::{PATIENCE, Program, Said};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, towards, usual,
 };
@@ -101,7 +103,7 @@ fn a_low_port_without_the_right_to_it_names_the_right() {
     const LOW: u16 = 883;
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if first.trim().parse::<u16>().unwrap() <= LOW {
-        println!("skipped: here every port is for everybody");
+        skips::cannot("every user may bind low ports here");
         return;
     }
     if is_missing("setpriv") {

@@ -21,7 +21,9 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clients::mqtt::{Client, Hello};
-use crate::clients::programs::{Program, Said, is_missing};
+use skips::is_missing;
+
+use crate::clients::programs::{Program, Said};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
 };

@@ -15,7 +15,9 @@ use std::rc::Rc;
 use pandaproxy::board::BOARD;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::clients::programs::{PATIENCE, Program, Said, is_missing};
+use skips::{is_missing, is_missing_element};
+
+use crate::clients::programs::{PATIENCE, Program, Said};
 use crate::clients::proxy::{self, CODE, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
 use printer::rtsp::{Media, Packing, Rtsp};
@@ -136,7 +138,10 @@ fn ffmpeg_goes_on_when_the_printer_was_restarted_in_mid_stream() {
 
 #[test]
 fn gstreamer_decodes_every_picture_and_steps_down_from_udp() {
-    if is_missing("gst-launch-1.0") {
+    let source = ["rtspsrc", "rtph264depay", "filesrc", "identity"];
+    if is_missing_element(&source)
+        || is_missing_element(&["h264parse", "avdec_h264", "checksumsink"])
+    {
         return;
     }
     proxy::run(async {
@@ -163,7 +168,7 @@ fn gstreamer_decodes_every_picture_and_steps_down_from_udp() {
 
 #[test]
 fn gstreamer_is_told_that_its_code_is_wrong() {
-    if is_missing("gst-launch-1.0") {
+    if is_missing_element(&["rtspsrc", "fakesink"]) {
         return;
     }
     proxy::run(async {
@@ -206,7 +211,15 @@ fn mpv_plays_with_the_right_code_and_not_with_a_wrong_one() {
 
 #[test]
 fn a_camera_and_a_player_that_others_wrote_find_each_other() {
-    if is_missing("python3") || is_missing("gst-launch-1.0") || is_missing("ffmpeg") {
+    if is_missing_element(&["h264parse", "rtph264pay"]) || is_missing("ffmpeg") {
+        return;
+    }
+    // Debian's own, which knows Debian's GStreamer.
+    const PYTHON: &str = "/usr/bin/python3";
+    let library = "import gi; gi.require_version('GstRtspServer', '1.0')";
+    let mut asked = Command::new(PYTHON);
+    if !asked.args(["-c", library]).output().is_ok_and(|output| output.status.success()) {
+        skips::lacks("/usr/bin/python3 with gir1.2-gst-rtsp-server-1.0");
         return;
     }
     proxy::run(async {
@@ -217,8 +230,7 @@ fn a_camera_and_a_player_that_others_wrote_find_each_other() {
         wrap.args(["-nostdin", "-loglevel", "error", "-r", "30", "-i", H264, "-c", "copy"]);
         wrap.arg(&file);
         ran(wrap).await;
-        // Debian's own, which knows Debian's GStreamer.
-        let mut camera = Command::new("/usr/bin/python3");
+        let mut camera = Command::new(PYTHON);
         camera.arg(CAMERA).arg(&file);
         camera.arg(format!("{pki}/x1c.pem")).arg(format!("{pki}/x1c.key"));
         let mut camera = Program::start(&mut camera);

@@ -65,13 +65,11 @@ pub(crate) enum Server {
 }
 
 impl Kind {
-    /// Whether this machine has no such server. It is said; where `CI` is set it is a failure.
+    /// Whether this machine has no such server. The test is recorded as [skipped](skips).
     pub(crate) fn is_missing(self) -> bool {
         let lacks = if self == Self::Vsftpd { Vsftpd::lacks() } else { None };
         let Some(lacks) = lacks else { return false };
-        assert!(std::env::var_os("CI").is_none(), "{lacks}");
-        println!("skipped: {lacks}");
-        true
+        skips::lacks(lacks)
     }
 
     const fn model(self) -> Model {

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::clients::programs::{Program, is_missing};
+use skips::is_missing;
+
+use crate::clients::programs::Program;
 use crate::clients::proxy::CODE;
 
 /// A program that moves files.

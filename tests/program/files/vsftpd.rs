@@ -48,11 +48,11 @@ impl Vsftpd {
         let user =
             fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own));
         if !Path::new(PROGRAM).is_file() {
-            Some("vsftpd is not installed")
+            Some("vsftpd")
         } else if !has_library(WRAPPER) {
-            Some("libnss-wrapper is not installed")
+            Some("libnss-wrapper")
         } else if user != Some(0) {
-            Some("vsftpd lets local users in only if it is root's")
+            Some("root, whom vsftpd needs to log in local users")
         } else {
             None
         }

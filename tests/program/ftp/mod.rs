@@ -18,7 +18,9 @@ use std::rc::Rc;
 
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::clients::programs::{Program, is_missing};
+use skips::is_missing;
+
+use crate::clients::programs::Program;
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
 use printer::ftp::{Family, FileServer, Vice};

@@ -2,7 +2,6 @@
 
 use core::cell::RefCell;
 use core::net::Ipv4Addr;
-use std::path::Path;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -423,15 +422,7 @@ fn what_is_no_json_is_handed_on_as_it_is() {
 
 #[test]
 fn recorded_reports_of_real_printers_arrive_as_they_were_sent_but_for_their_address() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traffic/reports");
-    let Ok(files) = std::fs::read_dir(&folder) else {
-        println!("skipped: {} does not exist", folder.display());
-        return;
-    };
-    let mut names: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-    names.sort();
-    assert!(!names.is_empty());
-    for name in names {
+    for name in skips::shared("traffic/reports", ".json", 14) {
         let recorded = std::fs::read(&name).unwrap();
         let value = lan::json(&recorded);
         let expected = readdressed(&value, PROXY);

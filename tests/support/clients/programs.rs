@@ -2,7 +2,6 @@
 
 use core::pin::pin;
 use core::time::Duration;
-use std::env;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -16,17 +15,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Bytes kept of each of a program's outputs; past it the test fails. Ten minutes of siege say more than 8 MiB.
 const MAX_OUTPUT: usize = 32 << 20;
-
-/// Whether `program` is not on this machine. It is said; where `CI` is set it is a failure.
-pub(crate) fn is_missing(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    if env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
-        return false;
-    }
-    assert!(env::var_os("CI").is_none(), "{program} is not installed");
-    println!("skipped: there is no {program} here");
-    true
-}
 
 /// A program that runs, or has run.
 pub(crate) struct Program {
