@@ -1,8 +1,7 @@
-//! The way to the printer: name, TCP, TLS, each with a deadline, and how long to wait before trying
-//! again.
+//! One connection to the printer: name, TCP, TLS, each with a timeout.
 //!
-//! Starting with the printer off is normal, and so is a printer that comes back under another
-//! address. What is said to the user differs by what has to be done about it.
+//! Starting with the printer off is normal, and so is a printer that comes back under another address. Each
+//! error names its remedy.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -12,9 +11,9 @@ use std::io;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub use super::reconnect::BackOff;
 use super::stream;
 use crate::config::PrinterAddr;
-use crate::journal::{self, Kind};
 use crate::tls::{ClientStream, ConnectError, Refusal, Trust, connect};
 use crate::trace;
 
@@ -26,19 +25,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long TLS may take. A P1S needs 1.4 seconds for it when it has nothing else to do.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The first wait after a failure.
-const FIRST: Duration = Duration::from_secs(1);
-
-/// The longest wait after a failure that may pass by itself.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// The first wait after a refusal: somebody has to do something about it, and printers have been
-/// seen to lock up over many connections.
-const REFUSED_FIRST: Duration = Duration::from_secs(60);
-
-/// The longest wait after a refusal.
-const REFUSED_LONGEST: Duration = Duration::from_secs(300);
 
 /// Makes connections to one printer.
 pub trait Dial {
@@ -155,124 +141,23 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchName => {
-                f.write_str("the printer's name is not known here: give its address instead")
+                f.write_str("the printer's name is unknown; give its address instead")
             }
             Self::Off => f.write_str(
-                "the printer does not answer: is it switched on, and is this its address?",
+                "the printer does not answer; is it switched on, and is this its address?",
             ),
             Self::PortClosed { port } => write!(
                 f,
-                "the printer answers, but not on port {port}: it is still starting, or LAN mode is \
-                 off"
+                "the printer's port {port} is closed; it is still starting, or LAN mode is off"
             ),
             Self::NoHandshake => f.write_str(
-                "the printer takes the connection and then says nothing: other programs may hold \
-                 all its connections; close them or restart the printer",
+                "the printer does not answer the TLS handshake; other programs may hold all its \
+                 connections: close them or restart the printer",
             ),
-            Self::Handshake(error) => write!(f, "the printer does not speak TLS with us: {error}"),
-            Self::Refused(refusal) => write!(f, "the printer's certificate is refused: {refusal}"),
+            Self::Handshake(error) => write!(f, "TLS handshake with the printer failed: {error}"),
+            Self::Refused(refusal) => write!(f, "the printer's certificate is rejected: {refusal}"),
         }
     }
 }
 
 impl core::error::Error for DialError {}
-
-/// How long to wait before the next attempt: twice as long after each failure, with jitter, so that
-/// several proxies do not come back in step.
-#[derive(Clone, Copy, Debug)]
-pub struct BackOff {
-    next: Duration,
-    /// State of a small generator; its quality does not matter, only that instances differ.
-    seed: u32,
-}
-
-impl BackOff {
-    /// Nothing has failed yet.
-    pub const fn new(seed: u32) -> Self {
-        Self { next: FIRST, seed: seed | 1 }
-    }
-
-    /// It worked.
-    pub const fn reset(&mut self) {
-        self.next = FIRST;
-    }
-
-    /// How long to wait now. After a `lasting` failure it is longer.
-    pub fn wait(&mut self, lasting: bool) -> Duration {
-        let (first, longest) =
-            if lasting { (REFUSED_FIRST, REFUSED_LONGEST) } else { (FIRST, LONGEST) };
-        let base = self.next.clamp(first, longest);
-        self.next = (base * 2).min(longest);
-        // xorshift32; between three quarters and the whole of the base.
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 17;
-        self.seed ^= self.seed << 5;
-        base - base / 4 * (self.seed % 256) / 256
-    }
-}
-
-/// What becomes of lost connections: each reason is said once, and the next attempt waits.
-pub struct Losses<L> {
-    service: &'static str,
-    back_off: BackOff,
-    said: Option<L>,
-}
-
-impl<L: Copy + PartialEq + fmt::Display> Losses<L> {
-    /// Nothing was lost yet.
-    pub const fn new(service: &'static str, back_off: BackOff) -> Self {
-        Self { service, back_off, said: None }
-    }
-
-    /// It worked: the next loss is a new one.
-    pub const fn forget(&mut self) {
-        self.back_off.reset();
-        self.said = None;
-    }
-
-    /// Says why the connection was lost, unless that was said last; how long to wait before the next.
-    pub fn note(&mut self, loss: L, lasting: bool, kind: Kind) -> Duration {
-        let wait = self.back_off.wait(lasting);
-        let service = self.service;
-        if self.said.replace(loss) == Some(loss) {
-            log::debug!("{service}: {loss}; again in {} s", wait.as_secs());
-        } else {
-            journal::note(kind, format_args!("{service}: {loss}; trying again"));
-        }
-        wait
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_printer_that_stays_off_is_tried_ever_more_seldom_and_at_least_once_a_minute() {
-        let mut back_off = BackOff::new(7);
-        let waits: alloc::vec::Vec<Duration> = (0..10).map(|_| back_off.wait(false)).collect();
-        assert!(waits[0] <= FIRST && waits[0] >= FIRST * 3 / 4, "{waits:?}");
-        for wait in &waits[6..] {
-            assert!(*wait <= LONGEST && *wait >= LONGEST * 3 / 4, "{waits:?}");
-        }
-        back_off.reset();
-        assert!(back_off.wait(false) <= FIRST);
-    }
-
-    #[test]
-    fn a_refusal_waits_a_minute_at_once() {
-        let mut back_off = BackOff::new(7);
-        assert!(back_off.wait(true) >= REFUSED_FIRST * 3 / 4);
-        assert!((0..5).map(|_| back_off.wait(true)).all(|wait| wait <= REFUSED_LONGEST));
-    }
-
-    #[test]
-    fn two_proxies_do_not_come_back_in_step() {
-        let mut one = BackOff::new(1);
-        let mut other = BackOff::new(2);
-        assert_ne!(
-            (0..4).map(|_| one.wait(false)).collect::<alloc::vec::Vec<_>>(),
-            (0..4).map(|_| other.wait(false)).collect::<alloc::vec::Vec<_>>()
-        );
-    }
-}

@@ -33,7 +33,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::accept::{Acceptor, bind, say_if_absent};
 use super::dial::{BackOff, Dialler};
 use super::files;
-use super::services::chamber::maintain_camera;
+use super::services::camera::maintain_camera;
 use super::services::mqtt::maintain_upstream;
 use super::services::rtsp::maintain_stream;
 use super::shutdown::{Shutdown, shut_down};

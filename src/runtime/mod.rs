@@ -9,6 +9,7 @@ pub mod dial;
 pub mod drive;
 pub mod files;
 pub mod launch;
+pub mod reconnect;
 pub mod services;
 pub mod shutdown;
 pub mod stream;

@@ -16,7 +16,7 @@ use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::files::passive::PassivePorts;
 use pandaproxy::runtime::files::transfer::{STALLED_AFTER, move_data};
-use pandaproxy::runtime::services::chamber::maintain_camera;
+use pandaproxy::runtime::services::camera::maintain_camera;
 use pandaproxy::runtime::services::ftp::{Files, maintain_session};
 use pandaproxy::runtime::services::mqtt::maintain_upstream;
 use pandaproxy::runtime::services::rtsp::maintain_stream;

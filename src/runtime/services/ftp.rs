@@ -16,18 +16,16 @@ use crate::ftp::{Front, Service};
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::runtime::Clock;
-use crate::runtime::dial::{BackOff, Dial, DialError, Dialler};
+use crate::runtime::dial::{Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::files::passive::{Listen, PassivePorts};
+use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
 use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
 use crate::tls::ClientStream;
 use crate::trace::{Party, Protocol};
-
-/// The longest wait after a failure that may pass by itself: somebody is waiting to send a print.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// The service, and the data ports of its clients.
 pub struct Files<L: Listen = TcpListener> {
@@ -144,42 +142,56 @@ const fn kind_of(end: &End<client::Error>) -> Kind {
     }
 }
 
-/// Why there is no session with the printer.
+/// Why a session with the printer ended, or could not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
     Dial(DialError),
-    Ended(End<upstream::Error>, bool),
+    /// Before the printer had accepted the login.
+    Early(End<upstream::Error>),
+    /// After that.
+    Settled(End<upstream::Error>),
 }
 
 impl Loss {
-    const fn is_lasting(self) -> bool {
+    const fn pace(self) -> Pace {
         match self {
-            Self::Dial(error) => error.is_lasting(),
-            Self::Ended(End::Session(error), _) => error.is_wrong_code(),
-            Self::Ended(End::Closed | End::Stream(_), _) => false,
+            Self::Dial(error) if error.is_lasting() => Pace::Slow,
+            Self::Early(End::Session(error)) if error.is_wrong_code() => Pace::Slow,
+            Self::Dial(_) | Self::Early(_) => Pace::Soon,
+            Self::Settled(_) => Pace::AtOnce,
         }
     }
 
     const fn kind(self) -> Kind {
         match self {
             Self::Dial(DialError::Refused(_)) => Kind::PrinterUntrusted,
-            Self::Ended(End::Session(error), _) if error.is_wrong_code() => Kind::PrinterRefused,
-            Self::Dial(_) | Self::Ended(..) => Kind::PrinterLost,
+            Self::Early(End::Session(error)) | Self::Settled(End::Session(error))
+                if error.is_wrong_code() =>
+            {
+                Kind::PrinterRefused
+            }
+            Self::Dial(_) | Self::Early(_) | Self::Settled(_) => Kind::PrinterLost,
         }
     }
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dial(error) => error.fmt(f),
-            Self::Ended(End::Closed, false) => f.write_str(
-                "the printer ends the connection before it answers: other programs may hold all \
-                 its FTP sessions",
-            ),
-            Self::Ended(End::Closed, true) => f.write_str("the printer ended the connection"),
-            Self::Ended(End::Session(error), _) => error.fmt(f),
-            Self::Ended(End::Stream(error), _) => write!(f, "the printer: {error}"),
+        let end = match self {
+            Self::Dial(error) => return error.fmt(f),
+            Self::Early(End::Closed) => {
+                return f.write_str(
+                    "printer connection lost: closed before the printer answered; other programs may \
+                     hold all its FTP sessions",
+                );
+            }
+            Self::Early(end) | Self::Settled(end) => end,
+        };
+        f.write_str("printer connection lost: ")?;
+        match end {
+            End::Closed => f.write_str("closed by the printer"),
+            End::Session(error) => error.fmt(f),
+            End::Stream(error) => error.fmt(f),
         }
     }
 }
@@ -204,65 +216,74 @@ impl Dial for AddressTrackingDialler {
     }
 }
 
-/// Keeps one session with the printer while it is wanted, and never two: each is closed completely
-/// before the next is dialled.
+/// Keeps up one session with the printer's FTP server while a client needs one.
 pub async fn maintain_session<D: Dial>(
     service: Rc<Service>,
     printer_session: Rc<PrinterSession>,
-    mut dialler: D,
+    dialler: D,
     clock: Clock,
-    mut back_off: BackOff,
+    back_off: BackOff,
 ) {
-    let mut buffers = <Files as Serves>::buffers();
-    let mut said = None;
-    loop {
-        service.wanted(|| clock.now(), &printer_session).await;
-        if service.is_leaving() {
-            return;
-        }
-        let loss = converse(&service, &printer_session, &mut dialler, &clock, &mut buffers).await;
-        let wait = match loss {
-            Loss::Ended(End::Session(upstream::Error::Rested), _) => {
-                back_off.reset();
-                said = None;
-                Duration::ZERO
-            }
-            Loss::Ended(_, true) => {
-                back_off.reset();
-                journal::note(loss.kind(), format_args!("ftp: {loss}"));
-                Duration::ZERO
-            }
-            Loss::Ended(_, false) | Loss::Dial(_) => {
-                let wait = back_off.wait(loss.is_lasting());
-                if said.replace(loss) != Some(loss) {
-                    journal::note(loss.kind(), format_args!("ftp: {loss}"));
-                }
-                if loss.is_lasting() { wait } else { wait.min(LONGEST) }
-            }
-        };
-        service.lost(clock.now(), &printer_session, &loss, wait);
-    }
+    let buffers = <Files as Serves>::buffers();
+    let session = Session { service, printer_session, dialler, clock, buffers };
+    keep_connected("ftp", session, back_off).await;
 }
 
-async fn converse<D: Dial>(
-    service: &Rc<Service>,
-    printer_session: &PrinterSession,
-    dialler: &mut D,
-    clock: &Clock,
-    buffers: &mut Buffers,
-) -> Loss {
-    printer_session.is_dialling();
-    let stream = match dialler.dial().await {
-        Ok(stream) => stream,
-        Err(error) => return Loss::Dial(error),
-    };
-    let mut stream = Stream::new(stream, Protocol::Ftp, Party::Printer, clock);
-    let Some((mut upstream, link)) = service.upstream(clock.now(), printer_session.index()) else {
-        return Loss::Ended(End::Closed, false);
-    };
-    let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
-    let settled = upstream.is_settled();
-    drop(upstream);
-    stream.close().await;
-    Loss::Ended(end, settled)
+/// A session with the printer's FTP server.
+struct Session<D> {
+    service: Rc<Service>,
+    printer_session: Rc<PrinterSession>,
+    dialler: D,
+    clock: Clock,
+    buffers: Buffers,
+}
+
+impl<D: Dial> PrinterConnection for Session<D> {
+    type Loss = Loss;
+
+    async fn wanted(&mut self) -> bool {
+        let clock = self.clock;
+        self.service.wanted(|| clock.now(), &self.printer_session).await;
+        !self.service.is_leaving()
+    }
+
+    async fn converse(&mut self) -> Ended<Loss> {
+        let lost = |loss, has_worked| Ended::Lost { loss, has_worked };
+        self.printer_session.is_dialling();
+        let stream = match self.dialler.dial().await {
+            Ok(stream) => stream,
+            Err(error) => return lost(Loss::Dial(error), false),
+        };
+        let mut stream = Stream::new(stream, Protocol::Ftp, Party::Printer, &self.clock);
+        let session = self.service.upstream(self.clock.now(), self.printer_session.index());
+        let Some((mut upstream, link)) = session else {
+            return lost(Loss::Early(End::Closed), false);
+        };
+        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        let is_settled = upstream.is_settled();
+        drop(upstream);
+        stream.close().await;
+        if end == End::Session(upstream::Error::Rested) {
+            Ended::InOrder
+        } else if is_settled {
+            lost(Loss::Settled(end), true)
+        } else {
+            lost(Loss::Early(end), false)
+        }
+    }
+
+    fn verdict(&self, loss: Loss) -> (Pace, Kind) {
+        (loss.pace(), loss.kind())
+    }
+
+    /// Has the hub refuse commands for `wait`: the next one after that has the printer dialled.
+    async fn rest(&mut self, loss: Option<Loss>, wait: Duration) {
+        let now = self.clock.now();
+        match loss {
+            Some(loss) => self.service.lost(now, &self.printer_session, &loss, wait),
+            None => {
+                self.service.lost(now, &self.printer_session, &upstream::Error::Rested, wait);
+            }
+        }
+    }
 }

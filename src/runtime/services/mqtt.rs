@@ -12,8 +12,9 @@ use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
 use crate::mqtt::{REPORT_INBOX, Service};
 use crate::runtime::Clock;
-use crate::runtime::dial::{BackOff, Dial, DialError, Losses};
+use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
+use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
@@ -99,7 +100,7 @@ const fn kind_of(end: &End<client::Error>) -> Kind {
     }
 }
 
-/// Why there is no conversation with the printer.
+/// Why there is no connection to the printer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
     Dial(DialError),
@@ -107,12 +108,13 @@ enum Loss {
 }
 
 impl Loss {
-    const fn is_lasting(self) -> bool {
-        match self {
+    const fn pace(self) -> Pace {
+        let is_lasting = match self {
             Self::Dial(error) => error.is_lasting(),
             Self::Ended(End::Session(error), _) => error.is_wrong_code(),
             Self::Ended(End::Closed | End::Stream(_), _) => false,
-        }
+        };
+        if is_lasting { Pace::Slow } else { Pace::Usual }
     }
 
     const fn kind(self) -> Kind {
@@ -126,66 +128,85 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dial(error) => error.fmt(f),
-            Self::Ended(End::Closed, Phase::Connecting) => f.write_str(
-                "the printer ends the connection before it answers: other programs may hold all \
-                 its connections",
+        let end = match self {
+            Self::Dial(error) => return error.fmt(f),
+            Self::Ended(end, phase) => (end, phase),
+        };
+        f.write_str("printer connection lost: ")?;
+        match end {
+            (End::Closed, Phase::Connecting) => f.write_str(
+                "closed before the printer answered; other programs may hold all its connections",
             ),
-            Self::Ended(End::Closed, Phase::Subscribing) => f.write_str(
-                "the printer ends the connection over our subscription: is this its serial number?",
-            ),
-            Self::Ended(End::Closed, Phase::Live) => {
-                f.write_str("the printer ended the connection")
+            (End::Closed, Phase::Subscribing) => {
+                f.write_str("closed on our subscription; is this the printer's serial number?")
             }
-            Self::Ended(End::Session(error), _) => error.fmt(f),
-            Self::Ended(End::Stream(error), _) => write!(f, "the printer: {error}"),
+            (End::Closed, Phase::Live) => f.write_str("closed by the printer"),
+            (End::Session(error), _) => error.fmt(f),
+            (End::Stream(error), _) => error.fmt(f),
         }
     }
 }
 
-/// Keeps one conversation with the printer, and never two: each is closed completely before the next
-/// is dialled.
+/// Keeps up the one connection to the printer's broker.
 pub async fn maintain_upstream<D: Dial>(
     service: Rc<Service>,
-    mut dialler: D,
+    dialler: D,
     clock: Clock,
     back_off: BackOff,
 ) {
-    let mut buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
-    let mut losses = Losses::new("mqtt", back_off);
-    while !service.is_leaving() {
-        let began = clock.now();
-        let loss = converse(&service, &mut dialler, &clock, &mut buffers).await;
-        service.lost(clock.now());
-        if service.is_leaving() {
-            return;
-        }
-        // A conversation that ends as soon as it has begun is no reason to begin the next one sooner.
-        if matches!(loss, Loss::Ended(_, Phase::Live)) && clock.now().since(began) >= SETTLED {
-            losses.forget();
-        }
-        let wait = losses.note(loss, loss.is_lasting(), loss.kind());
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = service.left() => {}
-        }
+    let buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
+    keep_connected("mqtt", Broker { service, dialler, clock, buffers }, back_off).await;
+}
+
+/// The connection to the printer's broker.
+struct Broker<D> {
+    service: Rc<Service>,
+    dialler: D,
+    clock: Clock,
+    buffers: Buffers,
+}
+
+impl<D: Dial> Broker<D> {
+    async fn dial(&mut self) -> Loss {
+        let stream = match self.dialler.dial().await {
+            Ok(stream) => stream,
+            Err(error) => return Loss::Dial(error),
+        };
+        let mut stream = Stream::new(stream, Protocol::Mqtt, Party::Printer, &self.clock);
+        let (mut upstream, link) = self.service.upstream(self.clock.now());
+        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        stream.close().await;
+        Loss::Ended(end, upstream.phase())
     }
 }
 
-async fn converse<D: Dial>(
-    service: &Rc<Service>,
-    dialler: &mut D,
-    clock: &Clock,
-    buffers: &mut Buffers,
-) -> Loss {
-    let stream = match dialler.dial().await {
-        Ok(stream) => stream,
-        Err(error) => return Loss::Dial(error),
-    };
-    let mut stream = Stream::new(stream, Protocol::Mqtt, Party::Printer, clock);
-    let (mut upstream, link) = service.upstream(clock.now());
-    let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
-    stream.close().await;
-    Loss::Ended(end, upstream.phase())
+impl<D: Dial> PrinterConnection for Broker<D> {
+    type Loss = Loss;
+
+    async fn wanted(&mut self) -> bool {
+        !self.service.is_leaving()
+    }
+
+    async fn converse(&mut self) -> Ended<Loss> {
+        let began = self.clock.now();
+        let loss = self.dial().await;
+        let now = self.clock.now();
+        self.service.lost(now);
+        if self.service.is_leaving() {
+            return Ended::InOrder;
+        }
+        let has_worked = matches!(loss, Loss::Ended(_, Phase::Live)) && now.since(began) >= SETTLED;
+        Ended::Lost { loss, has_worked }
+    }
+
+    fn verdict(&self, loss: Loss) -> (Pace, Kind) {
+        (loss.pace(), loss.kind())
+    }
+
+    async fn rest(&mut self, _loss: Option<Loss>, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.service.left() => {}
+        }
+    }
 }

@@ -17,8 +17,9 @@ use crate::rtsp::digest::{Nonce, write_hex};
 use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
 use crate::runtime::Clock;
-use crate::runtime::dial::{BackOff, Dial, DialError, Losses};
+use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
+use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
@@ -34,12 +35,12 @@ const _: () = assert!(
     "a session that showed nothing is none that worked"
 );
 
-/// How long the first look at the printer's cameras holds good while somebody waits for one; each that
-/// finds none holds twice as long.
-const LOOKED_FIRST: Duration = Duration::from_secs(10);
+/// Time from the first probe of the printer's cameras to the second while a player waits for one; it doubles
+/// with each probe that finds none.
+const FIRST_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long any look holds good at most while somebody waits.
-const LOOKED_LONGEST: Duration = Duration::from_secs(60);
+/// The longest time between two probes while a player waits.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Serves for Rc<Service> {
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
@@ -149,12 +150,13 @@ enum Loss {
 }
 
 impl Loss {
-    const fn is_lasting(self) -> bool {
-        match self {
+    const fn pace(self) -> Pace {
+        let is_lasting = match self {
             Self::Dial(error) => error.is_lasting(),
             Self::Ended(End::Session(upstream::Error::WrongCode | upstream::Error::NoWay)) => true,
             Self::HungUp | Self::Ended(_) => false,
-        }
+        };
+        if is_lasting { Pace::Slow } else { Pace::Usual }
     }
 
     const fn kind(self) -> Kind {
@@ -165,8 +167,8 @@ impl Loss {
         }
     }
 
-    /// Whether it may be that the camera was switched off, or is another one.
-    const fn is_puzzling(self) -> bool {
+    /// Whether the camera may have been switched off, or be another one.
+    const fn needs_probe(self) -> bool {
         match self {
             Self::Dial(DialError::PortClosed { .. } | DialError::Handshake(_)) | Self::HungUp => {
                 true
@@ -185,15 +187,18 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Dial(error) = self {
+            return error.fmt(f);
+        }
+        f.write_str("printer connection lost: ")?;
         match self {
-            Self::Dial(error) => error.fmt(f),
-            Self::HungUp => f.write_str(
-                "the camera closes as soon as it is spoken to: live view may be switched off, or \
-                 another program may be watching",
+            Self::Dial(_) | Self::HungUp => f.write_str(
+                "closed before the camera answered; live view may be switched off, or another program \
+                 may be watching",
             ),
-            Self::Ended(End::Closed) => f.write_str("the camera ended the connection"),
+            Self::Ended(End::Closed) => f.write_str("closed by the camera"),
             Self::Ended(End::Session(error)) => error.fmt(f),
-            Self::Ended(End::Stream(error)) => write!(f, "the camera: {error}"),
+            Self::Ended(End::Stream(error)) => error.fmt(f),
         }
     }
 }
@@ -209,119 +214,139 @@ const fn stream_status_of(kind: CameraKind) -> StreamStatus {
     }
 }
 
-/// Keeps one session with the camera while it is wanted, and never two: each is closed completely before
-/// the next is dialled, and none is dialled while somebody looks which camera there is.
+/// Keeps up one session with the camera while a player wants one, and dials none while the printer's cameras
+/// are being probed.
 pub async fn maintain_stream<D: Dial>(
     service: Rc<Service>,
     camera: Rc<CameraProbe>,
-    mut dialler: D,
+    dialler: D,
     clock: Clock,
     back_off: BackOff,
 ) {
-    let mut buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
-    let mut losses = Losses::new("rtsp", back_off);
-    let mut looks = Looks::NONE;
-    let mut wait = Duration::ZERO;
-    while !service.is_leaving() {
-        let kind = camera.kind();
-        if kind != CameraKind::Rtsp || camera.is_due() {
-            service.look(stream_status_of(kind));
-        }
-        if !service.is_wanted() {
-            tokio::select! {
-                () = service.changed() => {}
-                () = camera.news() => {}
-            }
-            continue;
-        }
-        if kind != CameraKind::Rtsp || camera.is_due() {
-            let now = clock.now();
-            if looks.is_due(now) {
-                // Somebody waits: it may have been switched on. Whoever looks may be waiting as well.
-                camera.look_again();
-            }
-            tokio::select! {
-                () = service.changed() => {}
-                () = camera.news() => {}
-                () = clock.reach(looks.next) => {}
-            }
-            continue;
-        }
-        looks = Looks::NONE;
-        let (began, shown) = (clock.now(), service.counts().shown);
-        let outcome = converse(&service, &camera, &mut dialler, &mut buffers, &clock).await;
-        let has_shown = service.counts().shown != shown;
-        if clock.now().since(began) >= SETTLED || (outcome.is_none() && has_shown) {
-            losses.forget();
-            wait = Duration::ZERO;
-        }
-        // To be left is no loss, but who was left before it had shown anything is not tried the sooner.
-        if let Some(loss) = outcome {
-            wait = losses.note(loss, loss.is_lasting(), loss.kind());
-            service.look(loss.stream_status());
-            if loss.is_puzzling() {
-                camera.look_again();
-            }
-        }
-        pause(&service, &clock, wait).await;
-    }
+    let buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
+    let probes = ProbeSchedule::NONE;
+    let source = Source { service, camera, dialler, clock, buffers, probes };
+    keep_connected("rtsp", source, back_off).await;
 }
 
-/// When the printer's cameras are looked at again for somebody who waits.
-struct Looks {
+/// When the printer's cameras are probed again for a player that waits.
+struct ProbeSchedule {
     next: Instant,
-    holds: Duration,
+    interval: Duration,
 }
 
-impl Looks {
-    /// Nobody has waited yet.
-    const NONE: Self = Self { next: Instant::START, holds: Duration::ZERO };
+impl ProbeSchedule {
+    /// No player has waited yet.
+    const NONE: Self = Self { next: Instant::START, interval: Duration::ZERO };
 
-    /// Whether that is now.
+    /// Whether a probe is due, which has the next one due after twice the interval.
     fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.next <= now;
         if is_due {
-            self.holds = (self.holds * 2).clamp(LOOKED_FIRST, LOOKED_LONGEST);
-            self.next = now + self.holds;
+            self.interval = (self.interval * 2).clamp(FIRST_PROBE_INTERVAL, MAX_PROBE_INTERVAL);
+            self.next = now + self.interval;
         }
         is_due
     }
 }
 
-/// Talks to the camera until that ends. `None` if it ended as it should.
-async fn converse<D: Dial>(
-    service: &Rc<Service>,
-    camera: &CameraProbe,
-    dialler: &mut D,
-    buffers: &mut Buffers,
-    clock: &Clock,
-) -> Option<Loss> {
-    let _taken = camera.take_rtsp();
-    let stream = match dialler.dial().await {
-        Ok(stream) => stream,
-        Err(error) => return Some(Loss::Dial(error)),
-    };
-    let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, clock);
-    let (mut upstream, link) = service.upstream(clock.now());
-    let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
-    stream.close().await;
-    service.lost();
-    match end {
-        End::Session(upstream::Error::NotWanted | upstream::Error::Leaving) => None,
-        // It was told that we leave, and closes without a word.
-        End::Closed | End::Stream(_) if upstream.is_leaving() => None,
-        End::Closed | End::Stream(_) if !upstream.has_answered() => Some(Loss::HungUp),
-        End::Closed | End::Stream(_) | End::Session(_) => Some(Loss::Ended(end)),
+/// The session with the printer's RTSPS camera.
+struct Source<D> {
+    service: Rc<Service>,
+    camera: Rc<CameraProbe>,
+    dialler: D,
+    clock: Clock,
+    buffers: Buffers,
+    probes: ProbeSchedule,
+}
+
+impl<D: Dial> Source<D> {
+    /// Dials and plays until the session ends. `None` if it ended in order.
+    async fn play(&mut self) -> Option<Loss> {
+        let _taken = self.camera.take_rtsp();
+        let stream = match self.dialler.dial().await {
+            Ok(stream) => stream,
+            Err(error) => return Some(Loss::Dial(error)),
+        };
+        let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, &self.clock);
+        let (mut upstream, link) = self.service.upstream(self.clock.now());
+        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        stream.close().await;
+        self.service.lost();
+        match end {
+            End::Session(upstream::Error::NotWanted | upstream::Error::Leaving) => None,
+            // A camera may answer TEARDOWN by closing.
+            End::Closed | End::Stream(_) if upstream.is_leaving() => None,
+            End::Closed | End::Stream(_) if !upstream.has_answered() => Some(Loss::HungUp),
+            End::Closed | End::Stream(_) | End::Session(_) => Some(Loss::Ended(end)),
+        }
     }
 }
 
-/// Waits before the next attempt, whoever comes and goes meanwhile, unless the program ends.
-async fn pause(service: &Service, clock: &Clock, wait: Duration) {
-    let until = clock.now() + wait;
-    while clock.now() < until && !service.is_leaving() {
-        tokio::select! {
-            () = clock.reach(until) => {}
-            () = service.changed() => {}
+impl<D: Dial> PrinterConnection for Source<D> {
+    type Loss = Loss;
+
+    async fn wanted(&mut self) -> bool {
+        while !self.service.is_leaving() {
+            let kind = self.camera.kind();
+            let is_found = kind == CameraKind::Rtsp && !self.camera.is_due();
+            if !is_found {
+                self.service.look(stream_status_of(kind));
+            }
+            if !self.service.is_wanted() {
+                tokio::select! {
+                    () = self.service.changed() => {}
+                    () = self.camera.news() => {}
+                }
+            } else if is_found {
+                self.probes = ProbeSchedule::NONE;
+                return true;
+            } else {
+                // A player waits: the camera may have been switched on.
+                if self.probes.is_due(self.clock.now()) {
+                    self.camera.look_again();
+                }
+                tokio::select! {
+                    () = self.service.changed() => {}
+                    () = self.camera.news() => {}
+                    () = self.clock.reach(self.probes.next) => {}
+                }
+            }
+        }
+        false
+    }
+
+    async fn converse(&mut self) -> Ended<Loss> {
+        let (began, shown) = (self.clock.now(), self.service.counts().shown);
+        let outcome = self.play().await;
+        let has_shown = self.service.counts().shown != shown;
+        let has_settled = self.clock.now().since(began) >= SETTLED;
+        match outcome {
+            Some(loss) => Ended::Lost { loss, has_worked: has_settled },
+            None if has_settled || has_shown => Ended::InOrder,
+            // The last player left before it was shown anything.
+            None => Ended::Unused,
+        }
+    }
+
+    fn verdict(&self, loss: Loss) -> (Pace, Kind) {
+        (loss.pace(), loss.kind())
+    }
+
+    /// Waits whether players come and go meanwhile or not, unless the program ends.
+    async fn rest(&mut self, loss: Option<Loss>, wait: Duration) {
+        if let Some(loss) = loss {
+            self.service.look(loss.stream_status());
+            if loss.needs_probe() {
+                self.camera.look_again();
+            }
+        }
+        let until = self.clock.now() + wait;
+        while self.clock.now() < until && !self.service.is_leaving() {
+            tokio::select! {
+                () = self.clock.reach(until) => {}
+                () = self.service.changed() => {}
+            }
         }
     }
 }

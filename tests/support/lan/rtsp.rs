@@ -17,7 +17,7 @@ use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::chamber::maintain_camera;
+use pandaproxy::runtime::services::camera::maintain_camera;
 use pandaproxy::runtime::services::rtsp::{Played, maintain_stream, serve_player};
 use pandaproxy::runtime::shutdown::shut_down;
 use pandaproxy::runtime::worker::AcceptedClient;

@@ -1,0 +1,260 @@
+//! Finds out which camera the printer has, and keeps up the connection to the chamber camera.
+//!
+//! Both are one task, since both dial port 6000, where an A1 or P1 has room for one or two connections.
+
+use alloc::rc::Rc;
+use core::convert::Infallible;
+use core::fmt;
+use core::time::Duration;
+
+use crate::chamber::Service;
+use crate::chamber::upstream::{self, Purpose};
+use crate::clock::Instant;
+use crate::journal::{self, Kind};
+use crate::memory::budget;
+use crate::printer::camera::probe::{Answer, Probe};
+use crate::printer::camera::{AtChamber, AtRtsp, CameraKind, CameraProbe};
+use crate::runtime::Clock;
+use crate::runtime::dial::{Dial, DialError};
+use crate::runtime::drive::{Buffers, End, drive};
+use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
+use crate::runtime::services::chamber::converse;
+use crate::runtime::stream::Stream;
+use crate::session::Handler;
+use crate::trace::{Party, Protocol};
+
+/// How long a connection to the camera has to last for the next to be dialled without back-off.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Why there is no connection to the camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Dial(DialError),
+    Ended(End<upstream::Error>),
+    /// No camera that can be watched was found.
+    Found(CameraKind),
+}
+
+impl Loss {
+    const fn is_lasting(self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_lasting(),
+            Self::Found(kind) => kind.is_lasting(),
+            Self::Ended(_) => false,
+        }
+    }
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Dial(DialError::Refused(_)) => Kind::PrinterUntrusted,
+            Self::Found(CameraKind::WrongCode) => Kind::PrinterRefused,
+            Self::Dial(_) | Self::Ended(_) | Self::Found(_) => Kind::PrinterLost,
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::Ended(End::Closed) => {
+                f.write_str("printer connection lost: closed by the camera")
+            }
+            Self::Ended(End::Session(error)) => write!(f, "printer connection lost: {error}"),
+            Self::Ended(End::Stream(error)) => write!(f, "printer connection lost: {error}"),
+            Self::Found(kind) => kind.fmt(f),
+        }
+    }
+}
+
+/// Keeps up the connection to the chamber camera while a viewer wants one. Probes which camera the printer
+/// has, at the start and each time the probe is due.
+pub async fn maintain_camera<D: Dial, R: Dial>(
+    service: Rc<Service>,
+    camera: Rc<CameraProbe>,
+    dialler: D,
+    rtsp: R,
+    clock: Clock,
+    back_off: BackOff,
+) {
+    let buffers = Buffers::new(budget::CAMERA_INBOX, budget::CAMERA_OUTBOX);
+    let purpose = Purpose::Probe;
+    let detector = Detector { service, camera, dialler, rtsp, clock, buffers, purpose };
+    keep_connected("camera", detector, back_off).await;
+}
+
+/// The connection to port 6000, and the probes of both ports.
+struct Detector<D, R> {
+    service: Rc<Service>,
+    camera: Rc<CameraProbe>,
+    dialler: D,
+    rtsp: R,
+    clock: Clock,
+    buffers: Buffers,
+    /// What the next connection is for.
+    purpose: Purpose,
+}
+
+impl<D: Dial, R: Dial> Detector<D, R> {
+    /// What a connection is needed for now, if for anything.
+    fn purpose(&self) -> Option<Purpose> {
+        let kind = self.camera.kind();
+        if self.service.is_wanted() && !kind.is_elsewhere() {
+            Some(Purpose::Watch)
+        } else if self.camera.is_due() || !kind.is_settled() {
+            Some(Purpose::Probe)
+        } else {
+            None
+        }
+    }
+
+    /// Watches or probes until that ends. `None` if it ended in order.
+    async fn watch(&mut self) -> Option<Loss> {
+        let (loss, chamber) = self.at_chamber().await;
+        self.service.lost();
+        let has_left = matches!(loss, Loss::Ended(End::Session(upstream::Error::NotWanted)));
+        if self.service.is_leaving() || (has_left && chamber == AtChamber::Unknown) {
+            // The last viewer left before the first picture: nothing is lost, and nothing learnt.
+            return None;
+        }
+        let rtsp =
+            if CameraKind::needs_rtsp(chamber) { self.at_rtsp().await } else { AtRtsp::Unknown };
+        let kind = self.camera.understood(CameraKind::of(chamber, rtsp));
+        if kind == CameraKind::Unknown {
+            // A printer that does not answer has the camera that it had.
+            return Some(loss);
+        }
+        let is_news = self.camera.found(kind);
+        self.service.elsewhere(kind.is_elsewhere());
+        if kind.is_settled() {
+            if is_news {
+                journal::note(Kind::CameraFound, format_args!("camera: {kind}"));
+            }
+            let is_done = match loss {
+                Loss::Ended(End::Session(
+                    upstream::Error::Found | upstream::Error::NotWanted | upstream::Error::Leaving,
+                )) => true,
+                Loss::Ended(_) | Loss::Dial(_) | Loss::Found(_) => kind == CameraKind::Rtsp,
+            };
+            return (!is_done).then_some(loss);
+        }
+        Some(Loss::Found(kind))
+    }
+
+    /// The conversation on port 6000: how it ended, and what that says.
+    async fn at_chamber(&mut self) -> (Loss, AtChamber) {
+        let stream = match self.dialler.dial().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let is_closed = matches!(error, DialError::PortClosed { .. });
+                let seen = if is_closed { AtChamber::Closed } else { AtChamber::Unknown };
+                return (Loss::Dial(error), seen);
+            }
+        };
+        let Self { service, camera, purpose, buffers, clock, .. } = self;
+        let (end, seen) = converse(service, camera, *purpose, stream, buffers, clock).await;
+        (Loss::Ended(end), seen)
+    }
+
+    /// The probe of port 322.
+    async fn at_rtsp(&mut self) -> AtRtsp {
+        if self.camera.is_rtsp_taken() {
+            return AtRtsp::Speaks;
+        }
+        let stream = match self.rtsp.dial().await {
+            Ok(stream) => stream,
+            Err(DialError::PortClosed { .. }) => return AtRtsp::Closed,
+            // A camera whose live view is off closes during the TLS handshake, or after it.
+            Err(DialError::Handshake(_)) => return AtRtsp::HangsUp,
+            Err(_) => return AtRtsp::Unknown,
+        };
+        let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, &self.clock);
+        let mut probe = Probe::new(self.clock.now());
+        let buffers = &mut self.buffers;
+        let end = drive(&mut probe, &NoHub, &mut stream, buffers, &self.clock).await;
+        stream.close().await;
+        match end {
+            End::Session(Answer::Rtsp) => AtRtsp::Speaks,
+            End::Session(Answer::Other) => AtRtsp::Unknown,
+            End::Session(Answer::Silence) | End::Closed | End::Stream(_) => AtRtsp::HangsUp,
+        }
+    }
+}
+
+impl<D: Dial, R: Dial> PrinterConnection for Detector<D, R> {
+    type Loss = Loss;
+
+    async fn wanted(&mut self) -> bool {
+        while !self.service.is_leaving() {
+            if let Some(purpose) = self.purpose() {
+                self.purpose = purpose;
+                return true;
+            }
+            tokio::select! {
+                () = self.service.changed() => {}
+                () = self.camera.notified() => {}
+            }
+        }
+        false
+    }
+
+    async fn converse(&mut self) -> Ended<Loss> {
+        let began = self.clock.now();
+        let loss = self.watch().await;
+        match loss {
+            Some(loss) if !self.service.is_leaving() => {
+                let has_settled = self.clock.now().since(began) >= SETTLED;
+                let has_worked = matches!(loss, Loss::Ended(_)) && has_settled;
+                Ended::Lost { loss, has_worked }
+            }
+            Some(_) | None => Ended::InOrder,
+        }
+    }
+
+    fn verdict(&self, loss: Loss) -> (Pace, Kind) {
+        // Without a viewer that waits there is no hurry.
+        let is_slow = loss.is_lasting() || !self.service.is_wanted();
+        (if is_slow { Pace::Slow } else { Pace::Usual }, loss.kind())
+    }
+
+    /// Waits until the program ends, the printer has come back, or the first viewer has come.
+    async fn rest(&mut self, loss: Option<Loss>, wait: Duration) {
+        if loss.is_none() {
+            return;
+        }
+        let until = self.clock.now() + wait;
+        let was_wanted = self.service.is_wanted();
+        while self.clock.now() < until
+            && !self.service.is_leaving()
+            && (was_wanted || !self.service.is_wanted())
+        {
+            tokio::select! {
+                () = self.clock.reach(until) => {}
+                () = self.service.changed() => {}
+                () = self.camera.notified() => return,
+            }
+        }
+    }
+}
+
+/// A handler of no events: the probe's answer is how it ends.
+struct NoHub;
+
+impl Handler<Probe> for NoHub {
+    fn admits(&self, _probe: &Probe) -> bool {
+        true
+    }
+
+    fn handle_event(
+        &self,
+        _now: Instant,
+        _probe: &mut Probe,
+        event: Infallible,
+    ) -> Result<(), Answer> {
+        match event {}
+    }
+
+    async fn woken(&self) {
+        core::future::pending::<()>().await;
+    }
+}
