@@ -230,7 +230,7 @@ pub fn tally(kind: Kind) {
 }
 
 /// Tells the journal what time it is, for the events from here on.
-pub fn now_is(now: Instant) {
+pub fn set_now(now: Instant) {
     JOURNAL.with(|journal| {
         if let Ok(mut journal) = journal.try_borrow_mut() {
             journal.now = now;
@@ -291,6 +291,9 @@ impl RateLimit {
 std::thread_local! {
     static JOURNAL: RefCell<Journal> = const { RefCell::new(Journal::new()) };
 }
+
+/// Bytes that the journal takes.
+pub const SIZE: usize = size_of::<Journal>();
 
 // Something to drop would have to be registered with the thread, and that allocates.
 const _: () = assert!(!core::mem::needs_drop::<Journal>());
@@ -618,7 +621,7 @@ mod tests {
             }
         }
         let before = count(Kind::Stuck);
-        now_is(Instant::at(Duration::from_millis(1_234)));
+        set_now(Instant::at(Duration::from_millis(1_234)));
         record(Kind::Stuck, format_args!("{Nested}"));
         assert_eq!(count(Kind::Stuck), before + 1);
         let mut out = String::new();

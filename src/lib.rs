@@ -32,7 +32,7 @@
 //! | [`state_dir`] | files that survive a restart: keys, certificates, pins |
 //! | [`memory`] | everything that holds bytes, and the sum of it |
 //! | [`health`] | asks the services of a running proxy whether they answer |
-//! | [`config`], [`auth`], [`journal`] | what was asked for; who may come in; what happened lately |
+//! | [`config`], [`auth`], [`journal`], [`logger`] | what was asked for; who may come in; what happened lately |
 //! | [`printer::model`] | what a serial number says about the printer |
 //! | [`board`], [`clock`] | what this build may spend; moments without a date |
 //!
@@ -133,6 +133,7 @@ pub mod config;
 pub mod ftp;
 pub mod health;
 pub mod journal;
+pub mod logger;
 pub mod memory;
 #[cfg(test)]
 mod messages;

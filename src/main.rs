@@ -1,5 +1,6 @@
 //! `pandaproxy`: the command line, and from there to the service that was asked for.
 
+use core::time::Duration;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::config::{Config, Intent};
 use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
+use pandaproxy::logger;
 use pandaproxy::memory::{KIB, budget, heap};
 use pandaproxy::runtime::launch;
 use pandaproxy::tls::Identity;
@@ -63,33 +65,35 @@ fn serve(config: &Config) -> ExitCode {
         heap::on_limit_exceeded(last_words::<{ budget::TOTAL }>);
         heap::set_limit(budget::TOTAL);
     }
-    match launch::serve(config) {
+    let code = match launch::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
             if error.is_bad_value() { ExitCode::from(BAD_VALUE) } else { ExitCode::FAILURE }
         }
+    };
+    logger::flush(LOG_TIMEOUT);
+    code
+}
+
+/// How long the program waits at its end for the log's reader.
+const LOG_TIMEOUT: Duration = Duration::from_millis(500);
+
+fn start_log(verbose: bool) {
+    if let Err(error) = logger::start(verbose) {
+        eprintln!("pandaproxy: cannot start the log: {error}");
     }
 }
 
-/// One line an event, without a time: whoever keeps the log knows it.
-fn start_log(verbose: bool) {
-    let level = if verbose { log::LevelFilter::Debug } else { log::LevelFilter::Info };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module("rustls", log::LevelFilter::Warn)
-        .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
-        .init();
-}
-
-/// The heap met its lid: say what happened lately, and end.
+/// Logs the journal when the heap limit is exceeded; the process ends after it.
 fn last_words<const HEAP_LIMIT: usize>() {
     journal::record(
         Kind::HeapLimitExceeded,
-        format_args!("the heap met its lid of {} KiB", HEAP_LIMIT / KIB),
+        format_args!("heap limit of {} KiB exceeded", HEAP_LIMIT / KIB),
     );
-    // Standard error may be gone; there is nobody else to tell.
-    let _told = journal::write_to(&mut launch::Stderr);
+    // The log takes any text.
+    let _written = journal::write_to(&mut logger::Raw::new());
+    logger::flush(LOG_TIMEOUT);
 }
 
 fn print_budget() -> std::io::Result<()> {

@@ -14,7 +14,11 @@ struct Area {
 }
 
 /// The areas, one line each.
-const TABLE: &[Area] = &[Area { name: "reconnect", samples: crate::runtime::reconnect::samples }];
+#[rustfmt::skip]
+const TABLE: &[Area] = &[
+    Area { name: "logger", samples: crate::logger::samples },
+    Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
+];
 
 /// Bytes before the hint, which begins with `; ` or `: `.
 const MAX_EVENT: usize = 120;

@@ -19,7 +19,7 @@ const ROWS: &[&[&str]] = &[
     &["mqtt", "chamber", "rtsp", "ftp", "tls", "trace"],
     &["config"],
     &["printer"],
-    &["session"],
+    &["session", "logger"],
     &["memory", "auth", "journal", "notify", "peer", "state_dir"],
     &["clock"],
     &["board"],

@@ -64,11 +64,18 @@ pub const ARRIVAL: usize = KIB;
 /// The configuration, the arguments it came from, and the names made of them.
 pub const CONFIGURATION: usize = 96 * KIB;
 
-/// The thread that looks up the printer's name, if it was given by name: its stack.
-pub const RESOLVER: usize = 256 * KIB;
+/// The thread that looks up the printer's name, if it was given by name: its stack, and what the system's
+/// resolver allocates.
+pub const RESOLVER: usize = 224 * KIB;
 
-/// The last events.
-pub const JOURNAL: usize = 24 * KIB;
+/// The last events, and a count for each kind.
+pub const JOURNAL: usize = 12 * KIB;
+
+/// Log lines that wait to be written to standard error; the largest print of the journal has 10 KiB.
+pub const LOG_BUFFER: usize = 12 * KIB;
+
+/// The stack of the thread that writes the log.
+pub const LOG_STACK: usize = 32 * KIB;
 
 /// What the hub and one viewer have between them: its ring of pictures, and its counts.
 pub const CHAMBER_SLOT: usize = 256 + BOARD.chamber.ring * 8;
@@ -233,7 +240,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// Every holder there is.
-pub const LINES: [Line; 44] = [
+pub const LINES: [Line; 45] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -282,6 +289,7 @@ pub const LINES: [Line; 44] = [
     line("configuration", 1, CONFIGURATION),
     line("name resolver", 1, RESOLVER),
     line("journal", 1, JOURNAL),
+    line("log: buffer, writer's stack", 1, LOG_BUFFER + LOG_STACK),
 ];
 
 /// What is held beside all that while it is recorded (`--record`), and not at all otherwise.

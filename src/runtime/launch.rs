@@ -44,6 +44,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::config::{Config, FtpMode, PrinterAddr, Recording};
 use crate::journal::{self, Kind};
+use crate::logger;
 use crate::memory::{KIB, MIB, budget, heap};
 use crate::mqtt::Topics;
 use crate::printer::camera::CameraProbe;
@@ -360,7 +361,7 @@ async fn housekeep(
     let mut was_live = false;
     loop {
         let now = clock.now();
-        journal::now_is(now);
+        journal::set_now(now);
         mqtt.handle_timeout(now);
         chamber.handle_timeout(now);
         rtsp.handle_timeout(now);
@@ -384,9 +385,10 @@ async fn housekeep(
 
 /// Prints the journal and what the heap holds, on SIGUSR1.
 fn tell_journal(config: &Config) {
-    // A log that cannot be written to is nothing that could be logged.
+    let mut out = logger::Raw::new();
+    // The log takes any text.
     let _written =
-        journal::write_to(&mut Stderr).and_then(|()| write_heap(&mut Stderr, heap_limit(config)));
+        journal::write_to(&mut out).and_then(|()| write_heap(&mut out, heap_limit(config)));
 }
 
 /// The most this program may hold.
@@ -403,15 +405,6 @@ fn write_heap(out: &mut impl Write, heap_limit: usize) -> fmt::Result {
         heap::peak().div_ceil(KIB),
         heap_limit.div_ceil(KIB)
     )
-}
-
-/// Standard error, unbuffered: it allocates nothing.
-pub struct Stderr;
-
-impl Write for Stderr {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        io::Write::write_all(&mut io::stderr(), text.as_bytes()).map_err(|_| fmt::Error)
-    }
 }
 
 /// Why the program cannot start.

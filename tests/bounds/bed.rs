@@ -113,7 +113,7 @@ async fn work(
 
 async fn housekeep(service: Rc<Service>, clock: Clock) {
     loop {
-        journal::now_is(clock.now());
+        journal::set_now(clock.now());
         service.handle_timeout(clock.now());
         sleep(Duration::from_secs(1)).await;
     }

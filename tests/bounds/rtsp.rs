@@ -267,7 +267,7 @@ fn a_day_of_players_and_reboots_leaves_nothing_behind() {
             sleep(Duration::from_secs(3000)).await;
             assert_eq!((studio.service.connections(), camera.open()), (0, 0));
             assert_eq!(studio.service.blocks(), 0, "nobody holds on to a picture");
-            journal::now_is(studio.clock.now());
+            journal::set_now(studio.clock.now());
             *held = heap::held();
         }
         println!("held after each hour: {held:?}");

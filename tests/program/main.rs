@@ -18,6 +18,7 @@ mod cli;
 mod files;
 mod ftp;
 mod health;
+mod log;
 mod mqtt;
 mod record;
 mod relay;
