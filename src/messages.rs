@@ -17,6 +17,7 @@ struct Area {
 #[rustfmt::skip]
 const TABLE: &[Area] = &[
     Area { name: "logger", samples: crate::logger::samples },
+    Area { name: "mqtt", samples: crate::mqtt::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
 ];
 

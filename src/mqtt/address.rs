@@ -1,9 +1,9 @@
-//! What a report must not say to a client as the printer said it: where the printer is.
+//! Rewrites the printer's address in reports.
 //!
-//! Slicers take the address of the camera and of the file server from the reports, Home Assistant
-//! too (PROTOCOL §6.4, 5): past the proxy, if nobody changes it. [`Patches`] are the places to
-//! change, found once for each report; [`Rewriting`] applies them while the report is copied into
-//! one client's outbox, piece by piece. All other bytes stay as the printer formatted them.
+//! Slicers and Home Assistant take the address of the camera and of the file server from the reports
+//! ([`protocol`](crate::protocol#reports)), and would bypass the proxy if it stayed the printer's. [`Patches`]
+//! are the places to change, found once for each report; [`Rewriting`] applies them while the report is
+//! copied into one client's outbox, piece by piece. All other bytes stay as the printer formatted them.
 //!
 //! # On the wire
 //!
@@ -11,11 +11,11 @@
 //! |---|---|---|
 //! | `print.net.info[].ip`, unless 0 | IPv4 as one decimal number, first octet lowest: 192.168.0.3 is 50374848 | the same form |
 //! | `print.ipcam.rtsp_url`, if `rtsp://` or `rtsps://` | the host between user and port | the address |
-//! | `info.sequence_id` of a stored `get_version` answer | a JSON string or integer | the id of who asks |
+//! | `info.sequence_id` of a stored `get_version` answer | a JSON string or integer | the caller's identifier |
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | places in one report | [`PLACES`] | left as they are, counted by [`Patches::missed`] |
 //! | a sequence id | [`SEQUENCE_ID`] bytes as written | [`SequenceId::new`] refuses it |
@@ -38,14 +38,14 @@ const INTEGER: usize = 10;
 /// `255.255.255.255`
 const DOTTED: usize = 15;
 
-/// A place in a report that does not go to a client as it is.
+/// Bytes of a report that are replaced for each client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patch {
     /// Offset of its first byte in the report.
     pub at: u32,
-    /// How many bytes go.
+    /// Bytes that are replaced.
     pub len: u16,
-    /// What comes instead.
+    /// By what they are replaced.
     pub what: What,
 }
 
@@ -77,7 +77,7 @@ impl Patches {
         &self.places
     }
 
-    /// How many places there were beyond [`PLACES`]. They keep what the printer wrote.
+    /// The number of places beyond [`PLACES`]. They keep what the printer wrote.
     pub const fn missed(&self) -> u16 {
         self.missed
     }
@@ -134,7 +134,7 @@ impl Patches {
         Ok(())
     }
 
-    /// Walks the value of `print.ipcam`. Whether live view is said to be on, if anything is said of it.
+    /// Walks the value of `print.ipcam`. Returns whether live view is on, if `rtsp_url` is there.
     pub(super) fn find_in_ipcam(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<bool>, Error> {
         let mut live_view = None;
         if cursor.kind()? != Kind::Object {
@@ -161,7 +161,7 @@ impl Patches {
     }
 }
 
-/// What a client is told instead, rendered once for each client.
+/// The texts that replace the printer's, rendered once for each client.
 #[derive(Clone, Debug, Default)]
 pub struct Replacements {
     number: heapless::Vec<u8, INTEGER, u8>,
@@ -189,7 +189,7 @@ impl Replacements {
         Self { sequence_id: Some(sequence_id), ..self }
     }
 
-    /// What comes instead of `what`; `None` leaves it.
+    /// The text that replaces `what`; `None` leaves it unchanged.
     fn text(&self, what: What) -> Option<&[u8]> {
         match what {
             What::Ip => Some(self.number.as_slice()).filter(|text| !text.is_empty()),

@@ -1,10 +1,10 @@
-//! One MQTT client's conversation: a slicer, a dashboard, a phone.
+//! The session of one MQTT client: a slicer, a dashboard, a phone.
 //!
 //! # On the wire
 //!
-//! MQTT 3.1 and 3.1.1. A client of MQTT 5 is told "unsupported protocol version" in its own words, so
-//! that it can step down. The session is always a new one: session present is 0, and nothing is kept
-//! for a client that left.
+//! MQTT 3.1 and 3.1.1. A client of MQTT 5 gets the MQTT 5 CONNACK "unsupported protocol version", so
+//! that it can fall back. The session is always a new one: session present is 0, and nothing is kept
+//! for a client that has disconnected.
 //!
 //! ```text
 //!   client                         proxy
@@ -13,19 +13,19 @@
 //!     │                               │  then CONNACK 3; 5 is for wrong credentials only
 //!     │── SUBSCRIBE device/+/report ─►│
 //!     │◄─ SUBACK, then the full state │
-//!     │── PUBLISH …/request (QoS 1) ─►│  acknowledged when the printer's connection has it
+//!     │── PUBLISH …/request (QoS 1) ─►│  acknowledged when it was sent to the printer
 //!     │◄─ PUBLISH …/report (QoS 0) ───│  reports as the printer sent them
 //! ```
 //!
 //! Reports have the QoS the printer gave them, which is 0 (MQTT 3.1.1 §3.8.4: the minimum of that and
-//! what was granted). A will is accepted and never published: no other client could be its audience,
-//! and printers end a connection over requests they do not know. The keepalive is not enforced:
-//! slicers announce one and then send no PINGREQ; TCP finds the dead. Two clients of one identifier live
-//! side by side, as at a printer, until there is no place left: then the older makes way.
+//! what was granted). A will is accepted and never published: printers close the connection over
+//! requests that they do not know. The keepalive is not enforced: slicers announce one and then send no
+//! PINGREQ; TCP keepalive finds dead clients. Two clients with one identifier are both served, as a printer
+//! does, until no slot is free: then the older connection is closed.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | time to CONNECT | [`CONNECT_TIMEOUT`] | closed |
 //! | a CONNECT | [`CONNECT_MAX`] | closed |
@@ -34,7 +34,7 @@
 //! | filters of a packet | [`FILTERS_PER_PACKET`] | closed |
 //! | requests not yet acknowledged | [`DEBTS`](super::slot::DEBTS) | not read further until one is |
 //! | QoS 2 requests not released | [`UNRELEASED`] | closed |
-//! | time to take one report | [`REPORT_TIMEOUT`] | closed: it holds on to a frame that others could use |
+//! | time to receive one report | [`REPORT_TIMEOUT`] | closed, since it occupies a frame that others need |
 //! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
 
 mod subscriptions;
@@ -72,36 +72,36 @@ pub const HOLD: Duration = Duration::from_secs(5);
 /// The largest CONNECT, in bytes: identifier, will, user and code.
 pub const CONNECT_MAX: usize = 4 * KIB;
 
-/// Answers of our own that wait to be sent; at the bound nothing more is read.
+/// The session's own answers that wait to be sent; at the bound the client is not read.
 const ANSWERS: usize = 4;
 
 /// Packet ids of QoS 1 requests that were acknowledged last: a resend of one of them is
 /// acknowledged, not forwarded.
 const RECENT: usize = 2 * super::slot::DEBTS;
 
-/// The longest packet of ours that is not a report's payload: a SUBACK, or a report's head.
+/// The longest packet written in one piece, in bytes: a SUBACK, or a report's head.
 const HEAD: usize = 5 + 2 + FILTER + 2;
 const _: () = assert!(HEAD >= 5 + 2 + FILTERS_PER_PACKET, "a SUBACK fits as well");
 
-/// What a client's session tells the hub.
+/// What a client's session reports to the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// The credentials are right. The hub answers through the [`Slot`].
+    /// The credentials are right. The hub answers by way of the [`Slot`].
     Connected {
         /// The client identifier.
         id: &'i str,
     },
-    /// A subscription covers the reports: it wants to know the state.
+    /// A subscription covers the reports: the client is to get the full state.
     Subscribed,
     /// A message.
     Published {
-        /// Where to.
+        /// The topic.
         topic: &'i str,
-        /// What, byte for byte.
+        /// The payload, byte for byte.
         payload: &'i [u8],
-        /// What the client waits for.
+        /// The acknowledgement that the client waits for.
         ack: Ack,
-        /// It says that it has sent this before.
+        /// Whether DUP is set: the client may have sent this before.
         duplicate: bool,
     },
 }
@@ -111,12 +111,12 @@ pub struct Client {
     code: Rc<AccessCode>,
     topics: Rc<Topics>,
     slot: Rc<Slot>,
-    /// What reports are to name in place of the printer's address.
+    /// The address that replaces the printer's in reports.
     advertised: Replacements,
     state: State,
     subscriptions: Subscriptions,
     answers: Ring<Answer, ANSWERS>,
-    /// Requests whose acknowledgement is still to come. It fits: no more are accepted.
+    /// Requests whose acknowledgement is outstanding. They fit: no more are accepted.
     unacknowledged: heapless::Vec<PacketId, { super::slot::DEBTS }>,
     recent: heapless::HistoryBuf<PacketId, RECENT>,
     unreleased: heapless::Vec<PacketId, UNRELEASED>,
@@ -128,13 +128,13 @@ enum State {
     Opening { until: Instant },
     /// The hub has not decided yet.
     Waiting { until: Instant },
-    /// In conversation.
+    /// Logged in.
     Open,
-    /// A last answer, and then nothing.
+    /// A last answer is sent, then the connection ends.
     Closing,
 }
 
-/// A packet of our own.
+/// A packet of the session's own.
 enum Answer {
     ConnAck(ConnectCode),
     ConnAckV5,
@@ -146,7 +146,7 @@ enum Answer {
     PingResp,
 }
 
-/// A report that is on its way out.
+/// A report that is being sent.
 struct Sending {
     report: Frame<Patches>,
     by: Replacements,
@@ -157,7 +157,7 @@ struct Sending {
 }
 
 impl Client {
-    /// A session for whoever has knocked at `slot`; it has to show CONNECT by `until`.
+    /// A session for the pending client in `slot`, which has to send CONNECT by `until`.
     pub fn new(
         slot: Rc<Slot>,
         code: Rc<AccessCode>,
@@ -180,12 +180,12 @@ impl Client {
         }
     }
 
-    /// Its slot.
+    /// The client's slot.
     pub const fn slot(&self) -> &Rc<Slot> {
         &self.slot
     }
 
-    /// Whether it may be read further.
+    /// Whether the client may be read.
     pub fn is_attentive(&self) -> bool {
         match self.state {
             State::Opening { .. } => true,
@@ -199,7 +199,7 @@ impl Client {
         let _fits = self.answers.push(answer);
     }
 
-    /// Ends with a CONNACK that says why.
+    /// Ends the session with a CONNACK that gives the reason.
     fn refuse(&mut self, answer: Answer, why: Error) -> Error {
         self.answer(answer);
         self.state = State::Closing;
@@ -226,7 +226,7 @@ impl Client {
             return Err(self.refuse(answer, Error::NoIdentifier));
         }
         let answer = Answer::ConnAck(ConnectCode::NotAuthorized);
-        // The code is looked at whatever the user name is: the answer takes as long either way.
+        // The code is compared even if the user name is wrong: the answer takes as long either way.
         let right = self.code.admits(connect.password.unwrap_or_default());
         if connect.user_name != Some(USER) {
             return Err(self.refuse(answer, Error::WrongUser));
@@ -242,7 +242,7 @@ impl Client {
         if let Some(id) = publish.id.filter(|_| publish.dup)
             && self.unacknowledged.contains(&id)
         {
-            // What it sends again is on its way: one acknowledgement comes, for both.
+            // The first one is under way: one acknowledgement is sent for both.
             return Ok(None);
         }
         let ack = match (publish.qos, publish.id) {
@@ -302,7 +302,7 @@ impl Client {
         self.slot.set_reads(self.subscriptions.has_reports());
     }
 
-    /// Writes what has to be said besides reports. How much, or `None` if there is nothing.
+    /// Writes the next packet besides reports. Returns the number of bytes, or `None` if there is none.
     fn write_answer(&mut self, out: &mut [u8]) -> Option<usize> {
         if let Some(answer) = self.answers.pop() {
             return match answer {
@@ -330,7 +330,7 @@ impl Client {
         }
     }
 
-    /// Writes the head of the next report. How much, or `None` if there is no report.
+    /// Writes the head of the next report. Returns the number of bytes, or `None` if there is none.
     fn write_head(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let Item { report, sequence } = self.slot.take()?;
         let topic = self.subscriptions.report_topic(&self.topics)?;
@@ -352,7 +352,7 @@ impl Client {
         Some(written)
     }
 
-    /// Writes more of the report that is on its way.
+    /// Writes more of the report that is being sent.
     fn write_payload(&mut self, out: &mut [u8]) -> usize {
         let Some(sending) = &mut self.sending else { return 0 };
         let Sending { report, by, rewriting, left, since: _ } = sending;
@@ -407,7 +407,7 @@ impl Session for Client {
                 None
             }
             Packet::Disconnect => return Err(Error::Left),
-            // Nothing was sent that these could acknowledge; a confused client does no harm by them.
+            // Nothing was sent that these could acknowledge; they are ignored.
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => None,
             Packet::Connect(_)
             | Packet::ConnAck { .. }
@@ -456,7 +456,7 @@ impl Session for Client {
         }
 
         let mut written = 0;
-        // A packet begins only where its head fits, so none is begun in vain.
+        // A packet is begun only where its head fits.
         while let Some(room) = out.get_mut(written..).filter(|room| room.len() >= HEAD) {
             if self.sending.is_some() {
                 written += self.write_payload(room);
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connect_is_understood_wherever_it_is_split_and_not_before_it_is_whole() {
+    fn connect_may_be_split_anywhere() {
         for split in 0..CONNECT.len() {
             let mut client = client();
             let early = client.handle_input(Instant::START, &CONNECT[..split]);
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_half_a_minute_over_a_report_has_to_go_and_not_before() {
+    fn a_report_may_take_half_a_minute_and_not_longer() {
         let pool =
             Pool::<Patches>::new(Shape { count: 4, size: 64 }, Shape { count: 3, size: 2048 });
         let mut client = reader();
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_connection_is_let_go_at_its_deadline_and_not_before() {
+    fn a_silent_connection_is_closed_at_its_deadline() {
         let mut client = client();
         assert_eq!(client.poll_timeout(), Some(UNTIL));
         let almost = Instant::at(CONNECT_TIMEOUT - Duration::from_millis(1));
@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_announces_too_much_is_refused_by_the_header_alone() {
+    fn a_packet_too_long_is_refused_by_its_header_alone() {
         let mut stranger = client();
         let refused = stranger.handle_input(Instant::START, b"\x10\xff\xff\xff\x7f");
         let announced = 268_435_455 + 5;

@@ -1,20 +1,20 @@
-//! What MQTT clients share, and by which rules: the service's one policy file.
+//! What MQTT clients share, and by which rules: the policy of the service.
 //!
-//! The printer's reports are stored once and offered to every client that subscribed to them. Its full
-//! state is kept, so that a client which comes late, or fell behind, gets the whole of it at once.
-//! What clients ask the printer for all the time (`pushall`, `get_version`) is answered from here;
-//! every other request goes to the printer as it came.
+//! The printer's reports are stored once and queued for every client that subscribed to them. The full
+//! state is cached, so that a client which connects late, or fell behind, gets the whole of it at once.
+//! The frequent questions `pushall` and `get_version` are answered from the cache; every other request is
+//! forwarded to the printer unchanged.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless the newcomer's own older connection can go |
-//! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | whoever is furthest behind loses its reports and gets the full state |
-//! | a state without a frame | asked for again after [`AGAIN`] | late clients wait for it |
+//! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless an older connection with the same client identifier can be closed |
+//! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | the client that is furthest behind loses its reports and gets the full state |
+//! | a state without a frame | asked for again after [`AGAIN`] | clients that connect meanwhile wait for it |
 //! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
-//! | `get_version` to the printer for clients | one in a minute | answered with what it said last |
-//! | the printer away | [`AWAY`] | all clients are closed, so that they know |
+//! | `get_version` to the printer for clients | one in a minute | answered with the last answer |
+//! | the printer away | [`AWAY`] | all clients are disconnected |
 
 use alloc::rc::Rc;
 use core::hash::{BuildHasher, Hash, Hasher};
@@ -24,6 +24,7 @@ use std::hash::RandomState;
 use super::Topics;
 use super::address::{Patches, SequenceId};
 use super::disconnect::Error;
+use super::log::Message;
 use super::queue::{Request, RequestQueue};
 use super::report::{self, Kind};
 use super::request::{self, Request as Meaning};
@@ -37,16 +38,16 @@ use crate::memory::budget::{FRAME_SLOT, STATE, STATE_CHANGES};
 use crate::memory::pool::{Frame, Pool};
 use crate::printer::model::{FAST_PUSH_ALL, Model, SLOW_PUSH_ALL};
 
-/// How long clients are kept while the printer is away. A short loss is nobody's business; after a
-/// long one, closing is the one signal that all of them understand.
+/// How long clients are kept while the printer is unreachable. After that they are disconnected, which is
+/// the one signal that all clients understand.
 pub const AWAY: Duration = Duration::from_secs(30);
 
-/// How long a printer that was asked for its full state may say nothing at all before it looks as if
-/// it were another printer: most accept a subscription to any serial number.
+/// How long a printer may send no report after the subscription before the log asks whether the serial
+/// number is right: most printers accept a subscription to any serial number.
 const MUTE: Duration = Duration::from_secs(15);
 
-/// When a full state that found no frame is asked for again: by then whoever takes nothing has been
-/// let go ([`STALL`](crate::runtime::stream::STALL)), and what was kept for it is free.
+/// When a full state that found no free frame is asked for again: by then clients that read nothing have
+/// been disconnected ([`STALL`](crate::runtime::stream::STALL)), and their frames are free.
 pub const AGAIN: Duration = Duration::from_secs(10);
 
 /// How old the versions may be that a client is answered with before the printer is asked for them again:
@@ -63,30 +64,29 @@ pub struct Hub {
     queue: Rc<RequestQueue>,
     pool: Pool<Patches>,
     state: State,
-    /// The state as it was last shown to somebody, until it changes.
+    /// The state as it was last sent to a client, until it changes.
     shown: Option<Frame<Patches>>,
     version: Option<Frame<Patches>>,
     push_all_every: Duration,
     push_all_last: Option<Instant>,
     version_last: Option<Instant>,
-    /// When a state that could not be kept is asked for again.
+    /// When a state that could not be stored is asked for again.
     again_at: Option<Instant>,
     hashes: RandomState,
     away_since: Option<Instant>,
-    /// Whether the printer has said that live view of its camera is off.
+    /// Whether the printer reported that live view of its camera is off.
     live_view_off: bool,
-    /// Since when the printer has taken our subscription without a single report.
+    /// Since when the printer has accepted the subscription without sending a report.
     mute_since: Option<Instant>,
-    /// Deltas that could not be merged, reports that found no frame, and those that fit in none.
-    odd: RateLimit,
-    homeless: RateLimit,
-    oversized: RateLimit,
+    not_merged_log: RateLimit,
+    no_frame_log: RateLimit,
+    oversized_log: RateLimit,
 }
 
 const _: () = assert!(State::bytes(STATE_CHANGES) <= STATE, "the state is larger than its queue");
 
 impl Hub {
-    /// A hub without clients, whose printer is away since `now`.
+    /// A hub without clients, whose printer is unreachable since `now`.
     pub fn new(
         topics: Rc<Topics>,
         slots: Rc<[Rc<Slot>]>,
@@ -111,9 +111,9 @@ impl Hub {
             hashes: RandomState::new(),
             away_since: Some(now),
             mute_since: None,
-            odd: RateLimit::default(),
-            homeless: RateLimit::default(),
-            oversized: RateLimit::default(),
+            not_merged_log: RateLimit::default(),
+            no_frame_log: RateLimit::default(),
+            oversized_log: RateLimit::default(),
         }
     }
 
@@ -122,9 +122,9 @@ impl Hub {
         self.slots.iter().filter(|slot| slot.is_taken()).count()
     }
 
-    /// A client has shown the right code. The verdict is left in its slot.
+    /// A client has logged in. Whether it is accepted is stored in its slot.
     pub fn join(&mut self, slot: &Rc<Slot>, id: &str) {
-        // Whoever has no name is nobody else.
+        // A client without an identifier is not the same client as any other.
         let owner = match (id, slot.peer()) {
             ("", Some(peer)) => self.hashes.hash_one(peer.number),
             (id, _) => self.hashes.hash_one(id),
@@ -154,7 +154,7 @@ impl Hub {
     pub fn subscribed(&mut self, now: Instant, slot: &Rc<Slot>) {
         match self.snapshot(now) {
             Some(report) => self.deliver(now, slot, report),
-            // It is known and cannot be shown now: it comes with the next report.
+            // It is known and cannot be sent now: it follows with the next report.
             None if !self.state.is_stale() => slot.miss(),
             None => {}
         }
@@ -164,7 +164,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// The request cannot be delivered now; the client learns it by being closed.
+    /// The request cannot be delivered now; the client is disconnected.
     pub fn request(
         &mut self,
         now: Instant,
@@ -174,13 +174,12 @@ impl Hub {
         ack: Ack,
         duplicate: bool,
     ) -> Result<(), Error> {
-        // A request to another serial number is meant for this printer: the client has kept it from
-        // another one, and a slicer does not notice (PROTOCOL 8.14).
+        // A request to another serial number is meant for this printer: a slicer may have stored the number
+        // of an earlier printer at this address, and does not notice.
         if !matches!(topic::device_of(topic), Some((_, Leaf::Request))) {
             if let (Some(peer), Some(times)) = (slot.peer(), slot.strays.check(now)) {
-                let what =
-                    format_args!("{peer}: published to {topic:.60}, which is ignored ({times})");
-                journal::note(Entry::RequestIgnored, what);
+                let what = Message::Ignored { peer, topic, times };
+                journal::note(Entry::RequestIgnored, format_args!("{what}"));
             } else {
                 journal::tally(Entry::RequestIgnored);
             }
@@ -194,7 +193,7 @@ impl Hub {
                 Ok(())
             }
             Meaning::PushStop => {
-                // It would silence the one session that all clients share.
+                // Forwarded, it would end the reports of all clients.
                 slot.acknowledge(ack);
                 Ok(())
             }
@@ -207,15 +206,15 @@ impl Hub {
         }
     }
 
-    /// A client wants the full state: it gets it from here, and the printer is asked when that was
-    /// last done long enough ago.
+    /// A client asks for the full state: it is answered from the cache, and the printer is asked if the
+    /// last time was long enough ago.
     fn push_all(&mut self, now: Instant, slot: &Rc<Slot>) {
         self.subscribed(now, slot);
         self.refresh(now);
     }
 
-    /// A client wants the versions: it gets them from here under its own `sequence_id`, or waits for
-    /// the answer that the printer gives to all. If what is here is old, that comes as well.
+    /// A client asks for the versions: it is answered from the cache under its own `sequence_id`, or waits
+    /// for the printer's answer, which goes to all clients. The printer is asked if the cache is old.
     fn get_version(&mut self, now: Instant, slot: &Rc<Slot>, sequence: Option<SequenceId>) {
         let known = self.version.clone();
         let every = if known.is_some() { VERSIONS_EVERY } else { FAST_PUSH_ALL };
@@ -268,8 +267,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Whoever resends has given up its older connections. What is still on its way over one of them is
-    /// what it resends, and must not be done as well.
+    /// A client that resends has given up its older connections. A request that still arrives over one of
+    /// them is the one that is resent, and must not be executed twice: those connections are closed.
     fn supersede(&self, slot: &Rc<Slot>) {
         let older = |other: &&Rc<Slot>| {
             other.owner() == slot.owner()
@@ -279,7 +278,7 @@ impl Hub {
         self.slots.iter().filter(older).for_each(|other| other.dismiss(Error::TakenOver));
     }
 
-    /// What a request is recognised by when its sender sends it again over a new connection.
+    /// A hash by which a request is recognised when its sender resends it over a new connection.
     fn mark(&self, slot: &Slot, payload: &[u8], ack: Ack) -> u64 {
         let mut hasher = self.hashes.build_hasher();
         slot.owner().hash(&mut hasher);
@@ -291,24 +290,23 @@ impl Hub {
         hasher.finish()
     }
 
-    /// The printer takes requests.
+    /// The printer accepts requests.
     pub fn live(&mut self, now: Instant) {
         self.away_since = None;
         self.mute_since = Some(now);
-        // The queue asks for state and versions by itself.
+        // The queue asks for state and versions itself.
         self.push_all_last = Some(now);
         self.version_last = Some(now);
         let (serial, clients) = (&self.topics.serial, self.clients());
-        let what = format_args!(
-            "mqtt: the printer is connected, serial number {serial}; {clients} clients share it"
-        );
-        journal::note(Entry::PrinterUp, what);
+        let what = Message::Connected { serial, clients };
+        journal::note(Entry::PrinterUp, format_args!("{what}"));
         for slot in self.slots.iter().filter(|slot| slot.standing() == SlotState::Waiting) {
             slot.admit();
         }
     }
 
-    /// The printer is away. What is known of it may be out of date when it is back.
+    /// The printer's connection is lost. The cached state and versions are dropped, since they may be out of
+    /// date when the printer is back.
     pub fn lost(&mut self, now: Instant) {
         self.away_since.get_or_insert(now);
         self.mute_since = None;
@@ -319,12 +317,12 @@ impl Hub {
         self.again_at = None;
     }
 
-    /// Whether the printer has said that live view of its camera is off.
+    /// Whether the printer reported that live view of its camera is off.
     pub const fn says_live_view_off(&self) -> bool {
         self.live_view_off
     }
 
-    /// The printer has reported something.
+    /// Handles a report of the printer's.
     pub fn report(&mut self, now: Instant, payload: &[u8]) {
         self.mute_since = None;
         if payload.len() > self.pool.largest() {
@@ -345,7 +343,7 @@ impl Hub {
         }
         let mut stored = self.store(now, payload, &seen.patches);
         if stored.is_none() && kind == Kind::Full {
-            // It replaces what is known of the state, and that has a frame of its own.
+            // It replaces the cached state, which has a frame of its own.
             self.forget_state();
             stored = self.store(now, payload, &seen.patches);
         }
@@ -370,25 +368,20 @@ impl Hub {
         }
     }
 
-    /// Merges what has changed. A state that was lost over it is asked for again.
+    /// Merges a delta. If the state becomes stale by it, the printer is asked for it again.
     fn delta(&mut self, now: Instant, payload: &[u8]) {
         self.shown = None;
         let Err(error) = self.state.handle_delta(payload, &self.pool) else { return };
-        let (entry, seldom) = match error {
-            state::Error::Json(_) | state::Error::NoPrint => (Entry::ReportOdd, &self.odd),
+        let (entry, limit) = match error {
+            state::Error::Json(_) | state::Error::NoPrint => {
+                (Entry::ReportOdd, &self.not_merged_log)
+            }
             state::Error::TooWide | state::Error::NoRoom => {
                 self.again_at = Some(now + AGAIN);
-                (Entry::NoFrame, &self.homeless)
+                (Entry::NoFrame, &self.no_frame_log)
             }
         };
-        match seldom.check(now) {
-            Some(times) => {
-                let what =
-                    format_args!("mqtt: a delta is passed on but not kept: {error} ({times})");
-                journal::note(entry, what);
-            }
-            None => journal::tally(entry),
-        }
+        self.log(now, limit, entry, |times| Message::NotMerged { error, times });
     }
 
     /// Asks the printer for its full state, unless that was done too lately.
@@ -400,23 +393,14 @@ impl Hub {
         }
     }
 
-    /// A report was larger than any frame. What misses a change is not the state.
+    /// A report was larger than any frame. The state is stale, since it may lack a change.
     pub fn oversized(&mut self, now: Instant, bytes: usize) {
         self.forget_state();
-        match self.oversized.check(now) {
-            Some(times) => {
-                let what = format_args!(
-                    "mqtt: a report of {bytes} bytes was skipped ({times}); {} fit \
-                     (BOARD.mqtt.large.size)",
-                    BOARD.mqtt.large.size
-                );
-                journal::note(Entry::ReportTooLong, what);
-            }
-            None => journal::tally(Entry::ReportTooLong),
-        }
+        let oversized = |times| Message::Oversized { bytes, times };
+        self.log(now, &self.oversized_log, Entry::ReportTooLong, oversized);
     }
 
-    /// Looks after what only time tells.
+    /// Checks what depends on time alone; to be called about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.away_since.is_some_and(|since| now.since(since) >= AWAY) {
             for slot in self.slots.iter().filter(|slot| slot.standing() == SlotState::Occupied) {
@@ -433,17 +417,12 @@ impl Hub {
             self.refresh(now);
         }
         if self.mute_since.take_if(|since| now.since(*since) >= MUTE).is_some() {
-            journal::note(
-                Entry::PrinterMute,
-                format_args!(
-                    "mqtt: the printer says nothing about {}: is this its serial number?",
-                    self.topics.serial
-                ),
-            );
+            let what = Message::NoReports { serial: &self.topics.serial };
+            journal::note(Entry::PrinterMute, format_args!("{what}"));
         }
     }
 
-    /// Everybody has to go.
+    /// Disconnects all clients, since the program ends.
     pub fn dismiss_all(&mut self) {
         for slot in self.slots.iter() {
             slot.dismiss(Error::ShuttingDown);
@@ -461,8 +440,8 @@ impl Hub {
         self.shown.clone()
     }
 
-    /// Puts something into a client's ring. A client that is too far behind loses what is there and
-    /// gets the full state in its place.
+    /// Queues a report for a client. A client that is too far behind loses its reports and gets the full
+    /// state instead.
     fn deliver(&mut self, now: Instant, slot: &Rc<Slot>, report: Frame<Patches>) {
         if !slot.reads() {
             return;
@@ -472,7 +451,7 @@ impl Hub {
         }
         if !slot.put(report.clone()) {
             self.lag(now, slot);
-            // What it did not have room for may be news that no state tells: an answer, say.
+            // The report that did not fit may be one that no state contains: an answer, for example.
             if self.catch_up(now, slot)
                 && !self.shown.as_ref().is_some_and(|shown| shown.is(&report))
             {
@@ -484,19 +463,17 @@ impl Hub {
     fn lag(&self, now: Instant, slot: &Slot) {
         let dropped = slot.drop_backlog();
         if let (Some(peer), Some(_)) = (slot.peer(), slot.lags.check(now)) {
-            let what = format_args!(
-                "{peer}: too slow, {dropped} reports dropped so far; it gets the full state"
-            );
-            journal::note(Entry::Lagged, what);
+            let what = Message::Lagged { peer, dropped };
+            journal::note(Entry::Lagged, format_args!("{what}"));
         } else {
             journal::tally(Entry::Lagged);
         }
     }
 
-    /// Gives a client that missed something the full state. Whether it has it now.
+    /// Queues the full state for a client that missed reports, and returns whether it was queued.
     fn catch_up(&mut self, now: Instant, slot: &Rc<Slot>) -> bool {
         let Some(report) = self.snapshot(now) else {
-            // There is no state to be had; what comes from now on is better than nothing.
+            // No state is known: the reports from now on are better than nothing.
             if self.state.is_stale() {
                 slot.caught_up();
             }
@@ -509,7 +486,7 @@ impl Hub {
         caught_up
     }
 
-    /// Stores a payload, at the expense of whoever is furthest behind if need be.
+    /// Stores a payload. If no frame is free, the client that is furthest behind loses its reports.
     fn store(&mut self, now: Instant, payload: &[u8], patches: &Patches) -> Option<Frame<Patches>> {
         loop {
             if let Some(frame) = self.pool.store_tagged(&[payload], patches.clone()) {
@@ -526,25 +503,33 @@ impl Hub {
         }
     }
 
-    /// Nothing is known of the state until the next full report.
+    /// Counts an event, and logs it unless it was logged lately.
+    fn log<'m>(
+        &self,
+        now: Instant,
+        limit: &RateLimit,
+        entry: Entry,
+        message: impl FnOnce(u32) -> Message<'m>,
+    ) {
+        match limit.check(now) {
+            Some(times) => journal::note(entry, format_args!("{}", message(times))),
+            None => journal::tally(entry),
+        }
+    }
+
+    /// The state is stale until the next full report.
     fn forget_state(&mut self) {
         self.state.mark_stale();
         self.shown = None;
     }
 
     fn cannot_store(&mut self, now: Instant, kind: Kind, bytes: usize) {
-        match self.homeless.check(now) {
-            Some(times) => {
-                let what = format_args!(
-                    "mqtt: no frame for a report of {bytes} bytes ({times}); readers get the full \
-                     state"
-                );
-                journal::note(Entry::NoFrame, what);
-            }
-            None => journal::tally(Entry::NoFrame),
-        }
+        self.log(now, &self.no_frame_log, Entry::NoFrame, |times| Message::NoFrame {
+            bytes,
+            times,
+        });
         if kind == Kind::Full {
-            // Not at once: the answer would find no frame either, and be asked for again.
+            // Not at once: the answer would find no free frame either.
             self.again_at = Some(now + AGAIN);
         }
         for slot in self.slots.iter().filter(|slot| slot.reads()) {

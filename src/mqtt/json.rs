@@ -1,22 +1,22 @@
 //! JSON as bytes: where the members and elements of a text lie, and nothing else.
 //!
-//! A [`Cursor`] walks a text once, from its first byte to its last, and the caller says at each
-//! value whether to enter it or to pass it. [`members`] and [`elements`] are the short way when one
+//! A [`Cursor`] walks a text once, from its first byte to its last; at each value the caller decides
+//! whether to enter it or to pass over it. [`members`] and [`elements`] are the short way when one
 //! level is enough. Nothing is decoded, copied or allocated, and nothing calls itself: what is open
 //! is one bit a level.
 //!
-//! Printers and slicers do not keep to the letter, so neither does this:
+//! Printers and slicers deviate from the standard, so this is lenient where they are:
 //!
 //! - a string is any bytes up to its closing quote: some firmware sends bytes that are not UTF-8
-//!   (PROTOCOL §2.3), and a backslash only protects the byte behind it;
-//! - a text may end in blanks and NULs: `OrcaSlicer` sends one (PROTOCOL §8, 15);
+//!   ([`protocol`](crate::protocol#mqtt)), and a backslash only protects the byte behind it;
+//! - a text may end in blanks and NULs: `OrcaSlicer` on Linux sends one;
 //! - keys and values are compared as written: `"\u0061"` is not `"a"` here.
 //!
-//! All else is RFC 8259, so what is passed over is well-formed too.
+//! All else is RFC 8259, and values that are passed over are checked as well.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | open objects and arrays | [`DEPTH`] | [`Error::TooDeep`] |
 //! | length | the caller's; offsets are right up to 4 GiB | |

@@ -1,24 +1,41 @@
-//! MQTT: the printer's state and its orders, TLS on port 8883.
+//! MQTT: the printer's state and its commands, over TLS on port 8883.
 //!
-//! A Bambu Lab printer's broker takes one to four connections and then starves them. Here any number
-//! of clients that the board affords share one.
+//! A Bambu Lab printer's broker serves one to four connections, and further ones starve each other. Here
+//! all clients, up to `BOARD.clients.mqtt`, share one connection to the printer.
 //!
 //! ```text
-//!   slicer ──┐                      ┌──────────┐
+//!   slicer ──┐                      ┌───────────┐
 //!   phone ───┼── client ── slot ── hub ── queue ── upstream ── printer
 //!   home ────┘     ▲        │       │
 //!                  └─ reports, acks ┘
 //! ```
 //!
-//! A request goes up by value: from the client's inbox into a frame, through the queue's ring, out to
-//! the printer. A report is stored once, in a frame, and each client's ring holds references to it.
-//! Nobody upstream ever waits for a client.
+//! A request is moved: from the client's inbox into a frame, through the queue, out to the printer. A report
+//! is stored once, in a frame, and each client's ring holds references to it. The connection to the printer
+//! never waits for a client.
+//!
+//! # Behaviour
+//!
+//! | a client | the proxy |
+//! |---|---|
+//! | subscribes to `device/<serial>/report` (or `+`, `#`) | sends the printer's full state at once, merged from its reports, then every report, byte for byte |
+//! | asks for `pushall` | answers with the cached state; the printer is asked for clients at most once in five minutes (P1, A1) or three seconds (others) |
+//! | asks for `get_version` | answers from the cache under the client's own `sequence_id`; the printer is asked again at most once a minute |
+//! | sends `pushing.stop` | acknowledges it and does not forward it: it would end the reports of all clients |
+//! | publishes anything else to `device/<serial>/request` | forwards it byte for byte, in order, with QoS 1; PUBACK (or PUBREC) is sent when the printer's connection has accepted it |
+//! | publishes while the printer is unreachable, or the printer's connection is lost with a request under way | closes the client's connection, so that the client knows that the command may not have arrived; nothing is queued for later |
+//! | connects while the printer is unreachable | holds CONNACK for five seconds, then answers *server unavailable*; never *not authorised* |
+//! | reads too slowly | drops whole reports, and sends the full state when the client reads again; other clients do not wait |
+//! | is idle without PINGREQ | keeps the connection; TCP keepalive finds dead clients within two minutes |
+//! | uses the client identifier of another client | serves both, as a printer does, until no slot is free; then the older connection is closed |
+//! | speaks MQTT 5 | answers *unsupported protocol version*, so that the client can fall back to 3.1.1 |
 
 pub mod address;
 pub mod client;
 pub mod disconnect;
 pub mod hub;
 pub mod json;
+mod log;
 pub mod queue;
 pub mod report;
 pub mod request;
@@ -51,11 +68,11 @@ pub const SERIAL: usize = 32;
 /// Bytes in a topic of the printer's own: `device/<serial>/request`.
 pub const TOPIC: usize = 7 + SERIAL + 8;
 
-/// Bytes of the printer's that may wait to be understood: its largest report, and the report's head.
+/// Bytes of the printer's session's inbox: the largest report, and the head of its packet.
 pub const REPORT_INBOX: usize = BOARD.mqtt.large.size + TOPIC + 16;
 const _: () = assert!(REPORT_INBOX <= budget::REPORT_INBOX, "the printer's inbox is too large");
 
-/// What this printer's topics are called, and what we call ourselves there.
+/// The names of this printer's topics, and our client identifier.
 #[derive(Debug)]
 pub struct Topics {
     /// The printer's serial number.
@@ -64,13 +81,13 @@ pub struct Topics {
     pub report: heapless::String<TOPIC>,
     /// `device/<serial>/request`.
     pub request: heapless::String<TOPIC>,
-    /// Our client identifier: one that no other client of the printer has.
+    /// Our client identifier, different from that of any other client of the printer.
     pub client_id: heapless::String<{ TOPIC + 8 }>,
 }
 
 impl Topics {
-    /// The names for a serial number of at most [`SERIAL`] bytes; `instance` tells this program from
-    /// another one before the same printer.
+    /// The names for a serial number of at most [`SERIAL`] bytes; `instance` distinguishes this program from
+    /// another proxy of the same printer.
     pub fn new(serial: &str, instance: u16) -> Self {
         let mut topics = Self {
             serial: heapless::String::new(),
@@ -78,7 +95,7 @@ impl Topics {
             request: heapless::String::new(),
             client_id: heapless::String::new(),
         };
-        // All of them fit: that is what their capacities are made of.
+        // All of them fit: their capacities are computed from `SERIAL`.
         let _fits = topics.serial.push_str(serial);
         let _fits = write!(topics.report, "device/{serial}/report");
         let _fits = write!(topics.request, "device/{serial}/request");
@@ -87,7 +104,7 @@ impl Topics {
     }
 }
 
-/// The service: what its clients and its upstream share.
+/// The service: what its clients and its connection to the printer share.
 pub struct Service {
     hub: RefCell<Hub>,
     slots: Rc<[Rc<Slot>]>,
@@ -98,11 +115,11 @@ pub struct Service {
 
 const _: () = assert!(
     size_of::<Service>() + size_of::<Topics>() + size_of::<AccessCode>() <= budget::HUB,
-    "the hub is larger than its queue"
+    "the hub is larger than its budget"
 );
 
 impl Service {
-    /// A service without clients, whose printer is away.
+    /// A service without clients, whose printer is unreachable.
     pub fn new(topics: Topics, code: AccessCode, now: Instant) -> Rc<Self> {
         let topics = Rc::new(topics);
         let slots: Rc<[Rc<Slot>]> = (0..SLOTS).map(|_| Slot::new()).collect();
@@ -111,9 +128,9 @@ impl Service {
         Rc::new(Self { hub: RefCell::new(hub), slots, queue, topics, code: Rc::new(code) })
     }
 
-    /// A session for `peer`, and its place at the hub. Reports name `advertised` in place of the
-    /// printer's address, if it is given. `admitted` is called once it has shown the right code.
-    /// `None` if all slots are taken.
+    /// A session for `peer`, and the guard of its slot. Reports contain `advertised` instead of the
+    /// printer's address, if it is given. `admitted` is called once the client has logged in.
+    /// `None` if all slots are in use.
     pub fn client<F: Fn()>(
         self: &Rc<Self>,
         now: Instant,
@@ -145,61 +162,61 @@ impl Service {
         (upstream, Link { service: Rc::clone(self) })
     }
 
-    /// The conversation with the printer is over, or could not begin.
+    /// The connection to the printer is lost, or could not be made.
     pub fn lost(&self, now: Instant) {
         self.hub.borrow_mut().lost(now);
     }
 
-    /// Looks after what only time tells; to be called about once a second.
+    /// Checks what depends on time alone; to be called about once a second.
     pub fn handle_timeout(&self, now: Instant) {
         self.hub.borrow_mut().handle_timeout(now);
     }
 
-    /// Tells every client to go.
+    /// Disconnects all clients, since the program ends.
     pub fn dismiss_all(&self) {
         self.hub.borrow_mut().dismiss_all();
     }
 
-    /// Connections that are being served, whether they showed the code or not.
+    /// Connections that are being served, whether they have logged in or not.
     pub fn connections(&self) -> usize {
         let vacant = |slot: &&Rc<Slot>| slot.standing() != slot::SlotState::Vacant;
         self.slots.iter().filter(vacant).count()
     }
 
-    /// Ends the conversation with the printer, in order, and begins no other.
+    /// Ends the connection to the printer with DISCONNECT, and makes no other.
     pub fn leave(&self) {
         self.queue.leave();
     }
 
-    /// Whether the conversation with the printer is to end.
+    /// Whether the connection to the printer is to end.
     pub fn is_leaving(&self) -> bool {
         self.queue.is_leaving()
     }
 
-    /// Completes once the conversation with the printer is to end.
+    /// Completes once the connection to the printer is to end.
     pub async fn left(&self) {
         while !self.queue.is_leaving() {
             self.queue.notified().await;
         }
     }
 
-    /// Clients that showed the right code.
+    /// Clients that have logged in.
     pub fn clients(&self) -> usize {
         self.hub.borrow().clients()
     }
 
-    /// Whether the printer has said that live view of its RTSPS camera is off.
+    /// Whether the printer reported that live view of its RTSPS camera is off.
     pub fn says_live_view_off(&self) -> bool {
         self.hub.borrow().says_live_view_off()
     }
 
-    /// Whether the printer takes requests.
+    /// Whether the printer accepts requests.
     pub fn is_live(&self) -> bool {
         self.queue.is_live()
     }
 }
 
-/// A client's place at the hub. Dropping it leaves the slot to somebody else.
+/// A client's slot at the hub. Releases the slot when dropped.
 pub struct SlotGuard<F: Fn()> {
     service: Rc<Service>,
     slot: Rc<Slot>,
@@ -276,3 +293,6 @@ impl Handler<Upstream> for Link {
         self.service.queue.notified().await;
     }
 }
+
+#[cfg(test)]
+pub(crate) use log::samples;

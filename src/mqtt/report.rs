@@ -26,7 +26,7 @@ pub enum Kind {
     Full,
     /// What changed in it.
     Delta,
-    /// An answer to somebody's command.
+    /// An answer to a client's command.
     Ack,
     /// The answer to `get_version`.
     Version,
@@ -34,28 +34,29 @@ pub enum Kind {
     Other,
 }
 
-/// What one pass over a report finds.
+/// The result of one pass over a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What it is.
+    /// The kind of the report.
     pub kind: Kind,
-    /// What must not reach a client as it is.
+    /// What is replaced before the report is sent to a client.
     pub patches: Patches,
-    /// Whether live view of an RTSPS camera is on, if the report says so (PROTOCOL §4).
+    /// Whether live view of an RTSPS camera is on, if the report has `ipcam.rtsp_url`
+    /// ([`protocol`](crate::protocol#reports)).
     pub live_view: Option<bool>,
 }
 
 impl Report {
-    /// One of which nothing is known.
+    /// A report that is not recognised.
     const OTHER: Self = Self { kind: Kind::Other, patches: Patches::NONE, live_view: None };
 }
 
-/// Looks through a report, once.
+/// Reads a report, once.
 pub fn classify(payload: &[u8]) -> Report {
-    look_through(payload).unwrap_or(Report::OTHER)
+    read(payload).unwrap_or(Report::OTHER)
 }
 
-fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
+fn read(payload: &[u8]) -> Result<Report, json::Error> {
     let mut patches = Patches::NONE;
     let mut live_view = None;
     let mut print = None;
@@ -67,9 +68,9 @@ fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
         let object = cursor.kind()? == json::Kind::Object;
         match key.text {
             b"print" if object => {
-                print = Some(look_through_print(&mut cursor, &mut patches, &mut live_view)?);
+                print = Some(read_print(&mut cursor, &mut patches, &mut live_view)?);
             }
-            b"info" if object => version = look_through_info(&mut cursor)?,
+            b"info" if object => version = read_info(&mut cursor)?,
             _ => {
                 signed |= key.text == b"header";
                 cursor.pass()?;
@@ -90,7 +91,7 @@ fn look_through(payload: &[u8]) -> Result<Report, json::Error> {
     })
 }
 
-fn look_through_print(
+fn read_print(
     cursor: &mut Cursor<'_>,
     patches: &mut Patches,
     live_view: &mut Option<bool>,
@@ -128,7 +129,7 @@ struct Version<'a> {
     sequence_id: Option<Value<'a>>,
 }
 
-fn look_through_info<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Version<'a>>, json::Error> {
+fn read_info<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Version<'a>>, json::Error> {
     let mut get_version = false;
     let mut module = false;
     let mut sequence_id = None;
@@ -247,7 +248,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn versions_and_strangers_are_told_apart() {
+    fn versions_are_recognised_and_unknown_reports_are_not() {
         let answer = json!({"info": {"command": "get_version", "sequence_id": "0", "module": []}});
         assert_eq!(kind(&answer), Kind::Version);
         for other in [

@@ -1,9 +1,9 @@
 //! What a client asks for, as far as the proxy answers it itself.
 //!
-//! Everything a client publishes is a request for the printer and goes there byte for byte, except
-//! the three that concern what the proxy keeps (PROTOCOL §2.7, 6). They are recognised by their
-//! head, and only in their plain form: whatever is odd, signed, cut or too long is a
-//! [`Request::Command`], which is what the printer is there to judge.
+//! Everything a client publishes to the request topic is forwarded to the printer byte for byte, except
+//! the questions that the proxy answers from its cache ([`protocol`](crate::protocol#mqtt)). They are
+//! recognised in their plain form only: a request that is unusual, signed, cut or too long is a
+//! [`Request::Command`] and left to the printer.
 //!
 //! # On the wire
 //!
@@ -16,7 +16,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | a request that is read | [`LONGEST`] | [`Request::Command`] |
 //! | nesting | [`DEPTH`](json::DEPTH) | [`Request::Command`] |
@@ -27,16 +27,16 @@ use serde::Deserialize;
 use crate::mqtt::address::SequenceId;
 use crate::mqtt::json::{self, Cursor, Kind};
 
-/// Longest request that is looked into, in bytes. Those answered here have less than 200.
+/// Longest request that is parsed, in bytes. Those answered here have less than 200.
 pub const LONGEST: usize = 1024;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// The full state: `pushing.pushall`, or `pushing.start`, by which Home Assistant asks for more
     /// reports after a silence.
     PushAll,
-    /// No more reports: `pushing.stop`. It would silence every other client, too.
+    /// No more reports: `pushing.stop`. Forwarded, it would end the reports of all clients.
     PushStop,
     /// Versions and serial numbers of the printer's parts: `info.get_version`.
     GetVersion {
@@ -44,7 +44,7 @@ pub enum Request<'a> {
         /// the client gave none.
         sequence_id: Option<&'a [u8]>,
     },
-    /// Anything else: the printer's business.
+    /// Anything else: forwarded to the printer.
     Command,
 }
 
@@ -53,7 +53,7 @@ pub fn classify(payload: &[u8]) -> Request<'_> {
     plain_request(payload).unwrap_or(Request::Command)
 }
 
-/// `None` for whatever is not exactly one of ours.
+/// `None` for a request that the proxy does not answer itself.
 fn plain_request(payload: &[u8]) -> Option<Request<'_>> {
     if payload.len() > LONGEST {
         return None;

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_lost_after_its_sender_left_troubles_nobody() {
+    fn a_lost_request_does_not_affect_the_slots_next_client() {
         let slot = occupied();
         let pending_ack = slot.owe(ack(7)).unwrap();
         slot.pending(Instant::START, Peer::unknown());

@@ -1,12 +1,12 @@
-//! The printer's full state, so that a client that comes late gets all of it at once.
+//! The printer's full state, merged from its reports, for clients that connect late or fall behind.
 //!
 //! [`report`](super::report) distinguishes full states from deltas; only these two are kept here.
 //!
 //! # In memory
 //!
-//! The base is the [frame](crate::memory::pool) it arrived in. Deltas, of which there is one a
-//! second, are merged into each other in a small buffer, and into the base only when somebody asks
-//! for the whole or the buffer is full: a delta costs its own size, not the state's.
+//! The base is the [frame](crate::memory::pool) it arrived in. Deltas, about one a second, are merged
+//! into each other in a small buffer, and into the base only when a client needs the whole state or the
+//! buffer is full: a delta costs its own size, not the state's.
 //!
 //! ```text
 //!   full ───────────────► base ──┐
@@ -16,7 +16,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | accumulated deltas | what [`State::new`] is given | folded into a new base |
 //! | the state | the pool's largest frame | no snapshot; a delta that needs a fold makes the state stale |
@@ -36,7 +36,7 @@ use crate::mqtt::json;
 use crate::mqtt::report::classify;
 use merge::{Index, Purpose, Refusal};
 
-/// The printer's state, as far as it is known.
+/// The printer's state: the last full report and all changes since.
 pub struct State {
     /// Invariant: a well-formed full state, or `None` while the state is stale.
     base: Option<Frame<Patches>>,
@@ -52,11 +52,11 @@ pub struct State {
 /// Why a delta was not merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It is not JSON, or too deep. The state is as before.
+    /// The delta is not JSON, or nested too deep. The state is unchanged.
     Json(json::Error),
-    /// It has no object `print`. The state is as before.
+    /// The delta has no object `print`. The state is unchanged.
     NoPrint,
-    /// It says more things at once than are kept in mind. The state is stale.
+    /// The delta has more members at once than the index holds. The state is stale.
     TooWide,
     /// The pool has no frame for the state. The state is stale.
     NoRoom,
@@ -103,8 +103,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`Error`] says whether the state is as before or stale. Stale is what a delta that is
-    /// understood and still cannot be kept leaves behind: what misses a change is not the state.
+    /// [`Error`] tells whether the state is unchanged or stale. A valid delta that cannot be stored makes the
+    /// state stale, since the state would lack a change.
     pub fn handle_delta(&mut self, report: &[u8], pool: &Pool<Patches>) -> Result<(), Error> {
         if self.is_stale() {
             return Ok(());
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_state_is_shown_to_nobody_until_the_next_full_report() {
+    fn a_stale_state_is_not_shown_until_the_next_full_report() {
         let pool = pool();
         let mut state = State::new(ACCUMULATED);
         let change = written(&delta(&json!({"key_0": 9})), false);
@@ -544,7 +544,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn the_state_is_what_all_reports_say_whenever_it_is_asked_for(
+        fn the_snapshot_is_the_merge_of_all_reports_at_any_time(
             base in any_report(),
             deltas in prop::collection::vec((any_report(), any::<[bool; 2]>()), 0..8),
             indented in any::<bool>(),

@@ -44,12 +44,12 @@ pub fn is_valid_filter(filter: &str) -> bool {
     true
 }
 
-/// Which of a printer's two topics (PROTOCOL §2.1).
+/// Which of a printer's two topics ([`protocol`](crate::protocol#mqtt)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaf {
-    /// What the printer tells everybody.
+    /// The topic that the printer publishes to.
     Report,
-    /// What clients ask of it.
+    /// The topic that clients publish requests to.
     Request,
 }
 

@@ -444,7 +444,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_oversized_report_is_skipped_however_it_is_split() {
-        let len = super::super::REPORT_INBOX + 1;
+        let len = crate::mqtt::REPORT_INBOX + 1;
         let mut stream = alloc::vec![0x30];
         stream.extend([
             (len & 0x7f) as u8 | 0x80,

@@ -22,7 +22,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | remaining length | 4 bytes, [`REMAINING_MAX`] | [`Fault::Length`] |
 //! | a string or password | 65535 bytes, and the packet's end | [`Fault::Truncated`] |
@@ -71,40 +71,40 @@ pub const MQTT_3_1: (&str, u8) = ("MQIsdp", 3);
 pub const MQTT_3_1_1: (&str, u8) = ("MQTT", 4);
 /// The level of MQTT 5, under the name of 3.1.1 (MQTT 5 §3.1.2.2).
 pub const LEVEL_5: u8 = 5;
-/// What an MQTT 5 client understands as "speak an older version" (MQTT 5 §3.2.2.2).
+/// The MQTT 5 reason code "unsupported protocol version" (MQTT 5 §3.2.2.2).
 pub const UNSUPPORTED_PROTOCOL_VERSION: u8 = 0x84;
 
 /// What a packet is (§2.2.1). The discriminant is the number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PacketType {
-    /// A client asks to be let in.
+    /// A client's request to connect.
     Connect = 1,
-    /// The server's answer to it.
+    /// The server's answer to CONNECT.
     ConnAck = 2,
     /// A message on a topic.
     Publish = 3,
-    /// A message of QoS 1 has arrived.
+    /// Acknowledges a message of QoS 1.
     PubAck = 4,
-    /// A message of QoS 2 has arrived.
+    /// Acknowledges a message of QoS 2: first answer.
     PubRec = 5,
-    /// The sender of a QoS 2 message has understood that.
+    /// The sender's answer to PUBREC.
     PubRel = 6,
-    /// The exchange of a QoS 2 message is complete.
+    /// The answer to PUBREL, which completes the exchange.
     PubComp = 7,
-    /// A client asks for messages.
+    /// A client subscribes to topics.
     Subscribe = 8,
-    /// The server's answer to it.
+    /// The server's answer to SUBSCRIBE.
     SubAck = 9,
-    /// A client wants no more of some messages.
+    /// A client ends subscriptions.
     Unsubscribe = 10,
-    /// The server's answer to it.
+    /// The server's answer to UNSUBSCRIBE.
     UnsubAck = 11,
-    /// A client asks whether the server is still there.
+    /// A client checks whether the connection is alive.
     PingReq = 12,
-    /// It is.
+    /// The server's answer to PINGREQ.
     PingResp = 13,
-    /// A client takes its leave.
+    /// A client ends the connection in order.
     Disconnect = 14,
 }
 
@@ -217,7 +217,7 @@ pub enum Packet<'a> {
     ConnAck {
         /// Whether the server remembers an earlier session of this client.
         session_present: bool,
-        /// Whether the client is let in.
+        /// Whether the client is accepted.
         code: ConnectCode,
     },
     /// §3.3
@@ -246,86 +246,86 @@ pub enum Packet<'a> {
     Disconnect,
 }
 
-/// A client asks to be let in (§3.1).
+/// A client's request to connect (§3.1).
 ///
 /// Of [`Protocol::V5`] and [`Protocol::Other`] nothing but the protocol is read: the other fields
 /// are then empty, whatever the packet says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// What the client speaks.
+    /// The protocol version of the client.
     pub protocol: Protocol,
     /// Whether the server shall forget earlier sessions of this client.
     pub clean: bool,
     /// The longest silence between two packets of this client, in seconds; 0 for any.
     pub keep_alive: u16,
-    /// Who it is. Empty if the server shall choose, which takes `clean` (§3.1.3.1).
+    /// The client identifier. Empty if the server is to choose one, which needs `clean` (§3.1.3.1).
     pub client_id: &'a str,
-    /// What to publish when it is gone without leave.
+    /// A message to publish if the connection ends without DISCONNECT.
     pub will: Option<Will<'a>>,
-    /// With `password`, what it may do.
+    /// The user name.
     pub user_name: Option<&'a str>,
-    /// Any bytes. Never there without a user name.
+    /// The password: any bytes. Never present without a user name.
     pub password: Option<&'a [u8]>,
 }
 
-/// What a CONNECT speaks, by its protocol name and level (§3.1.2.1, §3.1.2.2).
+/// The protocol version of a CONNECT, by protocol name and level (§3.1.2.1, §3.1.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// MQTT 3.1: `MQIsdp`, 3.
     V3_1,
     /// MQTT 3.1.1: `MQTT`, 4.
     V3_1_1,
-    /// MQTT 5: `MQTT`, 5. [`connack_v5`] steps it down.
+    /// MQTT 5: `MQTT`, 5. [`connack_v5`] answers it.
     V5,
     /// A known name with a level that belongs to no version, such as the 0x84 of a mosquitto
-    /// bridge, which steps down after [`ConnectCode::UnacceptableProtocol`].
+    /// bridge, which falls back to 3.1.1 after [`ConnectCode::UnacceptableProtocol`].
     Other(u8),
 }
 
-/// What to publish when a client is gone without leave (§3.1.2.5).
+/// A message to publish if a client's connection ends without DISCONNECT (§3.1.2.5).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Will<'a> {
-    /// Where to.
+    /// The topic to publish to.
     pub topic: &'a str,
-    /// What: any bytes.
+    /// The payload: any bytes.
     pub payload: &'a [u8],
-    /// How.
+    /// The quality of service.
     pub qos: Qos,
-    /// Whether later subscribers shall get it too.
+    /// Whether the message is to be kept for later subscribers.
     pub retain: bool,
 }
 
-/// Whether a client is let in (§3.2.2.3). The discriminant is the number on the wire.
+/// The answer to CONNECT (§3.2.2.3). The discriminant is the number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ConnectCode {
-    /// It is.
+    /// The connection is accepted.
     Accepted = 0,
-    /// The server does not speak its version.
+    /// The server does not support the client's protocol version.
     UnacceptableProtocol = 1,
-    /// The server does not like its identifier.
+    /// The server does not allow the client identifier.
     IdentifierRejected = 2,
     /// The service is not available.
     ServerUnavailable = 3,
-    /// User name or password are malformed; printers say it of a wrong access code.
+    /// User name or password are malformed. Printers send it for a wrong access code.
     BadUserNameOrPassword = 4,
-    /// It may not connect; printers say it of a wrong access code, and Home Assistant never tries
-    /// again after it (PROTOCOL §2.1).
+    /// The client is not authorised. Printers send it for a wrong access code, and Home Assistant does not
+    /// try again after it.
     NotAuthorized = 5,
 }
 
 /// A message on a topic (§3.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Whether it may have been sent before. Never at QoS 0.
+    /// Whether the message may have been sent before. Never set at QoS 0.
     pub dup: bool,
-    /// How it is delivered.
+    /// The quality of service.
     pub qos: Qos,
-    /// Whether it is kept for later subscribers, or was.
+    /// Whether the message is kept for later subscribers, or was.
     pub retain: bool,
-    /// What it is about: not empty, without wildcards.
+    /// The topic: not empty, without wildcards.
     pub topic: &'a str,
-    /// What its answers call it. There at QoS 1 and 2, and only there.
+    /// The packet identifier. Present at QoS 1 and 2, and only there.
     pub id: Option<PacketId>,
     /// Any bytes.
     pub payload: &'a [u8],

@@ -1,8 +1,8 @@
 //! Merging one state report into another as text.
 //!
-//! The old text is walked once and copied as it is, down to the blanks; only what the new one says
-//! is put in place of what it replaces, and what is new is appended to its object in that object's
-//! own style. So an indented state stays indented, and every key survives, known or not.
+//! The old text is walked once and copied unchanged, white space included; values of the new text replace
+//! those of the old one, and new members are appended to their object in that object's own
+//! style. So an indented state stays indented, and every key survives, known or not.
 //!
 //! | old | new | result |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use core::ops::Range;
 use crate::mqtt::json::{self, Cursor, Kind, Value};
 
 /// Keys of lists whose elements are matched by their `id`: AMS units, their trays, the spools
-/// outside (PROTOCOL §2.3).
+/// outside ([`protocol`](crate::protocol#reports)).
 const BY_ID: [&[u8]; 3] = [b"ams", TRAY, b"vir_slot"];
 
 /// Key of the list of a unit's trays.
@@ -50,8 +50,8 @@ pub(super) enum Refusal {
     TooWide,
     /// The result is longer than its room.
     TooLong,
-    /// The new text replaces a value by one that *merges* with what is in the state. Two deltas
-    /// cannot say this as one: the old one has to reach the state first.
+    /// The new text replaces a value by one that would be *merged* with what is in the state. One delta
+    /// cannot express both: the old one has to be merged into the state first.
     NotOneDelta,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Merge<'a, '_> {
                     cursor.pass()?;
                     self.replace(old.at..cursor.at(), element.text)?;
                 }
-                // What empties a tray must not be forgotten over what is put into it then.
+                // That a tray was emptied has to reach the state before its new contents do.
                 Some(_) if key == TRAY && self.purpose == Purpose::Delta && has_only_id(old)? => {
                     return Err(Refusal::NotOneDelta);
                 }
@@ -301,7 +301,7 @@ fn id_of(value: Value<'_>) -> Result<Option<Value<'_>>, Refusal> {
     Ok(id)
 }
 
-/// What the new report says about the objects that are open: a stack, one level for each.
+/// The new report's members for the objects that are open: a stack, one level for each.
 pub(super) struct Index {
     entries: Box<[Entry]>,
     /// Entries in use: those behind are leftovers.
@@ -328,7 +328,7 @@ impl Index {
         Self { entries: vec![Entry::default(); WIDTH].into_boxed_slice(), len: 0 }
     }
 
-    /// Notes a member or an element. One that is said twice counts as said last.
+    /// Notes a member or an element. Of a repeated one the last counts.
     fn note(
         &mut self,
         level: usize,
@@ -555,7 +555,7 @@ pub(in crate::mqtt) mod tests {
         }
 
         #[test]
-        fn two_deltas_made_one_say_what_they_said_one_by_one(
+        fn two_merged_deltas_equal_both_one_after_the_other(
             state in any_report(), first in any_report(), second in any_report(),
         ) {
             let texts = [&first, &second].map(|json| serde_json::to_string(json).unwrap());
@@ -600,7 +600,7 @@ pub(in crate::mqtt) mod tests {
     }
 
     #[test]
-    fn what_is_new_stands_at_the_end_of_its_object_in_that_objects_style() {
+    fn new_members_are_appended_in_the_style_of_their_object() {
         let old =
             "{\n    \"print\": {\n        \"a\": {\n            \"b\": 1\n        }\n    }\n}";
         let new = r#"{"print":{"a":{"c":2,"d":[1,2]},"e":null}}"#;
@@ -611,7 +611,7 @@ pub(in crate::mqtt) mod tests {
     }
 
     #[test]
-    fn lists_of_units_and_trays_are_matched_by_id_and_others_replaced() {
+    fn units_and_trays_merge_by_id_and_other_lists_are_replaced() {
         assert_eq!(
             in_print(
                 r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"0","k":1},{"id":"1","k":1}]},{"id":"1"}]}}"#,
@@ -655,7 +655,7 @@ pub(in crate::mqtt) mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_counts_as_said_last() {
+    fn of_a_repeated_member_the_last_counts() {
         assert_eq!(in_print(r#"{"a":0}"#, r#"{"a":1,"b":1,"a":2,"b":2}"#), r#"{"a":2,"b":2}"#);
         assert_eq!(
             in_print(r#"{"tray":[{"id":0,"k":0}]}"#, r#"{"tray":[{"id":0,"k":1},{"id":0,"k":2}]}"#),
@@ -687,7 +687,7 @@ pub(in crate::mqtt) mod tests {
     }
 
     #[test]
-    fn as_many_members_as_are_kept_in_mind_are_merged_and_one_more_is_refused() {
+    fn up_to_512_members_at_once_are_merged() {
         let wide = |count: usize| {
             let members: Vec<String> = (0..count).map(|at| alloc::format!("\"{at}\":1")).collect();
             alloc::format!("{{\"print\":{{{}}}}}", members.join(","))

@@ -453,7 +453,7 @@ proptest! {
 
     /// Packets with a few bytes changed, removed or added, under a header that agrees.
     #[test]
-    fn damaged_packets_mean_the_same_to_both_or_differ_for_a_known_reason(
+    fn damaged_packets_decode_alike_or_differ_for_a_known_reason(
         said in said(),
         changes in several((any::<prop::sample::Index>(), damage()), 1..4),
         first in maybe(any::<u8>()),
@@ -474,7 +474,7 @@ proptest! {
 
     /// Bodies of nothing in particular under every type, with lengths that often hold.
     #[test]
-    fn arbitrary_bodies_mean_the_same_to_both_or_differ_for_a_known_reason(
+    fn any_bodies_decode_alike_or_differ_for_a_known_reason(
         kind in 0..16u8,
         odd in maybe(0..16u8),
         body in several(prop_oneof![3 => Just(0u8), 3 => 0..5u8, 1 => any::<u8>()], 0..24),

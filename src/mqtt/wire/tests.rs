@@ -119,7 +119,7 @@ fn unsubscribe_sample() -> Packet<'static> {
 }
 
 #[test]
-fn every_type_of_packet_says_what_was_written_by_hand() {
+fn every_packet_type_decodes_to_what_was_encoded_by_hand() {
     for (bytes, expected) in samples() {
         assert_eq!(read(bytes), Ok(expected), "{bytes:02x?}");
         assert_eq!(header(bytes).unwrap().unwrap().total(), bytes.len());
@@ -144,7 +144,7 @@ fn lists_are_read_in_their_order_and_know_their_length() {
 }
 
 #[test]
-fn a_header_asks_for_more_until_it_is_whole_and_never_for_the_body() {
+fn a_header_needs_all_its_bytes_and_none_of_the_body() {
     for (bytes, _) in samples() {
         let whole = header(bytes).unwrap().unwrap();
         for split in 0..=bytes.len() {
@@ -440,7 +440,7 @@ fn a_subscribe_is_answered_filter_by_filter() {
 }
 
 #[test]
-fn a_packet_that_does_not_fit_is_not_written_and_one_that_just_fits_is() {
+fn a_packet_is_written_exactly_if_it_fits() {
     type Write = fn(&mut [u8]) -> Option<usize>;
     let report = |out: &mut [u8]| publish(out, &REPORT);
     let writers: [Write; 15] = [

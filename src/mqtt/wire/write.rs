@@ -1,4 +1,4 @@
-//! The other direction: packets into a caller's buffer.
+//! Encoding: packets into a caller's buffer.
 //!
 //! Each function says how many bytes at the front of `out` are the packet, or `None` if it does not
 //! fit there, or in MQTT at all (a string above 65535 bytes, a packet above [`REMAINING_MAX`]).
@@ -33,8 +33,7 @@ pub fn connect(
         .end()
 }
 
-/// CONNACK (§3.2). A client that is not let in has no session to hear of, whatever
-/// `session_present` says.
+/// CONNACK (§3.2). With any other code than `Accepted`, session present is written as 0.
 pub fn connack(out: &mut [u8], session_present: bool, code: ConnectCode) -> Option<usize> {
     let known = session_present && code == ConnectCode::Accepted;
     let flags = if known { SESSION_PRESENT } else { 0 };
@@ -57,7 +56,7 @@ pub fn publish(out: &mut [u8], publish: &Publish<'_>) -> Option<usize> {
 }
 
 /// A PUBLISH up to its payload, of which the caller sends `payload_len` bytes behind it;
-/// `publish.payload` is not looked at. `None` also where [`publish`] says so.
+/// `publish.payload` is ignored. `None` in the same cases as [`publish`].
 pub fn publish_head(out: &mut [u8], publish: &Publish<'_>, payload_len: usize) -> Option<usize> {
     let unanswered = publish.qos == Qos::AtMostOnce;
     if publish.id.is_some() == unanswered || (publish.dup && unanswered) {

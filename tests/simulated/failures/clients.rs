@@ -18,7 +18,7 @@ async fn narrow(proxy: &Proxy, id: &str) -> Client<DuplexStream> {
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_closed_and_the_others_get_everything_on_time() {
+fn a_client_that_reads_nothing_is_closed_others_are_on_time() {
     lan::run(async {
         let printer = Printer::new(Model::X1C).state_bytes(20_000);
         let proxy = Proxy::before(&printer);
@@ -41,7 +41,7 @@ fn a_client_that_reads_nothing_is_closed_and_the_others_get_everything_on_time()
 }
 
 #[test]
-fn a_reader_that_falls_behind_loses_whole_reports_and_gets_the_full_state_instead() {
+fn a_slow_reader_loses_whole_reports_and_gets_the_full_state() {
     for (model, period) in [(Model::P1S, 100), (Model::X1C, 200), (Model::H2D, 100)] {
         lan::run(async {
             let printer = Printer::new(model).deltas_every(ms(period));
@@ -102,7 +102,7 @@ fn the_last_answer_reaches_a_reader_however_far_behind_it_was() {
 
 /// The room it takes up with reports it does not read is needed: it loses them, not its footing.
 #[test]
-fn a_reader_that_is_put_back_for_somebody_elses_request_knows_the_state_afterwards() {
+fn a_reader_dropped_for_anothers_request_gets_the_state_after() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet().state_bytes(20_000);
         let proxy = Proxy::before(&printer);
@@ -134,7 +134,7 @@ fn a_reader_that_is_put_back_for_somebody_elses_request_knows_the_state_afterwar
 }
 
 #[test]
-fn a_client_that_sends_and_never_reads_its_acknowledgements_hurts_nobody() {
+fn a_client_that_never_reads_its_acks_affects_no_other() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -159,7 +159,7 @@ fn a_client_that_sends_and_never_reads_its_acknowledgements_hurts_nobody() {
 }
 
 #[test]
-fn every_client_in_the_middle_of_another_large_report_leaves_room_for_the_next() {
+fn large_reports_under_way_leave_room_for_the_next() {
     lan::run(async {
         let printer = Printer::new(Model::X1C).quiet().state_bytes(30_000);
         let proxy = Proxy::before(&printer);
@@ -187,7 +187,7 @@ fn every_client_in_the_middle_of_another_large_report_leaves_room_for_the_next()
 }
 
 #[test]
-fn clients_that_vanish_at_any_moment_leave_their_places_to_others() {
+fn clients_that_vanish_at_any_moment_free_their_slots() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).deltas_every(ms(100));
         let proxy = Proxy::before(&printer);

@@ -37,7 +37,7 @@ fn is_full(report: &[u8]) -> bool {
 
 /// Nobody who comes in a quiet moment is forgotten: printers are quiet while they parse a job.
 #[test]
-fn who_subscribes_while_the_printer_is_quiet_gets_the_full_state_when_it_goes_on() {
+fn subscribing_while_the_printer_is_quiet_gets_the_state_later() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::before(&printer);
@@ -53,7 +53,7 @@ fn who_subscribes_while_the_printer_is_quiet_gets_the_full_state_when_it_goes_on
 }
 
 #[test]
-fn while_the_printer_is_away_connack_is_held_and_then_says_unavailable_and_never_refused() {
+fn connack_is_held_while_the_printer_is_away_and_is_never_5() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         printer.reboot(secs(600));
@@ -86,7 +86,7 @@ fn a_client_that_came_early_is_let_in_when_the_printer_comes() {
     });
 }
 
-/// A P1S that was just switched on takes its time (PROTOCOL 8.25).
+/// A P1S that was just switched on takes its time.
 #[test]
 fn a_connack_that_takes_five_seconds_is_waited_for() {
     lan::run(async {
@@ -100,7 +100,7 @@ fn a_connack_that_takes_five_seconds_is_waited_for() {
 }
 
 #[test]
-fn a_printer_that_answers_nothing_is_dialled_again_and_at_most_once_at_a_time() {
+fn a_mute_printer_is_redialled_one_connection_at_a_time() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).slow_connack(secs(15)).connection_limit(1);
         let proxy = Proxy::before(&printer);
@@ -115,7 +115,7 @@ fn a_printer_that_answers_nothing_is_dialled_again_and_at_most_once_at_a_time() 
 }
 
 #[test]
-fn a_request_while_the_printer_is_away_closes_its_sender_and_is_never_made_up_for() {
+fn a_request_while_the_printer_is_away_closes_its_sender() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -143,7 +143,7 @@ fn a_request_while_the_printer_is_away_closes_its_sender_and_is_never_made_up_fo
 }
 
 #[test]
-fn a_request_that_the_printer_may_have_missed_closes_its_sender_and_nobody_else() {
+fn a_request_the_printer_may_have_missed_closes_its_sender_only() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::with(&printer, Settings { printer_wire: 64, ..Settings::default() });
@@ -176,7 +176,7 @@ fn a_request_that_the_printer_may_have_missed_closes_its_sender_and_nobody_else(
 }
 
 #[test]
-fn whoever_waits_for_room_behind_lost_requests_learns_it_as_well() {
+fn clients_waiting_behind_lost_requests_are_closed_too() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::with(&printer, Settings { printer_wire: 64, ..Settings::default() });
@@ -202,7 +202,7 @@ fn whoever_waits_for_room_behind_lost_requests_learns_it_as_well() {
 }
 
 #[test]
-fn a_request_that_was_lost_is_done_when_its_sender_sends_it_again() {
+fn a_lost_request_is_executed_when_it_is_resent() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::with(&printer, Settings { printer_wire: 64, ..Settings::default() });
@@ -226,7 +226,7 @@ fn a_request_that_was_lost_is_done_when_its_sender_sends_it_again() {
 }
 
 #[test]
-fn through_a_short_reboot_clients_stay_and_get_the_full_state_after_it() {
+fn clients_stay_through_a_short_reboot_and_get_the_state_after() {
     for model in Model::ALL {
         lan::run(async {
             let printer = Printer::new(model);
@@ -252,7 +252,7 @@ fn through_a_short_reboot_clients_stay_and_get_the_full_state_after_it() {
 }
 
 #[test]
-fn what_was_known_before_a_reboot_is_handed_out_neither_during_it_nor_after() {
+fn the_state_from_before_a_reboot_is_never_sent() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::before(&printer);
@@ -278,7 +278,7 @@ fn what_was_known_before_a_reboot_is_handed_out_neither_during_it_nor_after() {
 }
 
 #[test]
-fn when_the_printer_stays_away_everybody_is_closed_so_that_they_know() {
+fn when_the_printer_stays_away_all_clients_are_closed() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -300,7 +300,7 @@ fn when_the_printer_stays_away_everybody_is_closed_so_that_they_know() {
 }
 
 #[test]
-fn silence_makes_the_state_stale_then_is_asked_about_and_then_given_up() {
+fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -326,7 +326,7 @@ fn silence_makes_the_state_stale_then_is_asked_about_and_then_given_up() {
         pass(secs(12)).await;
         assert_eq!(printer.ever(), 2, "at 150 s it is given up, and dialled again");
         assert_eq!(printer.most_open(), 1);
-        assert!(journal_says("reported nothing for 150 s"));
+        assert!(journal_says("no report from the printer for 150 s"));
         printer.turn(Vice::Silence, false);
         printer.full();
         reader.report_where(is_full).await;
@@ -389,7 +389,7 @@ fn a_printer_that_ignores_the_first_question_is_asked_again() {
 }
 
 #[test]
-fn a_printer_that_is_half_open_is_left_once_it_takes_nothing_or_says_nothing() {
+fn a_half_open_printer_connection_is_closed() {
     lan::run(async {
         // With requests on the way it is noticed within the five seconds of a stalled write.
         let printer = Printer::new(Model::P1S).connection_limit(2);
@@ -419,7 +419,7 @@ fn a_printer_that_is_half_open_is_left_once_it_takes_nothing_or_says_nothing() {
 }
 
 #[test]
-fn a_report_cut_in_the_middle_reaches_nobody_and_the_next_connection_is_whole() {
+fn a_report_cut_in_the_middle_reaches_no_client() {
     for model in Model::ALL {
         lan::run(async {
             let printer = Printer::new(model);
@@ -443,7 +443,7 @@ fn a_report_cut_in_the_middle_reaches_nobody_and_the_next_connection_is_whole() 
 }
 
 #[test]
-fn garbage_from_the_printer_ends_that_connection_and_nothing_else() {
+fn garbage_from_the_printer_ends_only_that_connection() {
     for bytes in [GARBAGE, &[0x30, 0xff, 0xff, 0xff, 0xff, 0x7f], &[0x82, 2, 0, 1], &[0x10, 0]] {
         lan::run(async {
             let printer = Printer::new(Model::P1S);
@@ -465,7 +465,7 @@ fn garbage_from_the_printer_ends_that_connection_and_nothing_else() {
 }
 
 #[test]
-fn a_report_larger_than_any_frame_is_skipped_and_the_next_ones_come() {
+fn a_report_larger_than_any_frame_is_skipped() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -490,7 +490,7 @@ fn is_delta(report: &[u8]) -> bool {
 
 /// Around the size of the largest frame and of the inbox, too.
 #[test]
-fn a_state_as_large_as_a_frame_is_served_and_a_larger_one_is_not_asked_for_over_and_over() {
+fn a_state_too_large_for_a_frame_is_not_asked_for_repeatedly() {
     use pandaproxy::board::BOARD;
     for over in [-1_i64, 0, 1, 10, 26, 27, 28, 29, 100] {
         lan::run(async {
@@ -527,7 +527,7 @@ fn a_state_as_large_as_a_frame_is_served_and_a_larger_one_is_not_asked_for_over_
 }
 
 #[test]
-fn a_printer_all_of_whose_states_are_too_large_is_not_taken_for_silent() {
+fn a_printer_with_oversized_states_does_not_count_as_silent() {
     lan::run(async {
         let printer = Printer::new(Model::X1C).state_bytes(60_000).deltas_every(secs(20));
         let proxy = Proxy::before(&printer);
@@ -538,7 +538,7 @@ fn a_printer_all_of_whose_states_are_too_large_is_not_taken_for_silent() {
 }
 
 #[test]
-fn reports_that_are_not_utf_8_pass_and_the_state_is_known_all_the_same() {
+fn reports_that_are_not_utf_8_are_forwarded_and_merged() {
     for model in Model::ALL {
         lan::run(async {
             let printer = Printer::new(model).with(Vice::NonUtf8);
@@ -558,7 +558,7 @@ fn reports_that_are_not_utf_8_pass_and_the_state_is_known_all_the_same() {
 }
 
 #[test]
-fn a_printer_with_one_place_never_sees_two_connections_however_often_it_reboots() {
+fn a_printer_with_one_connection_never_sees_two() {
     for refusal in [Refusal::Closes, Refusal::Ignores] {
         lan::run(async {
             let printer = Printer::new(Model::P1S).connection_limit(1).refusing(refusal);
@@ -584,7 +584,7 @@ fn a_printer_with_one_place_never_sees_two_connections_however_often_it_reboots(
 }
 
 #[test]
-fn a_wrong_code_at_the_printer_is_tried_seldom_and_said() {
+fn a_wrong_code_at_the_printer_is_retried_rarely_and_logged() {
     for code in [4, 5] {
         lan::run(async {
             let printer = Printer::new(Model::P1S).code("87654321").wrong_code_answer(code);
@@ -605,7 +605,7 @@ fn a_wrong_code_at_the_printer_is_tried_seldom_and_said() {
 }
 
 #[test]
-fn a_wrong_serial_number_is_said_whether_the_printer_closes_or_keeps_silent() {
+fn a_wrong_serial_number_is_logged_closed_or_silent() {
     for (model, kind) in [(Model::P1S, Kind::PrinterLost), (Model::X1C, Kind::PrinterMute)] {
         lan::run(async {
             let printer = Printer::new(model).connection_limit(1);
@@ -622,7 +622,7 @@ fn a_wrong_serial_number_is_said_whether_the_printer_closes_or_keeps_silent() {
 }
 
 #[test]
-fn at_the_end_clients_are_closed_and_the_printer_hears_disconnect() {
+fn shutdown_closes_clients_and_sends_disconnect_to_the_printer() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -644,7 +644,7 @@ fn at_the_end_clients_are_closed_and_the_printer_hears_disconnect() {
 }
 
 #[test]
-fn neither_a_stranger_at_the_door_nor_a_stuck_reader_keeps_the_printer_from_hearing_disconnect() {
+fn pending_and_stuck_clients_do_not_delay_the_final_disconnect() {
     lan::run(async {
         let printer = Printer::new(Model::X1C);
         let proxy = Proxy::before(&printer);

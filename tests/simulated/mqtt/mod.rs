@@ -49,7 +49,7 @@ fn ten_clients_cost_the_printer_one_connection() {
 }
 
 #[test]
-fn wrong_credentials_are_told_by_connack_5() {
+fn wrong_credentials_get_connack_5() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -85,7 +85,7 @@ fn mqtt_3_1_is_served_like_3_1_1() {
 }
 
 #[test]
-fn a_client_of_mqtt_5_is_told_in_its_own_words_and_others_in_the_old_ones() {
+fn mqtt_5_gets_its_own_connack_and_other_levels_connack_1() {
     lan::run(async {
         let printer = Printer::new(Model::X1C);
         let proxy = Proxy::before(&printer);
@@ -116,7 +116,7 @@ fn a_client_without_a_name_cannot_have_its_session_kept() {
     });
 }
 
-/// Printers end the connection over requests they do not know (PROTOCOL §2.1).
+/// Printers end the connection over requests they do not know.
 #[test]
 fn a_will_never_reaches_the_printer() {
     lan::run(async {
@@ -137,7 +137,7 @@ fn a_will_never_reaches_the_printer() {
     });
 }
 
-/// OrcaSlicer announces a keepalive and is then idle for hours (PROTOCOL §2.1).
+/// OrcaSlicer announces a keepalive and is then idle for hours.
 #[test]
 fn a_client_that_never_pings_is_never_cut() {
     lan::run(async {
@@ -186,7 +186,7 @@ fn a_slicer_may_say_everything_at_once_or_byte_by_byte() {
 
 /// What breaks the protocol ends its own connection, is counted, and is nobody else's business.
 #[test]
-fn whoever_breaks_the_protocol_is_closed_and_nobody_else_notices() {
+fn protocol_errors_close_only_their_own_connection() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::before(&printer);
@@ -278,7 +278,7 @@ fn a_packet_as_large_as_the_inbox_is_taken() {
 }
 
 #[test]
-fn whoever_does_not_show_a_connect_is_closed_after_ten_seconds() {
+fn a_connection_without_connect_is_closed_after_ten_seconds() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -337,7 +337,7 @@ fn eight_filters_are_kept_and_the_others_are_refused_one_by_one() {
 }
 
 #[test]
-fn a_full_house_says_connack_3_unless_an_older_connection_of_the_same_client_can_go() {
+fn without_a_free_slot_connack_3_or_the_clients_older_one_goes() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::before(&printer);
@@ -369,9 +369,9 @@ fn a_full_house_says_connack_3_unless_an_older_connection_of_the_same_client_can
     });
 }
 
-/// An A1 mini accepts two sessions of the same name (PROTOCOL §2.1), and slicers do that.
+/// An A1 mini accepts two sessions of the same name, and slicers do that.
 #[test]
-fn two_connections_of_one_name_live_side_by_side_while_there_is_room() {
+fn two_connections_of_one_client_id_coexist_while_slots_last() {
     lan::run(async {
         let printer = Printer::new(Model::A1Mini).quiet();
         let proxy = Proxy::before(&printer);

@@ -32,7 +32,7 @@ fn indented(value: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn everybody_gets_what_their_own_filters_cover_and_once() {
+fn each_client_gets_what_its_filters_cover_once() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::before(&printer);
@@ -70,7 +70,7 @@ fn everybody_gets_what_their_own_filters_cover_and_once() {
 }
 
 #[test]
-fn unsubscribing_ends_the_reports_and_subscribing_again_begins_with_the_state() {
+fn unsubscribing_ends_reports_and_resubscribing_sends_the_state() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::before(&printer);
@@ -89,7 +89,7 @@ fn unsubscribing_ends_the_reports_and_subscribing_again_begins_with_the_state() 
 
 /// All four families: by deltas, without trays in them, by full states alone, indented.
 #[test]
-fn a_late_joiner_gets_first_what_the_others_have_put_together_from_all_reports() {
+fn a_late_client_gets_the_merge_of_all_reports_first() {
     for model in Model::ALL {
         lan::run(async {
             let printer = Printer::new(model).seed(7);
@@ -125,7 +125,7 @@ fn a_late_joiner_gets_first_what_the_others_have_put_together_from_all_reports()
 }
 
 #[test]
-fn a_client_hears_nothing_of_a_state_that_nobody_knows_until_it_comes() {
+fn an_unknown_state_is_sent_once_it_is_known() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
         let proxy = Proxy::before(&printer);
@@ -154,8 +154,7 @@ fn pushalls(printer: Printer) -> (Printer, Rc<RefCell<Vec<Instant>>>) {
 }
 
 #[test]
-fn an_hour_of_pushall_storms_costs_a_slow_printer_one_in_five_minutes_and_a_fast_one_in_three_seconds()
- {
+fn an_hour_of_pushall_storms_is_limited_by_model() {
     for (model, least) in
         [(Model::P1S, 300), (Model::A1Mini, 300), (Model::X1C, 3), (Model::H2D, 3)]
     {
@@ -207,7 +206,7 @@ fn pushing_stop_is_acknowledged_and_goes_no_further() {
 }
 
 #[test]
-fn get_version_is_answered_under_the_callers_own_sequence_id_and_asked_for_once() {
+fn get_version_is_answered_under_the_callers_sequence_id() {
     for rewrites in [true, false] {
         lan::run(async {
             let printer = Printer::new(Model::X1C).quiet();
@@ -232,7 +231,7 @@ fn get_version_is_answered_under_the_callers_own_sequence_id_and_asked_for_once(
 
 /// An AMS that is plugged in or updated changes them, and no report says so in words.
 #[test]
-fn versions_that_are_old_are_asked_for_again_and_go_to_everybody() {
+fn old_versions_are_asked_for_again_and_sent_to_all_clients() {
     lan::run(async {
         let printer = Printer::new(Model::X1C).quiet();
         let proxy = Proxy::before(&printer);
@@ -265,7 +264,7 @@ fn versions_that_are_old_are_asked_for_again_and_go_to_everybody() {
 }
 
 #[test]
-fn two_clients_that_ask_for_versions_before_they_are_known_each_get_their_own_answer() {
+fn asking_before_versions_are_known_gets_one_answer_each() {
     for rewrites in [true, false] {
         lan::run(async {
             let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
@@ -295,7 +294,7 @@ fn two_clients_that_ask_for_versions_before_they_are_known_each_get_their_own_an
     }
 }
 
-/// A slicer that has kept another printer's serial does not notice (PROTOCOL 8.14).
+/// A slicer that has kept another printer's serial does not notice.
 #[test]
 fn a_client_with_another_serial_is_answered_where_it_listens() {
     lan::run(async {
@@ -343,7 +342,7 @@ fn readdressed(report: &Value, here: Ipv4Addr) -> Value {
 }
 
 #[test]
-fn everybody_reads_the_address_they_reached_us_at_and_every_other_byte_as_it_was() {
+fn each_client_reads_its_own_address_of_the_proxy() {
     for model in Model::ALL {
         lan::run(async {
             let printer = Printer::new(model).quiet().address(Ipv4Addr::new(192, 168, 7, 50));
@@ -377,7 +376,7 @@ fn everybody_reads_the_address_they_reached_us_at_and_every_other_byte_as_it_was
 }
 
 #[test]
-fn no_byte_is_changed_for_whoever_wants_the_printers_address() {
+fn without_rewriting_no_byte_is_changed() {
     lan::run(async {
         let printer = Printer::new(Model::H2D).quiet();
         let proxy = Proxy::with(&printer, Settings { rewrites: false, ..Settings::default() });
@@ -421,7 +420,7 @@ fn what_is_no_json_is_handed_on_as_it_is() {
 }
 
 #[test]
-fn recorded_reports_of_real_printers_arrive_as_they_were_sent_but_for_their_address() {
+fn recorded_reports_arrive_unchanged_but_for_their_address() {
     for name in skips::shared("traffic/reports", ".json", 14) {
         let recorded = std::fs::read(&name).unwrap();
         let value = lan::json(&recorded);

@@ -70,7 +70,7 @@ fn requests_reach_the_printer_byte_for_byte_and_in_order() {
 }
 
 #[test]
-fn requests_of_two_clients_keep_the_order_in_which_they_were_made() {
+fn requests_of_two_clients_keep_their_order() {
     lan::run(async {
         let printer = Printer::new(Model::A1Mini);
         let proxy = Proxy::before(&printer);
@@ -88,7 +88,7 @@ fn requests_of_two_clients_keep_the_order_in_which_they_were_made() {
 }
 
 #[test]
-fn each_qos_is_acknowledged_as_the_standard_says() {
+fn each_qos_is_acknowledged_as_in_mqtt_3_1_1() {
     lan::run(async {
         let printer = Printer::new(Model::X1C);
         let proxy = Proxy::before(&printer);
@@ -116,7 +116,7 @@ fn each_qos_is_acknowledged_as_the_standard_says() {
 }
 
 #[test]
-fn a_request_is_acknowledged_once_the_printers_connection_has_it_and_not_before() {
+fn a_request_is_acknowledged_once_it_was_sent_to_the_printer() {
     for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
         lan::run(async {
             let printer = Printer::new(Model::P1S).quiet();
@@ -138,7 +138,7 @@ fn a_request_is_acknowledged_once_the_printers_connection_has_it_and_not_before(
 /// A client that comes back and resends has given up its old connection. What was stuck on that line
 /// may arrive after all.
 #[test]
-fn what_was_resent_is_not_done_again_when_the_old_connection_delivers_it_after_all() {
+fn a_resent_request_that_also_arrives_late_is_executed_once() {
     for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
         lan::run(async {
             let printer = Printer::new(Model::P1S);
@@ -199,7 +199,7 @@ fn a_resend_is_acknowledged_again_and_not_done_again() {
 }
 
 #[test]
-fn a_resend_of_what_is_still_on_its_way_is_acknowledged_no_sooner_and_once() {
+fn a_resend_of_a_request_in_flight_is_acknowledged_once() {
     for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
         lan::run(async {
             let printer = Printer::new(Model::P1S).quiet();
@@ -223,7 +223,7 @@ fn a_resend_of_what_is_still_on_its_way_is_acknowledged_no_sooner_and_once() {
 
 /// Whether it was done is not known yet, and a second time would be once too often.
 #[test]
-fn a_resend_over_a_new_connection_has_to_wait_until_the_first_is_through() {
+fn a_resend_over_a_new_connection_waits_for_the_first() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::with(&printer, narrow());
@@ -258,7 +258,7 @@ fn a_resend_over_a_new_connection_has_to_wait_until_the_first_is_through() {
 }
 
 #[test]
-fn two_slicers_that_use_the_same_packet_id_each_get_their_own_acknowledgement() {
+fn equal_packet_ids_of_two_clients_are_kept_apart() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         let proxy = Proxy::before(&printer);
@@ -278,9 +278,9 @@ fn two_slicers_that_use_the_same_packet_id_each_get_their_own_acknowledgement() 
     });
 }
 
-/// The broker of the P1 series is slow with PUBACK, and stalls whoever waits (PROTOCOL 8.21).
+/// The broker of the P1 series is slow with PUBACK, and stalls whoever waits.
 #[test]
-fn a_printer_that_never_acknowledges_stalls_nobody() {
+fn a_printer_without_puback_stalls_no_client() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).with(Vice::NoPuback);
         let proxy = Proxy::before(&printer);
@@ -301,7 +301,7 @@ fn a_printer_that_never_acknowledges_stalls_nobody() {
 }
 
 #[test]
-fn more_requests_than_there_is_room_for_are_read_later_and_none_is_lost() {
+fn requests_beyond_the_queue_are_read_later_and_none_is_lost() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::with(&printer, narrow());
@@ -335,7 +335,7 @@ fn more_requests_than_there_is_room_for_are_read_later_and_none_is_lost() {
 }
 
 #[test]
-fn large_requests_at_once_are_all_delivered_and_the_reports_go_on() {
+fn large_requests_are_all_delivered_beside_the_reports() {
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
         let proxy = Proxy::with(&printer, Settings { printer_wire: 4096, ..Settings::default() });
