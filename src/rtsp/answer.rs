@@ -125,7 +125,7 @@ impl Answer {
                 }
                 out.write_str("\r\n")
             }
-            Self::Challenge { stale } => digest::write_challenges(out, nonce, stale),
+            Self::Challenge { stale } => digest::write_challenge(out, nonce, stale),
             Self::SetUp { channels: Channels { rtp, rtcp }, source } => write!(
                 out,
                 "Transport: RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp};ssrc={source:08X};\

@@ -198,21 +198,18 @@ fn parameter<'v>(list: &'v str, name: &str) -> Option<&'v str> {
     }
 }
 
-/// Writes the fields that ask a player who it is, strongest first as RFC 7616 wants it; MD5 comes behind
-/// SHA-256 because FFmpeg takes the last Digest it reads and knows no SHA-256.
+/// Writes the field that asks a player for the access code: one Digest challenge with MD5 and without
+/// `algorithm`, which is all that printers send ([`protocol`](crate::protocol#rtsps-camera)).
+///
+/// With several challenges some clients fail: some answer the first one, FFmpeg the last Digest, and many
+/// know MD5 only. Basic is accepted without being offered.
 ///
 /// # Errors
 ///
-/// There is no room for them.
-pub fn write_challenges(out: &mut impl Write, nonce: &str, stale: bool) -> fmt::Result {
+/// `out` has no room for the field.
+pub fn write_challenge(out: &mut impl Write, nonce: &str, stale: bool) -> fmt::Result {
     let stale = if stale { ", stale=true" } else { "" };
-    for algorithm in [", algorithm=SHA-256", ""] {
-        write!(
-            out,
-            "WWW-Authenticate: Digest realm=\"{REALM}\", nonce=\"{nonce}\"{algorithm}{stale}\r\n"
-        )?;
-    }
-    write!(out, "WWW-Authenticate: Basic realm=\"{REALM}\"\r\n")
+    write!(out, "WWW-Authenticate: Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}\r\n")
 }
 
 /// What a printer asks for.
@@ -385,13 +382,11 @@ mod tests {
     }
 
     #[test]
-    fn players_are_asked_for_sha_256_then_md5_then_basic() {
+    fn players_get_one_md5_challenge_without_algorithm() {
         let mut out = String::new();
-        write_challenges(&mut out, "abc", true).unwrap();
-        let schemes: alloc::vec::Vec<_> = out.lines().map(|line| line.len()).collect();
-        assert_eq!(schemes.len(), 3);
-        assert!(out.lines().next().unwrap().ends_with("algorithm=SHA-256, stale=true"), "{out}");
-        assert!(out.lines().nth(1).unwrap().ends_with("nonce=\"abc\", stale=true"), "{out}");
+        write_challenge(&mut out, "abc", true).unwrap();
+        let challenge = "WWW-Authenticate: Digest realm=\"PandaProxy\", nonce=\"abc\", stale=true\r\n";
+        assert_eq!(out, challenge);
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use pandaproxy::auth::AccessCode;
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 use pandaproxy::rtsp::client::{LOGIN_TIMEOUT, Player};
-use pandaproxy::rtsp::digest::{Challenge, Nonce, Verdict, judge, write_challenges};
+use pandaproxy::rtsp::digest::{Challenge, Nonce, Verdict, judge, write_challenge};
 use pandaproxy::rtsp::rtp::{Content, Packet, ReceiverReport, SenderReport, renumbered};
 use pandaproxy::rtsp::sdp::{Codec, Description, MAX_SDP, TRACKS, write_control};
 use pandaproxy::rtsp::upstream::Upstream;
@@ -124,7 +124,7 @@ pub(crate) fn digest(data: &[u8]) {
         assert!(matches!(verdict, Verdict::Right | Verdict::Stale), "{value}: {verdict:?}");
     }
     let mut challenges = String::new();
-    write_challenges(&mut challenges, NONCE, false).unwrap();
+    write_challenge(&mut challenges, NONCE, false).unwrap();
 }
 
 const NONCE: &str = "0123456789abcdef0123456789abcdef";

@@ -17,8 +17,9 @@ use printer::rtsp::Media;
 
 // ---- the code ----------------------------------------------------------------------------------
 
+/// Issue 14, A14: a slicer's plug-in takes the first challenge, FFmpeg the last Digest, and both know MD5 only.
 #[test]
-fn options_needs_no_code_and_everything_else_is_answered_401_with_three_ways_to_show_it() {
+fn all_but_options_is_answered_with_one_md5_challenge() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = Client::over(studio.stream(WIRE));
@@ -42,18 +43,16 @@ fn options_needs_no_code_and_everything_else_is_answered_401_with_three_ways_to_
             let refused = client.ask(method, URL, "").await;
             assert_eq!(refused.status, 401, "{method}");
             let ways: Vec<_> = refused.headers("www-authenticate").collect();
-            assert_eq!(ways.len(), 3, "{ways:?}");
-            assert!(ways[0].starts_with("Digest ") && ways[0].contains("algorithm=SHA-256"));
-            assert!(ways[1].starts_with("Digest ") && !ways[1].contains("algorithm"));
-            assert!(ways[2].starts_with("Basic "));
+            assert_eq!(ways.len(), 1, "clients take the first one, or the last: {ways:?}");
+            assert!(ways[0].starts_with("Digest ") && !ways[0].contains("algorithm"));
         }
         assert_eq!((studio.admitted(), studio.service.is_wanted()), (0, false));
     });
 }
 
 #[test]
-fn digest_with_md5_and_sha256_with_and_without_qop_and_basic_are_all_let_in() {
-    for scheme in [Scheme::Md5, Scheme::Md5Qop, Scheme::Sha256, Scheme::Basic] {
+fn digest_with_md5_and_basic_are_accepted() {
+    for scheme in [Scheme::Md5, Scheme::Md5Qop, Scheme::Basic] {
         lan::run(async {
             let studio = Studio::before(&camera());
             let mut client = Client::over(studio.stream(WIRE)).knowing(scheme, CODE);
@@ -81,12 +80,12 @@ fn digest_with_md5_and_sha256_with_and_without_qop_and_basic_are_all_let_in() {
 }
 
 #[test]
-fn rfc_2617s_form_with_qop_is_let_in_though_the_challenge_names_none() {
+fn digest_with_qop_is_accepted_though_not_offered() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = Client::over(studio.stream(WIRE));
         let challenge = client.ask("DESCRIBE", URL, "").await;
-        let offer = challenge.headers("www-authenticate").nth(1).unwrap().to_owned();
+        let offer = challenge.header("www-authenticate").unwrap().to_owned();
         let nonce = offer.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
         let md5 = printer::rtsp::digest::md5;
         let known = md5(&format!("bblp:PandaProxy:{CODE}"));
