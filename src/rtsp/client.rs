@@ -52,6 +52,10 @@ pub const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes in the longest URL a player may use.
 pub const MAX_URL: usize = 256;
 
+/// How often a player that waits for a key frame gets a sender report of each track. Players give up after
+/// five seconds without a byte.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Bytes in the longest body a request may have. None of them is needed.
 const MAX_BODY: usize = 512;
 
@@ -81,6 +85,8 @@ pub struct Player {
     block: Option<Block>,
     /// The picture that the last block belonged to.
     picture: Option<u32>,
+    /// When the next sender reports are due, while the player waits for a key frame.
+    report_at: Option<Instant>,
 }
 
 /// Whether it has shown the code.
@@ -154,6 +160,7 @@ impl Player {
             numbers: [Numbering::default(); TRACKS],
             block: None,
             picture: None,
+            report_at: None,
         }
     }
 
@@ -418,6 +425,26 @@ impl Player {
         len
     }
 
+    /// Writes a sender report of each track if the player waits for a key frame and one is due.
+    fn write_reports(&mut self, now: Instant, out: &mut [u8]) -> usize {
+        if !matches!(self.slot.flow(), Flow::Waits { .. }) {
+            self.report_at = None;
+            return 0;
+        }
+        let due = *self.report_at.get_or_insert(now + REPORT_INTERVAL);
+        if now < due {
+            return 0;
+        }
+        self.report_at = Some(now + REPORT_INTERVAL);
+        let mut len = 0;
+        for (track, channels) in self.tracks.iter().enumerate() {
+            let Some(channels) = channels else { continue };
+            let report = self.offer.report(track, now).bytes(self.offer.source(track));
+            len += write_frame(channels.rtcp, &report, out.get_mut(len..).unwrap_or_default());
+        }
+        len
+    }
+
     fn write_block(&mut self, block: &Block, out: &mut [u8]) -> usize {
         let picture = *block.tag();
         let follows = self.picture.is_some_and(|last| picture.wrapping_sub(last) <= 1);
@@ -474,6 +501,17 @@ fn frames(block: &[u8]) -> impl Iterator<Item = (Of, &[u8])> {
         rest = behind;
         Some((Of { track: usize::from(channel / 2), is_control: channel % 2 == 1 }, packet))
     })
+}
+
+/// Writes an interleaved frame, and returns its bytes; 0 if `out` has no room for it.
+fn write_frame(channel: u8, packet: &[u8], out: &mut [u8]) -> usize {
+    let end = FRAME_HEAD + packet.len();
+    let room = out.get_mut(..end).and_then(|room| room.split_first_chunk_mut::<FRAME_HEAD>());
+    let Some((head, body)) = room else { return 0 };
+    let [high, low] = u16::try_from(packet.len()).unwrap_or(u16::MAX).to_be_bytes();
+    *head = [wire::DOLLAR, channel, high, low];
+    body.copy_from_slice(packet);
+    end
 }
 
 /// Why a request goes no further.
@@ -565,13 +603,15 @@ impl Session for Player {
         match (&self.login, self.waits) {
             (Login::Due { until, .. }, _) => Some(*until),
             (Login::Done, Some(until)) => Some(until),
-            (Login::Done, None) => {
-                (self.slot.flow() == Flow::Still).then_some(self.heard + SESSION_TIMEOUT)
-            }
+            (Login::Done, None) => match self.slot.flow() {
+                Flow::Still => Some(self.heard + SESSION_TIMEOUT),
+                Flow::Waits { .. } => self.report_at,
+                Flow::Flows => None,
+            },
         }
     }
 
-    fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
+    fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
         if let SlotState::Dismissed(why) = self.slot.standing() {
             let waits = self.waits.take().is_some();
             if self.answer.take().is_some() || waits {
@@ -586,10 +626,11 @@ impl Session for Player {
         if let Some(len) = self.write_answer(out) {
             return Output::Written(len);
         }
-        match self.write_blocks(out) {
-            0 => Output::Idle,
-            len => Output::Written(len),
-        }
+        let len = match self.write_blocks(out) {
+            0 => self.write_reports(now, out),
+            len => len,
+        };
+        if len == 0 { Output::Idle } else { Output::Written(len) }
     }
 }
 

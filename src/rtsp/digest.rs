@@ -385,7 +385,8 @@ mod tests {
     fn players_get_one_md5_challenge_without_algorithm() {
         let mut out = String::new();
         write_challenge(&mut out, "abc", true).unwrap();
-        let challenge = "WWW-Authenticate: Digest realm=\"PandaProxy\", nonce=\"abc\", stale=true\r\n";
+        let challenge =
+            "WWW-Authenticate: Digest realm=\"PandaProxy\", nonce=\"abc\", stale=true\r\n";
         assert_eq!(out, challenge);
     }
 

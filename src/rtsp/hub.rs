@@ -202,8 +202,9 @@ impl Hub {
         let Some(report) = SenderReport::parse(bytes) else { return };
         let time = self.lines.get(track).and_then(|line| line.time_of(report.timestamp));
         let Some(timestamp) = time else { return };
-        let said = SenderReport { timestamp, ..report }.bytes(self.offer.source(track));
-        self.store(now, track, true, [&said, &[]]);
+        let report = SenderReport { timestamp, ..report };
+        self.offer.set_report(track, report, now);
+        self.store(now, track, true, [&report.bytes(self.offer.source(track)), &[]]);
     }
 
     /// A packet of so many bytes is passed over, and the picture that it belongs to with it.

@@ -1,6 +1,8 @@
 //! RTP packets and what RTCP says about them (RFC 3550), as far as a fan-out has to know them: where a
 //! picture ends, and where a player may begin.
 
+use core::time::Duration;
+
 use super::sdp::Codec;
 
 /// Bytes before everything else in a packet.
@@ -189,7 +191,7 @@ fn each_aggregated(mut bytes: &[u8], mut take: impl FnMut(&[u8])) {
 }
 
 /// What a sender says of its time (RFC 3550 §6.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderReport {
     /// Its clock, in 2⁻³² s since 1900.
     pub ntp: u64,
@@ -224,6 +226,16 @@ impl SenderReport {
     /// The middle of its clock, by which a receiver says which report it has seen.
     pub const fn short_ntp(&self) -> u32 {
         (self.ntp >> 16) as u32
+    }
+
+    /// The same report `time` later, at `rate` ticks a second. Both clocks wrap.
+    #[must_use]
+    pub fn after(self, time: Duration, rate: u32) -> Self {
+        let micros = time.as_micros();
+        let ntp = ((micros << 32) / 1_000_000) as u64;
+        let ticks = (micros * u128::from(rate) / 1_000_000) as u32;
+        let timestamp = self.timestamp.wrapping_add(ticks);
+        Self { ntp: self.ntp.wrapping_add(ntp), timestamp, ..self }
     }
 
     /// What players are told, from `ssrc`.
@@ -410,6 +422,14 @@ mod tests {
             SenderReport::parse(b"\x81\xc9\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
             None
         );
+    }
+
+    #[test]
+    fn a_later_sender_report_has_both_clocks_moved_on() {
+        let report = SenderReport { ntp: 7 << 32, timestamp: u32::MAX, packets: 1, bytes: 2 };
+        let later = report.after(Duration::from_millis(1500), 90_000);
+        let ntp = 8 << 32 | 1 << 31;
+        assert_eq!(later, SenderReport { ntp, timestamp: 134_999, ..report });
     }
 
     #[test]

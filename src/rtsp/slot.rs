@@ -191,6 +191,7 @@ impl Slot {
     pub fn interrupt(&self) {
         if self.flow() == Flow::Flows {
             self.flow.set(Flow::Waits { behind: false });
+            self.notify.notify();
         }
     }
 

@@ -3,7 +3,9 @@
 
 use core::cell::{Cell, Ref, RefCell};
 
+use super::rtp::SenderReport;
 use super::sdp::{Description, TRACKS};
+use crate::clock::Instant;
 
 /// What a player may expect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct StreamInfo {
     description: RefCell<Description>,
     stream_status: Cell<StreamStatus>,
     sources: [u32; TRACKS],
+    /// The camera's last sender report of each track, in players' time, and when it arrived.
+    reports: [Cell<Option<(SenderReport, Instant)>>; TRACKS],
 }
 
 impl StreamInfo {
@@ -60,5 +64,23 @@ impl StreamInfo {
     /// The source (SSRC) of a track's packets, as players see it: always the same.
     pub fn source(&self, track: usize) -> u32 {
         self.sources.get(track).copied().unwrap_or_default()
+    }
+
+    /// Keeps the camera's last sender report of a track, its timestamp in players' time.
+    pub fn set_report(&self, track: usize, report: SenderReport, now: Instant) {
+        if let Some(kept) = self.reports.get(track) {
+            kept.set(Some((report, now)));
+        }
+    }
+
+    /// A sender report of a track for this moment: the camera's last one, its clock and timestamp moved on by
+    /// the time since. All zero, which stands for an unknown clock (RFC 3550 §6.4.1), before the first one.
+    pub fn report(&self, track: usize, now: Instant) -> SenderReport {
+        let Some((report, at)) = self.reports.get(track).and_then(Cell::get) else {
+            return SenderReport::default();
+        };
+        let description = self.description.borrow();
+        let rate = description.tracks().get(track).map_or(0, |track| track.rate);
+        report.after(now.since(at), rate)
     }
 }

@@ -120,6 +120,58 @@ fn a_late_player_waits_for_the_next_key_frame_when_the_group_does_not_fit_half_a
     });
 }
 
+/// Issue 14, A14: players give up after five seconds without a byte.
+#[test]
+fn a_player_that_waits_for_a_key_frame_gets_reports() {
+    lan::run(async {
+        let camera = camera().key_after(secs(25));
+        let studio = Studio::before(&camera);
+        let mut client = studio.client();
+        let described = client.describe(URL).await;
+        assert_eq!(described.status, 200);
+        let set_up = client.setup("0-1").await;
+        let source =
+            set_up.header("transport").unwrap().split("ssrc=").nth(1).unwrap()[..8].to_owned();
+        assert_eq!(client.request("PLAY", URL, "").await.status, 200);
+        let began = Instant::now();
+        for seconds in 1..=12 {
+            let frame = client.frame().await;
+            assert_eq!((frame.channel, began.elapsed()), (1, secs(2 * seconds)));
+            assert_eq!(frame.bytes[..4], [0x80, 200, 0, 6], "a sender report");
+            assert_eq!(frame.bytes[4..8], u32::from_str_radix(&source, 16).unwrap().to_be_bytes());
+        }
+        let mut player = Player::of(client);
+        assert!(player.picture().await.is_key());
+        player.report = None;
+        for _ in 0..100 {
+            player.picture().await;
+        }
+    });
+}
+
+/// Issue 14, A14: the reports tell the truth about the camera's clock.
+#[test]
+fn reports_while_waiting_agree_with_the_pictures() {
+    lan::run(async {
+        let camera = showing(Media::made(25, 250, 20_000, 5000));
+        let studio = Studio::before(&camera);
+        let mut first = studio.player().await;
+        while first.number(&camera).await % 250 != 100 {}
+        let mut late = studio.player().await;
+        assert!(late.sees_nothing(secs(3)).await, "it waits for a key frame");
+        let report = late.report.expect("a report while it waited");
+        assert!(late.picture().await.is_key());
+        let waited = report.seconds;
+        while late.report.unwrap().seconds == waited {
+            late.picture().await;
+        }
+        let later = late.report.unwrap();
+        let ticks = f64::from(later.ticks.wrapping_sub(report.ticks));
+        let off = ticks - (later.seconds - waited) * 90_000.0;
+        assert!(off.abs() < 90.0, "{report:?} {later:?}");
+    });
+}
+
 #[test]
 fn a_slow_player_skips_to_the_next_key_frame_and_sees_whole_pictures_without_a_gap_in_their_numbers()
  {
