@@ -11,8 +11,11 @@ use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::logger;
 use pandaproxy::memory::{KIB, budget, heap};
-use pandaproxy::runtime::launch;
+use pandaproxy::runtime::launch::{self, Context, Proxy, StartError};
+use pandaproxy::runtime::net::Sockets;
+use pandaproxy::runtime::supervisor;
 use pandaproxy::tls::Identity;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A value on the command line, in the environment or in the file is wrong.
 const BAD_VALUE: u8 = 2;
@@ -65,7 +68,7 @@ fn serve(config: &Config) -> ExitCode {
         heap::on_limit_exceeded(last_words::<{ budget::TOTAL }>);
         heap::set_limit(budget::TOTAL);
     }
-    let code = match launch::serve(config) {
+    let code = match launch::runtime().and_then(|runtime| runtime.block_on(run(config))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -83,6 +86,28 @@ fn start_log(verbose: bool) {
     if let Err(error) = logger::start(verbose) {
         eprintln!("pandaproxy: cannot start the log: {error}");
     }
+}
+
+/// Runs the proxy until SIGTERM or SIGINT; SIGUSR1 writes its status to standard error.
+async fn run(config: &Config) -> Result<(), StartError> {
+    let proxy = Proxy::start(&Context::real(), config, &Sockets)?;
+    // Not before the keys are made: until then a signal ends the program by its default action.
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+    let mut user = signal(SignalKind::user_defined1()).map_err(StartError::Runtime)?;
+    supervisor::ready();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // The log takes any text.
+            _ = user.recv() => drop(proxy.write_status(&mut logger::Raw::new())),
+        }
+    }
+    journal::note(Kind::Stopping, format_args!("stopping"));
+    supervisor::stopping();
+    proxy.stop().await;
+    Ok(())
 }
 
 /// Logs the journal when the heap limit is exceeded; the process ends after it.

@@ -17,16 +17,15 @@
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::io;
 use std::net::UdpSocket;
 
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
 use super::Clock;
+use super::net::{Connection, Listener, Net, Sockets};
 use crate::auth::{Limiter, Lockout, REFUSED_FOR, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
@@ -37,9 +36,6 @@ use crate::peer::Peer;
 use crate::session::Blame;
 use crate::tls::HandshakeError;
 
-/// Connections the kernel keeps before we have accepted them.
-const BACKLOG: u32 = 128;
-
 /// How long nothing is accepted after accepting failed, for want of file descriptors, say.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
@@ -48,33 +44,6 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Reasons to turn strangers away that are told apart.
 const REASONS: usize = 8;
-
-/// Binds a listener. An address that this machine does not have, or not yet, is no error: after a power
-/// cut a board is up before its network is, and listens there as soon as it has it.
-///
-/// # Errors
-///
-/// The port cannot be had.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // A restart does not have to wait for the last connections of the one before to be forgotten.
-    socket.set_reuseaddr(true)?;
-    match socket.bind(address) {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            let options = SockRef::from(&socket);
-            match address {
-                SocketAddr::V4(_) => options.set_freebind_v4(true)?,
-                SocketAddr::V6(_) => options.set_freebind_v6(true)?,
-            }
-            socket.bind(address)?;
-        }
-        bound => bound?,
-    }
-    socket.listen(BACKLOG)
-}
 
 /// Says that this machine does not have the address it is to listen on, if that is so.
 pub fn say_if_absent(address: IpAddr) {
@@ -87,10 +56,10 @@ pub fn say_if_absent(address: IpAddr) {
 }
 
 /// A service's acceptor.
-pub struct Acceptor {
+pub struct Acceptor<N: Net = Sockets> {
     service: &'static str,
     limiter: Rc<RefCell<Limiter>>,
-    waiting: RefCell<Ring<(TcpStream, IpAddr), ACCEPT_QUEUE>>,
+    waiting: RefCell<Ring<(N::Connection, IpAddr), ACCEPT_QUEUE>>,
     /// Who stands on the pre-auth slots.
     pre_auth: RefCell<heapless::Vec<IpAddr, { BOARD.pre_auth }>>,
     opened: Notify,
@@ -103,8 +72,8 @@ pub struct Acceptor {
 }
 
 /// Somebody on the pre-auth slots. Dropping it, [`pass`](Self::pass) or [`step_in`](Self::step_in) makes room for the next.
-pub struct PendingClient {
-    acceptor: Rc<Acceptor>,
+pub struct PendingClient<N: Net = Sockets> {
+    acceptor: Rc<Acceptor<N>>,
     /// Who it is.
     pub peer: Peer,
     /// Whether it comes from this very machine.
@@ -112,7 +81,7 @@ pub struct PendingClient {
     inside: Cell<bool>,
 }
 
-impl Acceptor {
+impl<N: Net> Acceptor<N> {
     /// The acceptor of a service. Services share the limiter: a wrong code is a wrong code.
     pub fn new(service: &'static str, limiter: Rc<RefCell<Limiter>>) -> Rc<Self> {
         Rc::new(Self {
@@ -130,7 +99,7 @@ impl Acceptor {
     }
 
     /// Accepts connections for ever.
-    pub async fn listen(&self, listener: &TcpListener, clock: &Clock) {
+    pub async fn listen(&self, listener: &N::Listener, clock: &Clock) {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => self.arrive(clock.now(), stream, from.ip().to_canonical()),
@@ -143,7 +112,7 @@ impl Acceptor {
         }
     }
 
-    fn arrive(&self, now: Instant, stream: TcpStream, address: IpAddr) {
+    fn arrive(&self, now: Instant, stream: N::Connection, address: IpAddr) {
         if self.limiter.borrow_mut().refused(now, address) {
             self.refuse(now, format_args!("{address}: too many wrong codes, refused for a while"));
             return;
@@ -165,7 +134,7 @@ impl Acceptor {
 
     /// Lets somebody wait. In a full room the address that most of those waiting come from loses its
     /// last one to an address with fewer. Who was closed for want of room, if anybody was.
-    fn queue_up(&self, stream: TcpStream, address: IpAddr) -> Option<IpAddr> {
+    fn queue_up(&self, stream: N::Connection, address: IpAddr) -> Option<IpAddr> {
         let mut waiting = self.waiting.borrow_mut();
         let Err(Full(newcomer)) = waiting.push((stream, address)) else { return None };
         let of = |address: IpAddr| waiting.iter().filter(|(_, from)| *from == address).count();
@@ -208,7 +177,7 @@ impl Acceptor {
     }
 
     /// The next connection that finds a place on the pre-auth slots.
-    pub async fn next(self: &Rc<Self>, clock: &Clock) -> (TcpStream, PendingClient) {
+    pub async fn next(self: &Rc<Self>, clock: &Clock) -> (N::Connection, PendingClient<N>) {
         loop {
             if let Some((stream, address)) = self.call(clock.now()) {
                 let number = self.numbers.get().wrapping_add(1);
@@ -229,7 +198,7 @@ impl Acceptor {
 
     /// Calls the first of those waiting whose address may stand on the pre-auth slots. Those whose address
     /// has been locked out since they came are closed.
-    fn call(&self, now: Instant) -> Option<(TcpStream, IpAddr)> {
+    fn call(&self, now: Instant) -> Option<(N::Connection, IpAddr)> {
         let mut waiting = self.waiting.borrow_mut();
         let mut pre_auth = self.pre_auth.borrow_mut();
         let mut called = None;
@@ -263,7 +232,7 @@ impl Acceptor {
     }
 }
 
-impl PendingClient {
+impl<N: Net> PendingClient<N> {
     /// The right code was shown: the place on the pre-auth slots is free.
     pub fn pass(&self) {
         if !self.inside.get() {
@@ -324,7 +293,7 @@ impl PendingClient {
     }
 }
 
-impl Drop for PendingClient {
+impl<N: Net> Drop for PendingClient<N> {
     fn drop(&mut self) {
         self.step_in();
     }
@@ -345,10 +314,11 @@ mod tests {
     use super::*;
     use alloc::string::String;
     use alloc::vec::Vec;
-    use core::net::Ipv4Addr;
+    use core::net::{Ipv4Addr, SocketAddr};
     use core::pin::pin;
     use core::task::{Context, Poll, Waker};
     use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
 
@@ -368,7 +338,7 @@ mod tests {
     impl Street {
         fn new() -> Self {
             let acceptor = Acceptor::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
-            let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+            let listener = Sockets.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
             Self { acceptor, listener }
         }
 

@@ -8,13 +8,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::net::{Connection, Net, Sockets};
 pub use super::reconnect::BackOff;
 use super::stream;
 use crate::config::PrinterAddr;
-use crate::tls::{ClientStream, ConnectError, Refusal, Trust, connect};
+use crate::tls::{ConnectError, Refusal, Trust};
 use crate::trace;
 
 /// How long the printer's name may take to be found.
@@ -35,28 +35,39 @@ pub trait Dial {
     fn dial(&mut self) -> impl Future<Output = Result<Self::Stream, DialError>>;
 }
 
-/// A printer at an address, over TLS.
-pub struct Dialler {
+/// One port of the printer, over TLS.
+pub struct Dialler<N: Net = Sockets> {
+    net: N,
     host: PrinterAddr,
     port: u16,
     trust: Trust,
 }
 
-impl Dialler {
-    /// The way to `host`, which is believed as `trust` says.
-    pub const fn new(host: PrinterAddr, port: u16, trust: Trust) -> Self {
-        Self { host, port, trust }
+impl<N: Net> Dialler<N> {
+    /// Connects to `port` of the printer at `host`, whose certificate is verified as `trust` says.
+    pub const fn new(net: N, host: PrinterAddr, port: u16, trust: Trust) -> Self {
+        Self { net, host, port, trust }
     }
-}
 
-impl Dial for Dialler {
-    type Stream = ClientStream<TcpStream>;
+    /// A TCP connection to the printer, made ready for the printer's protocols.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reach`].
+    pub async fn connect(&self) -> Result<N::Connection, DialError> {
+        let connection = reach(&self.net, &self.host, self.port).await?;
+        // Options that cannot be set belong to a lost connection, which the TLS handshake reports.
+        let _lost = stream::tune_upstream(&connection);
+        Ok(connection)
+    }
 
-    async fn dial(&mut self) -> Result<Self::Stream, DialError> {
-        let socket = reach(&self.host, self.port).await?;
-        // A socket that cannot be tuned is a connection that is gone; TLS will say so.
-        let _gone = stream::tune_upstream(&socket);
-        match timeout(HANDSHAKE_TIMEOUT, connect(&self.trust, socket)).await {
+    /// The TLS handshake over such a connection.
+    ///
+    /// # Errors
+    ///
+    /// The handshake failed or took longer than 15 s, or the certificate is not trusted.
+    pub async fn secure(&self, connection: N::Connection) -> Result<N::PrinterStream, DialError> {
+        match timeout(HANDSHAKE_TIMEOUT, self.net.connect_tls(&self.trust, connection)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(ConnectError::Refused(refusal))) => Err(DialError::Refused(refusal)),
             Ok(Err(error)) => Err(DialError::Handshake(error)),
@@ -65,21 +76,34 @@ impl Dial for Dialler {
     }
 }
 
-/// A bare connection to `port` of the printer at `host`, which may have got another address since the
-/// last one.
+impl<N: Net> Dial for Dialler<N> {
+    type Stream = N::PrinterStream;
+
+    async fn dial(&mut self) -> Result<Self::Stream, DialError> {
+        let connection = self.connect().await?;
+        self.secure(connection).await
+    }
+}
+
+/// A TCP connection to `port` of the printer at `host`. A name is resolved again each time, since the
+/// printer may have another address than before.
 ///
 /// # Errors
 ///
-/// The name is not known, nobody answers within ten seconds, or not on this port.
-pub async fn reach(host: &PrinterAddr, port: u16) -> Result<TcpStream, DialError> {
-    let address = address(host, port).await?;
-    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(socket)) => {
+/// The name has no address, the printer does not answer within 10 s, or its port is closed.
+pub async fn reach<N: Net>(
+    net: &N,
+    host: &PrinterAddr,
+    port: u16,
+) -> Result<N::Connection, DialError> {
+    let address = address(net, host, port).await?;
+    match timeout(CONNECT_TIMEOUT, net.connect(address)).await {
+        Ok(Ok(connection)) => {
             trace::knows(address.ip());
-            if let Ok(own) = socket.local_addr() {
+            if let Ok(own) = connection.local_addr() {
                 trace::knows(own.ip());
             }
-            Ok(socket)
+            Ok(connection)
         }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(DialError::PortClosed { port })
@@ -89,18 +113,14 @@ pub async fn reach(host: &PrinterAddr, port: u16) -> Result<TcpStream, DialError
 }
 
 /// The printer's address now.
-async fn address(host: &PrinterAddr, port: u16) -> Result<SocketAddr, DialError> {
-    let name = match host {
-        PrinterAddr::Ip(address) => return Ok(SocketAddr::new(*address, port)),
-        PrinterAddr::Name(name) => name.as_str(),
-    };
-    // The one place that needs a second thread: the system's resolver knows no other way.
-    let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
-    let Ok(Ok(found)) = found else { return Err(DialError::NoSuchName) };
-    // Printers speak IPv4; another address of that name is a router's idea.
-    let found: heapless::Vec<SocketAddr, 8> = found.take(8).collect();
-    let address = found.iter().find(|found| found.is_ipv4()).or(found.first());
-    address.copied().ok_or(DialError::NoSuchName)
+async fn address<N: Net>(net: &N, host: &PrinterAddr, port: u16) -> Result<SocketAddr, DialError> {
+    match host {
+        PrinterAddr::Ip(address) => Ok(SocketAddr::new(*address, port)),
+        PrinterAddr::Name(name) => match timeout(RESOLVE_TIMEOUT, net.resolve(name, port)).await {
+            Ok(Ok(address)) => Ok(address),
+            Ok(Err(_)) | Err(_) => Err(DialError::NoSuchName),
+        },
+    }
 }
 
 /// Why there is no connection to the printer.

@@ -1,20 +1,31 @@
-//! The tasks of this program: made at the start, alive until the end.
+//! The composition root: makes the services, runs them, and ends them in order.
+//!
+//! [`Proxy::start`] binds every port, loads the keys, and starts the tasks of each service in
+//! [`services`], the one list of them. `main` adds the command line, signals and the log; a test adds a
+//! simulated network.
+//!
+//! # Tasks
+//!
+//! All tasks are made at the start and live until the end.
 //!
 //! | task | how many |
 //! |---|---|
-//! | a worker: takes whoever is called from the acceptor, through TLS, to its session | one a slot |
-//! | a worker of a relay: takes whoever is called from the acceptor to the printer | one a session of it, and one a place on the pre-auth slots |
-//! | the listener | one a service, and one for the data ports of a relay |
-//! | the keeper of the printer's connection | one a service; for files one a session of the printer's |
-//! | the mover of files | one a session of the printer's; in a relay one a transfer |
+//! | worker: takes one accepted connection after another, through TLS, to its session | one a slot |
+//! | worker of a relay: takes one accepted connection after another to the printer | one for each session of the relay and each pre-auth slot |
+//! | acceptor | one a service, and one for the data ports of a relay |
+//! | maintainer of a connection to the printer | one a service; for files one for each of the printer's sessions |
+//! | file mover | one for each of the printer's sessions; in a relay one for each transfer |
 //! | housekeeping | one |
 //!
-//! The end is in order: listeners close, clients are told, the printer hears DISCONNECT; what is not
-//! done within three seconds is dropped.
+//! # The end
+//!
+//! Listeners are closed, clients are disconnected, and the printer's connections are closed, all within
+//! three seconds; see [`shut_down`].
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::cell::RefCell;
 use core::fmt::{self, Write};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,18 +36,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rand_core::{OsRng, RngCore};
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::JoinHandle;
 
-use super::accept::{Acceptor, bind, say_if_absent};
+use super::accept::{Acceptor, say_if_absent};
 use super::dial::{BackOff, Dialler};
 use super::files;
-use super::services::camera::maintain_camera;
-use super::services::mqtt::maintain_upstream;
-use super::services::rtsp::maintain_stream;
-use super::shutdown::{Shutdown, shut_down};
+use super::files::relay_ports::Openings;
+use super::net::{Listener, Net};
+use super::service::{Declaration, Service};
+use super::services::{chamber, mqtt, rtsp};
+use super::shutdown::shut_down;
 use super::worker::{Serves, Worker};
 use super::{Clock, supervisor};
 use crate::auth::Limiter;
@@ -44,33 +54,37 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::config::{Config, FtpMode, PrinterAddr, Recording};
 use crate::journal::{self, Kind};
-use crate::logger;
 use crate::memory::{KIB, MIB, budget, heap};
-use crate::mqtt::Topics;
+use crate::mqtt::Service as MqttService;
 use crate::printer::camera::CameraProbe;
 use crate::state_dir::Pins;
 use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
-use crate::{chamber, mqtt, rtsp, trace};
+use crate::trace;
 
 /// Bytes of `--printer-ca` that are read: a dozen certificates.
 const MAX_AUTHORITIES: u64 = 64 * 1024;
 
-/// Who keeps a connection with the printer: one a service, and one for each FTP session.
-pub(super) const KEEPERS: usize = budget::SERVICES - 1 + budget::FTP_SESSIONS;
+/// How often the deadlines of the services are looked at.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Listeners: one a service, and one for the data ports of a relay.
-pub(super) const LISTENING: usize = budget::SERVICES + 1;
+/// The services, in the order in which they are started and shut down: the one list of them.
+pub fn services<N: Net>() -> [Declaration<N>; 5] {
+    [
+        mqtt::declaration(),
+        chamber::declaration(),
+        rtsp::declaration(),
+        files::ftp_declaration(),
+        files::tunnel_declaration(),
+    ]
+}
 
-/// How often housekeeping looks around.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// Serves until a signal ends it.
+/// The runtime of the one thread.
 ///
 /// # Errors
 ///
-/// The program cannot start; the error says what to do about it.
-pub fn serve(config: &Config) -> Result<(), StartError> {
-    let runtime = Builder::new_current_thread()
+/// The operating system does not provide what every program needs.
+pub fn runtime() -> Result<LocalRuntime, StartError> {
+    Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_io_events_per_tick(64)
@@ -79,100 +93,379 @@ pub fn serve(config: &Config) -> Result<(), StartError> {
         .thread_stack_size(budget::RESOLVER / 2)
         .thread_keep_alive(Duration::from_secs(1))
         .build_local(LocalOptions::default())
-        .map_err(StartError::Runtime)?;
-    runtime.block_on(run(config))
+        .map_err(StartError::Runtime)
 }
 
-async fn run(config: &Config) -> Result<(), StartError> {
-    let clock = Clock::start();
-    // First, so that a port that is taken is said at once and not after minutes of making keys.
-    let wanted = config.services;
-    let mqtt_at = wanted.mqtt.then(|| listener(config, config.ports.mqtt)).transpose()?;
-    let files = files::Ports::bind(config)?;
-    let has_chamber = wanted.camera && !files.has_tunnel();
-    let chamber_at = has_chamber.then(|| listener(config, config.ports.chamber)).transpose()?;
-    let rtsp_at = wanted.camera.then(|| listener(config, config.ports.rtsp)).transpose()?;
-    say_if_absent(config.bind);
-    record(config, &clock)?;
-    let trust = trust(config)?;
-    supervisor::starting();
-    let identity = identity(config)?;
-    let tls = identity.server_config(BOARD.suites, budget::SESSIONS);
+/// What a proxy takes from its surroundings, beside the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The clock.
+    pub clock: Clock,
+    /// A random number: identifiers and the jitter of retries are made from it.
+    pub seed: u64,
+    /// Where the certificates come from. Called after all ports are bound: making keys takes minutes on
+    /// a slow board.
+    pub credentials: fn(&Config) -> Result<Credentials, StartError>,
+}
 
-    // Not before the keys are made: until then a signal ends the program as it always does.
-    let mut ended = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let mut asked = signal(SignalKind::user_defined1()).map_err(StartError::Runtime)?;
-
-    let seed = OsRng.next_u32();
-    let context = Context { config, clock, limiter: Rc::default(), trust };
-    let camera = Rc::new(CameraProbe::new());
-
-    let topics = Topics::new(&config.serial, (seed >> 16) as u16);
-    let mqtt = mqtt::Service::new(topics, config.code.clone(), clock.now());
-    let chamber = chamber::Service::new(config.code.clone());
-    let mut listening = heapless::Vec::<JoinHandle<()>, LISTENING>::new();
-    let mut keepers = heapless::Vec::<JoinHandle<()>, KEEPERS>::new();
-
-    if let Some((listener, bound)) = mqtt_at {
-        let opened = context.open("mqtt", listener, &tls, &mqtt, budget::SLOTS);
-        let dialler = context.dialler(config.printer_ports.mqtt);
-        let keeper = maintain_upstream(Rc::clone(&mqtt), dialler, clock, BackOff::new(seed));
-        // They fit: there is one of each for each service.
-        let _fits = (listening.push(opened), keepers.push(task(keeper)));
-        context.say_started("mqtt", bound, BOARD.clients.mqtt);
+impl Context {
+    /// The real clock, the system's random numbers, and the certificates of the state directory.
+    pub fn real() -> Self {
+        Self { clock: Clock::start(), seed: OsRng.next_u64(), credentials: Credentials::load }
     }
-    if let Some((listener, bound)) = chamber_at {
-        let opened = context.open("chamber", listener, &tls, &chamber, budget::VIEWERS);
-        let _fits = listening.push(opened);
-        context.say_started("chamber", bound, BOARD.clients.chamber);
-    }
-    let chance = u64::from(seed) << 32 | u64::from(OsRng.next_u32());
-    let rtsp = rtsp::Service::new(config.code.clone(), rtsp_url(config), chance);
-    if let Some((listener, bound)) = rtsp_at {
-        let opened = context.open("rtsp", listener, &tls, &rtsp, budget::PLAYERS);
-        let dialler = context.dialler(config.printer_ports.rtsp);
-        let back_off = BackOff::new(seed.rotate_left(24));
-        let keeper =
-            maintain_stream(Rc::clone(&rtsp), Rc::clone(&camera), dialler, clock, back_off);
-        let _fits = (listening.push(opened), keepers.push(task(keeper)));
-        context.say_started("rtsp", bound, BOARD.clients.rtsp);
-    }
-    if wanted.camera {
-        let dialler = context.dialler(config.printer_ports.chamber);
-        let rtsp = context.dialler(config.printer_ports.rtsp);
-        let (service, camera) = (Rc::clone(&chamber), Rc::clone(&camera));
-        let back_off = BackOff::new(seed.rotate_left(8));
-        let keeper = maintain_camera(service, camera, dialler, rtsp, clock, back_off);
-        let _fits = keepers.push(task(keeper));
-    }
-    let mut running = files::Running { listening: &mut listening, keepers: &mut keepers };
-    let files = files.open(&context, &identity, seed, &mut running)?;
-    task(housekeep(Rc::clone(&mqtt), Rc::clone(&chamber), Rc::clone(&rtsp), camera, clock));
-    supervisor::ready();
+}
 
-    loop {
-        tokio::select! {
-            _ = ended.recv() => break,
-            _ = interrupted.recv() => break,
-            _ = asked.recv() => tell_journal(config),
+/// The proxy's certificates for its clients, and what it verifies the printer's certificate by.
+#[derive(Clone)]
+pub struct Credentials {
+    /// For all services but files.
+    pub tls: Arc<ServerConfig>,
+    /// For files in proxy mode: TLS 1.2, whose data connections resume the control connection's session.
+    pub files_tls: Option<Arc<ServerConfig>>,
+    /// What the printer's certificate has to be.
+    pub trust: Trust,
+}
+
+impl Credentials {
+    /// Loads keys and certificates from the state directory, and makes those that are missing.
+    ///
+    /// # Errors
+    ///
+    /// The state directory or `--printer-ca` cannot be used.
+    pub fn load(config: &Config) -> Result<Self, StartError> {
+        let trust = trust(config)?;
+        supervisor::starting();
+        let identity = identity(config)?;
+        let tls = identity.server_config(BOARD.suites, budget::SESSIONS);
+        let is_proxy = config.services.ftp && matches!(config.ftp.mode, FtpMode::Proxy { .. });
+        let files_tls = is_proxy
+            .then(|| identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS))
+            .transpose()
+            .map_err(StartError::Identity)?;
+        Ok(Self { tls, files_tls, trust })
+    }
+}
+
+/// A running proxy. Its tasks run on the runtime that it was started on.
+pub struct Proxy {
+    services: Vec<Rc<dyn Service>>,
+    acceptors: Vec<JoinHandle<()>>,
+    maintainers: Vec<JoinHandle<()>>,
+    camera: Rc<CameraProbe>,
+    heap_limit: usize,
+}
+
+impl Proxy {
+    /// Starts the services that `config` enables, on `net`.
+    ///
+    /// # Errors
+    ///
+    /// A port cannot be bound, or a file cannot be used. Nothing is left running.
+    pub fn start<N: Net>(context: &Context, config: &Config, net: &N) -> Result<Self, StartError> {
+        Self::start_these(context, config, net, &services())
+    }
+
+    /// The same with another list of services.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_these<N: Net>(
+        context: &Context,
+        config: &Config,
+        net: &N,
+        declarations: &[Declaration<N>],
+    ) -> Result<Self, StartError> {
+        // First, so that a port in use is reported at once and not after minutes of making keys.
+        let mut bound = Vec::with_capacity(declarations.len());
+        for declaration in declarations {
+            bound.push(Bound::new(declaration, config, net)?);
+        }
+        say_if_absent(config.bind);
+        record(config, &context.clock)?;
+        let mut root = Root {
+            config,
+            net: net.clone(),
+            clock: context.clock,
+            camera: Rc::new(CameraProbe::new()),
+            credentials: (context.credentials)(config)?,
+            limiter: Rc::default(),
+            seed: context.seed,
+            retries: 0,
+            bound: Bound::NONE,
+            acceptors: Vec::new(),
+            maintainers: Vec::new(),
+        };
+        let mut services = Vec::new();
+        for (declaration, bound) in declarations.iter().zip(bound) {
+            if (declaration.is_enabled)(config) {
+                let at = bound.at;
+                root.bound = bound;
+                services.push((declaration.start)(&mut root)?);
+                if let (Some(at), Some(listening)) = (at, declaration.listening(config)) {
+                    root.say_started(declaration.name, at, listening.clients);
+                }
+            }
+        }
+        let housekeeping = Housekeeping {
+            mqtt: find(&services),
+            services: services.clone(),
+            camera: Rc::clone(&root.camera),
+            was_live: false,
+        };
+        root.spawn(housekeeping.work(context.clock));
+        let Root { camera, acceptors, maintainers, .. } = root;
+        Ok(Self { services, acceptors, maintainers, camera, heap_limit: heap_limit(config) })
+    }
+
+    /// A running service by its type.
+    pub fn service<S: Service>(&self) -> Option<Rc<S>> {
+        find(&self.services)
+    }
+
+    /// The search for the printer's camera.
+    pub const fn camera(&self) -> &Rc<CameraProbe> {
+        &self.camera
+    }
+
+    /// Writes what an operator asks for with SIGUSR1: recent events, each service, the heap.
+    ///
+    /// # Errors
+    ///
+    /// `out` fails.
+    pub fn write_status(&self, out: &mut impl Write) -> fmt::Result {
+        journal::write_to(out)?;
+        for service in &self.services {
+            service.write_status(out)?;
+        }
+        write_heap(out, self.heap_limit)
+    }
+
+    /// Closes the listeners, disconnects the clients, and then closes the connections to the printer:
+    /// within three seconds.
+    pub async fn stop(self) {
+        for acceptor in self.acceptors {
+            acceptor.abort();
+        }
+        shut_down(&self.services, self.maintainers).await;
+        trace::stop();
+    }
+}
+
+/// A service by its type.
+fn find<S: Service>(services: &[Rc<dyn Service>]) -> Option<Rc<S>> {
+    services.iter().find_map(|service| {
+        let service: Rc<dyn Any> = Rc::clone(service) as Rc<dyn Any>;
+        service.downcast().ok()
+    })
+}
+
+/// The ports of one service, bound before anything is started.
+struct Bound<N: Net> {
+    listener: Option<N::Listener>,
+    at: Option<SocketAddr>,
+    data_ports: Option<Openings<N>>,
+}
+
+impl<N: Net> Bound<N> {
+    const NONE: Self = Self { listener: None, at: None, data_ports: None };
+
+    fn new(declaration: &Declaration<N>, config: &Config, net: &N) -> Result<Self, StartError> {
+        let Some(listening) = declaration.listening(config) else { return Ok(Self::NONE) };
+        let port = listening.port;
+        let listener = net
+            .bind(SocketAddr::new(config.bind, port))
+            .map_err(|error| StartError::Bind { port, error })?;
+        let at = listener.local_addr().map_err(StartError::Runtime)?;
+        let data_ports = match listening.data_ports {
+            [] => None,
+            ranges => {
+                let bound = Openings::bind(net, config.bind, ranges);
+                Some(bound.map_err(StartError::DataPorts)?)
+            }
+        };
+        Ok(Self { listener: Some(listener), at: Some(at), data_ports })
+    }
+}
+
+/// What a service starts its tasks with.
+pub struct Root<'a, N: Net> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The network.
+    pub net: N,
+    /// The clock.
+    pub clock: Clock,
+    /// The search for the printer's camera, which both camera services share.
+    pub camera: Rc<CameraProbe>,
+    /// The proxy's certificates, and what the printer's has to be.
+    pub credentials: Credentials,
+    /// A random number.
+    pub seed: u64,
+    limiter: Rc<RefCell<Limiter>>,
+    retries: u32,
+    bound: Bound<N>,
+    acceptors: Vec<JoinHandle<()>>,
+    maintainers: Vec<JoinHandle<()>>,
+}
+
+impl<N: Net> Root<'_, N> {
+    /// Starts a task that lives until the program ends. The build fails if it is larger than its line in
+    /// the memory budget.
+    pub fn spawn<F: Future<Output = ()> + 'static>(&self, task: F) -> JoinHandle<()> {
+        const {
+            assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget");
+        }
+        self.net.spawn(task)
+    }
+
+    /// Starts the task that maintains a connection to the printer. It ends by itself once its service is
+    /// [shut down](Service::shut_down), and the program waits for that.
+    pub fn maintain<F: Future<Output = ()> + 'static>(&mut self, task: F) {
+        let task = self.spawn(task);
+        self.maintainers.push(task);
+    }
+
+    /// Serves clients over TLS on the service's port, `slots` at once.
+    pub fn serve_tls<S: Serves + Clone + 'static>(
+        &mut self,
+        name: &'static str,
+        service: &S,
+        slots: usize,
+        tls: &Arc<ServerConfig>,
+    ) {
+        self.accept(name, slots, |root, acceptor| {
+            root.spawn(root.worker(acceptor, service).work_tls(Arc::clone(tls)));
+        });
+    }
+
+    /// Serves clients over TCP without TLS on the service's port, `slots` at once.
+    pub fn serve_plain<S: Serves + Clone + 'static>(
+        &mut self,
+        name: &'static str,
+        service: &S,
+        slots: usize,
+    ) {
+        self.accept(name, slots, |root, acceptor| {
+            root.spawn(root.worker(acceptor, service).work_plain());
+        });
+    }
+
+    /// Accepts connections on the service's port for `workers` tasks, each of which `start` starts.
+    pub fn accept(
+        &mut self,
+        name: &'static str,
+        workers: usize,
+        start: impl Fn(&Self, Rc<Acceptor<N>>),
+    ) {
+        let Some(listener) = self.bound.listener.take() else { return };
+        let acceptor = Acceptor::new(name, Rc::clone(&self.limiter));
+        for _ in 0..workers {
+            start(self, Rc::clone(&acceptor));
+        }
+        self.accept_by(accept_all(acceptor, listener, self.clock));
+    }
+
+    /// Starts a task that accepts connections: it is ended first when the program ends.
+    pub fn accept_by<F: Future<Output = ()> + 'static>(&mut self, task: F) {
+        let task = self.spawn(task);
+        self.acceptors.push(task);
+    }
+
+    /// The service's data ports, if it has any.
+    pub const fn take_data_ports(&mut self) -> Option<Openings<N>> {
+        self.bound.data_ports.take()
+    }
+
+    /// Connects to the printer's `port`, with TLS sessions of its own.
+    pub fn dialler(&self, port: u16) -> Dialler<N> {
+        let trust = self.credentials.trust.with_own_sessions();
+        self.dialler_with(port, trust)
+    }
+
+    /// Connects to the printer's `port`, with the TLS sessions of `trust`.
+    pub fn dialler_with(&self, port: u16, trust: Trust) -> Dialler<N> {
+        Dialler::new(self.net.clone(), self.config.printer.clone(), port, trust)
+    }
+
+    /// A back-off whose jitter is another one each time.
+    pub const fn back_off(&mut self) -> BackOff {
+        self.retries += 8;
+        BackOff::new((self.seed as u32).rotate_left(self.retries))
+    }
+
+    fn worker<S: Serves + Clone>(&self, acceptor: Rc<Acceptor<N>>, service: &S) -> Worker<S, N> {
+        Worker {
+            net: self.net.clone(),
+            acceptor,
+            service: service.clone(),
+            advertise: self.config.advertise,
+            rewrites: !self.config.keep_printer_address,
+            clock: self.clock,
         }
     }
 
-    journal::note(Kind::Stopping, format_args!("stopping"));
-    supervisor::stopping();
-    for listening in listening {
-        listening.abort();
+    /// One line a service, once its port accepts connections.
+    fn say_started(&self, service: &str, at: SocketAddr, clients: usize) {
+        journal::note(
+            Kind::Started,
+            format_args!(
+                "pandaproxy {} ({}): {service} for {} on {at}, up to {clients} clients in {} KiB",
+                env!("PANDAPROXY_VERSION"),
+                BOARD.name,
+                self.config.serial,
+                heap_limit(self.config) / KIB
+            ),
+        );
     }
-    let mut services = heapless::Vec::<&dyn Shutdown, { budget::SERVICES }>::new();
-    // They fit: there is one of each.
-    let _fits = services.extend_from_slice(&[&*mqtt, &*chamber, &*rtsp]);
-    if let Some(files) = &files {
-        let _fits = services.push(&**files);
+}
+
+/// The task that accepts a service's connections.
+async fn accept_all<N: Net>(acceptor: Rc<Acceptor<N>>, listener: N::Listener, clock: Clock) {
+    acceptor.listen(&listener, &clock).await;
+}
+
+/// What is done once a second.
+struct Housekeeping {
+    services: Vec<Rc<dyn Service>>,
+    mqtt: Option<Rc<MqttService>>,
+    camera: Rc<CameraProbe>,
+    was_live: bool,
+}
+
+impl Housekeeping {
+    async fn work(mut self, clock: Clock) {
+        let watchdog = supervisor::watchdog();
+        let mut alive_at = Instant::START;
+        loop {
+            let now = clock.now();
+            self.tick(now);
+            if let Some(every) = watchdog
+                && alive_at <= now
+            {
+                supervisor::alive();
+                alive_at = now + every;
+            }
+            tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+        }
     }
-    shut_down(&services, keepers).await;
-    trace::stop();
-    Ok(())
+
+    fn tick(&mut self, now: Instant) {
+        journal::set_now(now);
+        for service in &self.services {
+            service.handle_timeout(now);
+        }
+        trace::handle_timeout(now);
+        if let Some(mqtt) = &self.mqtt {
+            self.camera.is_said_off(mqtt.says_live_view_off());
+            // A printer that has come back may have another camera, or its camera switched on.
+            let is_live = mqtt.is_live();
+            if is_live && !self.was_live {
+                self.camera.look_again();
+            }
+            self.was_live = is_live;
+        }
+    }
 }
 
 /// Begins to record, if it was asked for.
@@ -202,91 +495,6 @@ fn record(config: &Config, clock: &Clock) -> Result<(), StartError> {
         log::info!("recording: what is relayed has the printer's own TLS and cannot be recorded");
     }
     Ok(())
-}
-
-/// Where the RTSPS camera is, as it is to be asked for.
-fn rtsp_url(config: &Config) -> rtsp::sdp::Url {
-    let mut url = rtsp::sdp::Url::new();
-    let (host, port, path) = (&config.printer, config.printer_ports.rtsp, rtsp::upstream::PATH);
-    let written = match host {
-        PrinterAddr::Ip(IpAddr::V6(ip)) => write!(url, "rtsps://[{ip}]:{port}{path}"),
-        PrinterAddr::Ip(IpAddr::V4(ip)) => write!(url, "rtsps://{ip}:{port}{path}"),
-        // A printer does not look at what it is called, and a long name might not fit.
-        PrinterAddr::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
-    };
-    // It fits: an address is no longer than that.
-    let _fits = written;
-    url
-}
-
-/// A listener, and where it listens.
-pub(super) fn listener(
-    config: &Config,
-    port: u16,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listener = bind(SocketAddr::new(config.bind, port))
-        .map_err(|error| StartError::Bind { port, error })?;
-    let bound = listener.local_addr().map_err(StartError::Runtime)?;
-    Ok((listener, bound))
-}
-
-/// What all services have in common.
-pub(super) struct Context<'a> {
-    pub(super) config: &'a Config,
-    pub(super) clock: Clock,
-    pub(super) limiter: Rc<RefCell<Limiter>>,
-    pub(super) trust: Trust,
-}
-
-impl Context<'_> {
-    /// One line a service, once its port can be connected to.
-    pub(super) fn say_started(&self, service: &str, bound: SocketAddr, clients: usize) {
-        journal::note(
-            Kind::Started,
-            format_args!(
-                "pandaproxy {} ({}): {service} for {} on {bound}, up to {clients} clients in {} KiB",
-                env!("PANDAPROXY_VERSION"),
-                BOARD.name,
-                self.config.serial,
-                heap_limit(self.config) / KIB
-            ),
-        );
-    }
-
-    /// The way to the printer's `port`. Its TLS sessions are its own.
-    fn dialler(&self, port: u16) -> Dialler {
-        Dialler::new(self.config.printer.clone(), port, self.trust.with_own_sessions())
-    }
-
-    /// Opens a service: its acceptor, and as many workers as it has slots.
-    pub(super) fn open<S: Serves + Clone + 'static>(
-        &self,
-        name: &'static str,
-        listener: TcpListener,
-        tls: &Arc<ServerConfig>,
-        service: &S,
-        slots: usize,
-    ) -> JoinHandle<()> {
-        let acceptor = Acceptor::new(name, Rc::clone(&self.limiter));
-        for _ in 0..slots {
-            let worker = Worker {
-                acceptor: Rc::clone(&acceptor),
-                service: service.clone(),
-                tls: Arc::clone(tls),
-                advertise: self.config.advertise,
-                rewrites: !self.config.keep_printer_address,
-                clock: self.clock,
-            };
-            task(worker.work());
-        }
-        task(listen(acceptor, listener, self.clock))
-    }
-}
-
-/// Starts a task; the build fails if it takes more than its line in the budget.
-pub(super) fn task<F: Future<Output = ()> + 'static>(future: F) -> JoinHandle<()> {
-    const { assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget") };
-    spawn_local(future)
 }
 
 /// What this proxy shows to its clients.
@@ -344,54 +552,7 @@ fn towards(printer: &PrinterAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// The task of a listener.
-pub(super) async fn listen(acceptor: Rc<Acceptor>, listener: TcpListener, clock: Clock) {
-    acceptor.listen(&listener, &clock).await;
-}
-
-async fn housekeep(
-    mqtt: Rc<mqtt::Service>,
-    chamber: Rc<chamber::Service>,
-    rtsp: Rc<rtsp::Service>,
-    camera: Rc<CameraProbe>,
-    clock: Clock,
-) {
-    let watchdog = supervisor::watchdog();
-    let mut alive_at = Instant::START;
-    let mut was_live = false;
-    loop {
-        let now = clock.now();
-        journal::set_now(now);
-        mqtt.handle_timeout(now);
-        chamber.handle_timeout(now);
-        rtsp.handle_timeout(now);
-        trace::handle_timeout(now);
-        camera.is_said_off(mqtt.says_live_view_off());
-        // A printer that has come back may have another camera, or have it switched on.
-        let is_live = mqtt.is_live();
-        if is_live && !was_live {
-            camera.look_again();
-        }
-        was_live = is_live;
-        if let Some(every) = watchdog
-            && alive_at <= now
-        {
-            supervisor::alive();
-            alive_at = now + every;
-        }
-        tokio::time::sleep(HOUSEKEEPING).await;
-    }
-}
-
-/// Prints the journal and what the heap holds, on SIGUSR1.
-fn tell_journal(config: &Config) {
-    let mut out = logger::Raw::new();
-    // The log takes any text.
-    let _written =
-        journal::write_to(&mut out).and_then(|()| write_heap(&mut out, heap_limit(config)));
-}
-
-/// The most this program may hold.
+/// The heap limit in bytes.
 const fn heap_limit(config: &Config) -> usize {
     if config.record.is_some() { budget::TOTAL_RECORDING } else { budget::TOTAL }
 }

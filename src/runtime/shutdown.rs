@@ -1,50 +1,48 @@
-//! The end of the program, in order: clients are told, then the printer.
+//! The end of the program, in order: clients are disconnected, then the connections to the printer are
+//! closed.
 
+use alloc::rc::Rc;
 use core::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How long the end may take for clients; one that takes nothing is not waited for.
-const CLIENTS_FAREWELL: Duration = Duration::from_secs(2);
+use super::service::Service;
 
-/// How long it may then take for the printer.
-const PRINTER_FAREWELL: Duration = Duration::from_secs(1);
+/// How long clients have to be disconnected; a client that accepts no data is not waited for longer.
+const CLIENTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A service, as the end of the program sees it.
-pub trait Shutdown {
-    /// Tells every client to go.
-    fn dismiss_all(&self);
-    /// Connections that are still being served.
-    fn connections(&self) -> usize;
-    /// Ends the conversation with the printer, in order, and begins no other.
-    fn leave(&self);
-}
+/// How long the connections to the printer then have to be closed.
+const PRINTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Ends in order: clients are closed, then the printer hears of it from the `keepers`.
+/// How often the number of connections is looked at meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Disconnects all clients, then has the `maintainers` of the printer's connections close them, each
+/// within its timeout. A request that is in flight still reaches the printer before its connection is
+/// closed.
 pub async fn shut_down(
-    services: &[&dyn Shutdown],
-    keepers: impl IntoIterator<Item = JoinHandle<()>>,
+    services: &[Rc<dyn Service>],
+    maintainers: impl IntoIterator<Item = JoinHandle<()>>,
 ) {
     for service in services {
-        service.dismiss_all();
+        service.disconnect_all();
     }
-    let gone = async {
+    let disconnected = async {
         while services.iter().any(|service| service.connections() > 0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    // The printer hears of it last: until then a request that is under way still gets there. Whoever
-    // does not take leave in time is left.
-    let _late = timeout(CLIENTS_FAREWELL, gone).await;
+    // Clients that are left after the timeout are dropped with the program.
+    let _late = timeout(CLIENTS_TIMEOUT, disconnected).await;
     for service in services {
-        service.leave();
+        service.shut_down();
     }
-    let left = async {
-        for keeper in keepers {
-            // A keeper that was ended otherwise has left as well.
-            let _ended = keeper.await;
+    let closed = async {
+        for maintainer in maintainers {
+            // A task that ended otherwise has closed its connection as well.
+            let _ended = maintainer.await;
         }
     };
-    let _late = timeout(PRINTER_FAREWELL, left).await;
+    let _late = timeout(PRINTER_TIMEOUT, closed).await;
 }

@@ -12,10 +12,10 @@ use std::io;
 use embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Clock;
+use super::net::Connection;
 use crate::trace::{self, Party, Protocol, Tap};
 
 /// How long a write may make no progress.
@@ -129,9 +129,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
 /// # Errors
 ///
 /// The peer may be gone already.
-pub fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = SockRef::from(socket);
+pub fn tune(connection: &impl Connection) -> io::Result<()> {
+    let Some(socket) = connection.socket() else { return Ok(()) };
+    socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     // Keepalive does not look at a peer to whom something is on its way, and to a reader it always is.
     socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))?;
@@ -145,9 +145,9 @@ pub fn tune(socket: &TcpStream) -> io::Result<()> {
 /// # Errors
 ///
 /// The printer may be gone already.
-pub fn tune_upstream(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = SockRef::from(socket);
+pub fn tune_upstream(connection: &impl Connection) -> io::Result<()> {
+    let Some(socket) = connection.socket() else { return Ok(()) };
+    socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
     keep_alive(&socket)
 }
@@ -161,8 +161,9 @@ pub fn tune_upstream(socket: &TcpStream) -> io::Result<()> {
 /// # Errors
 ///
 /// The printer may be gone already.
-pub fn tune_silent(socket: &TcpStream) -> io::Result<()> {
-    SockRef::from(socket).set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))
+pub fn tune_silent(connection: &impl Connection) -> io::Result<()> {
+    let Some(socket) = connection.socket() else { return Ok(()) };
+    socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))
 }
 
 /// What the kernel keeps for one end of a relay that has not taken it yet, in bytes; it takes twice
@@ -172,6 +173,16 @@ pub fn tune_silent(socket: &TcpStream) -> io::Result<()> {
 /// believes that all is sent, well before it gives up on the printer's answer.
 const RELAY_SEND_BUFFER: usize = 128 * 1024;
 
+/// Makes a client's FTP data connection ready: no Nagle.
+///
+/// # Errors
+///
+/// The connection may be lost already.
+pub fn tune_data(connection: &impl Connection) -> io::Result<()> {
+    let Some(socket) = connection.socket() else { return Ok(()) };
+    socket.set_tcp_nodelay(true)
+}
+
 /// Makes either end of a relay fit for it: no Nagle, the dead found within two minutes, and a reset in
 /// place of a FIN until [`end_in_order`]: whoever gets half a file, even because this program is
 /// killed, learns that it is half a file.
@@ -179,22 +190,13 @@ const RELAY_SEND_BUFFER: usize = 128 * 1024;
 /// # Errors
 ///
 /// The peer may be gone already.
-pub fn tune_relay(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = SockRef::from(socket);
+pub fn tune_relay(connection: &impl Connection) -> io::Result<()> {
+    connection.set_reset_on_drop(true);
+    let Some(socket) = connection.socket() else { return Ok(()) };
+    socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(RELAY_SEND_BUFFER)?;
     socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))?;
-    socket.set_linger(Some(Duration::ZERO))?;
     keep_alive(&socket)
-}
-
-/// Lets what is on its way to the peer get there after the socket is dropped.
-///
-/// # Errors
-///
-/// The peer may be gone already.
-pub fn end_in_order(socket: &TcpStream) -> io::Result<()> {
-    SockRef::from(socket).set_linger(None)
 }
 
 /// How long a peer may be silent before it is asked whether it is there.
@@ -226,7 +228,7 @@ fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::runtime::Builder;
 
     #[test]

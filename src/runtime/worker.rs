@@ -7,15 +7,15 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::accept::{Acceptor, PendingClient};
 use super::drive::Buffers;
+use super::net::{Connection, Net};
 use super::{Clock, stream};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::peer::Peer;
-use crate::tls::{ServerConfig, accept};
+use crate::tls::ServerConfig;
 use crate::trace;
 
 /// Somebody who stands before a service, TLS behind them.
@@ -52,62 +52,78 @@ pub trait Serves {
 }
 
 /// Serves one client after another.
-pub(super) struct Worker<S> {
-    pub(super) acceptor: Rc<Acceptor>,
+pub(super) struct Worker<S, N: Net> {
+    pub(super) net: N,
+    pub(super) acceptor: Rc<Acceptor<N>>,
     pub(super) service: S,
-    pub(super) tls: Arc<ServerConfig>,
-    /// The address that clients are told in place of the one they reached.
+    /// The address that clients are given in place of the one they connected to.
     pub(super) advertise: Option<Ipv4Addr>,
-    /// Whether clients are told any address at all.
+    /// Whether the proxy's address replaces the printer's in what clients are sent.
     pub(super) rewrites: bool,
     pub(super) clock: Clock,
 }
 
-impl<S: Serves> Worker<S> {
-    pub(super) async fn work(self) {
+impl<S: Serves, N: Net> Worker<S, N> {
+    /// Serves clients over TLS, for ever.
+    pub(super) async fn work_tls(self, tls: Arc<ServerConfig>) {
         let mut buffers = S::buffers();
         loop {
-            let (socket, pending) = self.acceptor.next(&self.clock).await;
-            self.serve(socket, pending, &mut buffers).await;
+            let (connection, pending) = self.acceptor.next(&self.clock).await;
+            let Some(accepted) = self.accept(&connection) else { continue };
+            let handshake = tokio::select! {
+                handshake = self.net.accept_tls(&tls, connection) => handshake,
+                () = self.clock.reach(accepted.until) => {
+                    pending.turned_away(self.clock.now(), None);
+                    continue;
+                }
+            };
+            match handshake {
+                Ok(stream) => self.serve(stream, pending, accepted, &mut buffers).await,
+                Err(error) => pending.turned_away(self.clock.now(), Some(error)),
+            }
         }
     }
 
-    /// Where clients of this socket believe the printer to be, if they are to be told so.
-    fn reached(&self, socket: &TcpStream) -> Option<Ipv4Addr> {
+    /// Serves clients over TCP without TLS, for ever.
+    pub(super) async fn work_plain(self) {
+        let mut buffers = S::buffers();
+        loop {
+            let (connection, pending) = self.acceptor.next(&self.clock).await;
+            let Some(accepted) = self.accept(&connection) else { continue };
+            self.serve(connection, pending, accepted, &mut buffers).await;
+        }
+    }
+
+    /// Sets the options of a new connection. `None`: it is lost already.
+    fn accept(&self, connection: &N::Connection) -> Option<Accepted> {
+        let until = self.clock.now() + S::TIMEOUT;
+        let reached = self.reached(connection);
+        if let Ok(own) = connection.local_addr() {
+            trace::knows(own.ip());
+        }
+        stream::tune(connection).ok()?;
+        Some(Accepted { until, reached })
+    }
+
+    /// The address at which clients of this connection find the proxy, if they are to be given one.
+    fn reached(&self, connection: &N::Connection) -> Option<Ipv4Addr> {
         if !(self.rewrites || S::TELLS) {
             return None;
         }
-        self.advertise.or_else(|| match socket.local_addr().ok()?.ip() {
+        self.advertise.or_else(|| match connection.local_addr().ok()?.ip() {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(address) => address.to_ipv4_mapped(),
         })
     }
 
-    async fn serve(&self, socket: TcpStream, pending: PendingClient, buffers: &mut Buffers) {
-        let until = self.clock.now() + S::TIMEOUT;
+    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        pending: PendingClient<N>,
+        Accepted { until, reached }: Accepted,
+        buffers: &mut Buffers,
+    ) {
         let peer = pending.peer;
-        let reached = self.reached(&socket);
-        if let Ok(own) = socket.local_addr() {
-            trace::knows(own.ip());
-        }
-        if stream::tune(&socket).is_err() {
-            // Gone before anything was said.
-            return;
-        }
-        let accepted = tokio::select! {
-            accepted = accept(&self.tls, socket) => accepted,
-            () = self.clock.reach(until) => {
-                pending.turned_away(self.clock.now(), None);
-                return;
-            }
-        };
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err(error) => {
-                pending.turned_away(self.clock.now(), Some(error));
-                return;
-            }
-        };
         let admitted = || {
             journal::note(Kind::Admitted, format_args!("{peer}: admitted"));
             pending.pass();
@@ -117,4 +133,12 @@ impl<S: Serves> Worker<S> {
             pending.wrong_code(self.clock.now());
         }
     }
+}
+
+/// A new connection's terms.
+struct Accepted {
+    /// When it has to have shown the access code.
+    until: Instant,
+    /// The address at which the client finds the proxy.
+    reached: Option<Ipv4Addr>,
 }

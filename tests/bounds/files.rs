@@ -21,12 +21,13 @@ use pandaproxy::memory::budget::{
 use pandaproxy::memory::heap;
 use pandaproxy::peer::Peer;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::accept::{Acceptor, bind};
+use pandaproxy::runtime::accept::Acceptor;
 use pandaproxy::runtime::dial::{BackOff, Dialler};
 use pandaproxy::runtime::files::passive::PassivePorts;
 use pandaproxy::runtime::files::relay::Relay;
 use pandaproxy::runtime::files::relay_ports::{Openings, Transfers};
 use pandaproxy::runtime::files::transfer::{DataDialler, move_data};
+use pandaproxy::runtime::net::{Net, Sockets};
 use pandaproxy::runtime::services::ftp::{
     AddressTrackingDialler, Files, maintain_session, serve_caller,
 };
@@ -150,9 +151,9 @@ impl Proxy {
         let trust = trust.unwrap();
         let files = share.during(|| Files {
             service: Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), SESSIONS),
-            passive_ports: PassivePorts::new(HOME.into(), 0..=0),
+            passive_ports: PassivePorts::new(Sockets, HOME.into(), 0..=0),
         });
-        let listener = Rc::new(bind(any).unwrap());
+        let listener = Rc::new(Sockets.bind(any).unwrap());
         let at = listener.local_addr().unwrap();
         for number in 0..FILERS {
             let (files, listener, tls) = (files.clone(), Rc::clone(&listener), Arc::clone(&tls));
@@ -160,7 +161,8 @@ impl Proxy {
         }
         for printer_session in files.service.printer_sessions() {
             let trust = trust.with_own_sessions();
-            let dialler = Dialler::new(PrinterAddr::Ip(HOME.into()), printer.port(), trust.clone());
+            let dialler =
+                Dialler::new(Sockets, PrinterAddr::Ip(HOME.into()), printer.port(), trust.clone());
             let (place, back_off) = (Rc::default(), BackOff::new(1));
             let (service, its) = (Rc::clone(&files.service), Rc::clone(printer_session));
             let located = AddressTrackingDialler { dialler, at: Rc::clone(&place) };
@@ -169,7 +171,7 @@ impl Proxy {
             let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(&tls));
             let mover = move_data(
                 Rc::clone(printer_session),
-                DataDialler(place),
+                DataDialler { net: Sockets, at: place },
                 passive_ports,
                 trust,
                 tls,
@@ -429,7 +431,7 @@ struct Bed {
 impl Bed {
     fn new(name: &'static str, sessions: usize, buffer: usize) -> Self {
         let any = SocketAddr::from((HOME, 0));
-        let (printer, ours) = (bind(any).unwrap(), bind(any).unwrap());
+        let (printer, ours) = (Sockets.bind(any).unwrap(), Sockets.bind(any).unwrap());
         let (clock, share) = (Clock::start(), Share::default());
         let (at, port) = (ours.local_addr().unwrap(), printer.local_addr().unwrap().port());
         flood(printer);
@@ -438,7 +440,7 @@ impl Bed {
             (relay, Acceptor::new(name, Rc::default()))
         });
         for _ in 0..relay.workers() {
-            spawn_local(share.of(Rc::clone(&relay).work(Rc::clone(&acceptor), clock)));
+            spawn_local(share.of(Rc::clone(&relay).work(Sockets, Rc::clone(&acceptor), clock)));
         }
         spawn_local(share.of(async move { acceptor.listen(&ours, &clock).await }));
         Self { relay, share, at, clock }
@@ -497,14 +499,14 @@ fn a_relay_with_all_sessions_transfers_and_its_line_full_stays_within_its_lines(
         let allowed = alternative("files are relayed");
         let bed = Bed::new("ftp", RELAY_SESSIONS, RELAY_COMMANDS);
         let any = SocketAddr::from((HOME, 0));
-        let data = bind(any).unwrap();
+        let data = Sockets.bind(any).unwrap();
         let port = data.local_addr().unwrap().port();
         flood(data);
         let (transfers, openings, ports) = bed.share.during(|| {
             let mut listeners = Vec::with_capacity(DATA_PORTS);
-            listeners.extend((0..DATA_PORTS).map(|_| (bind(any).unwrap(), port)));
+            listeners.extend((0..DATA_PORTS).map(|_| (Sockets.bind(any).unwrap(), port)));
             let ports = [0, DATA_PORTS - 1].map(|at| listeners[at].0.local_addr().unwrap());
-            (Transfers::new(Rc::clone(&bed.relay)), Openings::over(listeners), ports)
+            (Transfers::new(Sockets, Rc::clone(&bed.relay)), Openings::over(listeners), ports)
         });
         spawn_local(bed.share.of(Rc::clone(&transfers).listen(openings, bed.clock)));
         for _ in 0..TRANSFERS {

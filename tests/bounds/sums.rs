@@ -20,6 +20,7 @@ use pandaproxy::mqtt::state::State;
 use pandaproxy::mqtt::upstream::Upstream;
 use pandaproxy::mqtt::{REPORT_INBOX, Service};
 use pandaproxy::runtime::accept::Acceptor;
+use pandaproxy::runtime::net::Sockets;
 use tokio::time::sleep;
 
 use crate::bed::Bed;
@@ -41,8 +42,8 @@ fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_li
     let before = heap::held();
     lan::run(async {
         let acceptor = Share::default();
-        let _door =
-            acceptor.during(|| Acceptor::new("mqtt", std::rc::Rc::new(Limiter::new().into())));
+        let _door = acceptor
+            .during(|| Acceptor::<Sockets>::new("mqtt", std::rc::Rc::new(Limiter::new().into())));
         assert!(
             acceptor.now() <= ACCEPT_QUEUE * budget::ARRIVAL,
             "the door holds {} bytes",

@@ -24,7 +24,8 @@ use std::time::Instant;
 use clap::Parser;
 use pandaproxy::config::{Config, Intent};
 use pandaproxy::memory::{KIB, budget, heap};
-use pandaproxy::runtime::launch;
+use pandaproxy::runtime::launch::{self, Context, Proxy};
+use pandaproxy::runtime::net::Sockets;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -124,9 +125,15 @@ fn start_proxy(args: &Args, printer: &Printer, printer_port: u16, camera_port: u
     let intent = Config::from_args(line.map(Into::into), code).expect("a good command line");
     let Intent::Serve(config) = intent else { panic!("it says to serve") };
     std::thread::spawn(move || {
-        if let Err(error) = launch::serve(&config) {
-            eprintln!("the proxy: {error}");
-        }
+        let served = launch::runtime().and_then(|runtime| {
+            runtime.block_on(async {
+                let _proxy = Proxy::start(&Context::real(), &config, &Sockets)?;
+                // Until the process ends.
+                core::future::pending().await
+            })
+        });
+        let Err::<core::convert::Infallible, _>(error) = served;
+        eprintln!("the proxy: {error}");
     });
 }
 

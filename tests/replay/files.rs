@@ -19,7 +19,7 @@ use pandaproxy::ftp;
 use pandaproxy::memory::budget;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::files::passive::PassivePorts;
-use pandaproxy::runtime::files::transfer::{Reach, move_data};
+use pandaproxy::runtime::files::transfer::{DataDialler, move_data};
 use pandaproxy::runtime::services::ftp::{Files, maintain_session};
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{Identity, Policy, ServerConfig, Subject, Trust};
@@ -32,7 +32,7 @@ use super::heard::Heard;
 use super::recording::{Conversation, End};
 use super::{Stage, Tape, address};
 use crate::clients::proxy::{StateDir, trusting};
-use crate::lan::passive_ports::{PassivePort, enter};
+use crate::lan::net::{PRINTER, SimNet};
 use crate::lan::weather::{Chance, Line, Net, Sky, Wire};
 use crate::lan::{PROXY, WIRE};
 use printer::tls::Shown;
@@ -47,6 +47,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// The data connections of a recording.
 pub(crate) struct Data {
     net: Net,
+    /// The network that the proxy is on.
+    own: SimNet,
     line: Rc<Line>,
     left: RefCell<Vec<Conversation>>,
     /// When the printer's ended then, and how many of them have ended now.
@@ -95,6 +97,7 @@ impl Data {
         let ended = printers.filter_map(|whole| Some(whole.ended?.0)).collect();
         Rc::new(Self {
             net: Net::new(Chance(1)),
+            own: SimNet::new(),
             line: Line::new(Sky::default()),
             left: RefCell::new(conversations),
             ended,
@@ -153,7 +156,10 @@ impl Data {
             let Some(whole) = self.take(false, then) else { continue };
             let name = format!("client {number} on a data connection");
             let its = stage.listener(&name, &whole);
-            let Some(wire) = enter(now, &self.net, &self.line, address(number)) else { continue };
+            let (near, wire) = self.net.wire("ftp: data of a client", &self.line, 16 * 1024);
+            if !self.own.arrive(now, address(number), near) {
+                continue;
+            }
             let (stage, own) = (stage.clone(), Rc::clone(&self));
             spawn_local(async move {
                 let connected =
@@ -182,14 +188,10 @@ fn named(replies: &[u8]) -> Vec<u16> {
     replies.split_terminator("\r\n").filter(|line| line.len() > 4).filter_map(port).collect()
 }
 
-/// The way to the data ports of the recorded printer.
-struct Ports(Stage, Rc<Data>);
-
-impl Reach for Ports {
-    type Wire = Wire;
-
-    async fn reach(&self, port: u16) -> Option<Wire> {
-        let Self(stage, data) = self;
+impl Data {
+    /// A connection to a data port of the recorded printer.
+    fn reach(self: &Rc<Self>, stage: &Stage, port: u16) -> Option<Wire> {
+        let data = self;
         let whole = data.take(true, port)?;
         let (near, far) = data.wire("data of the printer");
         let (stage, data) = (stage.clone(), Rc::clone(data));
@@ -206,10 +208,10 @@ impl Reach for Ports {
 }
 
 /// The service before the printer of this tape, and the one session that a P1 has to give.
-pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<PassivePort> {
+pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<SimNet> {
     let data = stage.data.clone().unwrap();
     let service = ftp::Service::new(code, 1);
-    let passive_ports = PassivePorts::new(PROXY.into(), 50_000..=50_009);
+    let passive_ports = PassivePorts::new(data.own.clone(), PROXY.into(), 50_000..=50_009);
     let printer_session = Rc::clone(&service.printer_sessions()[0]);
     let keeper = maintain_session(
         Rc::clone(&service),
@@ -220,14 +222,11 @@ pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<Pass
     );
     spawn_local(keeper);
     let (trust, tls) = (data.tls.trust.clone(), Arc::clone(&data.tls.server));
-    let ports = Ports(stage.clone(), data);
-    spawn_local(move_data(
-        printer_session,
-        ports,
-        Rc::clone(&passive_ports),
-        trust,
-        tls,
-        stage.clock,
-    ));
+    let net = data.own.clone();
+    let stage = stage.clone();
+    let clock = stage.clock;
+    net.put_data(move |port| core::future::ready(data.reach(&stage, port)));
+    let ports = DataDialler { net, at: Rc::new(Cell::new(Some(PRINTER))) };
+    spawn_local(move_data(printer_session, ports, Rc::clone(&passive_ports), trust, tls, clock));
     Files { service, passive_ports }
 }

@@ -52,7 +52,7 @@ use self::files::Data;
 use self::heard::Heard;
 use self::recording::{Conversation, End};
 use crate::clients::rtsp::answered;
-use crate::lan::passive_ports::PassivePort;
+use crate::lan::net::SimNet;
 use crate::lan::{self, PROXY, WIRE};
 
 /// Recordings that are here at least: joins, states and deltas of a P1 and an X1, requests, signed ones,
@@ -326,7 +326,7 @@ enum Service {
     Mqtt(Rc<mqtt::Service>),
     Chamber(Rc<chamber::Service>),
     Rtsp(Rc<rtsp::Service>),
-    Ftp(Files<PassivePort>),
+    Ftp(Files<SimNet>),
 }
 
 impl Service {
@@ -407,7 +407,7 @@ impl Service {
                         .await;
             }
             Self::Ftp(files) => {
-                let mut buffers = Files::<PassivePort>::buffers();
+                let mut buffers = Files::<SimNet>::buffers();
                 let _end =
                     serve_caller(&files, stream, accepted_client("ftp"), &mut buffers, &clock)
                         .await;

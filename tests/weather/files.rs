@@ -2,7 +2,6 @@
 //! and the printer say to each other about it, overheard on the wire.
 
 use core::cell::{Cell, RefCell};
-use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
 use std::collections::HashMap;
@@ -14,8 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::lan::passive_ports;
-use crate::lan::weather::{Chance, Cutter, Line, Net, Seen, Wire};
+use crate::lan::net::SimNet;
+use crate::lan::weather::{Chance, Cutter, Line, Net, Seen, Wire, aside};
 use crate::notes::{note, promise};
 use crate::proxy::HOME;
 use crate::talk::Leave;
@@ -99,6 +98,8 @@ impl Lines {
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) net: Net,
+    /// The network that the proxy's file service is on.
+    pub(crate) own: SimNet,
     pub(crate) line: Rc<Line>,
     pub(crate) server: FileServer,
     pub(crate) ledger: Rc<Ledger>,
@@ -244,9 +245,11 @@ impl CommandKind {
         let said = self.asks("EPSV").await?;
         let port = said.split("(|||").nth(1).and_then(|rest| rest.strip_suffix("|)"));
         let Some(port) = port.and_then(|port| port.parse().ok()) else { return Some(None) };
-        let Surroundings { net, line, .. } = &self.around;
-        let from: IpAddr = HOME;
-        let wire = passive_ports::enter(port, net, line, from);
+        let Surroundings { net, own, line, .. } = &self.around;
+        let wire = aside(|| {
+            let (near, far) = net.wire("ftp: data of a client", line, 16 * 1024);
+            own.arrive(port, HOME, near).then_some(far)
+        });
         *self.data.borrow_mut() = wire.as_ref().map(Wire::cutter);
         Some(wire)
     }

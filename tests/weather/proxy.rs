@@ -12,7 +12,6 @@ use pandaproxy::memory::budget::LINES;
 use pandaproxy::peer::Peer;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{Dial, DialError};
-use pandaproxy::runtime::files::transfer::Reach;
 use pandaproxy::runtime::worker::{AcceptedClient, Serves};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -175,16 +174,15 @@ impl Dial for Port {
 }
 
 /// The way to the data ports of a printer's file server.
+#[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) net: Net,
     pub(crate) line: Rc<Line>,
     pub(crate) server: FileServer,
 }
 
-impl Reach for Store {
-    type Wire = Wire;
-
-    async fn reach(&self, port: u16) -> Option<Wire> {
+impl Store {
+    pub(crate) async fn reach(self, port: u16) -> Option<Wire> {
         if !reached(&self.line, || false).await {
             return None;
         }

@@ -15,7 +15,7 @@ use pandaproxy::printer::camera::CameraProbe;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::files::passive::PassivePorts;
-use pandaproxy::runtime::files::transfer::{STALLED_AFTER, move_data};
+use pandaproxy::runtime::files::transfer::{DataDialler, STALLED_AFTER, move_data};
 use pandaproxy::runtime::services::camera::maintain_camera;
 use pandaproxy::runtime::services::ftp::{Files, maintain_session};
 use pandaproxy::runtime::services::mqtt::maintain_upstream;
@@ -27,7 +27,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use crate::cameras::{Player, Viewer};
 use crate::files::{FILM, Filer, Ledger, Surroundings};
-use crate::lan::passive_ports::{PassivePort, forget_gates, passive_ports};
+use crate::lan::net::{PRINTER, SimNet};
 use crate::lan::weather::{Chance, Line, Net, Sky};
 use crate::lan::{CODE, ms, secs};
 use crate::mqtt::{Code, Reader, Truth};
@@ -96,6 +96,8 @@ struct Storage {
     port: Port,
     share: Share,
     filers: There<Filer>,
+    /// The network that the proxy's file service is on.
+    own: SimNet,
 }
 
 pub(crate) struct World {
@@ -114,7 +116,6 @@ pub(crate) struct World {
 impl World {
     /// A world with nobody in it but the printer, which is off.
     pub(crate) async fn new(seed: u64) -> Self {
-        forget_gates();
         let mut chance = Chance(seed);
         let net = Net::new(chance.child());
         let line = Line::new(Sky::default());
@@ -322,6 +323,7 @@ impl World {
         storage.acceptor.put(near);
         let around = Surroundings {
             net: self.net.clone(),
+            own: storage.own.clone(),
             line: Rc::clone(&line),
             server: storage.around.clone(),
             ledger: Rc::clone(&storage.ledger),
@@ -769,7 +771,6 @@ impl World {
             ("mqtt connections", self.mqtt.service.connections()),
             ("camera on 6000", self.net.held("camera: port 6000")),
             ("camera on 322", self.net.held("camera: port 322")),
-            ("data ports", passive_ports()),
             ("data of clients", self.net.held("ftp: data of a client")),
             ("data of the printer", self.net.held("ftp: data of the printer")),
             ("ftp session", self.net.held("ftp: the printer")),
@@ -780,6 +781,7 @@ impl World {
         }
         for storage in self.storage.iter() {
             left.push(("ftp connections", storage.service.connections()));
+            left.push(("data ports", storage.own.open().len()));
         }
         left.retain(|(_, count)| *count > 0);
         left
@@ -900,10 +902,13 @@ impl Storage {
         let port = port.tapped(move |wire| hears.overhears(&knows, wire));
         let share = Share::default();
         let (trust, tls) = tls();
+        let own = SimNet::new();
+        let store = Store { net: net.clone(), line: Rc::clone(line), server: server.clone() };
+        own.put_data(move |port| store.clone().reach(port));
         let files = share.during(|| {
             let service = ftp::Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), 1);
             let ports = 50_000..=50_000 + BOARD.clients.ftp as u16;
-            Files { service, passive_ports: PassivePorts::<PassivePort>::new(HOME, ports) }
+            Files { service, passive_ports: PassivePorts::new(own.clone(), HOME, ports) }
         });
         let service = Rc::clone(&files.service);
         let acceptor = Acceptor::of("ftp", &files, FILERS, clock, &share);
@@ -911,7 +916,7 @@ impl Storage {
             let its = (Rc::clone(&service), Rc::clone(printer_session));
             let keeper = maintain_session(its.0, its.1, port.clone(), clock, BackOff::new(3));
             spawn_local(share.of(keeper));
-            let store = Store { net: net.clone(), line: Rc::clone(line), server: server.clone() };
+            let store = DataDialler { net: own.clone(), at: Rc::new(Cell::new(Some(PRINTER))) };
             let passive_ports = Rc::clone(&files.passive_ports);
             let (trust, tls) = (trust.clone(), tls.clone());
             spawn_local(share.of(move_data(
@@ -923,6 +928,6 @@ impl Storage {
                 clock,
             )));
         }
-        Self { around: server, ledger, service, acceptor, port, share, filers: Vec::new() }
+        Self { around: server, ledger, service, acceptor, port, share, filers: Vec::new(), own }
     }
 }

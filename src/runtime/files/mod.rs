@@ -17,26 +17,24 @@ pub mod transfer;
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
-use core::net::SocketAddr;
-
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use core::fmt::Write;
+use core::ops::RangeInclusive;
 
 use self::passive::PassivePorts;
 use self::relay::Relay;
-use self::relay_ports::{Openings, Transfers};
+use self::relay_ports::Transfers;
 use self::transfer::{DataDialler, move_data};
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
-use crate::ftp::Service;
+use crate::ftp;
 use crate::journal::{self, Kind};
 use crate::memory::budget::{self, RELAY_COMMANDS, RELAY_FILES, RELAY_SESSIONS};
 use crate::printer::model::Model;
-use crate::runtime::accept::Acceptor;
-use crate::runtime::dial::{BackOff, Dialler};
-use crate::runtime::launch::{Context, KEEPERS, LISTENING, StartError, listen, listener, task};
+use crate::runtime::launch::Root;
+use crate::runtime::net::Net;
+use crate::runtime::service::{Declaration, Listening, Service, Transport};
 use crate::runtime::services::ftp::{AddressTrackingDialler, Files, maintain_session};
-use crate::tls::{Identity, ServerConfig};
+use crate::tls::ServerConfig;
 
 const _: () = {
     let mut models: &[Model] = &Model::ALL;
@@ -49,175 +47,137 @@ const _: () = {
     }
 };
 
-/// The ports of the file services, bound.
-pub(super) struct Ports {
-    ftp: Option<(TcpListener, SocketAddr)>,
-    data: Option<Openings>,
-    tunnel: Option<(TcpListener, SocketAddr)>,
-}
-
-impl Ports {
-    /// Binds what this printer's files are served on.
-    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
-        if !config.services.ftp {
-            return Ok(Self { ftp: None, data: None, tunnel: None });
-        }
-        let data = match &config.ftp.mode {
-            FtpMode::Proxy { .. } => None,
-            FtpMode::Relay { data_ports } => {
-                let bound = Openings::bind(config.bind, data_ports);
-                Some(bound.map_err(StartError::DataPorts)?)
+/// FTPS in the list of services, by proxy or by relay.
+///
+/// `FtpMode` is one or the other, so what proxy mode holds is never held beside what relay mode holds.
+pub fn ftp_declaration<N: Net>() -> Declaration<N> {
+    Declaration {
+        name: "ftp",
+        is_enabled: |config| config.services.ftp,
+        listens: |config| {
+            let (transport, clients, data_ports): (_, _, &[_]) = match &config.ftp.mode {
+                FtpMode::Proxy { .. } => (Transport::Tls, BOARD.clients.ftp, &[]),
+                FtpMode::Relay { data_ports } => (Transport::Plain, sessions(config), data_ports),
+            };
+            Some(Listening { port: config.ports.ftp, transport, clients, data_ports })
+        },
+        start: |root| {
+            journal::note(Kind::Started, format_args!("ftp: {}", root.config.ftp));
+            if Model::of_serial(&root.config.serial).is_none() {
+                journal::note(
+                    Kind::Started,
+                    format_args!(
+                        "port 6000 is the chamber camera's, since the serial number is of no model that \
+                         is known here: if the printer has a file tunnel there, it is not served"
+                    ),
+                );
             }
-        };
-        let tunnel =
-            config.has_tunnel().then(|| listener(config, config.ports.chamber)).transpose()?;
-        Ok(Self { ftp: Some(listener(config, config.ports.ftp)?), data, tunnel })
-    }
-
-    /// Whether port 6000 is the file tunnel's.
-    pub(super) const fn has_tunnel(&self) -> bool {
-        self.tunnel.is_some()
-    }
-}
-
-/// What is ended when the program ends, as it is opened. There is room for all of it.
-pub(super) struct Running<'r> {
-    /// Listeners.
-    pub(super) listening: &'r mut heapless::Vec<JoinHandle<()>, LISTENING>,
-    /// Keepers of the printer's sessions.
-    pub(super) keepers: &'r mut heapless::Vec<JoinHandle<()>, KEEPERS>,
-}
-
-impl Ports {
-    /// Opens all of it. The service whose clients are told when the program ends, if there is one: who
-    /// is relayed cannot be told anything.
-    ///
-    /// `FtpMode` is one or the other, so what proxy mode holds is never held beside what relay mode
-    /// holds; nor are there workers of the chamber camera's beside those of a tunnel.
-    pub(super) fn open(
-        self,
-        context: &Context<'_>,
-        identity: &Identity,
-        seed: u32,
-        running: &mut Running<'_>,
-    ) -> Result<Option<Rc<Service>>, StartError> {
-        let config = context.config;
-        let Self { ftp, data, tunnel } = self;
-        if let Some(at) = tunnel {
-            open_tunnel(context, at, running);
-        }
-        let Some(at) = ftp else { return Ok(None) };
-        journal::note(Kind::Started, format_args!("ftp: {}", config.ftp));
-        let model = Model::of_serial(&config.serial);
-        if model.is_none() {
-            journal::note(
-                Kind::Started,
-                format_args!(
-                    "port 6000 is the chamber camera's, since the serial number is of no model that \
-                     is known here: if the printer has a file tunnel there, it is not served"
-                ),
-            );
-        }
-        let sessions = model.map_or(1, |model| model.ftp_sessions);
-        match (&config.ftp.mode, data) {
-            (FtpMode::Proxy { data_ports }, _) => {
-                let tls = identity
-                    .server_config_tls12(BOARD.suites, budget::FILE_SESSIONS)
-                    .map_err(StartError::Identity)?;
-                let service = Service::new(config.code.clone(), sessions);
-                let passive_ports = PassivePorts::new(config.bind, data_ports.clone());
-                let files = Files { service: Rc::clone(&service), passive_ports };
-                open_proxy(context, at, &files, &tls, seed, running);
-                Ok(Some(service))
+            match (&root.config.ftp.mode, root.credentials.files_tls.clone()) {
+                (FtpMode::Proxy { data_ports }, Some(tls)) => {
+                    Ok(start_proxy(root, data_ports, &tls))
+                }
+                // The credentials were made for this configuration.
+                (FtpMode::Proxy { .. }, None) | (FtpMode::Relay { .. }, _) => Ok(start_relay(root)),
             }
-            (FtpMode::Relay { .. }, Some(openings)) => {
-                open_relay(context, at, openings, sessions, running);
-                Ok(None)
-            }
-            // Both ports were bound, or neither.
-            (FtpMode::Relay { .. }, None) => Ok(None),
-        }
+        },
     }
 }
 
-fn open_proxy(
-    context: &Context<'_>,
-    (listener, bound): (TcpListener, SocketAddr),
-    files: &Files,
+/// The file tunnel on port 6000 in the list of services. It is always relayed. There are no workers of
+/// the chamber camera's beside it.
+pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
+    Declaration {
+        name: "tunnel",
+        is_enabled: |config| config.services.ftp && config.has_tunnel(),
+        listens: |config| {
+            Some(Listening {
+                port: config.ports.chamber,
+                transport: Transport::Plain,
+                clients: budget::TUNNELS,
+                data_ports: &[],
+            })
+        },
+        start: |root| {
+            let (printer, port) = (root.config.printer.clone(), root.config.printer_ports.chamber);
+            let relay = Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES);
+            serve_relay(root, "tunnel", &relay);
+            Ok(Rc::new(Relayed("tunnel")))
+        },
+    }
+}
+
+/// FTP sessions that the printer has; one if its model is unknown.
+fn sessions(config: &Config) -> usize {
+    Model::of_serial(&config.serial).map_or(1, |model| model.ftp_sessions)
+}
+
+fn start_proxy<N: Net>(
+    root: &mut Root<'_, N>,
+    data_ports: &RangeInclusive<u16>,
     tls: &Arc<ServerConfig>,
-    seed: u32,
-    running: &mut Running<'_>,
-) {
-    let config = context.config;
-    let _fits = running.listening.push(context.open("ftp", listener, tls, files, budget::FILERS));
-    for printer_session in files.service.printer_sessions() {
-        // The printer wants its data connections to resume the session of their control connection.
-        let trust = context.trust.with_own_sessions();
-        let (printer, port) = (config.printer.clone(), config.printer_ports.ftp);
-        let dialler = Dialler::new(printer, port, trust.clone());
-        let (service, at) = (Rc::clone(&files.service), Rc::default());
-        let back_off = BackOff::new(seed.rotate_left(16));
-        let (its, to) = (Rc::clone(printer_session), Rc::clone(&at));
-        let keeper = maintain_session(
-            service,
-            its,
-            AddressTrackingDialler { dialler, at: to },
-            context.clock,
-            back_off,
-        );
-        let _fits = running.keepers.push(task(keeper));
+) -> Rc<dyn Service> {
+    let config = root.config;
+    let service = ftp::Service::new(config.code.clone(), sessions(config));
+    let passive_ports = PassivePorts::new(root.net.clone(), config.bind, data_ports.clone());
+    let files = Files { service: Rc::clone(&service), passive_ports };
+    root.serve_tls("ftp", &files, budget::FILERS, tls);
+    let back_off = root.back_off();
+    for printer_session in service.printer_sessions() {
+        // The printer requires its data connections to resume the TLS session of their control connection.
+        let trust = root.credentials.trust.with_own_sessions();
+        let dialler = root.dialler_with(config.printer_ports.ftp, trust.clone());
+        let at = Rc::default();
+        let dialler = AddressTrackingDialler { dialler, at: Rc::clone(&at) };
+        let (its, session) = (Rc::clone(&service), Rc::clone(printer_session));
+        root.maintain(maintain_session(its, session, dialler, root.clock, back_off));
+        let data = DataDialler { net: root.net.clone(), at };
         let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(tls));
-        task(move_data(
-            Rc::clone(printer_session),
-            DataDialler(at),
-            passive_ports,
-            trust,
-            tls,
-            context.clock,
-        ));
+        let session = Rc::clone(printer_session);
+        root.spawn(move_data(session, data, passive_ports, trust, tls, root.clock));
     }
-    context.say_started("ftp", bound, BOARD.clients.ftp);
+    service
 }
 
-fn open_relay(
-    context: &Context<'_>,
-    (listener, bound): (TcpListener, SocketAddr),
-    openings: Openings,
-    sessions: usize,
-    running: &mut Running<'_>,
-) {
-    let (printer, port) = (context.config.printer.clone(), context.config.printer_ports.ftp);
-    let control = Relay::new("ftp", printer, port, sessions, RELAY_COMMANDS);
-    let transfers = Transfers::new(Rc::clone(&control));
-    for _ in 0..budget::TRANSFERS {
-        task(Rc::clone(&transfers).work(context.clock));
+fn start_relay<N: Net>(root: &mut Root<'_, N>) -> Rc<dyn Service> {
+    let config = root.config;
+    let (printer, port) = (config.printer.clone(), config.printer_ports.ftp);
+    let control = Relay::new("ftp", printer, port, sessions(config), RELAY_COMMANDS);
+    if let Some(openings) = root.take_data_ports() {
+        let transfers = Transfers::new(root.net.clone(), Rc::clone(&control));
+        for _ in 0..budget::TRANSFERS {
+            root.spawn(Rc::clone(&transfers).work(root.clock));
+        }
+        root.accept_by(transfers.listen(openings, root.clock));
     }
-    let _fits = running.listening.push(task(transfers.listen(openings, context.clock)));
-    let _fits = running.listening.push(open_acceptor(context, "ftp", listener, &control));
-    context.say_started("ftp", bound, sessions);
+    serve_relay(root, "ftp", &control);
+    Rc::new(Relayed("ftp"))
 }
 
-fn open_tunnel(
-    context: &Context<'_>,
-    (listener, bound): (TcpListener, SocketAddr),
-    running: &mut Running<'_>,
-) {
-    let (printer, port) = (context.config.printer.clone(), context.config.printer_ports.chamber);
-    let tunnel = Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES);
-    let _fits = running.listening.push(open_acceptor(context, "tunnel", listener, &tunnel));
-    context.say_started("tunnel", bound, budget::TUNNELS);
+/// Accepts connections for a relay, with as many workers as it wants.
+fn serve_relay<N: Net>(root: &mut Root<'_, N>, name: &'static str, relay: &Rc<Relay>) {
+    root.accept(name, relay.workers(), |root, acceptor| {
+        root.spawn(Rc::clone(relay).work(root.net.clone(), acceptor, root.clock));
+    });
 }
 
-/// Opens the acceptor of a relay, with as many workers behind it as it wants.
-fn open_acceptor(
-    context: &Context<'_>,
-    name: &'static str,
-    listener: TcpListener,
-    relay: &Rc<Relay>,
-) -> JoinHandle<()> {
-    let acceptor = Acceptor::new(name, Rc::clone(&context.limiter));
-    for _ in 0..relay.workers() {
-        task(Rc::clone(relay).work(Rc::clone(&acceptor), context.clock));
+/// A running relay. Relayed clients are reset when the program ends: no message can be put between two
+/// peers that have TLS with each other.
+struct Relayed(&'static str);
+
+impl Service for Relayed {
+    fn name(&self) -> &'static str {
+        self.0
     }
-    task(listen(acceptor, listener, context.clock))
+
+    fn connections(&self) -> usize {
+        0
+    }
+
+    fn disconnect_all(&self) {}
+
+    fn shut_down(&self) {}
+
+    fn write_status(&self, _: &mut dyn Write) -> core::fmt::Result {
+        Ok(())
+    }
 }

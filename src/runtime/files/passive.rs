@@ -16,67 +16,23 @@ use core::convert::Infallible;
 use core::future::poll_fn;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
-use core::task::{Context, Poll, ready};
+use core::task::Poll;
 use core::time::Duration;
-use std::io;
 
-use tokio::net::{TcpListener, TcpStream};
-
-use super::transfer::Wire;
 use crate::ftp::slot::PassivePort as State;
 use crate::ftp::{Place, SLOTS};
 use crate::journal::{self, Kind, RateLimit};
 use crate::runtime::Clock;
-use crate::runtime::accept::bind;
+use crate::runtime::net::{Listener, Net, Sockets};
+use crate::runtime::stream::tune_data;
 
 /// How long nothing is accepted after accepting failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// A port on which a client's data connection is awaited: TCP in the program, memory in a test.
-pub trait Listen: Sized {
-    /// A connection.
-    type Wire: Wire;
-
-    /// Opens a port.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be had.
-    fn open(address: SocketAddr) -> io::Result<Self>;
-
-    /// Which port it is, if that is known.
-    fn port(&self) -> Option<u16>;
-
-    /// The next connection, and from where.
-    ///
-    /// # Errors
-    ///
-    /// It could not be accepted.
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Wire, IpAddr)>>;
-}
-
-impl Listen for TcpListener {
-    type Wire = TcpStream;
-
-    fn open(address: SocketAddr) -> io::Result<Self> {
-        bind(address)
-    }
-
-    fn port(&self) -> Option<u16> {
-        self.local_addr().ok().map(|address| address.port())
-    }
-
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
-        let (stream, from) = ready!(Self::poll_accept(self, cx))?;
-        // A socket that cannot be tuned is a connection that is gone.
-        let _gone = stream.set_nodelay(true);
-        Poll::Ready(Ok((stream, from.ip().to_canonical())))
-    }
-}
-
 /// The data ports of all clients.
-pub struct PassivePorts<L: Listen = TcpListener> {
-    passive_ports: Box<[PassivePort<L>]>,
+pub struct PassivePorts<N: Net = Sockets> {
+    net: N,
+    passive_ports: Box<[PassivePort<N>]>,
     address: IpAddr,
     ports: RangeInclusive<u16>,
     /// Where to look first for a free one: a port rests for as long as there are others.
@@ -85,16 +41,17 @@ pub struct PassivePorts<L: Listen = TcpListener> {
     strangers: RateLimit,
 }
 
-struct PassivePort<L: Listen> {
+struct PassivePort<N: Net> {
     /// Nobody else has it, so that its port is free as soon as it is closed.
-    listener: RefCell<Option<L>>,
-    stream: RefCell<Option<L::Wire>>,
+    listener: RefCell<Option<N::Listener>>,
+    stream: RefCell<Option<N::Connection>>,
 }
 
-impl<L: Listen> PassivePorts<L> {
+impl<N: Net> PassivePorts<N> {
     /// None is open yet.
-    pub fn new(address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
+    pub fn new(net: N, address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
         Rc::new(Self {
+            net,
             passive_ports: (0..SLOTS).map(|_| PassivePort::new()).collect(),
             address,
             next: Cell::new(*ports.start()),
@@ -111,11 +68,11 @@ impl<L: Listen> PassivePorts<L> {
         let after = self.next.get()..=*self.ports.end();
         let before = *self.ports.start()..self.next.get();
         for port in after.chain(before) {
-            match L::open(SocketAddr::new(self.address, port)) {
+            match self.net.bind(SocketAddr::new(self.address, port)) {
                 Ok(listener) => {
                     let last = port == *self.ports.end();
                     self.next.set(if last { *self.ports.start() } else { port + 1 });
-                    let bound = listener.port()?;
+                    let bound = listener.local_addr().ok()?.port();
                     passive_port.listener.replace(Some(listener));
                     return Some(bound);
                 }
@@ -142,12 +99,13 @@ impl<L: Listen> PassivePorts<L> {
     fn is_own(&self, port: u16) -> bool {
         self.passive_ports.iter().any(|passive_port| {
             let listener = passive_port.listener.borrow();
-            listener.as_ref().and_then(|listener| listener.port()) == Some(port)
+            let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+            bound.is_some_and(|bound| bound.port() == port)
         })
     }
 
     /// The connection that a client has made.
-    pub(super) fn take(&self, slot: usize) -> Option<L::Wire> {
+    pub(super) fn take(&self, slot: usize) -> Option<N::Connection> {
         self.passive_ports.get(slot)?.stream.take()
     }
 
@@ -178,12 +136,15 @@ impl<L: Listen> PassivePorts<L> {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, from)) if from == peer => {
+                Ok((stream, from)) if from.ip().to_canonical() == peer => {
+                    // An option that cannot be set belongs to a lost connection.
+                    let _lost = tune_data(&stream);
                     passive_port.close();
                     passive_port.stream.replace(Some(stream));
                     place.connected(clock.now());
                 }
                 Ok((_, from)) => {
+                    let from = from.ip().to_canonical();
                     if let Some(times) = self.strangers.check(clock.now()) {
                         journal::note(
                             Kind::Refused,
@@ -199,7 +160,7 @@ impl<L: Listen> PassivePorts<L> {
     }
 }
 
-impl<L: Listen> PassivePort<L> {
+impl<N: Net> PassivePort<N> {
     const fn new() -> Self {
         Self { listener: RefCell::new(None), stream: RefCell::new(None) }
     }
@@ -216,39 +177,74 @@ mod tests {
     use crate::auth::AccessCode;
     use crate::ftp::Service;
     use crate::peer::Peer;
+    use crate::tls::{ConnectError, HandshakeError, ServerConfig, Trust};
+    use alloc::sync::Arc;
     use core::net::Ipv4Addr;
     use core::pin::pin;
-    use core::task::Waker;
+    use core::task::{Context, Waker};
+    use std::io;
+    use tokio::net::TcpStream;
 
-    std::thread_local! {
-        static IS_OPEN: Cell<bool> = const { Cell::new(false) };
-    }
+    /// A network with one port.
+    #[derive(Clone, Default)]
+    struct OnePort(Rc<Cell<bool>>);
 
-    /// The only port there is.
-    struct OnlyPort;
+    /// That port while it is bound.
+    struct Bound(Rc<Cell<bool>>);
 
-    impl Listen for OnlyPort {
-        type Wire = TcpStream;
+    impl Net for OnePort {
+        type Connection = TcpStream;
+        type Listener = Bound;
+        type ClientStream = TcpStream;
+        type PrinterStream = TcpStream;
 
-        fn open(_: SocketAddr) -> io::Result<Self> {
-            match IS_OPEN.replace(true) {
-                false => Ok(Self),
+        fn bind(&self, _: SocketAddr) -> io::Result<Bound> {
+            match self.0.replace(true) {
+                false => Ok(Bound(Rc::clone(&self.0))),
                 true => Err(io::ErrorKind::AddrInUse.into()),
             }
         }
 
-        fn port(&self) -> Option<u16> {
-            Some(2024)
+        async fn connect(&self, _: SocketAddr) -> io::Result<TcpStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
         }
 
-        fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(TcpStream, IpAddr)>> {
-            Poll::Pending
+        async fn resolve(&self, _: &str, _: u16) -> io::Result<SocketAddr> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        async fn accept_tls(
+            &self,
+            _: &Arc<ServerConfig>,
+            connection: TcpStream,
+        ) -> Result<TcpStream, HandshakeError> {
+            Ok(connection)
+        }
+
+        async fn connect_tls(
+            &self,
+            _: &Trust,
+            connection: TcpStream,
+        ) -> Result<TcpStream, ConnectError> {
+            Ok(connection)
         }
     }
 
-    impl Drop for OnlyPort {
+    impl Listener for Bound {
+        type Connection = TcpStream;
+
+        fn poll_accept(&self, _: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+            Poll::Pending
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 2024)))
+        }
+    }
+
+    impl Drop for Bound {
         fn drop(&mut self) {
-            IS_OPEN.set(false);
+            self.0.set(false);
         }
     }
 
@@ -257,7 +253,7 @@ mod tests {
         let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
         let place = service.pending(Peer::unknown()).unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let passive_ports = PassivePorts::<OnlyPort>::new(address, 2024..=2024);
+        let passive_ports = PassivePorts::new(OnePort::default(), address, 2024..=2024);
         let clock = Clock::start();
         let mut tending = pin!(passive_ports.tend(&place, address, &clock));
         let mut cx = Context::from_waker(Waker::noop());

@@ -54,8 +54,7 @@ use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -67,7 +66,8 @@ use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
-use crate::runtime::stream::{end_in_order, tune_relay};
+use crate::runtime::net::{Connection, Net};
+use crate::runtime::stream::tune_relay;
 
 /// How long a client may take to say its first byte. In TLS the client speaks first, and at once.
 pub const SPEAKS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -179,11 +179,11 @@ impl Relay {
     }
 
     /// Serves one client after another: the body of one of a fixed set of tasks.
-    pub async fn work(self: Rc<Self>, acceptor: Rc<Acceptor>, clock: Clock) {
+    pub async fn work<N: Net>(self: Rc<Self>, net: N, acceptor: Rc<Acceptor<N>>, clock: Clock) {
         loop {
             let (socket, pending) = acceptor.next(&clock).await;
             let step_in = || pending.step_in();
-            if self.serve(socket, pending.peer, step_in, &clock).await == Outcome::Silent {
+            if self.serve(&net, socket, pending.peer, step_in, &clock).await == Outcome::Silent {
                 pending.turned_away(clock.now(), None);
             }
         }
@@ -191,9 +191,10 @@ impl Relay {
 
     /// Relays one client: waits for its first byte, for its turn, which is told by `turn`, and for the
     /// printer, and then for as long as both like. Says in the log what came of it, silence apart.
-    pub async fn serve(
+    pub async fn serve<N: Net>(
         &self,
-        mut socket: TcpStream,
+        net: &N,
+        mut socket: N::Connection,
         peer: Peer,
         turn: impl FnOnce(),
         clock: &Clock,
@@ -202,14 +203,14 @@ impl Relay {
             return Outcome::Left;
         }
         // A socket counts as readable until somebody has tried.
-        match timeout(self.speaks_within, socket.peek(&mut [0])).await {
+        match timeout(self.speaks_within, socket.peek()).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0) | Err(_)) => return Outcome::Left,
             Err(_elapsed) => return Outcome::Silent,
         }
         let session = tokio::select! {
             biased;
-            () = has_left(&socket) => None,
+            () = socket.closed() => None,
             session = self.session(peer) => session,
         };
         let Some(mut session) = session else {
@@ -219,11 +220,11 @@ impl Relay {
         turn();
         let dialled = tokio::select! {
             biased;
-            () = has_left(&socket) => {
+            () = socket.closed() => {
                 log::debug!("{peer}: left before the printer answered");
                 return Outcome::Left;
             }
-            dialled = dial(&self.host, self.port) => dialled,
+            dialled = dial(net, &self.host, self.port) => dialled,
         };
         let mut printer = match dialled {
             Ok(printer) => printer,
@@ -332,20 +333,17 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Completes once the peer has closed its side, or the connection is broken. What it has said stays
-/// unread.
-async fn has_left(socket: &TcpStream) {
-    // Not "readable", which it is as soon as it has said something.
-    let _closed = socket.ready(Interest::PRIORITY | Interest::ERROR).await;
-}
-
 /// A connection to the printer that is fit to be relayed.
 ///
 /// # Errors
 ///
 /// There is no way to the printer.
-pub async fn dial(host: &PrinterAddr, port: u16) -> Result<TcpStream, DialError> {
-    let socket = reach(host, port).await?;
+pub async fn dial<N: Net>(
+    net: &N,
+    host: &PrinterAddr,
+    port: u16,
+) -> Result<N::Connection, DialError> {
+    let socket = reach(net, host, port).await?;
     // A socket that cannot be tuned is a connection that is gone; the relay will see it.
     let _gone = tune_relay(&socket);
     Ok(socket)
@@ -354,8 +352,8 @@ pub async fn dial(host: &PrinterAddr, port: u16) -> Result<TcpStream, DialError>
 /// Relays between two sockets, says in the log what came of it, and leaves both so that dropping them
 /// passes on how it ended.
 pub async fn carry(
-    client: &mut TcpStream,
-    printer: &mut TcpStream,
+    client: &mut impl Connection,
+    printer: &mut impl Connection,
     peer: Peer,
     buffers: &mut Buffers,
     silence: Option<Duration>,
@@ -364,8 +362,8 @@ pub async fn carry(
     let began = clock.now();
     let report = relay(client, printer, buffers, silence).await;
     if report.end == End::Finished {
-        // Whoever is gone needs nothing more.
-        let _gone = (end_in_order(client), end_in_order(printer));
+        client.set_reset_on_drop(false);
+        printer.set_reset_on_drop(false);
     }
     let Report { up, down, end } = report;
     let lasted = clock.now().since(began);

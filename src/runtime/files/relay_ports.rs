@@ -27,7 +27,6 @@ use core::ops::RangeInclusive;
 use core::task::Poll;
 use std::io;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::relay::{Buffers, COUNTS, FILE_SILENCE, Relay, carry, dial};
@@ -36,23 +35,24 @@ use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
 use crate::memory::ring::Ring;
 use crate::peer::Peer;
 use crate::runtime::Clock;
-use crate::runtime::accept::{AFTER_FAILURE, bind, is_of_the_peer};
+use crate::runtime::accept::{AFTER_FAILURE, is_of_the_peer};
+use crate::runtime::net::{Listener, Net, Sockets};
 use crate::runtime::stream::tune_relay;
 
 /// Listeners, each with the printer's port that it stands for.
-pub struct Openings {
-    listeners: Vec<(TcpListener, u16)>,
+pub struct Openings<N: Net = Sockets> {
+    listeners: Vec<(N::Listener, u16)>,
     /// Whose turn it is to be looked at first.
     next: usize,
 }
 
-impl Openings {
+impl<N: Net> Openings<N> {
     /// Listens on each port of `ranges`. Those that cannot be had are left out, and said in the log.
     ///
     /// # Errors
     ///
     /// None of them can be had; or there are more than [`DATA_PORTS`].
-    pub fn bind(address: IpAddr, ranges: &[RangeInclusive<u16>]) -> io::Result<Self> {
+    pub fn bind(net: &N, address: IpAddr, ranges: &[RangeInclusive<u16>]) -> io::Result<Self> {
         let count = ranges.iter().map(ExactSizeIterator::len).sum();
         if count > DATA_PORTS {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -61,7 +61,7 @@ impl Openings {
         let mut skipped = heapless::Vec::<u16, DATA_PORTS>::new();
         let mut why = None;
         for port in ranges.iter().cloned().flatten() {
-            match bind(SocketAddr::new(address, port)) {
+            match net.bind(SocketAddr::new(address, port)) {
                 Ok(listener) => listeners.push((listener, port)),
                 Err(error) => {
                     why = Some(error);
@@ -87,7 +87,7 @@ impl Openings {
     }
 
     /// These listeners, each for a port of the printer.
-    pub const fn over(listeners: Vec<(TcpListener, u16)>) -> Self {
+    pub const fn over(listeners: Vec<(N::Listener, u16)>) -> Self {
         Self { listeners, next: 0 }
     }
 
@@ -102,7 +102,7 @@ impl Openings {
     /// # Errors
     ///
     /// A connection could not be accepted.
-    pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr, u16)> {
+    pub async fn accept(&mut self) -> io::Result<(N::Connection, SocketAddr, u16)> {
         poll_fn(|cx| {
             let count = self.listeners.len();
             let (first, last) = self.listeners.split_at(self.next.min(count));
@@ -139,17 +139,18 @@ impl fmt::Display for Runs<'_> {
 }
 
 /// A transfer that waits for somebody to carry it.
-struct Arrival {
-    stream: TcpStream,
+struct Arrival<N: Net> {
+    stream: N::Connection,
     port: u16,
     peer: Peer,
     held: Held,
 }
 
 /// The transfers that belong to the control connections of one relay.
-pub struct Transfers {
+pub struct Transfers<N: Net = Sockets> {
+    net: N,
     control: Rc<Relay>,
-    waiting: RefCell<Ring<Arrival, TRANSFERS>>,
+    waiting: RefCell<Ring<Arrival<N>, TRANSFERS>>,
     /// Whose transfers there are, waiting or carried.
     of: Rc<Whose>,
     came: Notify,
@@ -163,7 +164,7 @@ pub struct Transfers {
 }
 
 const _: () = assert!(
-    size_of::<Transfers>() + size_of::<Whose>() + 2 * COUNTS <= budget::RELAY,
+    size_of::<Transfers<Sockets>>() + size_of::<Whose>() + 2 * COUNTS <= budget::RELAY,
     "the transfers of a relay are larger than their line"
 );
 
@@ -185,10 +186,11 @@ impl Drop for Held {
     }
 }
 
-impl Transfers {
+impl<N: Net> Transfers<N> {
     /// No transfers yet, for those who are in `control`.
-    pub fn new(control: Rc<Relay>) -> Rc<Self> {
+    pub fn new(net: N, control: Rc<Relay>) -> Rc<Self> {
         Rc::new(Self {
+            net,
             control,
             waiting: RefCell::default(),
             of: Rc::default(),
@@ -204,7 +206,7 @@ impl Transfers {
 
     /// Accepts transfers for ever, none while there are as many in waiting as may be: the body of one
     /// task.
-    pub async fn listen(self: Rc<Self>, mut openings: Openings, clock: Clock) {
+    pub async fn listen(self: Rc<Self>, mut openings: Openings<N>, clock: Clock) {
         loop {
             while self.waiting.borrow().is_full() {
                 self.taken.notified().await;
@@ -227,7 +229,7 @@ impl Transfers {
         }
     }
 
-    fn arrive(&self, stream: TcpStream, address: IpAddr, port: u16, clock: &Clock) {
+    fn arrive(&self, stream: N::Connection, address: IpAddr, port: u16, clock: &Clock) {
         let controls = self.control.connections_of(address);
         let has = self.of.borrow().iter().filter(|held| **held == address).count();
         if has >= 2 * controls {
@@ -272,7 +274,7 @@ impl Transfers {
         }
     }
 
-    async fn next(&self) -> Arrival {
+    async fn next(&self) -> Arrival<N> {
         loop {
             let arrival = self.waiting.borrow_mut().pop();
             if let Some(arrival) = arrival {
@@ -283,11 +285,11 @@ impl Transfers {
         }
     }
 
-    async fn carry(&self, arrival: Arrival, buffers: &mut Buffers, clock: &Clock) {
+    async fn carry(&self, arrival: Arrival<N>, buffers: &mut Buffers, clock: &Clock) {
         let Arrival { mut stream, port, peer, held } = arrival;
         // A client that is gone is seen by the relay; a printer that waits for it must hear of it.
         let _gone = tune_relay(&stream);
-        match dial(self.control.host(), port).await {
+        match dial(&self.net, self.control.host(), port).await {
             Ok(mut printer) => {
                 carry(&mut stream, &mut printer, peer, buffers, Some(FILE_SILENCE), clock).await;
             }
@@ -312,7 +314,7 @@ mod tests {
     use core::net::Ipv4Addr;
     use core::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpSocket;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
     use tokio::time::timeout;
@@ -341,13 +343,13 @@ mod tests {
 
     impl Bed {
         fn new() -> Self {
-            let any = || bind(SocketAddr::from((HOME, 0))).unwrap();
+            let any = || Sockets.bind(SocketAddr::from((HOME, 0))).unwrap();
             let (data, commands, ours) = (any(), any(), any());
             let at = ours.local_addr().unwrap();
             let clock = Clock::start();
             let port = commands.local_addr().unwrap().port();
             let control = Relay::new("ftp", PrinterAddr::Ip(HOME.into()), port, 4, RELAY_COMMANDS);
-            let transfers = Transfers::new(Rc::clone(&control));
+            let transfers = Transfers::new(Sockets, Rc::clone(&control));
             let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
             spawn_local(Rc::clone(&transfers).listen(openings, clock));
             for _ in 0..TRANSFERS {
@@ -358,13 +360,13 @@ mod tests {
 
         /// A control connection from `from`: the client's end and the printer's.
         async fn control_from(&self, from: Ipv4Addr) -> (TcpStream, TcpStream) {
-            let acceptor = bind(SocketAddr::from((HOME, 0))).unwrap();
+            let acceptor = Sockets.bind(SocketAddr::from((HOME, 0))).unwrap();
             let mut near = connect(from, acceptor.local_addr().unwrap()).await;
             let (far, _) = acceptor.accept().await.unwrap();
             near.write_all(b"!").await.unwrap();
             let (relay, clock) = (Rc::clone(&self.control), self.clock);
             let peer = Peer { service: "ftp", number: 1, address: from.into() };
-            spawn_local(async move { relay.serve(far, peer, || {}, &clock).await });
+            spawn_local(async move { relay.serve(&Sockets, far, peer, || {}, &clock).await });
             let (printer, _) = self.commands.accept().await.unwrap();
             (near, printer)
         }
@@ -471,7 +473,7 @@ mod tests {
             let bed = Bed {
                 control,
                 transfers,
-                data: bind(SocketAddr::from((HOME, 0))).unwrap(),
+                data: Sockets.bind(SocketAddr::from((HOME, 0))).unwrap(),
                 commands,
                 at,
                 clock,
@@ -495,13 +497,13 @@ mod tests {
                     break (taken, port);
                 }
             };
-            let openings = Openings::bind(HOME.into(), &[port..=port + 9]).unwrap();
+            let openings = Openings::bind(&Sockets, HOME.into(), &[port..=port + 9]).unwrap();
             assert!(openings.ports().all(|open| open != port));
             assert!(openings.ports().count() > 0);
             let mut text = alloc::string::String::new();
             journal::write_to(&mut text).unwrap();
             assert!(text.contains(&format!("data ports {port}")), "{text}");
-            assert!(Openings::bind(HOME.into(), &[port..=port]).is_err(), "none is left");
+            assert!(Openings::bind(&Sockets, HOME.into(), &[port..=port]).is_err(), "none is left");
             drop(taken);
         });
     }
@@ -509,7 +511,7 @@ mod tests {
     #[test]
     fn more_ports_than_there_may_be_are_refused() {
         let most = u16::try_from(DATA_PORTS).unwrap();
-        let refused = Openings::bind(HOME.into(), &[50_000..=50_000 + most]);
+        let refused = Openings::bind(&Sockets, HOME.into(), &[50_000..=50_000 + most]);
         assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
     }
 
@@ -517,11 +519,11 @@ mod tests {
     fn every_port_has_its_turn_however_busy_another_is() {
         run(async {
             let listeners: Vec<_> = (0..101)
-                .map(|n| (bind(SocketAddr::from((HOME, 0))).unwrap(), 50_000 + n))
+                .map(|n| (Sockets.bind(SocketAddr::from((HOME, 0))).unwrap(), 50_000 + n))
                 .collect();
             let at = |n: usize| listeners[n].0.local_addr().unwrap();
             let (busy, last) = (at(0), at(100));
-            let mut openings = Openings::over(listeners);
+            let mut openings = Openings::<Sockets>::over(listeners);
             let mut clients = Vec::new();
             for _ in 0..8 {
                 clients.push(connect(HOME, busy).await);

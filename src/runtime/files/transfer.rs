@@ -28,16 +28,15 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::passive::{Listen, PassivePorts};
+use super::passive::PassivePorts;
 use crate::ftp::printer_session::{Failure, Move, News, Order, PrinterSession};
 use crate::ftp::slot::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::runtime::Clock;
+use crate::runtime::net::{Connection, Net, Sockets};
 use crate::runtime::stream;
 use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
 use crate::trace::{self, Party, Protocol, Tap};
@@ -70,57 +69,34 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// stand still. A printer that writes to its card says "not now" for a while.
 const UNREACHED: Duration = Duration::from_secs(120);
 
-/// What data connections are made of: TCP in the program, memory in a test.
-pub trait Wire: AsyncRead + AsyncWrite + Unpin {
-    /// Whether it breaks (RST) when it is dropped, or ends in order.
-    fn breaks(&self, breaks: bool);
-
-    /// Its own address and the peer's, where there are any.
-    fn ends(&self) -> Option<(SocketAddr, SocketAddr)>;
+/// Connects to the printer's data ports, at the address of its control connection.
+pub struct DataDialler<N: Net = Sockets> {
+    /// The network.
+    pub net: N,
+    /// The address of the last control connection.
+    pub at: Rc<Cell<Option<IpAddr>>>,
 }
 
-impl Wire for TcpStream {
-    fn breaks(&self, breaks: bool) {
-        // A socket that cannot be told is gone.
-        let _gone = SockRef::from(self).set_linger(breaks.then_some(Duration::ZERO));
-    }
-
-    fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
-        self.local_addr().ok().zip(self.peer_addr().ok())
-    }
-}
-
-/// The way to the printer's data ports.
-pub trait Reach {
-    /// A connection.
-    type Wire: Wire;
-
-    /// Makes one, however long that takes. `None`: nobody is there.
-    fn reach(&self, port: u16) -> impl Future<Output = Option<Self::Wire>>;
-}
-
-/// The printer is where its control connection is.
-pub struct DataDialler(pub Rc<Cell<Option<IpAddr>>>);
-
-impl Reach for DataDialler {
-    type Wire = TcpStream;
-
-    async fn reach(&self, port: u16) -> Option<TcpStream> {
-        let socket = TcpStream::connect(SocketAddr::new(self.0.get()?, port)).await.ok()?;
-        // A socket that cannot be tuned is a connection that is gone; whoever uses it will say so.
-        let _gone = stream::tune_upstream(&socket);
-        let options = SockRef::from(&socket);
-        let _gone = options.set_tcp_user_timeout(Some(UNREACHED));
-        let _gone = options.set_send_buffer_size(SEND_BUFFER);
-        Some(socket)
+impl<N: Net> DataDialler<N> {
+    /// A connection to one of them, without a deadline of its own. `None`: the port is closed, or there
+    /// has been no control connection.
+    async fn reach(&self, port: u16) -> Option<N::Connection> {
+        let connection = self.net.connect(SocketAddr::new(self.at.get()?, port)).await.ok()?;
+        // Options that cannot be set belong to a lost connection, which the transfer reports.
+        let _lost = stream::tune_upstream(&connection);
+        if let Some(socket) = connection.socket() {
+            let _lost = socket.set_tcp_user_timeout(Some(UNREACHED));
+            let _lost = socket.set_send_buffer_size(SEND_BUFFER);
+        }
+        Some(connection)
     }
 }
 
 /// Moves data for `printer_session`, for ever.
-pub async fn move_data<R: Reach, L: Listen>(
+pub async fn move_data<N: Net>(
     printer_session: Rc<PrinterSession>,
-    printer: R,
-    passive_ports: Rc<PassivePorts<L>>,
+    printer: DataDialler<N>,
+    passive_ports: Rc<PassivePorts<N>>,
     trust: Trust,
     tls: Arc<ServerConfig>,
     clock: Clock,
@@ -137,16 +113,16 @@ pub async fn move_data<R: Reach, L: Listen>(
     }
 }
 
-struct Mover<R, L: Listen> {
+struct Mover<N: Net> {
     printer_session: Rc<PrinterSession>,
-    printer: R,
-    passive_ports: Rc<PassivePorts<L>>,
+    printer: DataDialler<N>,
+    passive_ports: Rc<PassivePorts<N>>,
     trust: Trust,
     tls: Arc<ServerConfig>,
     clock: Clock,
 }
 
-impl<R: Reach, L: Listen> Mover<R, L> {
+impl<N: Net> Mover<N> {
     /// One data connection of the printer's, from its beginning to its end. The next order.
     async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> Order {
         let printer = tokio::select! {
@@ -175,14 +151,20 @@ impl<R: Reach, L: Listen> Mover<R, L> {
         self.printer_session.order().await
     }
 
-    async fn connect(&self, port: u16) -> Option<R::Wire> {
+    async fn connect(&self, port: u16) -> Option<N::Connection> {
         let wire = timeout(CONNECT_TIMEOUT, self.printer.reach(port)).await.ok()??;
-        wire.breaks(true);
+        wire.set_reset_on_drop(true);
         Some(wire)
     }
 
-    async fn carry(&self, job: Move, client: L::Wire, printer: R::Wire, buffer: &mut [u8]) {
-        client.breaks(true);
+    async fn carry(
+        &self,
+        job: Move,
+        client: N::Connection,
+        printer: N::Connection,
+        buffer: &mut [u8],
+    ) {
+        client.set_reset_on_drop(true);
         let private = job.prot == Prot::Private;
         let mut taps = self.taps(&client, &printer);
         let handshake = async {
@@ -228,10 +210,9 @@ impl<R: Reach, L: Listen> Mover<R, L> {
     }
 
     /// Where the data is recorded, if it is: between client and proxy, and between proxy and printer.
-    fn taps(&self, client: &L::Wire, printer: &R::Wire) -> [Option<Tap>; 2] {
-        let (Some((own, from)), Some((_, to))) = (client.ends(), printer.ends()) else {
-            return [None, None];
-        };
+    fn taps(&self, client: &N::Connection, printer: &N::Connection) -> [Option<Tap>; 2] {
+        let ends = (client.local_addr(), client.peer_addr(), printer.peer_addr());
+        let (Ok(own), Ok(from), Ok(to)) = ends else { return [None, None] };
         let client = (own.port(), Party::Client(from.ip()));
         [client, (to.port(), Party::Printer)]
             .map(|(port, party)| trace::begin(Protocol::FtpData { port }, party, self.clock.now()))
@@ -241,7 +222,7 @@ impl<R: Reach, L: Listen> Mover<R, L> {
         self.printer_session.report(moved.map_or_else(News::Failed, |()| News::Moved));
     }
 
-    async fn client(&self, wire: L::Wire, private: bool) -> Option<Data<L::Wire>> {
+    async fn client(&self, wire: N::Connection, private: bool) -> Option<Data<N::Connection>> {
         if !private {
             return Some(Data::Clear(wire));
         }
@@ -249,7 +230,7 @@ impl<R: Reach, L: Listen> Mover<R, L> {
         stream.map(Data::Client).ok()
     }
 
-    async fn printer(&self, wire: R::Wire, private: bool) -> Option<Data<R::Wire>> {
+    async fn printer(&self, wire: N::Connection, private: bool) -> Option<Data<N::Connection>> {
         if !private {
             return Some(Data::Clear(wire));
         }
@@ -266,16 +247,16 @@ impl<R: Reach, L: Listen> Mover<R, L> {
     /// The client has sent everything, unless it is gone: then this is interrupted.
     async fn end_upload(
         &self,
-        client: &mut Data<L::Wire>,
-        printer: &mut Data<R::Wire>,
+        client: &mut Data<N::Connection>,
+        printer: &mut Data<N::Connection>,
     ) -> Result<(), Failure> {
         if !client.has_said_goodbye() {
             tokio::time::sleep(GRACE).await;
         }
-        client.wire().breaks(false);
+        client.wire().set_reset_on_drop(false);
         // Some wait for it before they look at the control connection.
         let _told = timeout(FAREWELL, client.shutdown()).await;
-        printer.wire().breaks(false);
+        printer.wire().set_reset_on_drop(false);
         // All its bytes are on their way. What may go wrong from here is a race that printers lose
         // (PROTOCOL §5.4), and they will say what became of the file.
         let _told = timeout(STALLED_AFTER, printer.shutdown()).await;
@@ -324,12 +305,12 @@ where
 }
 
 /// The printer has sent everything; whether that is so, its control connection says.
-async fn end_download<C: Wire, P: Wire>(
+async fn end_download<C: Connection, P: Connection>(
     client: &mut Data<C>,
     printer: &Data<P>,
 ) -> Result<(), Failure> {
-    printer.wire().breaks(false);
-    client.wire().breaks(false);
+    printer.wire().set_reset_on_drop(false);
+    client.wire().set_reset_on_drop(false);
     match timeout(STALLED_AFTER, client.shutdown()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Failure::Client),
@@ -338,7 +319,7 @@ async fn end_download<C: Wire, P: Wire>(
 }
 
 /// Reads what an end still has to say, which is nothing but goodbye.
-async fn listen_on<W: Wire>(data: &mut Data<W>, buffer: &mut [u8]) {
+async fn listen_on<W: Connection>(data: &mut Data<W>, buffer: &mut [u8]) {
     let listening = async { while matches!(data.read(buffer).await, Ok(1..)) {} };
     let _over = timeout(LISTENS_ON, listening).await;
 }
@@ -351,7 +332,7 @@ enum Data<W> {
     Printer(ClientStream<W>),
 }
 
-impl<W: Wire> Data<W> {
+impl<W: Connection> Data<W> {
     fn wire(&self) -> &W {
         match self {
             Self::Clear(wire) => wire,
@@ -369,7 +350,7 @@ impl<W: Wire> Data<W> {
     }
 }
 
-impl<W: Wire> AsyncRead for Data<W> {
+impl<W: Connection> AsyncRead for Data<W> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -383,7 +364,7 @@ impl<W: Wire> AsyncRead for Data<W> {
     }
 }
 
-impl<W: Wire> AsyncWrite for Data<W> {
+impl<W: Connection> AsyncWrite for Data<W> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -3,10 +3,12 @@
 //! The connection is dialled by [`camera`](super::camera), which also decides which camera the printer has.
 
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::board::BOARD;
 use crate::chamber::Service;
 use crate::chamber::client::{self, LOGIN_TIMEOUT};
 use crate::chamber::upstream::{self, Purpose};
@@ -16,7 +18,9 @@ use crate::memory::budget;
 use crate::printer::camera::{AtChamber, CameraKind, CameraProbe};
 use crate::runtime::Clock;
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::net::Net;
+use crate::runtime::service::{self, Declaration, Listening, Transport};
+use crate::runtime::services::camera::maintain_camera;
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::{Blame, Handler};
@@ -41,16 +45,54 @@ impl Serves for Rc<Service> {
     }
 }
 
-impl Shutdown for Service {
-    fn dismiss_all(&self) {
-        self.dismiss_all();
+/// The service in the list of services. It finds out which camera the printer has, for both camera
+/// services, and does so without a port of its own where the printer has a file tunnel on port 6000.
+pub fn declaration<N: Net>() -> Declaration<N> {
+    Declaration {
+        name: "chamber",
+        is_enabled: |config| config.services.camera,
+        listens: |config| {
+            let has_tunnel = config.services.ftp && config.has_tunnel();
+            (!has_tunnel).then_some(Listening {
+                port: config.ports.chamber,
+                transport: Transport::Tls,
+                clients: BOARD.clients.chamber,
+                data_ports: &[],
+            })
+        },
+        start: |root| {
+            let config = root.config;
+            let service = Service::new(config.code.clone());
+            let tls = Arc::clone(&root.credentials.tls);
+            root.serve_tls("chamber", &service, budget::VIEWERS, &tls);
+            let dialler = root.dialler(config.printer_ports.chamber);
+            let rtsp = root.dialler(config.printer_ports.rtsp);
+            let (camera, clock, back_off) = (Rc::clone(&root.camera), root.clock, root.back_off());
+            let its = Rc::clone(&service);
+            root.maintain(maintain_camera(its, camera, dialler, rtsp, clock, back_off));
+            Ok(service)
+        },
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "chamber"
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        self.handle_timeout(now);
     }
 
     fn connections(&self) -> usize {
         self.connections()
     }
 
-    fn leave(&self) {
+    fn disconnect_all(&self) {
+        self.dismiss_all();
+    }
+
+    fn shut_down(&self) {
         self.leave();
     }
 }

@@ -7,7 +7,6 @@ use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::ftp::client::{self, LOGIN_TIMEOUT};
 use crate::ftp::printer_session::PrinterSession;
@@ -18,30 +17,30 @@ use crate::memory::budget;
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::files::passive::{Listen, PassivePorts};
+use crate::runtime::files::passive::PassivePorts;
+use crate::runtime::net::{Connection, Net, Sockets};
 use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::service;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
 use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
-use crate::tls::ClientStream;
 use crate::trace::{Party, Protocol};
 
 /// The service, and the data ports of its clients.
-pub struct Files<L: Listen = TcpListener> {
+pub struct Files<N: Net = Sockets> {
     /// What clients and the printer's sessions share.
     pub service: Rc<Service>,
     /// Towards clients.
-    pub passive_ports: Rc<PassivePorts<L>>,
+    pub passive_ports: Rc<PassivePorts<N>>,
 }
 
-impl<L: Listen> Clone for Files<L> {
+impl<N: Net> Clone for Files<N> {
     fn clone(&self) -> Self {
         Self { service: Rc::clone(&self.service), passive_ports: Rc::clone(&self.passive_ports) }
     }
 }
 
-impl<L: Listen> Serves for Files<L> {
+impl<N: Net> Serves for Files<N> {
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
     const TELLS: bool = true;
 
@@ -61,23 +60,27 @@ impl<L: Listen> Serves for Files<L> {
     }
 }
 
-impl Shutdown for Service {
-    fn dismiss_all(&self) {
-        self.dismiss_all();
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "ftp"
     }
 
     fn connections(&self) -> usize {
         self.connections()
     }
 
-    fn leave(&self) {
+    fn disconnect_all(&self) {
+        self.dismiss_all();
+    }
+
+    fn shut_down(&self) {
         self.leave();
     }
 }
 
 /// Serves one client over a stream that is ready for the greeting, until it ends, and says why it did.
-pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, L: Listen>(
-    files: &Files<L>,
+pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, N: Net>(
+    files: &Files<N>,
     stream: T,
     accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
@@ -109,14 +112,14 @@ pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, L: Listen>(
 }
 
 /// What is done for one client here.
-struct Reception<'a, L: Listen> {
-    passive_ports: &'a PassivePorts<L>,
+struct Reception<'a, N: Net> {
+    passive_ports: &'a PassivePorts<N>,
     slot: usize,
     clock: &'a Clock,
     admitted: &'a dyn Fn(),
 }
 
-impl<L: Listen> Front for Reception<'_, L> {
+impl<N: Net> Front for Reception<'_, N> {
     fn admitted(&self) {
         (self.admitted)();
     }
@@ -196,22 +199,24 @@ impl fmt::Display for Loss {
     }
 }
 
-/// A [`Dialler`] that remembers where it found the printer, for the data connections.
-pub struct AddressTrackingDialler {
-    /// The way to the printer's control port.
-    pub dialler: Dialler,
-    /// Where the last connection went.
+/// A [`Dialler`] that remembers the printer's address, for the data connections.
+pub struct AddressTrackingDialler<N: Net = Sockets> {
+    /// Connects to the printer's control port.
+    pub dialler: Dialler<N>,
+    /// The printer's address in the last connection.
     pub at: Rc<Cell<Option<IpAddr>>>,
 }
 
-impl Dial for AddressTrackingDialler {
-    type Stream = ClientStream<TcpStream>;
+impl<N: Net> Dial for AddressTrackingDialler<N> {
+    type Stream = N::PrinterStream;
 
     async fn dial(&mut self) -> Result<Self::Stream, DialError> {
-        let stream = self.dialler.dial().await?;
-        // A socket that cannot be tuned is a connection that is gone.
-        let _gone = tune_silent(stream.below());
-        self.at.set(stream.below().peer_addr().ok().map(|address| address.ip()));
+        let connection = self.dialler.connect().await?;
+        // An option that cannot be set belongs to a lost connection, which the TLS handshake reports.
+        let _lost = tune_silent(&connection);
+        let at = connection.peer_addr().ok().map(|address| address.ip());
+        let stream = self.dialler.secure(connection).await?;
+        self.at.set(at);
         Ok(stream)
     }
 }

@@ -1,21 +1,25 @@
 //! The MQTT service's tasks: what a worker does with a client, and who keeps the printer's connection.
 
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::board::BOARD;
+use crate::clock::Instant;
 use crate::journal::{self, Kind};
+use crate::memory::budget;
 use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
-use crate::mqtt::{REPORT_INBOX, Service};
+use crate::mqtt::{REPORT_INBOX, Service, Topics};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
+use crate::runtime::net::Net;
 use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
@@ -43,16 +47,51 @@ impl Serves for Rc<Service> {
     }
 }
 
-impl Shutdown for Service {
-    fn dismiss_all(&self) {
-        self.dismiss_all();
+/// The service in the list of services.
+pub fn declaration<N: Net>() -> Declaration<N> {
+    Declaration {
+        name: "mqtt",
+        is_enabled: |config| config.services.mqtt,
+        listens: |config| {
+            Some(Listening {
+                port: config.ports.mqtt,
+                transport: Transport::Tls,
+                clients: BOARD.clients.mqtt,
+                data_ports: &[],
+            })
+        },
+        start: |root| {
+            let config = root.config;
+            let topics = Topics::new(&config.serial, (root.seed >> 48) as u16);
+            let service = Service::new(topics, config.code.clone(), root.clock.now());
+            let tls = Arc::clone(&root.credentials.tls);
+            root.serve_tls("mqtt", &service, budget::SLOTS, &tls);
+            let dialler = root.dialler(config.printer_ports.mqtt);
+            let (clock, back_off) = (root.clock, root.back_off());
+            root.maintain(maintain_upstream(Rc::clone(&service), dialler, clock, back_off));
+            Ok(service)
+        },
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "mqtt"
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        self.handle_timeout(now);
     }
 
     fn connections(&self) -> usize {
         self.connections()
     }
 
-    fn leave(&self) {
+    fn disconnect_all(&self) {
+        self.dismiss_all();
+    }
+
+    fn shut_down(&self) {
         self.leave();
     }
 }

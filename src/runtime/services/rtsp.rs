@@ -1,26 +1,32 @@
 //! The RTSPS camera's tasks: what a worker does with a player, and who keeps the camera's session.
 
 use alloc::rc::Rc;
-use core::fmt;
+use alloc::sync::Arc;
+use core::fmt::{self, Write};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use rand_core::{OsRng, RngCore};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::config::{Config, PrinterAddr};
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::printer::camera::{CameraKind, CameraProbe};
 use crate::rtsp::Service;
 use crate::rtsp::client::{self, LOGIN_TIMEOUT};
 use crate::rtsp::digest::{Nonce, write_hex};
+use crate::rtsp::sdp::Url;
 use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
+use crate::runtime::net::Net;
 use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
 use crate::session::Blame;
@@ -60,18 +66,68 @@ impl Serves for Rc<Service> {
     }
 }
 
-impl Shutdown for Service {
-    fn dismiss_all(&self) {
-        self.dismiss_all();
+/// The service in the list of services.
+pub fn declaration<N: Net>() -> Declaration<N> {
+    Declaration {
+        name: "rtsp",
+        is_enabled: |config| config.services.camera,
+        listens: |config| {
+            Some(Listening {
+                port: config.ports.rtsp,
+                transport: Transport::Tls,
+                clients: BOARD.clients.rtsp,
+                data_ports: &[],
+            })
+        },
+        start: |root| {
+            let config = root.config;
+            let chance = root.seed & !(u64::MAX << 48);
+            let service = Service::new(config.code.clone(), url(config), chance);
+            let tls = Arc::clone(&root.credentials.tls);
+            root.serve_tls("rtsp", &service, budget::PLAYERS, &tls);
+            let dialler = root.dialler(config.printer_ports.rtsp);
+            let (camera, clock, back_off) = (Rc::clone(&root.camera), root.clock, root.back_off());
+            root.maintain(maintain_stream(Rc::clone(&service), camera, dialler, clock, back_off));
+            Ok(service)
+        },
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "rtsp"
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        self.handle_timeout(now);
     }
 
     fn connections(&self) -> usize {
         self.connections()
     }
 
-    fn leave(&self) {
+    fn disconnect_all(&self) {
+        self.dismiss_all();
+    }
+
+    fn shut_down(&self) {
         self.leave();
     }
+}
+
+/// The URL of the printer's camera.
+fn url(config: &Config) -> Url {
+    let mut url = Url::new();
+    let (host, port, path) = (&config.printer, config.printer_ports.rtsp, upstream::PATH);
+    let written = match host {
+        PrinterAddr::Ip(IpAddr::V6(ip)) => write!(url, "rtsps://[{ip}]:{port}{path}"),
+        PrinterAddr::Ip(IpAddr::V4(ip)) => write!(url, "rtsps://{ip}:{port}{path}"),
+        // A printer ignores the host name, and a long one might not fit.
+        PrinterAddr::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
+    };
+    // It fits: an address is no longer than that.
+    let _fits = written;
+    url
 }
 
 /// What came of a player.

@@ -160,7 +160,7 @@ impl Studio {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        shut_down(&[&*self.service], [self.keeper]).await;
+        shut_down(&[self.service], [self.keeper]).await;
     }
 }
 

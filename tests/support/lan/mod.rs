@@ -12,8 +12,8 @@
 )]
 
 pub(crate) mod chamber;
+pub(crate) mod net;
 pub(crate) mod oracle;
-pub(crate) mod passive_ports;
 pub(crate) mod rtsp;
 pub(crate) mod weather;
 
@@ -224,7 +224,7 @@ impl Proxy {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        shut_down(&[&*self.service], [self.keeper]).await;
+        shut_down(&[self.service], [self.keeper]).await;
     }
 }
 

@@ -196,7 +196,7 @@ impl Studio {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        shut_down(&[&*self.service, &*self.viewers], self.keepers).await;
+        shut_down(&[self.service, self.viewers], self.keepers).await;
     }
 }
 

@@ -18,7 +18,6 @@
 //! | wires remembered | those of which an end is left | |
 
 use core::cell::{Cell, RefCell};
-use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
@@ -27,7 +26,6 @@ use std::io;
 use std::rc::Rc;
 
 use pandaproxy::memory::heap;
-use pandaproxy::runtime::files::transfer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -393,6 +391,11 @@ impl Wire {
         self
     }
 
+    /// Whether dropping this end resets the wire or ends it in order.
+    pub(crate) fn set_reset_on_drop(&self, resets: bool) {
+        self.end().breaks.set(resets);
+    }
+
     pub(crate) fn cutter(&self) -> Cutter {
         Cutter(Rc::clone(&self.end().rope))
     }
@@ -553,16 +556,6 @@ impl End {
         let mut way = self.rope.ways[1 - self.ours].borrow_mut();
         way.deserted = true;
         way.wake();
-    }
-}
-
-impl transfer::Wire for Wire {
-    fn breaks(&self, breaks: bool) {
-        self.end().breaks.set(breaks);
-    }
-
-    fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
-        None
     }
 }
 

@@ -3,11 +3,11 @@
 use super::*;
 use crate::memory::MIB;
 use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
-use crate::runtime::accept::bind;
+use crate::runtime::net::Sockets;
 use core::net::{Ipv4Addr, SocketAddr};
 use ring::digest::{SHA256, digest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
@@ -174,7 +174,7 @@ struct Bed {
 
 impl Bed {
     fn new(sessions: usize) -> Self {
-        let any = || bind(SocketAddr::new(HOME, 0)).unwrap();
+        let any = || Sockets.bind(SocketAddr::new(HOME, 0)).unwrap();
         let (printer, acceptor) = (any(), any());
         let port = printer.local_addr().unwrap().port();
         let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), port, sessions, RELAY_FILES);
@@ -188,7 +188,7 @@ impl Bed {
         let relay = Rc::clone(&self.relay);
         let peer = Peer { service: "ftp", number: 1, address: from };
         let clock = Clock::start();
-        (near, spawn_local(async move { relay.serve(far, peer, || {}, &clock).await }))
+        (near, spawn_local(async move { relay.serve(&Sockets, far, peer, || {}, &clock).await }))
     }
 
     /// A client that has said this much.
@@ -365,7 +365,7 @@ fn a_printer_that_is_not_there_is_said_once_and_the_session_is_given_back() {
         let Bed { relay, printer, acceptor } = Bed::new(1);
         let port = printer.local_addr().unwrap().port();
         drop(printer);
-        let bed = Bed { relay, printer: bind(SocketAddr::new(HOME, 0)).unwrap(), acceptor };
+        let bed = Bed { relay, printer: Sockets.bind(SocketAddr::new(HOME, 0)).unwrap(), acceptor };
         for _ in 0..3 {
             let (mut near, fares) = bed.client(HOME, b"a").await;
             let outcome = Outcome::Unreachable(DialError::PortClosed { port });
@@ -385,7 +385,7 @@ fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
         let acceptor = Acceptor::new("ftp", Rc::default());
         let clock = Clock::start();
         for _ in 0..bed.relay.workers() {
-            spawn_local(Rc::clone(&bed.relay).work(Rc::clone(&acceptor), clock));
+            spawn_local(Rc::clone(&bed.relay).work(Sockets, Rc::clone(&acceptor), clock));
         }
         let at = bed.acceptor.local_addr().unwrap();
         let Bed { relay: _relay, printer, acceptor: listener } = bed;
@@ -411,7 +411,7 @@ fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
         let acceptor = Acceptor::new("tunnel", Rc::default());
         let clock = Clock::start();
         for _ in 0..relay.workers() {
-            spawn_local(Rc::clone(&relay).work(Rc::clone(&acceptor), clock));
+            spawn_local(Rc::clone(&relay).work(Sockets, Rc::clone(&acceptor), clock));
         }
         let at = listener.local_addr().unwrap();
         spawn_local(async move { acceptor.listen(&listener, &clock).await });
@@ -430,8 +430,8 @@ fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
 fn a_task_of_a_relay_fits_its_line_in_the_budget() {
     let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS);
     let clock = run(async { Clock::start() });
-    let work = Rc::clone(&relay).work(Acceptor::new("ftp", Rc::default()), clock);
-    let transfers = crate::runtime::files::relay_ports::Transfers::new(relay);
+    let work = Rc::clone(&relay).work(Sockets, Acceptor::new("ftp", Rc::default()), clock);
+    let transfers = crate::runtime::files::relay_ports::Transfers::new(Sockets, relay);
     let carry = Rc::clone(&transfers).work(clock);
     let listens =
         transfers.listen(crate::runtime::files::relay_ports::Openings::over(Vec::new()), clock);

@@ -1,0 +1,249 @@
+//! The network that the proxy runs on: real sockets ([`Sockets`]), or a simulated network in the tests.
+//!
+//! [`launch`](super::launch) makes every listener, every accepted connection and every connection to the
+//! printer through one [`Net`], so a test runs the whole proxy in memory and in virtual time.
+//! A simulated network may leave TLS out: the types of a secured connection are its own.
+
+use alloc::sync::Arc;
+use core::future::poll_fn;
+use core::net::SocketAddr;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::io;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::tls::{
+    ClientStream, ConnectError, HandshakeError, ServerConfig, ServerStream, Trust, accept, connect,
+};
+
+/// Connections that the kernel completes and keeps before the proxy has accepted them.
+const BACKLOG: u32 = 128;
+
+/// Makes listeners and connections, and runs the proxy's tasks.
+pub trait Net: Clone + 'static {
+    /// A TCP connection.
+    type Connection: Connection;
+    /// A listening TCP port.
+    type Listener: Listener<Connection = Self::Connection>;
+    /// A connection with a client after the TLS handshake.
+    type ClientStream: AsyncRead + AsyncWrite + Unpin + 'static;
+    /// A connection with the printer after the TLS handshake.
+    type PrinterStream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Binds a TCP port and listens on it. An address that this machine does not have yet is no error:
+    /// after a power cut a board is up before its network is, and listens there as soon as it has it.
+    ///
+    /// # Errors
+    ///
+    /// The port cannot be bound.
+    fn bind(&self, address: SocketAddr) -> io::Result<Self::Listener>;
+
+    /// Connects to `address`, without a deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// The connection is refused, or the peer does not answer.
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Connection>>;
+
+    /// The first IPv4 address of `name`, or its first address if it has no IPv4 address; without a
+    /// deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// The name has no address.
+    fn resolve(&self, name: &str, port: u16) -> impl Future<Output = io::Result<SocketAddr>>;
+
+    /// The TLS handshake with a client.
+    ///
+    /// # Errors
+    ///
+    /// The handshake failed.
+    fn accept_tls(
+        &self,
+        tls: &Arc<ServerConfig>,
+        connection: Self::Connection,
+    ) -> impl Future<Output = Result<Self::ClientStream, HandshakeError>>;
+
+    /// The TLS handshake with the printer, whose certificate is verified as `trust` says.
+    ///
+    /// # Errors
+    ///
+    /// The handshake failed, or the certificate is not trusted.
+    fn connect_tls(
+        &self,
+        trust: &Trust,
+        connection: Self::Connection,
+    ) -> impl Future<Output = Result<Self::PrinterStream, ConnectError>>;
+
+    /// Starts a task on this thread. A simulated network may count what the task allocates.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+        spawn_local(task)
+    }
+}
+
+/// A listening TCP port.
+pub trait Listener: 'static {
+    /// A connection that it accepts.
+    type Connection: Connection;
+
+    /// The next connection, and the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// The connection could not be accepted.
+    fn poll_accept(&self, cx: &mut Context<'_>)
+    -> Poll<io::Result<(Self::Connection, SocketAddr)>>;
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not say.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// The next connection, and the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// The connection could not be accepted.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Connection, SocketAddr)>> {
+        poll_fn(|cx| self.poll_accept(cx))
+    }
+}
+
+/// A TCP connection, before TLS.
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Its own address.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn peer_addr(&self) -> io::Result<SocketAddr>;
+
+    /// The socket, for its options; a simulated connection has none.
+    fn socket(&self) -> Option<SockRef<'_>>;
+
+    /// Whether dropping the connection resets it (RST) or closes it in order (FIN).
+    fn set_reset_on_drop(&self, resets: bool);
+
+    /// How many bytes can be read, up to one, once that is known; 0 after the peer's FIN. Nothing is
+    /// consumed.
+    fn peek(&self) -> impl Future<Output = io::Result<usize>>;
+
+    /// Completes once the peer has closed its side, or the connection is lost. What it sent before stays
+    /// unread.
+    fn closed(&self) -> impl Future<Output = ()>;
+}
+
+/// Real sockets, with TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sockets;
+
+impl Net for Sockets {
+    type Connection = TcpStream;
+    type Listener = TcpListener;
+    type ClientStream = ServerStream<TcpStream>;
+    type PrinterStream = ClientStream<TcpStream>;
+
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart does not have to wait for the previous process' connections in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                let options = SockRef::from(&socket);
+                match address {
+                    SocketAddr::V4(_) => options.set_freebind_v4(true)?,
+                    SocketAddr::V6(_) => options.set_freebind_v6(true)?,
+                }
+                socket.bind(address)?;
+            }
+            bound => bound?,
+        }
+        socket.listen(BACKLOG)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> io::Result<SocketAddr> {
+        // The one place that needs a second thread: the system's resolver blocks.
+        let found = tokio::net::lookup_host((name, port)).await?;
+        // Printers speak IPv4; an IPv6 address of that name is a router's own entry.
+        let found: heapless::Vec<SocketAddr, 8> = found.take(8).collect();
+        let address = found.iter().find(|found| found.is_ipv4()).or(found.first());
+        address.copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    async fn accept_tls(
+        &self,
+        tls: &Arc<ServerConfig>,
+        connection: TcpStream,
+    ) -> Result<ServerStream<TcpStream>, HandshakeError> {
+        accept(tls, connection).await
+    }
+
+    async fn connect_tls(
+        &self,
+        trust: &Trust,
+        connection: TcpStream,
+    ) -> Result<ClientStream<TcpStream>, ConnectError> {
+        connect(trust, connection).await
+    }
+}
+
+impl Listener for TcpListener {
+    type Connection = TcpStream;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let (connection, from) = ready!(Self::poll_accept(self, cx))?;
+        Poll::Ready(Ok((connection, from)))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+impl Connection for TcpStream {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Self::peer_addr(self)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(self))
+    }
+
+    fn set_reset_on_drop(&self, resets: bool) {
+        // An option that cannot be set belongs to a connection that is lost.
+        let _lost = SockRef::from(self).set_linger(resets.then_some(Duration::ZERO));
+    }
+
+    async fn peek(&self) -> io::Result<usize> {
+        Self::peek(self, &mut [0]).await
+    }
+
+    async fn closed(&self) {
+        // Not "readable", which a connection is as soon as the peer has sent something.
+        let _closed = self.ready(Interest::PRIORITY | Interest::ERROR).await;
+    }
+}

@@ -1,0 +1,88 @@
+//! What the composition root knows of a service: how it is declared, and how it is run.
+//!
+//! A service is added by one line in [`launch::services`](super::launch::services). Its [`Declaration`]
+//! says where it listens and how it is started; a started service is a [`Service`].
+
+use alloc::rc::Rc;
+use core::any::Any;
+use core::fmt;
+use core::ops::RangeInclusive;
+
+use super::launch::{Root, StartError};
+use super::net::{Net, Sockets};
+use crate::clock::Instant;
+use crate::config::Config;
+
+/// How clients reach a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP with TLS, which the proxy terminates.
+    Tls,
+    /// TCP whose bytes the service reads as they are: plain text, or the printer's own TLS.
+    Plain,
+}
+
+/// Where a service listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening<'c> {
+    /// The TCP port; 0 lets the system choose.
+    pub port: u16,
+    /// How clients reach it there.
+    pub transport: Transport,
+    /// Clients served at once.
+    pub clients: usize,
+    /// Further ports, of which those that cannot be bound are left out: the printer's data ports in a
+    /// relay.
+    pub data_ports: &'c [RangeInclusive<u16>],
+}
+
+/// A service as the list of services has it.
+pub struct Declaration<N: Net = Sockets> {
+    /// Its name in the log, in the health check and in the settings.
+    pub name: &'static str,
+    /// Whether this configuration has it started.
+    pub is_enabled: fn(&Config) -> bool,
+    /// Where it listens with this configuration. A service may run without a port of its own.
+    pub listens: for<'c> fn(&'c Config) -> Option<Listening<'c>>,
+    /// Starts its tasks. Its port is bound by then.
+    pub start: Start<N>,
+}
+
+/// Starts a service.
+pub type Start<N> = fn(&mut Root<'_, N>) -> Result<Rc<dyn Service>, StartError>;
+
+impl<N: Net> Declaration<N> {
+    /// Where it listens with this configuration, if the configuration enables it.
+    pub fn listening<'c>(&self, config: &'c Config) -> Option<Listening<'c>> {
+        (self.is_enabled)(config).then(|| (self.listens)(config)).flatten()
+    }
+}
+
+/// A running service.
+pub trait Service: Any {
+    /// Its name in the log.
+    fn name(&self) -> &'static str;
+
+    /// Lets the service's own deadlines pass; called once a second.
+    fn handle_timeout(&self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Client connections being served.
+    fn connections(&self) -> usize;
+
+    /// Disconnects every client.
+    fn disconnect_all(&self);
+
+    /// Ends the connection to the printer in order, and starts no other.
+    fn shut_down(&self);
+
+    /// Writes what an operator asks for with SIGUSR1: one line that ends in a line feed.
+    ///
+    /// # Errors
+    ///
+    /// `out` fails.
+    fn write_status(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "{}: {} connections", self.name(), self.connections())
+    }
+}

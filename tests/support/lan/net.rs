@@ -1,0 +1,313 @@
+//! The simulated network that the proxy is started on: ports of the proxy that clients connect to, and
+//! ports of the printer, in memory, in virtual time and without TLS.
+//!
+//! What is behind a port of the printer is a [`Dial`]; a client's connection is either a plain pipe or a
+//! [wire](super::weather::Wire) with weather.
+
+use core::cell::{Cell, RefCell};
+use core::net::{IpAddr, SocketAddr};
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pandaproxy::runtime::dial::{Dial, DialError};
+use pandaproxy::runtime::net::{self, Connection, Listener};
+use pandaproxy::tls::{ConnectError, HandshakeError, ServerConfig, Trust};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::PROXY;
+use super::weather::{Wire, aside};
+
+/// The printer's address.
+pub(crate) const PRINTER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 2, 4));
+
+/// Connections that a port keeps until they are accepted.
+const BACKLOG: usize = 128;
+
+/// One end of a connection in memory.
+pub(crate) enum End {
+    Pipe(DuplexStream),
+    Wire(Wire),
+}
+
+impl From<DuplexStream> for End {
+    fn from(pipe: DuplexStream) -> Self {
+        Self::Pipe(pipe)
+    }
+}
+
+impl From<Wire> for End {
+    fn from(wire: Wire) -> Self {
+        Self::Wire(wire)
+    }
+}
+
+/// The proxy's end of a connection.
+pub(crate) struct Stream {
+    end: End,
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+type Pinned<T> = Pin<Box<dyn Future<Output = T>>>;
+type Dialled = Rc<dyn Fn() -> Pinned<Result<End, DialError>>>;
+type Data = Rc<dyn Fn(u16) -> Pinned<Option<End>>>;
+type Spawn = Rc<dyn Fn(Pinned<()>) -> JoinHandle<()>>;
+
+/// The network. A clone is the same network.
+#[derive(Clone)]
+pub(crate) struct SimNet(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    ports: RefCell<BTreeMap<u16, Rc<Arrivals>>>,
+    taken: RefCell<Vec<u16>>,
+    printer: RefCell<BTreeMap<u16, Dialled>>,
+    data: RefCell<Option<Data>>,
+    spawn: RefCell<Option<Spawn>>,
+}
+
+#[derive(Default)]
+struct Arrivals {
+    waiting: RefCell<VecDeque<(Stream, SocketAddr)>>,
+    acceptor: Cell<Option<Waker>>,
+}
+
+impl SimNet {
+    /// A network without a printer.
+    pub(crate) fn new() -> Self {
+        Self(Rc::default())
+    }
+
+    /// Puts something behind a port of the printer.
+    pub(crate) fn put<D>(&self, port: u16, dial: D)
+    where
+        D: Dial<Stream: Into<End>> + Clone + 'static,
+    {
+        let dialled = move || -> Pinned<Result<End, DialError>> {
+            let mut dial = dial.clone();
+            Box::pin(async move { dial.dial().await.map(Into::into) })
+        };
+        self.0.printer.borrow_mut().insert(port, Rc::new(dialled));
+    }
+
+    /// Serves the printer's other ports: those of its data connections.
+    pub(crate) fn put_data<F>(&self, data: impl Fn(u16) -> F + 'static)
+    where
+        F: Future<Output = Option<Wire>> + 'static,
+    {
+        let data = move |port| -> Pinned<Option<End>> {
+            let data = data(port);
+            Box::pin(async move { data.await.map(End::Wire) })
+        };
+        *self.0.data.borrow_mut() = Some(Rc::new(data));
+    }
+
+    /// Has another program take a port of the proxy's.
+    pub(crate) fn take(&self, port: u16) {
+        self.0.taken.borrow_mut().push(port);
+    }
+
+    /// Has the proxy's tasks started so.
+    pub(crate) fn spawning(&self, spawn: impl Fn(Pinned<()>) -> JoinHandle<()> + 'static) {
+        *self.0.spawn.borrow_mut() = Some(Rc::new(spawn));
+    }
+
+    /// Connects a client to a port of the proxy: `end` is the proxy's. Whether the port is open.
+    pub(crate) fn arrive(&self, port: u16, from: IpAddr, end: impl Into<End>) -> bool {
+        let arrivals = self.0.ports.borrow().get(&port).cloned();
+        let Some(arrivals) = arrivals else { return false };
+        aside(|| {
+            let peer = SocketAddr::new(from, 40_000);
+            let local = SocketAddr::new(PROXY.into(), port);
+            let mut waiting = arrivals.waiting.borrow_mut();
+            if waiting.len() < BACKLOG {
+                waiting.push_back((Stream { end: end.into(), local, peer }, peer));
+            }
+        });
+        if let Some(acceptor) = arrivals.acceptor.take() {
+            acceptor.wake();
+        }
+        true
+    }
+
+    /// The proxy's ports that are open.
+    pub(crate) fn open(&self) -> Vec<u16> {
+        self.0.ports.borrow().keys().copied().collect()
+    }
+}
+
+impl net::Net for SimNet {
+    type Connection = Stream;
+    type Listener = Port;
+    type ClientStream = Stream;
+    type PrinterStream = Stream;
+
+    fn bind(&self, address: SocketAddr) -> io::Result<Port> {
+        aside(|| {
+            let mut ports = self.0.ports.borrow_mut();
+            let is_free =
+                |port: &u16| !ports.contains_key(port) && !self.0.taken.borrow().contains(port);
+            let port = match address.port() {
+                0 => (49_152..=u16::MAX).find(is_free),
+                port => Some(port).filter(is_free),
+            };
+            let Some(port) = port else { return Err(io::ErrorKind::AddrInUse.into()) };
+            let arrivals = Rc::<Arrivals>::default();
+            ports.insert(port, Rc::clone(&arrivals));
+            Ok(Port { address: SocketAddr::new(address.ip(), port), arrivals, net: self.clone() })
+        })
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+        let (port, inner) = (address.port(), &self.0);
+        let dialled = inner.printer.borrow().get(&port).cloned();
+        let end = match dialled {
+            Some(dialled) => match dialled().await {
+                Ok(end) => Some(end),
+                Err(DialError::PortClosed { .. }) => None,
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            },
+            None => {
+                let data = inner.data.borrow().clone();
+                match data {
+                    Some(data) => data(port).await,
+                    None => None,
+                }
+            }
+        };
+        let end = end.ok_or(io::ErrorKind::ConnectionRefused)?;
+        Ok(Stream { end, local: SocketAddr::new(PROXY.into(), 40_000), peer: address })
+    }
+
+    async fn resolve(&self, _: &str, port: u16) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::new(PRINTER, port))
+    }
+
+    async fn accept_tls(
+        &self,
+        _: &Arc<ServerConfig>,
+        connection: Stream,
+    ) -> Result<Stream, HandshakeError> {
+        Ok(connection)
+    }
+
+    async fn connect_tls(&self, _: &Trust, connection: Stream) -> Result<Stream, ConnectError> {
+        Ok(connection)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+        let spawn = self.0.spawn.borrow().clone();
+        match spawn {
+            Some(spawn) => spawn(Box::pin(task)),
+            None => spawn_local(task),
+        }
+    }
+}
+
+/// A port of the proxy's.
+pub(crate) struct Port {
+    address: SocketAddr,
+    arrivals: Rc<Arrivals>,
+    net: SimNet,
+}
+
+impl Listener for Port {
+    type Connection = Stream;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        if let Some(came) = aside(|| self.arrivals.waiting.borrow_mut().pop_front()) {
+            return Poll::Ready(Ok(came));
+        }
+        self.arrivals.acceptor.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // The spare one is dropped, as it is made, by the task that holds the port.
+        let (own, spare) = (&mut self.arrivals, Rc::default());
+        aside(|| {
+            drop(self.net.0.ports.borrow_mut().remove(&self.address.port()));
+            drop(core::mem::replace(own, spare));
+        });
+    }
+}
+
+impl Connection for Stream {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        None
+    }
+
+    fn set_reset_on_drop(&self, resets: bool) {
+        if let End::Wire(wire) = &self.end {
+            wire.set_reset_on_drop(resets);
+        }
+    }
+
+    async fn peek(&self) -> io::Result<usize> {
+        Ok(1)
+    }
+
+    async fn closed(&self) {
+        core::future::pending().await
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().end {
+            End::Pipe(pipe) => Pin::new(pipe).poll_read(cx, into),
+            End::Wire(wire) => Pin::new(wire).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().end {
+            End::Pipe(pipe) => Pin::new(pipe).poll_write(cx, bytes),
+            End::Wire(wire) => Pin::new(wire).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().end {
+            End::Pipe(pipe) => Pin::new(pipe).poll_flush(cx),
+            End::Wire(wire) => Pin::new(wire).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().end {
+            End::Pipe(pipe) => Pin::new(pipe).poll_shutdown(cx),
+            End::Wire(wire) => Pin::new(wire).poll_shutdown(cx),
+        }
+    }
+}
