@@ -4,6 +4,7 @@
 //! of loopback, where the same numbers are free.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use core::cell::Cell;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -83,7 +84,7 @@ fn the_code_is_the_printers_to_check_and_never_in_the_log() {
 }
 
 #[test]
-fn three_clients_at_a_printer_with_one_session_wait_in_line_and_all_succeed() {
+fn three_clients_take_turns_at_one_printer_session() {
     if is_missing("curl") {
         return;
     }
@@ -294,6 +295,8 @@ struct Bed {
     ports: RangeInclusive<u16>,
     proxy: Proxy,
     serving: JoinHandle<()>,
+    /// How many times curl was started.
+    curls: Cell<u32>,
 }
 
 impl Bed {
@@ -322,7 +325,7 @@ impl Bed {
         command.arg("--state-dir").arg(dir.path()).args(more);
         command.arg("--printer-port").arg(format!("ftp={}", at.port()));
         let proxy = Proxy::start_serving("ftp", command, dir).await;
-        Self { server, serial: model.serial(), at, ports, proxy, serving }
+        Self { server, serial: model.serial(), at, ports, proxy, serving, curls: Cell::new(0) }
     }
 
     /// A file of so many bytes.
@@ -352,7 +355,10 @@ impl Bed {
     fn start_curl(&self, ca: &str, code: &str, more: &[&str], path: &str) -> Program {
         let (serial, port) = (self.serial, self.proxy.address.port());
         let mut curl = Command::new("curl");
-        let own = self.proxy.dir.file(&format!("curl-{code}"));
+        // A file for each: writing one again empties it first, and a curl that reads it at that moment logs in
+        // without a name, which the printer answers with 530.
+        let number = self.curls.replace(self.curls.get() + 1);
+        let own = self.proxy.dir.file(&format!("curl-{number}"));
         fs::write(&own, format!("user = \"bblp:{code}\"\n")).unwrap();
         curl.args(["-sS", "--max-time", "60", "--cacert", ca, "-K"]).arg(own).args(more);
         curl.args(["--resolve", &format!("{serial}:{port}:127.0.0.1")]);
