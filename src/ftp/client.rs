@@ -1,39 +1,38 @@
-//! One client's control connection: a slicer, a file manager, home automation.
+//! One client's control connection.
 //!
 //! # On the wire
 //!
 //! ```text
 //!   client                         proxy
-//!     │◄─ 220 ────────────────────────│  TLS stands before the first byte
-//!     │── USER bblp, PASS code ──────►│  within fifteen seconds, TLS included
-//!     │◄─ 331, 230 ───────────────────│  the code is checked here; 530 and closed if it is wrong
-//!     │── PBSZ, PROT, TYPE, EPSV … ──►│  answered here; the printer hears of it when it matters
-//!     │── STOR, LIST, CWD … ─────────►│  waits for a session of the printer's, however long
-//!     │◄─ the printer's answer ───────│
+//!     │◄─ 220 ────────────────────────│  after the TLS handshake (implicit TLS)
+//!     │── USER bblp, PASS code ──────►│  within 15 s of the TCP connection
+//!     │◄─ 331, 230 ───────────────────│  the proxy checks the code; 530 and closed if it is wrong
+//!     │── PBSZ, PROT, TYPE, EPSV … ──►│  answered here; the printer gets them when a command needs them
+//!     │── STOR, LIST, CWD … ─────────►│  queued until one of the printer's sessions is free
+//!     │◄─ the printer's reply ────────│
 //! ```
 //!
-//! While a command waits or runs, further lines are not read, but for ABOR and STAT without a path.
-//! QUIT waits as well: it means "when that is done" (RFC 959 §4.1.1), and whoever does not want to wait
-//! closes the connection. Nothing is sent in between: a preliminary reply before the outcome is known
-//! would be taken for the beginning of the transfer.
+//! While a command is queued or runs, only ABOR and STAT without an argument are read; further lines wait, QUIT
+//! included: it takes effect when the transfer is finished (RFC 959 section 4.1.1). Nothing is sent in between: a
+//! preliminary reply before the outcome is known would be taken for the beginning of the transfer.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | time to log in | [`LOGIN_TIMEOUT`] | 421 and closed |
 //! | a line | [`LINE`](super::wire::LINE) bytes | 500 and closed |
-//! | lines sent ahead of an answer | [`FTP_INBOX`] bytes | 500 and closed |
+//! | lines sent before the reply to the command before them | [`FTP_INBOX`] bytes | 500 and closed |
 //! | time without a command | [`IDLE_TIMEOUT`] | 421 and closed |
 //! | time in the queue | [`QUEUE_TIMEOUT`](super::hub::QUEUE_TIMEOUT) | 450 |
-//! | a data port that is not used | [`PASSIVE_PORT_TIMEOUT`](super::slot::PASSIVE_PORT_TIMEOUT) | closed; 425 to a command that waits for it |
+//! | an unused data port | [`PASSIVE_PORT_TIMEOUT`](super::slot::PASSIVE_PORT_TIMEOUT) | closed; 425 to a command that waits for its connection |
 
 use alloc::rc::Rc;
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::hub::Hub;
+use super::hub::{Hub, QUEUE_TIMEOUT};
 use super::slot::{CommandKind, PassivePort, Prot, Slot, SlotState, Stage, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, USER};
@@ -41,48 +40,47 @@ use crate::clock::Instant;
 use crate::memory::budget::FTP_INBOX;
 use crate::session::{Blame, Output, Session};
 
-/// How long a client may hold its place and ask for nothing: as long as printers let it (vsFTPd's
-/// default; PROTOCOL §5.1). Waiting for an answer is not idleness.
+/// Time without a command after which a client is disconnected: vsFTPd's default, so printers do the same
+/// ([protocol](crate::protocol#ftps)). A command that is queued or runs does not count as idleness.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long a connection may take to show the code, TLS included. A person types it into some clients
-/// before they connect, not after.
+/// Time from the TCP connection to a successful login. Clients ask their users for the code before they connect.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a client's session asks of the runtime.
+/// What a client's session needs from the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The code was right.
+    /// The client logged in.
     Admitted,
-    /// It wants a data port; [`Client::passive`] tells it which.
+    /// The client needs a data port; [`Client::passive`] answers it.
     Passive {
-        /// In the words of EPSV, else in those of PASV.
+        /// Whether the command was EPSV; else it was PASV.
         extended: bool,
     },
 }
 
-/// Why a client's conversation has to end.
+/// Why a client is disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It said QUIT.
-    Left,
-    /// The printer's session was lost in the middle of a reply.
-    Torn,
-    /// It did not log in within [`LOGIN_TIMEOUT`].
+    /// The client sent QUIT.
+    Quit,
+    /// The printer's session was lost in the middle of a reply of several lines.
+    Truncated,
+    /// No login within [`LOGIN_TIMEOUT`].
     Silent,
-    /// It asked for nothing for [`IDLE_TIMEOUT`].
+    /// No command for [`IDLE_TIMEOUT`].
     Idle,
-    /// A line without end.
+    /// A line is longer than [`LINE`](super::wire::LINE) bytes.
     TooLong,
-    /// [`FTP_INBOX`] bytes behind a command that has not been answered.
-    Ahead,
-    /// Another user than `bblp`.
+    /// The client sent [`FTP_INBOX`] bytes before the reply to its command.
+    PipelineOverflow,
+    /// The user is not `bblp`.
     WrongUser,
-    /// Another code than the printer's.
+    /// The access code is wrong.
     WrongCode,
-    /// All slots are taken.
+    /// There are [`CLIENTS`](super::CLIENTS) clients already.
     NoSlot,
-    /// This program ends.
+    /// The proxy shuts down.
     ShuttingDown,
 }
 
@@ -90,11 +88,13 @@ impl Error {
     /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Left | Self::Idle | Self::ShuttingDown => Blame::Nobody,
-            Self::Torn => Blame::Network,
-            Self::Silent | Self::TooLong | Self::Ahead | Self::WrongUser | Self::WrongCode => {
-                Blame::Peer
-            }
+            Self::Quit | Self::Idle | Self::ShuttingDown => Blame::Nobody,
+            Self::Truncated => Blame::Network,
+            Self::Silent
+            | Self::TooLong
+            | Self::PipelineOverflow
+            | Self::WrongUser
+            | Self::WrongCode => Blame::Peer,
             Self::NoSlot => Blame::Board,
         }
     }
@@ -103,16 +103,26 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Left => f.write_str("left"),
-            Self::Torn => f.write_str("half of the printer's reply was lost"),
-            Self::Silent => write!(f, "did not log in within {} s", LOGIN_TIMEOUT.as_secs()),
-            Self::Idle => write!(f, "asked for nothing for {} s", IDLE_TIMEOUT.as_secs()),
-            Self::Ahead => write!(f, "sent {FTP_INBOX} bytes ahead of an answer"),
-            Self::TooLong => write!(f, "sent a line of more than {} bytes", wire::LINE),
-            Self::WrongUser => write!(f, "logs in as somebody else than {USER}"),
-            Self::WrongCode => f.write_str("wrong access code"),
-            Self::NoSlot => write!(f, "refused: {} clients are here already", super::CLIENTS),
-            Self::ShuttingDown => f.write_str("shutting down"),
+            Self::Quit => f.write_str("client disconnected"),
+            Self::Truncated => {
+                f.write_str("client disconnected: printer connection lost in mid-reply")
+            }
+            Self::Silent => {
+                write!(f, "client disconnected: no login within {} s", LOGIN_TIMEOUT.as_secs())
+            }
+            Self::Idle => {
+                write!(f, "client disconnected: no command for {} s", IDLE_TIMEOUT.as_secs())
+            }
+            Self::PipelineOverflow => {
+                write!(f, "client disconnected: more than {FTP_INBOX} bytes of pipelined commands")
+            }
+            Self::TooLong => {
+                write!(f, "client disconnected: line longer than {} bytes", wire::LINE)
+            }
+            Self::WrongUser => write!(f, "client disconnected: wrong user name (expected {USER})"),
+            Self::WrongCode => f.write_str("client disconnected: wrong access code"),
+            Self::NoSlot => write!(f, "client rejected: all {} slots are in use", super::CLIENTS),
+            Self::ShuttingDown => f.write_str("client disconnected: shutting down"),
         }
     }
 }
@@ -120,12 +130,12 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {}
 
 enum State {
-    /// Not logged in; whether the user it named is ours.
-    Outside {
+    /// Not logged in; whether the user name was right, if one was given.
+    LoggedOut {
         until: Instant,
         user: Option<bool>,
     },
-    Inside,
+    LoggedIn,
 }
 
 /// One client's session.
@@ -133,16 +143,16 @@ pub struct Client {
     hub: Rc<Hub>,
     slot: Rc<Slot>,
     code: Rc<AccessCode>,
-    /// The address that the client is told for its data.
+    /// The address of the data ports, as PASV names it: the one that the client connected to.
     reached: IpAddr,
     state: State,
-    /// When it last asked for something, or was answered; before that, when it has to have logged in.
+    /// Time of the last command or reply; before the login, the deadline of the login.
     active_at: Instant,
-    /// It has said EPSV ALL.
+    /// The client sent EPSV ALL: PASV is refused (RFC 2428 section 4).
     extended_only: bool,
-    /// The one complaint about its lines that is logged.
-    complained: bool,
-    /// It has been told that this program ends.
+    /// Whether a malformed line was logged: one per client.
+    malformed_logged: bool,
+    /// Whether the 421 of the shutdown was sent.
     dismissed: bool,
 }
 
@@ -154,8 +164,8 @@ impl Client {
         reached: IpAddr,
         until: Instant,
     ) -> Self {
-        slot.say(format_args!("220 PandaProxy: the printer's files"));
-        let state = State::Outside { until, user: None };
+        slot.say(format_args!("220 PandaProxy FTP"));
+        let state = State::LoggedOut { until, user: None };
         Self {
             hub,
             slot,
@@ -164,16 +174,16 @@ impl Client {
             state,
             active_at: until,
             extended_only: false,
-            complained: false,
+            malformed_logged: false,
             dismissed: false,
         }
     }
 
-    /// The data port it asked for: which, or that there is none.
+    /// Answers PASV or EPSV with the data port. `None`: all are in use.
     pub fn passive(&mut self, now: Instant, extended: bool, port: Option<u16>) {
         let Some(port) = port else {
-            self.slot.close_gate();
-            self.slot.say(format_args!("425 All data ports are in use: try again later"));
+            self.slot.close_passive_port();
+            self.slot.say(format_args!("425 All data ports are in use, try again later"));
             return;
         };
         self.slot.open_passive_port(now);
@@ -186,30 +196,30 @@ impl Client {
         self.slot.say(format_args!("{text}"));
     }
 
-    /// Says one line; the runtime has nothing to do with it.
+    /// Sends one line; no event for the runtime.
     fn say(&self, line: &str) -> Option<Event> {
         self.slot.say(format_args!("{line}"));
         None
     }
 
-    /// Says why a line is refused; the first one of a client is logged.
-    fn complain(&mut self, fault: Fault) {
+    /// Refuses a malformed line; the first one of a client is logged.
+    fn refuse_malformed(&mut self, fault: Fault) {
         let code = if fault == Fault::Verb { 500 } else { 501 };
-        self.slot.say(format_args!("{code} Not understood: {fault}"));
-        if !self.complained
+        self.slot.say(format_args!("{code} Malformed command: {fault}"));
+        if !self.malformed_logged
             && let Some(peer) = self.slot.peer()
         {
-            self.complained = true;
+            self.malformed_logged = true;
             let kind = crate::journal::Kind::Malformed;
-            crate::journal::note(kind, format_args!("{peer}: sends {fault}"));
+            crate::journal::note(kind, format_args!("{peer}: malformed command: {fault}"));
         }
     }
 
-    /// A line while nothing is under way.
+    /// A command while no other is queued or runs.
     fn handle(&mut self, now: Instant, command: &Command<'_>) -> Result<Option<Event>, Error> {
-        let outside = matches!(self.state, State::Outside { .. });
-        // PBSZ and PROT may come first (RFC 4217 §12), and mean nobody but this client.
-        let admission = matches!(
+        let logged_out = matches!(self.state, State::LoggedOut { .. });
+        // PBSZ and PROT may come before USER (RFC 4217 section 12).
+        let before_login = matches!(
             command.verb,
             Verb::Quit
                 | Verb::User
@@ -219,36 +229,36 @@ impl Client {
                 | Verb::Pbsz
                 | Verb::Prot
         );
-        if outside && !admission {
-            self.say("530 Log in first, with USER and PASS");
+        if logged_out && !before_login {
+            self.say("530 Not logged in: send USER and PASS");
             return Ok(None);
         }
         let argument = command.argument;
         let command_kind = match command.verb {
             Verb::Quit => {
                 self.say("221 Goodbye");
-                return Err(Error::Left);
+                return Err(Error::Quit);
             }
             Verb::User => return Ok(self.handle_user(argument)),
             Verb::Pass => return self.handle_pass(argument),
             Verb::Pasv => return Ok(self.handle_pasv()),
             Verb::Epsv => return Ok(self.handle_epsv(argument)),
-            Verb::Auth => return Ok(self.say("503 This connection is under TLS already")),
+            Verb::Auth => return Ok(self.say("503 TLS is already in use")),
             Verb::Noop => return Ok(self.say("200 OK")),
             Verb::Type => return Ok(self.handle_type(argument)),
-            Verb::Mode => return Ok(self.one_of(argument, b"S", "504 Stream mode only: MODE S")),
-            Verb::Stru => return Ok(self.one_of(argument, b"F", "504 No structure: STRU F")),
+            Verb::Mode => return Ok(self.one_of(argument, b"S", "504 Only MODE S is supported")),
+            Verb::Stru => return Ok(self.one_of(argument, b"F", "504 Only STRU F is supported")),
             Verb::Pbsz => return Ok(self.say("200 PBSZ=0")),
             Verb::Prot => return Ok(self.handle_prot(argument)),
             Verb::Opts => return Ok(self.handle_opts(argument)),
             Verb::Port => {
-                return Ok(self.say("502 Active mode is not served: use passive mode"));
+                return Ok(self.say("502 Active mode is not supported, use PASV or EPSV"));
             }
-            Verb::Unserved => return Ok(self.say("502 Not served")),
-            Verb::Abor => return Ok(self.say("226 Nothing to abort")),
-            // The session may have another client's RNFR pending.
+            Verb::Unserved => return Ok(self.say("502 Command not supported")),
+            Verb::Abor => return Ok(self.say("226 No transfer to abort")),
+            // Another client's RNFR may be pending at the printer.
             Verb::Rnto if self.slot.renaming.borrow().is_empty() => {
-                return Ok(self.say("503 RNFR comes first"));
+                return Ok(self.say("503 Send RNFR first"));
             }
             Verb::Rnto => CommandKind::RenameTo,
             Verb::Rnfr => CommandKind::RenameFrom,
@@ -271,34 +281,34 @@ impl Client {
 
     fn handle_user(&mut self, name: &[u8]) -> Option<Event> {
         match &mut self.state {
-            State::Outside { user, .. } => {
+            State::LoggedOut { user, .. } => {
                 *user = Some(name == USER.as_bytes());
-                self.say("331 And the access code?")
+                self.say("331 Password required")
             }
-            State::Inside => self.say("503 Logged in already"),
+            State::LoggedIn => self.say("503 Already logged in"),
         }
     }
 
     fn handle_pass(&mut self, code: &[u8]) -> Result<Option<Event>, Error> {
-        let State::Outside { user, .. } = self.state else {
-            return Ok(self.say("503 Logged in already"));
+        let State::LoggedOut { user, .. } = self.state else {
+            return Ok(self.say("503 Already logged in"));
         };
         let Some(user) = user else {
-            return Ok(self.say("503 USER comes first"));
+            return Ok(self.say("503 Send USER first"));
         };
         if !user {
-            self.slot.say(format_args!("530 The user is {USER}"));
+            self.slot.say(format_args!("530 Wrong user name: use {USER}"));
             return Err(Error::WrongUser);
         }
         if !self.code.admits(code) {
-            self.say("530 Wrong access code: it is on the printer's screen");
+            self.say("530 Wrong access code: see the printer's screen");
             return Err(Error::WrongCode);
         }
         if !self.hub.admit(&self.slot) {
             self.say("421 Too many clients");
             return Err(Error::NoSlot);
         }
-        self.state = State::Inside;
+        self.state = State::LoggedIn;
         self.say("230 Logged in");
         Ok(Some(Event::Admitted))
     }
@@ -307,7 +317,7 @@ impl Client {
         let kind = match argument.trim_ascii() {
             [b'I' | b'i'] | [b'L' | b'l', b' ', b'8'] => Type::Image,
             [b'A' | b'a'] | [b'A' | b'a', b' ', b'N' | b'n'] => Type::Ascii,
-            _ => return self.say("504 TYPE I or TYPE A"),
+            _ => return self.say("504 Only TYPE I and TYPE A are supported"),
         };
         self.slot.kind.set(kind);
         self.say("200 OK")
@@ -317,16 +327,20 @@ impl Client {
         let prot = match argument.trim_ascii() {
             [b'P' | b'p'] => Prot::Private,
             [b'C' | b'c'] => Prot::Clear,
-            _ => return self.say("536 PROT P or PROT C"),
+            _ => return self.say("536 Only PROT P and PROT C are supported"),
         };
         self.slot.prot.set(prot);
         self.say("200 OK")
     }
 
     fn handle_opts(&self, argument: &[u8]) -> Option<Event> {
-        // Anything else would stay set for the next client of the printer's session.
+        // Another option would stay set at the printer for the next client.
         let utf8 = argument.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"UTF8"));
-        self.say(if utf8 { "200 Names are passed on as they are" } else { "501 No such option" })
+        self.say(if utf8 {
+            "200 File names are passed on unchanged"
+        } else {
+            "501 Option not supported"
+        })
     }
 
     fn one_of(&self, argument: &[u8], only: &[u8], otherwise: &str) -> Option<Event> {
@@ -336,10 +350,10 @@ impl Client {
 
     fn handle_pasv(&self) -> Option<Event> {
         if self.extended_only {
-            return self.say("501 EPSV ALL was said: use EPSV");
+            return self.say("501 Not allowed after EPSV ALL, use EPSV");
         }
         if self.reached.to_canonical().is_ipv6() {
-            return self.say("501 PASV has no words for IPv6: use EPSV");
+            return self.say("501 PASV does not support IPv6, use EPSV");
         }
         Some(Event::Passive { extended: false })
     }
@@ -358,21 +372,21 @@ impl Client {
                 self.slot.say(format_args!("522 Network protocol not supported, use ({only})"));
                 None
             }
-            _ => self.say("501 EPSV, EPSV 1, EPSV 2 or EPSV ALL"),
+            _ => self.say("501 Only EPSV, EPSV 1, EPSV 2 and EPSV ALL are supported"),
         }
     }
 
-    /// Leaves what was said behind a command unread until that is done. Nobody reads on once the inbox
-    /// is full, and so nobody would see that the client has gone.
+    /// Leaves the lines behind a running command unread. When the inbox is full the client is disconnected: the
+    /// connection would not be read any more, so its end would not be noticed.
     fn leave_waiting(&self, input: &[u8]) -> Result<(usize, Option<Event>), Error> {
         if input.len() < FTP_INBOX {
             return Ok((0, None));
         }
-        self.say("500 Too much was said ahead of an answer");
-        Err(Error::Ahead)
+        self.say("500 Too many pipelined commands");
+        Err(Error::PipelineOverflow)
     }
 
-    /// A line while a command is under way. Whether it was taken.
+    /// A command while another is queued or runs. Whether it was handled.
     fn handle_meanwhile(&self, command: &Command<'_>, stage: Stage) -> bool {
         if self.slot.is_mid_reply() {
             return false;
@@ -380,20 +394,23 @@ impl Client {
         match (command.verb, stage) {
             (Verb::Abor, _) => {
                 self.hub.drop_task(&self.slot);
-                self.say("426 Given up");
-                self.say("226 Aborted");
+                self.say("426 Transfer aborted");
+                self.say("226 Abort successful");
                 true
             }
             (Verb::Stat, Stage::Running { printer_session }) if command.argument.is_empty() => {
                 let moved = self
                     .hub
                     .printer_session(printer_session)
-                    .map_or(0, |printer_session| printer_session.moved());
-                self.slot.say(format_args!("211 {moved} bytes moved so far"));
+                    .map_or(0, |printer_session| printer_session.bytes());
+                self.slot.say(format_args!("211 {moved} bytes transferred"));
                 true
             }
             (Verb::Stat, Stage::Queued { .. }) if command.argument.is_empty() => {
-                self.say("211 Waiting: the printer's FTP session is in use");
+                match self.hub.wait_of(&self.slot) {
+                    Some(wait) => self.slot.say(format_args!("211 Queued: {wait}")),
+                    None => self.slot.say(format_args!("211 Queued: connecting to the printer")),
+                }
                 true
             }
             (Verb::Stat, Stage::Connecting { .. }) if command.argument.is_empty() => {
@@ -414,7 +431,7 @@ impl Session for Client {
         now: Instant,
         input: &[u8],
     ) -> Result<(usize, Option<Event>), Error> {
-        // One answer at a time: whoever does not take them is not read.
+        // One reply at a time: a client that does not take its replies is not read.
         if !self.slot.is_quiet() {
             return Ok((0, None));
         }
@@ -423,7 +440,7 @@ impl Session for Client {
             Taken::Partial => return Ok((0, None)),
             Taken::TooLong if task.is_some() => return self.leave_waiting(input),
             Taken::TooLong => {
-                self.slot.say(format_args!("500 A line has at most {} bytes", wire::LINE));
+                self.slot.say(format_args!("500 Line longer than {} bytes", wire::LINE));
                 return Err(Error::TooLong);
             }
             Taken::Line(text, len) => (text, len),
@@ -439,40 +456,40 @@ impl Session for Client {
         match command {
             Ok(command) => Ok((len, self.handle(now, &command)?)),
             Err(fault) => {
-                self.complain(fault);
+                self.refuse_malformed(fault);
                 Ok((len, None))
             }
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if let State::Outside { until, .. } = self.state
+        if let State::LoggedOut { until, .. } = self.state
             && until <= now
         {
-            self.say("421 Too slow to log in");
+            self.say("421 Login timeout");
             return Err(Error::Silent);
         }
         match self.slot.task() {
             Some(task) => match task.stage {
                 Stage::Connecting { until } if until <= now => {
-                    let line = format_args!("425 Nobody connected to the data port");
+                    let line = format_args!("425 No connection to the data port");
                     self.hub.conclude(&self.slot, task.number, line);
                 }
                 Stage::Queued { until } if until <= now => {
-                    let line =
-                        format_args!("450 The printer's FTP session was in use all the time");
-                    self.hub.conclude(&self.slot, task.number, line);
+                    let waited = QUEUE_TIMEOUT.as_secs() / 60;
+                    let reason =
+                        format_args!("No free FTP session of the printer in {waited} minutes");
+                    self.hub.refuse(&self.slot, task.number, reason);
                 }
                 Stage::Connecting { .. } | Stage::Queued { .. } | Stage::Running { .. } => {}
             },
             None if self.active_at + IDLE_TIMEOUT <= now => {
-                self.slot
-                    .say(format_args!("421 Nothing was asked for {} s", IDLE_TIMEOUT.as_secs()));
+                self.slot.say(format_args!("421 No command for {} s", IDLE_TIMEOUT.as_secs()));
                 return Err(Error::Idle);
             }
             None => match self.slot.passive_port() {
                 PassivePort::Open { until } | PassivePort::Connected { until } if until <= now => {
-                    self.slot.close_gate();
+                    self.slot.close_passive_port();
                 }
                 PassivePort::Open { .. } | PassivePort::Connected { .. } | PassivePort::Closed => {}
             },
@@ -481,7 +498,7 @@ impl Session for Client {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if let State::Outside { until, .. } = self.state {
+        if let State::LoggedOut { until, .. } = self.state {
             return Some(until);
         }
         match self.slot.task() {
@@ -505,7 +522,7 @@ impl Session for Client {
         if self.slot.standing() == SlotState::Dismissed {
             if self.slot.task().is_some() {
                 self.hub.drop_task(&self.slot);
-                self.say("426 Given up");
+                self.say("426 Transfer aborted");
             }
             if core::mem::replace(&mut self.dismissed, true) {
                 return Output::End(Error::ShuttingDown);
@@ -514,7 +531,7 @@ impl Session for Client {
             return Output::Written(self.slot.take(out));
         }
         match self.slot.take(out) {
-            0 if self.slot.is_torn() => Output::End(Error::Torn),
+            0 if self.slot.is_torn() => Output::End(Error::Truncated),
             0 => Output::Idle,
             len => {
                 self.active_at = now;

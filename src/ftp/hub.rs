@@ -1,26 +1,29 @@
-//! What FTP clients share, and by which rules: the service's one policy file.
+//! What FTP clients share: the printer's sessions, and the order in which commands get one.
 //!
-//! A printer has one FTP session to give, or two. No client holds one: each command that needs the
-//! printer takes a ticket, gets a session for as long as that command lasts, and gives it back. What
-//! a client has set (directory, type, protection, restart offset) is kept in its [`Slot`], and the
-//! session is brought into line before each command. So a client that browses and then thinks for an
-//! hour keeps nobody waiting.
+//! A printer has one FTP session, or two. No client holds one: each command that needs the printer waits in a queue,
+//! gets a session for as long as it lasts, and gives the session back. What a client has set (directory, type,
+//! protection, restart offset) is kept in its [`Slot`], and the session is set accordingly before each command. A client
+//! that browses and then is idle for an hour delays no other client.
 //!
-//! # Who goes first
+//! # Order
 //!
-//! Uploads before everything else, and among equals whoever asked first. A stream of uploads without
-//! a pause would keep listings waiting; nobody prints that fast, and a client that has waited for
-//! [`QUEUE_TIMEOUT`] is told so. Two uploads never run at the same time, even where the printer has two
-//! sessions: printers mix them up (PROTOCOL §5.4).
+//! Uploads go first; among equals the older command goes first. An uninterrupted stream of uploads would delay listings;
+//! a command that has waited for [`QUEUE_TIMEOUT`] is refused. Two uploads never run at the same time, even if the
+//! printer has two sessions: printers mix them up ([protocol](crate::protocol#ftps)). A transfer that is very slow is
+//! aborted while an upload waits ([`upstream`](super::upstream)).
+//!
+//! # Events
+//!
+//! The upstream reports what it learns from the printer as [`Event`]s; only [`Hub::apply`] changes slots accordingly.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | clients | [`CLIENTS`], and those at the acceptor | 421 |
-//! | commands waiting | one a client | its further lines are not read |
+//! | clients | [`CLIENTS`], and pre-auth connections | 421 |
+//! | waiting commands | one per client | further lines of the client are not read |
 //! | time in the queue | [`QUEUE_TIMEOUT`] | 450 |
-//! | answers a client has not taken | [`OUT`](super::slot::OUT) bytes | its printer session is not read further |
+//! | replies that a client has not taken | [`OUT`](super::slot::OUT) bytes | its printer session is not read |
 //! | a directory's path | [`PATH`](super::PATH) bytes | 550 |
 
 use alloc::boxed::Box;
@@ -30,18 +33,21 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::CLIENTS;
+use super::event::Event;
 use super::printer_session::{Job, PrinterSession, SlotState as SessionState};
-use super::slot::{CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, SlotState, Stage, Task};
+use super::slot::{
+    CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, SlotState, Stage, Task, Transfer,
+};
 use crate::clock::Instant;
 use crate::peer::Peer;
 
-/// How long a command waits for the printer's session.
+/// Time that a command waits for one of the printer's sessions.
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// How long a second session is not asked for after the printer would not give it.
+/// Time after which a second session is tried again when the printer refused it.
 const ALONE: Duration = Duration::from_secs(300);
 
-/// Characters kept of the reason why the printer is away.
+/// Bytes kept of the reason why the printer is unreachable.
 const REASON: usize = 200;
 
 /// What all clients share.
@@ -50,11 +56,11 @@ pub struct Hub {
     printer_sessions: Box<[Rc<PrinterSession>]>,
     numbers: Cell<u32>,
     leaving: Cell<bool>,
-    /// Whether the printer knows EPSV, as far as is known.
+    /// Whether EPSV is used: true until the printer refuses it.
     extended: Cell<bool>,
-    /// Until when the printer is not tried again, and why.
+    /// Why the printer is unreachable, and when it is tried again.
     away: RefCell<Option<(heapless::String<REASON>, Instant)>>,
-    /// Until when only one session is asked for.
+    /// Time until which only one session is used.
     alone: Cell<Option<Instant>>,
 }
 
@@ -72,7 +78,7 @@ impl Hub {
         }
     }
 
-    /// A slot for somebody at the acceptor.
+    /// A slot for a connection before its login. `None`: all are taken.
     pub fn pending(&self, peer: Peer) -> Option<Rc<Slot>> {
         let vacant = |slot: &&Rc<Slot>| slot.standing() == SlotState::Vacant;
         let slot = self.slots.iter().find(vacant)?;
@@ -82,7 +88,7 @@ impl Hub {
         Some(Rc::clone(slot))
     }
 
-    /// The code was right. Whether there is room for one more client.
+    /// Makes a connection that showed the right code a client. `false`: there are [`CLIENTS`] already.
     pub fn admit(&self, slot: &Slot) -> bool {
         if self.clients() >= CLIENTS {
             return false;
@@ -101,14 +107,14 @@ impl Hub {
         self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
     }
 
-    /// Whoever sat here has gone; what was under way for it is given up.
+    /// Frees a slot whose connection has ended; its command is given up.
     pub fn vacate(&self, slot: &Slot) {
         self.drop_task(slot);
         slot.forget();
         slot.standing.set(SlotState::Vacant);
     }
 
-    /// Tells every client to go.
+    /// Disconnects every client.
     pub fn dismiss_all(&self) {
         for slot in self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant) {
             slot.standing.set(SlotState::Dismissed);
@@ -116,7 +122,7 @@ impl Hub {
         }
     }
 
-    /// Ends the sessions with the printer, and begins no other.
+    /// Ends the sessions with the printer; no other is begun.
     pub fn leave(&self) {
         self.leaving.set(true);
         self.printer_sessions.iter().for_each(|printer_session| printer_session.notify());
@@ -142,17 +148,17 @@ impl Hub {
         self.slots.get(index)
     }
 
-    /// Whether the printer knows EPSV, as far as is known.
+    /// Whether EPSV is used: true until the printer refuses it.
     pub fn is_extended(&self) -> bool {
         self.extended.get()
     }
 
-    /// The printer does not know EPSV.
-    pub(super) fn not_extended(&self) {
+    /// PASV is used from now on, since the printer does not know EPSV.
+    pub(super) fn set_not_extended(&self) {
         self.extended.set(false);
     }
 
-    /// A client has a command that needs the printer.
+    /// Queues a client's command that needs the printer, or refuses it.
     pub fn submit(
         &self,
         now: Instant,
@@ -171,17 +177,17 @@ impl Hub {
         };
         let mut kept = slot.line.borrow_mut();
         kept.clear();
-        // It fits: a longer line is none.
+        // It fits: a longer line is not a command.
         let _fits = kept.extend_from_slice(line);
         drop(kept);
         slot.argument_at.set(argument_at);
         let number = self.numbers.get().wrapping_add(1);
         self.numbers.set(number);
         slot.task.set(Some(Task { number, command_kind, stage, tried: false }));
-        self.look_around(now);
+        self.serve_queue(now);
     }
 
-    /// A client has connected to its data port.
+    /// The client has connected to its data port.
     pub fn connected(&self, now: Instant, slot: &Slot) {
         if slot.passive_port() == PassivePort::Closed {
             return;
@@ -191,18 +197,52 @@ impl Hub {
             let stage = Stage::Queued { until: now + QUEUE_TIMEOUT };
             slot.task.set(Some(Task { stage, ..task }));
         }
-        self.look_around(now);
+        self.serve_queue(now);
         slot.notify();
     }
 
-    /// Wakes whoever can do something about those who wait.
-    fn look_around(&self, now: Instant) {
-        self.turn_away(now);
+    /// What a queued command waits for. `None`: it is not queued, or a session is free or being made.
+    pub fn wait_of(&self, slot: &Slot) -> Option<Wait> {
+        let Task { number, command_kind, stage: Stage::Queued { .. }, .. } = slot.task()? else {
+            return None;
+        };
+        let is_before = |other: &Slot| {
+            other.task().is_some_and(|task| {
+                matches!(task.stage, Stage::Queued { .. })
+                    && (!task.command_kind.is_upload(), task.number)
+                        < (!command_kind.is_upload(), number)
+            })
+        };
+        let before = self.slots.iter().filter(|other| is_before(other)).count();
+        let can_take =
+            |session: &&Rc<PrinterSession>| !session.is_live() || session.job().is_none();
+        let is_second_upload = command_kind.is_upload() && self.uploading().is_some();
+        if before == 0
+            && !is_second_upload
+            && self.printer_sessions.iter().any(|one| can_take(&one))
+        {
+            return None;
+        }
+        let job = self
+            .uploading()
+            .or_else(|| self.printer_sessions.iter().find_map(|session| session.job()));
+        Some(Wait { before, job })
+    }
+
+    /// The job of the session that uploads.
+    fn uploading(&self) -> Option<Job> {
+        let jobs = self.printer_sessions.iter().filter_map(|session| session.job());
+        jobs.into_iter().find(|job| job.command_kind.is_upload())
+    }
+
+    /// Refuses queued commands if the printer is unreachable, else wakes the sessions that may take them.
+    fn serve_queue(&self, now: Instant) {
+        self.refuse_queued(now);
         self.printer_sessions.iter().for_each(|printer_session| printer_session.notify());
     }
 
-    /// Tells those who wait that the printer is away, if that was found out just now.
-    fn turn_away(&self, now: Instant) {
+    /// Refuses queued commands if the printer was found unreachable just now.
+    fn refuse_queued(&self, now: Instant) {
         let away = self.away.borrow();
         let Some((reason, _)) = away.as_ref().filter(|(_, until)| now < *until) else { return };
         if self.printer_sessions.iter().any(|printer_session| printer_session.is_live()) {
@@ -210,9 +250,16 @@ impl Hub {
         }
         for slot in &self.slots {
             if let Some(Task { number, stage: Stage::Queued { .. }, .. }) = slot.task() {
-                self.conclude(slot, number, format_args!("450 {reason}"));
+                self.refuse(slot, number, format_args!("{reason}"));
             }
         }
+    }
+
+    /// Refuses a queued command with 450.
+    pub(super) fn refuse(&self, slot: &Slot, number: u32, reason: fmt::Arguments<'_>) {
+        let Some(task) = slot.task().filter(|task| task.number == number) else { return };
+        slot.say(format_args!("450 {reason}"));
+        self.settle(slot, task);
     }
 
     /// Whether a session should be made for `printer_session` now.
@@ -228,7 +275,7 @@ impl Hub {
             && self.next(printer_session).is_some()
     }
 
-    /// Who gets the session of `printer_session` next.
+    /// The command that gets the session of `printer_session` next.
     fn next(&self, printer_session: usize) -> Option<(&Rc<Slot>, Task)> {
         let uploads = self.printer_sessions.iter().any(|other| {
             other.index() != printer_session
@@ -242,7 +289,7 @@ impl Hub {
             .min_by_key(|(_, task)| (!task.command_kind.is_upload(), task.number))
     }
 
-    /// Gives the session of `printer_session` to whoever is next. Whether there is somebody.
+    /// Gives the session of `printer_session` to the next command in the queue. Whether there is one.
     pub(super) fn assign(&self, now: Instant, printer_session: &PrinterSession) -> bool {
         let Some((slot, task)) = self.next(printer_session.index()) else { return false };
         let Some(peer) = slot.peer() else { return false };
@@ -251,54 +298,64 @@ impl Hub {
         let job =
             Job { slot: slot.index, number: task.number, command_kind: task.command_kind, peer };
         printer_session.begin(now, job, &slot.line.borrow(), slot.argument_at.get());
-        // Whoever is next may have been left to this session, and is now the business of another.
+        // The command behind this one may have been left to this session, and may go to another one now.
         let others =
             self.printer_sessions.iter().filter(|other| other.index() != printer_session.index());
         others.for_each(|other| other.notify());
         true
     }
 
-    /// The slot that `job` is done for, while somebody there still wants it.
+    /// The slot whose command `job` carries out. `None`: its client is gone or gave the command up.
     pub(super) fn client_of(&self, job: &Job) -> Option<&Rc<Slot>> {
         self.slots
             .get(job.slot)
             .filter(|slot| slot.task().is_some_and(|task| task.number == job.number))
     }
 
-    /// Whether the client of `job` can take one more line.
+    /// Whether the slot of `job` has room for one more line. If the client is gone, its replies are dropped.
     pub(super) fn has_room(&self, job: &Job) -> bool {
         self.client_of(job).is_none_or(|slot| slot.has_room())
     }
 
-    /// Passes a line of the printer's on.
-    pub(super) fn forward(&self, job: &Job, line: &[u8]) {
-        if let Some(slot) = self.client_of(job) {
-            slot.forward(line);
-        }
-    }
-
-    /// Passes the last line of the printer's on: the command is done.
-    pub(super) fn conclude_with(&self, job: &Job, line: &[u8]) {
-        self.conclude_job(job, format_args!(""), Some(line));
-    }
-
-    /// The command is done, and this is how.
-    pub(super) fn conclude_saying(&self, job: &Job, line: fmt::Arguments<'_>) {
-        self.conclude_job(job, line, None);
-    }
-
-    fn conclude_job(&self, job: &Job, said: fmt::Arguments<'_>, line: Option<&[u8]>) {
+    /// Applies what the upstream learned about `job` to its client's slot. If the client is gone or gave the command
+    /// up, nothing changes.
+    pub(super) fn apply(&self, job: &Job, event: Event<'_>) {
         let Some(slot) = self.client_of(job) else { return };
-        match line {
-            Some(line) => slot.forward(line),
-            None => slot.say(said),
+        match event {
+            Event::Line(line) => slot.forward(line),
+            Event::Reply(line) => {
+                slot.forward(line);
+                self.settle_task(slot);
+            }
+            Event::Answer(reply) => {
+                slot.say(reply);
+                self.settle_task(slot);
+            }
+            Event::Directory(path) => {
+                let mut directory = slot.directory.borrow_mut();
+                directory.clear();
+                // It fits: the upstream keeps paths of the same length.
+                let _fits = directory.extend_from_slice(path);
+            }
+            Event::RestartOffset(offset) => slot.restart.set(offset),
+            Event::Renaming(line) => {
+                let mut renaming = slot.renaming.borrow_mut();
+                renaming.clear();
+                // It fits: it is as long as the longest line.
+                let _fits = renaming.extend_from_slice(line);
+            }
+            Event::Size { name, size } => slot.sized.set(size.map(|size| (name, size))),
+            Event::Announced(size) => slot.announced.set(size),
         }
+    }
+
+    fn settle_task(&self, slot: &Slot) {
         if let Some(task) = slot.task() {
             self.settle(slot, task);
         }
     }
 
-    /// A client's command is done without the printer.
+    /// Finishes a client's command without the printer.
     pub fn conclude(&self, slot: &Slot, number: u32, line: fmt::Arguments<'_>) {
         if let Some(task) = slot.task().filter(|task| task.number == number) {
             slot.say(line);
@@ -306,39 +363,39 @@ impl Hub {
         }
     }
 
-    /// A client's command is done. A data connection over which nothing was moved stays, until it is
-    /// replaced or its time is up: a client that saw it break would not look at the answer
-    /// (curl starts TLS on it as soon as its command is out).
+    /// A client's command is finished. A data connection over which nothing was moved stays open until it is replaced
+    /// or times out: curl starts TLS on it as soon as its command is sent, and would report that failure instead of
+    /// reading the reply.
     fn settle(&self, slot: &Slot, task: Task) {
         slot.task.set(None);
         slot.tear_if_mid_reply();
         if task.command_kind.transfer().is_some() {
             slot.restart.set(None);
             slot.announced.set(None);
-            if self.has_opened(task) {
-                slot.close_gate();
+            if self.has_started(task) {
+                slot.close_passive_port();
             }
         }
         slot.notify();
     }
 
-    /// Whether data are moved for a command, or were.
-    fn has_opened(&self, task: Task) -> bool {
+    /// Whether the printer has begun the transfer of a command.
+    fn has_started(&self, task: Task) -> bool {
         match task.stage {
             Stage::Running { printer_session } => self
                 .printer_sessions
                 .get(printer_session)
-                .is_some_and(|printer_session| printer_session.has_opened()),
+                .is_some_and(|printer_session| printer_session.has_started()),
             Stage::Connecting { .. } | Stage::Queued { .. } => false,
         }
     }
 
-    /// Gives up what is under way for a client. Whether there was something.
+    /// Gives a client's command up. Whether there was one.
     pub fn drop_task(&self, slot: &Slot) -> bool {
         let Some(task) = slot.task() else { return false };
         self.settle(slot, task);
         if task.command_kind.transfer().is_some() {
-            slot.close_gate();
+            slot.close_passive_port();
         }
         if let Stage::Running { printer_session } = task.stage
             && let Some(printer_session) = self.printer_sessions.get(printer_session)
@@ -348,7 +405,7 @@ impl Hub {
         true
     }
 
-    /// The client has taken what it had to hear: the session that speaks to it may go on.
+    /// The client has taken its replies: its printer session may be read again.
     pub fn drained(&self, slot: &Slot) {
         if let Some(Task { stage: Stage::Running { printer_session }, .. }) = slot.task()
             && let Some(printer_session) = self.printer_sessions.get(printer_session)
@@ -357,13 +414,13 @@ impl Hub {
         }
     }
 
-    /// A session stands.
-    pub(super) fn live(&self) {
+    /// A session is logged in.
+    pub(super) fn set_reachable(&self) {
         *self.away.borrow_mut() = None;
     }
 
-    /// The session of `printer_session` is over, or could not begin: `why`. The next is tried no sooner than
-    /// after `wait`.
+    /// The session of `printer_session` ended, or could not begin, because of `why`. The next is tried after `wait` at
+    /// the earliest.
     pub fn lost(
         &self,
         now: Instant,
@@ -374,32 +431,33 @@ impl Hub {
         let Some(printer_session) = self.printer_sessions.get(printer_session) else { return };
         let was_live = printer_session.is_live();
         self.give_back(now, printer_session, why);
-        printer_session.is_off();
+        printer_session.set_off();
         if !was_live {
             if self.printer_sessions.iter().any(|printer_session| printer_session.is_live()) {
                 self.alone.set(Some(now + ALONE));
             } else {
                 let mut reason = heapless::String::new();
-                // What does not fit is cut; a log has it in full.
+                // A longer reason is cut; the log has all of it.
                 let _fits = write!(Sentence(&mut reason, true), "{why}");
                 *self.away.borrow_mut() = Some((reason, now + wait));
             }
         }
-        self.look_around(now);
+        self.serve_queue(now);
     }
 
-    /// Whoever had the session of `printer_session` learns what became of its command.
+    /// Answers the client whose command the lost session carried out, or queues the command again if it had not been
+    /// sent to the printer.
     fn give_back(&self, now: Instant, printer_session: &PrinterSession, why: &dyn fmt::Display) {
         let Some(job) = printer_session.job() else { return };
         if let Some(slot) = self.client_of(&job)
             && let Some(task) = slot.task()
         {
-            if !printer_session.has_asked() && !task.tried {
-                // Nothing was asked of the printer yet: the session had been gone for a while.
+            if !printer_session.has_sent() && !task.tried {
+                // The session had been closed by the printer while it was idle.
                 let stage = Stage::Queued { until: now + QUEUE_TIMEOUT };
                 slot.task.set(Some(Task { stage, tried: true, ..task }));
                 slot.notify();
-            } else if printer_session.has_opened() {
+            } else if printer_session.has_started() {
                 slot.say(format_args!("426 The printer's connection was lost: {why}"));
                 self.settle(slot, task);
             } else {
@@ -411,7 +469,34 @@ impl Hub {
     }
 }
 
-/// Begins with a capital letter, as a reply's text does, and stays within one line.
+/// What a queued command waits for: log line and reply to STAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Commands that are before it in the queue.
+    pub before: usize,
+    /// What the printer's session does now.
+    pub job: Option<Job>,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("waiting for the printer's FTP session")?;
+        if let Some(Job { peer, command_kind, .. }) = self.job {
+            let doing = command_kind.transfer().map_or("command", Transfer::word);
+            write!(
+                f,
+                ", used by {peer} for {} {doing}",
+                if doing == "upload" { "an" } else { "a" }
+            )?;
+        }
+        match self.before {
+            0 => Ok(()),
+            before => write!(f, "; {before} before it in the queue"),
+        }
+    }
+}
+
+/// A reply's text: begins with a capital letter and is one line.
 struct Sentence<'a>(&'a mut heapless::String<REASON>, bool);
 
 impl Write for Sentence<'_> {

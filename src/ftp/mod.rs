@@ -17,6 +17,7 @@
 //! Nothing is stored.
 
 pub mod client;
+pub mod event;
 mod features;
 pub mod hub;
 pub mod printer_session;
@@ -25,9 +26,10 @@ pub mod upstream;
 pub mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use alloc::rc::Rc;
+use core::convert::Infallible;
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -104,7 +106,7 @@ impl Service {
     /// A session with the printer over a connection that was just made.
     pub fn upstream(&self, now: Instant, printer_session: usize) -> Option<(Upstream, Link)> {
         let printer_session = self.hub.printer_session(printer_session)?;
-        printer_session.is_dialling();
+        printer_session.set_dialling();
         let code = Rc::clone(&self.code);
         let upstream = Upstream::new(Rc::clone(&self.hub), Rc::clone(printer_session), code, now);
         Some((upstream, Link { printer_session: Rc::clone(printer_session) }))
@@ -118,7 +120,7 @@ impl Service {
     /// Completes when a session should be made for `printer_session`, or none any more.
     pub async fn wanted(&self, clock: impl Fn() -> Instant, printer_session: &PrinterSession) {
         while !self.hub.is_leaving() && !self.hub.is_wanted(clock(), printer_session.index()) {
-            printer_session.keeper_rung().await;
+            printer_session.keeper_notified().await;
         }
     }
 
@@ -232,16 +234,16 @@ pub struct Link {
 
 impl Handler<Upstream> for Link {
     fn admits(&self, upstream: &Upstream) -> bool {
-        upstream.is_attentive()
+        upstream.is_ready_to_read()
     }
 
     fn handle_event(
         &self,
         _now: Instant,
         _upstream: &mut Upstream,
-        (): (),
+        event: Infallible,
     ) -> Result<(), upstream::Error> {
-        Ok(())
+        match event {}
     }
 
     async fn woken(&self) {

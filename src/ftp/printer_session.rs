@@ -1,14 +1,15 @@
-//! What one of the printer's sessions, the hub and whoever moves the data have between them.
+//! One of the printer's sessions, as the hub, its upstream and its data task share it.
 //!
 //! ```text
-//!              job                       order: connect, move, drop
-//!     hub ───────────► printer session ◄── upstream ─────────────────────────► mover
-//!                                   ▲                                 │
-//!                                   └──────── news: connected, moved ─┘
+//!            job                         data command: connect, copy, close
+//!   hub ───────────► printer session ◄── upstream ────────────────────────────► data task
+//!                                          ▲                                        │
+//!                                          └── data event: connected, copied … ─────┘
 //! ```
 //!
-//! The mover is a task of the runtime: it knows sockets, this knows who moves what for whom, how far
-//! it is, and says so in the log.
+//! The data task belongs to the runtime and knows sockets
+//! ([`move_data`](crate::runtime::files::transfer::move_data)). The session knows whose data are copied and how far the
+//! transfer is, and logs it.
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -16,7 +17,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::slot::{CommandKind, Prot, Transfer};
-use super::wire::{LINE, Shown};
+use super::wire::LINE;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::notify::Notify;
@@ -27,91 +28,91 @@ use crate::peer::Peer;
 pub enum SlotState {
     /// There is none.
     Off,
-    /// It is being made.
+    /// The connection is being made.
     Dialling,
-    /// It stands and has nothing to do.
+    /// It is connected and has no job.
     Idle,
-    /// It stands and does a [`Job`].
+    /// It carries out a [`Job`].
     Busy,
 }
 
-/// What a session with the printer does for a client.
+/// A client's command, as one of the printer's sessions carries it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// For whom: the index of a slot.
+    /// Index of the client's slot.
     pub slot: usize,
-    /// The command's ticket, so that the next client in that slot is told from this one.
+    /// The command's number, which tells it from the next command in that slot.
     pub number: u32,
-    /// What it wants.
+    /// What kind of command it is.
     pub command_kind: CommandKind,
-    /// Who that is, for the log.
+    /// The client, for the log.
     pub peer: Peer,
 }
 
-/// How often a transfer's progress is said, at most.
-const SAY_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two log lines about a transfer's progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the mover is to do.
+/// What the data task has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum DataCommand {
     /// Connect to this port of the printer.
     Connect {
         /// The port.
         port: u16,
     },
-    /// Move data between that connection and the one of a client.
-    Move(Move),
-    /// Let go of both, so that neither can take what came for the whole.
-    Drop,
+    /// DataCopy data between that connection and the one of a client.
+    Copy(DataCopy),
+    /// Reset both connections, so that neither end takes a part of the data for the whole.
+    Close,
 }
 
-/// From where to where.
+/// The two ends of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Move {
+pub struct DataCopy {
     /// The client's slot.
     pub slot: usize,
-    /// To the printer, or from it.
+    /// Whether data go to the printer; else they come from it.
     pub upload: bool,
-    /// Whether both connections are under TLS.
+    /// Whether both connections use TLS.
     pub prot: Prot,
 }
 
-/// What the mover has to say.
+/// What the data task reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// The printer's data port has answered.
+pub enum DataEvent {
+    /// The connection to the printer's data port is made.
     Connected,
-    /// It has not.
+    /// The printer's data port does not answer.
     Unreachable,
-    /// All there was has been moved, and the receiver knows that it is all.
-    Moved,
-    /// It did not come to that.
-    Failed(Failure),
+    /// All data have been copied, and the receiver's connection was ended in order.
+    Copied,
+    /// Not all data were copied.
+    Failed(TransferError),
 }
 
-/// Why data were not moved.
+/// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The client has gone, its data connection broke, or it said ABOR.
+pub enum TransferError {
+    /// The client disconnected, its data connection was lost, or it sent ABOR.
     Client,
-    /// The client's data connection would not speak TLS.
+    /// The TLS handshake on the client's data connection failed.
     ClientTls,
-    /// The printer's data connection broke.
+    /// The printer's data connection was lost.
     Printer,
-    /// The printer's data connection would not speak TLS.
+    /// The TLS handshake on the printer's data connection failed.
     PrinterTls,
-    /// Not one byte for a minute.
+    /// Nothing was moved for 60 s.
     Stalled,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Client => "the client has gone or given up",
-            Self::ClientTls => "the client's data connection does not speak TLS",
-            Self::Printer => "the printer's data connection broke",
-            Self::PrinterTls => "the printer's data connection does not speak TLS with us",
-            Self::Stalled => "not one byte was moved for 60 s",
+            Self::Client => "the client disconnected or aborted",
+            Self::ClientTls => "TLS handshake with the client failed",
+            Self::Printer => "the printer's data connection was lost",
+            Self::PrinterTls => "TLS handshake with the printer failed",
+            Self::Stalled => "no data for 60 s",
         })
     }
 }
@@ -121,20 +122,20 @@ pub struct PrinterSession {
     index: usize,
     standing: Cell<SlotState>,
     job: Cell<Option<Job>>,
-    /// The client's line; a client that leaves takes its own with it.
+    /// The client's line: a copy, since the slot may be freed before the job ends.
     line: RefCell<heapless::Vec<u8, LINE>>,
     argument_at: Cell<usize>,
-    /// Whether the command itself has been sent to the printer.
-    asked: Cell<bool>,
+    /// Whether the client's line has been sent to the printer.
+    sent: Cell<bool>,
     /// Whether the printer has begun the transfer.
-    opened: Cell<bool>,
+    started: Cell<bool>,
     began: Cell<Instant>,
     moved: Cell<u64>,
     size: Cell<Option<u64>>,
     tenths: Cell<u64>,
-    said: Cell<Instant>,
-    order: Cell<Option<Order>>,
-    news: Cell<Option<News>>,
+    logged_at: Cell<Instant>,
+    command: Cell<Option<DataCommand>>,
+    event: Cell<Option<DataEvent>>,
     notify: Notify,
     mover_notify: Notify,
     keeper_notify: Notify,
@@ -148,59 +149,59 @@ impl PrinterSession {
             job: Cell::new(None),
             line: RefCell::new(heapless::Vec::new()),
             argument_at: Cell::new(0),
-            asked: Cell::new(false),
-            opened: Cell::new(false),
+            sent: Cell::new(false),
+            started: Cell::new(false),
             began: Cell::new(Instant::START),
             moved: Cell::new(0),
             size: Cell::new(None),
             tenths: Cell::new(0),
-            said: Cell::new(Instant::START),
-            order: Cell::new(None),
-            news: Cell::new(None),
+            logged_at: Cell::new(Instant::START),
+            command: Cell::new(None),
+            event: Cell::new(None),
             notify: Notify::default(),
             mover_notify: Notify::default(),
             keeper_notify: Notify::default(),
         })
     }
 
-    /// Which one it is, counted from 0.
+    /// Its index, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How it stands.
+    /// Its state.
     pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
-    /// Whether the printer answers here.
+    /// Whether it is connected.
     pub fn is_live(&self) -> bool {
         matches!(self.standing.get(), SlotState::Idle | SlotState::Busy)
     }
 
-    /// A session is being made.
-    pub fn is_dialling(&self) {
+    /// The connection is being made.
+    pub fn set_dialling(&self) {
         self.standing.set(SlotState::Dialling);
     }
 
-    /// The session stands and has nothing to do.
-    pub(super) fn is_idle(&self) {
+    /// The session is connected and has no job.
+    pub(super) fn set_idle(&self) {
         self.standing.set(SlotState::Idle);
     }
 
-    /// There is no session.
-    pub(super) fn is_off(&self) {
+    /// The session has ended: its job and its data connections end with it.
+    pub(super) fn set_off(&self) {
         self.standing.set(SlotState::Off);
         self.job.set(None);
-        self.tell(Order::Drop);
+        self.send_command(DataCommand::Close);
     }
 
-    /// What it does.
+    /// Its job.
     pub fn job(&self) -> Option<Job> {
         self.job.get()
     }
 
-    /// Takes a job.
+    /// Begins a job.
     pub(super) fn begin(&self, now: Instant, job: Job, line: &[u8], argument_at: usize) {
         let mut kept = self.line.borrow_mut();
         kept.clear();
@@ -208,8 +209,8 @@ impl PrinterSession {
         let _fits = kept.extend_from_slice(line);
         drop(kept);
         self.argument_at.set(argument_at);
-        self.asked.set(false);
-        self.opened.set(false);
+        self.sent.set(false);
+        self.started.set(false);
         self.began.set(now);
         self.moved.set(0);
         self.size.set(None);
@@ -218,35 +219,35 @@ impl PrinterSession {
         self.standing.set(SlotState::Busy);
     }
 
-    /// The command itself goes to the printer.
-    pub(super) fn asks(&self) {
-        self.asked.set(true);
+    /// The client's line is being sent to the printer.
+    pub(super) fn set_sent(&self) {
+        self.sent.set(true);
     }
 
-    /// Whether it has gone.
-    pub fn has_asked(&self) -> bool {
-        self.asked.get()
+    /// Whether the client's line has been sent to the printer.
+    pub fn has_sent(&self) -> bool {
+        self.sent.get()
     }
 
     /// The printer has begun the transfer, of `size` bytes if that is known.
-    pub(super) fn opens(&self, now: Instant, size: Option<u64>) {
-        self.opened.set(true);
+    pub(super) fn set_started(&self, now: Instant, size: Option<u64>) {
+        self.started.set(true);
         self.began.set(now);
-        self.said.set(now);
+        self.logged_at.set(now);
         self.size.set(size.filter(|size| *size > 0));
         let Some((job, transfer)) = self.transfer() else { return };
         self.with_argument(|name| {
-            let (peer, doing) = (job.peer, transfer.doing());
+            let (peer, name) = (job.peer, transfer.of(name));
             match self.size.get() {
-                Some(size) => log::info!("{peer}: {doing} \"{}\", {size} bytes", Shown(name)),
-                None => log::info!("{peer}: {doing} \"{}\"", Shown(name)),
+                Some(size) => log::info!("{peer}: {name}: started, {size} bytes"),
+                None => log::info!("{peer}: {name}: started"),
             }
         });
     }
 
     /// Whether the printer has begun the transfer.
-    pub fn has_opened(&self) -> bool {
-        self.opened.get()
+    pub fn has_started(&self) -> bool {
+        self.started.get()
     }
 
     fn transfer(&self) -> Option<(Job, Transfer)> {
@@ -254,56 +255,54 @@ impl PrinterSession {
         Some((job, job.command_kind.transfer()?))
     }
 
-    /// `bytes` more have been moved; each tenth is said where the size is known, once a second at most.
-    pub fn progresses(&self, now: Instant, bytes: usize) {
+    /// `bytes` more have been copied. If the size is known each tenth of it is logged, at most once per second.
+    pub fn add_progress(&self, now: Instant, bytes: usize) {
         let moved = self.moved.get().saturating_add(bytes as u64);
         self.moved.set(moved);
         let Some(size) = self.size.get() else { return };
         let tenths = moved.saturating_mul(10) / size;
-        let too_soon = now.since(self.said.get()) < SAY_EVERY;
+        let too_soon = now.since(self.logged_at.get()) < PROGRESS_INTERVAL;
         if tenths <= self.tenths.get() || tenths >= 10 || too_soon {
             return;
         }
         self.tenths.set(tenths);
-        self.said.set(now);
+        self.logged_at.set(now);
         let Some((job, transfer)) = self.transfer() else { return };
-        let (peer, doing) = (job.peer, transfer.doing());
+        let peer = job.peer;
         let pace = Pace { bytes: moved, within: now.since(self.began.get()) };
-        self.with_argument(|name| {
-            log::info!("{peer}: {doing} \"{}\": {}0 %, {pace}", Shown(name), tenths);
-        });
+        self.with_argument(|name| log::info!("{peer}: {}: {tenths}0 %, {pace}", transfer.of(name)));
     }
 
-    /// Bytes moved so far.
-    pub fn moved(&self) -> u64 {
+    /// Bytes copied so far.
+    pub fn bytes(&self) -> u64 {
         self.moved.get()
     }
 
-    /// The job is done; a transfer that was begun is said to have worked, or why not.
-    pub(super) fn end(&self, now: Instant, how: Result<(), fmt::Arguments<'_>>) {
+    /// Ends the job and logs the outcome of a transfer.
+    pub(super) fn end(&self, now: Instant, result: Result<(), fmt::Arguments<'_>>) {
         if let Some((job, transfer)) = self.transfer() {
-            let (peer, doing) = (job.peer, transfer.doing());
+            let peer = job.peer;
             let pace = Pace { bytes: self.moved.get(), within: now.since(self.began.get()) };
             self.with_argument(|name| {
-                let name = Shown(name);
-                match how {
-                    Err(why) if !self.opened.get() => journal::note(
+                let name = transfer.of(name);
+                match result {
+                    Err(why) if !self.started.get() => journal::note(
                         Kind::TransferFailed,
-                        format_args!("{peer}: {doing} \"{name}\": not begun: {why}"),
+                        format_args!("{peer}: {name}: refused: {why}"),
                     ),
                     Ok(()) => journal::note(
                         Kind::Transferred,
-                        format_args!("{peer}: {doing} \"{name}\": done, {pace}"),
+                        format_args!("{peer}: {name}: done, {pace}"),
                     ),
                     Err(why) => journal::note(
                         Kind::TransferFailed,
-                        format_args!("{peer}: {doing} \"{name}\": failed, {pace}: {why}"),
+                        format_args!("{peer}: {name}: failed after {pace}: {why}"),
                     ),
                 }
             });
         }
-        self.opened.set(false);
-        self.asked.set(false);
+        self.started.set(false);
+        self.sent.set(false);
         self.job.set(None);
         if self.standing.get() == SlotState::Busy {
             self.standing.set(SlotState::Idle);
@@ -315,7 +314,7 @@ impl PrinterSession {
         then(&self.line.borrow())
     }
 
-    /// What the client's command is about.
+    /// The argument of the client's command.
     pub(super) fn with_argument<R>(&self, then: impl FnOnce(&[u8]) -> R) -> R {
         then(self.line.borrow().get(self.argument_at.get()..).unwrap_or_default())
     }
@@ -325,63 +324,63 @@ impl PrinterSession {
         self.with_argument(hash)
     }
 
-    /// Gives the mover an order. A new one takes the place of one that was not taken.
-    pub(super) fn tell(&self, order: Order) {
-        self.news.set(None);
-        self.order.set(Some(order));
+    /// Gives the data task a command; it replaces one that was not taken, and discards the last event.
+    pub(super) fn send_command(&self, command: DataCommand) {
+        self.event.set(None);
+        self.command.set(Some(command));
         self.mover_notify.notify();
     }
 
-    /// The mover takes its order, when there is one.
-    pub async fn order(&self) -> Order {
+    /// The data task's next command.
+    pub async fn next_command(&self) -> DataCommand {
         loop {
-            if let Some(order) = self.order.take() {
-                return order;
+            if let Some(command) = self.command.take() {
+                return command;
             }
             self.mover_notify.notified().await;
         }
     }
 
-    /// Completes when the mover has to let go of what it is at; the order stays where it is.
+    /// Completes when there is another command for the data task; does not take it.
     pub async fn interrupted(&self) {
         loop {
-            if let Some(order) = self.order.take() {
-                self.order.set(Some(order));
+            if let Some(command) = self.command.take() {
+                self.command.set(Some(command));
                 return;
             }
             self.mover_notify.notified().await;
         }
     }
 
-    /// The mover has something to say.
-    pub fn report(&self, news: News) {
-        self.news.set(Some(news));
+    /// The data task reports an event.
+    pub fn report(&self, event: DataEvent) {
+        self.event.set(Some(event));
         self.notify.notify();
     }
 
-    /// What the mover had to say.
-    pub(super) fn news(&self) -> Option<News> {
-        self.news.take()
+    /// The data task's last event.
+    pub(super) fn take_event(&self) -> Option<DataEvent> {
+        self.event.take()
     }
 
-    /// Rings the bells of whoever keeps this session, and of the session itself.
+    /// Wakes the session and the task that keeps it connected.
     pub fn notify(&self) {
         self.notify.notify();
         self.keeper_notify.notify();
     }
 
-    /// Completes when there is something for the session.
+    /// Completes when the session was woken.
     pub async fn notified(&self) {
         self.notify.notified().await;
     }
 
-    /// Completes when a session may be wanted.
-    pub async fn keeper_rung(&self) {
+    /// Completes when the task that keeps the session connected was woken.
+    pub async fn keeper_notified(&self) {
         self.keeper_notify.notified().await;
     }
 }
 
-/// So many bytes in so much time.
+/// Bytes, time and rate of a transfer, for the log.
 struct Pace {
     bytes: u64,
     within: Duration,
@@ -402,7 +401,7 @@ impl fmt::Display for Pace {
     }
 }
 
-/// A hash that tells names apart (FNV-1a); nobody gains by a collision but a wrong percentage.
+/// FNV-1a, to compare file names. A collision only makes a logged percentage wrong.
 fn hash(name: &[u8]) -> u64 {
     name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -415,7 +414,7 @@ mod tests {
     use alloc::format;
 
     #[test]
-    fn a_pace_is_said_in_the_unit_that_suits_it() {
+    fn rates_are_shown_in_kilobytes_or_megabytes() {
         let pace = |bytes, millis| Pace { bytes, within: Duration::from_millis(millis) };
         assert_eq!(format!("{}", pace(1_000_000, 13_333)), "1000000 bytes in 13.3 s (75 kB/s)");
         assert_eq!(
@@ -426,12 +425,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_order_takes_the_place_of_one_that_was_not_taken_and_old_news_are_forgotten() {
+    fn a_new_data_command_replaces_the_last_and_its_event() {
         let printer_session = PrinterSession::new(0);
-        printer_session.tell(Order::Connect { port: 1 });
-        printer_session.report(News::Connected);
-        printer_session.tell(Order::Drop);
-        assert_eq!(printer_session.order.take(), Some(Order::Drop));
-        assert_eq!(printer_session.news(), None);
+        printer_session.send_command(DataCommand::Connect { port: 1 });
+        printer_session.report(DataEvent::Connected);
+        printer_session.send_command(DataCommand::Close);
+        assert_eq!(printer_session.command.take(), Some(DataCommand::Close));
+        assert_eq!(printer_session.take_event(), None);
     }
 }

@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::PATH;
-use super::wire::{LINE, Replies};
+use super::wire::{LINE, Replies, Shown};
 use crate::clock::Instant;
 use crate::notify::Notify;
 use crate::peer::Peer;
@@ -107,14 +107,32 @@ impl Transfer {
         }
     }
 
-    /// What is done, as a word in the log.
-    pub const fn doing(self) -> &'static str {
+    /// The transfer as a noun, for the log.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::List => "listing",
-            Self::Retrieve => "retrieving",
-            Self::Store | Self::StoreUnique => "storing",
-            Self::Append => "appending to",
+            Self::Retrieve => "download",
+            Self::Store | Self::StoreUnique | Self::Append => "upload",
         }
+    }
+
+    /// The transfer with its file or directory, for the log: `upload "x.3mf"`.
+    pub fn of(self, name: &[u8]) -> TransferName<'_> {
+        let name = if name.is_empty() && self == Self::List { b"." } else { name };
+        TransferName { word: self.word(), name }
+    }
+}
+
+/// A transfer with its file or directory, as the log names it.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferName<'a> {
+    word: &'static str,
+    name: &'a [u8],
+}
+
+impl fmt::Display for TransferName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} \"{}\"", self.word, Shown(self.name))
     }
 }
 
@@ -254,7 +272,7 @@ impl Slot {
         self.renaming.borrow_mut().clear();
         self.announced.set(None);
         self.sized.set(None);
-        self.close_gate();
+        self.close_passive_port();
     }
 
     /// Which one it is, counted from 0.
@@ -289,7 +307,7 @@ impl Slot {
     }
 
     /// The data port is not needed any more; the runtime closes it.
-    pub fn close_gate(&self) {
+    pub fn close_passive_port(&self) {
         self.passive_port.set(PassivePort::Closed);
         self.passive_port_notify.notify();
     }

@@ -3,49 +3,49 @@
 
 mod clients;
 mod failures;
-mod hostile;
+pub(crate) mod hostile;
 mod jobs;
 
-use super::*;
-use crate::ftp::hub::QUEUE_TIMEOUT;
-use crate::ftp::printer_session::{Failure, Move, News, Order};
-use crate::ftp::slot::{PASSIVE_PORT_TIMEOUT, PassivePort, Prot};
-use crate::ftp::upstream::{ABORTED_TIMEOUT, IDLE, STORED_TIMEOUT};
-use crate::session::{Output, Session};
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::net::Ipv4Addr;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
+pub(crate) use super::*;
+pub(crate) use crate::ftp::hub::QUEUE_TIMEOUT;
+pub(crate) use crate::ftp::printer_session::{DataCommand, DataCopy, DataEvent, TransferError};
+pub(crate) use crate::ftp::slot::{PASSIVE_PORT_TIMEOUT, PassivePort, Prot};
+pub(crate) use crate::ftp::upstream::{ABORTED_TIMEOUT, IDLE_TIMEOUT, STORED_TIMEOUT};
+pub(crate) use crate::session::{Output, Session};
+pub(crate) use alloc::format;
+pub(crate) use alloc::string::String;
+pub(crate) use alloc::vec::Vec;
+pub(crate) use core::net::Ipv4Addr;
+pub(crate) use core::pin::pin;
+pub(crate) use core::task::{Context, Poll, Waker};
 
-const CODE: &[u8] = b"12345678";
-const REACHED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-const PORT: u16 = 2024;
+pub(crate) const CODE: &[u8] = b"12345678";
+pub(crate) const REACHED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(crate) const PORT: u16 = 2024;
 
-fn at(seconds: u64) -> Instant {
+pub(crate) fn at(seconds: u64) -> Instant {
     Instant::at(Duration::from_secs(seconds))
 }
 
-fn service(sessions: usize) -> Rc<Service> {
+pub(crate) fn service(sessions: usize) -> Rc<Service> {
     Service::new(AccessCode::new(CODE).unwrap(), sessions)
 }
 
 /// Whether it completes at once.
-fn is_ready(future: impl Future<Output = ()>) -> bool {
+pub(crate) fn is_ready(future: impl Future<Output = ()>) -> bool {
     pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 /// A client, and what it has been told.
-struct Caller {
-    place: Place,
-    client: Client,
-    input: Vec<u8>,
-    ended: Option<client::Error>,
-    now: Instant,
+pub(crate) struct Caller {
+    pub(crate) place: Place,
+    pub(crate) client: Client,
+    pub(crate) input: Vec<u8>,
+    pub(crate) ended: Option<client::Error>,
+    pub(crate) now: Instant,
 }
 
-struct Ports;
+pub(crate) struct Ports;
 
 impl Front for Ports {
     fn admitted(&self) {}
@@ -55,14 +55,14 @@ impl Front for Ports {
 }
 
 impl Caller {
-    fn new(service: &Rc<Service>) -> Self {
+    pub(crate) fn new(service: &Rc<Service>) -> Self {
         let place = service.pending(Peer::unknown()).unwrap();
         let client = place.client(REACHED, at(15));
         Self { place, client, input: Vec::new(), ended: None, now: at(0) }
     }
 
     /// A client that is logged in.
-    fn inside(service: &Rc<Service>) -> Self {
+    pub(crate) fn inside(service: &Rc<Service>) -> Self {
         let mut caller = Self::new(service);
         let said = caller.say("USER bblp\r\nPASS 12345678");
         assert!(said.ends_with("230 Logged in\r\n"), "{said}");
@@ -70,30 +70,30 @@ impl Caller {
     }
 
     /// One that moves bytes as they are, privately, and has connected to its data port.
-    fn ready(service: &Rc<Service>) -> Self {
+    pub(crate) fn ready(service: &Rc<Service>) -> Self {
         let mut caller = Self::inside(service);
         caller.say("TYPE I\r\nPROT P");
         caller.connect();
         caller
     }
 
-    fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         assert_eq!(self.say("EPSV"), "229 Entering Extended Passive Mode (|||2024|)\r\n");
         self.place.connected(self.now);
     }
 
     /// Says a line; what is said to it then.
-    fn say(&mut self, line: &str) -> String {
+    pub(crate) fn say(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes())
     }
 
-    fn send(&mut self, bytes: &[u8]) -> String {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> String {
         self.input.extend_from_slice(bytes);
         self.hear()
     }
 
     /// What is said to it now, while it is given what it has sent.
-    fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         let mut heard = Vec::new();
         let mut out = [0; budget::FTP_OUTBOX];
         loop {
@@ -126,21 +126,21 @@ impl Caller {
 }
 
 /// The printer's end of a session.
-struct Printer {
-    service: Rc<Service>,
-    printer_session: Rc<PrinterSession>,
-    upstream: Upstream,
-    input: Vec<u8>,
-    now: Instant,
+pub(crate) struct Printer {
+    pub(crate) service: Rc<Service>,
+    pub(crate) printer_session: Rc<PrinterSession>,
+    pub(crate) upstream: Upstream,
+    pub(crate) input: Vec<u8>,
+    pub(crate) now: Instant,
 }
 
 impl Printer {
     /// A session that has logged in.
-    fn live(service: &Rc<Service>) -> Self {
+    pub(crate) fn live(service: &Rc<Service>) -> Self {
         Self::live_at(service, 0)
     }
 
-    fn live_at(service: &Rc<Service>, printer_session: usize) -> Self {
+    pub(crate) fn live_at(service: &Rc<Service>, printer_session: usize) -> Self {
         let (upstream, _link) = service.upstream(at(0), printer_session).unwrap();
         let printer_session = Rc::clone(&service.printer_sessions()[printer_session]);
         let service = Rc::clone(service);
@@ -160,7 +160,7 @@ impl Printer {
     }
 
     /// What the printer hears now.
-    fn hears(&mut self) -> String {
+    pub(crate) fn hears(&mut self) -> String {
         let mut out = [0; budget::FTP_OUTBOX];
         let mut heard = String::new();
         while let Output::Written(len) = self.upstream.poll_output(self.now, &mut out) {
@@ -169,13 +169,13 @@ impl Printer {
         heard
     }
 
-    fn answers(&mut self, lines: &str) -> Result<(), upstream::Error> {
+    pub(crate) fn answers(&mut self, lines: &str) -> Result<(), upstream::Error> {
         self.input.extend_from_slice(lines.as_bytes());
         self.input.extend_from_slice(b"\r\n");
         self.reads()
     }
 
-    fn reads(&mut self) -> Result<(), upstream::Error> {
+    pub(crate) fn reads(&mut self) -> Result<(), upstream::Error> {
         loop {
             let (taken, _) = self.upstream.handle_input(self.now, &self.input)?;
             self.input.drain(..taken);
@@ -186,13 +186,13 @@ impl Printer {
     }
 
     /// Answers; what it hears next.
-    fn says(&mut self, lines: &str) -> String {
+    pub(crate) fn says(&mut self, lines: &str) -> String {
         self.answers(lines).unwrap();
         self.hears()
     }
 
     /// Hears each of the first, and answers with the second.
-    fn plays(&mut self, script: &[(&str, &str)]) {
+    pub(crate) fn plays(&mut self, script: &[(&str, &str)]) {
         for (hears, says) in script {
             let heard = self.hears();
             assert_eq!(heard, format!("{hears}\r\n"));
@@ -200,43 +200,43 @@ impl Printer {
         }
     }
 
-    fn order(&self) -> Option<Order> {
+    pub(crate) fn order(&self) -> Option<DataCommand> {
         let mut cx = Context::from_waker(Waker::noop());
-        match pin!(self.printer_session.order()).poll(&mut cx) {
+        match pin!(self.printer_session.next_command()).poll(&mut cx) {
             Poll::Ready(order) => Some(order),
             Poll::Pending => None,
         }
     }
 
-    fn moves(&self, bytes: usize) {
-        self.printer_session.progresses(self.now, bytes);
+    pub(crate) fn moves(&self, bytes: usize) {
+        self.printer_session.add_progress(self.now, bytes);
     }
 
     /// Brings a transfer to where data are moved: a client that is [`ready`](Caller::ready) has said
     /// `line`.
-    fn begins(&mut self, line: &str) {
+    pub(crate) fn begins(&mut self, line: &str) {
         self.begins_with(line, "150 Go on");
     }
 
     /// The same, and the printer answers `says` in place of 150.
-    fn begins_with(&mut self, line: &str, says: &str) {
+    pub(crate) fn begins_with(&mut self, line: &str, says: &str) {
         self.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
         self.opens_with(line, says);
     }
 
-    fn opens(&mut self, line: &str) {
+    pub(crate) fn opens(&mut self, line: &str) {
         self.opens_with(line, "150 Go on");
     }
 
-    fn opens_with(&mut self, line: &str, says: &str) {
+    pub(crate) fn opens_with(&mut self, line: &str, says: &str) {
         assert_eq!(self.hears(), "");
-        assert_eq!(self.order(), Some(Order::Connect { port: 50077 }));
-        self.printer_session.report(News::Connected);
+        assert_eq!(self.order(), Some(DataCommand::Connect { port: 50077 }));
+        self.printer_session.report(DataEvent::Connected);
         self.plays(&[(line, says)]);
-        assert!(matches!(self.order(), Some(Order::Move(_))));
+        assert!(matches!(self.order(), Some(DataCommand::Copy(_))));
     }
 
-    fn is_lost(&self, why: &str) {
+    pub(crate) fn is_lost(&self, why: &str) {
         self.service.lost(self.now, &self.printer_session, &why, Duration::from_secs(5));
     }
 }

@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn verbs_are_known_in_any_case_and_an_argument_is_the_rest_of_the_line() {
+    fn verbs_ignore_case_and_the_argument_is_the_rest_of_the_line() {
         let stor = command("stOr  übung 1.3mf ".as_bytes()).unwrap();
         assert_eq!((stor.verb, stor.argument), (Verb::Stor, " übung 1.3mf ".as_bytes()));
         assert_eq!(command(b"CDUP").unwrap().argument, b"");
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_told_apart() {
+    fn malformed_commands_are_rejected() {
         assert_eq!(verb(b""), Err(Fault::Verb));
         assert_eq!(verb(b" NOOP"), Err(Fault::Verb));
         assert_eq!(verb(b"GET / HTTP/1.1"), Ok(Verb::Other));
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_comes_out_of_its_quotes() {
+    fn quoted_paths_are_unquoted() {
         let mut path = heapless::Vec::<u8, 8>::new();
         assert!(quoted(b"257 \"/a\"\"b\" is it", &mut path));
         assert_eq!(path, b"/a\"b");
@@ -583,7 +583,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn no_bytes_whatever_do_any_harm(bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
             if let Taken::Line(text, len) = line(&bytes) {
                 prop_assert!(len <= LINE && text.len() < len);
                 let _any = command(text);

@@ -38,7 +38,7 @@ const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const PORTS: u16 = 8;
 
 #[test]
-fn clients_meet_the_printers_own_certificate_and_resume_its_own_tls_sessions() {
+fn relayed_clients_use_the_printers_own_tls() {
     if is_missing("curl") {
         return;
     }
@@ -69,7 +69,7 @@ fn clients_meet_the_printers_own_certificate_and_resume_its_own_tls_sessions() {
 }
 
 #[test]
-fn the_code_is_the_printers_to_check_and_never_in_the_log() {
+fn the_printer_checks_the_code_and_the_log_never_has_it() {
     if is_missing("curl") {
         return;
     }
@@ -110,7 +110,7 @@ fn three_clients_take_turns_at_one_printer_session() {
 }
 
 #[test]
-fn a_stranger_at_an_open_data_port_is_refused_while_an_upload_goes_on() {
+fn another_address_is_refused_at_relayed_data_ports() {
     if is_missing("curl") {
         return;
     }
@@ -138,7 +138,7 @@ fn a_stranger_at_an_open_data_port_is_refused_while_an_upload_goes_on() {
 }
 
 #[test]
-fn a_data_port_that_another_program_holds_is_skipped_and_named_and_the_others_serve() {
+fn a_data_port_in_use_is_skipped_and_logged() {
     if is_missing("curl") {
         return;
     }
@@ -158,7 +158,7 @@ fn a_data_port_that_another_program_holds_is_skipped_and_named_and_the_others_se
 }
 
 #[test]
-fn a_printer_that_is_off_is_named_and_the_next_upload_after_it_is_back_works() {
+fn uploads_work_again_when_the_printer_is_back() {
     if is_missing("curl") {
         return;
     }
@@ -182,7 +182,7 @@ fn a_printer_that_is_off_is_named_and_the_next_upload_after_it_is_back_works() {
 }
 
 #[test]
-fn a_client_killed_in_mid_upload_gives_the_session_to_the_next_in_line() {
+fn a_killed_client_frees_its_session_for_the_next() {
     if is_missing("curl") {
         return;
     }
@@ -205,7 +205,7 @@ fn a_client_killed_in_mid_upload_gives_the_session_to_the_next_in_line() {
 }
 
 #[test]
-fn a_file_tunnel_is_relayed_on_port_6000_and_shows_the_printers_own_certificate() {
+fn a_file_tunnel_is_relayed_on_port_6000() {
     if is_missing("openssl") {
         return;
     }
@@ -257,7 +257,7 @@ fn a_file_tunnel_is_relayed_on_port_6000_and_shows_the_printers_own_certificate(
 }
 
 #[test]
-fn which_mode_it_is_and_why_is_said_at_the_start() {
+fn the_ftp_mode_and_its_reason_are_logged_at_start() {
     proxy::run(async {
         for (serial, more, words) in [
             (

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_ask_again_for_the_only_port_while_it_is_looked_after() {
+    fn the_only_data_port_can_be_opened_again() {
         let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
         let place = service.pending(Peer::unknown()).unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -2,7 +2,7 @@
 //! and a client's.
 //!
 //! ```text
-//!   Connect ─► TCP to the printer ─► Move ─► TLS on both, if it is wanted ─► copy ─► goodbye to both
+//!   Connect ─► TCP to the printer ─► DataCopy ─► TLS on both, if it is wanted ─► copy ─► goodbye to both
 //! ```
 //!
 //! One buffer, one direction: nothing is read that has not been written. Until all has been moved, both
@@ -14,9 +14,9 @@
 //! | what | bound | past it |
 //! |---|---|---|
 //! | data in hand | [`FTP_BUFFER`] bytes, and what TLS holds | the sender waits |
-//! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`News::Unreachable`] |
-//! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`News::Failed`] |
-//! | no byte moved | [`STALLED_AFTER`] | [`Failure::Stalled`] |
+//! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`DataEvent::Unreachable`] |
+//! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`DataEvent::Failed`] |
+//! | no byte moved | [`STALLED_AFTER`] | [`TransferError::Stalled`] |
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use super::passive::PassivePorts;
-use crate::ftp::printer_session::{Failure, Move, News, Order, PrinterSession};
+use crate::ftp::printer_session::{TransferError, DataCopy, DataEvent, DataCommand, PrinterSession};
 use crate::ftp::slot::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::runtime::Clock;
@@ -103,12 +103,12 @@ pub async fn move_data<N: Net>(
 ) {
     let mover = Mover { printer_session, printer, passive_ports, trust, tls, clock };
     let mut buffer = Vec::with_capacity(FTP_BUFFER);
-    let mut order = mover.printer_session.order().await;
+    let mut order = mover.printer_session.next_command().await;
     loop {
         order = match order {
-            Order::Connect { port } => mover.serve(port, &mut buffer).await,
+            DataCommand::Connect { port } => mover.serve(port, &mut buffer).await,
             // Of what is over.
-            Order::Move(_) | Order::Drop => mover.printer_session.order().await,
+            DataCommand::Copy(_) | DataCommand::Close => mover.printer_session.next_command().await,
         };
     }
 }
@@ -124,22 +124,22 @@ struct Mover<N: Net> {
 
 impl<N: Net> Mover<N> {
     /// One data connection of the printer's, from its beginning to its end. The next order.
-    async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> Order {
+    async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> DataCommand {
         let printer = tokio::select! {
             biased;
-            () = self.printer_session.interrupted() => return self.printer_session.order().await,
+            () = self.printer_session.interrupted() => return self.printer_session.next_command().await,
             printer = self.connect(port) => printer,
         };
         let Some(printer) = printer else {
-            self.printer_session.report(News::Unreachable);
-            return self.printer_session.order().await;
+            self.printer_session.report(DataEvent::Unreachable);
+            return self.printer_session.next_command().await;
         };
-        self.printer_session.report(News::Connected);
-        let order = self.printer_session.order().await;
-        let Order::Move(job) = order else { return order };
+        self.printer_session.report(DataEvent::Connected);
+        let order = self.printer_session.next_command().await;
+        let DataCommand::Copy(job) = order else { return order };
         let Some(client) = self.passive_ports.take(job.slot) else {
-            self.printer_session.report(News::Failed(Failure::Client));
-            return self.printer_session.order().await;
+            self.printer_session.report(DataEvent::Failed(TransferError::Client));
+            return self.printer_session.next_command().await;
         };
         // Kept for as long as there are transfers: written no further than it is used.
         buffer.resize(FTP_BUFFER, 0);
@@ -148,7 +148,7 @@ impl<N: Net> Mover<N> {
             () = self.printer_session.interrupted() => {}
             () = self.carry(job, client, printer, buffer) => {}
         }
-        self.printer_session.order().await
+        self.printer_session.next_command().await
     }
 
     async fn connect(&self, port: u16) -> Option<N::Connection> {
@@ -159,7 +159,7 @@ impl<N: Net> Mover<N> {
 
     async fn carry(
         &self,
-        job: Move,
+        job: DataCopy,
         client: N::Connection,
         printer: N::Connection,
         buffer: &mut [u8],
@@ -168,17 +168,17 @@ impl<N: Net> Mover<N> {
         let private = job.prot == Prot::Private;
         let mut taps = self.taps(&client, &printer);
         let handshake = async {
-            let client = self.client(client, private).await.ok_or(Failure::ClientTls)?;
-            let printer = self.printer(printer, private).await.ok_or(Failure::PrinterTls)?;
+            let client = self.client(client, private).await.ok_or(TransferError::ClientTls)?;
+            let printer = self.printer(printer, private).await.ok_or(TransferError::PrinterTls)?;
             Ok((client, printer))
         };
         let (mut client, mut printer) = match handshake.await {
             Ok(both) => both,
-            Err(failure) => return self.printer_session.report(News::Failed(failure)),
+            Err(failure) => return self.printer_session.report(DataEvent::Failed(failure)),
         };
         if job.upload {
-            let from = (&mut client, Failure::Client);
-            let to = (&mut printer, Failure::Printer);
+            let from = (&mut client, TransferError::Client);
+            let to = (&mut printer, TransferError::Printer);
             let [client_tap, printer_tap] = &mut taps;
             let taps = (client_tap.as_mut(), printer_tap.as_mut());
             let moved = match copy(&self.printer_session, &self.clock, from, to, taps, buffer).await
@@ -192,8 +192,8 @@ impl<N: Net> Mover<N> {
                 listen_on(&mut printer, buffer).await;
             }
         } else {
-            let from = (&mut printer, Failure::Printer);
-            let to = (&mut client, Failure::Client);
+            let from = (&mut printer, TransferError::Printer);
+            let to = (&mut client, TransferError::Client);
             let [client_tap, printer_tap] = &mut taps;
             let taps = (printer_tap.as_mut(), client_tap.as_mut());
             let moved = match copy(&self.printer_session, &self.clock, from, to, taps, buffer).await
@@ -218,8 +218,8 @@ impl<N: Net> Mover<N> {
             .map(|(port, party)| trace::begin(Protocol::FtpData { port }, party, self.clock.now()))
     }
 
-    fn tell(&self, moved: Result<(), Failure>) {
-        self.printer_session.report(moved.map_or_else(News::Failed, |()| News::Moved));
+    fn tell(&self, moved: Result<(), TransferError>) {
+        self.printer_session.report(moved.map_or_else(DataEvent::Failed, |()| DataEvent::Copied));
     }
 
     async fn client(&self, wire: N::Connection, private: bool) -> Option<Data<N::Connection>> {
@@ -249,7 +249,7 @@ impl<N: Net> Mover<N> {
         &self,
         client: &mut Data<N::Connection>,
         printer: &mut Data<N::Connection>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), TransferError> {
         if !client.has_said_goodbye() {
             tokio::time::sleep(GRACE).await;
         }
@@ -268,18 +268,18 @@ impl<N: Net> Mover<N> {
 async fn copy<F, T>(
     printer_session: &PrinterSession,
     clock: &Clock,
-    (from, gone): (&mut F, Failure),
-    (to, lost): (&mut T, Failure),
+    (from, gone): (&mut F, TransferError),
+    (to, lost): (&mut T, TransferError),
     (mut heard, mut said): (Option<&mut Tap>, Option<&mut Tap>),
     buffer: &mut [u8],
-) -> Result<(), Failure>
+) -> Result<(), TransferError>
 where
     F: AsyncRead + Unpin,
     T: AsyncWrite + Unpin,
 {
     loop {
         let read = timeout(STALLED_AFTER, from.read(buffer)).await;
-        let len = read.map_err(|_| Failure::Stalled)?.map_err(|_| gone)?;
+        let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| gone)?;
         let mut left = buffer.get(..len).unwrap_or_default();
         if let Some(tap) = &mut heard {
             tap.heard(left, clock.now());
@@ -289,7 +289,7 @@ where
         }
         while !left.is_empty() {
             let wrote = timeout(STALLED_AFTER, to.write(left)).await;
-            let wrote = wrote.map_err(|_| Failure::Stalled)?.map_err(|_| lost)?;
+            let wrote = wrote.map_err(|_| TransferError::Stalled)?.map_err(|_| lost)?;
             if wrote == 0 {
                 return Err(lost);
             }
@@ -298,23 +298,23 @@ where
             }
             left = left.get(wrote..).unwrap_or_default();
         }
-        printer_session.progresses(clock.now(), len);
+        printer_session.add_progress(clock.now(), len);
     }
     let flushed = timeout(STALLED_AFTER, to.flush()).await;
-    flushed.map_err(|_| Failure::Stalled)?.map_err(|_| lost)
+    flushed.map_err(|_| TransferError::Stalled)?.map_err(|_| lost)
 }
 
 /// The printer has sent everything; whether that is so, its control connection says.
 async fn end_download<C: Connection, P: Connection>(
     client: &mut Data<C>,
     printer: &Data<P>,
-) -> Result<(), Failure> {
+) -> Result<(), TransferError> {
     printer.wire().set_reset_on_drop(false);
     client.wire().set_reset_on_drop(false);
     match timeout(STALLED_AFTER, client.shutdown()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Failure::Client),
-        Err(_elapsed) => Err(Failure::Stalled),
+        Ok(Err(_)) => Err(TransferError::Client),
+        Err(_elapsed) => Err(TransferError::Stalled),
     }
 }
 
@@ -417,7 +417,7 @@ mod tests {
     }
 
     /// What came of it, and how many bytes were moved.
-    type Copied = (Result<(), Failure>, u64);
+    type Copied = (Result<(), TransferError>, u64);
 
     /// A transfer over wires that hold ten bytes: the sender, the receiver, and what came of it.
     fn wired() -> (DuplexStream, DuplexStream, JoinHandle<Copied>) {
@@ -426,16 +426,16 @@ mod tests {
         let copying = spawn_local(async move {
             let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
             let printer_session = &service.printer_sessions()[0];
-            let (from, to) = ((&mut from, Failure::Client), (&mut to, Failure::Printer));
+            let (from, to) = ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
             let copied =
                 copy(printer_session, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
-            (copied, printer_session.moved())
+            (copied, printer_session.bytes())
         });
         (sender, receiver, copying)
     }
 
     #[test]
-    fn a_transfer_of_which_nothing_moves_for_a_minute_is_given_up_whoever_is_slow() {
+    fn a_transfer_stalled_for_a_minute_fails() {
         run(async {
             // Of the sender's or the receiver's making.
             for sends in [3, 30] {
@@ -446,7 +446,7 @@ mod tests {
                     sender
                 });
                 let (copied, _) = copying.await.unwrap();
-                assert_eq!(copied, Err(Failure::Stalled));
+                assert_eq!(copied, Err(TransferError::Stalled));
                 assert_eq!(since.elapsed().as_secs(), STALLED_AFTER.as_secs());
                 drop(sending);
             }
@@ -471,12 +471,12 @@ mod tests {
     }
 
     #[test]
-    fn whichever_end_breaks_is_the_one_that_is_named() {
+    fn the_end_that_was_lost_is_named() {
         run(async {
             let (mut sender, receiver, copying) = wired();
             drop(receiver);
             sender.write_all(b"x").await.unwrap();
-            assert_eq!(copying.await.unwrap(), (Err(Failure::Printer), 0));
+            assert_eq!(copying.await.unwrap(), (Err(TransferError::Printer), 0));
         });
     }
 }

@@ -254,7 +254,7 @@ impl<D: Dial> PrinterConnection for Session<D> {
 
     async fn converse(&mut self) -> Ended<Loss> {
         let lost = |loss, has_worked| Ended::Lost { loss, has_worked };
-        self.printer_session.is_dialling();
+        self.printer_session.set_dialling();
         let stream = match self.dialler.dial().await {
             Ok(stream) => stream,
             Err(error) => return lost(Loss::Dial(error), false),
@@ -265,10 +265,10 @@ impl<D: Dial> PrinterConnection for Session<D> {
             return lost(Loss::Early(End::Closed), false);
         };
         let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
-        let is_settled = upstream.is_settled();
+        let is_settled = upstream.is_logged_in();
         drop(upstream);
         stream.close().await;
-        if end == End::Session(upstream::Error::Rested) {
+        if end == End::Session(upstream::Error::IdleTimeout) {
             Ended::InOrder
         } else if is_settled {
             lost(Loss::Settled(end), true)
@@ -287,7 +287,7 @@ impl<D: Dial> PrinterConnection for Session<D> {
         match loss {
             Some(loss) => self.service.lost(now, &self.printer_session, &loss, wait),
             None => {
-                self.service.lost(now, &self.printer_session, &upstream::Error::Rested, wait);
+                self.service.lost(now, &self.printer_session, &upstream::Error::IdleTimeout, wait);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::clock::Instant;
 use pandaproxy::ftp::client::{Client, LOGIN_TIMEOUT};
-use pandaproxy::ftp::printer_session::{Failure, News, Order, PrinterSession};
+use pandaproxy::ftp::printer_session::{DataCommand, DataEvent, PrinterSession, TransferError};
 use pandaproxy::ftp::slot::{PassivePort, Slot};
 use pandaproxy::ftp::upstream::Upstream;
 use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
@@ -96,15 +96,15 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Whoever moves data, in no time: all of it, or, if `fails`, none.
-fn mover(printer_session: &PrinterSession, now: Instant, fails: bool) -> Option<News> {
-    let news = match now_or_never(printer_session.order())? {
-        Order::Connect { .. } => News::Connected,
-        Order::Move(_) if fails => News::Failed(Failure::Printer),
-        Order::Move(_) => {
-            printer_session.progresses(now, 1000);
-            News::Moved
+fn mover(printer_session: &PrinterSession, now: Instant, fails: bool) -> Option<DataEvent> {
+    let news = match now_or_never(printer_session.next_command())? {
+        DataCommand::Connect { .. } => DataEvent::Connected,
+        DataCommand::Copy(_) if fails => DataEvent::Failed(TransferError::Printer),
+        DataCommand::Copy(_) => {
+            printer_session.add_progress(now, 1000);
+            DataEvent::Copied
         }
-        Order::Drop => return None,
+        DataCommand::Close => return None,
     };
     printer_session.report(news);
     Some(news)
@@ -143,9 +143,9 @@ impl Printer {
             moved = true;
         }
         match mover(&printer_session, now, fails) {
-            Some(News::Moved) => upstream.hear(b"226 Transfer complete.\r\n", &mut |_| false),
-            Some(News::Failed(_)) => upstream.hear(b"426 Failure.\r\n", &mut |_| false),
-            Some(News::Connected | News::Unreachable) => {}
+            Some(DataEvent::Copied) => upstream.hear(b"226 Transfer complete.\r\n", &mut |_| false),
+            Some(DataEvent::Failed(_)) => upstream.hear(b"426 Failure.\r\n", &mut |_| false),
+            Some(DataEvent::Connected | DataEvent::Unreachable) => {}
             None => {
                 if let Some(end) = upstream.end {
                     self.service.lost(now, &printer_session, &end, Duration::ZERO);
@@ -233,8 +233,10 @@ pub(crate) fn upstream(data: &[u8]) {
                 moved = true;
             }
             if script.flag(0) {
-                if let Some(Order::Connect { .. }) = now_or_never(printer_session.order()) {
-                    printer_session.report(News::Unreachable);
+                if let Some(DataCommand::Connect { .. }) =
+                    now_or_never(printer_session.next_command())
+                {
+                    printer_session.report(DataEvent::Unreachable);
                     moved = true;
                 }
                 return moved;

@@ -71,12 +71,12 @@ fn ftplib_without_session_reuse_moves_files_to_and_from_a_p1s() {
 }
 
 #[test]
-fn ftplib_without_session_reuse_moves_files_to_and_from_an_x1c_that_wants_it() {
+fn ftplib_without_session_reuse_moves_files_of_an_x1c() {
     visit(Client::FtplibAnew, Kind::X1c, Mode::Proxy);
 }
 
 #[test]
-fn ftplib_without_session_reuse_moves_files_to_and_from_vsftpd_that_wants_it() {
+fn ftplib_without_session_reuse_moves_files_of_vsftpd() {
     visit(Client::FtplibAnew, Kind::Vsftpd, Mode::Proxy);
 }
 
@@ -103,7 +103,7 @@ fn lftp_moves_files_to_and_from_vsftpd_by_relay() {
 /// Python takes a data connection that ends without close_notify for broken, once all has arrived. A
 /// proxy says goodbye in the printer's place; a relay cannot.
 #[test]
-fn ftplib_by_relay_takes_an_x1cs_bare_end_for_a_failure_as_it_does_without() {
+fn ftplib_by_relay_fails_without_close_notify_as_directly() {
     if Client::Ftplib.is_missing() {
         return;
     }
@@ -127,7 +127,7 @@ fn ftplib_moves_files_to_and_from_vsftpd_by_relay() {
 
 /// A relay changes nothing: who does not resume is refused by the printer, as without it.
 #[test]
-fn ftplib_without_session_reuse_is_refused_by_relay_as_it_is_by_the_printer() {
+fn ftplib_without_session_reuse_is_refused_by_relay() {
     for kind in [Kind::X1c, Kind::Vsftpd] {
         if Client::FtplibAnew.is_missing() || Client::Curl.is_missing() || kind.is_missing() {
             continue;
@@ -269,7 +269,7 @@ fn curl_resumes_a_download_and_an_upload_where_the_printer_can() {
 }
 
 #[test]
-fn curl_is_told_that_a_p1s_cannot_resume_and_its_file_stays_as_it_was() {
+fn curl_cannot_resume_at_a_p1s_and_its_file_is_unchanged() {
     if Client::Curl.is_missing() {
         return;
     }
@@ -291,7 +291,7 @@ fn curl_is_told_that_a_p1s_cannot_resume_and_its_file_stays_as_it_was() {
 // ---- many, large, and broken -------------------------------------------------------------------
 
 #[test]
-fn three_programs_upload_at_once_through_a_printer_of_one_session() {
+fn three_programs_upload_through_one_printer_session() {
     const CLIENTS: [Client; 3] = [Client::Curl, Client::Lftp, Client::Ftplib];
     if CLIENTS.into_iter().any(Client::is_missing) {
         return;
@@ -370,17 +370,17 @@ fn large_down(mode: Mode) {
 }
 
 #[test]
-fn a_p1s_that_dies_in_mid_upload_is_a_failure_and_the_next_upload_works() {
+fn a_p1s_lost_in_mid_upload_fails_only_that_upload() {
     dies(Kind::P1s, Mode::Proxy);
 }
 
 #[test]
-fn vsftpd_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
+fn vsftpd_lost_in_mid_upload_fails_only_that_upload() {
     dies(Kind::Vsftpd, Mode::Proxy);
 }
 
 #[test]
-fn vsftpd_killed_in_mid_upload_is_a_failure_by_relay_too_and_the_next_upload_works() {
+fn vsftpd_lost_in_mid_upload_by_relay_fails_only_that_upload() {
     dies(Kind::Vsftpd, Mode::Relay);
 }
 

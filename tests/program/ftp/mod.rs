@@ -26,7 +26,7 @@ use printer::Model;
 use printer::ftp::{Family, FileServer, Vice};
 
 #[test]
-fn curl_uploads_lists_and_downloads_through_a_one_session_printer() {
+fn curl_moves_files_through_a_printer_with_one_session() {
     if is_missing("curl") {
         return;
     }
@@ -52,7 +52,7 @@ fn curl_uploads_lists_and_downloads_through_a_one_session_printer() {
 }
 
 #[test]
-fn curl_uploads_to_a_printer_that_wants_its_data_sessions_resumed() {
+fn curl_uploads_to_a_printer_that_requires_tls_resumption() {
     if is_missing("curl") {
         return;
     }
@@ -92,7 +92,7 @@ fn three_uploads_at_once_through_one_session_all_arrive() {
 }
 
 #[test]
-fn a_wrong_code_is_refused_here_and_the_printer_is_not_troubled() {
+fn a_wrong_code_is_refused_without_the_printer() {
     if is_missing("curl") {
         return;
     }
@@ -107,7 +107,7 @@ fn a_wrong_code_is_refused_here_and_the_printer_is_not_troubled() {
 }
 
 #[test]
-fn a_printer_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
+fn a_printer_lost_in_mid_upload_fails_only_that_upload() {
     if is_missing("curl") {
         return;
     }
@@ -142,7 +142,7 @@ fn a_printer_killed_in_mid_upload_is_a_failure_and_the_next_upload_works() {
 }
 
 #[test]
-fn the_log_says_who_moves_what_how_far_it_is_and_what_came_of_it() {
+fn the_log_names_transfers_their_progress_and_outcome() {
     if is_missing("curl") {
         return;
     }
@@ -152,7 +152,7 @@ fn the_log_says_who_moves_what_how_far_it_is_and_what_came_of_it() {
         let (status, log) = files.curl(&["-T", given.to_str().unwrap()], "").await;
         assert_eq!(status, Some(0), "{log}");
         let program = &files.proxy.program;
-        program.line("(127.0.0.1): storing \"plate.3mf\": done, 10000 bytes in ").await;
+        program.line("(127.0.0.1): upload \"plate.3mf\": done, 10000 bytes in ").await;
 
         // curl asks for the size, so it is known here; progress is said once a second at most.
         files.server.put_pattern("/large.mp4", 2_000_000, 1);
@@ -160,18 +160,18 @@ fn the_log_says_who_moves_what_how_far_it_is_and_what_came_of_it() {
         let back = files.proxy.dir.file("back");
         let (status, log) = files.curl(&["-o", back.to_str().unwrap()], "large.mp4").await;
         assert_eq!(status, Some(0), "{log}");
-        program.line("retrieving \"large.mp4\", 2000000 bytes").await;
+        program.line("download \"large.mp4\": started, 2000000 bytes").await;
         let step = program.line("0 %, ").await;
-        assert!(step.contains("retrieving \"large.mp4\": ") && step.contains("kB/s)"), "{step}");
+        assert!(step.contains("download \"large.mp4\": ") && step.contains("kB/s)"), "{step}");
         assert!(program.lines_with("0 %, ") < 10);
-        program.line("retrieving \"large.mp4\": done, 2000000 bytes in ").await;
+        program.line("download \"large.mp4\": done, 2000000 bytes in ").await;
 
         let (status, _) = files.curl(&["-o", back.to_str().unwrap(), "-sS"], "none").await;
         assert_ne!(status, Some(0));
         files.server.turn(Some(Vice::NoSpace(0)));
         let (status, _) = files.curl(&["-T", given.to_str().unwrap()], "").await;
         assert_ne!(status, Some(0));
-        let line = program.line("storing \"plate.3mf\": failed, ").await;
+        let line = program.line("upload \"plate.3mf\": failed after ").await;
         assert!(line.contains("552 No space left"), "{line}");
     });
 }

@@ -1,0 +1,162 @@
+//! The beginning of transfers, and how they are aborted.
+
+use crate::ftp::tests::hostile::*;
+use crate::ftp::tests::*;
+
+#[test]
+fn a_transfer_without_a_150_is_completed() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("NLST");
+    printer.plays(&[("TYPE I", "504 Not that"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    printer.order();
+    printer.printer_session.report(DataEvent::Connected);
+    printer.plays(&[("NLST", "226-There is\r\n226 Nothing there")]);
+    let said = caller.hear();
+    assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    assert_eq!(caller.hear(), "226 Nothing there\r\n");
+}
+
+#[test]
+fn an_early_226_waits_for_the_data() {
+    for (news, code) in
+        [(DataEvent::Copied, "226 "), (DataEvent::Failed(TransferError::Printer), "426 ")]
+    {
+        let service = service(1);
+        let mut printer = Printer::live(&service);
+        let mut caller = Caller::ready(&service);
+        caller.say("RETR a");
+        printer.begins("RETR a");
+        caller.hear();
+        printer.answers("226 Done").unwrap();
+        assert_eq!(caller.hear(), "");
+        printer.printer_session.report(news);
+        printer.hears();
+        let said = caller.hear();
+        assert!(said.starts_with(code), "{said}");
+        assert_eq!(printer.printer_session.job(), None);
+    }
+}
+
+#[test]
+fn a_full_card_ends_the_upload_at_once() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.begins("STOR a");
+    caller.hear();
+    printer.answers("552 Disk full").unwrap();
+    assert_eq!(caller.hear(), "552 Disk full\r\n");
+    assert_eq!(printer.order(), Some(DataCommand::Close));
+    // What the mover had to say meanwhile is of no more interest.
+    printer.printer_session.report(DataEvent::Failed(TransferError::Printer));
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.printer_session.job(), None);
+}
+
+#[test]
+fn aborting_at_any_step_frees_the_session_in_a_known_state() {
+    // How many answers of the printer's have come when the client gives up; what ends it then.
+    for steps in 0..=5 {
+        for leaves in [false, true] {
+            let service = service(1);
+            let mut printer = Printer::live(&service);
+            let mut caller = Caller::ready(&service);
+            caller.say("STOR a");
+            let script = [
+                ("TYPE I", "200 OK"),
+                ("PROT P", "200 OK"),
+                ("EPSV", "229 (|||50077|)"),
+                ("", ""),
+                ("STOR a", "150 Go on"),
+            ];
+            let mut heard = String::new();
+            for (hears, says) in script.iter().take(steps) {
+                if hears.is_empty() {
+                    assert!(matches!(printer.order(), Some(DataCommand::Connect { .. })));
+                    printer.printer_session.report(DataEvent::Connected);
+                } else {
+                    printer.plays(&[(hears, says)]);
+                }
+                heard.push_str(hears);
+            }
+            let pending = printer.hears();
+            caller.hear();
+            let mut other = Caller::inside(&service);
+            other.say("MKD next");
+            if leaves {
+                drop(caller);
+            } else {
+                assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+            }
+            assert_eq!(printer.hears(), if steps == 3 { "MKD next\r\n" } else { "" }, "{steps}");
+            let next = match steps {
+                0..=2 => {
+                    printer.says(if pending == "EPSV\r\n" { "229 (|||50077|)" } else { "200" })
+                }
+                3 => "MKD next\r\n".into(),
+                4 => {
+                    assert_eq!(printer.order(), Some(DataCommand::Close));
+                    assert_eq!(printer.says("150 Go on"), "", "the outcome has to come as well");
+                    printer.says("426 Broken")
+                }
+                _ => {
+                    assert_eq!(printer.order(), Some(DataCommand::Close));
+                    assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + ABORTED_TIMEOUT));
+                    printer.says("426 Broken")
+                }
+            };
+            assert_eq!(next, "MKD next\r\n", "after {heard}");
+            printer.answers("257 \"/next\"").unwrap();
+            assert_eq!(other.hear(), "257 \"/next\"\r\n");
+        }
+    }
+}
+
+#[test]
+fn aborting_a_download_or_cwd_frees_the_session() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("RETR a");
+    printer.begins("RETR a");
+    caller.hear();
+    assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.order(), Some(DataCommand::Close));
+    printer.answers("426 Broken").unwrap();
+    next_upload_works(&mut printer);
+
+    caller.say("CWD cache");
+    printer.plays(&[("CWD cache", "250 OK")]);
+    assert_eq!(printer.hears(), "PWD\r\n");
+    assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    printer.answers("257 \"/cache\"").unwrap();
+    assert_eq!(*caller.place.slot().directory.borrow(), b"", "it never heard that it is there");
+    next_upload_works(&mut printer);
+}
+
+/// A late 226 of the transfer before comes ahead of this one's 150.
+#[test]
+fn a_final_reply_before_the_150_belongs_to_another_transfer() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.begins_with("STOR a", "226 Of another one");
+    printer.answers("150 Go on").unwrap();
+    printer.moves(1000);
+    printer.printer_session.report(DataEvent::Copied);
+    assert_eq!(printer.hears(), "");
+    let said = caller.hear();
+    assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
+    printer.answers("552 Disk full").unwrap();
+    assert_eq!(caller.hear(), "552 Disk full\r\n");
+    drop(caller);
+    next_upload_works(&mut printer);
+}

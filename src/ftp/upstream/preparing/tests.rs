@@ -1,0 +1,237 @@
+//! Settings before a job, its data connection, and the end of an idle session.
+
+use crate::ftp::tests::hostile::*;
+use crate::ftp::tests::*;
+
+#[test]
+fn a_clients_settings_are_restored_after_another_client() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut one = Caller::ready(&service);
+    let mut two = Caller::inside(&service);
+
+    assert_eq!(one.say("CWD cache"), "");
+    printer.plays(&[("CWD cache", "250 OK"), ("PWD", "257 \"/cache\" is it")]);
+    assert_eq!(one.hear(), "250 OK\r\n");
+
+    // Where a session begins, in text, without protection.
+    two.connect();
+    two.say("LIST");
+    printer.plays(&[
+        ("TYPE A", "200 OK"),
+        ("CWD /", "250 OK"),
+        ("PROT C", "200 OK"),
+        ("EPSV", "229 (|||50077|)"),
+    ]);
+    printer.opens("LIST");
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    printer.answers("226 Done").unwrap();
+
+    one.say("STOR a");
+    printer.plays(&[
+        ("TYPE I", "200 OK"),
+        ("CWD /cache", "250 OK"),
+        ("PROT P", "200 OK"),
+        ("EPSV", "229 (|||50077|)"),
+    ]);
+    printer.opens("STOR a");
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    printer.answers("226 Done").unwrap();
+
+    // Nothing has changed since: nothing is said again.
+    one.say("SIZE a");
+    printer.plays(&[("SIZE a", "213 7")]);
+    assert!(one.hear().ends_with("213 7\r\n"));
+}
+
+#[test]
+fn rest_is_sent_again_before_its_own_transfer_only() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut one = Caller::ready(&service);
+    let mut two = Caller::ready(&service);
+    one.say("REST 500");
+    printer.plays(&[("REST 500", "350 Restarting")]);
+    assert_eq!(one.hear(), "350 Restarting\r\n");
+
+    two.say("STOR b");
+    printer.plays(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    printer.order();
+    printer.printer_session.report(DataEvent::Connected);
+    printer.plays(&[("REST 0", "350"), ("STOR b", "150")]);
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    printer.answers("226 Done").unwrap();
+
+    one.say("RETR a");
+    printer.plays(&[("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    printer.order();
+    printer.printer_session.report(DataEvent::Connected);
+    printer.plays(&[("REST 500", "350"), ("RETR a", "150")]);
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    printer.answers("226 Done").unwrap();
+
+    one.hear();
+    one.connect();
+    one.say("RETR a");
+    printer.plays(&[("EPSV", "229 (|||50077|)")]);
+    printer.opens("RETR a");
+}
+
+#[test]
+fn a_printers_refusal_of_rest_reaches_the_client() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    caller.say("REST 500");
+    printer.plays(&[("REST 500", "502 no-REST")]);
+    assert_eq!(caller.hear(), "502 no-REST\r\n");
+    assert_eq!(caller.place.slot().restart.get(), None);
+}
+
+#[test]
+fn rnfr_is_sent_again_before_its_own_rnto() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut one = Caller::inside(&service);
+    let mut two = Caller::inside(&service);
+    one.say("RNFR a");
+    printer.plays(&[("RNFR a", "350 Go on")]);
+    assert_eq!(one.hear(), "350 Go on\r\n");
+    assert!(two.say("RNTO mine").starts_with("503 "));
+    two.say("DELE c");
+    printer.plays(&[("DELE c", "250 OK")]);
+    one.say("RNTO b");
+    printer.plays(&[("RNFR a", "350 Go on"), ("RNTO b", "250 Done")]);
+    assert_eq!(one.hear(), "250 Done\r\n");
+    assert!(one.say("RNTO c").starts_with("503 "));
+}
+
+#[test]
+fn epsv_is_tried_once_and_of_a_227_only_the_port_is_used() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.plays(&[
+        ("TYPE I", "200 OK"),
+        ("PROT P", "200 OK"),
+        ("EPSV", "502 no-EPSV"),
+        ("PASV", "227 Entering Passive Mode (0,0,0,0,195,157)"),
+    ]);
+    printer.opens("STOR a");
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    printer.answers("226 Done").unwrap();
+    caller.hear();
+    caller.connect();
+    caller.say("STOR a");
+    printer.plays(&[("PASV", "227 (0,0,0,0,195,157)")]);
+    printer.opens("STOR a");
+}
+
+#[test]
+fn an_idle_session_sends_quit() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + IDLE_TIMEOUT));
+    printer.upstream.handle_timeout(at(20)).unwrap();
+    assert_eq!(printer.hears(), "QUIT\r\n");
+    assert_eq!(printer.answers("221 Bye"), Err(upstream::Error::IdleTimeout));
+    printer.is_lost("idle timeout");
+    let mut caller = Caller::inside(&service);
+    assert_eq!(caller.say("MKD a"), "");
+    assert!(service.hub.is_wanted(at(20), 0), "and is made again when it is needed");
+}
+
+#[test]
+fn shutdown_sends_quit() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::inside(&service);
+    service.dismiss_all();
+    assert_eq!(caller.hear(), "421 Shutting down\r\n");
+    service.leave();
+    assert_eq!(printer.hears(), "QUIT\r\n");
+}
+
+#[test]
+fn a_command_answered_before_it_was_sent_is_not_sent() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert!(matches!(printer.order(), Some(DataCommand::Connect { .. })));
+    // Both are there when the session looks.
+    printer.printer_session.report(DataEvent::Connected);
+    printer.answers("425 Data port given up").unwrap();
+    assert_eq!(caller.hear(), "425 Data port given up\r\n");
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.printer_session.job(), None);
+}
+
+#[test]
+fn a_deleted_directory_can_be_left() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut one = Caller::inside(&service);
+    let mut two = Caller::inside(&service);
+    one.say("CWD stick");
+    printer.plays(&[("CWD stick", "250 OK"), ("PWD", "257 \"/stick\"")]);
+    assert_eq!(one.hear(), "250 OK\r\n");
+    two.say("MKD a");
+    printer.plays(&[("CWD /", "250 OK"), ("MKD a", "257 \"/a\"")]);
+    one.say("MKD b");
+    printer.plays(&[("CWD /stick", "550 No such directory")]);
+    assert_eq!(one.hear(), "550 No such directory\r\n");
+    one.say("CWD /");
+    printer.plays(&[("CWD /", "250 OK"), ("PWD", "257 \"/\"")]);
+    assert_eq!(one.hear(), "250 OK\r\n");
+    one.say("MKD b");
+    printer.plays(&[("MKD b", "257 \"/b\"")]);
+}
+
+#[test]
+fn a_changed_prot_applies_to_the_next_transfer() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    // The change comes while data are moved, and is not looked at before they have been.
+    assert_eq!(caller.say("STOR a\r\nPROT C\r\nEPSV"), "");
+    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+    printer.printer_session.report(DataEvent::Connected);
+    printer.plays(&[("STOR a", "150 Go on")]);
+    let slot = caller.place.slot().index();
+    let upload = |prot| Some(DataCommand::Copy(DataCopy { slot, upload: true, prot }));
+    assert_eq!(printer.order(), upload(Prot::Private));
+    printer.printer_session.report(DataEvent::Copied);
+    assert_eq!(printer.hears(), "");
+    printer.answers("226 Done").unwrap();
+    assert!(
+        caller
+            .hear()
+            .ends_with("226 Done\r\n200 OK\r\n229 Entering Extended Passive Mode (|||2024|)\r\n")
+    );
+    caller.place.connected(at(0));
+    caller.say("STOR b");
+    printer.plays(&[("PROT C", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+    printer.printer_session.report(DataEvent::Connected);
+    printer.plays(&[("STOR b", "150 Go on")]);
+    assert_eq!(printer.order(), upload(Prot::Clear));
+    printer.printer_session.report(DataEvent::Copied);
+    assert_eq!(printer.hears(), "");
+    printer.answers("226 Done").unwrap();
+    drop(caller);
+    next_upload_works(&mut printer);
+}
