@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | clients | [`CLIENTS`], and pre-auth connections | 421 |
 //! | waiting commands | one per client | further lines of the client are not read |
-//! | time in the queue | [`QUEUE_TIMEOUT`] | 450 |
+//! | time in the queue | [`QUEUE_TIMEOUT`] | 451 |
 //! | replies that a client has not taken | [`OUT`](super::slot::OUT) bytes | its printer session is not read |
 //! | a directory's path | [`PATH`](super::PATH) bytes | 550 |
 
@@ -39,6 +39,7 @@ use super::slot::{
     CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, SlotState, Stage, Task, Transfer,
 };
 use crate::clock::Instant;
+use crate::journal::{self, Kind};
 use crate::peer::Peer;
 
 /// Time that a command waits for one of the printer's sessions.
@@ -185,6 +186,7 @@ impl Hub {
         self.numbers.set(number);
         slot.task.set(Some(Task { number, command_kind, stage, tried: false }));
         self.serve_queue(now);
+        self.log_wait(slot);
     }
 
     /// The client has connected to its data port.
@@ -193,11 +195,16 @@ impl Hub {
             return;
         }
         slot.passive_port.set(PassivePort::Connected { until: now + PASSIVE_PORT_TIMEOUT });
+        let mut is_queued = false;
         if let Some(task @ Task { stage: Stage::Connecting { .. }, .. }) = slot.task() {
             let stage = Stage::Queued { until: now + QUEUE_TIMEOUT };
             slot.task.set(Some(Task { stage, ..task }));
+            is_queued = true;
         }
         self.serve_queue(now);
+        if is_queued {
+            self.log_wait(slot);
+        }
         slot.notify();
     }
 
@@ -235,13 +242,33 @@ impl Hub {
         jobs.into_iter().find(|job| job.command_kind.is_upload())
     }
 
+    /// Logs that a transfer has to wait, and for what.
+    fn log_wait(&self, slot: &Slot) {
+        let Some(peer) = slot.peer() else { return };
+        let Some(transfer) = slot.task().and_then(|task| task.command_kind.transfer()) else {
+            return;
+        };
+        if let Some(wait) = self.wait_of(slot) {
+            slot.with_argument(|name| log::info!("{peer}: {}: {wait}", transfer.of(name)));
+        }
+    }
+
+    /// Whether an upload waits for a session.
+    pub(super) fn has_waiting_upload(&self) -> bool {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.task())
+            .any(|task| task.command_kind.is_upload() && matches!(task.stage, Stage::Queued { .. }))
+    }
+
     /// Refuses queued commands if the printer is unreachable, else wakes the sessions that may take them.
     fn serve_queue(&self, now: Instant) {
         self.refuse_queued(now);
         self.printer_sessions.iter().for_each(|printer_session| printer_session.notify());
     }
 
-    /// Refuses queued commands if the printer was found unreachable just now.
+    /// Refuses queued commands if the printer was found unreachable just now. The reply is 451: libcurl takes a 450
+    /// to LIST for an empty directory.
     fn refuse_queued(&self, now: Instant) {
         let away = self.away.borrow();
         let Some((reason, _)) = away.as_ref().filter(|(_, until)| now < *until) else { return };
@@ -255,10 +282,22 @@ impl Hub {
         }
     }
 
-    /// Refuses a queued command with 450.
+    /// Refuses a queued command with 451 and logs a refused transfer.
     pub(super) fn refuse(&self, slot: &Slot, number: u32, reason: fmt::Arguments<'_>) {
         let Some(task) = slot.task().filter(|task| task.number == number) else { return };
-        slot.say(format_args!("450 {reason}"));
+        if let (Some(peer), Some(transfer)) = (slot.peer(), task.command_kind.transfer()) {
+            slot.with_argument(|name| {
+                journal::note(
+                    Kind::TransferFailed,
+                    format_args!(
+                        "{peer}: {}: refused: {}",
+                        transfer.of(name),
+                        Uncapitalised(reason)
+                    ),
+                );
+            });
+        }
+        slot.say(format_args!("451 {reason}"));
         self.settle(slot, task);
     }
 
@@ -493,6 +532,28 @@ impl fmt::Display for Wait {
             0 => Ok(()),
             before => write!(f, "; {before} before it in the queue"),
         }
+    }
+}
+
+/// Text for the log: without the capital letter that a reply begins with.
+struct Uncapitalised<'a>(fmt::Arguments<'a>);
+
+impl fmt::Display for Uncapitalised<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct First<'a, 'f>(&'a mut fmt::Formatter<'f>, bool);
+        impl Write for First<'_, '_> {
+            fn write_str(&mut self, piece: &str) -> fmt::Result {
+                let mut chars = piece.chars();
+                match chars.next() {
+                    Some(first) if core::mem::take(&mut self.1) => {
+                        self.0.write_char(first.to_ascii_lowercase())?;
+                        self.0.write_str(chars.as_str())
+                    }
+                    _ => self.0.write_str(piece),
+                }
+            }
+        }
+        First(f, true).write_fmt(self.0)
     }
 }
 

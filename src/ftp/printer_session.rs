@@ -103,6 +103,8 @@ pub enum TransferError {
     PrinterTls,
     /// Nothing was moved for 60 s.
     Stalled,
+    /// Less than 1 kB/s for two minutes, while an upload waited.
+    TooSlow,
 }
 
 impl fmt::Display for TransferError {
@@ -113,6 +115,7 @@ impl fmt::Display for TransferError {
             Self::Printer => "the printer's data connection was lost",
             Self::PrinterTls => "TLS handshake with the printer failed",
             Self::Stalled => "no data for 60 s",
+            Self::TooSlow => "below 1 kB/s for 2 minutes while an upload waited",
         })
     }
 }

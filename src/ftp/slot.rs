@@ -295,6 +295,11 @@ impl Slot {
         self.task.get()
     }
 
+    /// The argument of the command under way.
+    pub(super) fn with_argument<R>(&self, then: impl FnOnce(&[u8]) -> R) -> R {
+        then(self.line.borrow().get(self.argument_at.get()..).unwrap_or_default())
+    }
+
     /// Its data port.
     pub fn passive_port(&self) -> PassivePort {
         self.passive_port.get()

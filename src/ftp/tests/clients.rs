@@ -177,7 +177,7 @@ fn a_command_is_refused_after_half_an_hour_in_the_queue() {
     caller.client.handle_timeout(at(1799)).unwrap();
     assert_eq!(caller.hear(), "");
     caller.client.handle_timeout(at(1800)).unwrap();
-    assert!(caller.hear().starts_with("450 "));
+    assert!(caller.hear().starts_with("451 "));
     assert!(caller.say("NOOP").starts_with("200 "));
 }
 

@@ -1,6 +1,7 @@
 //! Whoever goes, breaks or lies in the middle of something.
 
 use super::*;
+use crate::journal::{self, Kind};
 
 #[test]
 fn a_client_that_leaves_is_removed_from_the_queue() {
@@ -77,9 +78,9 @@ fn an_unreachable_printer_is_reported_and_not_dialled_each_time() {
         &"the printer\r\ndoes not answer",
         Duration::from_secs(5),
     );
-    assert_eq!(caller.hear(), "450 The printer  does not answer\r\n");
+    assert_eq!(caller.hear(), "451 The printer  does not answer\r\n");
     caller.now = at(5);
-    assert!(caller.say("MKD a").starts_with("450 "));
+    assert!(caller.say("MKD a").starts_with("451 "));
     caller.now = at(6);
     assert_eq!(caller.say("MKD a"), "");
     assert!(service.hub.is_wanted(at(6), 0));
@@ -125,4 +126,42 @@ fn a_refused_second_session_is_not_retried_at_once() {
     printer.answers("257 \"/a\"").unwrap();
     printer.plays(&[("MKD b", "257 \"/b\"")]);
     assert_eq!(two.hear(), "257 \"/b\"\r\n");
+}
+
+/// libcurl takes a 450 to LIST for an empty directory, and reports success.
+#[test]
+fn a_listing_without_a_printer_is_refused_with_451_and_logged() {
+    for line in ["LIST", "NLST", "MLSD /cache"] {
+        let service = service(1);
+        let mut caller = Caller::ready(&service);
+        assert_eq!(caller.say(line), "");
+        let before = journal::count(Kind::TransferFailed);
+        let printer_session = Rc::clone(&service.printer_sessions()[0]);
+        printer_session.set_dialling();
+        service.lost(at(1), &printer_session, &"no answer", Duration::from_secs(5));
+        assert_eq!(caller.hear(), "451 No answer\r\n", "{line}");
+        assert_eq!(journal::count(Kind::TransferFailed), before + 1, "{line}");
+        let mut log = String::new();
+        journal::write_to(&mut log).unwrap();
+        let name = line.strip_prefix("MLSD ").unwrap_or(".");
+        assert!(log.contains(&format!("listing \"{name}\": refused: no answer")), "{log}");
+    }
+}
+
+#[test]
+fn a_waiting_command_names_what_it_waits_for() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut first = Caller::ready(&service);
+    first.say("RETR a");
+    printer.begins("RETR a");
+    let mut second = Caller::ready(&service);
+    second.say("STOR b");
+    assert_eq!(
+        second.say("STAT"),
+        "211 Queued: waiting for the printer's FTP session, used by mqtt 0 (0.0.0.0) for a download\r\n"
+    );
+    let mut third = Caller::ready(&service);
+    third.say("LIST");
+    assert!(third.say("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
 }

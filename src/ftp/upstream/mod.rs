@@ -237,6 +237,7 @@ pub struct Upstream {
     /// A final reply that is kept until the client may get it.
     held: heapless::Vec<u8, LINE>,
     features: Features,
+    pace: moving::Pace,
 }
 
 /// Which steps of the current job are done.
@@ -281,6 +282,7 @@ impl Upstream {
             job: Steps::default(),
             held: heapless::Vec::new(),
             features: Features::default(),
+            pace: moving::Pace::default(),
         }
     }
 
@@ -593,6 +595,7 @@ impl Session for Upstream {
                 self.close_data();
                 self.answer_unreachable(now);
             }
+            State::Moving => self.check_pace(now),
             State::Quitting => return Err(Error::IdleTimeout),
             State::Aborting(error) => {
                 self.answer_aborted(error);
@@ -606,7 +609,6 @@ impl Session for Upstream {
             | State::Setting(_)
             | State::Passive
             | State::Command
-            | State::Moving
             | State::Outcome
             | State::Directory
             | State::Sizing => return Err(Error::NoAnswer),

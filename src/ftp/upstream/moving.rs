@@ -1,7 +1,10 @@
-//! From the printer's 150 to the last byte: the transfer begins, and is aborted if it fails.
+//! From the printer's 150 to the last byte: the transfer begins, is watched, and is aborted if it fails or if it is so
+//! slow that a waiting upload would never begin.
 
 #[cfg(test)]
 mod tests;
+
+use core::time::Duration;
 
 use super::{ABORTED_TIMEOUT, COMMAND_TIMEOUT, STORED_TIMEOUT, State, Upstream};
 use crate::clock::Instant;
@@ -9,6 +12,24 @@ use crate::ftp::event::Event;
 use crate::ftp::printer_session::{DataCommand, DataCopy, Job, TransferError};
 use crate::ftp::slot::Transfer;
 use crate::ftp::wire;
+
+/// How often the progress of a transfer is measured.
+const PACE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Bytes in one [`PACE_INTERVAL`] below which a transfer is slow: 1 kB/s.
+const MIN_PACE: u64 = 30_000;
+
+/// Slow intervals in a row after which a transfer is aborted while an upload waits: two minutes.
+const MAX_SLOW: u32 = 4;
+
+/// How fast the current transfer is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// Bytes copied at the beginning of the interval.
+    bytes: u64,
+    /// Slow intervals in a row.
+    slow: u32,
+}
 
 impl Upstream {
     /// The printer begins the transfer, with a 150 or, if it skips that, with the final reply.
@@ -46,8 +67,20 @@ impl Upstream {
         let copy = DataCopy { slot: job.slot, upload, prot };
         self.printer_session.send_command(DataCommand::Copy(copy));
         self.state = State::Moving;
-        // The data task has a timeout of its own.
-        self.until = None;
+        self.pace = Pace::default();
+        self.until = Some(now + PACE_INTERVAL);
+    }
+
+    /// Aborts a transfer that moved less than 1 kB/s for two minutes, if an upload waits for the session. A transfer
+    /// of which nothing moves at all is aborted by the data connection's own timeout.
+    pub(super) fn check_pace(&mut self, now: Instant) {
+        let bytes = self.printer_session.bytes();
+        let is_slow = bytes.saturating_sub(self.pace.bytes) < MIN_PACE;
+        self.pace = Pace { bytes, slow: if is_slow { self.pace.slow + 1 } else { 0 } };
+        self.until = Some(now + PACE_INTERVAL);
+        if self.pace.slow >= MAX_SLOW && self.hub.has_waiting_upload() {
+            self.abort(now, TransferError::TooSlow);
+        }
     }
 
     /// All data have been copied: the final reply is awaited, unless the printer sent it before.

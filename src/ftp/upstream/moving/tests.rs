@@ -160,3 +160,44 @@ fn a_final_reply_before_the_150_belongs_to_another_transfer() {
     drop(caller);
     next_upload_works(&mut printer);
 }
+
+/// Moves `rate` bytes per second for `seconds`; what the client of the transfer was sent.
+fn moves_at(printer: &mut Printer, caller: &mut Caller, rate: usize, seconds: u64) -> String {
+    let mut heard = String::new();
+    for _ in 0..seconds / 10 {
+        printer.now = printer.now + Duration::from_secs(10);
+        caller.now = printer.now;
+        printer.moves(10 * rate);
+        printer.upstream.handle_timeout(printer.now).unwrap();
+        printer.hears();
+        heard.push_str(&caller.hear());
+    }
+    heard
+}
+
+#[test]
+fn a_crawling_transfer_is_aborted_while_an_upload_waits() {
+    for (rate, waits, aborted) in [(500, true, true), (500, false, false), (1500, true, false)] {
+        let service = service(1);
+        let mut printer = Printer::live(&service);
+        let mut caller = Caller::ready(&service);
+        caller.say("RETR a");
+        printer.begins("RETR a");
+        caller.hear();
+        let mut upload = Caller::ready(&service);
+        if waits {
+            assert_eq!(upload.say("STOR b"), "");
+        }
+        assert_eq!(moves_at(&mut printer, &mut caller, rate, 110), "", "{rate}");
+        let said = moves_at(&mut printer, &mut caller, rate, 30);
+        assert_eq!(
+            said.starts_with("426 Transfer failed: below 1 kB/s"),
+            aborted,
+            "{rate}: {said}"
+        );
+        if aborted {
+            assert_eq!(printer.order(), Some(DataCommand::Close));
+            assert_eq!(printer.says("426 Broken"), "EPSV\r\n", "the upload begins");
+        }
+    }
+}
