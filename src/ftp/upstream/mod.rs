@@ -217,6 +217,8 @@ pub struct Upstream {
     printer_session: Rc<PrinterSession>,
     code: Rc<AccessCode>,
     state: State,
+    /// The current time at the last call.
+    now: Instant,
     until: Option<Instant>,
     outgoing: Option<Outgoing>,
     replies: Replies,
@@ -267,6 +269,7 @@ impl Upstream {
             printer_session,
             code,
             state: State::Greeting,
+            now,
             until: Some(now + ANSWER_TIMEOUT),
             outgoing: None,
             replies: Replies::default(),
@@ -562,6 +565,7 @@ impl Session for Upstream {
         now: Instant,
         input: &[u8],
     ) -> Result<(usize, Option<Infallible>), Error> {
+        self.now = now;
         if !self.is_ready_to_read() {
             return Ok((0, None));
         }
@@ -586,6 +590,7 @@ impl Session for Upstream {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.now = now;
         if self.until.is_none_or(|until| now < until) {
             return Ok(());
         }
@@ -621,6 +626,7 @@ impl Session for Upstream {
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
+        self.now = now;
         self.handle_data_event(now);
         self.check_client(now);
         if self.state == State::Idle {
@@ -629,6 +635,16 @@ impl Session for Upstream {
         match self.outgoing.take() {
             Some(outgoing) => Output::Written(self.write(outgoing, out)),
             None => Output::Idle,
+        }
+    }
+}
+
+impl Drop for Upstream {
+    /// A transfer that is cut off by the end of the program has its last log line as well.
+    fn drop(&mut self) {
+        if self.hub.is_leaving() {
+            let why = format_args!("shutting down before the printer confirmed it");
+            self.printer_session.end(self.now, Err(why));
         }
     }
 }

@@ -217,3 +217,26 @@ fn cwd_is_confirmed_by_pwd_before_the_client_is_answered() {
     caller.say("MKD a");
     printer.plays(&[("CWD /y\"z", "250 OK"), ("MKD a", "257 \"a\"")]);
 }
+
+#[test]
+fn a_transfer_cut_off_by_the_shutdown_is_logged() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut caller = Caller::ready(&service);
+    caller.say("STOR a");
+    printer.begins("STOR a");
+    printer.moves(1000);
+    printer.printer_session.report(DataEvent::Copied);
+    printer.hears();
+    service.dismiss_all();
+    assert!(caller.hear().ends_with("421 Shutting down\r\n"));
+    drop(caller);
+    service.leave();
+    assert_eq!(printer.hears(), "", "the printer's last reply is awaited");
+    // The program does not wait for it longer than a few seconds.
+    drop(printer);
+    let mut log = String::new();
+    crate::journal::write_to(&mut log).unwrap();
+    let line = "upload \"a\": failed after 1000 bytes in 0.0 s (1000 kB/s): shutting down before";
+    assert!(log.contains(line), "{log}");
+}
