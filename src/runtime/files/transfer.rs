@@ -32,7 +32,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use super::passive::PassivePorts;
-use crate::ftp::printer_session::{TransferError, DataCopy, DataEvent, DataCommand, PrinterSession};
+use crate::ftp::printer_session::{
+    DataCommand, DataCopy, DataEvent, PrinterSession, TransferError,
+};
 use crate::ftp::slot::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::runtime::Clock;
@@ -426,7 +428,8 @@ mod tests {
         let copying = spawn_local(async move {
             let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
             let printer_session = &service.printer_sessions()[0];
-            let (from, to) = ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
+            let (from, to) =
+                ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
             let copied =
                 copy(printer_session, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
             (copied, printer_session.bytes())
