@@ -46,3 +46,37 @@ pub async fn shut_down(
     };
     let _late = timeout(PRINTER_TIMEOUT, closed).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::spawn_local;
+    use tokio::time::Instant;
+
+    /// A service with a client that never goes.
+    struct Stuck;
+
+    impl Shutdown for Stuck {
+        fn dismiss_all(&self) {}
+        fn connections(&self) -> usize {
+            1
+        }
+        fn leave(&self) {}
+    }
+
+    #[test]
+    fn shutdown_takes_at_most_three_seconds() {
+        let mut builder = Builder::new_current_thread();
+        let builder = builder.enable_time().start_paused(true);
+        let runtime = builder.build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let begun = Instant::now();
+            let keeper = spawn_local(core::future::pending());
+            shut_down(&[&Stuck], [keeper]).await;
+            assert_eq!(begun.elapsed(), CLIENTS_FAREWELL + PRINTER_FAREWELL);
+            assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        });
+    }
+}

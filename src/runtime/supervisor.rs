@@ -28,12 +28,27 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often it wants to hear that, if it does: twice as often as it would wait.
+/// Interval between two [`alive`] notifications; `None` if systemd's watchdog is off.
 pub fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|within| within / 2)
+    sd_notify::watchdog_enabled().map(interval)
+}
+
+/// Half of systemd's limit, as sd_watchdog_enabled(3) recommends.
+fn interval(limit: Duration) -> Duration {
+    limit / 2
 }
 
 fn tell(what: &[NotifyState<'_>]) {
     // Without a supervisor there is nobody to tell.
     let _nobody = sd_notify::notify(what);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_notified_twice_within_its_limit() {
+        assert_eq!(interval(Duration::from_secs(60)), Duration::from_secs(30));
+    }
 }

@@ -14,13 +14,14 @@ use std::process::Command;
 use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use skips::is_missing;
 
+use crate::clients::ports::Refusing;
 use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
@@ -181,7 +182,8 @@ fn live_view_that_is_off_is_named() {
 #[test]
 fn what_is_wrong_with_a_printer_is_told_apart() {
     proxy::run(async {
-        let closed = closed_port().await;
+        let refusing = Refusing::new();
+        let closed = refusing.port();
         let proxy = start(Model::P1S, closed, closed).await;
         proxy.program.line("has no camera on ports 6000 and 322").await;
 
@@ -219,13 +221,16 @@ struct Set {
     camera: Camera,
     proxy: Proxy,
     _serving: JoinHandle<()>,
+    /// Port 322, which this printer has closed.
+    _rtsp: Refusing,
 }
 
 impl Set {
     async fn new(camera: Camera) -> Self {
         let (at, serving) = serve(camera.listen_tls(loopback(), Model::P1S).await.unwrap());
-        let proxy = start(Model::P1S, at.port(), closed_port().await).await;
-        Self { camera, proxy, _serving: serving }
+        let refusing = Refusing::new();
+        let proxy = start(Model::P1S, at.port(), refusing.port()).await;
+        Self { camera, proxy, _serving: serving, _rtsp: refusing }
     }
 
     /// The independent viewer; how it ended, and what it printed.
@@ -278,12 +283,6 @@ fn serve<F: Future<Output = ()> + 'static>(
     (at, serving): (SocketAddr, F),
 ) -> (SocketAddr, JoinHandle<()>) {
     (at, spawn_local(serving))
-}
-
-/// A port at which nobody listens.
-async fn closed_port() -> u16 {
-    let listener = TcpListener::bind(loopback()).await.unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// The program, serving the camera of a printer at these ports.

@@ -7,7 +7,6 @@
 )]
 
 use core::net::{Ipv4Addr, SocketAddr};
-use core::time::Duration;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -337,12 +336,10 @@ fn systemd_hears_that_it_is_ready_and_alive_and_stopping() {
         assert!(hear().await.starts_with("EXTEND_TIMEOUT_USEC="));
         // Whoever hears READY may connect: the port is bound by then.
         assert_eq!(hear().await.trim(), "READY=1");
-        let ready = tokio::time::Instant::now();
         program.line(": mqtt for ").await;
         for _ in 0..3 {
             assert_eq!(hear().await.trim(), "WATCHDOG=1");
         }
-        assert!(ready.elapsed() < Duration::from_secs(6), "three in {:?}", ready.elapsed());
         program.signal("TERM");
         while hear().await.trim() != "STOPPING=1" {}
         assert_eq!(program.ended().await.0, Some(0));

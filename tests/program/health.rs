@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::thread;
 
+use crate::clients::ports::Refusing;
 use crate::clients::programs::{Program, Said};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
@@ -70,9 +71,8 @@ fn what_is_not_this_proxy_is_named_in_one_line() {
             Proxy::start(command(usual(&printer, nowhere, &elsewhere)), Rc::clone(&elsewhere))
                 .await;
 
-        let closed = listener();
-        let closed_port = port(&closed);
-        drop(closed);
+        let refusing = Refusing::new();
+        let closed_port = refusing.port();
         // Connections wait in its backlog, and nobody ever takes them.
         let mute = listener();
         let no_tls = says(b"HTTP/1.1 400 Bad Request\r\n\r\n");

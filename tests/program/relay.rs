@@ -7,7 +7,6 @@
 use core::cell::Cell;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 use std::fs;
 use std::io::Write;
@@ -22,6 +21,7 @@ use tokio::time::timeout;
 
 use skips::is_missing;
 
+use crate::clients::ports;
 use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
@@ -33,9 +33,6 @@ const PRINTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Somebody with no business here.
 const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-
-/// Data ports of a simulated printer.
-const PORTS: u16 = 8;
 
 #[test]
 fn relayed_clients_use_the_printers_own_tls() {
@@ -143,7 +140,7 @@ fn a_data_port_in_use_is_skipped_and_logged() {
         return;
     }
     proxy::run(async {
-        let ports = free_ports();
+        let ports = ports::block(&[HOME, PRINTER]);
         // The last, so that the printer names the others first.
         let taken = TcpListener::bind((HOME, *ports.end())).unwrap();
         let server = FileServer::new(Family::Vsftpd);
@@ -219,7 +216,7 @@ fn a_file_tunnel_is_relayed_on_port_6000() {
         let mut command = command(["--services", "ftp,camera", "--port", "ftp=0,chamber=0,rtsp=0"]);
         command.args(["-p", "127.0.0.2", "-a", CODE, "-s", Model::H2D.serial()]);
         command.args(["--bind", "127.0.0.1", "--printer-ca", PRINTER_CA]);
-        let ports = free_ports();
+        let ports = ports::block(&[HOME, PRINTER]);
         command.args(["--ftp-data-ports", &format!("{}-{}", ports.start(), ports.end())]);
         command.arg("--state-dir").arg(dir.path());
         command.arg("--printer-port").arg(format!("chamber={}", at.port()));
@@ -306,7 +303,7 @@ impl Bed {
     }
 
     async fn before(server: FileServer, model: Model, more: &[&str]) -> Self {
-        Self::with_ports(server, model, more, free_ports()).await
+        Self::with_ports(server, model, more, ports::block(&[HOME, PRINTER])).await
     }
 
     async fn with_ports(
@@ -316,7 +313,9 @@ impl Bed {
         ports: RangeInclusive<u16>,
     ) -> Self {
         let server = server.code(CODE).data_ports(ports.clone());
-        let (at, serving) = server.listen_tls(SocketAddr::from((PRINTER, 0)), model).await.unwrap();
+        // A port of this test's own: one test switches the printer off and on again.
+        let control = SocketAddr::from((PRINTER, *ports::block(&[PRINTER]).start()));
+        let (at, serving) = server.listen_tls(control, model).await.unwrap();
         let serving = spawn_local(serving);
         let dir = StateDir::new();
         let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0,rtsp=0"]);
@@ -370,23 +369,6 @@ impl Bed {
 /// So many bytes that do not repeat soon.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * at / 251 % 256) as u8).collect()
-}
-
-/// [`PORTS`] ports in a row that are free at both addresses. They lie below those that the system
-/// gives out by itself, so nobody takes them between being found and being used, but for another run
-/// of these tests, which begins elsewhere.
-fn free_ports() -> RangeInclusive<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let blocks = 10_000 / PORTS;
-    let begin = (std::process::id() % 1000) as u16;
-    let is_free = |port| [HOME, PRINTER].iter().all(|at| TcpListener::bind((*at, port)).is_ok());
-    let found = (0..blocks).find_map(|_| {
-        let block = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
-        let first = 20_000 + block * PORTS;
-        let ports = first..=first + PORTS - 1;
-        ports.clone().all(is_free).then_some(ports)
-    });
-    found.expect("ports in a row that are free")
 }
 
 async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {

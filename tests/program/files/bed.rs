@@ -2,8 +2,6 @@
 
 use core::cell::RefCell;
 use core::net::{Ipv4Addr, SocketAddr};
-use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 use std::fs;
 use std::path::PathBuf;
@@ -14,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::clients::Way;
 use super::vsftpd::Vsftpd;
+use crate::clients::ports;
 use crate::clients::proxy::{CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
 use printer::ftp::{Family, FileServer, sha256};
@@ -40,9 +39,6 @@ pub(crate) enum Mode {
 
 /// Where the program is in relay mode, whose data ports are the printer's.
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// Data ports in relay mode.
-const PORTS: u16 = 8;
 
 /// Length and SHA-256 of a file.
 pub(crate) type Sum = (u64, [u8; 32]);
@@ -83,7 +79,7 @@ impl Kind {
 impl Bed {
     pub(crate) async fn new(kind: Kind, mode: Mode) -> Self {
         let dir = StateDir::new();
-        let ports = (mode == Mode::Relay).then(free_ports);
+        let ports = (mode == Mode::Relay).then(|| ports::block(&[HOME, RELAY]));
         let simulated = |family| {
             let server = FileServer::new(family).code(CODE);
             Server::Simulated(match &ports {
@@ -221,23 +217,6 @@ impl Server {
 pub(crate) fn sum(path: &std::path::Path) -> Sum {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     (bytes.len() as u64, sha256(&bytes))
-}
-
-/// [`PORTS`] ports in a row that are free at the printer's address and at the program's. They lie below
-/// those that the system gives out by itself, and apart from those of other tests.
-fn free_ports() -> RangeInclusive<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let blocks = 1000 / PORTS;
-    let begin = (std::process::id() % 1000) as u16;
-    let is_free =
-        |port| [HOME, RELAY].iter().all(|at| std::net::TcpListener::bind((*at, port)).is_ok());
-    let found = (0..blocks).find_map(|_| {
-        let block = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
-        let first = 18_000 + block * PORTS;
-        let ports = first..=first + PORTS - 1;
-        ports.clone().all(is_free).then_some(ports)
-    });
-    found.expect("ports in a row that are free")
 }
 
 /// Bytes that do not repeat soon, and are others for every length.

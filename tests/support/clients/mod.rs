@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod mqtt;
+pub(crate) mod ports;
 pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod rtsp;
