@@ -58,12 +58,15 @@ mod tests {
     /// A service with a client that never goes.
     struct Stuck;
 
-    impl Shutdown for Stuck {
-        fn dismiss_all(&self) {}
+    impl Service for Stuck {
+        fn name(&self) -> &'static str {
+            "stuck"
+        }
         fn connections(&self) -> usize {
             1
         }
-        fn leave(&self) {}
+        fn disconnect_all(&self) {}
+        fn shut_down(&self) {}
     }
 
     #[test]
@@ -73,9 +76,9 @@ mod tests {
         let runtime = builder.build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
             let begun = Instant::now();
-            let keeper = spawn_local(core::future::pending());
-            shut_down(&[&Stuck], [keeper]).await;
-            assert_eq!(begun.elapsed(), CLIENTS_FAREWELL + PRINTER_FAREWELL);
+            let maintainer = spawn_local(core::future::pending());
+            shut_down(&[Rc::new(Stuck) as Rc<dyn Service>], [maintainer]).await;
+            assert_eq!(begun.elapsed(), CLIENTS_TIMEOUT + PRINTER_TIMEOUT);
             assert_eq!(begun.elapsed(), Duration::from_secs(3));
         });
     }
