@@ -268,7 +268,7 @@ impl Connection for Stream {
     }
 
     async fn closed(&self) {
-        core::future::pending().await
+        core::future::pending::<()>().await;
     }
 }
 
