@@ -16,6 +16,7 @@ struct Area {
 /// The areas, one line each.
 #[rustfmt::skip]
 const TABLE: &[Area] = &[
+    Area { name: "camera", samples: crate::printer::camera::samples },
     Area { name: "logger", samples: crate::logger::samples },
     Area { name: "mqtt", samples: crate::mqtt::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },

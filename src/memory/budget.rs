@@ -69,13 +69,16 @@ pub const CONFIGURATION: usize = 96 * KIB;
 pub const RESOLVER: usize = 224 * KIB;
 
 /// The last events, and a count for each kind.
-pub const JOURNAL: usize = 12 * KIB;
+pub const JOURNAL: usize = 12 * KIB - PRINTER_STATUS;
 
 /// Log lines that wait to be written to standard error; the largest print of the journal has 10 KiB.
 pub const LOG_BUFFER: usize = 12 * KIB;
 
 /// The stack of the thread that writes the log.
 pub const LOG_STACK: usize = 32 * KIB;
+
+/// What is known about the printer.
+pub const PRINTER_STATUS: usize = KIB / 2;
 
 /// What the hub and one viewer have between them: its ring of pictures, and its counts.
 pub const CHAMBER_SLOT: usize = 256 + BOARD.chamber.ring * 8;
@@ -240,7 +243,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// Every holder there is.
-pub const LINES: [Line; 45] = [
+pub const LINES: [Line; 46] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -290,6 +293,7 @@ pub const LINES: [Line; 45] = [
     line("name resolver", 1, RESOLVER),
     line("journal", 1, JOURNAL),
     line("log: buffer, writer's stack", 1, LOG_BUFFER + LOG_STACK),
+    line("printer status", 1, PRINTER_STATUS),
 ];
 
 /// What is held beside all that while it is recorded (`--record`), and not at all otherwise.

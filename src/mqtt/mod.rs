@@ -43,6 +43,7 @@ pub mod slot;
 pub mod state;
 pub mod topic;
 pub mod upstream;
+pub mod version;
 pub mod wire;
 
 use alloc::rc::Rc;

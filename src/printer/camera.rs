@@ -1,9 +1,9 @@
-//! Which camera a printer has: found out by asking, never by guessing.
+//! Which camera a printer has: what was found by probing it.
 //!
-//! A1 and P1 show pictures on port 6000; X1, H2 and P2 have RTSPS on port 322, and a file tunnel on
-//! 6000 that must not be taken for a camera (PROTOCOL §3, §4, §6.2). What was found is looked at again
-//! whenever the printer came back: live view may have been switched on meanwhile, or another printer
-//! may stand there now.
+//! A1 and P1 show pictures on port 6000; X1, H2 and P2 have RTSPS on port 322, and a file tunnel on 6000
+//! that must not be taken for a camera (see [`protocol`](crate::protocol#detect)). The camera is probed again
+//! each time the printer comes back: live view may have been switched on meanwhile, or another printer may
+//! have the address.
 
 pub mod probe;
 
@@ -12,37 +12,37 @@ use core::fmt;
 
 use crate::notify::Notify;
 
-/// What became of a look at port 6000.
+/// What a probe of port 6000 found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtChamber {
-    /// Nothing that says anything about the camera: the printer is off, say.
+    /// Nothing about the camera: the printer may be off.
     Unknown,
-    /// Nobody listens there.
+    /// The port is closed.
     Closed,
-    /// It shows pictures.
+    /// Pictures.
     Picture,
-    /// It takes our login and shows nothing.
+    /// The login was accepted, and no picture came.
     Silence,
-    /// It took our login and closed without a word.
+    /// The connection was closed after the login, without an answer.
     Refused,
-    /// It is the file tunnel.
+    /// The file tunnel.
     Tunnel,
 }
 
-/// What became of a look at port 322.
+/// What a probe of port 322 found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtRtsp {
-    /// Nothing that says anything about the camera.
+    /// Nothing about the camera.
     Unknown,
-    /// Nobody listens there.
+    /// The port is closed.
     Closed,
-    /// RTSP is spoken there.
+    /// An RTSP server.
     Speaks,
-    /// It closes as soon as it is spoken to, or says nothing.
+    /// The connection was closed before an answer, or none came.
     HangsUp,
 }
 
-/// Which camera the printer has, or what it looks like instead.
+/// Which camera the printer has, and whether it works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CameraKind {
     /// Not known yet.
@@ -50,29 +50,31 @@ pub enum CameraKind {
     Unknown,
     /// The chamber camera, on port 6000.
     Chamber,
-    /// The chamber camera, but it shows nothing.
+    /// The chamber camera, which sends no pictures.
     ChamberDark,
+    /// The chamber camera, which closes after a login with the right code: it is starting or busy.
+    ChamberBusy,
     /// RTSPS, on port 322.
     Rtsp,
-    /// RTSPS, but live view is off.
+    /// RTSPS, with live view switched off.
     RtspOff,
-    /// The printer answers on neither port.
+    /// Both ports are closed.
     NoPort,
-    /// The camera does not take the access code.
+    /// The camera closes after the login, and no other service is logged in with the access code.
     WrongCode,
 }
 
 impl CameraKind {
-    /// Whether port 322 has to be looked at as well before anything can be said.
+    /// Whether port 322 has to be probed as well.
     pub const fn needs_rtsp(chamber: AtChamber) -> bool {
         match chamber {
-            // A firewall may let nobody through to 6000; A1 and P1 have no listener on 322.
+            // A firewall may drop packets to 6000; A1 and P1 have port 322 closed.
             AtChamber::Unknown | AtChamber::Tunnel | AtChamber::Closed => true,
             AtChamber::Picture | AtChamber::Silence | AtChamber::Refused => false,
         }
     }
 
-    /// What both looks say together.
+    /// What both probes say together.
     pub const fn of(chamber: AtChamber, rtsp: AtRtsp) -> Self {
         match (chamber, rtsp) {
             (AtChamber::Picture, _) => Self::Chamber,
@@ -89,26 +91,33 @@ impl CameraKind {
         }
     }
 
-    /// Whether the camera has been found, so that there is nothing to look for until the printer
-    /// comes back.
+    /// Whether the camera works, so that it need not be probed until the printer comes back.
     pub const fn is_settled(self) -> bool {
         match self {
             Self::Chamber | Self::Rtsp => true,
-            Self::Unknown | Self::ChamberDark | Self::RtspOff | Self::NoPort | Self::WrongCode => {
-                false
-            }
+            Self::Unknown
+            | Self::ChamberDark
+            | Self::ChamberBusy
+            | Self::RtspOff
+            | Self::NoPort
+            | Self::WrongCode => false,
         }
     }
 
-    /// Whether only somebody at the printer can change it.
+    /// Whether it stays so until a user changes a setting.
     pub const fn is_lasting(self) -> bool {
         match self {
             Self::RtspOff | Self::WrongCode => true,
-            Self::Unknown | Self::Chamber | Self::ChamberDark | Self::Rtsp | Self::NoPort => false,
+            Self::Unknown
+            | Self::Chamber
+            | Self::ChamberDark
+            | Self::ChamberBusy
+            | Self::Rtsp
+            | Self::NoPort => false,
         }
     }
 
-    /// Whether it is known that there is no chamber camera.
+    /// Whether the printer is known to have no chamber camera.
     pub const fn is_elsewhere(self) -> bool {
         matches!(self, Self::Rtsp | Self::RtspOff)
     }
@@ -117,116 +126,136 @@ impl CameraKind {
 impl fmt::Display for CameraKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unknown => "it is not known yet which camera the printer has",
+            Self::Unknown => "the printer's camera is not known yet",
             Self::Chamber => "the printer has a chamber camera (port 6000)",
             Self::ChamberDark => {
-                "the printer has a chamber camera (port 6000) that takes our login and shows nothing: \
-                 live view may be switched off, other programs may hold its connections, or it is \
-                 broken"
+                "the chamber camera (port 6000) accepts the login and sends no picture; live view may be \
+                 switched off, or other programs hold its connections"
+            }
+            Self::ChamberBusy => {
+                "the chamber camera (port 6000) closes after the login; it is starting, or other programs \
+                 hold its connections (the access code is right: another service is logged in with it)"
             }
             Self::Rtsp => "the printer has an RTSPS camera (port 322), no chamber camera",
             Self::RtspOff => {
-                "the printer has an RTSPS camera (port 322) that does not answer: switch on LAN live \
-                 view at the printer"
+                "the RTSPS camera (port 322) does not answer; switch on LAN live view at the printer"
             }
             Self::NoPort => {
-                "the printer answers, but has no camera on ports 6000 and 322: it is still starting, \
-                 or LAN mode is off"
+                "the printer has no camera on ports 6000 and 322; it is still starting, or LAN mode is off"
             }
             Self::WrongCode => {
-                "the printer's camera closes after our login: the access code may be wrong or have \
-                 changed, see the printer's screen"
+                "the chamber camera (port 6000) closes after the login; the access code may be wrong or have \
+                 changed: see the printer's screen"
             }
         })
     }
 }
 
-/// What is known about the camera, and whether somebody wants it looked at again.
+/// The camera as it was found last, and whether to probe it again.
 #[derive(Default)]
 pub struct CameraProbe {
     kind: Cell<CameraKind>,
-    due: Cell<bool>,
-    /// Whether somebody has a connection to port 322, or is about to.
-    rtsp_taken: Cell<bool>,
-    /// Whether the printer says that live view is off.
-    said_off: Cell<bool>,
-    notify: Notify,
-    news: Notify,
+    is_due: Cell<bool>,
+    /// Whether a connection to port 322 is open, or about to be.
+    is_rtsp_taken: Cell<bool>,
+    /// Whether the printer reports that live view is off.
+    is_live_view_off: Cell<bool>,
+    due: Notify,
+    probed: Notify,
 }
 
 impl CameraProbe {
-    /// Nothing is known; it should be looked at.
+    /// No camera is known; the first probe is due.
     pub fn new() -> Self {
-        Self { due: Cell::new(true), ..Self::default() }
+        Self { is_due: Cell::new(true), ..Self::default() }
     }
 
-    /// What was found last.
-    pub fn kind(&self) -> CameraKind {
+    /// The camera as it was found last.
+    pub const fn kind(&self) -> CameraKind {
         self.kind.get()
     }
 
-    /// Remembers what was found; whether it is something else than before.
+    /// Keeps what a probe found. Whether that differs from before.
     pub fn found(&self, kind: CameraKind) -> bool {
-        self.due.set(false);
-        self.news.notify();
+        self.is_due.set(false);
+        self.probed.notify();
         self.kind.replace(kind) != kind
     }
 
-    /// The printer came back: look again.
+    /// Requests another probe.
     pub fn look_again(&self) {
-        self.due.set(true);
-        self.notify.notify();
+        self.is_due.set(true);
+        self.due.notify();
     }
 
-    /// Whether it should be looked at.
-    pub fn is_due(&self) -> bool {
-        self.due.get()
+    /// Whether a probe is requested.
+    pub const fn is_due(&self) -> bool {
+        self.is_due.get()
     }
 
-    /// Completes when it should be looked at again.
+    /// Completes when another probe is requested. One task may wait.
     pub async fn notified(&self) {
-        self.notify.notified().await;
+        self.due.notified().await;
     }
 
-    /// Completes when it has been looked at.
+    /// Completes when the camera has been probed. One task may wait.
     pub async fn news(&self) {
-        self.news.notified().await;
+        self.probed.notified().await;
     }
 
-    /// The printer says that live view is off, or not any more: either is worth another look.
-    pub fn is_said_off(&self, off: bool) {
-        if self.said_off.replace(off) != off {
+    /// Whether the printer reports that live view is off.
+    pub const fn is_live_view_off(&self) -> bool {
+        self.is_live_view_off.get()
+    }
+
+    /// The printer reports that live view is off, or on again. A change requests another probe. Whether it is
+    /// one.
+    pub fn set_live_view_off(&self, is_off: bool) -> bool {
+        let is_change = self.is_live_view_off.replace(is_off) != is_off;
+        if is_change {
             self.look_again();
         }
+        is_change
     }
 
-    /// What a look has found, in the light of what the printer says: a camera that is said to be off is
-    /// off, whoever answers there.
-    pub fn understood(&self, kind: CameraKind) -> CameraKind {
-        if kind == CameraKind::Rtsp && self.said_off.get() { CameraKind::RtspOff } else { kind }
-    }
-
-    /// Somebody watches at port 322 for as long as this is kept: nobody else is to go there meanwhile,
-    /// since some printers have one place (X2D, PROTOCOL §4).
+    /// Has port 322 left alone by probes for as long as the result is kept: an X2D has room for one connection
+    /// there.
     pub fn take_rtsp(&self) -> RtspTaken<'_> {
-        self.rtsp_taken.set(true);
+        self.is_rtsp_taken.set(true);
         RtspTaken(self)
     }
 
-    /// Whether somebody watches there.
-    pub fn is_rtsp_taken(&self) -> bool {
-        self.rtsp_taken.get()
+    /// Whether port 322 is taken.
+    pub const fn is_rtsp_taken(&self) -> bool {
+        self.is_rtsp_taken.get()
     }
 }
 
-/// The one place at port 322, taken.
+/// The connection to port 322 is in use.
 #[must_use]
 pub struct RtspTaken<'s>(&'s CameraProbe);
 
 impl Drop for RtspTaken<'_> {
     fn drop(&mut self) {
-        self.0.rtsp_taken.set(false);
+        self.0.is_rtsp_taken.set(false);
     }
+}
+
+/// Each [`CameraKind`] as it is logged.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    [
+        CameraKind::Unknown,
+        CameraKind::Chamber,
+        CameraKind::ChamberDark,
+        CameraKind::ChamberBusy,
+        CameraKind::Rtsp,
+        CameraKind::RtspOff,
+        CameraKind::NoPort,
+        CameraKind::WrongCode,
+    ]
+    .map(|kind| alloc::format!("camera: {kind}"))
+    .into()
 }
 
 #[cfg(test)]
@@ -234,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_found_follows_from_both_ports() {
+    fn the_camera_follows_from_both_ports() {
         use AtChamber as C;
         use AtRtsp as R;
         use CameraKind as F;
@@ -257,30 +286,27 @@ mod tests {
         ];
         for (chamber, rtsp, kind) in table {
             assert_eq!(CameraKind::of(chamber, rtsp), kind, "{chamber:?}, {rtsp:?}");
-            // Nothing is concluded from a port that nobody looked at.
+            // Nothing is concluded from a port that was not probed.
             let looked = CameraKind::needs_rtsp(chamber) || rtsp == R::Unknown;
             assert!(looked, "{chamber:?}, {rtsp:?}");
         }
     }
 
     #[test]
-    fn a_camera_that_is_said_to_be_off_is_off_and_looked_at_again_when_that_changes() {
+    fn a_change_of_live_view_requests_a_probe() {
         let camera = CameraProbe::new();
         assert!(camera.found(CameraKind::Rtsp));
-        camera.is_said_off(true);
+        assert!(camera.set_live_view_off(true));
         assert!(camera.is_due());
-        assert_eq!(camera.understood(CameraKind::Rtsp), CameraKind::RtspOff);
-        assert_eq!(camera.understood(CameraKind::Chamber), CameraKind::Chamber);
         camera.found(CameraKind::RtspOff);
-        camera.is_said_off(true);
-        assert!(!camera.is_due(), "it is said again and again");
-        camera.is_said_off(false);
+        assert!(!camera.set_live_view_off(true));
+        assert!(!camera.is_due(), "the same report again requests none");
+        assert!(camera.set_live_view_off(false));
         assert!(camera.is_due());
-        assert_eq!(camera.understood(CameraKind::Rtsp), CameraKind::Rtsp);
     }
 
     #[test]
-    fn a_sight_says_what_is_new_and_forgets_that_it_was_due() {
+    fn a_probe_reports_what_is_new_and_is_not_due_any_more() {
         let camera = CameraProbe::new();
         assert!(camera.is_due());
         assert!(camera.found(CameraKind::Chamber));

@@ -2,3 +2,4 @@
 
 pub mod camera;
 pub mod model;
+pub mod status;

@@ -55,8 +55,7 @@ use crate::clock::Instant;
 use crate::config::{Config, FtpMode, PrinterAddr, Recording};
 use crate::journal::{self, Kind};
 use crate::memory::{KIB, MIB, budget, heap};
-use crate::mqtt::Service as MqttService;
-use crate::printer::camera::CameraProbe;
+use crate::printer::status::{Status, TunnelSetting};
 use crate::state_dir::Pins;
 use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
 use crate::trace;
@@ -151,7 +150,7 @@ pub struct Proxy {
     services: Vec<Rc<dyn Service>>,
     acceptors: Vec<JoinHandle<()>>,
     maintainers: Vec<JoinHandle<()>>,
-    camera: Rc<CameraProbe>,
+    status: Rc<Status>,
     heap_limit: usize,
 }
 
@@ -187,7 +186,7 @@ impl Proxy {
             config,
             net: net.clone(),
             clock: context.clock,
-            camera: Rc::new(CameraProbe::new()),
+            status: Rc::new(Status::new(&config.serial, TunnelSetting::Auto)),
             credentials: (context.credentials)(config)?,
             limiter: Rc::default(),
             seed: context.seed,
@@ -207,15 +206,10 @@ impl Proxy {
                 }
             }
         }
-        let housekeeping = Housekeeping {
-            mqtt: find(&services),
-            services: services.clone(),
-            camera: Rc::clone(&root.camera),
-            was_live: false,
-        };
+        let housekeeping = Housekeeping { services: services.clone() };
         root.spawn(housekeeping.work(context.clock));
-        let Root { camera, acceptors, maintainers, .. } = root;
-        Ok(Self { services, acceptors, maintainers, camera, heap_limit: heap_limit(config) })
+        let Root { status, acceptors, maintainers, .. } = root;
+        Ok(Self { services, acceptors, maintainers, status, heap_limit: heap_limit(config) })
     }
 
     /// A running service by its type.
@@ -223,9 +217,9 @@ impl Proxy {
         find(&self.services)
     }
 
-    /// The search for the printer's camera.
-    pub const fn camera(&self) -> &Rc<CameraProbe> {
-        &self.camera
+    /// What is known about the printer.
+    pub const fn status(&self) -> &Rc<Status> {
+        &self.status
     }
 
     /// Writes what an operator asks for with SIGUSR1: recent events, each service, the heap.
@@ -296,8 +290,8 @@ pub struct Root<'a, N: Net> {
     pub net: N,
     /// The clock.
     pub clock: Clock,
-    /// The search for the printer's camera, which both camera services share.
-    pub camera: Rc<CameraProbe>,
+    /// What is known about the printer.
+    pub status: Rc<Status>,
     /// The proxy's certificates, and what the printer's has to be.
     pub credentials: Credentials,
     /// A random number.
@@ -428,13 +422,10 @@ async fn accept_all<N: Net>(acceptor: Rc<Acceptor<N>>, listener: N::Listener, cl
 /// What is done once a second.
 struct Housekeeping {
     services: Vec<Rc<dyn Service>>,
-    mqtt: Option<Rc<MqttService>>,
-    camera: Rc<CameraProbe>,
-    was_live: bool,
 }
 
 impl Housekeeping {
-    async fn work(mut self, clock: Clock) {
+    async fn work(self, clock: Clock) {
         let watchdog = supervisor::watchdog();
         let mut alive_at = Instant::START;
         loop {
@@ -450,21 +441,12 @@ impl Housekeeping {
         }
     }
 
-    fn tick(&mut self, now: Instant) {
+    fn tick(&self, now: Instant) {
         journal::set_now(now);
         for service in &self.services {
             service.handle_timeout(now);
         }
         trace::handle_timeout(now);
-        if let Some(mqtt) = &self.mqtt {
-            self.camera.is_said_off(mqtt.says_live_view_off());
-            // A printer that has come back may have another camera, or its camera switched on.
-            let is_live = mqtt.is_live();
-            if is_live && !self.was_live {
-                self.camera.look_again();
-            }
-            self.was_live = is_live;
-        }
     }
 }
 

@@ -15,7 +15,9 @@
 use core::fmt::{self, Write};
 use core::time::Duration;
 
+use super::dial::DialError;
 use crate::journal::{self, Kind};
+use crate::printer::status::{Certificate, Status};
 
 /// The first wait after a failure.
 const FIRST: Duration = Duration::from_secs(1);
@@ -50,6 +52,8 @@ pub enum Pace {
 #[derive(Clone, Copy, Debug)]
 pub struct BackOff {
     next: Duration,
+    /// Whether the last wait was at [`Pace::Slow`]: such waits are no measure for others.
+    is_slow: bool,
     /// State of a small generator; its quality does not matter, only that instances differ.
     seed: u32,
 }
@@ -57,7 +61,7 @@ pub struct BackOff {
 impl BackOff {
     /// A back-off before the first failure, with its jitter from `seed`.
     pub const fn new(seed: u32) -> Self {
-        Self { next: FIRST, seed: seed | 1 }
+        Self { next: FIRST, is_slow: false, seed: seed | 1 }
     }
 
     /// Begins again with the shortest wait.
@@ -73,6 +77,10 @@ impl BackOff {
             Pace::Usual => (FIRST, USUAL_LONGEST),
             Pace::Slow => (SLOW_FIRST, SLOW_LONGEST),
         };
+        let was_slow = core::mem::replace(&mut self.is_slow, pace == Pace::Slow);
+        if was_slow && !self.is_slow {
+            self.next = FIRST;
+        }
         let base = self.next.clamp(first, longest);
         self.next = (base * 2).min(longest);
         // xorshift32; between three quarters and the whole of the base.
@@ -116,6 +124,23 @@ pub trait PrinterConnection {
     /// Waits for `wait`, or until there is a reason to dial sooner. `loss` is `None` after a connection that
     /// ended in order.
     fn rest(&mut self, loss: Option<Self::Loss>, wait: Duration) -> impl Future<Output = ()>;
+}
+
+/// Reports to the printer's status what came of dialling one of its ports.
+pub fn note_dial<T>(status: &Status, dialled: Result<T, DialError>) -> Result<T, DialError> {
+    let (is_reachable, certificate) = match &dialled {
+        Ok(_) => (true, Some(Certificate::Accepted)),
+        Err(DialError::Refused(_)) => (true, Some(Certificate::Rejected)),
+        Err(DialError::PortClosed { .. } | DialError::NoHandshake | DialError::Handshake(_)) => {
+            (true, None)
+        }
+        Err(DialError::NoSuchName | DialError::Off) => (false, None),
+    };
+    status.set_reachable(is_reachable);
+    if let Some(certificate) = certificate {
+        status.set_certificate(certificate);
+    }
+    dialled
 }
 
 /// Keeps up a connection until its service shuts down. `service` names it in the log.
@@ -234,6 +259,7 @@ mod tests {
         let mut back_off = BackOff::new(7);
         assert!(back_off.wait(Pace::Slow) >= SLOW_FIRST * 3 / 4);
         assert!((0..5).map(|_| back_off.wait(Pace::Slow)).all(|wait| wait <= SLOW_LONGEST));
+        assert!(back_off.wait(Pace::Usual) <= FIRST, "slow waits do not count");
         assert!((0..5).map(|_| back_off.wait(Pace::Soon)).all(|wait| wait <= SOON_LONGEST));
     }
 

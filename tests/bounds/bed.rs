@@ -55,7 +55,8 @@ impl Bed {
         let calls = Rc::new(Queue::new());
         spawn_local(answer(Rc::clone(&printer), Rc::clone(&calls)));
         let dialler = Dialler { printer: Rc::clone(&printer), calls };
-        let keeper = maintain_upstream(Rc::clone(&service), dialler, clock, BackOff::new(1));
+        let keeper =
+            maintain_upstream(Rc::clone(&service), Rc::default(), dialler, clock, BackOff::new(1));
         spawn_local(share.of(keeper));
         spawn_local(share.of(housekeep(Rc::clone(&service), clock)));
         Rc::new(Self { service, share, acceptor, printer })

@@ -12,7 +12,7 @@ use pandaproxy::chamber::slot::Slot;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, LINES, PICTURES, VIEWERS};
 use pandaproxy::peer::Peer;
-use pandaproxy::printer::camera::CameraProbe;
+use pandaproxy::printer::status::Status;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
@@ -73,7 +73,7 @@ impl Studio {
         let share = Share::default();
         let code = AccessCode::new(CODE.as_bytes()).unwrap();
         let service = share.during(|| Service::new(code));
-        let probe = Rc::new(CameraProbe::new());
+        let probe = Rc::new(Status::default());
         let wire = Wire(camera.clone());
         let back_off = BackOff::new(1);
         let keeper = maintain_camera(Rc::clone(&service), probe, wire, Closed, clock, back_off);

@@ -166,7 +166,7 @@ impl Proxy {
             let (place, back_off) = (Rc::default(), BackOff::new(1));
             let (service, its) = (Rc::clone(&files.service), Rc::clone(printer_session));
             let located = AddressTrackingDialler { dialler, at: Rc::clone(&place) };
-            let keeper = maintain_session(service, its, located, clock, back_off);
+            let keeper = maintain_session(service, its, Rc::default(), located, clock, back_off);
             spawn_local(share.of(keeper));
             let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(&tls));
             let mover = move_data(

@@ -10,7 +10,8 @@ use pandaproxy::journal;
 use pandaproxy::memory::budget::{self, LINES, PLAYERS, RTSP_BLOCKS};
 use pandaproxy::memory::heap;
 use pandaproxy::peer::Peer;
-use pandaproxy::printer::camera::{CameraKind, CameraProbe};
+use pandaproxy::printer::camera::CameraKind;
+use pandaproxy::printer::status::Status;
 use pandaproxy::rtsp::Service;
 use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
 use pandaproxy::rtsp::slot::Slot;
@@ -72,14 +73,14 @@ impl Studio {
         let share = Share::default();
         let code = AccessCode::new(CODE.as_bytes()).unwrap();
         let service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
-        let probe = Rc::new(CameraProbe::new());
-        probe.found(CameraKind::Rtsp);
+        let probe = Rc::new(Status::default());
+        probe.camera().found(CameraKind::Rtsp);
         // Nobody looks here: what is found holds.
         let looked = Rc::clone(&probe);
         spawn_local(async move {
             loop {
-                looked.notified().await;
-                looked.found(CameraKind::Rtsp);
+                looked.camera().notified().await;
+                looked.camera().found(CameraKind::Rtsp);
             }
         });
         let (wire, back_off) = (Wire(camera.clone()), BackOff::new(1));

@@ -216,6 +216,7 @@ pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<SimN
     let keeper = maintain_session(
         Rc::clone(&service),
         Rc::clone(&printer_session),
+        Rc::default(),
         tape,
         stage.clock,
         BackOff::new(3),

@@ -33,7 +33,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget;
 use pandaproxy::mqtt::Topics;
 use pandaproxy::peer::Peer;
-use pandaproxy::printer::camera::CameraProbe;
+use pandaproxy::printer::status::Status;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::Buffers;
@@ -340,12 +340,12 @@ impl Service {
                 let topics = Topics::new(&serial, 0xabcd);
                 let service = mqtt::Service::new(topics, code(), clock.now());
                 let its = Rc::clone(&service);
-                spawn_local(maintain_upstream(its, tape, clock, BackOff::new(1)));
+                spawn_local(maintain_upstream(its, Rc::default(), tape, clock, BackOff::new(1)));
                 Self::Mqtt(service)
             }
             6000 => {
                 let service = chamber::Service::new(code());
-                let (its, camera) = (Rc::clone(&service), Rc::new(CameraProbe::new()));
+                let (its, camera) = (Rc::clone(&service), Rc::new(Status::default()));
                 spawn_local(maintain_camera(its, camera, tape, Nobody, clock, BackOff::new(1)));
                 Self::Chamber(service)
             }
@@ -353,7 +353,7 @@ impl Service {
             _ => {
                 let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
                 let service = rtsp::Service::new(code(), url, 7);
-                let (its, camera) = (Rc::clone(&service), Rc::new(CameraProbe::new()));
+                let (its, camera) = (Rc::clone(&service), Rc::new(Status::default()));
                 let (viewers, seen) = (chamber::Service::new(code()), Rc::clone(&camera));
                 let probed = tape.clone();
                 spawn_local(maintain_camera(viewers, seen, Nobody, probed, clock, BackOff::new(1)));

@@ -12,8 +12,10 @@ use pandaproxy::chamber::hub::Counts;
 use pandaproxy::chamber::slot::Dismissal;
 use pandaproxy::chamber::upstream::MAX_SILENT;
 use pandaproxy::chamber::wire::LoginFault;
+use pandaproxy::clock::Instant;
 use pandaproxy::journal::Kind;
 use pandaproxy::printer::camera::CameraKind;
+use pandaproxy::printer::status::Login;
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::stream::StreamError;
 use tokio::io::AsyncWriteExt;
@@ -238,7 +240,7 @@ fn a_camera_held_by_somebody_else_is_waited_for_patiently() {
         // Those that were given up stay in line there: the more reason not to come often.
         assert!(camera.in_line() <= 8, "{} attempts in five minutes", camera.in_line());
         assert_eq!(camera.watching(), 1);
-        assert!(journal_says("takes our login and shows nothing"));
+        assert!(journal_says("accepts the login and sends no picture"));
         assert_eq!(studio.service.counts().shown, 0);
         watching.abort();
         assert!(viewer.picture().await.is_some());
@@ -484,7 +486,7 @@ fn a_chamber_camera_is_found_without_a_viewer_and_left_alone_then() {
         let (chamber, rtsp) = (Port::new(At::Camera(camera())), Port::new(At::Closed));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(3600)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Chamber);
         assert_eq!((chamber.dialled(), rtsp.dialled()), (1, 0));
         assert!(journal_says("the printer has a chamber camera (port 6000)"));
     });
@@ -497,12 +499,12 @@ fn a_printer_that_is_off_at_the_start_is_looked_at_until_it_is_on() {
         let studio = Studio::at(&chamber, &rtsp);
         let mut viewer = studio.viewer().await;
         pass(secs(600)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Unknown);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Unknown);
         assert!(journal_says("camera: the printer does not answer; retrying in"));
         chamber.now(At::Camera(camera()));
         rtsp.now(At::Closed);
         assert!(viewer.picture().await.is_some(), "it has waited");
-        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Chamber);
     });
 }
 
@@ -515,7 +517,7 @@ fn the_file_tunnel_is_not_taken_for_a_camera_and_rtsps_is_found_beside_it() {
             (Port::new(At::Tunnel(tunnel.clone())), Port::new(At::Rtsp(server.clone())));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(60)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Rtsp);
         assert!(journal_says("the printer has an RTSPS camera (port 322), no chamber camera"));
         pass(secs(3600)).await;
         assert_eq!((chamber.dialled(), rtsp.dialled()), (1, 1), "an X1C leaks what is opened");
@@ -549,13 +551,17 @@ fn live_view_that_is_off_is_named_and_found_once_it_is_on() {
             (Port::new(At::Tunnel(Tunnel::new())), Port::new(At::Rtsp(server.clone())));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(3600)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::RtspOff);
+        assert_eq!(studio.status.camera().kind(), CameraKind::RtspOff);
         assert!(journal_says("switch on LAN live view at the printer"));
         assert!(rtsp.dialled() <= 20, "{} times in an hour", rtsp.dialled());
         let server = server.live_view(true);
-        studio.camera.look_again();
+        studio.status.camera().look_again();
         pass(secs(10)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Rtsp, "at once when the printer comes back");
+        assert_eq!(
+            studio.status.camera().kind(),
+            CameraKind::Rtsp,
+            "at once when the printer comes back"
+        );
         assert_eq!(server.open(), 0);
     });
 }
@@ -570,15 +576,36 @@ fn lan_mode_that_is_off_a_wrong_code_and_a_dark_camera_are_told_apart() {
                 CameraKind::WrongCode,
                 "the access code may be wrong",
             ),
-            (At::Camera(camera().with(Vice::Silence)), CameraKind::ChamberDark, "shows nothing"),
+            (At::Camera(camera().with(Vice::Silence)), CameraKind::ChamberDark, "sends no picture"),
         ];
         for (at, kind, words) in cases {
             let studio = Studio::at(&Port::new(at), &Port::new(At::Closed));
             pass(MAX_SILENT * 2).await;
-            assert_eq!(studio.camera.kind(), kind);
+            assert_eq!(studio.status.camera().kind(), kind);
             assert!(journal_says(words), "{words}");
             studio.stop().await;
         }
+    });
+}
+
+/// Issue 14, point 9. A camera that is starting closes after the login, as it does after a wrong code.
+#[test]
+fn a_camera_that_closes_is_busy_while_mqtt_is_logged_in() {
+    lan::run(async {
+        let chamber = Port::new(At::Camera(camera().code("87654321")));
+        let studio = Studio::at(&chamber, &Port::new(At::Closed));
+        studio.status.log_in(Login::Mqtt, Instant::START);
+        // The first probes, with no viewer waiting.
+        pass(secs(300)).await;
+        let mut viewer = studio.viewer().await;
+        pass(secs(5)).await;
+        assert_eq!(studio.status.camera().kind(), CameraKind::ChamberBusy);
+        assert!(journal_says("closes after the login"));
+        assert!(!journal_says("the access code may be wrong"));
+        let started = tokio::time::Instant::now();
+        chamber.now(At::Camera(camera()));
+        assert!(viewer.picture().await.is_some());
+        assert!(started.elapsed() < secs(15), "{:?}", started.elapsed());
     });
 }
 
@@ -588,16 +615,16 @@ fn another_camera_is_found_when_the_printer_comes_back_as_another() {
         let (chamber, rtsp) = (Port::new(At::Camera(camera())), Port::new(At::Closed));
         let studio = Studio::at(&chamber, &rtsp);
         pass(secs(60)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Chamber);
         chamber.now(At::Tunnel(Tunnel::new()));
         rtsp.now(At::Rtsp(Rtsp::new()));
-        studio.camera.look_again();
+        studio.status.camera().look_again();
         pass(secs(60)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Rtsp);
         chamber.now(At::Camera(camera()));
-        studio.camera.look_again();
+        studio.status.camera().look_again();
         pass(secs(60)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Chamber);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Chamber);
         assert!(studio.viewer().await.picture().await.is_some());
     });
 }

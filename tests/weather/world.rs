@@ -11,7 +11,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::ftp::upstream::STORED_TIMEOUT;
 use pandaproxy::memory::budget::{FILERS, PLAYERS, SLOTS, VIEWERS};
 use pandaproxy::mqtt::Topics;
-use pandaproxy::printer::camera::CameraProbe;
+use pandaproxy::printer::status::Status;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::files::passive::PassivePorts;
@@ -808,7 +808,13 @@ impl Mqtt {
             mqtt::Service::new(topics, AccessCode::new(CODE.as_bytes()).unwrap(), clock.now())
         });
         let acceptor = Acceptor::of("mqtt", &service, SLOTS, clock, &share);
-        let keeper = maintain_upstream(Rc::clone(&service), port.clone(), clock, BackOff::new(1));
+        let keeper = maintain_upstream(
+            Rc::clone(&service),
+            Rc::default(),
+            port.clone(),
+            clock,
+            BackOff::new(1),
+        );
         spawn_local(share.of(keeper));
         let housekept = Rc::clone(&service);
         spawn_local(share.of(async move {
@@ -850,7 +856,7 @@ impl Cameras {
             six_thousand.is(At::Closed);
         }
         let share = Share::default();
-        let probe = Rc::new(CameraProbe::new());
+        let probe = Rc::new(Status::default());
         let viewers = share.during(|| chamber::Service::new(code()));
         let players = share.during(|| {
             let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
@@ -914,7 +920,8 @@ impl Storage {
         let acceptor = Acceptor::of("ftp", &files, FILERS, clock, &share);
         for printer_session in service.printer_sessions() {
             let its = (Rc::clone(&service), Rc::clone(printer_session));
-            let keeper = maintain_session(its.0, its.1, port.clone(), clock, BackOff::new(3));
+            let keeper =
+                maintain_session(its.0, its.1, Rc::default(), port.clone(), clock, BackOff::new(3));
             spawn_local(share.of(keeper));
             let store = DataDialler { net: own.clone(), at: Rc::new(Cell::new(Some(PRINTER))) };
             let passive_ports = Rc::clone(&files.passive_ports);

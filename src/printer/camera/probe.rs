@@ -1,5 +1,5 @@
-//! The question whether somebody speaks RTSP: OPTIONS, which no printer wants a code for (PROTOCOL §4),
-//! and the first line of the answer.
+//! The probe of port 322: OPTIONS, which printers answer without an access code, and the beginning of the
+//! answer (see [`protocol`](crate::protocol#rtsps-camera)).
 
 use core::fmt;
 use core::time::Duration;
@@ -11,47 +11,47 @@ use crate::session::{Output, Session};
 /// How long the answer may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// RFC 2326, 10.1.
-const QUESTION: &[u8] = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: pandaproxy\r\n\r\n";
+/// The request (RFC 2326, 10.1).
+const REQUEST: &[u8] = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: pandaproxy\r\n\r\n";
 
-/// What an answer begins with, whatever it says.
+/// The beginning of every RTSP response.
 const ANSWER: &[u8] = b"RTSP/1.";
 
 const _: () = assert!(
-    QUESTION.len() <= budget::CAMERA_OUTBOX && ANSWER.len() <= budget::CAMERA_INBOX,
-    "the camera's upstream asks with its own buffers"
+    REQUEST.len() <= budget::CAMERA_OUTBOX && ANSWER.len() <= budget::CAMERA_INBOX,
+    "the probe uses the buffers of the chamber camera's upstream"
 );
 
-/// Our end of the conversation.
+/// The session of one probe.
 pub struct Probe {
-    asked: bool,
+    is_sent: bool,
     until: Instant,
 }
 
 impl Probe {
-    /// A conversation that begins now.
+    /// A probe over a connection that was just made.
     pub fn new(now: Instant) -> Self {
-        Self { asked: false, until: now + ANSWER_TIMEOUT }
+        Self { is_sent: false, until: now + ANSWER_TIMEOUT }
     }
 }
 
-/// What the answer was; every one of them ends the conversation.
+/// What the server is; each ends the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// RTSP is spoken here.
+    /// An RTSP server.
     Rtsp,
-    /// Something else is.
+    /// Another server.
     Other,
-    /// Nothing, within [`ANSWER_TIMEOUT`].
+    /// No answer within [`ANSWER_TIMEOUT`].
     Silence,
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Rtsp => "speaks RTSP",
-            Self::Other => "does not speak RTSP",
-            Self::Silence => "says nothing",
+            Self::Rtsp => "an RTSP server",
+            Self::Other => "not an RTSP server",
+            Self::Silence => "no answer",
         })
     }
 }
@@ -86,11 +86,11 @@ impl Session for Probe {
     }
 
     fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Answer> {
-        match out.get_mut(..QUESTION.len()) {
-            Some(room) if !self.asked => {
-                room.copy_from_slice(QUESTION);
-                self.asked = true;
-                Output::Written(QUESTION.len())
+        match out.get_mut(..REQUEST.len()) {
+            Some(room) if !self.is_sent => {
+                room.copy_from_slice(REQUEST);
+                self.is_sent = true;
+                Output::Written(REQUEST.len())
             }
             Some(_) | None => Output::Idle,
         }
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_asks_once() {
+    fn the_request_is_sent_once() {
         let mut probe = Probe::new(Instant::START);
         let mut out = [0; budget::CAMERA_OUTBOX];
         let Output::Written(len) = probe.poll_output(Instant::START, &mut out) else {
-            unreachable!("it asks first")
+            unreachable!("the request comes first")
         };
         assert!(out[..len].starts_with(b"OPTIONS ") && out[..len].ends_with(b"\r\n\r\n"));
         assert_eq!(probe.poll_output(Instant::START, &mut out), Output::Idle);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_an_answer_after_a_while() {
+    fn no_answer_ends_the_probe() {
         let mut probe = Probe::new(Instant::START);
         assert_eq!(probe.handle_timeout(Instant::START), Ok(()));
         assert_eq!(probe.handle_timeout(probe.poll_timeout().unwrap()), Err(Answer::Silence));

@@ -129,7 +129,8 @@ fn start_proxy<N: Net>(
         let at = Rc::default();
         let dialler = AddressTrackingDialler { dialler, at: Rc::clone(&at) };
         let (its, session) = (Rc::clone(&service), Rc::clone(printer_session));
-        root.maintain(maintain_session(its, session, dialler, root.clock, back_off));
+        let status = Rc::clone(&root.status);
+        root.maintain(maintain_session(its, session, status, dialler, root.clock, back_off));
         let data = DataDialler { net: root.net.clone(), at };
         let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(tls));
         let session = Rc::clone(printer_session);

@@ -13,11 +13,14 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::printer::camera::probe::{Answer, Probe};
-use crate::printer::camera::{AtChamber, AtRtsp, CameraKind, CameraProbe};
+use crate::printer::camera::{AtChamber, AtRtsp, CameraKind};
+use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
+use crate::runtime::reconnect::{
+    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
+};
 use crate::runtime::services::chamber::converse;
 use crate::runtime::stream::Stream;
 use crate::session::Handler;
@@ -71,7 +74,7 @@ impl fmt::Display for Loss {
 /// has, at the start and each time the probe is due.
 pub async fn maintain_camera<D: Dial, R: Dial>(
     service: Rc<Service>,
-    camera: Rc<CameraProbe>,
+    status: Rc<Status>,
     dialler: D,
     rtsp: R,
     clock: Clock,
@@ -79,14 +82,14 @@ pub async fn maintain_camera<D: Dial, R: Dial>(
 ) {
     let buffers = Buffers::new(budget::CAMERA_INBOX, budget::CAMERA_OUTBOX);
     let purpose = Purpose::Probe;
-    let detector = Detector { service, camera, dialler, rtsp, clock, buffers, purpose };
+    let detector = Detector { service, status, dialler, rtsp, clock, buffers, purpose };
     keep_connected("camera", detector, back_off).await;
 }
 
 /// The connection to port 6000, and the probes of both ports.
 struct Detector<D, R> {
     service: Rc<Service>,
-    camera: Rc<CameraProbe>,
+    status: Rc<Status>,
     dialler: D,
     rtsp: R,
     clock: Clock,
@@ -98,10 +101,10 @@ struct Detector<D, R> {
 impl<D: Dial, R: Dial> Detector<D, R> {
     /// What a connection is needed for now, if for anything.
     fn purpose(&self) -> Option<Purpose> {
-        let kind = self.camera.kind();
+        let kind = self.status.camera().kind();
         if self.service.is_wanted() && !kind.is_elsewhere() {
             Some(Purpose::Watch)
-        } else if self.camera.is_due() || !kind.is_settled() {
+        } else if self.status.camera().is_due() || !kind.is_settled() {
             Some(Purpose::Probe)
         } else {
             None
@@ -119,12 +122,12 @@ impl<D: Dial, R: Dial> Detector<D, R> {
         }
         let rtsp =
             if CameraKind::needs_rtsp(chamber) { self.at_rtsp().await } else { AtRtsp::Unknown };
-        let kind = self.camera.understood(CameraKind::of(chamber, rtsp));
+        let kind = self.status.judge(CameraKind::of(chamber, rtsp));
         if kind == CameraKind::Unknown {
             // A printer that does not answer has the camera that it had.
             return Some(loss);
         }
-        let is_news = self.camera.found(kind);
+        let is_news = self.status.camera().found(kind);
         self.service.elsewhere(kind.is_elsewhere());
         if kind.is_settled() {
             if is_news {
@@ -143,7 +146,7 @@ impl<D: Dial, R: Dial> Detector<D, R> {
 
     /// The conversation on port 6000: how it ended, and what that says.
     async fn at_chamber(&mut self) -> (Loss, AtChamber) {
-        let stream = match self.dialler.dial().await {
+        let stream = match note_dial(&self.status, self.dialler.dial().await) {
             Ok(stream) => stream,
             Err(error) => {
                 let is_closed = matches!(error, DialError::PortClosed { .. });
@@ -151,17 +154,19 @@ impl<D: Dial, R: Dial> Detector<D, R> {
                 return (Loss::Dial(error), seen);
             }
         };
-        let Self { service, camera, purpose, buffers, clock, .. } = self;
-        let (end, seen) = converse(service, camera, *purpose, stream, buffers, clock).await;
+        let Self { service, status, purpose, buffers, clock, .. } = self;
+        let (end, seen) = converse(service, status, *purpose, stream, buffers, clock).await;
+        self.status.log_out(Login::Chamber);
+        self.status.note_port_6000(seen);
         (Loss::Ended(end), seen)
     }
 
     /// The probe of port 322.
     async fn at_rtsp(&mut self) -> AtRtsp {
-        if self.camera.is_rtsp_taken() {
+        if self.status.camera().is_rtsp_taken() {
             return AtRtsp::Speaks;
         }
-        let stream = match self.rtsp.dial().await {
+        let stream = match note_dial(&self.status, self.rtsp.dial().await) {
             Ok(stream) => stream,
             Err(DialError::PortClosed { .. }) => return AtRtsp::Closed,
             // A camera whose live view is off closes during the TLS handshake, or after it.
@@ -192,7 +197,7 @@ impl<D: Dial, R: Dial> PrinterConnection for Detector<D, R> {
             }
             tokio::select! {
                 () = self.service.changed() => {}
-                () = self.camera.notified() => {}
+                () = self.status.camera().notified() => {}
             }
         }
         false
@@ -231,7 +236,7 @@ impl<D: Dial, R: Dial> PrinterConnection for Detector<D, R> {
             tokio::select! {
                 () = self.clock.reach(until) => {}
                 () = self.service.changed() => {}
-                () = self.camera.notified() => return,
+                () = self.status.camera().notified() => return,
             }
         }
     }

@@ -15,7 +15,8 @@ use crate::chamber::upstream::{self, Purpose};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
-use crate::printer::camera::{AtChamber, CameraKind, CameraProbe};
+use crate::printer::camera::{AtChamber, CameraKind};
+use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
@@ -67,9 +68,9 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             root.serve_tls("chamber", &service, budget::VIEWERS, &tls);
             let dialler = root.dialler(config.printer_ports.chamber);
             let rtsp = root.dialler(config.printer_ports.rtsp);
-            let (camera, clock, back_off) = (Rc::clone(&root.camera), root.clock, root.back_off());
+            let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());
             let its = Rc::clone(&service);
-            root.maintain(maintain_camera(its, camera, dialler, rtsp, clock, back_off));
+            root.maintain(maintain_camera(its, status, dialler, rtsp, clock, back_off));
             Ok(service)
         },
     }
@@ -144,7 +145,7 @@ const fn kind_of(end: &End<client::Error>) -> Kind {
 /// about port 6000.
 pub(super) async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
     service: &Rc<Service>,
-    camera: &CameraProbe,
+    status: &Status,
     purpose: Purpose,
     stream: T,
     buffers: &mut Buffers,
@@ -152,7 +153,7 @@ pub(super) async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
 ) -> (End<upstream::Error>, AtChamber) {
     let mut stream = Stream::new(stream, Protocol::Chamber, Party::Printer, clock);
     let (mut upstream, link) = service.upstream(purpose, clock.now());
-    let watched = Watched { link, camera };
+    let watched = Watched { link, status };
     let end = drive(&mut upstream, &watched, &mut stream, buffers, clock).await;
     stream.close().await;
     let seen = match end {
@@ -174,7 +175,7 @@ pub(super) async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
 /// The upstream's link to the hub; the first picture also says that the printer has this camera.
 struct Watched<'a> {
     link: crate::chamber::Link,
-    camera: &'a CameraProbe,
+    status: &'a Status,
 }
 
 impl Handler<upstream::Upstream> for Watched<'_> {
@@ -188,8 +189,11 @@ impl Handler<upstream::Upstream> for Watched<'_> {
         upstream: &mut upstream::Upstream,
         event: upstream::Event<'_>,
     ) -> Result<(), upstream::Error> {
-        if matches!(event, upstream::Event::Begin(_)) && self.camera.found(CameraKind::Chamber) {
-            journal::note(Kind::CameraFound, format_args!("camera: {}", CameraKind::Chamber));
+        if matches!(event, upstream::Event::Begin(_)) {
+            self.status.log_in(Login::Chamber, now);
+            if self.status.camera().found(CameraKind::Chamber) {
+                journal::note(Kind::CameraFound, format_args!("camera: {}", CameraKind::Chamber));
+            }
         }
         self.link.handle_event(now, upstream, event)
     }

@@ -14,12 +14,15 @@ use crate::ftp::upstream;
 use crate::ftp::{Front, Service};
 use crate::journal::{self, Kind};
 use crate::memory::budget;
+use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::files::passive::PassivePorts;
 use crate::runtime::net::{Connection, Net, Sockets};
-use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
+use crate::runtime::reconnect::{
+    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
+};
 use crate::runtime::service;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
 use crate::runtime::worker::{AcceptedClient, Serves};
@@ -225,12 +228,13 @@ impl<N: Net> Dial for AddressTrackingDialler<N> {
 pub async fn maintain_session<D: Dial>(
     service: Rc<Service>,
     printer_session: Rc<PrinterSession>,
+    status: Rc<Status>,
     dialler: D,
     clock: Clock,
     back_off: BackOff,
 ) {
     let buffers = <Files as Serves>::buffers();
-    let session = Session { service, printer_session, dialler, clock, buffers };
+    let session = Session { service, printer_session, status, dialler, clock, buffers };
     keep_connected("ftp", session, back_off).await;
 }
 
@@ -238,6 +242,7 @@ pub async fn maintain_session<D: Dial>(
 struct Session<D> {
     service: Rc<Service>,
     printer_session: Rc<PrinterSession>,
+    status: Rc<Status>,
     dialler: D,
     clock: Clock,
     buffers: Buffers,
@@ -255,7 +260,7 @@ impl<D: Dial> PrinterConnection for Session<D> {
     async fn converse(&mut self) -> Ended<Loss> {
         let lost = |loss, has_worked| Ended::Lost { loss, has_worked };
         self.printer_session.set_dialling();
-        let stream = match self.dialler.dial().await {
+        let stream = match note_dial(&self.status, self.dialler.dial().await) {
             Ok(stream) => stream,
             Err(error) => return lost(Loss::Dial(error), false),
         };
@@ -266,6 +271,17 @@ impl<D: Dial> PrinterConnection for Session<D> {
         };
         let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
         let is_settled = upstream.is_logged_in();
+        match end {
+            End::Session(error) if error.is_wrong_code() => {
+                self.status.refuse(Login::Ftp, self.clock.now());
+            }
+            // The connection has ended: the code was right, and it is not logged in any more.
+            _ if is_settled => {
+                self.status.log_in(Login::Ftp, self.clock.now());
+                self.status.log_out(Login::Ftp);
+            }
+            End::Session(_) | End::Closed | End::Stream(_) => {}
+        }
         drop(upstream);
         stream.close().await;
         if end == End::Session(upstream::Error::IdleTimeout) {

@@ -13,16 +13,20 @@ use crate::journal::{self, Kind};
 use crate::memory::budget;
 use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
-use crate::mqtt::{REPORT_INBOX, Service, Topics};
+use crate::mqtt::version::firmware;
+use crate::mqtt::{Link, REPORT_INBOX, Service, Topics};
+use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
+use crate::runtime::reconnect::{
+    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
+};
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
-use crate::session::Blame;
+use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
 /// How long a conversation with the printer has to last before the next is dialled without back-off.
@@ -67,8 +71,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("mqtt", &service, budget::SLOTS, &tls);
             let dialler = root.dialler(config.printer_ports.mqtt);
-            let (clock, back_off) = (root.clock, root.back_off());
-            root.maintain(maintain_upstream(Rc::clone(&service), dialler, clock, back_off));
+            let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());
+            root.maintain(maintain_upstream(Rc::clone(&service), status, dialler, clock, back_off));
             Ok(service)
         },
     }
@@ -189,17 +193,20 @@ impl fmt::Display for Loss {
 /// Keeps up the one connection to the printer's broker.
 pub async fn maintain_upstream<D: Dial>(
     service: Rc<Service>,
+    status: Rc<Status>,
     dialler: D,
     clock: Clock,
     back_off: BackOff,
 ) {
     let buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
-    keep_connected("mqtt", Broker { service, dialler, clock, buffers }, back_off).await;
+    let broker = Broker { service, status, dialler, clock, buffers };
+    keep_connected("mqtt", broker, back_off).await;
 }
 
 /// The connection to the printer's broker.
 struct Broker<D> {
     service: Rc<Service>,
+    status: Rc<Status>,
     dialler: D,
     clock: Clock,
     buffers: Buffers,
@@ -207,15 +214,64 @@ struct Broker<D> {
 
 impl<D: Dial> Broker<D> {
     async fn dial(&mut self) -> Loss {
-        let stream = match self.dialler.dial().await {
+        let stream = match note_dial(&self.status, self.dialler.dial().await) {
             Ok(stream) => stream,
             Err(error) => return Loss::Dial(error),
         };
         let mut stream = Stream::new(stream, Protocol::Mqtt, Party::Printer, &self.clock);
         let (mut upstream, link) = self.service.upstream(self.clock.now());
+        let link = Reporting { link, service: &self.service, status: &self.status };
         let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        match end {
+            End::Session(error) if error.is_wrong_code() => {
+                self.status.refuse(Login::Mqtt, self.clock.now());
+            }
+            End::Session(_) | End::Closed | End::Stream(_) => self.status.log_out(Login::Mqtt),
+        }
         stream.close().await;
         Loss::Ended(end, upstream.phase())
+    }
+}
+
+/// The upstream's link to the hub, which also keeps the printer's status.
+struct Reporting<'a> {
+    link: Link,
+    service: &'a Service,
+    status: &'a Status,
+}
+
+impl Handler<upstream::Upstream> for Reporting<'_> {
+    fn admits(&self, upstream: &upstream::Upstream) -> bool {
+        self.link.admits(upstream)
+    }
+
+    fn handle_event(
+        &self,
+        now: Instant,
+        upstream: &mut upstream::Upstream,
+        event: upstream::Event<'_>,
+    ) -> Result<(), upstream::Error> {
+        match event {
+            upstream::Event::Live => {
+                self.status.log_in(Login::Mqtt, now);
+                // A printer that has come back may have another camera, or its camera switched on.
+                self.status.camera().look_again();
+            }
+            upstream::Event::Report { payload } => {
+                self.status.note_report(now);
+                if let Some(version) = firmware(payload) {
+                    self.status.set_version(version);
+                }
+            }
+            upstream::Event::Oversized { .. } => self.status.note_report(now),
+        }
+        self.link.handle_event(now, upstream, event)?;
+        self.status.set_live_view_off(self.service.says_live_view_off());
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        self.link.woken().await;
     }
 }
 

@@ -14,22 +14,25 @@ use crate::clock::Instant;
 use crate::config::{Config, PrinterAddr};
 use crate::journal::{self, Kind};
 use crate::memory::budget;
-use crate::printer::camera::{CameraKind, CameraProbe};
-use crate::rtsp::Service;
+use crate::printer::camera::CameraKind;
+use crate::printer::status::{Login, Status};
 use crate::rtsp::client::{self, LOGIN_TIMEOUT};
 use crate::rtsp::digest::{Nonce, write_hex};
 use crate::rtsp::sdp::Url;
 use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
+use crate::rtsp::{Link, Service};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
+use crate::runtime::reconnect::{
+    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
+};
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
 use crate::runtime::worker::{AcceptedClient, Serves};
-use crate::session::Blame;
+use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
 /// How long a session has to last before the next is made without back-off: longer than one takes that
@@ -86,8 +89,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("rtsp", &service, budget::PLAYERS, &tls);
             let dialler = root.dialler(config.printer_ports.rtsp);
-            let (camera, clock, back_off) = (Rc::clone(&root.camera), root.clock, root.back_off());
-            root.maintain(maintain_stream(Rc::clone(&service), camera, dialler, clock, back_off));
+            let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());
+            root.maintain(maintain_stream(Rc::clone(&service), status, dialler, clock, back_off));
             Ok(service)
         },
     }
@@ -264,7 +267,9 @@ const fn stream_status_of(kind: CameraKind) -> StreamStatus {
     match kind {
         CameraKind::Unknown | CameraKind::Rtsp => StreamStatus::Open,
         CameraKind::NoPort => StreamStatus::Away,
-        CameraKind::Chamber | CameraKind::ChamberDark => StreamStatus::Elsewhere,
+        CameraKind::Chamber | CameraKind::ChamberDark | CameraKind::ChamberBusy => {
+            StreamStatus::Elsewhere
+        }
         CameraKind::RtspOff => StreamStatus::Off,
         CameraKind::WrongCode => StreamStatus::WrongCode,
     }
@@ -274,14 +279,14 @@ const fn stream_status_of(kind: CameraKind) -> StreamStatus {
 /// are being probed.
 pub async fn maintain_stream<D: Dial>(
     service: Rc<Service>,
-    camera: Rc<CameraProbe>,
+    status: Rc<Status>,
     dialler: D,
     clock: Clock,
     back_off: BackOff,
 ) {
     let buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
     let probes = ProbeSchedule::NONE;
-    let source = Source { service, camera, dialler, clock, buffers, probes };
+    let source = Source { service, status, dialler, clock, buffers, probes };
     keep_connected("rtsp", source, back_off).await;
 }
 
@@ -309,7 +314,7 @@ impl ProbeSchedule {
 /// The session with the printer's RTSPS camera.
 struct Source<D> {
     service: Rc<Service>,
-    camera: Rc<CameraProbe>,
+    status: Rc<Status>,
     dialler: D,
     clock: Clock,
     buffers: Buffers,
@@ -319,14 +324,22 @@ struct Source<D> {
 impl<D: Dial> Source<D> {
     /// Dials and plays until the session ends. `None` if it ended in order.
     async fn play(&mut self) -> Option<Loss> {
-        let _taken = self.camera.take_rtsp();
-        let stream = match self.dialler.dial().await {
+        let status = Rc::clone(&self.status);
+        let _taken = status.camera().take_rtsp();
+        let stream = match note_dial(&self.status, self.dialler.dial().await) {
             Ok(stream) => stream,
             Err(error) => return Some(Loss::Dial(error)),
         };
         let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, &self.clock);
         let (mut upstream, link) = self.service.upstream(self.clock.now());
+        let link = Reporting { link, status: &self.status };
         let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        match end {
+            End::Session(upstream::Error::WrongCode) => {
+                self.status.refuse(Login::Rtsp, self.clock.now());
+            }
+            End::Session(_) | End::Closed | End::Stream(_) => self.status.log_out(Login::Rtsp),
+        }
         stream.close().await;
         self.service.lost();
         match end {
@@ -339,20 +352,48 @@ impl<D: Dial> Source<D> {
     }
 }
 
+/// The upstream's link to the hub, which also keeps the printer's status.
+struct Reporting<'a> {
+    link: Link,
+    status: &'a Status,
+}
+
+impl Handler<upstream::Upstream> for Reporting<'_> {
+    fn admits(&self, upstream: &upstream::Upstream) -> bool {
+        self.link.admits(upstream)
+    }
+
+    fn handle_event(
+        &self,
+        now: Instant,
+        upstream: &mut upstream::Upstream,
+        event: upstream::Event<'_>,
+    ) -> Result<(), upstream::Error> {
+        if matches!(event, upstream::Event::Playing) {
+            self.status.log_in(Login::Rtsp, now);
+        }
+        self.link.handle_event(now, upstream, event)
+    }
+
+    async fn woken(&self) {
+        self.link.woken().await;
+    }
+}
+
 impl<D: Dial> PrinterConnection for Source<D> {
     type Loss = Loss;
 
     async fn wanted(&mut self) -> bool {
         while !self.service.is_leaving() {
-            let kind = self.camera.kind();
-            let is_found = kind == CameraKind::Rtsp && !self.camera.is_due();
+            let kind = self.status.camera().kind();
+            let is_found = kind == CameraKind::Rtsp && !self.status.camera().is_due();
             if !is_found {
                 self.service.look(stream_status_of(kind));
             }
             if !self.service.is_wanted() {
                 tokio::select! {
                     () = self.service.changed() => {}
-                    () = self.camera.news() => {}
+                    () = self.status.camera().news() => {}
                 }
             } else if is_found {
                 self.probes = ProbeSchedule::NONE;
@@ -360,11 +401,11 @@ impl<D: Dial> PrinterConnection for Source<D> {
             } else {
                 // A player waits: the camera may have been switched on.
                 if self.probes.is_due(self.clock.now()) {
-                    self.camera.look_again();
+                    self.status.camera().look_again();
                 }
                 tokio::select! {
                     () = self.service.changed() => {}
-                    () = self.camera.news() => {}
+                    () = self.status.camera().news() => {}
                     () = self.clock.reach(self.probes.next) => {}
                 }
             }
@@ -394,7 +435,7 @@ impl<D: Dial> PrinterConnection for Source<D> {
         if let Some(loss) = loss {
             self.service.look(loss.stream_status());
             if loss.needs_probe() {
-                self.camera.look_again();
+                self.status.camera().look_again();
             }
         }
         let until = self.clock.now() + wait;

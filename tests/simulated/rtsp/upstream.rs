@@ -32,7 +32,7 @@ fn nobody_watches_a_camera_that_nobody_asked_for_but_for_one_look() {
         let studio = Studio::before(&camera);
         pass(secs(3600)).await;
         assert_eq!((camera.ever(), camera.setups()), (1, 0), "the look which camera there is");
-        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Rtsp);
     });
 }
 
@@ -91,19 +91,19 @@ fn an_x2d_with_one_session_never_sees_a_second_connection_while_the_camera_is_lo
         let mut last = player.number(&camera).await;
         for round in 0..40_u64 {
             // Whoever looks again does so in the middle of it, or just when it breaks.
-            studio.camera.look_again();
+            studio.status.camera().look_again();
             pass(ms(round * 37 % 500)).await;
             if round % 4 == 3 {
                 camera.cut();
                 pass(ms(50)).await;
-                studio.camera.look_again();
+                studio.status.camera().look_again();
             }
             while player.number(&camera).await <= last + 5 {}
             last = player.number(&camera).await;
         }
         assert_eq!((camera.most_open(), camera.refused()), (1, 0));
         assert!(studio.ends.borrow().is_empty());
-        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Rtsp);
     });
 }
 
@@ -118,7 +118,7 @@ fn no_session_is_begun_while_the_camera_is_looked_at_however_long_that_takes() {
         camera.turn(Vice::Deaf, true);
         camera.close();
         pass(ms(200)).await;
-        studio.camera.look_again();
+        studio.status.camera().look_again();
         pass(secs(8)).await;
         assert_eq!((camera.open(), camera.most_open()), (1, 1), "the look, and nothing else");
         camera.turn(Vice::Deaf, false);
@@ -462,7 +462,7 @@ fn live_view_that_is_off_is_named_and_works_once_it_is_switched_on() {
             let mut client = studio.client();
             let refused = client.describe(URL).await;
             assert_eq!(refused.status, 503);
-            let off = studio.camera.kind() == CameraKind::RtspOff;
+            let off = studio.status.camera().kind() == CameraKind::RtspOff;
             let reason = if off {
                 "Service Unavailable: Switch On LAN Live View At The Printer"
             } else {
@@ -508,7 +508,7 @@ fn live_view_that_the_printer_says_is_off_is_believed_at_once_and_when_it_is_on_
         let camera = camera();
         let studio = Studio::before(&camera);
         pass(secs(5)).await;
-        studio.camera.is_said_off(true);
+        studio.status.set_live_view_off(true);
         let mut client = studio.client();
         let refused = client.describe(URL).await;
         assert_eq!(
@@ -516,14 +516,14 @@ fn live_view_that_the_printer_says_is_off_is_believed_at_once_and_when_it_is_on_
             (503, "Service Unavailable: Switch On LAN Live View At The Printer")
         );
         assert_eq!(camera.setups(), 0);
-        studio.camera.is_said_off(false);
+        studio.status.set_live_view_off(false);
         assert_eq!(client.describe(URL).await.status, 200);
         // Whoever watches meanwhile goes on for as long as the camera does.
         client.setup("0-1").await;
         client.request("PLAY", URL, "").await;
         let mut player = Player::of(client);
         player.number(&camera).await;
-        studio.camera.is_said_off(true);
+        studio.status.set_live_view_off(true);
         for _ in 0..100 {
             player.number(&camera).await;
         }
@@ -579,7 +579,7 @@ fn a_camera_behind_a_port_6000_that_says_nothing_is_found_at_322() {
         let camera = camera();
         let studio = Studio::at(At::Off, At::Rtsp(camera.clone()));
         pass(secs(60)).await;
-        assert_eq!(studio.camera.kind(), CameraKind::Rtsp);
+        assert_eq!(studio.status.camera().kind(), CameraKind::Rtsp);
         let dialled = (studio.chamber.dialled(), studio.port.dialled());
         assert_eq!(dialled, (1, 1), "an X1C leaks what is opened");
         studio.player().await.number(&camera).await;

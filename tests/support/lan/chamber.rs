@@ -12,7 +12,7 @@ use pandaproxy::chamber::Service;
 use pandaproxy::chamber::client::{Error, LOGIN_TIMEOUT};
 use pandaproxy::memory::budget;
 use pandaproxy::peer::Peer;
-use pandaproxy::printer::camera::CameraProbe;
+use pandaproxy::printer::status::Status;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
 use pandaproxy::runtime::drive::{Buffers, End};
@@ -88,7 +88,7 @@ impl Dial for Port {
 /// A proxy before a printer's two camera ports.
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
-    pub(crate) camera: Rc<CameraProbe>,
+    pub(crate) status: Rc<Status>,
     keeper: JoinHandle<()>,
     clock: Clock,
     next: Cell<u32>,
@@ -106,10 +106,10 @@ impl Studio {
     pub(crate) fn at(chamber: &Port, rtsp: &Port) -> Self {
         let clock = Clock::start();
         let service = Service::new(AccessCode::new(CODE.as_bytes()).unwrap());
-        let camera = Rc::new(CameraProbe::new());
+        let status = Rc::new(Status::default());
         let keeper = spawn_local(maintain_camera(
             Rc::clone(&service),
-            Rc::clone(&camera),
+            Rc::clone(&status),
             chamber.clone(),
             rtsp.clone(),
             clock,
@@ -122,7 +122,7 @@ impl Studio {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
-        Self { service, camera, keeper, clock, next: Cell::new(1), ends: Rc::default() }
+        Self { service, status, keeper, clock, next: Cell::new(1), ends: Rc::default() }
     }
 
     /// A stream to the proxy, served by a worker of its own.

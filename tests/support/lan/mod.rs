@@ -143,8 +143,13 @@ impl Proxy {
         let code = AccessCode::new(settings.code.as_bytes()).unwrap();
         let service = Service::new(Topics::new(serial, 0xabcd), code, clock.now());
         let dialler = Wire { printer: printer.clone(), bytes: settings.printer_wire };
-        let keeper =
-            spawn_local(maintain_upstream(Rc::clone(&service), dialler, clock, BackOff::new(1)));
+        let keeper = spawn_local(maintain_upstream(
+            Rc::clone(&service),
+            Rc::default(),
+            dialler,
+            clock,
+            BackOff::new(1),
+        ));
         let housekept = Rc::clone(&service);
         spawn_local(async move {
             loop {

@@ -11,7 +11,7 @@ use pandaproxy::auth::AccessCode;
 use pandaproxy::chamber;
 use pandaproxy::memory::budget;
 use pandaproxy::peer::Peer;
-use pandaproxy::printer::camera::CameraProbe;
+use pandaproxy::printer::status::Status;
 use pandaproxy::rtsp::Service;
 use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
 use pandaproxy::runtime::Clock;
@@ -72,7 +72,7 @@ pub(crate) fn number(camera: &Rtsp, picture: &Picture) -> u64 {
 /// A proxy before a printer's two camera ports.
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
-    pub(crate) camera: Rc<CameraProbe>,
+    pub(crate) status: Rc<Status>,
     /// Port 322.
     pub(crate) port: Port,
     /// Port 6000.
@@ -104,10 +104,10 @@ impl Studio {
         let (chamber, port) = (Port::new(chamber), Port::new(rtsp));
         let service = Service::new(code(), PRINTER_URL.try_into().unwrap(), 7);
         let viewers = chamber::Service::new(code());
-        let camera = Rc::new(CameraProbe::new());
+        let status = Rc::new(Status::default());
         let seeks = spawn_local(maintain_camera(
             Rc::clone(&viewers),
-            Rc::clone(&camera),
+            Rc::clone(&status),
             chamber.clone(),
             port.clone(),
             clock,
@@ -115,7 +115,7 @@ impl Studio {
         ));
         let shows = spawn_local(maintain_stream(
             Rc::clone(&service),
-            Rc::clone(&camera),
+            Rc::clone(&status),
             port.clone(),
             clock,
             BackOff::new(2),
@@ -130,7 +130,7 @@ impl Studio {
         });
         Self {
             service,
-            camera,
+            status,
             port,
             chamber,
             viewers,
