@@ -133,6 +133,7 @@ pub mod config;
 pub mod ftp;
 pub mod health;
 pub mod journal;
+pub mod limits;
 pub mod logger;
 pub mod memory;
 #[cfg(test)]

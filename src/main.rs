@@ -9,6 +9,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::config::{Config, Intent};
 use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
+use pandaproxy::limits::Limits;
 use pandaproxy::logger;
 use pandaproxy::memory::{KIB, budget, heap};
 use pandaproxy::runtime::launch::{self, Context, Proxy, StartError};
@@ -39,8 +40,9 @@ fn main() -> ExitCode {
             }
         },
         Intent::PrintBudget => print_budget(),
+        Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
-        Intent::PrintCa { state_dir, serial: _ } => {
+        Intent::PrintCa { state_dir } => {
             start_log(false);
             log::info!("the authority in {}", state_dir.display());
             match Identity::ca_in(&state_dir, SystemTime::now()) {
@@ -58,6 +60,10 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config) -> ExitCode {
     start_log(config.verbose);
+    if let Err(error) = config.check_printer() {
+        log::error!("{error}");
+        return ExitCode::from(BAD_VALUE);
+    }
     for notice in &config.notices {
         log::log!(notice.level(), "{notice}");
     }

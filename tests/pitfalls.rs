@@ -53,7 +53,7 @@ const PITFALLS: [(&str, Kept); 53] = [
     ),
     (
         "a print on A1 or P1S asks for the code, because ports from 2024 on are not forwarded",
-        By(&["who_ends_tls_follows_from_the_model_unless_it_is_said"]),
+        By(&["the_ftp_mode_follows_from_the_model_unless_it_is_set"]),
     ),
     (
         "a redirected port 990 sends data to another printer",
@@ -121,7 +121,7 @@ const PITFALLS: [(&str, Kept); 53] = [
     ),
     (
         "a serial number in lower case is no topic (bambuddy#1465)",
-        By(&["a_serial_number_is_taken_in_upper_case_and_that_is_said"]),
+        By(&["a_serial_number_is_converted_to_upper_case_with_a_notice"]),
     ),
     (
         "the camera is looked for at the wrong port (bambuddy#1868)",

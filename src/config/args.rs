@@ -1,188 +1,93 @@
-//! What was typed.
+//! The command line: clap's description of it, made from the table of settings, and its errors.
 //!
-//! Every value stays as it was given, or absent: what it means, and what stands in for it when it
-//! is absent, is [`Config`](super::Config)'s business. Nothing here prints a value.
+//! Values stay as they were given. No message repeats a value, and none repeats a word that may be the access code.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
+use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::ConfigError;
-use super::sources::{Setting, Source};
+use super::help::{self, COMMANDS};
+use super::settings::{Kind, Setting};
+use super::sources::Source;
 
-/// The command line.
-#[derive(Parser)]
-#[command(
-    name = "pandaproxy",
-    version = concat!(env!("PANDAPROXY_VERSION"), " (board ", env!("BOARD"), ")"),
-    about = "Lets many LAN clients share a Bambu Lab printer's few connections",
-    after_help = "Command line > environment > --config file > default. An empty environment \
-                  variable counts as not given.",
-    disable_help_subcommand = true
-)]
+/// Describes the command line, for parsing and for the generators of man page and completions.
+pub fn command() -> Command {
+    let mut command = Command::new("pandaproxy")
+        .version(concat!(env!("PANDAPROXY_VERSION"), " (board ", env!("BOARD"), ")"))
+        .about("Lets many programs share one Bambu Lab printer on a LAN")
+        .override_help(help::program())
+        .arg(printing("budget", "Print the memory budget of this build, and exit"))
+        .arg(printing("limits", "Print the limits of this build, and exit"));
+    for setting in Setting::ALL {
+        command = command.arg(argument(setting));
+    }
+    for about in &COMMANDS {
+        let mut sub =
+            Command::new(about.name).about(about.about).override_help(help::command(about));
+        if about.name == "record" {
+            sub = sub.arg(
+                Arg::new("out")
+                    .long("out")
+                    .value_name("DIR")
+                    .help("Where to write")
+                    .value_parser(ValueParser::os_string()),
+            );
+        }
+        command = command.subcommand(sub);
+    }
+    command
+}
+
+fn printing(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn argument(setting: &Setting) -> Arg {
+    let arg = Arg::new(setting.id())
+        .long(setting.id())
+        .value_name(setting.value)
+        .help(format!("{} [{}]", setting.help, setting.key))
+        .hide(setting.hidden)
+        .global(true)
+        .value_parser(ValueParser::os_string());
+    let arg = match setting.short {
+        Some(short) => arg.short(short),
+        None => arg,
+    };
+    match setting.kind {
+        Kind::Value => arg.action(ArgAction::Set),
+        Kind::List => arg.action(ArgAction::Append),
+        Kind::Flag => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+    }
+}
+
+/// A command line that was understood.
+#[derive(Default)]
 pub(super) struct Args {
-    #[arg(
-        short = 'p',
-        long,
-        value_name = "IP",
-        help = "The printer: IP address or host name [PRINTER_IP]"
-    )]
-    pub(super) printer_ip: Option<OsString>,
-
-    #[arg(
-        short = 'a',
-        long,
-        value_name = "CODE",
-        help = "The printer's access code [ACCESS_CODE]"
-    )]
-    pub(super) access_code: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "A file whose first line is the access code [ACCESS_CODE_FILE]"
-    )]
-    pub(super) access_code_file: Option<OsString>,
-
-    #[arg(
-        short = 's',
-        long,
-        global = true,
-        value_name = "SERIAL",
-        help = "The printer's serial number [SERIAL_NUMBER]"
-    )]
-    pub(super) serial_number: Option<OsString>,
-
-    #[arg(
-        short = 'b',
-        long,
-        value_name = "IP",
-        help = "The address to listen on, 0.0.0.0 if not given [BIND_ADDRESS]"
-    )]
-    pub(super) bind: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "LIST",
-        help = "Which of camera,mqtt,ftp; all this build has if not given [SERVICES]"
-    )]
-    pub(super) services: Option<OsString>,
-
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", help = "All services, whatever --services says [ENABLE_ALL]")]
-    pub(super) enable_all: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "IPV4",
-        help = "The address clients reach this proxy at, where it cannot know [ADVERTISE_IP]"
-    )]
-    pub(super) advertise_ip: Option<OsString>,
-
-    #[arg(long, action = ArgAction::Append, value_name = "SERVICE=PORT", help = "Listen elsewhere, such as mqtt=8883; repeatable [PORTS]")]
-    pub(super) port: Vec<OsString>,
-
-    #[arg(long, action = ArgAction::Append, value_name = "SERVICE=PORT", help = "The printer listens elsewhere; repeatable [PRINTER_PORTS]")]
-    pub(super) printer_port: Vec<OsString>,
-
-    #[arg(
-        long,
-        value_name = "MODE",
-        help = "Who ends the TLS of FTP clients: proxy (this program), relay (the printer), auto (by \
-                its model) [FTP_MODE]"
-    )]
-    pub(super) ftp_mode: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "FROM-TO",
-        help = "Data ports for FTP clients, 2024-2043 if not given; with relay those of the printer, \
-                by its model if not given [FTP_DATA_PORTS]"
-    )]
-    pub(super) ftp_data_ports: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "FILE",
-        help = "One more authority that may vouch for the printer, PEM [PRINTER_CA]"
-    )]
-    pub(super) printer_ca: Option<OsString>,
-
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", help = "Believe whoever answers at the printer's address [INSECURE_PRINTER]")]
-    pub(super) insecure_printer: Option<OsString>,
-
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", help = "Leave the printer's own address in its reports [KEEP_PRINTER_ADDRESS]")]
-    pub(super) keep_printer_address: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "DIR",
-        help = "Record what is said, without what is secret, for Wireshark; a service that cannot \
-                goes on without [RECORD]"
-    )]
-    pub(super) record: Option<OsString>,
-
-    #[arg(
-        long,
-        value_name = "MIB",
-        help = "Room for it, 32 if not given: 8 files, of which the oldest is removed [RECORD_MIB]"
-    )]
-    pub(super) record_mib: Option<OsString>,
-
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        help = "Where certificates are kept [PANDAPROXY_STATE_DIR]"
-    )]
-    pub(super) state_dir: Option<OsString>,
-
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        help = "KEY=VALUE lines with the names in brackets [PANDAPROXY_CONFIG]"
-    )]
-    pub(super) config: Option<OsString>,
-
-    #[arg(short = 'v', long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", help = "Say more in the log [DEBUG]")]
-    pub(super) verbose: Option<OsString>,
-
-    #[arg(long, help = "Print what this build may hold in memory, and end")]
-    pub(super) budget: bool,
-
-    #[command(subcommand)]
-    pub(super) command: Option<Command>,
+    matches: ArgMatches,
 }
 
 /// What to do instead of serving.
-#[derive(Subcommand)]
-pub(super) enum Command {
-    /// Print the certificate authority that clients are to trust
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
     Ca,
-    /// Say whether the services answer on this machine: 0 if they do, 1 with the reason if not
-    #[command(after_help = "Takes the configuration of the service it asks about, from the same \
-                            places; options of the command line go before the word.")]
     Health,
-    /// Serve, and record what is said, without what is secret; end if that cannot be
-    #[command(after_help = "Options of the service go before the word.")]
-    Record {
-        #[arg(long, value_name = "DIR", help = "Where to, for Wireshark [RECORD]")]
-        out: Option<OsString>,
-    },
+    Record,
 }
 
 /// What came of reading the command line.
 pub(super) enum Typed {
-    Args(Box<Args>),
+    Args(Args),
     /// Help or version, for standard output.
     Print(String),
 }
@@ -190,11 +95,39 @@ pub(super) enum Typed {
 impl Args {
     /// Reads the whole command line, the program's name first.
     pub(super) fn read(words: &[OsString]) -> Result<Typed, ConfigError> {
-        match Self::try_parse_from(words) {
-            Ok(args) => Ok(Typed::Args(Box::new(args))),
+        match command().try_get_matches_from(words) {
+            Ok(matches) => Ok(Typed::Args(Self { matches })),
             Err(error) if is_asked_for(&error) => Ok(Typed::Print(error.render().to_string())),
-            Err(error) => Err(reduced(&error, words)),
+            Err(error) => Err(explained(&error, words)),
         }
+    }
+
+    /// The command, if there is one.
+    pub(super) fn word(&self) -> Option<Word> {
+        match self.matches.subcommand_name()? {
+            "ca" => Some(Word::Ca),
+            "health" => Some(Word::Health),
+            "record" => Some(Word::Record),
+            _ => None,
+        }
+    }
+
+    /// Whether an option that prints something was given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.matches.get_flag(name)
+    }
+
+    /// The value of `record --out`.
+    pub(super) fn out(&self) -> Option<&OsStr> {
+        let (_, record) = self.matches.subcommand()?;
+        record.try_get_one::<OsString>("out").ok().flatten().map(OsString::as_os_str)
+    }
+
+    /// The value of a setting; of a list, all values with commas between.
+    pub(super) fn value(&self, setting: &Setting) -> Option<OsString> {
+        let values = self.matches.get_many::<OsString>(setting.id())?;
+        let values: Vec<&OsStr> = values.map(OsString::as_os_str).collect();
+        Some(values.join(OsStr::new(",")))
     }
 }
 
@@ -202,39 +135,60 @@ fn is_asked_for(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
 }
 
-/// What clap has to say in a paragraph, in one line. It repeats names, never values: a word in the
-/// wrong place may be the access code.
-fn reduced(error: &clap::Error, words: &[OsString]) -> ConfigError {
+/// Clap's paragraph as one line.
+fn explained(error: &clap::Error, words: &[OsString]) -> ConfigError {
     let kind = error.kind();
-    let named = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(named)) => named.as_str(),
-        Some(_) | None => "",
+    let context = |context| match error.get(context) {
+        Some(ContextValue::String(named)) => Some(named.as_str()),
+        Some(_) | None => None,
     };
-    let unknown = kind == ErrorKind::UnknownArgument && named.starts_with('-');
-    if unknown && stands_for_the_code(named, words) {
-        return ConfigError::refused(&Setting::ACCESS_CODE, &Source::CommandLine, None);
+    let named = context(ContextKind::InvalidArg)
+        .or_else(|| context(ContextKind::InvalidSubcommand))
+        .unwrap_or_default();
+    let is_unknown = matches!(kind, ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    if is_unknown && !named.starts_with('-') {
+        return unknown_word(named);
+    }
+    if is_unknown && stands_for_the_code(named, words) {
+        return ConfigError::invalid(&Setting::ACCESS_CODE, &Source::CommandLine, None);
     }
     let is_name = |c: char| c == '-' || c.is_ascii_alphanumeric();
     let option = named.split(|c| !is_name(c)).next().unwrap_or_default();
-    if unknown {
-        return ConfigError::new(format_args!("{option}: no such option, see --help"));
+    let options = Setting::ALL.into_iter().map(|setting| setting.option);
+    if is_unknown {
+        let others = ["--budget", "--limits", "--help", "--version"].into_iter();
+        let hint = nearest(option, options.chain(others));
+        return ConfigError::new(match hint {
+            Some(hint) => format!("unknown option {option}; did you mean {hint}?"),
+            None => format!("unknown option {option}; see pandaproxy --help"),
+        });
     }
     let setting = Setting::ALL.into_iter().find(|setting| setting.option == option);
-    match (kind, setting) {
-        (ErrorKind::ArgumentConflict, _) => {
-            ConfigError::new(format_args!("{option} (command line): given more than once"))
+    ConfigError::new(match (kind, setting) {
+        (ErrorKind::ArgumentConflict, _) => format!("{option} is given twice"),
+        (ErrorKind::TooManyValues, _) => format!("{option} takes no value"),
+        (ErrorKind::InvalidValue, Some(setting)) => {
+            format!("{option} needs a value: {}", setting.expected)
         }
-        (ErrorKind::TooManyValues, _) => {
-            ConfigError::new(format_args!("{option} (command line): takes no value"))
+        (ErrorKind::InvalidValue, None) => format!("{option} needs a value"),
+        (_, _) => "invalid command line; see pandaproxy --help".to_string(),
+    })
+}
+
+/// A word that is neither an option nor a command. It is repeated only if it cannot be an access code, which has eight
+/// characters.
+fn unknown_word(word: &str) -> ConfigError {
+    const CODE: usize = 8;
+    let is_plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+    let commands = COMMANDS.iter().map(|command| command.name).chain(["help"]);
+    ConfigError::new(match (is_plain, nearest(word, commands)) {
+        (true, Some(hint)) => format!("unknown command \"{word}\"; did you mean \"{hint}\"?"),
+        (true, None) if word.len() != CODE && word.len() < 2 * CODE => {
+            format!("unknown command \"{word}\"; see pandaproxy --help")
         }
-        (ErrorKind::InvalidValue, Some(setting)) => ConfigError::new(format_args!(
-            "{option} (command line): got nothing, takes {}",
-            setting.takes
-        )),
-        (_, _) => ConfigError::new(format_args!(
-            "command line: got a word that belongs to no option, see --help"
-        )),
-    }
+        (_, _) => "unexpected word (not shown: it may be the access code); see pandaproxy --help"
+            .to_string(),
+    })
 }
 
 /// Whether what clap takes for the unknown option `named` was meant as the access code.
@@ -247,4 +201,79 @@ fn stands_for_the_code(named: &str, words: &[OsString]) -> bool {
     words.iter().zip(words.iter().skip(1)).any(|(before, word)| {
         asks(&before.to_string_lossy()) && word.to_string_lossy().starts_with(named)
     })
+}
+
+/// The candidate that `word` was probably meant to be: at most two edits away, or one that begins with it.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str> + Clone,
+) -> Option<&'a str> {
+    const EDITS: usize = 2;
+    const BEGINNING: usize = 5;
+    let close = candidates.clone().map(|candidate| (edits(word, candidate), candidate));
+    let (distance, candidate) = close.min_by_key(|(distance, _)| *distance)?;
+    if distance <= EDITS && 2 * distance < word.len() {
+        return Some(candidate);
+    }
+    let mut longer =
+        candidates.filter(|candidate| word.len() >= BEGINNING && candidate.starts_with(word));
+    longer.next()
+}
+
+/// Edits between two words: insertions, deletions and replacements of a byte (Levenshtein distance). Words longer than
+/// 40 bytes count as different.
+fn edits(a: &str, b: &str) -> usize {
+    const LONGEST: usize = 40;
+    if a.len() > LONGEST || b.len() > LONGEST {
+        return LONGEST;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = *cell;
+            left = replaced.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_accepts_its_own_description() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (a, b, count) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("--prot", "--port", 2)]
+        {
+            assert_eq!((edits(a, b), edits(b, a)), (count, count), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_typo_finds_the_word_that_was_meant() {
+        let words = ["--port", "--printer-ip", "--printer-port", "ca", "health"].into_iter();
+        for (word, meant) in [
+            ("--prot", Some("--port")),
+            ("--printer", Some("--printer-ip")),
+            ("helth", Some("health")),
+            ("web", None),
+            ("c", None),
+            ("--nozzle", None),
+        ] {
+            assert_eq!(nearest(word, words.clone()), meant, "{word}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
-//! How files are served: by whom TLS is ended, and on which ports data come.
+//! How files are served: where TLS is terminated, and which data ports are used.
 
+use alloc::format;
 use core::fmt;
 use core::ops::RangeInclusive;
 
@@ -8,51 +9,50 @@ use super::sources::Given;
 use crate::memory::budget;
 use crate::printer::model::{FileServer, Model};
 
-/// Where FTP clients find their data in proxy mode, unless told otherwise: where they are with a P1 or
-/// A1 (PROTOCOL §0).
+/// Data ports of FTP clients in proxy mode unless `--ftp-data-ports` names others: those of a P1 or A1
+/// ([`protocol`](crate::protocol#ftps)).
 const PROXY_PORTS: RangeInclusive<u16> = 2024..=2043;
 
-/// Ports of the printer's; one range, or one of each [`FileServer`].
+/// Data ports of the printer: one range, or one for each [`FileServer`].
 pub type PortRanges = heapless::Vec<RangeInclusive<u16>, 2>;
 
-/// How files are served, and why so.
+/// How files are served, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ftp {
-    /// How.
+    /// Where TLS is terminated, and the data ports.
     pub mode: FtpMode,
-    /// Why.
+    /// Reason for the mode.
     pub because: Because,
 }
 
-/// Who ends the TLS of FTP clients.
+/// Where the TLS of FTP clients is terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FtpMode {
-    /// This program. Clients share the printer's sessions, and are told one of these ports for their
-    /// data; 0 is any.
+    /// In this program. Clients share the printer's sessions; their data connections use these ports, 0 is any.
     Proxy {
         /// Ports of this machine.
         data_ports: RangeInclusive<u16>,
     },
-    /// The printer. Bytes are passed on as they are, on the printer's own ports, since the client reads
-    /// their numbers where nobody else can.
+    /// In the printer. Bytes are forwarded as they are, on the printer's own ports, because this program cannot read
+    /// or change the port numbers in the replies.
     Relay {
-        /// Ports of the printer, and of this machine; at most [`budget::DATA_PORTS`].
+        /// The same ports of printer and machine; at most [`budget::DATA_PORTS`].
         data_ports: PortRanges,
     },
 }
 
-/// Why files are served as they are.
+/// Reason for a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// `--ftp-mode` says so.
+    /// `--ftp-mode` names it.
     Asked,
     /// It is the default for this model.
     Model(&'static Model),
-    /// The serial number belongs to no model that is known here.
+    /// The serial number belongs to no known model.
     UnknownModel,
 }
 
-/// What `--ftp-mode` takes.
+/// Value of `--ftp-mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Wanted {
     #[default]
@@ -70,11 +70,10 @@ impl Wanted {
 }
 
 impl Ftp {
-    /// What `wanted` means for a printer of this model, with these data ports if any were given.
+    /// The mode for a printer of this model, with these data ports if any were given.
     ///
-    /// A printer that nobody knows gets the proxy: it speaks to both kinds of servers, takes one session
-    /// at a time, and lets nobody near the printer who has not shown the code. A relay would have to
-    /// guess the printer's data ports and how many sessions it can bear.
+    /// An unknown model gets proxy mode: it works with both kinds of FTP servers, uses one session, and accepts clients
+    /// with the access code alone. Relay mode would have to guess the printer's data ports and number of sessions.
     pub(super) fn meant(
         wanted: Wanted,
         model: Option<&'static Model>,
@@ -91,9 +90,9 @@ impl Ftp {
         let given = ports.map(|given| given.parse(port_range)).transpose()?;
         let mode = if relays {
             let data_ports = match (&given, ports, model) {
-                (Some(range), Some(ports), _) if *range.start() == 0 || range.len() > MOST => {
-                    return Err(ports.refused_as(format_args!(
-                        "the printer's own ports in relay mode, FROM-TO and {MOST} at most"
+                (Some(range), Some(ports), _) if *range.start() == 0 || range.len() > MAX_PORTS => {
+                    return Err(ports.invalid_as(&format!(
+                        "the printer's own ports in relay mode; FROM-TO, at most {MAX_PORTS}"
                     )));
                 }
                 (Some(range), _, _) => PortRanges::from_iter([range.clone()]),
@@ -110,27 +109,27 @@ impl Ftp {
     }
 }
 
-/// Ports of the printer's that can be relayed.
-const MOST: usize = budget::DATA_PORTS;
+/// Data ports that can be relayed.
+const MAX_PORTS: usize = budget::DATA_PORTS;
 
 impl fmt::Display for Ftp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.mode {
             FtpMode::Proxy { .. } => "proxy mode (clients share the printer's sessions)",
-            FtpMode::Relay { .. } => "relay mode (clients meet the printer's own certificate)",
+            FtpMode::Relay { .. } => "relay mode (clients see the printer's own certificate)",
         })?;
         match self.because {
-            Because::Asked => f.write_str(", as --ftp-mode says"),
+            Because::Asked => f.write_str(", set by --ftp-mode"),
             Because::Model(model) => write!(f, ", the default for {}", model.name),
             Because::UnknownModel => f.write_str(
-                ", since the serial number is of no model that is known here; a slicer that insists \
-                 on the printer's own certificate needs --ftp-mode relay",
+                ", because the serial number is of an unknown model; slicers that need the printer's own \
+                 certificate need --ftp-mode relay",
             ),
         }
     }
 }
 
-/// Reads `FROM-TO`, or one port; 0 alone is any.
+/// Reads `FROM-TO`, or one port; 0 alone means any.
 fn port_range(value: &str) -> Option<RangeInclusive<u16>> {
     let (from, to) = value.split_once('-').unwrap_or((value, value));
     let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);

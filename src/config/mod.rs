@@ -1,105 +1,124 @@
-//! What the program is to do, from its command line, its environment and a file.
+//! What the program is to do: read from the command line, the environment and a file of settings.
 //!
-//! Two layers: `args` holds what was typed, [`Config`] what is meant. Between them `sources`
-//! finds the value that counts: command line > environment > file > default.
+//! [`settings`] is the table of all settings. [`sources`] finds the value that counts: command line, then environment,
+//! then file, then default. [`Config`] holds the meaning of the values.
 //!
-//! At a value that is no good the program exits with 2 and says in one line which option has it, where
-//! it came from, what it is and what it may be. The access code is in no such line, in no `Debug` and
-//! in no help.
+//! An invalid setting ends the program with status 2 and one line that names the setting, its value and what was
+//! expected. The access code appears in no such line, in no `Debug` and in no help text.
 
 mod args;
 mod ftp;
+mod help;
+mod services;
+mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use log::Level;
 
-use self::args::{Args, Command, Typed};
+pub use self::args::command;
+use self::args::{Args, Typed, Word};
 pub use self::ftp::{Because, Ftp, FtpMode, PortRanges};
-use self::sources::{Given, Setting, Source, Sources};
+pub use self::help::WIDTH as HELP_WIDTH;
+pub use self::services::{Ports, Service, Services};
+pub use self::settings::{Group, Kind, Setting};
+use self::sources::{Source, Sources};
 use crate::auth::AccessCode;
 use crate::printer::model::{Camera, Model};
 
-/// A printer's serial number: upper-case letters and digits, as in its topics.
+/// Printer's serial number: upper-case letters and digits, as in its topics.
 pub type Serial = heapless::String<32>;
+
+/// Characters in the serial number of a printer ([`protocol`](crate::protocol#models)).
+const SERIAL_LEN: usize = 15;
+
+/// Characters in an access code ([`protocol`](crate::protocol#mqtt)).
+const CODE_LEN: usize = 8;
+
+/// File of settings that `health` and `ca` read when none is named: the one that `install.sh` writes.
+const SYSTEM_CONFIG: &str = "/etc/pandaproxy/pandaproxy.conf";
 
 /// What the program was asked to do.
 #[derive(Debug)]
 pub enum Intent {
     /// Serve.
     Serve(Box<Config>),
-    /// Print the certificate authority that clients are to trust (`pandaproxy ca`).
+    /// Print the certificate authority that clients import (`pandaproxy ca`).
     PrintCa {
-        /// Where it is kept.
+        /// Directory of certificates and keys.
         state_dir: PathBuf,
-        /// The printer's serial number, if it was given.
-        serial: Option<Serial>,
     },
-    /// Say whether the services of this configuration answer (`pandaproxy health`).
+    /// Check the services of this configuration (`pandaproxy health`).
     Health(Box<Config>),
-    /// Print what this build may hold in memory.
+    /// Print the memory budget of this build.
     PrintBudget,
+    /// Print the limits of this build.
+    PrintLimits,
     /// Print this text, help or version, on standard output.
     Print(String),
 }
 
-/// What is meant. Everything in it has been checked as far as it can be without the network.
+/// The meaning of all settings, checked as far as possible without the network.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the printer is.
+    /// Printer's address.
     pub printer: PrinterAddr,
-    /// The printer's access code, and what clients have to show.
+    /// Printer's access code, which clients have to show too.
     pub code: AccessCode,
-    /// The printer's serial number.
+    /// Printer's serial number.
     pub serial: Serial,
-    /// The address to listen on.
+    /// Address to listen on.
     pub bind: IpAddr,
-    /// The services to serve; at least one.
+    /// Services to offer; at least one.
     pub services: Services,
-    /// Where clients find them. 0 lets the system choose.
+    /// Ports of this machine; 0 lets the system choose.
     pub ports: Ports,
-    /// Where the printer has them. Never 0.
+    /// Ports of the printer; never 0.
     pub printer_ports: Ports,
     /// How files are served.
     pub ftp: Ftp,
-    /// Where certificates and pins are kept.
+    /// What the printer has on its port 6000.
+    pub port_6000: Port6000,
+    /// Directory of certificates, keys and pins.
     pub state_dir: PathBuf,
-    /// One more authority that may vouch for the printer, as PEM.
+    /// Additional authority for the printer's certificate, as PEM.
     pub printer_ca: Option<PathBuf>,
-    /// The address clients reach this proxy at, where it cannot know.
+    /// Address at which clients reach this machine, if it was given.
     pub advertise: Option<Ipv4Addr>,
-    /// Whether whoever answers at the printer's address is believed to be the printer.
+    /// Whether the printer's certificate is not verified.
     pub insecure_printer: bool,
     /// Whether the printer's own address stays in its reports.
     pub keep_printer_address: bool,
     /// Where and how much is recorded, if anything is.
     pub record: Option<Recording>,
-    /// Whether the log says more.
+    /// Whether debug messages are logged.
     pub verbose: bool,
-    /// What the log should say once there is one.
-    pub notices: heapless::Vec<Notice, NOTICES>,
+    /// Remarks for the log, once there is one.
+    pub notices: heapless::Vec<Notice, MAX_NOTICES>,
 }
 
-/// The notices there can be: one for the serial number and one for each service not served.
-pub const NOTICES: usize = 3;
+/// Notices at once: one of each kind.
+pub const MAX_NOTICES: usize = 3;
 
 impl Config {
-    /// Reads the command line, the program's name first, and what `env` knows.
+    /// Reads the command line, the program's name first, and the environment `env`.
     ///
     /// # Errors
     ///
-    /// Something is missing or no good; the message is one line.
+    /// A required setting is missing or a value is invalid; the message is one line.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
@@ -109,110 +128,139 @@ impl Config {
             Typed::Args(args) => args,
             Typed::Print(text) => return Ok(Intent::Print(text)),
         };
-        if args.budget {
+        if args.has("budget") {
             return Ok(Intent::PrintBudget);
         }
-        let sources = Sources::open(args.config.as_deref(), &env)?;
-        match &args.command {
-            Some(Command::Ca) => Ok(Intent::PrintCa {
-                state_dir: state_dir(&args, &sources)?,
-                serial: serial(&args, &sources)?.map(|(serial, _)| serial),
-            }),
-            Some(Command::Health) => Ok(Intent::Health(Box::new(Self::meant(&args, &sources)?))),
-            Some(Command::Record { .. }) | None => {
-                Ok(Intent::Serve(Box::new(Self::meant(&args, &sources)?)))
-            }
+        if args.has("limits") {
+            return Ok(Intent::PrintLimits);
+        }
+        let word = args.word();
+        let system = match word {
+            Some(Word::Ca | Word::Health) => Some(Path::new(SYSTEM_CONFIG)),
+            Some(Word::Record) | None => None,
+        };
+        let sources = Sources::open(args, &env, system.filter(|path| path.exists()))?;
+        match word {
+            Some(Word::Ca) => Ok(Intent::PrintCa { state_dir: state_dir(&sources)? }),
+            Some(Word::Health) => Ok(Intent::Health(Box::new(Self::meant(&sources)?))),
+            Some(Word::Record) | None => Ok(Intent::Serve(Box::new(Self::meant(&sources)?))),
         }
     }
 
-    /// The listeners of the services that are served, by the names of [`Ports`], and where they are.
+    /// Name and port of each listener, data ports apart.
     pub fn listening(&self) -> impl Iterator<Item = (&'static str, u16)> {
         let Self { services, ports, .. } = self;
-        let has_tunnel = services.ftp && self.has_tunnel();
+        let has_tunnel = self.has_tunnel();
         [
             (services.mqtt, "mqtt", ports.mqtt),
-            (services.camera || has_tunnel, "chamber", ports.chamber),
-            (services.camera, "rtsp", ports.rtsp),
+            (services.chamber && !(services.ftp && has_tunnel), "chamber", ports.chamber),
+            (services.rtsp, "rtsp", ports.rtsp),
             (services.ftp, "ftp", ports.ftp),
+            (services.ftp && has_tunnel, "tunnel", ports.tunnel),
         ]
         .into_iter()
         .filter_map(|(served, name, port)| served.then_some((name, port)))
     }
 
-    /// Whether port 6000 is the file tunnel's, as far as the serial number tells: on a printer with an RTSPS
-    /// camera the port can be nothing else.
+    /// Whether this printer has the file tunnel on its port 6000, by `--port-6000` or by its model
+    /// ([`protocol`](crate::protocol#file-tunnel)).
     pub fn has_tunnel(&self) -> bool {
-        Model::of_serial(&self.serial).is_some_and(|model| model.camera == Camera::Rtsp)
+        match self.port_6000 {
+            Port6000::Chamber => false,
+            Port6000::Tunnel => true,
+            Port6000::Auto => {
+                Model::of_serial(&self.serial).is_some_and(|model| model.camera == Camera::Rtsp)
+            }
+        }
     }
 
-    fn meant(args: &Args, sources: &Sources<'_>) -> Result<Self, ConfigError> {
+    /// Whether the printer's address is a listener of this program, so that a connection to the printer would come back
+    /// here. Looks at the addresses of this machine.
+    ///
+    /// # Errors
+    ///
+    /// It is; the message names the address.
+    pub fn check_printer(&self) -> Result<(), ConfigError> {
+        match self.printer {
+            PrinterAddr::Ip(ip) if self.leads_back(ip) => Err(ConfigError::new(format!(
+                "--printer-ip {ip} is this machine: the proxy would connect to itself; give the printer's own address"
+            ))),
+            PrinterAddr::Ip(_) | PrinterAddr::Name(_) => Ok(()),
+        }
+    }
+
+    /// Whether a printer at `ip` would be this program itself: `ip` is an address of this machine, and one of the
+    /// printer's ports is a port that this program listens on.
+    pub fn leads_back(&self, ip: IpAddr) -> bool {
+        let Ports { mqtt, chamber, rtsp, ftp, tunnel } = self.printer_ports;
+        let printer = [mqtt, chamber, rtsp, ftp, tunnel];
+        let is_bound = self.bind == ip || self.bind.is_unspecified();
+        is_bound && self.listening().any(|(_, port)| printer.contains(&port)) && is_own(ip)
+    }
+
+    fn meant(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let mut notices = heapless::Vec::new();
         // There is room for one of each.
         let mut notice = |notice: Notice| notices.push(notice).unwrap_or_default();
 
-        let find = |setting, typed: &Option<OsString>| sources.find(setting, typed.as_deref());
-        let flag = |setting, typed| match find(setting, typed) {
+        let find = |setting| sources.find(setting);
+        let flag = |setting| match find(setting) {
             Some(given) => given.parse(truth),
             None => Ok(false),
         };
 
-        let printer = find(&Setting::PRINTER_IP, &args.printer_ip)
-            .ok_or_else(|| ConfigError::missing(&Setting::PRINTER_IP))?
-            .parse(PrinterAddr::parse)?;
-        let code = access_code(args, sources)?;
-        let (serial, raised) =
-            serial(args, sources)?.ok_or_else(|| ConfigError::missing(&Setting::SERIAL_NUMBER))?;
-        if raised {
+        sources.check_required()?;
+        let printer = sources.required(&Setting::PRINTER_IP)?.parse(PrinterAddr::parse)?;
+        let code = access_code(sources)?;
+        if code.reveal().len() != CODE_LEN {
+            notice(Notice::CodeLength(code.reveal().len()));
+        }
+        let (serial, is_raised) = sources.required(&Setting::SERIAL_NUMBER)?.parse(serial)?;
+        if is_raised {
             notice(Notice::SerialRaised);
         }
-        let bind = match find(&Setting::BIND, &args.bind) {
+        if serial.len() != SERIAL_LEN {
+            notice(Notice::SerialLength(serial.len()));
+        }
+        let bind = match find(&Setting::BIND) {
             Some(given) => given.parse(|value| value.parse().ok())?,
             None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         };
 
-        let all = flag(&Setting::ENABLE_ALL, &args.enable_all)?;
-        let services = match find(&Setting::SERVICES, &args.services) {
-            Some(given) if !all => {
-                let wanted = given.parse(Services::parse)?;
-                for service in Service::ALL.into_iter().filter(|it| wanted.has(*it)) {
-                    if !Services::BUILT.has(service) {
-                        notice(Notice::NotServed(service));
-                    }
-                }
-                let services = wanted.and(Services::BUILT);
-                if services == Services::default() {
-                    return Err(ConfigError::nothing_served(&given));
-                }
-                services
-            }
-            Some(_) | None => Services::BUILT,
+        let all = flag(&Setting::ENABLE_ALL)?;
+        let services = match find(&Setting::SERVICES) {
+            Some(given) if !all => given.parse(Services::parse)?,
+            Some(_) | None => Services::ALL,
         };
 
-        let ports = match sources.find(&Setting::PORTS, listed(&args.port).as_deref()) {
+        let ports = match find(&Setting::PORTS) {
             Some(given) => given.parse(|value| Ports::parse(value, 0))?,
             None => Ports::default(),
         };
-        let typed = listed(&args.printer_port);
-        let printer_ports = match sources.find(&Setting::PRINTER_PORTS, typed.as_deref()) {
+        let printer_ports = match find(&Setting::PRINTER_PORTS) {
             Some(given) => given.parse(|value| Ports::parse(value, 1))?,
             None => Ports::default(),
         };
-        let ftp_mode = match find(&Setting::FTP_MODE, &args.ftp_mode) {
+        let ftp_mode = match find(&Setting::FTP_MODE) {
             Some(given) => given.parse(ftp::Wanted::parse)?,
             None => ftp::Wanted::default(),
         };
-        let data_ports = find(&Setting::FTP_DATA_PORTS, &args.ftp_data_ports);
+        let port_6000 = match find(&Setting::PORT_6000) {
+            Some(given) => given.parse(Port6000::parse)?,
+            None => Port6000::default(),
+        };
+        let data_ports = find(&Setting::FTP_DATA_PORTS);
         let ftp = Ftp::meant(ftp_mode, Model::of_serial(&serial), data_ports.as_ref())?;
-        let printer_ca = match find(&Setting::PRINTER_CA, &args.printer_ca) {
+        let printer_ca = match find(&Setting::PRINTER_CA) {
             Some(given) => Some(given.path()?),
             None => None,
         };
-        let advertise = match find(&Setting::ADVERTISE_IP, &args.advertise_ip) {
+        let advertise = match find(&Setting::ADVERTISE_IP) {
             Some(given) => Some(given.parse(reachable)?),
             None => None,
         };
 
-        Ok(Self {
+        let config = Self {
             printer,
             code,
             serial,
@@ -221,69 +269,115 @@ impl Config {
             ports,
             printer_ports,
             ftp,
-            state_dir: state_dir(args, sources)?,
+            port_6000,
+            state_dir: state_dir(sources)?,
             printer_ca,
             advertise,
-            insecure_printer: flag(&Setting::INSECURE_PRINTER, &args.insecure_printer)?,
-            keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS, &args.keep_printer_address)?,
-            record: Recording::meant(args, sources)?,
-            verbose: flag(&Setting::VERBOSE, &args.verbose)?,
+            insecure_printer: flag(&Setting::INSECURE_PRINTER)?,
+            keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS)?,
+            record: Recording::meant(sources)?,
+            verbose: flag(&Setting::VERBOSE)?,
             notices,
-        })
+        };
+        config.check_ports()?;
+        Ok(config)
+    }
+
+    /// Every listener has a port of its own, and none is a data port of FTP clients.
+    fn check_ports(&self) -> Result<(), ConfigError> {
+        let data = match &self.ftp.mode {
+            FtpMode::Proxy { data_ports } if self.services.ftp => Some(data_ports),
+            FtpMode::Proxy { .. } | FtpMode::Relay { .. } => None,
+        };
+        for (at, (name, port)) in self.listening().enumerate().filter(|(_, (_, port))| *port != 0) {
+            if let Some((other, _)) = self.listening().take(at).find(|(_, taken)| *taken == port) {
+                return Err(ConfigError::new(format!(
+                    "{other} and {name} are both to listen on port {port}; give one another port with --port"
+                )));
+            }
+            if let Some(data) = data.filter(|data| data.contains(&port)) {
+                let (from, to) = (data.start(), data.end());
+                return Err(ConfigError::new(format!(
+                    "port {port} of {name} is one of the FTP data ports {from}-{to}; choose others with --ftp-data-ports"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
-/// What is recorded of all conversations.
+/// Whether `ip` is an address of this machine: only then a socket can be bound to it.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// What a printer has on its port 6000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Port6000 {
+    /// What its model has.
+    #[default]
+    Auto,
+    /// The chamber camera.
+    Chamber,
+    /// The file tunnel.
+    Tunnel,
+}
+
+impl Port6000 {
+    fn parse(value: &str) -> Option<Self> {
+        let uses = [("auto", Self::Auto), ("chamber", Self::Chamber), ("tunnel", Self::Tunnel)];
+        let found = uses.into_iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
+        found.map(|(_, found)| found)
+    }
+}
+
+/// Where and how much traffic is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
-    /// Where to.
+    /// Directory of the recording's files.
     pub dir: PathBuf,
-    /// How much is kept, in MiB.
+    /// Size of the recording, in MiB.
     pub mib: u32,
-    /// Whether there is nothing else to be done if it cannot be recorded there (`pandaproxy record`).
+    /// Whether the program ends if it cannot record (`pandaproxy record`).
     pub must: bool,
 }
 
 impl Recording {
-    /// What is kept if nothing is said, in MiB.
+    /// Size of a recording unless it is given, in MiB.
     pub const MIB: u32 = 32;
 
-    fn meant(args: &Args, sources: &Sources<'_>) -> Result<Option<Self>, ConfigError> {
-        let mib = match sources.find(&Setting::RECORD_MIB, args.record_mib.as_deref()) {
+    fn meant(sources: &Sources<'_>) -> Result<Option<Self>, ConfigError> {
+        let mib = match sources.find(&Setting::RECORD_MIB) {
             Some(given) => {
                 given.parse(|value| value.parse().ok().filter(|mib| (8..=65_536).contains(mib)))?
             }
             None => Self::MIB,
         };
-        let (must, out) = match &args.command {
-            Some(Command::Record { out }) => (true, out.as_ref()),
-            Some(Command::Ca | Command::Health) | None => (false, None),
-        };
-        match sources.find(&Setting::RECORD, out.or(args.record.as_ref()).map(OsString::as_os_str))
-        {
+        let must = sources.args().word() == Some(Word::Record);
+        match sources.out().or_else(|| sources.find(&Setting::RECORD)) {
             Some(given) => Ok(Some(Self { dir: given.path()?, mib, must })),
-            None if must => Err(ConfigError::new(format_args!(
-                "record --out (or RECORD): got nothing, takes a directory"
-            ))),
+            None if must => {
+                Err(ConfigError::new("record needs --out DIR: the directory of the recording"))
+            }
             None => Ok(None),
         }
     }
 }
 
-/// Where something is in the network.
+/// Printer's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one printer")]
 pub enum PrinterAddr {
-    /// At this address.
+    /// IP address.
     Ip(IpAddr),
-    /// Wherever this name leads, which may change.
+    /// Host name, whose address may change.
     Name(heapless::String<253>),
 }
 
 impl PrinterAddr {
     fn parse(value: &str) -> Option<Self> {
         match value.parse::<IpAddr>() {
-            // Nobody in particular is nobody's printer, and connecting to it leads back here.
+            // Connecting to 0.0.0.0 reaches this machine itself.
             Ok(ip) if ip.is_unspecified() || ip.is_multicast() => None,
             Ok(IpAddr::V4(Ipv4Addr::BROADCAST)) => None,
             Ok(ip) => Some(Self::Ip(ip)),
@@ -302,139 +396,23 @@ impl fmt::Display for PrinterAddr {
     }
 }
 
-/// A service, as the command line names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Both cameras.
-    Camera,
-    /// Reports and requests.
-    Mqtt,
-    /// File upload.
-    Ftp,
-}
-
-impl Service {
-    /// Every service there is.
-    pub const ALL: [Self; 3] = [Self::Camera, Self::Mqtt, Self::Ftp];
-
-    /// What it is called on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Camera => "camera",
-            Self::Mqtt => "mqtt",
-            Self::Ftp => "ftp",
-        }
-    }
-}
-
-/// Some of the services.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Services {
-    /// Both cameras.
-    pub camera: bool,
-    /// Reports and requests.
-    pub mqtt: bool,
-    /// File upload.
-    pub ftp: bool,
-}
-
-impl Services {
-    /// What this build can serve.
-    pub const BUILT: Self = Self { camera: true, mqtt: true, ftp: true };
-
-    /// Whether `service` is one of them.
-    pub const fn has(self, service: Service) -> bool {
-        match service {
-            Service::Camera => self.camera,
-            Service::Mqtt => self.mqtt,
-            Service::Ftp => self.ftp,
-        }
-    }
-
-    const fn and(self, other: Self) -> Self {
-        Self {
-            camera: self.camera && other.camera,
-            mqtt: self.mqtt && other.mqtt,
-            ftp: self.ftp && other.ftp,
-        }
-    }
-
-    fn parse(list: &str) -> Option<Self> {
-        let mut services = Self::default();
-        for item in list.split(',').map(str::trim) {
-            let service = Service::ALL
-                .into_iter()
-                .find(|service| item.eq_ignore_ascii_case(service.name()))?;
-            match service {
-                Service::Camera => services.camera = true,
-                Service::Mqtt => services.mqtt = true,
-                Service::Ftp => services.ftp = true,
-            }
-        }
-        Some(services)
-    }
-}
-
-/// A TCP port for each service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// MQTT over TLS.
-    pub mqtt: u16,
-    /// The chamber camera of A1 and P1, the file tunnel of the others; both over TLS.
-    pub chamber: u16,
-    /// The RTSPS camera of X1, H2 and P2.
-    pub rtsp: u16,
-    /// FTPS, with TLS from the first byte; its data ports apart.
-    pub ftp: u16,
-}
-
-impl Default for Ports {
-    /// The printer's own ports, which is where clients look (PROTOCOL §0).
-    fn default() -> Self {
-        Self { mqtt: 8883, chamber: 6000, rtsp: 322, ftp: 990 }
-    }
-}
-
-impl Ports {
-    /// Reads `service=port,…`. What is not in the list keeps its default; none stands there twice.
-    fn parse(list: &str, lowest: u16) -> Option<Self> {
-        let mut ports = Self::default();
-        let mut named = heapless::Vec::<&str, 4>::new();
-        for item in list.split(',') {
-            let (service, port) = item.split_once('=')?;
-            let port = port.trim().parse().ok().filter(|port| *port >= lowest)?;
-            let names = ["mqtt", "chamber", "rtsp", "ftp"];
-            let name = names.into_iter().find(|name| service.trim().eq_ignore_ascii_case(name))?;
-            if named.contains(&name) {
-                return None;
-            }
-            named.push(name).ok()?;
-            match name {
-                "mqtt" => ports.mqtt = port,
-                "chamber" => ports.chamber = port,
-                "rtsp" => ports.rtsp = port,
-                _ => ports.ftp = port,
-            }
-        }
-        Some(ports)
-    }
-}
-
-/// Something that was accepted but not taken as it stood.
+/// A remark about a setting that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The serial number had lower-case letters; topics have none.
+    /// The serial number had lower-case letters, which topics have not.
     SerialRaised,
-    /// This build does not have the service.
-    NotServed(Service),
+    /// The serial number has this many characters, not those of a printer's.
+    SerialLength(usize),
+    /// The access code has this many characters, not those of a printer's.
+    CodeLength(usize),
 }
 
 impl Notice {
-    /// How loudly the log says it.
+    /// Level at which it is logged.
     pub const fn level(self) -> Level {
         match self {
             Self::SerialRaised => Level::Info,
-            Self::NotServed(_) => Level::Warn,
+            Self::SerialLength(_) | Self::CodeLength(_) => Level::Warn,
         }
     }
 }
@@ -442,44 +420,46 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SerialRaised => {
-                f.write_str("--serial-number: taken in upper case, as the printer's topics have it")
+            Self::SerialRaised => f.write_str("serial number converted to upper case"),
+            Self::SerialLength(len) => {
+                write!(
+                    f,
+                    "the serial number has {len} characters; printers have {SERIAL_LEN}: is it complete?"
+                )
             }
-            Self::NotServed(service) => {
-                write!(f, "--services: {} is not served by this build", service.name())
+            Self::CodeLength(len) => {
+                write!(
+                    f,
+                    "the access code has {len} characters; printers have {CODE_LEN}: is it complete?"
+                )
             }
         }
     }
 }
 
-/// Why the program cannot start: one line, without the access code.
+/// Why the settings are not accepted: one line, without the access code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    fn new(line: fmt::Arguments<'_>) -> Self {
-        Self(format!("{line}"))
+    fn new(line: impl Into<String>) -> Self {
+        Self(line.into())
     }
 
-    fn refused(setting: &Setting, source: &Source, got: Option<&str>) -> Self {
-        let Setting { option, takes, .. } = setting;
-        match got {
-            Some(got) => Self(format!("{option} ({source}): got {}, takes {takes}", quoted(got))),
-            None => Self(format!("{option} ({source}): takes {takes}")),
-        }
+    /// A value that is not accepted; `got` is `None` where it may not be shown.
+    fn invalid(setting: &Setting, source: &Source, got: Option<&str>) -> Self {
+        Self::invalid_as(setting, source, got, setting.expected)
     }
 
-    fn missing(setting: &Setting) -> Self {
-        let Setting { option, env, takes } = setting;
-        Self(format!("{option} (or {env}): got nothing, takes {takes}"))
-    }
-
-    fn nothing_served(given: &Given) -> Self {
-        let Given { setting, source, .. } = given;
-        Self(format!(
-            "{} ({source}): got nothing this build serves, takes camera,mqtt,ftp",
-            setting.option
-        ))
+    /// The same, with another expectation than the table's.
+    fn invalid_as(setting: &Setting, source: &Source, got: Option<&str>, expected: &str) -> Self {
+        let value = match got {
+            Some(got) => format!("value {}", quoted(got)),
+            None => "value (not shown)".to_owned(),
+        };
+        let place = source.prefix();
+        let name = source.name_of(setting);
+        Self(format!("{place}invalid {value} for {name}: expected {expected}"))
     }
 }
 
@@ -491,54 +471,47 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
-/// The code, from whichever of its two settings stands higher.
-fn access_code(args: &Args, sources: &Sources<'_>) -> Result<AccessCode, ConfigError> {
-    let code = sources.find(&Setting::ACCESS_CODE, args.access_code.as_deref());
-    let file = sources.find(&Setting::ACCESS_CODE_FILE, args.access_code_file.as_deref());
+/// The access code, from the higher of its two settings.
+fn access_code(sources: &Sources<'_>) -> Result<AccessCode, ConfigError> {
+    let code = sources.find(&Setting::ACCESS_CODE);
+    let file = sources.find(&Setting::ACCESS_CODE_FILE);
     let read = |code: &[u8]| AccessCode::new(code).ok();
     match (code, file) {
-        (None, None) => Err(ConfigError::missing(&Setting::ACCESS_CODE)),
         (Some(code), Some(file)) if code.source.is_as_high_as(&file.source) => {
-            Err(ConfigError::new(format_args!(
-                "--access-code-file ({}): got --access-code ({}) as well, takes one of them",
-                file.source, code.source
-            )))
+            let place = file.source.prefix();
+            let (code, file) =
+                (code.source.name_of(code.setting), file.source.name_of(file.setting));
+            Err(ConfigError::new(format!("{place}both {code} and {file} are given; remove one")))
         }
         (Some(code), Some(file)) if code.source < file.source => code.parse_secret(read),
         (Some(code), None) => code.parse_secret(read),
         (_, Some(file)) => {
             let line = file.first_line()?;
             read(line.as_bytes())
-                .ok_or_else(|| ConfigError::refused(file.setting, &file.source, None))
+                .ok_or_else(|| ConfigError::invalid(file.setting, &file.source, None))
         }
+        (None, None) => Err(sources.missing(&[&Setting::ACCESS_CODE])),
     }
 }
 
-/// The serial number in upper case, and whether it had to be raised to it.
-fn serial(args: &Args, sources: &Sources<'_>) -> Result<Option<(Serial, bool)>, ConfigError> {
-    let Some(given) = sources.find(&Setting::SERIAL_NUMBER, args.serial_number.as_deref()) else {
-        return Ok(None);
-    };
-    given
-        .parse(|value| {
-            let is_serial = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric());
-            let mut serial = Serial::try_from(value).ok().filter(|_| is_serial)?;
-            serial.make_ascii_uppercase();
-            let raised = serial != value;
-            Some((serial, raised))
-        })
-        .map(Some)
+/// The serial number in upper case, and whether it had lower-case letters.
+fn serial(value: &str) -> Option<(Serial, bool)> {
+    let is_serial = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric());
+    let mut serial = Serial::try_from(value).ok().filter(|_| is_serial)?;
+    serial.make_ascii_uppercase();
+    let is_raised = serial != value;
+    Some((serial, is_raised))
 }
 
-fn state_dir(args: &Args, sources: &Sources<'_>) -> Result<PathBuf, ConfigError> {
-    match sources.find(&Setting::STATE_DIR, args.state_dir.as_deref()) {
+fn state_dir(sources: &Sources<'_>) -> Result<PathBuf, ConfigError> {
+    match sources.find(&Setting::STATE_DIR) {
         Some(given) => given.path(),
         None => Ok(default_state_dir(is_root(), &|name| sources.environment(name))),
     }
 }
 
-/// Where systemd says (`StateDirectory=`, of which the first counts), else where such programs keep
-/// their state: the system's for root, the user's own for others.
+/// systemd's state directory (`StateDirectory=`, the first of a list), else `/var/lib/pandaproxy` for root and the
+/// user's own state directory for others.
 fn default_state_dir(root: bool, env: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     let given = env("STATE_DIRECTORY")
@@ -551,7 +524,7 @@ fn default_state_dir(root: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Path
     if root {
         return system;
     }
-    // The XDG specification has relative paths ignored.
+    // The XDG base directory specification says to ignore relative paths.
     env("XDG_STATE_HOME")
         .and_then(|home| absolute(PathBuf::from(home)))
         .or_else(|| env("HOME").and_then(|home| absolute(PathBuf::from(home).join(".local/state"))))
@@ -560,11 +533,6 @@ fn default_state_dir(root: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Path
 
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
-/// A repeatable option's values, as the one list they are in the environment.
-fn listed(typed: &[OsString]) -> Option<OsString> {
-    (!typed.is_empty()).then(|| typed.join(OsStr::new(",")))
 }
 
 fn truth(value: &str) -> Option<bool> {
@@ -583,8 +551,8 @@ fn reachable(value: &str) -> Option<Ipv4Addr> {
     (!ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()).then_some(ip)
 }
 
-/// Labels of letters, digits, `-` and `_` (which RFC 1123 has not, but routers give out). A last
-/// label of digits only would be a mistyped address.
+/// Labels of letters, digits, `-` and `_` (which RFC 1123 does not allow, but routers assign). A last label of
+/// digits alone would be a mistyped address.
 fn is_host_name(value: &str) -> bool {
     let name = value.strip_suffix('.').unwrap_or(value);
     let is_label = |label: &str| {
@@ -597,11 +565,31 @@ fn is_host_name(value: &str) -> bool {
     name.split('.').all(is_label) && name.rsplit('.').next().is_some_and(|last| !is_number(last))
 }
 
-/// A value for a message: on one line, and not longer than one.
+/// A value for a message: in quotes, on one line, cut after 64 characters.
 fn quoted(got: &str) -> String {
     const SHOWN: usize = 64;
     match got.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}…", got.get(..end).unwrap_or_default()),
         None => format!("{got:?}"),
     }
+}
+
+/// One of each message of this area, for the table in `messages.rs`.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<String> {
+    let notices = [Notice::SerialRaised, Notice::SerialLength(14), Notice::CodeLength(9)];
+    let ftp = |mode, because| Ftp { mode, because };
+    let (proxy, relay) = (
+        FtpMode::Proxy { data_ports: 2024..=2043 },
+        FtpMode::Relay { data_ports: PortRanges::new() },
+    );
+    let modes = [
+        ftp(proxy.clone(), Because::Model(&Model::ALL[0])),
+        ftp(relay, Because::Asked),
+        ftp(proxy, Because::UnknownModel),
+    ];
+    let mut samples: Vec<String> = notices.iter().map(|it| format!("{it}")).collect();
+    samples.extend(modes.iter().map(|it| format!("ftp: {it}")));
+    samples.extend(tests::errors().iter().map(|it| format!("{it}")));
+    samples
 }

@@ -1,156 +1,73 @@
-//! Where a value comes from: the command line, the environment, a file of `KEY=VALUE` lines.
+//! Where a value comes from: the command line, the environment, or a file of `KEY=VALUE` lines.
 //!
-//! The same file serves `--config`, systemd's `EnvironmentFile=`, compose's `env_file:` and the
-//! memory card somebody edited on a PC, so a byte order mark, CRLF and quotes are tolerated. A name
-//! it should not have is an error: a mistyped one would otherwise be a setting silently lost.
+//! The same file serves `--config`, systemd's `EnvironmentFile=`, compose's `env_file:` and a memory card that was
+//! edited on a PC, so a byte order mark, CRLF and quotes are accepted. An unknown key is an error: a mistyped setting
+//! would otherwise be ignored without notice.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | a file | [`FILE_MAX`] bytes | the start ends with that message |
-//! | its lines | [`LINES_MAX`] | the same |
+//! | a file | [`MAX_FILE`] bytes | the program ends with that message |
+//! | its lines | [`MAX_LINES`] | the same |
 
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{ConfigError, quoted};
+use super::ConfigError;
+use super::args::{Args, nearest};
+use super::settings::Setting;
 
-/// Bytes read of any file: ten times a commented example of every setting.
-pub(super) const FILE_MAX: usize = 64 * 1024;
+/// Bytes of a file: ten times a commented example of every setting.
+pub(super) const MAX_FILE: usize = 64 * 1024;
 
-/// Lines read of a file of settings.
-pub(super) const LINES_MAX: usize = 128;
-
-/// Something that can be said on the command line, in the environment and in the file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Setting {
-    /// What it is called on the command line.
-    pub(super) option: &'static str,
-    /// What it is called in the environment and in the file.
-    pub(super) env: &'static str,
-    /// What it takes, as a message ends.
-    pub(super) takes: &'static str,
-}
-
-const BOOL: &str = "true or false";
-
-impl Setting {
-    pub(super) const PRINTER_IP: Self =
-        Self::new("--printer-ip", "PRINTER_IP", "an IP address or a host name");
-    pub(super) const ACCESS_CODE: Self = Self::new(
-        "--access-code",
-        "ACCESS_CODE",
-        "1 to 32 visible ASCII characters, as the printer shows them",
-    );
-    pub(super) const ACCESS_CODE_FILE: Self = Self::new(
-        "--access-code-file",
-        "ACCESS_CODE_FILE",
-        "a file whose first line is the access code",
-    );
-    pub(super) const SERIAL_NUMBER: Self =
-        Self::new("--serial-number", "SERIAL_NUMBER", "1 to 32 letters and digits");
-    pub(super) const BIND: Self =
-        Self::new("--bind", "BIND_ADDRESS", "an IP address of this machine, 0.0.0.0 for all");
-    pub(super) const SERVICES: Self =
-        Self::new("--services", "SERVICES", "a comma list of camera, mqtt, ftp");
-    pub(super) const ENABLE_ALL: Self = Self::new("--enable-all", "ENABLE_ALL", BOOL);
-    pub(super) const ADVERTISE_IP: Self =
-        Self::new("--advertise-ip", "ADVERTISE_IP", "an IPv4 address that clients can reach");
-    pub(super) const PORTS: Self = Self::new(
-        "--port",
-        "PORTS",
-        "SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 0 (any) to 65535",
-    );
-    pub(super) const PRINTER_PORTS: Self = Self::new(
-        "--printer-port",
-        "PRINTER_PORTS",
-        "SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535",
-    );
-    pub(super) const FTP_MODE: Self = Self::new("--ftp-mode", "FTP_MODE", "auto, proxy or relay");
-    pub(super) const FTP_DATA_PORTS: Self = Self::new(
-        "--ftp-data-ports",
-        "FTP_DATA_PORTS",
-        "FROM-TO, ports of 1 to 65535, or 0 for any",
-    );
-    pub(super) const PRINTER_CA: Self = Self::new("--printer-ca", "PRINTER_CA", "a PEM file");
-    pub(super) const INSECURE_PRINTER: Self =
-        Self::new("--insecure-printer", "INSECURE_PRINTER", BOOL);
-    pub(super) const KEEP_PRINTER_ADDRESS: Self =
-        Self::new("--keep-printer-address", "KEEP_PRINTER_ADDRESS", BOOL);
-    pub(super) const RECORD: Self = Self::new("--record", "RECORD", "a directory");
-    pub(super) const RECORD_MIB: Self =
-        Self::new("--record-mib", "RECORD_MIB", "8 to 65536, in MiB");
-    pub(super) const STATE_DIR: Self =
-        Self::new("--state-dir", "PANDAPROXY_STATE_DIR", "a directory");
-    pub(super) const VERBOSE: Self = Self::new("--verbose", "DEBUG", BOOL);
-    pub(super) const CONFIG: Self =
-        Self::new("--config", "PANDAPROXY_CONFIG", "a file of KEY=VALUE lines");
-
-    /// Every setting. All but the last may stand in the file, which cannot name another.
-    pub(super) const ALL: [&Self; 20] = [
-        &Self::PRINTER_IP,
-        &Self::ACCESS_CODE,
-        &Self::ACCESS_CODE_FILE,
-        &Self::SERIAL_NUMBER,
-        &Self::BIND,
-        &Self::SERVICES,
-        &Self::ENABLE_ALL,
-        &Self::ADVERTISE_IP,
-        &Self::PORTS,
-        &Self::PRINTER_PORTS,
-        &Self::FTP_MODE,
-        &Self::FTP_DATA_PORTS,
-        &Self::PRINTER_CA,
-        &Self::INSECURE_PRINTER,
-        &Self::KEEP_PRINTER_ADDRESS,
-        &Self::RECORD,
-        &Self::RECORD_MIB,
-        &Self::STATE_DIR,
-        &Self::VERBOSE,
-        &Self::CONFIG,
-    ];
-
-    const fn new(option: &'static str, env: &'static str, takes: &'static str) -> Self {
-        Self { option, env, takes }
-    }
-}
+/// Lines of a file of settings.
+pub(super) const MAX_LINES: usize = 128;
 
 /// Where a value was found, highest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     CommandLine,
-    Environment(&'static str),
+    Environment,
     File { path: PathBuf, line: usize },
 }
 
 impl Source {
-    /// Whether a value from one hides a value from the other.
+    /// Whether both have the same rank, so that neither hides the other.
     pub(super) fn is_as_high_as(&self, other: &Self) -> bool {
         core::mem::discriminant(self) == core::mem::discriminant(other)
     }
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Source {
+    /// What goes before a message: the file and its line.
+    pub(super) fn prefix(&self) -> String {
         match self {
-            Self::CommandLine => f.write_str("command line"),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::CommandLine | Self::Environment => String::new(),
+            Self::File { path, line } => format!("{}:{line}: ", path.display()),
+        }
+    }
+
+    /// What the setting is called there.
+    pub(super) fn name_of(&self, setting: &Setting) -> String {
+        match self {
+            Self::CommandLine => setting.option.to_owned(),
+            Self::Environment => format!("environment variable {}", setting.key),
+            Self::File { .. } => setting.key.to_owned(),
         }
     }
 }
 
-/// A value that somebody gave.
+/// A value that was given.
 pub(super) struct Given {
     pub(super) setting: &'static Setting,
     pub(super) source: Source,
@@ -158,53 +75,49 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// What `read` makes of it; an error that repeats it where it makes nothing.
+    /// Reads the value. The error repeats the value.
     pub(super) fn parse<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Result<T, ConfigError> {
-        self.value.to_str().and_then(read).ok_or_else(|| self.refused())
+        self.value.to_str().and_then(read).ok_or_else(|| self.invalid())
     }
 
-    /// What `read` makes of it; an error that does not repeat it where it makes nothing.
+    /// Reads the value. The error does not repeat the value.
     pub(super) fn parse_secret<T>(
         &self,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, ConfigError> {
         read(self.value.as_encoded_bytes())
-            .ok_or_else(|| ConfigError::refused(self.setting, &self.source, None))
+            .ok_or_else(|| ConfigError::invalid(self.setting, &self.source, None))
     }
 
-    pub(super) fn refused(&self) -> ConfigError {
+    fn invalid(&self) -> ConfigError {
+        self.invalid_as(self.setting.expected)
+    }
+
+    /// An error that repeats the value, with another expectation than the table's.
+    pub(super) fn invalid_as(&self, expected: &str) -> ConfigError {
         let got = self.value.to_string_lossy();
-        ConfigError::refused(self.setting, &self.source, Some(&got))
+        ConfigError::invalid_as(self.setting, &self.source, Some(&got), expected)
     }
 
-    /// An error that repeats the value and says what else it has to be.
-    pub(super) fn refused_as(&self, takes: fmt::Arguments<'_>) -> ConfigError {
-        let Self { setting, source, value } = self;
-        let got = quoted(&value.to_string_lossy());
-        ConfigError::new(format_args!("{} ({source}): got {got}, takes {takes}", setting.option))
-    }
-
-    /// As the name of something in the file system, which has to have one.
+    /// The value as a path, which may not be empty.
     pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
-        if self.value.is_empty() { Err(self.refused()) } else { Ok(PathBuf::from(&self.value)) }
+        if self.value.is_empty() { Err(self.invalid()) } else { Ok(PathBuf::from(&self.value)) }
     }
 
-    /// The first line of the file it names, without what editors put around it. No error repeats
-    /// the name, which may be the secret itself in the wrong place.
+    /// The first line of the file that the value names, without surrounding white space. No error repeats the file's name,
+    /// which may be the access code itself in the wrong place.
     pub(super) fn first_line(&self) -> Result<Zeroizing<String>, ConfigError> {
         let text = read(Path::new(&self.value)).map_err(|error| {
-            let Self { setting, source, .. } = self;
-            ConfigError::new(format_args!(
-                "{} ({source}): {error}, takes {}",
-                setting.option, setting.takes
-            ))
+            let (place, name) = (self.source.prefix(), self.source.name_of(self.setting));
+            ConfigError::new(format!("{place}cannot read the file of {name}: {error}"))
         })?;
         Ok(Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned()))
     }
 }
 
-/// The environment and the file. The command line hands in its values one by one.
+/// The command line, the environment and the file of settings.
 pub(super) struct Sources<'a> {
+    args: Args,
     environment: &'a dyn Fn(&str) -> Option<OsString>,
     path: PathBuf,
     lines: Vec<Line>,
@@ -217,76 +130,137 @@ struct Line {
 }
 
 impl<'a> Sources<'a> {
-    /// Reads the file, if one was named on the command line or in the environment.
+    /// Reads the file that is named on the command line or in the environment, else the file `system`.
     pub(super) fn open(
-        typed: Option<&OsStr>,
+        args: Args,
         environment: &'a dyn Fn(&str) -> Option<OsString>,
+        system: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let mut sources = Self { environment, path: PathBuf::new(), lines: Vec::new() };
-        if let Some(given) = sources.find(&Setting::CONFIG, typed) {
-            let path = given.path()?;
-            let text = read(&path).map_err(|error| {
-                let Given { setting, source, .. } = &given;
-                let takes = setting.takes;
-                ConfigError::new(format_args!(
-                    "{} ({source}): got {path:?}: {error}, takes {takes}",
-                    setting.option
-                ))
-            })?;
-            sources.lines = parse(&path, &text)?;
-            sources.path = path;
-        }
+        let mut sources = Self { args, environment, path: PathBuf::new(), lines: Vec::new() };
+        let path = match sources.find(&Setting::CONFIG) {
+            Some(given) => given.path()?,
+            None => match system {
+                Some(path) => path.to_owned(),
+                None => return Ok(sources),
+            },
+        };
+        let text = read(&path).map_err(|error| {
+            ConfigError::new(format!("cannot read the settings in {}: {error}", path.display()))
+        })?;
+        sources.lines = parse(&path, &text)?;
+        sources.path = path;
         Ok(sources)
     }
 
-    /// The value that counts: the highest there is. An empty one in the environment or in the file
-    /// is none: compose passes on what was never set.
-    pub(super) fn find(&self, setting: &'static Setting, typed: Option<&OsStr>) -> Option<Given> {
-        if let Some(value) = typed {
-            return Some(Given { setting, source: Source::CommandLine, value: value.to_owned() });
+    /// The command line.
+    pub(super) const fn args(&self) -> &Args {
+        &self.args
+    }
+
+    /// The value that counts. An empty one in the environment or in the file is none: compose passes on variables
+    /// that were never set.
+    pub(super) fn find(&self, setting: &'static Setting) -> Option<Given> {
+        if let Some(value) = self.args.value(setting) {
+            return Some(Given { setting, source: Source::CommandLine, value });
         }
-        if let Some(value) = self.environment(setting.env) {
-            return Some(Given { setting, source: Source::Environment(setting.env), value });
+        if let Some(value) = self.environment(setting.key) {
+            return Some(Given { setting, source: Source::Environment, value });
         }
         let line = self.lines.iter().find(|line| line.setting == setting)?;
         let source = Source::File { path: self.path.clone(), line: line.number };
         Some(Given { setting, source, value: OsString::from(line.value.as_str()) })
     }
 
-    /// What the environment says under a name that is nobody's setting.
+    /// The value of `record --out`, which stands for `--record`.
+    pub(super) fn out(&self) -> Option<Given> {
+        let value = self.args.out()?.to_owned();
+        Some(Given { setting: &Setting::RECORD, source: Source::CommandLine, value })
+    }
+
+    /// A setting without which the program cannot start.
+    pub(super) fn required(&self, setting: &'static Setting) -> Result<Given, ConfigError> {
+        self.find(setting).ok_or_else(|| self.missing(&[setting]))
+    }
+
+    /// Whether all required settings are there; the error names every one that is not.
+    pub(super) fn check_required(&self) -> Result<(), ConfigError> {
+        let has = |setting: &'static Setting| {
+            let file = *setting == Setting::ACCESS_CODE;
+            self.find(setting).is_some() || file && self.find(&Setting::ACCESS_CODE_FILE).is_some()
+        };
+        let missing: Vec<&Setting> =
+            Setting::ALL.into_iter().filter(|it| it.required && !has(it)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(self.missing(&missing)) }
+    }
+
+    /// The error for required settings that were not given.
+    pub(super) fn missing(&self, settings: &[&Setting]) -> ConfigError {
+        let place = if self.path.as_os_str().is_empty() {
+            "see pandaproxy --help".to_owned()
+        } else {
+            format!("give them as options, or as keys in {}", self.path.display())
+        };
+        match settings {
+            [one] => ConfigError::new(format!(
+                "{} (or {}) is required: {}; {place}",
+                one.option, one.key, one.expected
+            )),
+            several => {
+                let names: Vec<String> =
+                    several.iter().map(|it| format!("{} (or {})", it.option, it.key)).collect();
+                ConfigError::new(format!("missing settings: {}; {place}", names.join(", ")))
+            }
+        }
+    }
+
+    /// The value of an environment variable that is no setting.
     pub(super) fn environment(&self, name: &str) -> Option<OsString> {
         (self.environment)(name).filter(|value| !value.is_empty())
     }
 }
 
-/// Understands `KEY=VALUE` lines, blank lines and `#` comments. Lines without a value are dropped.
+/// Reads `KEY=VALUE` lines, blank lines and `#` comments. Lines without a value are left out.
 fn parse(path: &Path, text: &str) -> Result<Vec<Line>, ConfigError> {
-    let refused = |number: usize, got: &str, takes: &str| {
-        ConfigError::new(format_args!("{}:{number}: got {got}, takes {takes}", path.display()))
+    let at = |number: usize, what: &str| {
+        ConfigError::new(format!("{}:{number}: {what}", path.display()))
     };
     let mut lines: Vec<Line> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        if number > LINES_MAX {
-            return Err(refused(number, "one line too many", "128 lines"));
+        if number > MAX_LINES {
+            return Err(at(number, &format!("more than {MAX_LINES} lines")));
         }
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let Some((key, value)) = line.split_once('=') else {
-            return Err(refused(number, "a line without =", "KEY=VALUE or a # comment"));
+            return Err(at(number, "expected KEY=VALUE or a # comment"));
         };
         let key = key.trim();
-        let known = Setting::ALL.into_iter().filter(|setting| **setting != Setting::CONFIG);
-        let Some(setting) = known.clone().find(|setting| setting.env == key) else {
-            let names: Vec<&str> = known.map(|setting| setting.env).collect();
-            return Err(refused(number, &quoted_name(key), &names.join(" ")));
+        if key.starts_with("export ") {
+            return Err(at(number, "remove \"export\": this file is no shell script"));
+        }
+        let known = Setting::ALL.into_iter().filter(|setting| setting.is_in_file());
+        let Some(setting) = known.clone().find(|setting| setting.key == key) else {
+            let hint = match nearest(key, known.map(|setting| setting.key)) {
+                Some(hint) => format!("did you mean {hint}?"),
+                None => "see pandaproxy --help".to_owned(),
+            };
+            return Err(at(number, &format!("unknown setting{}; {hint}", quoted_name(key))));
         };
         if let Some(before) = lines.iter().find(|line| line.setting == setting) {
-            let got = format!("{key} again");
-            return Err(refused(number, &got, &format!("it once, as in line {}", before.number)));
+            return Err(at(
+                number,
+                &format!("{key} is set twice, first in line {}", before.number),
+            ));
         }
-        let value = Zeroizing::new(unquoted(value.trim()).to_owned());
+        let value = value.trim();
+        let plain = unquoted(value);
+        if plain.len() == value.len() && (value.contains(" #") || value.contains("\t#")) {
+            let hint = "comments need a line of their own, values with # quotes";
+            return Err(at(number, &format!("{key} has a comment behind its value; {hint}")));
+        }
+        let value = Zeroizing::new(plain.to_owned());
         if !value.is_empty() {
             lines.push(Line { number, setting, value });
         }
@@ -294,13 +268,13 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Line>, ConfigError> {
     Ok(lines)
 }
 
-/// A name for a message; nothing of what no name can be, which may be anything, even the code.
+/// A key for a message, behind a space. Nothing if it cannot be a key: it may then be anything, even the access code.
 fn quoted_name(key: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphabetic() || c == '_';
     if key.chars().all(is_name) && (1..=32).contains(&key.len()) {
-        format!("the unknown name {key}")
+        format!(" {key}")
     } else {
-        "an unknown name".to_owned()
+        " (not shown)".to_owned()
     }
 }
 
@@ -309,21 +283,21 @@ fn unquoted(value: &str) -> &str {
     between('"').or_else(|| between('\'')).unwrap_or(value)
 }
 
-/// All of a text file, within its bound and without its byte order mark.
+/// Reads a text file of at most [`MAX_FILE`] bytes, without its byte order mark.
 fn read(path: &Path) -> Result<Zeroizing<String>, Unreadable> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
     let file = File::open(path).map_err(|error| Unreadable::Os(error.kind()))?;
-    file.take(FILE_MAX as u64 + 1)
+    file.take(MAX_FILE as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| Unreadable::Os(error.kind()))?;
-    if bytes.len() > FILE_MAX {
+    if bytes.len() > MAX_FILE {
         return Err(Unreadable::TooLarge);
     }
     let text = core::str::from_utf8(&bytes).map_err(|_| Unreadable::NotText)?;
     Ok(Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()))
 }
 
-/// Why a file is of no use.
+/// Why a file cannot be read.
 #[derive(Clone, Copy)]
 enum Unreadable {
     Os(io::ErrorKind),

@@ -1,4 +1,4 @@
-//! What is typed, and what is meant by it.
+//! Settings from the command line, the environment and files, and the messages about them.
 
 use super::*;
 use alloc::string::ToString;
@@ -8,8 +8,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use std::fs;
 
+const SERIAL: &str = "01P00A000000001";
+
 const NEEDED: [(&str, &str); 3] =
-    [("PRINTER_IP", "10.0.0.9"), ("ACCESS_CODE", "12345678"), ("SERIAL_NUMBER", "01P00A1")];
+    [("PRINTER_IP", "10.0.0.9"), ("ACCESS_CODE", "12345678"), ("SERIAL_NUMBER", SERIAL)];
 
 /// Reads a command line, without the program's name, and an environment.
 fn read(words: &[&str], env: &[(&str, &str)]) -> Result<Intent, ConfigError> {
@@ -30,14 +32,14 @@ fn with(words: &[&str]) -> Result<Config, ConfigError> {
     serve(words, &NEEDED)
 }
 
-fn said(result: Result<Config, ConfigError>) -> String {
+fn refused(result: Result<Config, ConfigError>) -> String {
     result.map(|config| format!("{config:?}")).unwrap_err().to_string()
 }
 
-/// A file that goes when its test does.
-struct Paper(PathBuf);
+/// A file that is removed at the end of its test.
+struct TempFile(PathBuf);
 
-impl Paper {
+impl TempFile {
     fn new(text: impl AsRef<[u8]>) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -51,20 +53,20 @@ impl Paper {
     }
 }
 
-impl Drop for Paper {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
 #[test]
-fn three_values_are_enough() {
-    let config = serve(&["-p", "10.0.0.9", "-a", "12345678", "-s", "01P00A1"], &[]).unwrap();
+fn three_settings_are_enough() {
+    let config = serve(&["-p", "10.0.0.9", "-a", "12345678", "-s", SERIAL], &[]).unwrap();
     assert_eq!(config.printer, PrinterAddr::Ip("10.0.0.9".parse().unwrap()));
     assert!(config.code.admits(b"12345678"));
-    assert_eq!(config.serial, "01P00A1");
+    assert_eq!(config.serial, SERIAL);
     assert_eq!(config.bind, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    assert_eq!(config.services, Services::BUILT);
+    assert_eq!(config.services, Services::ALL);
     assert_eq!((config.ports, config.printer_ports), (Ports::default(), Ports::default()));
     assert_eq!((config.advertise, config.printer_ca), (None, None));
     assert!(!config.insecure_printer && !config.keep_printer_address && !config.verbose);
@@ -72,8 +74,8 @@ fn three_values_are_enough() {
 }
 
 #[test]
-fn everything_can_be_said_in_full_on_the_command_line() {
-    let code = Paper::new("87654321\n");
+fn every_option_has_a_long_form() {
+    let code = TempFile::new("87654321\n");
     let config = serve(
         &[
             "--printer-ip=printer.lan",
@@ -106,187 +108,182 @@ fn everything_can_be_said_in_full_on_the_command_line() {
 }
 
 #[test]
-fn the_names_of_the_python_original_keep_working() {
+fn names_of_the_python_version_keep_working() {
     let env = [
         ("PRINTER_IP", "10.0.0.9"),
         ("ACCESS_CODE", "12345678"),
-        ("SERIAL_NUMBER", "01P00A1"),
+        ("SERIAL_NUMBER", SERIAL),
         ("BIND_ADDRESS", "10.0.0.1"),
         ("SERVICES", "camera,mqtt,ftp"),
         ("ENABLE_ALL", "true"),
         ("DEBUG", "1"),
     ];
     let by_env = serve(&[], &env).unwrap();
-    let words = "-p 10.0.0.9 -a 12345678 -s 01P00A1 -b 10.0.0.1 --services camera,mqtt,ftp \
+    let words = "-p 10.0.0.9 -a 12345678 -s 01P00A000000001 -b 10.0.0.1 --services camera,mqtt,ftp \
                  --enable-all -v";
     let by_flag = serve(&words.split_whitespace().collect::<Vec<_>>(), &[]).unwrap();
     for config in [by_env, by_flag] {
         assert_eq!(config.bind.to_string(), "10.0.0.1");
-        assert_eq!(config.services, Services::BUILT);
+        assert_eq!(config.services, Services::ALL);
         assert!(config.verbose && config.code.admits(b"12345678") && config.notices.is_empty());
     }
 }
 
-#[test]
-fn a_bad_value_is_named_with_what_it_got_and_what_it_takes() {
-    let long = "x".repeat(300);
-    for (words, message) in [
-        (
-            &["-p", "10.0.0"][..],
-            r#"--printer-ip (command line): got "10.0.0", takes an IP address or a host name"#,
-        ),
-        (&["-p", ""], r#"--printer-ip (command line): got "", takes an IP address or a host name"#),
-        (
-            &["-p", "a\nb"],
-            r#"--printer-ip (command line): got "a\nb", takes an IP address or a host name"#,
-        ),
-        (
-            &["-s", "01P-1"],
-            r#"--serial-number (command line): got "01P-1", takes 1 to 32 letters and digits"#,
-        ),
-        (
-            &["-b", "lan"],
-            r#"--bind (command line): got "lan", takes an IP address of this machine, 0.0.0.0 for all"#,
-        ),
-        (
-            &["--services", "mqtt,web"],
-            r#"--services (command line): got "mqtt,web", takes a comma list of camera, mqtt, ftp"#,
-        ),
-        (
-            &["--enable-all=maybe"],
-            r#"--enable-all (command line): got "maybe", takes true or false"#,
-        ),
-        (
-            &["--advertise-ip", "::1"],
-            r#"--advertise-ip (command line): got "::1", takes an IPv4 address that clients can reach"#,
-        ),
-        (
-            &["--advertise-ip", "0.0.0.0"],
-            r#"--advertise-ip (command line): got "0.0.0.0", takes an IPv4 address that clients can reach"#,
-        ),
-        (
-            &["--port", "8883"],
-            r#"--port (command line): got "8883", takes SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 0 (any) to 65535"#,
-        ),
-        (
-            &["--port", "mqtt=1", "--port", "mqtt=2"],
-            r#"--port (command line): got "mqtt=1,mqtt=2", takes SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 0 (any) to 65535"#,
-        ),
-        (
-            &["--printer-port", "mqtt=0"],
-            r#"--printer-port (command line): got "mqtt=0", takes SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535"#,
-        ),
-        (
-            &["--printer-port", "mqtt=65536"],
-            r#"--printer-port (command line): got "mqtt=65536", takes SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 1 to 65535"#,
-        ),
-        (
-            &["--ftp-mode", "active"],
-            r#"--ftp-mode (command line): got "active", takes auto, proxy or relay"#,
-        ),
-        (&["--state-dir", ""], r#"--state-dir (command line): got "", takes a directory"#),
-        (&["--printer-ca="], r#"--printer-ca (command line): got "", takes a PEM file"#),
-        (
-            &["-a", ""],
-            "--access-code (command line): takes 1 to 32 visible ASCII characters, as the printer shows them",
-        ),
-        (
-            &["-a", "1234 678"],
-            "--access-code (command line): takes 1 to 32 visible ASCII characters, as the printer shows them",
-        ),
-        (
-            &["-a", "--oh-a-code"],
-            "--access-code (command line): takes 1 to 32 visible ASCII characters, as the printer shows them",
-        ),
-        (
-            &["-va", "-12345"],
-            "--access-code (command line): takes 1 to 32 visible ASCII characters, as the printer shows them",
-        ),
-        (
-            &["-a", "-v"],
-            "--access-code (command line): got nothing, takes 1 to 32 visible ASCII characters, as the printer shows them",
-        ),
-        (
-            &["--access-code-file", "/nowhere/code"],
-            "--access-code-file (command line): no such file, takes a file whose first line is the access code",
-        ),
-        (
-            &["--config", "/nowhere"],
-            r#"--config (command line): got "/nowhere": no such file, takes a file of KEY=VALUE lines"#,
-        ),
-        (
-            &["--config", "/"],
-            r#"--config (command line): got "/": is a directory, takes a file of KEY=VALUE lines"#,
-        ),
-        (&["--printer"], "--printer: no such option, see --help"),
-        (&["--acces-code=12345678"], "--acces-code: no such option, see --help"),
-        (&["-x"], "-x: no such option, see --help"),
-        (&["12345678"], "command line: got a word that belongs to no option, see --help"),
-        (&["ca", "12345678"], "command line: got a word that belongs to no option, see --help"),
-        (&["-p"], "--printer-ip (command line): got nothing, takes an IP address or a host name"),
-        (
-            &["--port"],
-            "--port (command line): got nothing, takes SERVICE=PORT of mqtt, chamber, rtsp, ftp, each once, with a port of 0 (any) to 65535",
-        ),
-        (&["-p", "a", "-p", "b"], "--printer-ip (command line): given more than once"),
-        (&["-v", "-v"], "--verbose (command line): given more than once"),
-        (&["--budget=1"], "--budget (command line): takes no value"),
-    ] {
-        assert_eq!(said(with(words)), message, "{words:?}");
-    }
-    let message = said(with(&["-s", &long]));
-    assert!(message.contains("x\"…, takes") && message.len() < 160, "{message}");
+/// One of each error.
+pub(super) fn errors() -> Vec<ConfigError> {
+    let of = |words: &[&str]| serve(words, &[]).map(|_| ()).unwrap_err();
+    let with = |words: &[&str]| with(words).map(|_| ()).unwrap_err();
+    let in_file = |text: &str| {
+        let file = TempFile::new(text);
+        with(&["--config", file.name()])
+    };
+    let every_invalid = Setting::ALL.into_iter().filter(|setting| !setting.secret).map(|setting| {
+        ConfigError::invalid(setting, &Source::CommandLine, Some("not what it takes"))
+    });
+    let mut errors: Vec<_> = every_invalid.collect();
+    errors.extend([
+        of(&[]),
+        of(&["-p", "10.0.0.9", "-a", "12345678"]),
+        with(&["-a", "1234 678"]),
+        with(&["--access-code-file", "/nowhere"]),
+        with(&["--config", "/nowhere"]),
+        with(&["--printer"]),
+        with(&["-x"]),
+        with(&["helth"]),
+        with(&["web"]),
+        with(&["12345678"]),
+        with(&["-v", "-v"]),
+        with(&["-p"]),
+        with(&["--budget=1"]),
+        with(&["record"]),
+        with(&["--port=mqtt=322"]),
+        with(&["--port=rtsp=2030"]),
+        in_file("PRINTR_IP=1"),
+        in_file("12345678"),
+        in_file("DEBUG=1\nDEBUG=1"),
+        in_file("export DEBUG=1"),
+        in_file("DEBUG=1 # one"),
+    ]);
+    errors
 }
 
 #[test]
-fn a_bad_value_is_traced_to_where_it_came_from() {
+fn an_invalid_option_is_named_with_what_was_expected() {
+    const PORT: &str =
+        "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp or tunnel, each at most once";
+    const CODE: &str = "invalid value (not shown) for --access-code: expected the access code that the printer shows; 1 to 32 visible ASCII characters";
+    let long = "x".repeat(300);
+    for (words, message) in [
+        (&["-p", "10.0.0"][..], r#"invalid value "10.0.0" for --printer-ip: expected the printer's IP address or host name"#.into()),
+        (&["-p", ""], r#"invalid value "" for --printer-ip: expected the printer's IP address or host name"#.into()),
+        (&["-p", "a\nb"], r#"invalid value "a\nb" for --printer-ip: expected the printer's IP address or host name"#.into()),
+        (&["-s", "01P-1"], r#"invalid value "01P-1" for --serial-number: expected 1 to 32 letters and digits"#.into()),
+        (&["-b", "lan"], r#"invalid value "lan" for --bind: expected an IP address of this machine, or 0.0.0.0 for all"#.into()),
+        (&["--services", "mqtt,web"], r#"invalid value "mqtt,web" for --services: expected a list of services; mqtt, chamber, rtsp, ftp or camera (chamber and rtsp), with commas between"#.into()),
+        (&["--enable-all=maybe"], r#"invalid value "maybe" for --enable-all: expected true or false"#.into()),
+        (&["--advertise-ip", "::1"], r#"invalid value "::1" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
+        (&["--advertise-ip", "0.0.0.0"], r#"invalid value "0.0.0.0" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
+        (&["--port", "8883"], format!(r#"invalid value "8883" for --port: {PORT}, PORT is 0 (any) to 65535"#)),
+        (&["--port", "mqtt=1", "--port", "mqtt=2"], format!(r#"invalid value "mqtt=1,mqtt=2" for --port: {PORT}, PORT is 0 (any) to 65535"#)),
+        (&["--printer-port", "mqtt=0"], format!(r#"invalid value "mqtt=0" for --printer-port: {PORT}, PORT is 1 to 65535"#)),
+        (&["--printer-port", "mqtt=65536"], format!(r#"invalid value "mqtt=65536" for --printer-port: {PORT}, PORT is 1 to 65535"#)),
+        (&["--ftp-mode", "active"], r#"invalid value "active" for --ftp-mode: expected auto, proxy or relay"#.into()),
+        (&["--port-6000", "ftp"], r#"invalid value "ftp" for --port-6000: expected auto, chamber or tunnel"#.into()),
+        (&["--state-dir", ""], r#"invalid value "" for --state-dir: expected a directory"#.into()),
+        (&["--printer-ca="], r#"invalid value "" for --printer-ca: expected a PEM file"#.into()),
+        (&["-a", ""], CODE.into()),
+        (&["-a", "1234 678"], CODE.into()),
+        (&["-a", "--oh-a-code"], CODE.into()),
+        (&["-va", "-12345"], CODE.into()),
+        (&["-a", "-v"], "--access-code needs a value: the access code that the printer shows; 1 to 32 visible ASCII characters".into()),
+        (&["--access-code-file", "/nowhere/code"], "cannot read the file of --access-code-file: no such file".into()),
+        (&["--config", "/nowhere"], "cannot read the settings in /nowhere: no such file".into()),
+        (&["--config", "/"], "cannot read the settings in /: is a directory".into()),
+        (&["--printer"], "unknown option --printer; did you mean --printer-ip?".into()),
+        (&["--acces-code=12345678"], "unknown option --acces-code; did you mean --access-code?".into()),
+        (&["--nozzle"], "unknown option --nozzle; see pandaproxy --help".into()),
+        (&["-x"], "unknown option -x; see pandaproxy --help".into()),
+        (&["helth"], r#"unknown command "helth"; did you mean "health"?"#.into()),
+        (&["help", "web"], r#"unknown command "web"; see pandaproxy --help"#.into()),
+        (&["web"], r#"unknown command "web"; see pandaproxy --help"#.into()),
+        (&["12345678"], "unexpected word (not shown: it may be the access code); see pandaproxy --help".into()),
+        (&["abcdefgh"], "unexpected word (not shown: it may be the access code); see pandaproxy --help".into()),
+        (&["ca", "12345678"], "unexpected word (not shown: it may be the access code); see pandaproxy --help".into()),
+        (&["-p"], "--printer-ip needs a value: the printer's IP address or host name".into()),
+        (&["-p", "a", "-p", "b"], "--printer-ip is given twice".into()),
+        (&["-v", "-v"], "--verbose is given twice".into()),
+        (&["--budget=1"], "--budget takes no value".into()),
+    ] {
+        let message: String = message;
+        assert_eq!(refused(with(words)), message, "{words:?}");
+    }
+    let message = refused(with(&["-s", &long]));
+    assert!(message.contains("x\"… for") && message.len() < 160, "{message}");
+}
+
+#[test]
+fn an_invalid_value_is_traced_to_its_source() {
     let mut env = NEEDED.to_vec();
     env.push(("DEBUG", "loud"));
     assert_eq!(
-        said(serve(&[], &env)),
-        r#"--verbose (environment variable DEBUG): got "loud", takes true or false"#
+        refused(serve(&[], &env)),
+        r#"invalid value "loud" for environment variable DEBUG: expected true or false"#
     );
-    let file = Paper::new("# mine\n\nBIND_ADDRESS = everywhere\n");
+    let file = TempFile::new("# mine\n\nBIND_ADDRESS = everywhere\n");
     let config = ["--config", file.name()];
     assert_eq!(
-        said(with(&config)),
+        refused(with(&config)),
         format!(
-            r#"--bind ({}:3): got "everywhere", takes an IP address of this machine, 0.0.0.0 for all"#,
+            r#"{}:3: invalid value "everywhere" for BIND_ADDRESS: expected an IP address of this machine, or 0.0.0.0 for all"#,
             file.name()
         )
     );
 }
 
 #[test]
-fn what_is_needed_and_missing_is_named() {
+fn all_missing_required_settings_are_named_at_once() {
     for (missing, message) in [
         (
-            "PRINTER_IP",
-            "--printer-ip (or PRINTER_IP): got nothing, takes an IP address or a host name",
+            &["PRINTER_IP"][..],
+            "--printer-ip (or PRINTER_IP) is required: the printer's IP address or host name; see pandaproxy --help",
         ),
         (
-            "ACCESS_CODE",
-            "--access-code (or ACCESS_CODE): got nothing, takes 1 to 32 visible ASCII characters, as the printer shows them",
+            &["ACCESS_CODE"],
+            "--access-code (or ACCESS_CODE) is required: the access code that the printer shows; 1 to 32 visible ASCII characters; see pandaproxy --help",
         ),
         (
-            "SERIAL_NUMBER",
-            "--serial-number (or SERIAL_NUMBER): got nothing, takes 1 to 32 letters and digits",
+            &["SERIAL_NUMBER"],
+            "--serial-number (or SERIAL_NUMBER) is required: 1 to 32 letters and digits; see pandaproxy --help",
+        ),
+        (
+            &["PRINTER_IP", "SERIAL_NUMBER"],
+            "missing settings: --printer-ip (or PRINTER_IP), --serial-number (or SERIAL_NUMBER); see pandaproxy --help",
+        ),
+        (
+            &["PRINTER_IP", "ACCESS_CODE", "SERIAL_NUMBER"],
+            "missing settings: --printer-ip (or PRINTER_IP), --access-code (or ACCESS_CODE), --serial-number (or SERIAL_NUMBER); see pandaproxy --help",
         ),
     ] {
-        let absent = NEEDED.into_iter().filter(|(name, _)| *name != missing).collect::<Vec<_>>();
-        assert_eq!(said(serve(&[], &absent)), message);
+        let absent =
+            NEEDED.into_iter().filter(|(name, _)| !missing.contains(name)).collect::<Vec<_>>();
+        assert_eq!(refused(serve(&[], &absent)), message);
         // Compose passes on empty variables.
-        let empty = NEEDED.map(|(name, value)| (name, if name == missing { "" } else { value }));
-        assert_eq!(said(serve(&[], &empty)), message);
+        let empty =
+            NEEDED.map(|(name, value)| (name, if missing.contains(&name) { "" } else { value }));
+        assert_eq!(refused(serve(&[], &empty)), message);
     }
+    let file = TempFile::new("PRINTER_IP=10.0.0.9\nACCESS_CODE=\n");
+    let message = refused(serve(&["--config", file.name()], &[]));
+    assert!(message.contains("--access-code (or ACCESS_CODE), --serial-number"), "{message}");
+    assert!(message.ends_with(&format!("as keys in {}", file.name())), "{message}");
 }
 
 #[test]
 fn an_empty_variable_counts_as_not_given() {
     let mut env = NEEDED.to_vec();
     for setting in Setting::ALL {
-        if !NEEDED.iter().any(|(name, _)| *name == setting.env) {
-            env.push((setting.env, ""));
+        if !NEEDED.iter().any(|(name, _)| *name == setting.key) {
+            env.push((setting.key, ""));
         }
     }
     let config = serve(&[], &env).unwrap();
@@ -294,11 +291,11 @@ fn an_empty_variable_counts_as_not_given() {
 }
 
 #[test]
-fn the_command_line_hides_the_environment_which_hides_the_file_which_hides_the_default() {
+fn command_line_before_environment_before_file_before_default() {
     for bits in 0..8 {
         let (line, env, file) = (bits & 4 != 0, bits & 2 != 0, bits & 1 != 0);
         let paper =
-            Paper::new(if file { "BIND_ADDRESS=10.0.0.3\nDEBUG=0\nPORTS=mqtt=3\n" } else { "" });
+            TempFile::new(if file { "BIND_ADDRESS=10.0.0.3\nDEBUG=0\nPORTS=mqtt=3\n" } else { "" });
         let mut words = vec!["--config", paper.name()];
         let mut vars = NEEDED.to_vec();
         if line {
@@ -320,9 +317,9 @@ fn the_command_line_hides_the_environment_which_hides_the_file_which_hides_the_d
 }
 
 #[test]
-fn of_the_code_and_its_file_the_higher_counts_and_both_at_one_height_are_an_error() {
-    let code = Paper::new("fromfile");
-    let by_env = Paper::new(format!(
+fn code_and_code_file_of_one_source_are_an_error() {
+    let code = TempFile::new("fromfile");
+    let by_env = TempFile::new(format!(
         "PRINTER_IP=10.0.0.9\nSERIAL_NUMBER=01P\nACCESS_CODE_FILE={}\n",
         code.name()
     ));
@@ -334,50 +331,47 @@ fn of_the_code_and_its_file_the_higher_counts_and_both_at_one_height_are_an_erro
     let env = [NEEDED[0], NEEDED[2], ("ACCESS_CODE_FILE", code.name())];
     assert!(serve(&line, &env).unwrap().code.admits(b"fromline"));
     assert_eq!(
-        said(with(&["-a", "fromline", "--access-code-file", code.name()])),
-        "--access-code-file (command line): got --access-code (command line) as well, takes one of them"
+        refused(with(&["-a", "fromline", "--access-code-file", code.name()])),
+        "both --access-code and --access-code-file are given; remove one"
     );
     let both = [env[0], env[1], env[2], NEEDED[1]];
     assert_eq!(
-        said(serve(&[], &both)),
-        "--access-code-file (environment variable ACCESS_CODE_FILE): got --access-code \
-         (environment variable ACCESS_CODE) as well, takes one of them"
+        refused(serve(&[], &both)),
+        "both environment variable ACCESS_CODE and environment variable ACCESS_CODE_FILE are given; \
+         remove one"
     );
-    let both = Paper::new(format!("ACCESS_CODE=12345678\nACCESS_CODE_FILE={}", code.name()));
+    let both = TempFile::new(format!("ACCESS_CODE=12345678\nACCESS_CODE_FILE={}", code.name()));
     let path = both.name();
     let needed = ["-p", "10.0.0.9", "-s", "01P", "--config", path];
     assert_eq!(
-        said(serve(&needed, &[])),
-        format!(
-            "--access-code-file ({path}:2): got --access-code ({path}:1) as well, takes one of them"
-        )
+        refused(serve(&needed, &[])),
+        format!("{path}:2: both ACCESS_CODE and ACCESS_CODE_FILE are given; remove one")
     );
 }
 
 #[test]
-fn a_code_file_may_come_from_any_editor() {
+fn a_code_file_from_any_editor_is_read() {
     for text in
         ["12345678", "12345678\n", "12345678\r\n", "\u{feff}12345678\r\nmore\n", " 12345678 \n"]
     {
-        let code = Paper::new(text);
+        let code = TempFile::new(text);
         let config = with(&["--access-code-file", code.name()]).unwrap();
         assert!(config.code.admits(b"12345678"), "{text:?}");
     }
-    let message =
-        "--access-code-file (command line): takes a file whose first line is the access code";
+    let message = "invalid value (not shown) for --access-code-file: expected a file whose first line is the access code";
     for text in ["", "\n12345678\n", "1234 5678\n"] {
-        let code = Paper::new(text);
-        assert_eq!(said(with(&["--access-code-file", code.name()])), message, "{text:?}");
+        let code = TempFile::new(text);
+        assert_eq!(refused(with(&["--access-code-file", code.name()])), message, "{text:?}");
     }
     let endless = with(&["--access-code-file", "/dev/zero"]);
-    assert!(said(endless).contains("more than 64 KiB"));
+    assert!(refused(endless).contains("more than 64 KiB"));
 }
 
 #[test]
-fn a_file_may_come_from_any_editor() {
-    let file = Paper::new(
+fn a_settings_file_from_any_editor_is_read() {
+    let file = TempFile::new(
         "\u{feff}# PandaProxy\r\n\r\nPRINTER_IP = \"printer.lan\"\r\n  ACCESS_CODE='1234#678'\r\n\
-         SERIAL_NUMBER=01P00A1\r\nDEBUG=\r\nSERVICES=\"mqtt\"\r\nPORTS=mqtt=1883",
+         SERIAL_NUMBER=01P00A000000001\r\nDEBUG=\r\nSERVICES=\"mqtt\"\r\nPORTS=mqtt=1883",
     );
     let config = serve(&[], &[("PANDAPROXY_CONFIG", file.name())]).unwrap();
     assert_eq!(config.printer.to_string(), "printer.lan");
@@ -386,47 +380,59 @@ fn a_file_may_come_from_any_editor() {
 }
 
 #[test]
-fn every_setting_may_stand_in_the_file_but_the_files_own_name() {
+fn the_file_may_hold_every_setting_but_its_own_name() {
     for setting in Setting::ALL {
-        let file = Paper::new(format!("{}=\n", setting.env));
+        let file = TempFile::new(format!("{}=\n", setting.key));
         let known = with(&["--config", file.name()]).is_ok();
-        assert_eq!(known, *setting != Setting::CONFIG, "{}", setting.env);
+        assert_eq!(known, *setting != Setting::CONFIG, "{}", setting.key);
     }
 }
 
 #[test]
-fn a_line_of_the_file_that_means_nothing_is_named() {
-    let names = "PRINTER_IP ACCESS_CODE ACCESS_CODE_FILE SERIAL_NUMBER BIND_ADDRESS SERVICES \
-                 ENABLE_ALL ADVERTISE_IP PORTS PRINTER_PORTS FTP_MODE FTP_DATA_PORTS PRINTER_CA \
-                 INSECURE_PRINTER KEEP_PRINTER_ADDRESS RECORD RECORD_MIB PANDAPROXY_STATE_DIR DEBUG";
+fn an_invalid_line_of_the_file_is_explained() {
+    const COMMENT: &str = "comments need a line of their own, values with # quotes";
     for (text, end) in [
-        ("DEBUG=1\nPRINTR_IP=1\n", format!(":2: got the unknown name PRINTR_IP, takes {names}")),
-        ("12345678=\n", format!(":1: got an unknown name, takes {names}")),
-        ("12345678\n", ":1: got a line without =, takes KEY=VALUE or a # comment".to_string()),
-        ("DEBUG=1\n\nDEBUG=1\n", ":3: got DEBUG again, takes it once, as in line 1".to_string()),
-        (&"\n".repeat(129), ":129: got one line too many, takes 128 lines".to_string()),
+        (
+            "DEBUG=1\nPRINTR_IP=1\n",
+            ":2: unknown setting PRINTR_IP; did you mean PRINTER_IP?".into(),
+        ),
+        ("NOZZLE=1\n", ":1: unknown setting NOZZLE; see pandaproxy --help".into()),
+        ("12345678=\n", ":1: unknown setting (not shown); see pandaproxy --help".into()),
+        ("12345678\n", ":1: expected KEY=VALUE or a # comment".to_string()),
+        ("DEBUG=1\n\nDEBUG=1\n", ":3: DEBUG is set twice, first in line 1".to_string()),
+        ("export DEBUG=1\n", ":1: remove \"export\": this file is no shell script".into()),
+        (
+            "PRINTER_IP=10.0.0.9 # mine\n",
+            format!(":1: PRINTER_IP has a comment behind its value; {COMMENT}"),
+        ),
+        (
+            "ACCESS_CODE=\"12345678\"\t# mine\n",
+            format!(":1: ACCESS_CODE has a comment behind its value; {COMMENT}"),
+        ),
+        (&"\n".repeat(129), ":129: more than 128 lines".to_string()),
     ] {
-        let file = Paper::new(text);
-        assert_eq!(said(with(&["--config", file.name()])), format!("{}{end}", file.name()));
+        let file = TempFile::new(text);
+        assert_eq!(refused(with(&["--config", file.name()])), format!("{}{end}", file.name()));
     }
-    let full = Paper::new("#\n".repeat(128));
+    let full = TempFile::new("#\n".repeat(128));
     assert!(with(&["--config", full.name()]).is_ok());
+    let quoted = TempFile::new("PRINTER_CA='/a #b'\n");
+    let config = with(&["--config", quoted.name()]).unwrap();
+    assert_eq!(config.printer_ca, Some(PathBuf::from("/a #b")));
 }
 
 #[test]
-fn a_file_that_is_too_large_or_no_text_is_refused() {
+fn a_file_that_is_too_large_or_no_text_is_rejected() {
     for (bytes, why) in [
-        (vec![b'#'; sources::FILE_MAX + 1], "more than 64 KiB"),
+        (vec![b'#'; sources::MAX_FILE + 1], "more than 64 KiB"),
         (b"\xff\xfeP\0R\0".to_vec(), "not UTF-8 text"),
     ] {
-        let file = Paper::new(bytes);
+        let file = TempFile::new(bytes);
         let name = file.name();
-        let message = format!(
-            "--config (command line): got {name:?}: {why}, takes a file of KEY=VALUE lines"
-        );
-        assert_eq!(said(with(&["--config", name])), message);
+        let message = format!("cannot read the settings in {name}: {why}");
+        assert_eq!(refused(with(&["--config", name])), message);
     }
-    let full = Paper::new(vec![b'#'; sources::FILE_MAX]);
+    let full = TempFile::new(vec![b'#'; sources::MAX_FILE]);
     assert!(with(&["--config", full.name()]).is_ok());
 }
 
@@ -465,9 +471,9 @@ fn a_printer_is_an_address_or_a_name() {
 }
 
 #[test]
-fn a_serial_number_is_taken_in_upper_case_and_that_is_said() {
-    let config = with(&["-s", "01p00a"]).unwrap();
-    assert_eq!((config.serial.as_str(), &*config.notices), ("01P00A", &[Notice::SerialRaised][..]));
+fn a_serial_number_is_converted_to_upper_case_with_a_notice() {
+    let config = with(&["-s", "01p00a000000001"]).unwrap();
+    assert_eq!((config.serial.as_str(), &*config.notices), (SERIAL, &[Notice::SerialRaised][..]));
     assert_eq!(Notice::SerialRaised.level(), Level::Info);
     assert!(with(&["-s", &"9".repeat(32)]).is_ok());
     for bad in ["", " 01P", "01P\u{e9}", &"9".repeat(33)] {
@@ -476,24 +482,113 @@ fn a_serial_number_is_taken_in_upper_case_and_that_is_said() {
 }
 
 #[test]
+fn an_unusual_length_of_serial_or_code_is_one_warning() {
+    for (words, notice) in [
+        (["-s", "01P00A00000001"], Notice::SerialLength(14)),
+        (["-s", "01P00A0000000011"], Notice::SerialLength(16)),
+        (["-a", "1234567"], Notice::CodeLength(7)),
+    ] {
+        let env: Vec<_> = NEEDED.into_iter().collect();
+        let config = serve(&words, &env).unwrap();
+        assert_eq!((&*config.notices, notice.level()), (&[notice][..], Level::Warn));
+    }
+    let message = Notice::CodeLength(7).to_string();
+    assert!(message.contains('7') && !message.contains("1234567"), "{message}");
+}
+
+#[test]
 fn a_port_is_given_by_service_and_the_others_keep_theirs() {
     let config = with(&["--port", "chamber=16000,FTP=1990", "--printer-port=rtsp=8322"]).unwrap();
-    assert_eq!(config.ports, Ports { chamber: 16000, ftp: 1990, ..Ports::default() });
+    let moved = Ports { chamber: 16000, tunnel: 16000, ftp: 1990, ..Ports::default() };
+    assert_eq!(config.ports, moved);
     assert_eq!(config.printer_ports, Ports { rtsp: 8322, ..Ports::default() });
     let of = Ports::default();
-    assert_eq!((of.mqtt, of.chamber, of.rtsp, of.ftp), (8883, 6000, 322, 990));
+    assert_eq!((of.mqtt, of.chamber, of.rtsp, of.ftp, of.tunnel), (8883, 6000, 322, 990, 6000));
 }
 
 #[test]
-fn every_service_there_is_is_served() {
-    let config = with(&["--services", " FTP, mqtt,camera"]).unwrap();
-    assert_eq!(config.services, Services { mqtt: true, camera: true, ftp: true });
-    assert_eq!(config.services, Services::BUILT);
-    assert!(config.notices.is_empty());
+fn the_file_tunnel_has_a_port_of_its_own() {
+    let config = with(&["-s", "00M00A000000001", "--port=tunnel=16000"]).unwrap();
+    assert_eq!((config.ports.chamber, config.ports.tunnel), (6000, 16000));
+    let listening: Vec<_> = config.listening().collect();
+    assert_eq!(listening, [("mqtt", 8883), ("rtsp", 322), ("ftp", 990), ("tunnel", 16000)]);
 }
 
 #[test]
-fn who_ends_tls_follows_from_the_model_unless_it_is_said() {
+fn services_are_chosen_by_the_names_of_their_ports() {
+    let none = Services::default();
+    for (list, services) in [
+        ("mqtt", Services { mqtt: true, ..none }),
+        ("chamber,Rtsp", Services { chamber: true, rtsp: true, ..none }),
+        ("camera", Services { chamber: true, rtsp: true, ..none }),
+        (" FTP, mqtt,camera", Services::ALL),
+        ("mqtt,chamber,rtsp,ftp", Services::ALL),
+    ] {
+        assert_eq!(with(&["--services", list]).unwrap().services, services, "{list}");
+    }
+    let listening = |services| {
+        let config = with(&["--services", services]).unwrap();
+        config.listening().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(listening("rtsp"), ["rtsp"]);
+    assert_eq!(listening("camera,ftp"), ["chamber", "rtsp", "ftp"]);
+}
+
+#[test]
+fn port_6000_is_what_the_model_has_unless_it_is_set() {
+    for (serial, set, tunnel) in [
+        ("01P00A000000001", "auto", false),
+        ("00M00A000000001", "AUTO", true),
+        ("99900A000000001", "auto", false),
+        ("01P00A000000001", "tunnel", true),
+        ("00M00A000000001", "chamber", false),
+    ] {
+        let config = with(&["-s", serial, "--port-6000", set]).unwrap();
+        assert_eq!(config.has_tunnel(), tunnel, "{serial} {set}");
+        let names: Vec<_> = config.listening().map(|(name, _)| name).collect();
+        assert_eq!((names.contains(&"tunnel"), names.contains(&"chamber")), (tunnel, !tunnel));
+    }
+}
+
+#[test]
+fn two_services_on_one_port_are_named() {
+    for (words, message) in [
+        (
+            "--port=mqtt=322",
+            "mqtt and rtsp are both to listen on port 322; give one another port with --port",
+        ),
+        (
+            "--port=ftp=8883",
+            "mqtt and ftp are both to listen on port 8883; give one another port with --port",
+        ),
+        (
+            "--port=rtsp=2030",
+            "port 2030 of rtsp is one of the FTP data ports 2024-2043; choose others with --ftp-data-ports",
+        ),
+    ] {
+        assert_eq!(refused(with(&[words])), message);
+    }
+    assert!(with(&["--port=mqtt=0,rtsp=0,ftp=0"]).is_ok());
+    assert!(with(&["--port=mqtt=322", "--services=mqtt,ftp"]).is_ok());
+}
+
+#[test]
+fn the_proxys_own_address_as_the_printer_is_rejected() {
+    let own = |words: &[&str]| {
+        let needed = ["-p", "127.0.0.1", "-a", "12345678", "-s", SERIAL];
+        serve(&[&needed[..], words].concat(), &[]).unwrap().check_printer()
+    };
+    let message = own(&[]).unwrap_err().to_string();
+    assert!(message.contains("127.0.0.1 is this machine"), "{message}");
+    // A port that only the printer has: a printer that is simulated on this machine.
+    let moved = "--printer-port=mqtt=1,chamber=2,rtsp=3,ftp=4,tunnel=5";
+    assert_eq!(own(&[moved]), Ok(()));
+    assert_eq!(own(&["--bind=127.0.0.2"]), Ok(()));
+    assert_eq!(with(&[]).unwrap().check_printer(), Ok(()));
+}
+
+#[test]
+fn the_ftp_mode_follows_from_the_model_unless_it_is_set() {
     fn relay<const N: usize>(ranges: [RangeInclusive<u16>; N]) -> FtpMode {
         FtpMode::Relay { data_ports: ranges.into_iter().collect() }
     }
@@ -503,11 +598,11 @@ fn who_ends_tls_follows_from_the_model_unless_it_is_said() {
     for (serial, asked, mode, because) in [
         ("01P00A1", "auto", proxy.clone(), by_default("01P")),
         ("00M00A1", "AUTO", relay([large.clone()]), by_default("00M")),
-        // Nobody near the printer without the code, and no guess at its ports.
+        // Relay mode would have to guess the printer's ports.
         ("99900A1", "auto", proxy.clone(), Because::UnknownModel),
         ("00M00A1", "proxy", proxy, Because::Asked),
         ("01P00A1", "relay", relay([small.clone()]), Because::Asked),
-        // Both, as long as nobody knows better.
+        // The ports of both families.
         ("99900A1", "relay", relay([small, large]), Because::Asked),
     ] {
         let ftp = with(&["-s", serial, "--ftp-mode", asked]).unwrap().ftp;
@@ -530,28 +625,28 @@ fn data_ports_are_a_range_or_one_or_any() {
 }
 
 #[test]
-fn in_relay_mode_data_ports_are_the_printers_and_no_more_than_can_be_opened() {
+fn relayed_data_ports_are_at_most_those_that_can_be_opened() {
     let given = |ports| with(&["--ftp-mode=relay", "--ftp-data-ports", ports]);
     let FtpMode::Relay { data_ports } = given("50000-50127").unwrap().ftp.mode else { panic!() };
     assert_eq!(data_ports[..], [50_000..=50_127]);
     for ports in ["0", "50000-50128"] {
         assert_eq!(
-            said(given(ports)),
+            refused(given(ports)),
             format!(
-                "--ftp-data-ports (command line): got {ports:?}, takes the printer's own ports in \
-                 relay mode, FROM-TO and 128 at most"
+                "invalid value {ports:?} for --ftp-data-ports: expected the printer's own ports in \
+                 relay mode; FROM-TO, at most 128"
             )
         );
     }
 }
 
 #[test]
-fn enabling_all_goes_before_a_list_of_services() {
+fn enable_all_goes_before_a_list_of_services() {
     for (word, enabled) in [("yes", true), ("ON", true), ("1", true), ("off", false), ("0", false)]
     {
         let env = [NEEDED[0], NEEDED[1], NEEDED[2], ("SERVICES", "ftp"), ("ENABLE_ALL", word)];
         let config = serve(&[], &env).unwrap();
-        assert_eq!(config.services == Services::BUILT, enabled, "{word}");
+        assert_eq!(config.services == Services::ALL, enabled, "{word}");
     }
 }
 
@@ -562,24 +657,50 @@ fn short_options_may_be_run_together() {
 }
 
 #[test]
-fn the_ca_is_printed_without_a_printer() {
+fn ca_needs_no_printer() {
     for words in [&["ca", "--state-dir", "/s", "-s", "01p"][..], &["--state-dir=/s", "-s01p", "ca"]]
     {
-        let Intent::PrintCa { state_dir, serial } = read(words, &[]).unwrap() else { panic!() };
-        assert_eq!((state_dir, serial.as_deref()), (PathBuf::from("/s"), Some("01P")));
+        let Intent::PrintCa { state_dir } = read(words, &[]).unwrap() else { panic!() };
+        assert_eq!(state_dir, PathBuf::from("/s"));
     }
-    let file = Paper::new("PANDAPROXY_STATE_DIR=/s");
-    let Intent::PrintCa { state_dir, serial } =
-        read(&["ca", "--config", file.name()], &[]).unwrap()
-    else {
-        panic!()
-    };
-    assert_eq!((state_dir, serial), (PathBuf::from("/s"), None));
-    assert!(read(&["ca", "-s", "no-serial"], &[]).is_err());
+    let file = TempFile::new("PANDAPROXY_STATE_DIR=/s");
+    let words = ["ca", "--config", file.name()];
+    let Intent::PrintCa { state_dir } = read(&words, &[]).unwrap() else { panic!() };
+    assert_eq!(state_dir, PathBuf::from("/s"));
 }
 
 #[test]
-fn it_is_recorded_where_it_was_asked_for_and_only_then() {
+fn options_may_stand_before_and_behind_a_command() {
+    let needed = ["-p", "10.0.0.9", "-a", "12345678", "-s", SERIAL];
+    for words in [[&["health"][..], &needed].concat(), [&needed[..], &["health"]].concat()] {
+        let Intent::Health(config) = read(&words, &[]).unwrap() else { panic!() };
+        assert_eq!(config.serial, SERIAL);
+    }
+    let config = serve(&[&["record", "--out=/o"][..], &needed].concat(), &[]).unwrap();
+    assert!(config.record.is_some());
+}
+
+#[test]
+fn a_system_file_is_read_where_none_is_named() {
+    let file = TempFile::new("PANDAPROXY_STATE_DIR=/system\n");
+    let open = |words: &[&str], env: &'static [(&str, &str)]| {
+        let words: Vec<OsString> =
+            core::iter::once(&"pandaproxy").chain(words).map(OsString::from).collect();
+        let Ok(Typed::Args(args)) = Args::read(&words) else { panic!() };
+        let environment = |name: &str| {
+            env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        };
+        let sources = Sources::open(args, &environment, Some(&file.0)).unwrap();
+        state_dir(&sources).unwrap()
+    };
+    assert_eq!(open(&["ca"], &[]), PathBuf::from("/system"));
+    assert_eq!(open(&["ca", "--state-dir=/s"], &[]), PathBuf::from("/s"));
+    let other = TempFile::new("PANDAPROXY_STATE_DIR=/other\n");
+    assert_eq!(open(&["ca", "--config", other.name()], &[]), PathBuf::from("/other"));
+}
+
+#[test]
+fn traffic_is_recorded_only_where_it_is_asked_for() {
     let recorded = |args: &[&str], env: &[(&str, &str)]| {
         serve(args, &[&NEEDED[..], env].concat()).map(|config| config.record)
     };
@@ -589,7 +710,7 @@ fn it_is_recorded_where_it_was_asked_for_and_only_then() {
     assert_eq!(recorded(&[], &[("RECORD", "/r"), ("RECORD_MIB", "8")]), Ok(to("/r", 8, false)));
     assert_eq!(recorded(&["record", "--out", "/o"], &[]), Ok(to("/o", 32, true)));
     assert_eq!(recorded(&["record"], &[("RECORD", "/r")]), Ok(to("/r", 32, true)));
-    let message = "record --out (or RECORD): got nothing, takes a directory";
+    let message = "record needs --out DIR: the directory of the recording";
     assert_eq!(recorded(&["record"], &[]).map_err(|error| error.to_string()), Err(message.into()));
     for mib in ["7", "65537", "many", "-8"] {
         assert!(recorded(&[], &[("RECORD_MIB", mib)]).is_err(), "{mib}");
@@ -597,20 +718,27 @@ fn it_is_recorded_where_it_was_asked_for_and_only_then() {
 }
 
 #[test]
-fn the_budget_help_and_version_need_nothing() {
+fn budget_limits_help_and_version_need_no_settings() {
     assert!(matches!(read(&["--budget"], &[]), Ok(Intent::PrintBudget)));
+    assert!(matches!(read(&["--limits"], &[]), Ok(Intent::PrintLimits)));
     let Ok(Intent::Print(version)) = read(&["-V"], &[]) else { panic!() };
     let expected = format!("pandaproxy {} (board {})\n", env!("PANDAPROXY_VERSION"), env!("BOARD"));
     assert_eq!(version, expected);
-    let Ok(Intent::Print(help)) = read(&["--help"], &NEEDED) else { panic!() };
-    for setting in Setting::ALL {
-        assert!(help.contains(setting.option) && help.contains(&format!("[{}]", setting.env)));
+    for words in [&["--help"][..], &["-h"], &["help"]] {
+        let Ok(Intent::Print(help)) = read(words, &NEEDED) else { panic!("{words:?}") };
+        assert_eq!(help, help::program(), "{words:?}");
+        assert!(!help.contains("12345678"), "{help}");
     }
-    assert!(!help.contains("12345678"), "{help}");
+    for command in &help::COMMANDS {
+        for words in [["help", command.name], [command.name, "--help"]] {
+            let Ok(Intent::Print(help)) = read(&words, &NEEDED) else { panic!("{words:?}") };
+            assert_eq!(help, help::command(command), "{words:?}");
+        }
+    }
 }
 
 #[test]
-fn state_is_kept_where_systemd_or_custom_has_it() {
+fn state_is_kept_where_systemd_or_xdg_says() {
     type Env = &'static [(&'static str, &'static str)];
     let home: Env = &[("HOME", "/home/pi")];
     for (root, env, expected) in [
@@ -632,14 +760,14 @@ fn state_is_kept_where_systemd_or_custom_has_it() {
         assert_eq!(default_state_dir(root, &find), PathBuf::from(expected), "{root} {env:?}");
     }
     let env = [("PANDAPROXY_STATE_DIR", "/mine"), ("STATE_DIRECTORY", "/systemds")];
-    let Ok(Intent::PrintCa { state_dir, .. }) = read(&["ca"], &env) else { panic!() };
+    let Ok(Intent::PrintCa { state_dir }) = read(&["ca"], &env) else { panic!() };
     assert_eq!(state_dir, PathBuf::from("/mine"));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Wherever the code stands, whatever else is wrong, good or too long: nothing repeats it.
+    /// No message and no `Debug` repeats the access code, wherever it stands and whatever else is wrong.
     #[test]
     fn the_code_is_in_no_message_and_no_debug(
         // Any, too long, and like an option.
@@ -647,9 +775,9 @@ proptest! {
         place in 0..6usize,
         fault in 0..6usize,
     ) {
-        let code_file = Paper::new(&code);
-        let file = Paper::new(format!("ACCESS_CODE={code}\n"));
-        let stray = Paper::new(format!("{code}\n"));
+        let code_file = TempFile::new(&code);
+        let file = TempFile::new(format!("ACCESS_CODE={code}\n"));
+        let stray = TempFile::new(format!("{code}\n"));
         let (words, env) = match place {
             0 => (vec!["-a", &code], vec![]),
             1 => (vec![], vec![("ACCESS_CODE", &*code)]),
@@ -669,7 +797,7 @@ proptest! {
             _ => vec!["--services", "web"],
         };
         let words = [needed, words, more].concat();
-        let said = match read(&words, &env) {
+        let text = match read(&words, &env) {
             Ok(intent) => format!("{intent:?}"),
             Err(error) => {
                 prop_assert!(!error.to_string().contains('\n'));
@@ -677,6 +805,6 @@ proptest! {
             }
         };
         let escaped = format!("{code:?}");
-        prop_assert!(!said.contains(&code) && !said.contains(escaped.trim_matches('"')), "{said}");
+        prop_assert!(!text.contains(&code) && !text.contains(escaped.trim_matches('"')), "{text}");
     }
 }

@@ -28,13 +28,13 @@ const SERIAL: &str = Model::P1S.serial();
 // ---- what is not started -----------------------------------------------------------------------
 
 #[test]
-fn a_value_that_is_no_good_ends_the_start_with_2_and_one_line_without_the_code() {
+fn invalid_settings_end_with_2_and_one_line_without_the_code() {
     proxy::run(async {
         let ip = ["--printer-ip", "127.0.0.1"];
         for (args, env, words) in [
-            (&[][..], &[][..], "--printer-ip"),
-            (&["--nozzle"], &[], "--nozzle: no such option"),
-            (&["-a", CODE, CODE], &[], "belongs to no option"),
+            (&[][..], &[][..], "missing settings: --printer-ip (or PRINTER_IP), --access-code"),
+            (&["--nozzle"], &[], "unknown option --nozzle"),
+            (&["-a", CODE, CODE], &[], "unexpected word"),
             (&[ip[0], ip[1], "-s", SERIAL], &[], "--access-code"),
             (&[ip[0], "not an address", "-a", CODE, "-s", SERIAL], &[], "--printer-ip"),
             (&[ip[0], ip[1], "-a", CODE], &[], "--serial-number"),
@@ -43,7 +43,7 @@ fn a_value_that_is_no_good_ends_the_start_with_2_and_one_line_without_the_code()
             (
                 &[ip[0], ip[1], "-s", SERIAL, "-a", CODE, "--access-code-file", "/x"],
                 &[],
-                "takes one of them",
+                "remove one",
             ),
             (&[ip[0], ip[1], "-s", SERIAL, "-a", CODE, "--port", "mqtt=65536"], &[], "--port"),
             (

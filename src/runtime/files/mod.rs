@@ -91,14 +91,14 @@ pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
         is_enabled: |config| config.services.ftp && config.has_tunnel(),
         listens: |config| {
             Some(Listening {
-                port: config.ports.chamber,
+                port: config.ports.tunnel,
                 transport: Transport::Plain,
                 clients: budget::TUNNELS,
                 data_ports: &[],
             })
         },
         start: |root| {
-            let (printer, port) = (root.config.printer.clone(), root.config.printer_ports.chamber);
+            let (printer, port) = (root.config.printer.clone(), root.config.printer_ports.tunnel);
             let relay = Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES);
             serve_relay(root, "tunnel", &relay);
             Ok(Rc::new(Relayed("tunnel")))

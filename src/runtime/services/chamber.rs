@@ -51,10 +51,10 @@ impl Serves for Rc<Service> {
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "chamber",
-        is_enabled: |config| config.services.camera,
+        is_enabled: |config| config.services.has_camera(),
         listens: |config| {
             let has_tunnel = config.services.ftp && config.has_tunnel();
-            (!has_tunnel).then_some(Listening {
+            (config.services.chamber && !has_tunnel).then_some(Listening {
                 port: config.ports.chamber,
                 transport: Transport::Tls,
                 clients: BOARD.clients.chamber,

@@ -73,7 +73,7 @@ impl Serves for Rc<Service> {
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "rtsp",
-        is_enabled: |config| config.services.camera,
+        is_enabled: |config| config.services.rtsp,
         listens: |config| {
             Some(Listening {
                 port: config.ports.rtsp,

@@ -1,0 +1,202 @@
+//! The help texts: made from the table of settings, at most [`WIDTH`] columns wide.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::settings::{Group, Kind, Setting};
+
+/// Columns of a help text.
+pub const WIDTH: usize = 80;
+
+/// Column at which descriptions begin.
+const INDENT: usize = 30;
+
+/// A command: its name and one sentence.
+pub(super) struct CommandHelp {
+    /// Word on the command line.
+    pub(super) name: &'static str,
+    /// One sentence, without a full stop.
+    pub(super) about: &'static str,
+    /// Usage line, behind the program's name.
+    usage: &'static str,
+    /// Paragraphs.
+    text: &'static str,
+}
+
+/// The commands, in the order of help texts. `help` is clap's.
+pub(super) const COMMANDS: [CommandHelp; 3] = [
+    CommandHelp {
+        name: "health",
+        about: "Check that the services of a running proxy answer on this machine",
+        usage: "health [OPTIONS]",
+        text: "Reads the same settings as the service that it asks about; without --config and \
+               PANDAPROXY_CONFIG also /etc/pandaproxy/pandaproxy.conf, if that exists. It does not \
+               log in and does not contact the printer.\n\
+               Exit status: 0 if all services answer within 5 s, 1 with the reason if one does not, \
+               2 for invalid settings.",
+    },
+    CommandHelp {
+        name: "ca",
+        about: "Print the certificate authority that clients import, as PEM",
+        usage: "ca [--state-dir DIR] [--config FILE]",
+        text: "Run it as the user that the service runs as, or as root, with the service's \
+               --state-dir. Without --config and PANDAPROXY_CONFIG it reads \
+               /etc/pandaproxy/pandaproxy.conf, if that exists.",
+    },
+    CommandHelp {
+        name: "record",
+        about: "Serve, and record traffic for Wireshark; fail if that is impossible",
+        usage: "record --out DIR [OPTIONS]",
+        text: "Takes the settings of the service. Access code, serial number, addresses and \
+               other credentials are redacted; file names, pictures and contents of files are not. \
+               --record DIR does the same, and serves without recording if DIR cannot be written.",
+    },
+];
+
+const ABOUT: &str = "PandaProxy lets many programs share one Bambu Lab printer on a LAN.";
+
+const USAGE: &str = "\
+Usage: pandaproxy -p IP -s SERIAL --access-code-file FILE [OPTIONS]
+       pandaproxy --config FILE [OPTIONS]
+       pandaproxy COMMAND [OPTIONS]
+
+Example:
+  pandaproxy -p 192.168.1.50 -s 01P00A000000000 --access-code-file code.txt
+";
+
+const PRECEDENCE: &str = "\
+Names in brackets are environment variables, and keys in the file of --config. The command line goes before \
+the environment, the environment before the file. An empty variable counts as absent. Ports below 1024 (322, 990) \
+need root or CAP_NET_BIND_SERVICE.";
+
+/// The text of `pandaproxy --help`.
+pub(super) fn program() -> String {
+    let mut out = format!("{ABOUT}\n\n{USAGE}\nCommands:\n");
+    for command in &COMMANDS {
+        entry(&mut out, &format!("  {}", command.name), command.about);
+    }
+    entry(&mut out, "  help [COMMAND]", "Print this help, or the help of a command");
+    for group in Group::ALL {
+        out.push_str(&format!("\n{}:\n", group.title()));
+        for setting in Setting::ALL.into_iter().filter(|it| it.group == group && !it.hidden) {
+            entry(&mut out, &left(setting), &right(setting));
+        }
+        if group == Group::General {
+            entry(&mut out, "      --budget", "Print the memory budget of this build, and exit");
+            entry(&mut out, "      --limits", "Print the limits of this build, and exit");
+            entry(&mut out, "  -h, --help", "Print this help, and exit");
+            entry(&mut out, "  -V, --version", "Print version and board, and exit");
+        }
+    }
+    out.push('\n');
+    wrap(&mut out, PRECEDENCE, 0, 0);
+    out
+}
+
+/// The text of `pandaproxy help COMMAND`.
+pub(super) fn command(command: &CommandHelp) -> String {
+    let mut out = format!("{}.\n\nUsage: pandaproxy {}\n\n", command.about, command.usage);
+    for paragraph in command.text.split('\n') {
+        wrap(&mut out, paragraph, 0, 0);
+    }
+    if command.name == "record" {
+        out.push('\n');
+        entry(&mut out, "      --out DIR", "Where to; the last 32 MiB are kept [RECORD]");
+    }
+    out.push_str("\nOptions: see pandaproxy --help\n");
+    out
+}
+
+/// The option's names and the placeholder of its value.
+fn left(setting: &Setting) -> String {
+    let Setting { option, short, value, kind, .. } = setting;
+    let short = match short {
+        Some(short) => format!("-{short}, "),
+        None => String::from("    "),
+    };
+    match kind {
+        Kind::Flag => format!("  {short}{option}"),
+        Kind::Value | Kind::List => format!("  {short}{option} {value}"),
+    }
+}
+
+/// What the option does, its default and its name elsewhere.
+fn right(setting: &Setting) -> String {
+    let Setting { help, default, key, kind, .. } = setting;
+    let default = match (*default, kind) {
+        ("", _) | (_, Kind::Flag) => String::new(),
+        (default, _) => format!(" (default: {default})"),
+    };
+    format!("{help}{default} [{key}]")
+}
+
+/// Appends a name and its description.
+fn entry(out: &mut String, name: &str, text: &str) {
+    out.push_str(name);
+    let at = name.chars().count();
+    if at + 2 > INDENT {
+        out.push('\n');
+        wrap(out, text, 0, INDENT);
+    } else {
+        wrap(out, text, at, INDENT);
+    }
+}
+
+/// Appends `text` and a line end, broken at spaces and commas so that no line exceeds [`WIDTH`]. The first line begins
+/// at column `at`; every line is indented to `indent`.
+fn wrap(out: &mut String, text: &str, at: usize, indent: usize) {
+    let mut column = at;
+    let mut is_first = true;
+    for word in text.split(' ').flat_map(split_long) {
+        let (word, glued) = word;
+        let len = word.chars().count();
+        let space = usize::from(!glued && !is_first);
+        if is_first {
+            out.extend(core::iter::repeat_n(' ', indent.saturating_sub(column)));
+            column = column.max(indent);
+        } else if column + space + len > WIDTH {
+            out.push('\n');
+            out.extend(core::iter::repeat_n(' ', indent));
+            column = indent;
+        } else if space == 1 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += len;
+        is_first = false;
+    }
+    out.push('\n');
+}
+
+/// The pieces of a word that may stand on lines of their own: a long one is broken behind its commas. The second
+/// value says that no space goes before the piece.
+fn split_long(word: &str) -> impl Iterator<Item = (&str, bool)> {
+    const LONG: usize = 32;
+    let pieces =
+        if word.len() > LONG { word.split_inclusive(',') } else { word.split_inclusive('\n') };
+    pieces.enumerate().map(|(at, piece)| (piece, at > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_eighty_columns_and_has_every_setting() {
+        let mut texts = alloc::vec![program()];
+        texts.extend(COMMANDS.iter().map(command));
+        for text in &texts {
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+                assert_eq!(line.trim_end(), line);
+            }
+        }
+        let help = &texts[0];
+        for setting in Setting::ALL {
+            let shown = help.contains(&format!("{} ", setting.option))
+                && help.contains(&format!("[{}]", setting.key));
+            assert_eq!(shown, !setting.hidden, "{}", setting.option);
+        }
+    }
+}
