@@ -161,12 +161,7 @@ impl fmt::Display for Limits {
                     "{} s",
                     s(&rtsp::answer::SESSION_TIMEOUT)
                 ),
-                limit!(
-                    "packet",
-                    "skipped with its picture, logged",
-                    "{} bytes",
-                    rtsp::hub::MAX_PACKET
-                ),
+                limit!("packet", "skipped with its picture", "{} bytes", rtsp::hub::MAX_PACKET),
                 limit!("picture", "skipped and logged", "{} KiB", BOARD.rtsp.picture / KIB),
                 limit!(
                     "pictures that wait for a player",
