@@ -27,9 +27,8 @@ use core::time::Duration;
 
 use super::answer::{Answer, SESSION_TIMEOUT, Status};
 use super::digest::{Nonce, Verdict, judge};
-use super::rtp::Packet;
-use super::sdp::TRACKS;
-use super::slot::{Block, Dismissal, Flow, Slot, SlotState};
+use super::playback::Playback;
+use super::slot::{Dismissal, Flow, Slot, SlotState};
 use super::stream::{StreamInfo, StreamStatus};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
@@ -51,10 +50,6 @@ pub const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Bytes in the longest URL a player may use.
 pub const MAX_URL: usize = 256;
-
-/// How often a player that waits for a key frame gets a sender report of each track. Players give up after
-/// five seconds without a byte.
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Bytes in the longest body a request may have. None of them is needed.
 const MAX_BODY: usize = 512;
@@ -79,14 +74,7 @@ pub struct Player {
     waits: Option<Instant>,
     /// What it called the whole, in DESCRIBE.
     base: heapless::String<MAX_URL>,
-    tracks: [Option<Channels>; TRACKS],
-    numbers: [Numbering; TRACKS],
-    /// The block that is sent next.
-    block: Option<Block>,
-    /// The picture that the last block belonged to.
-    picture: Option<u32>,
-    /// When the next sender reports are due, while the player waits for a key frame.
-    report_at: Option<Instant>,
+    playback: Playback,
 }
 
 /// Whether it has shown the code.
@@ -98,17 +86,6 @@ enum Login {
         wrong: usize,
     },
     Done,
-}
-
-/// What the numbers of a track's packets are raised by, so that a player sees none missing that it lost
-/// by being slow.
-#[derive(Clone, Copy, Default)]
-struct Numbering {
-    shift: u16,
-    /// The number after the last one that was sent.
-    next: u16,
-    /// Whether there is none that `shift` was made for yet.
-    is_new: bool,
 }
 
 /// What the hub learns from a player.
@@ -143,6 +120,7 @@ impl Player {
         session: heapless::String<8>,
         (now, until): (Instant, Instant),
     ) -> Self {
+        let playback = Playback::new(Rc::clone(&slot), Rc::clone(&offer));
         Self {
             slot,
             offer,
@@ -156,11 +134,7 @@ impl Player {
             cseq: None,
             waits: None,
             base: heapless::String::new(),
-            tracks: [None; TRACKS],
-            numbers: [Numbering::default(); TRACKS],
-            block: None,
-            picture: None,
-            report_at: None,
+            playback,
         }
     }
 
@@ -256,7 +230,7 @@ impl Player {
             }
             Method::Setup => self.set_up(url, message)?,
             Method::Play => {
-                if !self.is_set_up() {
+                if !self.playback.is_set_up() {
                     return Err(Status::NOT_IN_THIS_STATE);
                 }
                 self.answer = Some(Answer::Playing);
@@ -265,16 +239,16 @@ impl Player {
                 }
             }
             Method::Pause => {
-                if !self.is_set_up() {
+                if !self.playback.is_set_up() {
                     return Err(Status::NOT_IN_THIS_STATE);
                 }
-                self.stop();
+                self.playback.stop();
                 self.answer = Some(Answer::Plain(Status::OK));
                 return Ok(Wish::Pause);
             }
             Method::Teardown => {
-                self.stop();
-                self.tracks = [None; TRACKS];
+                self.playback.stop();
+                self.playback.tear_down();
                 self.answer = Some(Answer::Plain(Status::OK));
                 return Ok(Wish::Pause);
             }
@@ -308,41 +282,12 @@ impl Player {
             }
             Transport::Other => return Err(Status::TRANSPORT),
         };
-        let mine = [channels.rtp, channels.rtcp];
-        let others = self.tracks.iter().enumerate().filter(|(at, _)| *at != track);
-        let mut others = others.filter_map(|(_, its)| *its);
-        if others.any(|its| mine.contains(&its.rtp) || mine.contains(&its.rtcp)) {
+        if !self.playback.set_up(track, channels) {
             return Err(Status::BAD_REQUEST);
-        }
-        if let Some(place) = self.tracks.get_mut(track) {
-            *place = Some(channels);
         }
         self.slot.tell();
         self.answer = Some(Answer::SetUp { channels, source: self.offer.source(track) });
         Ok(())
-    }
-
-    /// Nothing more is sent. What begins later follows on nothing, not even if it is the same picture: one
-    /// that is cut by it leaves a gap, or half a unit would be taken for the beginning of another.
-    fn stop(&mut self) {
-        let next = self.block.take().or_else(|| self.slot.first());
-        let is_cut = next.is_some_and(|block| self.picture == Some(*block.tag()));
-        let main = self.offer.description().main();
-        if let (true, Some(numbering)) = (is_cut, self.numbers.get_mut(main)) {
-            numbering.next = numbering.next.wrapping_add(1);
-        }
-        self.picture = None;
-    }
-
-    fn is_set_up(&self) -> bool {
-        self.tracks.iter().any(Option::is_some)
-    }
-
-    /// What the hub has begun to show is numbered from here on.
-    fn begin(&mut self) {
-        for numbering in &mut self.numbers {
-            numbering.is_new = true;
-        }
     }
 
     /// Writes the answer to the last request, if there is one now.
@@ -384,7 +329,7 @@ impl Player {
                 )
             }
             Answer::Playing => {
-                self.write_rtp_info(out)?;
+                self.playback.write_rtp_info(&self.base, out)?;
                 out.write_str("\r\n")
             }
             Answer::Options
@@ -393,125 +338,6 @@ impl Player {
             | Answer::Plain(_) => out.write_str("\r\n"),
         }
     }
-
-    /// `RTP-Info`: the number of each track's first packet, and its time, where that is known.
-    fn write_rtp_info(&self, out: &mut Text<'_>) -> fmt::Result {
-        let first = self.slot.first();
-        let mut before = "RTP-Info: ";
-        for (track, _) in self.tracks.iter().enumerate().filter(|(_, its)| its.is_some()) {
-            let number = track + 1;
-            let next = self.numbers.get(track).map_or(0, |its| its.next);
-            write!(out, "{before}url={}/track{number};seq={next}", self.base)?;
-            let frames = first.iter().flat_map(|block| frames(block));
-            let mut its = frames.filter(|(of, _)| *of == Of { track, is_control: false });
-            if let Some(packet) = its.find_map(|(_, bytes)| Packet::parse(bytes)) {
-                write!(out, ";rtptime={}", packet.timestamp)?;
-            }
-            before = ",";
-        }
-        out.write_str("\r\n")
-    }
-
-    /// Writes as many blocks as there are and as there is room for.
-    fn write_blocks(&mut self, out: &mut [u8]) -> usize {
-        let mut len = 0;
-        while let Some(block) = self.block.take().or_else(|| self.slot.next()) {
-            let Some(room) = out.get_mut(len..).filter(|room| room.len() >= block.len()) else {
-                self.block = Some(block);
-                break;
-            };
-            len += self.write_block(&block, room);
-        }
-        len
-    }
-
-    /// Writes a sender report of each track if the player waits for a key frame and one is due.
-    fn write_reports(&mut self, now: Instant, out: &mut [u8]) -> usize {
-        if !matches!(self.slot.flow(), Flow::Waits { .. }) {
-            self.report_at = None;
-            return 0;
-        }
-        let due = *self.report_at.get_or_insert(now + REPORT_INTERVAL);
-        if now < due {
-            return 0;
-        }
-        self.report_at = Some(now + REPORT_INTERVAL);
-        let mut len = 0;
-        for (track, channels) in self.tracks.iter().enumerate() {
-            let Some(channels) = channels else { continue };
-            let report = self.offer.report(track, now).bytes(self.offer.source(track));
-            len += write_frame(channels.rtcp, &report, out.get_mut(len..).unwrap_or_default());
-        }
-        len
-    }
-
-    fn write_block(&mut self, block: &Block, out: &mut [u8]) -> usize {
-        let picture = *block.tag();
-        let follows = self.picture.is_some_and(|last| picture.wrapping_sub(last) <= 1);
-        if !follows {
-            self.begin();
-        }
-        self.picture = Some(picture);
-        let mut len = 0;
-        for (of, packet) in frames(block) {
-            let Some(channels) = self.tracks.get(of.track).copied().flatten() else { continue };
-            let end = len + FRAME_HEAD + packet.len();
-            let Some(room) = out.get_mut(len..end) else { break };
-            let Some((head, body)) = room.split_first_chunk_mut::<FRAME_HEAD>() else { break };
-            let [high, low] = u16::try_from(packet.len()).unwrap_or(u16::MAX).to_be_bytes();
-            let channel = if of.is_control { channels.rtcp } else { channels.rtp };
-            *head = [wire::DOLLAR, channel, high, low];
-            body.copy_from_slice(packet);
-            if let (false, Some(numbering)) = (of.is_control, self.numbers.get_mut(of.track)) {
-                numbering.apply(body);
-            }
-            len = end;
-        }
-        len
-    }
-}
-
-impl Numbering {
-    /// Writes a packet's number.
-    fn apply(&mut self, packet: &mut [u8]) {
-        let Some([high, low]) = packet.get_mut(2..4) else { return };
-        let its = u16::from_be_bytes([*high, *low]);
-        if core::mem::replace(&mut self.is_new, false) {
-            self.shift = self.next.wrapping_sub(its);
-        }
-        let number = its.wrapping_add(self.shift);
-        self.next = number.wrapping_add(1);
-        [*high, *low] = number.to_be_bytes();
-    }
-}
-
-/// What an interleaved frame in a block is of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Of {
-    track: usize,
-    is_control: bool,
-}
-
-/// The packets in a block.
-fn frames(block: &[u8]) -> impl Iterator<Item = (Of, &[u8])> {
-    let mut rest = block;
-    core::iter::from_fn(move || {
-        let (&[_, channel, high, low], after) = rest.split_first_chunk::<FRAME_HEAD>()?;
-        let (packet, behind) = after.split_at_checked(u16::from_be_bytes([high, low]).into())?;
-        rest = behind;
-        Some((Of { track: usize::from(channel / 2), is_control: channel % 2 == 1 }, packet))
-    })
-}
-
-/// Writes an interleaved frame, and returns its bytes; 0 if `out` has no room for it.
-fn write_frame(channel: u8, packet: &[u8], out: &mut [u8]) -> usize {
-    let end = FRAME_HEAD + packet.len();
-    let room = out.get_mut(..end).and_then(|room| room.split_first_chunk_mut::<FRAME_HEAD>());
-    let Some((head, body)) = room else { return 0 };
-    let [high, low] = u16::try_from(packet.len()).unwrap_or(u16::MAX).to_be_bytes();
-    *head = [wire::DOLLAR, channel, high, low];
-    body.copy_from_slice(packet);
-    end
 }
 
 /// Why a request goes no further.
@@ -605,7 +431,7 @@ impl Session for Player {
             (Login::Done, Some(until)) => Some(until),
             (Login::Done, None) => match self.slot.flow() {
                 Flow::Still => Some(self.heard + SESSION_TIMEOUT),
-                Flow::Waits { .. } => self.report_at,
+                Flow::Waits { .. } => self.playback.report_at(),
                 Flow::Flows => None,
             },
         }
@@ -626,11 +452,10 @@ impl Session for Player {
         if let Some(len) = self.write_answer(out) {
             return Output::Written(len);
         }
-        let len = match self.write_blocks(out) {
-            0 => self.write_reports(now, out),
-            len => len,
-        };
-        if len == 0 { Output::Idle } else { Output::Written(len) }
+        match self.playback.write(now, out) {
+            0 => Output::Idle,
+            len => Output::Written(len),
+        }
     }
 }
 

@@ -11,8 +11,8 @@
 use alloc::rc::Rc;
 use core::time::Duration;
 
-use super::rtp::{self, Content, HEAD, Packet, SenderReport};
-use super::sdp::{Codec, Description, TRACKS};
+use super::rtp::{Content, Packet, SenderReport};
+use super::sdp::{Description, TRACKS};
 use super::slot::{Block, Dismissal, Slot, SlotState};
 use super::stream::{StreamInfo, StreamStatus};
 use super::timeline::Timeline;
@@ -44,6 +44,8 @@ pub struct Hub {
     coming: Coming,
     /// The pictures since the last key frame, if they are all there.
     group: Group,
+    /// The index of the track that decides where pictures begin and end.
+    main: usize,
     lines: [Timeline; TRACKS],
     /// The number of the picture that comes; a slice that comes behind a picture's mark has its number.
     number: u32,
@@ -108,6 +110,7 @@ impl Hub {
             pool: Pool::new(Shape { count: 0, size: 0 }, RTSP_BLOCKS),
             coming: Coming::default(),
             group: Group::default(),
+            main: 0,
             lines: core::array::from_fn(|_| Timeline::new(first)),
             number: 0,
             deserted: None,
@@ -141,17 +144,18 @@ impl Hub {
         slot.play(group.iter());
     }
 
-    /// The camera says what it shows. Players that were told something else have to come again.
-    pub fn described(&mut self, now: Instant, description: Description) {
+    /// The camera has described its stream. Players that rely on another description are disconnected.
+    pub fn described(&mut self, now: Instant, description: &Description) {
         for (line, track) in self.lines.iter_mut().zip(description.tracks()) {
             line.begin(track.rate);
         }
+        self.main = description.main();
         if self.offer.description().text() != description.text() {
             for slot in self.slots.iter().filter(|slot| slot.is_told()) {
                 slot.dismiss(Dismissal::Changed);
             }
+            self.offer.describe(description.clone());
         }
-        self.offer.describe(description);
         self.keyed = Some(now);
         self.look(StreamStatus::Ready);
     }
@@ -165,14 +169,12 @@ impl Hub {
         }
     }
 
-    /// A packet of a track has come.
-    pub fn packet(&mut self, now: Instant, track: usize, bytes: &[u8]) {
-        let Some(packet) = Packet::parse(bytes) else { return self.damaged(now, bytes.len()) };
-        let (is_main, codec) = self.role_of(track);
+    /// A packet of a track has arrived, with these kinds of NAL units in it.
+    pub fn packet(&mut self, now: Instant, track: usize, packet: &Packet<'_>, content: Content) {
+        let is_main = track == self.main;
         if is_main && self.coming.timestamp.is_some_and(|time| time != packet.timestamp) {
             self.end_picture(now);
         }
-        let content = if is_main { Content::of(codec, packet.payload) } else { Content::default() };
         let Some(line) = self.lines.get_mut(track) else { return };
         let begins = if is_main {
             let is_next = self.coming.timestamp.replace(packet.timestamp).is_none();
@@ -185,21 +187,20 @@ impl Hub {
         } else {
             line.is_new(packet.timestamp)
         };
-        let place = line.place(now, &packet, begins);
-        self.coming.content = self.coming.content.and(content);
+        let stamp = line.stamp(now, packet, begins);
+        if is_main {
+            self.coming.content = self.coming.content.and(content);
+        }
         let source = self.offer.source(track);
-        let Some(head) = rtp::renumbered(bytes, place.sequence, place.timestamp, source) else {
-            return;
-        };
-        self.store(now, track, false, [&head, bytes.get(HEAD..).unwrap_or_default()]);
+        let (head, rest) = packet.renumbered(stamp.sequence, stamp.timestamp, source);
+        self.store(now, track, false, [&head, rest]);
         if is_main && packet.marker {
             self.end_picture(now);
         }
     }
 
-    /// What the camera says about a track (RTCP) has come. Players are told its clock, and nothing else.
-    pub fn control(&mut self, now: Instant, track: usize, bytes: &[u8]) {
-        let Some(report) = SenderReport::parse(bytes) else { return };
+    /// A sender report of a track has arrived. Players get it with their timestamps, and nothing else of RTCP.
+    pub fn report(&mut self, now: Instant, track: usize, report: SenderReport) {
         let time = self.lines.get(track).and_then(|line| line.time_of(report.timestamp));
         let Some(timestamp) = time else { return };
         let report = SenderReport { timestamp, ..report };
@@ -209,7 +210,7 @@ impl Hub {
 
     /// A packet of so many bytes is passed over, and the picture that it belongs to with it.
     pub fn oversized(&mut self, now: Instant, track: usize, len: usize) {
-        self.coming.too_long |= self.role_of(track).0;
+        self.coming.too_long |= track == self.main;
         self.too_long(now, format_args!("a packet of {len} bytes is longer than {MAX_PACKET}"));
     }
 
@@ -265,13 +266,6 @@ impl Hub {
     /// Blocks in use.
     pub fn blocks(&self) -> usize {
         self.pool.in_use().1
-    }
-
-    /// Whether a track decides where pictures begin and end, and how it is encoded.
-    fn role_of(&self, track: usize) -> (bool, Codec) {
-        let description = self.offer.description();
-        let codec = description.tracks().get(track).map_or(Codec::Other, |track| track.codec);
-        (track == description.main(), codec)
     }
 
     /// Writes a packet behind what has come of the picture.
@@ -373,7 +367,8 @@ impl Hub {
         }
     }
 
-    fn damaged(&mut self, now: Instant, len: usize) {
+    /// A packet of so many bytes was not RTP, and is skipped.
+    pub fn damaged(&mut self, now: Instant, len: usize) {
         self.counts.damaged = self.counts.damaged.saturating_add(1);
         match self.damaged.check(now) {
             None => journal::tally(Kind::PictureDamaged),

@@ -13,6 +13,8 @@ pub mod answer;
 pub mod client;
 pub mod digest;
 pub mod hub;
+pub mod playback;
+pub mod reception;
 pub mod rtp;
 pub mod sdp;
 pub mod slot;
@@ -34,7 +36,7 @@ use crate::session::Handler;
 use client::{Player, Wish};
 use digest::Nonce;
 use hub::{Counts, Hub};
-use sdp::{Description, TRACKS, Url};
+use sdp::{TRACKS, Url};
 use slot::{Dismissal, Slot, SlotState};
 use stream::{StreamInfo, StreamStatus};
 use upstream::Upstream;
@@ -117,10 +119,9 @@ impl Service {
 
     /// A session with the camera over a connection that was just made.
     pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
-        let (demand, offer, code) =
-            (Rc::clone(&self.demand), Rc::clone(&self.offer), Rc::clone(&self.code));
+        let (demand, code) = (Rc::clone(&self.demand), Rc::clone(&self.code));
         let ssrc = (draw(&self.chance) >> 32) as u32;
-        let upstream = Upstream::new(demand, offer, code, self.url.clone(), ssrc, now);
+        let upstream = Upstream::new(demand, code, self.url.clone(), ssrc, now);
         (upstream, Link { service: Rc::clone(self) })
     }
 
@@ -267,16 +268,13 @@ impl Handler<Upstream> for Link {
     ) -> Result<(), upstream::Error> {
         let mut hub = self.service.hub.borrow_mut();
         match event {
-            upstream::Event::Described(body) => {
-                let described = Description::parse(body).map_err(|fault| {
-                    upstream.give_up();
-                    upstream::Error::Description(fault)
-                })?;
-                hub.described(now, described);
-            }
+            upstream::Event::Described => hub.described(now, upstream.description()),
             upstream::Event::Playing => {}
-            upstream::Event::Packet { track, bytes } => hub.packet(now, track, bytes),
-            upstream::Event::Control { track, bytes } => hub.control(now, track, bytes),
+            upstream::Event::Packet { track, packet, content } => {
+                hub.packet(now, track, &packet, content);
+            }
+            upstream::Event::Report { track, report } => hub.report(now, track, report),
+            upstream::Event::Damaged { len } => hub.damaged(now, len),
             upstream::Event::Oversized { track, len } => hub.oversized(now, track, len),
         }
         Ok(())

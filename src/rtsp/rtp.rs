@@ -41,6 +41,8 @@ pub struct Packet<'i> {
     pub ssrc: u32,
     /// What is in it.
     pub payload: &'i [u8],
+    /// The whole packet, as it arrived.
+    pub bytes: &'i [u8],
 }
 
 impl<'i> Packet<'i> {
@@ -66,18 +68,20 @@ impl<'i> Packet<'i> {
             timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
             ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
             payload,
+            bytes,
         })
     }
-}
 
-/// The head of `packet` with another number, time and sender; `None` if it is too short for one.
-pub fn renumbered(packet: &[u8], sequence: u16, timestamp: u32, ssrc: u32) -> Option<[u8; HEAD]> {
-    let mut head = *packet.first_chunk::<HEAD>()?;
-    let [_, _, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = &mut head;
-    [*s0, *s1] = sequence.to_be_bytes();
-    [*t0, *t1, *t2, *t3] = timestamp.to_be_bytes();
-    [*r0, *r1, *r2, *r3] = ssrc.to_be_bytes();
-    Some(head)
+    /// The packet with another number, timestamp and source: its new head, and what follows the head.
+    pub fn renumbered(&self, sequence: u16, timestamp: u32, ssrc: u32) -> ([u8; HEAD], &'i [u8]) {
+        let (head, rest) = self.bytes.split_first_chunk::<HEAD>().unwrap_or((&[0; HEAD], &[]));
+        let mut head = *head;
+        let [_, _, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = &mut head;
+        [*s0, *s1] = sequence.to_be_bytes();
+        [*t0, *t1, *t2, *t3] = timestamp.to_be_bytes();
+        [*r0, *r1, *r2, *r3] = ssrc.to_be_bytes();
+        (head, rest)
+    }
 }
 
 /// What kinds of NAL units there are in something.
@@ -353,9 +357,10 @@ mod tests {
 
     #[test]
     fn a_renumbered_head_keeps_what_is_not_renumbered() {
-        let head = renumbered(b"\x80\xe0\0\0\0\0\0\0\0\0\0\0", 0x0102, 0x0304_0506, 0x0708_090a);
-        assert_eq!(head, Some(*b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a"));
-        assert_eq!(renumbered(b"\x80\xe0", 1, 2, 3), None);
+        let packet = Packet::parse(b"\x80\xe0\0\0\0\0\0\0\0\0\0\0rest").unwrap();
+        let (head, rest) = packet.renumbered(0x0102, 0x0304_0506, 0x0708_090a);
+        assert_eq!(head, *b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a");
+        assert_eq!(rest, b"rest");
     }
 
     #[test]
@@ -457,7 +462,6 @@ mod tests {
                     prop_assert!(content.picture || !is_picture, "a key frame is a picture");
                 }
             }
-            prop_assert_eq!(renumbered(&bytes, 1, 2, 3).is_some(), bytes.len() >= HEAD);
             prop_assert_eq!(SenderReport::parse(&bytes).is_some(), bytes.len() >= 28 && first >> 6 == 2 && bytes[1] == SR);
         }
     }

@@ -16,12 +16,12 @@ const ABSURD: Duration = Duration::from_secs(10);
 /// PROTOCOL §4).
 const STUCK: u8 = 3;
 
-/// Where a packet of the camera's stands for players.
+/// The number and timestamp of a packet, as players get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its number.
+pub struct Stamp {
+    /// The RTP sequence number.
     pub sequence: u16,
-    /// Its time.
+    /// The RTP timestamp.
     pub timestamp: u32,
 }
 
@@ -70,8 +70,8 @@ impl Timeline {
         self.shift.is_none_or(|shift| shift.seen != timestamp)
     }
 
-    /// Where a packet stands. `begins` says that it is the first of its picture.
-    pub fn place(&mut self, now: Instant, packet: &Packet<'_>, begins: bool) -> Place {
+    /// The stamp of a packet. `begins` says that it is the first of its picture.
+    pub fn stamp(&mut self, now: Instant, packet: &Packet<'_>, begins: bool) -> Stamp {
         let elapsed = self.last.map_or(0, |(_, at)| self.ticks(now.since(at)));
         let mut shift = self.shift.unwrap_or_else(|| {
             let here =
@@ -105,7 +105,7 @@ impl Timeline {
         if sequence.wrapping_sub(self.next) < u16::MAX / 2 {
             self.next = sequence.wrapping_add(1);
         }
-        Place { sequence, timestamp: packet.timestamp.wrapping_add(shift.timestamp) }
+        Stamp { sequence, timestamp: packet.timestamp.wrapping_add(shift.timestamp) }
     }
 
     /// When players take the camera's time `timestamp` to be; `None` while that cannot be said.
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn packet(sequence: u16, timestamp: u32) -> Packet<'static> {
-        Packet { marker: true, sequence, timestamp, ssrc: 1, payload: b"" }
+        Packet { marker: true, sequence, timestamp, ssrc: 1, payload: b"", bytes: b"" }
     }
 
     fn at(millis: u64) -> Instant {
@@ -140,9 +140,9 @@ mod tests {
         for number in 0..50_u16 {
             let time = u64::from(number) * 40;
             let sequence = number.wrapping_sub(10);
-            let place = line.place(at(time), &packet(sequence, 7 + u32::from(number) * 3600), true);
+            let stamp = line.stamp(at(time), &packet(sequence, 7 + u32::from(number) * 3600), true);
             let timestamp = 7 + u32::from(number) * 3600;
-            assert_eq!(place, Place { sequence: 100 + number, timestamp });
+            assert_eq!(stamp, Stamp { sequence: 100 + number, timestamp });
         }
         assert_eq!(line.next(), 150);
         assert_eq!(line.time_of(7), Some(7));
@@ -152,23 +152,23 @@ mod tests {
     fn a_gap_of_the_cameras_stays_a_gap() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
-        assert_eq!(line.place(at(0), &packet(5, 0), true).sequence, 0);
-        assert_eq!(line.place(at(40), &packet(8, 3600), true).sequence, 3);
+        assert_eq!(line.stamp(at(0), &packet(5, 0), true).sequence, 0);
+        assert_eq!(line.stamp(at(40), &packet(8, 3600), true).sequence, 3);
     }
 
     #[test]
     fn a_camera_that_comes_back_goes_on_where_it_was_and_as_much_later_as_it_took() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
-        let before = line.place(at(1000), &packet(65_535, 4_000_000_000), true);
+        let before = line.stamp(at(1000), &packet(65_535, 4_000_000_000), true);
         line.begin(90_000);
         assert_eq!(line.time_of(1), None, "nothing is known of its new time yet");
-        let after = line.place(at(61_000), &packet(7, 12), true);
+        let after = line.stamp(at(61_000), &packet(7, 12), true);
         assert_eq!(after.sequence, before.sequence.wrapping_add(1));
         assert_eq!(after.timestamp, before.timestamp.wrapping_add(60 * 90_000));
         // All packets of a picture have its time, and the next picture is a step later.
-        assert_eq!(line.place(at(61_010), &packet(8, 12), false).timestamp, after.timestamp);
-        let next = line.place(at(61_040), &packet(9, 3612), true);
+        assert_eq!(line.stamp(at(61_010), &packet(8, 12), false).timestamp, after.timestamp);
+        let next = line.stamp(at(61_040), &packet(9, 3612), true);
         assert_eq!(next.timestamp, after.timestamp.wrapping_add(3600));
     }
 
@@ -179,11 +179,11 @@ mod tests {
         let mut last = None;
         for number in 0..20_u16 {
             let time = u64::from(number) * 40;
-            let place = line.place(at(time), &packet(number, 5400), true);
+            let stamp = line.stamp(at(time), &packet(number, 5400), true);
             if u64::from(number) > u64::from(STUCK) {
-                assert_eq!(Some(place.timestamp), last, "picture {number}");
+                assert_eq!(Some(stamp.timestamp), last, "picture {number}");
             }
-            last = Some(place.timestamp.wrapping_add(3600));
+            last = Some(stamp.timestamp.wrapping_add(3600));
         }
         assert_eq!(line.time_of(5400), None, "what it says of its time helps nobody");
     }
@@ -192,12 +192,12 @@ mod tests {
     fn a_clock_that_jumps_is_not_followed() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
-        line.place(at(0), &packet(0, 0), true);
-        let jumped = line.place(at(40), &packet(1, 90_000 * 3600), true);
+        line.stamp(at(0), &packet(0, 0), true);
+        let jumped = line.stamp(at(40), &packet(1, 90_000 * 3600), true);
         assert_eq!(jumped.timestamp, 3600);
-        assert_eq!(line.place(at(80), &packet(2, 90_000 * 3600 + 3600), true).timestamp, 7200);
+        assert_eq!(line.stamp(at(80), &packet(2, 90_000 * 3600 + 3600), true).timestamp, 7200);
         // A camera that paused is believed: its time went on as ours did.
-        let paused = line.place(at(60_080), &packet(3, 90_000 * 3660 + 3600), true);
+        let paused = line.stamp(at(60_080), &packet(3, 90_000 * 3660 + 3600), true);
         assert_eq!(paused.timestamp, 7200 + 60 * 90_000);
     }
 
@@ -205,8 +205,8 @@ mod tests {
     fn pictures_out_of_order_keep_their_time() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
-        line.place(at(0), &packet(0, 90_000), true);
-        line.place(at(40), &packet(1, 100_800), true);
-        assert_eq!(line.place(at(80), &packet(2, 93_600), true).timestamp, 93_600);
+        line.stamp(at(0), &packet(0, 90_000), true);
+        line.stamp(at(40), &packet(1, 100_800), true);
+        assert_eq!(line.stamp(at(80), &packet(2, 93_600), true).timestamp, 93_600);
     }
 }

@@ -24,9 +24,9 @@ use core::time::Duration;
 
 use super::digest::Challenge;
 use super::hub::MAX_PACKET;
-use super::rtp::{Packet, RECEIVER_REPORT, ReceiverReport, SenderReport};
-use super::sdp::{self, TRACKS, Url, write_control};
-use super::stream::StreamInfo;
+use super::reception::Reception;
+use super::rtp::{Content, Packet, SenderReport};
+use super::sdp::{self, Description, TRACKS, Url, write_control};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
 use crate::clock::Instant;
@@ -62,52 +62,43 @@ pub const PATH: &str = "/streaming/live/1";
 const _: () = assert!(wire::MAX_HEAD + MAX_BODY <= STREAM_INBOX, "an inbox holds a description");
 const _: () = assert!(MAX_PACKET + FRAME_HEAD <= STREAM_INBOX, "an inbox holds a packet");
 
-/// Our end of the conversation.
+/// The proxy's end of the session with the camera.
 pub struct Upstream {
     demand: Rc<Demand>,
-    offer: Rc<StreamInfo>,
     code: Rc<AccessCode>,
-    /// The whole, as we call it.
+    /// The URL of the stream, for OPTIONS and DESCRIBE.
     url: Url,
-    /// What its tracks are called behind.
+    /// What tracks' URLs are relative to (RFC 2326 §C.1.1): the answer's `Content-Base`, or `url`.
     base: Url,
-    /// Our own source, in reports, and what makes our answers differ.
+    /// What the camera described.
+    description: Description,
+    /// The SSRC of our reports, and our part of Digest answers with `qop`.
     ssrc: u32,
     step: Step,
-    /// Whether the request of this step is on its way, and until when it has to be answered.
+    /// When the request on its way has to be answered; `None` if none is on its way.
     asked: Option<Instant>,
     cseq: u32,
     challenge: Option<Challenge>,
-    /// How often its nonce was used.
-    answered: u32,
-    /// Whether the request on its way shows the code.
-    shown: bool,
+    /// Requests that used the challenge's nonce.
+    nonce_count: u32,
+    /// Whether the request on its way shows the access code.
+    has_shown_code: bool,
     /// Whether a nonce was called stale in this step already.
-    renewed: bool,
+    is_renewed: bool,
     session: heapless::String<MAX_SESSION>,
-    /// Whether GET_PARAMETER is known there.
+    /// Whether the camera knows GET_PARAMETER.
     has_parameters: bool,
-    tracks: [Heard; TRACKS],
-    /// Bytes of a packet that are still to be passed over.
+    tracks: [Reception; TRACKS],
+    /// Bytes of an oversized packet that are still to be skipped.
     skip: usize,
-    /// A request of the printer's that has to be answered: its number, and whether with 200.
-    asks: Option<(u32, bool)>,
-    /// When a packet came last.
+    /// A request of the camera's to be answered: its CSeq, and whether with 200.
+    to_answer: Option<(u32, bool)>,
+    /// When the last RTP packet arrived.
     heard: Instant,
     report_at: Instant,
     alive_at: Instant,
-    /// It has failed: nothing more is asked.
+    /// The session has failed: only TEARDOWN may still be sent.
     has_failed: bool,
-}
-
-/// What has been heard of a track.
-#[derive(Clone, Copy, Default)]
-struct Heard {
-    channels: Option<Channels>,
-    source: u32,
-    highest: u32,
-    /// [`SenderReport::short_ntp`], and when that came.
-    report: Option<(u32, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,30 +111,37 @@ enum Step {
     Teardown(Error),
 }
 
-/// What the hub learns from the camera.
+/// What has arrived from the camera, parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// It describes what it shows.
-    Described(&'i [u8]),
-    /// It takes our code, and will show it.
+    /// The camera has described its stream: [`Upstream::description`].
+    Described,
+    /// The camera has accepted the access code and begins to play.
     Playing,
-    /// A packet of a track.
+    /// An RTP packet.
     Packet {
-        /// Which track.
+        /// Its track's index in the description.
         track: usize,
         /// The packet.
-        bytes: &'i [u8],
+        packet: Packet<'i>,
+        /// The kinds of NAL units in it.
+        content: Content,
     },
-    /// What it says about a track (RTCP).
-    Control {
-        /// Which track.
+    /// A sender report.
+    Report {
+        /// Its track's index in the description.
         track: usize,
-        /// The packet.
-        bytes: &'i [u8],
+        /// The report.
+        report: SenderReport,
     },
-    /// A packet that is too long is passed over.
+    /// A packet that is not RTP of version 2, or shorter than its head says. It is skipped.
+    Damaged {
+        /// Its bytes.
+        len: usize,
+    },
+    /// A packet longer than [`MAX_PACKET`]. It is skipped.
     Oversized {
-        /// Which track.
+        /// Its track's index in the description.
         track: usize,
         /// Its bytes.
         len: usize,
@@ -151,10 +149,9 @@ pub enum Event<'i> {
 }
 
 impl Upstream {
-    /// A conversation that begins now, about what is at `url`. `ssrc` is any number.
+    /// A session with the camera at `url` that begins now. `ssrc` is any number.
     pub fn new(
         demand: Rc<Demand>,
-        offer: Rc<StreamInfo>,
         code: Rc<AccessCode>,
         url: Url,
         ssrc: u32,
@@ -162,23 +159,23 @@ impl Upstream {
     ) -> Self {
         Self {
             demand,
-            offer,
             code,
             base: url.clone(),
             url,
+            description: Description::default(),
             ssrc,
             step: Step::Options,
             asked: None,
             cseq: 0,
             challenge: None,
-            answered: 0,
-            shown: false,
-            renewed: false,
+            nonce_count: 0,
+            has_shown_code: false,
+            is_renewed: false,
             session: heapless::String::new(),
             has_parameters: false,
-            tracks: [Heard::default(); TRACKS],
+            tracks: [Reception::default(); TRACKS],
             skip: 0,
-            asks: None,
+            to_answer: None,
             heard: now,
             report_at: now,
             alive_at: now,
@@ -186,25 +183,25 @@ impl Upstream {
         }
     }
 
-    /// Ends the conversation: a session is left with TEARDOWN, and nothing else is asked.
-    pub fn give_up(&mut self) {
-        self.has_failed = true;
+    /// What the camera has described; empty before [`Event::Described`].
+    pub const fn description(&self) -> &Description {
+        &self.description
     }
 
-    /// Whether the camera has answered anything at all.
+    /// Whether the camera has answered a request.
     pub fn has_answered(&self) -> bool {
         self.step != Step::Options
     }
 
-    /// Whether the camera was told that we leave it.
+    /// Whether TEARDOWN was sent because the camera is not wanted any more.
     pub const fn is_leaving(&self) -> bool {
         matches!(self.step, Step::Teardown(Error::NotWanted | Error::Leaving))
     }
 
-    /// Which track a channel is of, and whether it is its RTCP.
-    fn of(&self, channel: u8) -> Option<(usize, bool)> {
-        let of = |(track, heard): (usize, &Heard)| {
-            let channels = heard.channels?;
+    /// The track of a channel, and whether the channel carries its RTCP. `None`: it was not set up.
+    fn track_of(&self, channel: u8) -> Option<(usize, bool)> {
+        let of = |(track, reception): (usize, &Reception)| {
+            let channels = reception.channels?;
             if channel == channels.rtp {
                 Some((track, false))
             } else if channel == channels.rtcp {
@@ -217,21 +214,21 @@ impl Upstream {
     }
 
     fn packet<'i>(&mut self, now: Instant, channel: u8, bytes: &'i [u8]) -> Option<Event<'i>> {
-        // Of a channel that was not set up nobody wants anything.
-        let (track, is_control) = self.of(channel)?;
-        let heard = self.tracks.get_mut(track)?;
+        let (track, is_control) = self.track_of(channel)?;
+        let reception = self.tracks.get_mut(track)?;
         if is_control {
-            if let Some(report) = SenderReport::parse(bytes) {
-                heard.report = Some((report.short_ntp(), now));
-            }
-            return Some(Event::Control { track, bytes });
+            let report = SenderReport::parse(bytes)?;
+            reception.note_report(&report, now);
+            return Some(Event::Report { track, report });
         }
-        // Reports alone are silence: nobody can be shown them.
+        // Sender reports alone count as silence: there is nothing to show.
         self.heard = now;
-        if let Some(packet) = Packet::parse(bytes) {
-            heard.count(&packet);
-        }
-        Some(Event::Packet { track, bytes })
+        let Some(packet) = Packet::parse(bytes) else {
+            return Some(Event::Damaged { len: bytes.len() });
+        };
+        reception.count(&packet);
+        let codec = self.description.tracks().get(track)?.codec;
+        Some(Event::Packet { track, packet, content: Content::of(codec, packet.payload) })
     }
 
     fn message<'i>(
@@ -243,7 +240,7 @@ impl Upstream {
             let known = message.request().map_or(Method::Other, |(method, _)| method);
             let is_harmless =
                 matches!(known, Method::Options | Method::GetParameter | Method::SetParameter);
-            self.asks = message.cseq().map(|cseq| (cseq, is_harmless));
+            self.to_answer = message.cseq().map(|cseq| (cseq, is_harmless));
             return Ok(None);
         };
         if self.asked.is_none() || message.cseq().is_some_and(|cseq| cseq != self.cseq) {
@@ -267,7 +264,7 @@ impl Upstream {
             let name = session.split(';').next().unwrap_or_default().trim();
             self.session = name.try_into().map_err(|_| Error::Odd)?;
         }
-        self.renewed = false;
+        self.is_renewed = false;
         match self.step {
             Step::Options => {
                 let public = message.field("Public").unwrap_or_default();
@@ -280,8 +277,9 @@ impl Upstream {
                 if let Some(base) = base {
                     self.base = base.try_into().map_err(|_| Error::Odd)?;
                 }
+                self.description = Description::parse(message.body).map_err(Error::Description)?;
                 self.step = Step::SetUp(0);
-                Ok(Some(Event::Described(message.body)))
+                Ok(Some(Event::Described))
             }
             Step::SetUp(track) => {
                 let transport = Transport::parse(message.field("Transport").unwrap_or_default());
@@ -290,10 +288,10 @@ impl Upstream {
                     Transport::AnyChannels => asked_for(track),
                     Transport::Other => return Err(Error::Odd),
                 };
-                if let Some(heard) = self.tracks.get_mut(track) {
-                    heard.channels = Some(channels);
+                if let Some(reception) = self.tracks.get_mut(track) {
+                    reception.channels = Some(channels);
                 }
-                let more = track + 1 < self.offer.description().tracks().len();
+                let more = track + 1 < self.description.tracks().len();
                 self.step = if more { Step::SetUp(track + 1) } else { Step::Play };
                 Ok(None)
             }
@@ -315,12 +313,12 @@ impl Upstream {
             return Err(Error::NoWay);
         };
         // A nonce that has just been given out is not stale: it is another way of refusing.
-        if self.shown && (self.renewed || !challenge.is_stale()) {
+        if self.has_shown_code && (self.is_renewed || !challenge.is_stale()) {
             return Err(Error::WrongCode);
         }
-        self.renewed = self.shown;
+        self.is_renewed = self.has_shown_code;
         self.challenge = Some(challenge);
-        self.answered = 0;
+        self.nonce_count = 0;
         Ok(())
     }
 
@@ -365,8 +363,8 @@ impl Upstream {
         match self.step {
             Step::Options | Step::Describe => url.write_str(&self.url)?,
             Step::SetUp(track) => {
-                let description = self.offer.description();
-                let control = description.tracks().get(track).map_or("", |track| &track.control);
+                let tracks = self.description.tracks();
+                let control = tracks.get(track).map_or("", |track| &track.control);
                 write_control(&mut url, &self.base, control)?;
             }
             Step::Play | Step::Playing | Step::Teardown(_) => url.write_str(&self.base)?,
@@ -375,14 +373,14 @@ impl Upstream {
         let mut text = Text::new(out);
         write!(text, "{} {url} RTSP/1.0\r\nCSeq: {}\r\n", method.name(), self.cseq)?;
         text.write_str("User-Agent: pandaproxy\r\n")?;
-        self.shown = false;
+        self.has_shown_code = false;
         if let Some(challenge) = &self.challenge {
-            self.answered += 1;
+            self.nonce_count += 1;
             let mut ours = heapless::String::<8>::new();
             write!(ours, "{:08x}", self.ssrc)?;
-            let count = (self.answered, ours.as_str());
+            let count = (self.nonce_count, ours.as_str());
             challenge.write_answer(&mut text, &self.code, method.name(), &url, count)?;
-            self.shown = true;
+            self.has_shown_code = true;
         }
         if !self.session.is_empty() {
             write!(text, "Session: {}\r\n", self.session)?;
@@ -403,20 +401,12 @@ impl Upstream {
         Ok(text.len)
     }
 
-    /// Writes what came of each track.
-    fn report(&self, now: Instant, out: &mut [u8]) -> usize {
-        let mut len = 0;
-        for heard in &self.tracks {
-            let (Some(channels), true) = (heard.channels, heard.source != 0) else { continue };
-            let report = heard.report(now, self.ssrc).bytes();
-            let Some(room) = out.get_mut(len..len + FRAME_HEAD + report.len()) else { break };
-            let Some((head, body)) = room.split_first_chunk_mut::<FRAME_HEAD>() else { break };
-            let [high, low] = (RECEIVER_REPORT as u16).to_be_bytes();
-            *head = [wire::DOLLAR, channels.rtcp, high, low];
-            body.copy_from_slice(&report);
-            len += FRAME_HEAD + report.len();
-        }
-        len
+    /// Writes a receiver report of each track, and returns their bytes.
+    fn write_reports(&self, now: Instant, out: &mut [u8]) -> usize {
+        self.tracks.iter().fold(0, |len, reception| {
+            let room = out.get_mut(len..).unwrap_or_default();
+            len + reception.write_report(now, self.ssrc, room)
+        })
     }
 }
 
@@ -424,28 +414,6 @@ impl Upstream {
 fn asked_for(track: usize) -> Channels {
     let rtp = u8::try_from(track * 2).unwrap_or_default();
     Channels { rtp, rtcp: rtp + 1 }
-}
-
-impl Heard {
-    fn count(&mut self, packet: &Packet<'_>) {
-        let before = self.highest as u16;
-        let ahead = packet.sequence.wrapping_sub(before);
-        if self.source != packet.ssrc {
-            self.highest = u32::from(packet.sequence);
-            self.source = packet.ssrc;
-        } else if ahead < u16::MAX / 2 {
-            self.highest = self.highest.wrapping_add(u32::from(ahead));
-        }
-    }
-
-    fn report(&self, now: Instant, ssrc: u32) -> ReceiverReport {
-        let since = self.report.map_or(0, |(_, at)| {
-            let fractions = now.since(at).as_micros() * 65_536 / 1_000_000;
-            u32::try_from(fractions).unwrap_or(u32::MAX)
-        });
-        let last_report = self.report.map_or(0, |(ntp, _)| ntp);
-        ReceiverReport { ssrc, of: self.source, highest: self.highest, last_report, since }
-    }
 }
 
 impl Upstream {
@@ -459,7 +427,7 @@ impl Upstream {
             self.skip -= passed;
             return Ok((passed, None));
         }
-        if self.asks.is_some() {
+        if self.to_answer.is_some() {
             // One after the other.
             return Ok((0, None));
         }
@@ -469,8 +437,8 @@ impl Upstream {
             Piece::Packet { channel, bytes } => self.packet(now, channel, bytes),
             Piece::Oversized { channel, len } => {
                 self.skip = len;
-                let of = self.of(channel).filter(|(_, is_control)| !is_control);
-                of.map(|(track, _)| Event::Oversized { track, len })
+                let track = self.track_of(channel).filter(|(_, is_control)| !is_control);
+                track.map(|(track, _)| Event::Oversized { track, len })
             }
             Piece::Message(message) => self.message(now, &message)?,
         };
@@ -526,7 +494,7 @@ impl Session for Upstream {
             self.step = Step::Teardown(Error::Leaving);
             return self.ask(now, out).map_or(Output::Idle, Output::Written);
         }
-        if let Some((cseq, is_harmless)) = self.asks.take() {
+        if let Some((cseq, is_harmless)) = self.to_answer.take() {
             let mut text = Text::new(out);
             let status = if is_harmless { "200 OK" } else { "501 Not Implemented" };
             return match write!(text, "RTSP/1.0 {status}\r\nCSeq: {cseq}\r\n\r\n") {
@@ -558,7 +526,7 @@ impl Session for Upstream {
         }
         if self.step == Step::Playing && self.report_at <= now {
             self.report_at = now + REPORT_EVERY;
-            return match self.report(now, out) {
+            return match self.write_reports(now, out) {
                 0 => Output::Idle,
                 len => Output::Written(len),
             };

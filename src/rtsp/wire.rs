@@ -330,6 +330,18 @@ impl Transport {
     }
 }
 
+/// Writes `packet` as an interleaved frame (RFC 2326 §10.12). Returns the frame's bytes; 0 if `out` has no room
+/// for it.
+pub fn write_frame(channel: u8, packet: &[u8], out: &mut [u8]) -> usize {
+    let end = FRAME_HEAD + packet.len();
+    let room = out.get_mut(..end).and_then(|room| room.split_first_chunk_mut::<FRAME_HEAD>());
+    let Some((head, body)) = room else { return 0 };
+    let [high, low] = u16::try_from(packet.len()).unwrap_or(u16::MAX).to_be_bytes();
+    *head = [DOLLAR, channel, high, low];
+    body.copy_from_slice(packet);
+    end
+}
+
 /// Writes text into a buffer, and says when there is no room.
 pub struct Text<'o> {
     room: &'o mut [u8],

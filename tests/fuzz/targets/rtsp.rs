@@ -8,7 +8,7 @@ use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 use pandaproxy::rtsp::client::{LOGIN_TIMEOUT, Player};
 use pandaproxy::rtsp::digest::{Challenge, Nonce, Verdict, judge, write_challenge};
-use pandaproxy::rtsp::rtp::{Content, Packet, ReceiverReport, SenderReport, renumbered};
+use pandaproxy::rtsp::rtp::{Content, Packet, ReceiverReport, SenderReport};
 use pandaproxy::rtsp::sdp::{Codec, Description, MAX_SDP, TRACKS, write_control};
 use pandaproxy::rtsp::upstream::Upstream;
 use pandaproxy::rtsp::wire::{self, MAX_HEAD, Message, Method, Piece, Transport};
@@ -83,8 +83,9 @@ pub(crate) fn sdp(data: &[u8]) {
 pub(crate) fn rtp(data: &[u8]) {
     if let Some(packet) = Packet::parse(data) {
         let mut ours = data.to_vec();
-        let head = renumbered(data, 7, 8, 9).expect("it has a head");
+        let (head, rest) = packet.renumbered(7, 8, 9);
         ours[..head.len()].copy_from_slice(&head);
+        assert_eq!(rest, &data[head.len()..]);
         let again = Packet::parse(&ours).expect("it is still one");
         assert_eq!((again.sequence, again.timestamp, again.ssrc), (7, 8, 9));
         assert_eq!((again.marker, again.payload), (packet.marker, packet.payload));
