@@ -5,6 +5,7 @@
 //! A simulated network may leave TLS out: the types of a secured connection are its own.
 
 use alloc::sync::Arc;
+use core::any::Any;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 use core::task::{Context, Poll, ready};
@@ -82,6 +83,11 @@ pub trait Net: Clone + 'static {
     /// Starts a task on this thread. A simulated network may count what the task allocates.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
         spawn_local(task)
+    }
+
+    /// Is told how a client's session ended, as the service has it. A simulated network may keep it.
+    fn session_ended(&self, end: &dyn Any) {
+        let _ = end;
     }
 }
 

@@ -41,14 +41,20 @@ pub trait Serves {
     /// What one worker needs to have in hand.
     fn buffers() -> Buffers;
 
-    /// Serves a accepted client until it ends; how many wrong codes it showed.
+    /// How a client's session ends.
+    type End: 'static;
+
+    /// How many wrong access codes a client showed whose session ended so.
+    fn wrong_codes(end: &Self::End) -> usize;
+
+    /// Serves an accepted client until its session ends.
     fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> impl Future<Output = usize>;
+    ) -> impl Future<Output = Self::End>;
 }
 
 /// Serves one client after another.
@@ -129,7 +135,9 @@ impl<S: Serves, N: Net> Worker<S, N> {
             pending.pass();
         };
         let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
-        for _ in 0..self.service.serve(stream, accepted_client, buffers, &self.clock).await {
+        let end = self.service.serve(stream, accepted_client, buffers, &self.clock).await;
+        self.net.session_ended(&end);
+        for _ in 0..S::wrong_codes(&end) {
             pending.wrong_code(self.clock.now());
         }
     }

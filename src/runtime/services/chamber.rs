@@ -28,10 +28,16 @@ use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
 impl Serves for Rc<Service> {
+    type End = End<client::Error>;
+
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX)
+    }
+
+    fn wrong_codes(end: &Self::End) -> usize {
+        usize::from(*end == End::Session(client::Error::WrongCode))
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -40,9 +46,8 @@ impl Serves for Rc<Service> {
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> usize {
-        let end = serve_viewer(self, stream, accepted_client, buffers, clock).await;
-        usize::from(end == End::Session(client::Error::WrongCode))
+    ) -> End<client::Error> {
+        serve_viewer(self, stream, accepted_client, buffers, clock).await
     }
 }
 

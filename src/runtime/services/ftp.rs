@@ -44,11 +44,17 @@ impl<N: Net> Clone for Files<N> {
 }
 
 impl<N: Net> Serves for Files<N> {
+    type End = End<client::Error>;
+
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
     const TELLS: bool = true;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
+    }
+
+    fn wrong_codes(end: &Self::End) -> usize {
+        usize::from(*end == End::Session(client::Error::WrongCode))
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -57,9 +63,8 @@ impl<N: Net> Serves for Files<N> {
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> usize {
-        let end = serve_caller(self, stream, accepted_client, buffers, clock).await;
-        usize::from(end == End::Session(client::Error::WrongCode))
+    ) -> End<client::Error> {
+        serve_caller(self, stream, accepted_client, buffers, clock).await
     }
 }
 

@@ -33,10 +33,16 @@ use crate::trace::{Party, Protocol};
 const SETTLED: Duration = Duration::from_secs(30);
 
 impl Serves for Rc<Service> {
+    type End = End<client::Error>;
+
     const TIMEOUT: Duration = CONNECT_TIMEOUT;
 
     fn buffers() -> Buffers {
         Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox)
+    }
+
+    fn wrong_codes(end: &Self::End) -> usize {
+        usize::from(*end == End::Session(client::Error::WrongCode))
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -45,9 +51,8 @@ impl Serves for Rc<Service> {
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> usize {
-        let end = serve_client(self, stream, accepted_client, buffers, clock).await;
-        usize::from(end == End::Session(client::Error::WrongCode))
+    ) -> End<client::Error> {
+        serve_client(self, stream, accepted_client, buffers, clock).await
     }
 }
 

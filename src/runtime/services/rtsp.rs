@@ -52,10 +52,16 @@ const FIRST_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Serves for Rc<Service> {
+    type End = Played;
+
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
+    }
+
+    fn wrong_codes(end: &Self::End) -> usize {
+        end.wrong_codes
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -64,8 +70,8 @@ impl Serves for Rc<Service> {
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> usize {
-        serve_player(self, stream, accepted_client, buffers, clock).await.wrong_codes
+    ) -> Played {
+        serve_player(self, stream, accepted_client, buffers, clock).await
     }
 }
 

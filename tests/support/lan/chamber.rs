@@ -7,24 +7,19 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
 use pandaproxy::chamber::Service;
-use pandaproxy::chamber::client::{Error, LOGIN_TIMEOUT};
-use pandaproxy::memory::budget;
-use pandaproxy::peer::Peer;
+use pandaproxy::chamber::client::Error;
 use pandaproxy::printer::status::Status;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
-use pandaproxy::runtime::drive::{Buffers, End};
-use pandaproxy::runtime::services::camera::maintain_camera;
-use pandaproxy::runtime::services::chamber::serve_viewer;
-use pandaproxy::runtime::shutdown::shut_down;
-use pandaproxy::runtime::worker::AcceptedClient;
+use pandaproxy::runtime::dial::{Dial, DialError};
+use pandaproxy::runtime::drive::End;
+use pandaproxy::runtime::launch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::{CODE, WIRE};
+use super::net::SimNet;
+use super::{CODE, WIRE, root};
+use printer::Model;
 use printer::camera::{Camera, login};
 use printer::rtsp::Rtsp;
 use printer::tunnel::Tunnel;
@@ -89,8 +84,8 @@ impl Dial for Port {
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
     pub(crate) status: Rc<Status>,
-    keeper: JoinHandle<()>,
-    clock: Clock,
+    proxy: launch::Proxy,
+    net: SimNet,
     next: Cell<u32>,
     /// How the last viewers ended.
     pub(crate) ends: Rc<RefCell<Vec<End<Error>>>>,
@@ -104,25 +99,13 @@ impl Studio {
 
     /// A proxy before these two ports.
     pub(crate) fn at(chamber: &Port, rtsp: &Port) -> Self {
-        let clock = Clock::start();
-        let service = Service::new(AccessCode::new(CODE.as_bytes()).unwrap());
-        let status = Rc::new(Status::default());
-        let keeper = spawn_local(maintain_camera(
-            Rc::clone(&service),
-            Rc::clone(&status),
-            chamber.clone(),
-            rtsp.clone(),
-            clock,
-            BackOff::new(1),
-        ));
-        let housekept = Rc::clone(&service);
-        spawn_local(async move {
-            loop {
-                housekept.handle_timeout(clock.now());
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        Self { service, status, keeper, clock, next: Cell::new(1), ends: Rc::default() }
+        let net = SimNet::new();
+        net.put(6000, chamber.clone());
+        net.put(322, rtsp.clone());
+        let ends = net.keep_ends();
+        let proxy = root::start(&net, Model::P1S.serial(), CODE, &["--services=camera"]);
+        let (service, status) = (proxy.service().unwrap(), Rc::clone(proxy.status()));
+        Self { service, status, proxy, net, next: Cell::new(1), ends }
     }
 
     /// A stream to the proxy, served by a worker of its own.
@@ -130,19 +113,7 @@ impl Studio {
         let (near, far) = duplex(wire);
         let number = self.next.replace(self.next.get() + 1);
         let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(number % 250).unwrap()));
-        let peer = Peer { service: "chamber", number, address };
-        let (service, clock) = (Rc::clone(&self.service), self.clock);
-        let ends = Rc::clone(&self.ends);
-        spawn_local(async move {
-            let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
-            let until = clock.now() + LOGIN_TIMEOUT;
-            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &|| {} };
-            let end = serve_viewer(&service, far, accepted_client, &mut buffers, &clock).await;
-            let mut ends = ends.borrow_mut();
-            if ends.len() < 4096 {
-                ends.push(end);
-            }
-        });
+        assert!(self.net.arrive(6000, address, far), "the port is open");
         near
     }
 
@@ -160,7 +131,7 @@ impl Studio {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        shut_down(&[self.service], [self.keeper]).await;
+        self.proxy.stop().await;
     }
 }
 

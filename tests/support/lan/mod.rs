@@ -14,31 +14,27 @@
 pub(crate) mod chamber;
 pub(crate) mod net;
 pub(crate) mod oracle;
+pub(crate) mod root;
 pub(crate) mod rtsp;
 pub(crate) mod weather;
 
 use core::cell::{Cell, RefCell};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
-use pandaproxy::board::BOARD;
 use pandaproxy::journal::{self, Kind};
-use pandaproxy::mqtt::client::{CONNECT_TIMEOUT, Error};
-use pandaproxy::mqtt::{Service, Topics};
-use pandaproxy::peer::Peer;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
-use pandaproxy::runtime::drive::{Buffers, End};
-use pandaproxy::runtime::services::mqtt::{maintain_upstream, serve_client};
-use pandaproxy::runtime::shutdown::shut_down;
-use pandaproxy::runtime::worker::AcceptedClient;
+use pandaproxy::mqtt::Service;
+use pandaproxy::mqtt::client::Error;
+use pandaproxy::runtime::dial::{Dial, DialError};
+use pandaproxy::runtime::drive::End;
+use pandaproxy::runtime::launch;
 use serde_json::Value;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 
+use self::net::SimNet;
 use super::clients::mqtt::Client;
 use printer::Printer;
 
@@ -89,6 +85,9 @@ pub(crate) fn journal_says(text: &str) -> bool {
     all.contains(text)
 }
 
+/// The port of MQTT, at the printer and at the proxy.
+const PORT: u16 = 8883;
+
 /// The code of printer and proxy.
 pub(crate) const CODE: &str = "12345678";
 
@@ -105,9 +104,8 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
 /// A proxy before a printer.
 pub(crate) struct Proxy {
     pub(crate) service: Rc<Service>,
-    clock: Clock,
-    keeper: JoinHandle<()>,
-    rewrites: bool,
+    proxy: launch::Proxy,
+    net: SimNet,
     next: Cell<u32>,
     /// How the last clients ended.
     pub(crate) ends: Rc<RefCell<Vec<End<Error>>>>,
@@ -138,33 +136,17 @@ impl Proxy {
     }
 
     pub(crate) fn with(printer: &Printer, settings: Settings) -> Self {
-        let clock = Clock::start();
-        let serial = settings.serial.unwrap_or(printer.serial());
-        let code = AccessCode::new(settings.code.as_bytes()).unwrap();
-        let service = Service::new(Topics::new(serial, 0xabcd), code, clock.now());
-        let dialler = Wire { printer: printer.clone(), bytes: settings.printer_wire };
-        let keeper = spawn_local(maintain_upstream(
-            Rc::clone(&service),
-            Rc::default(),
-            dialler,
-            clock,
-            BackOff::new(1),
-        ));
-        let housekept = Rc::clone(&service);
-        spawn_local(async move {
-            loop {
-                housekept.handle_timeout(clock.now());
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        Self {
-            service,
-            clock,
-            keeper,
-            rewrites: settings.rewrites,
-            next: Cell::new(1),
-            ends: Rc::default(),
+        let net = SimNet::new();
+        net.put(PORT, Wire { printer: printer.clone(), bytes: settings.printer_wire });
+        let mut more = vec!["--services=mqtt"];
+        if !settings.rewrites {
+            more.push("--keep-printer-address");
         }
+        let serial = settings.serial.unwrap_or(printer.serial());
+        let ends = net.keep_ends();
+        let proxy = root::start(&net, serial, settings.code, &more);
+        let service = proxy.service().unwrap();
+        Self { service, proxy, net, next: Cell::new(1), ends }
     }
 
     /// Waits until the printer takes requests.
@@ -185,7 +167,7 @@ impl Proxy {
 
     /// The same over a wire that holds `bytes` in each direction.
     pub(crate) fn stream_of(&self, bytes: usize) -> DuplexStream {
-        self.stream_to(self.rewrites.then_some(PROXY), bytes)
+        self.stream_to(Some(PROXY), bytes)
     }
 
     /// The same for a client that reaches the proxy under this address.
@@ -193,19 +175,9 @@ impl Proxy {
         let (near, far) = duplex(bytes);
         let number = self.next.replace(self.next.get() + 1);
         let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(number % 250).unwrap()));
-        let peer = Peer { service: "mqtt", number, address };
-        let (service, clock) = (Rc::clone(&self.service), self.clock);
-        let ends = Rc::clone(&self.ends);
-        spawn_local(async move {
-            let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
-            let until = clock.now() + CONNECT_TIMEOUT;
-            let accepted_client = AcceptedClient { peer, reached, until, admitted: &|| {} };
-            let end = serve_client(&service, far, accepted_client, &mut buffers, &clock).await;
-            let mut ends = ends.borrow_mut();
-            if ends.len() < 1024 {
-                ends.push(end);
-            }
-        });
+        // Without an IPv4 address the proxy cannot know its own.
+        let proxy = reached.map_or(IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4);
+        assert!(self.net.arrive_at(proxy, PORT, address, far), "the port is open");
         near
     }
 
@@ -229,11 +201,12 @@ impl Proxy {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        shut_down(&[self.service], [self.keeper]).await;
+        self.proxy.stop().await;
     }
 }
 
 /// The wire to the printer.
+#[derive(Clone)]
 struct Wire {
     printer: Printer,
     bytes: usize,

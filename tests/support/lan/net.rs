@@ -4,6 +4,7 @@
 //! What is behind a port of the printer is a [`Dial`]; a client's connection is either a plain pipe or a
 //! [wire](super::weather::Wire) with weather.
 
+use core::any::Any;
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, SocketAddr};
 use core::pin::Pin;
@@ -70,6 +71,7 @@ struct Inner {
     printer: RefCell<BTreeMap<u16, Dialled>>,
     data: RefCell<Option<Data>>,
     spawn: RefCell<Option<Spawn>>,
+    ended: RefCell<Option<Rc<dyn Fn(&dyn Any)>>>,
 }
 
 #[derive(Default)]
@@ -118,13 +120,37 @@ impl SimNet {
         *self.0.spawn.borrow_mut() = Some(Rc::new(spawn));
     }
 
+    /// Keeps how clients' sessions end, the last 4096 of them.
+    pub(crate) fn keep_ends<E: Copy + 'static>(&self) -> Rc<RefCell<Vec<E>>> {
+        let ends = Rc::<RefCell<Vec<E>>>::default();
+        let kept = Rc::clone(&ends);
+        *self.0.ended.borrow_mut() = Some(Rc::new(move |end: &dyn Any| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < 4096 {
+                kept.extend(end.downcast_ref::<E>().copied());
+            }
+        }));
+        ends
+    }
+
     /// Connects a client to a port of the proxy: `end` is the proxy's. Whether the port is open.
     pub(crate) fn arrive(&self, port: u16, from: IpAddr, end: impl Into<End>) -> bool {
+        self.arrive_at(PROXY.into(), port, from, end)
+    }
+
+    /// The same for a client that reaches the proxy at this address.
+    pub(crate) fn arrive_at(
+        &self,
+        proxy: IpAddr,
+        port: u16,
+        from: IpAddr,
+        end: impl Into<End>,
+    ) -> bool {
         let arrivals = self.0.ports.borrow().get(&port).cloned();
         let Some(arrivals) = arrivals else { return false };
         aside(|| {
             let peer = SocketAddr::new(from, 40_000);
-            let local = SocketAddr::new(PROXY.into(), port);
+            let local = SocketAddr::new(proxy, port);
             let mut waiting = arrivals.waiting.borrow_mut();
             if waiting.len() < BACKLOG {
                 waiting.push_back((Stream { end: end.into(), local, peer }, peer));
@@ -206,6 +232,13 @@ impl net::Net for SimNet {
         match spawn {
             Some(spawn) => spawn(Box::pin(task)),
             None => spawn_local(task),
+        }
+    }
+
+    fn session_ended(&self, end: &dyn Any) {
+        let ended = self.0.ended.borrow().clone();
+        if let Some(ended) = ended {
+            aside(|| ended(end));
         }
     }
 }

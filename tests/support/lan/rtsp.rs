@@ -7,42 +7,28 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
-use pandaproxy::chamber;
-use pandaproxy::memory::budget;
-use pandaproxy::peer::Peer;
+use pandaproxy::journal::Kind;
 use pandaproxy::printer::status::Status;
 use pandaproxy::rtsp::Service;
-use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::BackOff;
-use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::camera::maintain_camera;
-use pandaproxy::runtime::services::rtsp::{Played, maintain_stream, serve_player};
-use pandaproxy::runtime::shutdown::shut_down;
-use pandaproxy::runtime::worker::AcceptedClient;
+use pandaproxy::runtime::launch;
+use pandaproxy::runtime::services::rtsp::Played;
 use tokio::io::{DuplexStream, duplex};
-use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
 use super::chamber::{At, Port};
-use super::{CODE, WIRE};
+use super::net::SimNet;
+use super::{CODE, Tally, WIRE, root};
 use crate::clients::rtsp::{Assembly, Client, Heard, Picture, Rtp, Scheme};
+use printer::Model;
 use printer::rtsp::{Media, Rtsp, STAMP};
 use printer::tunnel::Tunnel;
 
 /// Where players look for the camera: any path will do.
 pub(crate) const URL: &str = "rtsps://proxy:322/streaming/live/1";
 
-/// Where the proxy looks for it.
-const PRINTER_URL: &str = "rtsps://printer:322/streaming/live/1";
-
 /// How long a picture may be waited for: longer than the longest wait between two attempts to reach
 /// the printer that are made while somebody watches.
 const PICTURE_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Players' ends that are remembered.
-const MAX_ENDS: usize = 4096;
 
 /// A camera of 25 pictures a second with a key frame every 10, each with its number in it. What comes
 /// between two key frames fits half a ring of the host's.
@@ -77,11 +63,10 @@ pub(crate) struct Studio {
     pub(crate) port: Port,
     /// Port 6000.
     pub(crate) chamber: Port,
-    viewers: Rc<chamber::Service>,
-    keepers: [JoinHandle<()>; 2],
-    clock: Clock,
+    proxy: launch::Proxy,
+    net: SimNet,
     next: Cell<u32>,
-    admitted: Rc<Cell<u32>>,
+    admitted: Tally,
     /// How players ended, oldest first.
     pub(crate) ends: Rc<RefCell<Vec<Played>>>,
 }
@@ -99,47 +84,15 @@ impl Studio {
 
     /// The same with another code than the printer's.
     pub(crate) fn knowing(code: &str, chamber: At, rtsp: At) -> Self {
-        let clock = Clock::start();
-        let code = || AccessCode::new(code.as_bytes()).unwrap();
         let (chamber, port) = (Port::new(chamber), Port::new(rtsp));
-        let service = Service::new(code(), PRINTER_URL.try_into().unwrap(), 7);
-        let viewers = chamber::Service::new(code());
-        let status = Rc::new(Status::default());
-        let seeks = spawn_local(maintain_camera(
-            Rc::clone(&viewers),
-            Rc::clone(&status),
-            chamber.clone(),
-            port.clone(),
-            clock,
-            BackOff::new(1),
-        ));
-        let shows = spawn_local(maintain_stream(
-            Rc::clone(&service),
-            Rc::clone(&status),
-            port.clone(),
-            clock,
-            BackOff::new(2),
-        ));
-        let housekept = (Rc::clone(&service), Rc::clone(&viewers));
-        spawn_local(async move {
-            loop {
-                housekept.0.handle_timeout(clock.now());
-                housekept.1.handle_timeout(clock.now());
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        Self {
-            service,
-            status,
-            port,
-            chamber,
-            viewers,
-            keepers: [seeks, shows],
-            clock,
-            next: Cell::new(1),
-            admitted: Rc::default(),
-            ends: Rc::default(),
-        }
+        let net = SimNet::new();
+        net.put(6000, chamber.clone());
+        net.put(322, port.clone());
+        let ends = net.keep_ends();
+        let admitted = Tally::of(Kind::Admitted);
+        let proxy = root::start(&net, Model::X1C.serial(), code, &["--services=camera"]);
+        let (service, status) = (proxy.service().unwrap(), Rc::clone(proxy.status()));
+        Self { service, status, port, chamber, proxy, net, next: Cell::new(1), admitted, ends }
     }
 
     /// A stream to the proxy that holds `wire` bytes in each direction, served by a worker of its own.
@@ -147,20 +100,7 @@ impl Studio {
         let (near, far) = duplex(wire);
         let number = self.next.replace(self.next.get() + 1);
         let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(number % 250).unwrap()));
-        let peer = Peer { service: "rtsp", number, address };
-        let (service, clock) = (Rc::clone(&self.service), self.clock);
-        let (ends, admitted) = (Rc::clone(&self.ends), Rc::clone(&self.admitted));
-        spawn_local(async move {
-            let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
-            let until = clock.now() + LOGIN_TIMEOUT;
-            let count = || admitted.set(admitted.get() + 1);
-            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &count };
-            let end = serve_player(&service, far, accepted_client, &mut buffers, &clock).await;
-            let mut ends = ends.borrow_mut();
-            if ends.len() < MAX_ENDS {
-                ends.push(end);
-            }
-        });
+        assert!(self.net.arrive(322, address, far), "the port is open");
         near
     }
 
@@ -183,7 +123,7 @@ impl Studio {
 
     /// Players that were let in.
     pub(crate) fn admitted(&self) -> u32 {
-        self.admitted.get()
+        self.admitted.now()
     }
 
     /// How the only player that has ended did.
@@ -196,7 +136,7 @@ impl Studio {
 
     /// Ends it as a signal would.
     pub(crate) async fn stop(self) {
-        shut_down(&[self.service, self.viewers], self.keepers).await;
+        self.proxy.stop().await;
     }
 }
 

@@ -1,0 +1,61 @@
+//! The proxy as the program starts it, by `runtime::launch`, on a [simulated network](super::net).
+
+use core::net::IpAddr;
+use std::ffi::OsString;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use pandaproxy::board::BOARD;
+use pandaproxy::config::{Config, Intent};
+use pandaproxy::memory::budget;
+use pandaproxy::runtime::Clock;
+use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError};
+use pandaproxy::state_dir::Pins;
+use pandaproxy::tls::{Identity, Policy, Subject, Trust};
+use printer::{CA, Model};
+
+use super::PROXY;
+use super::net::SimNet;
+use crate::clients::proxy::StateDir;
+
+/// What identifiers and jitter are made from.
+const SEED: u64 = 0xabcd_0000_0000_0007;
+
+/// Virtual time, the same random number each time, and certificates that are made once a process.
+pub(crate) fn context() -> Context {
+    Context { clock: Clock::start(), seed: SEED, credentials }
+}
+
+fn credentials(_: &Config) -> Result<Credentials, StartError> {
+    static MADE: OnceLock<Credentials> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let (dir, serial) = (StateDir::new(), Model::P1S.serial());
+        let addresses = [IpAddr::V4(PROXY)];
+        let subject = Subject { serial, addresses: &addresses };
+        let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
+        let files = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
+        let pins = Pins::in_dir(dir.path());
+        Credentials {
+            tls: identity.server_config(BOARD.suites, budget::SESSIONS),
+            files_tls: Some(files),
+            trust: Trust::new(serial, Policy::Verify, Some(CA), pins, SystemTime::now).unwrap(),
+        }
+    });
+    Ok(made.clone())
+}
+
+/// The configuration of this command line, for a printer with this serial number and access code.
+pub(crate) fn config(serial: &str, code: &str, more: &[&str]) -> Box<Config> {
+    let words = ["pandaproxy", "--printer-ip=printer", "--serial-number", serial];
+    let words = words.iter().chain(more).map(OsString::from);
+    let environment = |name: &str| (name == "ACCESS_CODE").then(|| code.into());
+    match Config::from_args(words, environment) {
+        Ok(Intent::Serve(config)) => config,
+        other => panic!("not a command line to serve with: {other:?}"),
+    }
+}
+
+/// Starts the proxy with this command line.
+pub(crate) fn start(net: &SimNet, serial: &str, code: &str, more: &[&str]) -> Proxy {
+    Proxy::start(&context(), &config(serial, code, more), net).unwrap()
+}
