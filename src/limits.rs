@@ -187,7 +187,7 @@ impl fmt::Display for Limits {
                 limit!("idle client", "421, disconnected", "{} s", s(&ftp::client::IDLE_TIMEOUT)),
                 limit!(
                     "wait for the printer's session",
-                    "450",
+                    "451",
                     "{} s",
                     s(&ftp::hub::QUEUE_TIMEOUT)
                 ),
@@ -216,9 +216,14 @@ impl fmt::Display for Limits {
                     "a write without progress",
                     "both sides are reset",
                     "{} s",
-                    s(&relay::STALL)
+                    s(&relay::STALL_TIMEOUT)
                 ),
-                limit!("silent transfer", "both sides are reset", "{} s", s(&relay::FILE_SILENCE)),
+                limit!(
+                    "silent transfer",
+                    "both sides are reset",
+                    "{} s",
+                    s(&relay::FILE_SILENCE_TIMEOUT)
+                ),
             ],
         )
     }

@@ -13,13 +13,16 @@ use core::time::Duration;
 use std::io;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::tls::{
     ClientStream, ConnectError, HandshakeError, ServerConfig, ServerStream, Trust, accept, connect,
 };
+
+/// Bytes that [`Connection::peek`] looks at.
+pub const PEEKED: usize = 4096;
 
 /// Connections that the kernel completes and keeps before the proxy has accepted them.
 const BACKLOG: u32 = 128;
@@ -143,9 +146,16 @@ pub trait Connection: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether dropping the connection resets it (RST) or closes it in order (FIN).
     fn set_reset_on_drop(&self, resets: bool);
 
-    /// How many bytes can be read, up to one, once that is known; 0 after the peer's FIN. Nothing is
-    /// consumed.
-    fn peek(&self) -> impl Future<Output = io::Result<usize>>;
+    /// Completes once `judge` gives a result for the bytes that the peer has sent so far, [`PEEKED`] at most, which stay
+    /// unread. `None`: the peer closed before.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn peek<T>(
+        &self,
+        judge: impl Fn(&[u8]) -> Option<T>,
+    ) -> impl Future<Output = io::Result<Option<T>>>;
 
     /// Completes once the peer has closed its side, or the connection is lost. What it sent before stays
     /// unread.
@@ -244,8 +254,27 @@ impl Connection for TcpStream {
         let _lost = SockRef::from(self).set_linger(resets.then_some(Duration::ZERO));
     }
 
-    async fn peek(&self) -> io::Result<usize> {
-        Self::peek(self, &mut [0]).await
+    async fn peek<T>(&self, judge: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+        loop {
+            let ready = self.ready(Interest::READABLE).await?;
+            let judged = poll_fn(|cx| {
+                // On the stack, not in the task.
+                let mut bytes = [0; PEEKED];
+                let mut bytes = ReadBuf::new(&mut bytes);
+                Poll::Ready(match self.poll_peek(cx, &mut bytes) {
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Ready(Ok(_)) | Poll::Pending => Ok(judge(bytes.filled())),
+                })
+            });
+            let judged = judged.await?;
+            if judged.is_some() || ready.is_read_closed() {
+                return Ok(judged);
+            }
+            // Clears the readiness, so that the next turn waits for more bytes.
+            let _waits = self.try_io(Interest::READABLE, || {
+                Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock))
+            });
+        }
     }
 
     async fn closed(&self) {

@@ -24,7 +24,7 @@ use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::accept::Acceptor;
 use pandaproxy::runtime::dial::{BackOff, Dialler};
 use pandaproxy::runtime::files::passive::PassivePorts;
-use pandaproxy::runtime::files::relay::Relay;
+use pandaproxy::runtime::files::relay::{Counts, Relay};
 use pandaproxy::runtime::files::relay_ports::{Openings, Transfers};
 use pandaproxy::runtime::files::transfer::{DataDialler, move_data};
 use pandaproxy::runtime::net::{Net, Sockets};
@@ -58,7 +58,21 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const STILL: Duration = Duration::from_millis(200);
 
 /// More than anything here holds.
-static FLOOD: [u8; 64 * 1024] = [7; 64 * 1024];
+static FLOOD: [u8; 64 * 1024] = flood_of_records();
+
+/// TLS records of application data, 27 bytes in each: a relay counts them.
+const fn flood_of_records() -> [u8; 64 * 1024] {
+    let mut flood = [7; 64 * 1024];
+    let mut at = 0;
+    while at < flood.len() {
+        (flood[at], flood[at + 1], flood[at + 2], flood[at + 3], flood[at + 4]) = (23, 3, 3, 0, 27);
+        at += 32;
+    }
+    flood
+}
+
+/// The shortest ClientHello: a relay waits for a whole one.
+const HELLO: &[u8] = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00";
 
 /// In real time, with sockets.
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -436,7 +450,8 @@ impl Bed {
         let (at, port) = (ours.local_addr().unwrap(), printer.local_addr().unwrap().port());
         flood(printer);
         let (relay, acceptor) = share.during(|| {
-            let relay = Relay::new(name, PrinterAddr::Ip(HOME.into()), port, sessions, buffer);
+            let relay =
+                Relay::new(name, PrinterAddr::Ip(HOME.into()), port, sessions, buffer, Counts::FTP);
             (relay, Acceptor::new(name, Rc::default()))
         });
         for _ in 0..relay.workers() {
@@ -452,14 +467,14 @@ impl Bed {
         let mut first = Vec::new();
         for number in 0..sessions {
             // One address may not have all of them.
-            first.push(connect(machine(u8::from(number == 0)), self.at).await.unwrap());
+            first.push(self.client(machine(u8::from(number == 0))).await);
         }
         let mut there = fill_all(first).await;
         let mut others = Vec::new();
         for number in 0..BOARD.pre_auth + budget::ACCEPT_QUEUE + 8 {
             let from = machine(2 + u8::try_from(number % 8).unwrap());
             // Whoever finds no room is closed.
-            others.push(connect(from, self.at).await.unwrap());
+            others.push(self.client(from).await);
         }
         there.append(&mut fill_all(others).await);
         let has = |number| self.relay.connections_of(machine(number).into());
@@ -467,13 +482,20 @@ impl Bed {
         there
     }
 
+    /// A connection that has sent its ClientHello.
+    async fn client(&self, from: Ipv4Addr) -> TcpStream {
+        let mut stream = connect(from, self.at).await.unwrap();
+        // A full acceptor closes it.
+        let _closed = stream.write_all(HELLO).await;
+        stream
+    }
+
     /// Somebody new hears the printer, once all others have gone.
     async fn next_is_relayed(&self) {
-        let mut next = connect(machine(20), self.at).await.unwrap();
-        next.write_all(b"!").await.unwrap();
+        let mut next = self.client(machine(20)).await;
         let mut heard = [0; 1000];
         timeout(PATIENCE, next.read_exact(&mut heard)).await.expect("it is its turn").unwrap();
-        assert_eq!(heard, [7; 1000]);
+        assert_eq!(heard, FLOOD[..1000]);
         drop(next);
         until(|| self.relay.connections_of(machine(20).into()) == 0).await;
     }

@@ -129,8 +129,8 @@ fn another_address_is_refused_at_relayed_data_ports() {
         let stored = bed.server.file("/plate.3mf").expect("it has arrived");
         assert_eq!(stored.hash, sha256(&fs::read(&given).unwrap()));
         assert_eq!(bed.server.look(|seen| (seen.data, seen.unwanted)), (1, 0));
-        let line = bed.proxy.program.line("127.0.0.3 comes to data port").await;
-        assert!(line.contains("no control connection"), "{line}");
+        let line = bed.proxy.program.line("127.0.0.3 connected to data port").await;
+        assert!(line.contains("without being logged in"), "{line}");
     });
 }
 
@@ -145,7 +145,7 @@ fn a_data_port_in_use_is_skipped_and_logged() {
         let taken = TcpListener::bind((HOME, *ports.end())).unwrap();
         let server = FileServer::new(Family::Vsftpd);
         let bed = Bed::with_ports(server, Model::X1C, &[], ports.clone()).await;
-        let words = format!("data ports {} cannot be had (address in use)", ports.end());
+        let words = format!("cannot listen on data ports {}: address in use", ports.end());
         bed.proxy.program.line(&words).await;
         let given = bed.file("plate.3mf", 100_000);
         let (status, log) = bed.curl(&["-T", given.to_str().unwrap()], "").await;
@@ -170,7 +170,10 @@ fn uploads_work_again_when_the_printer_is_back() {
         let (status, log) = bed.curl(&upload, "").await;
         assert!(matches!(status, Some(35 | 56)), "{status:?}: {log}");
         let port = at.port();
-        bed.proxy.program.line(&format!("ftp: the printer answers, but not on port {port}")).await;
+        bed.proxy
+            .program
+            .line(&format!("ftp: client rejected: the printer's port {port} is closed"))
+            .await;
         let (_, serving) = bed.server.listen_tls(at, Model::X1C).await.unwrap();
         bed.serving = spawn_local(serving);
         let (status, log) = bed.curl(&upload, "").await;

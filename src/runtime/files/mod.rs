@@ -11,6 +11,7 @@
 //! whoever comes, and a relay one for each.
 
 pub mod passive;
+pub mod records;
 pub mod relay;
 pub mod relay_ports;
 pub mod transfer;
@@ -21,7 +22,7 @@ use core::fmt::Write;
 use core::ops::RangeInclusive;
 
 use self::passive::PassivePorts;
-use self::relay::Relay;
+use self::relay::{Counts, Relay};
 use self::relay_ports::Transfers;
 use self::transfer::{DataDialler, move_data};
 use crate::board::BOARD;
@@ -99,7 +100,8 @@ pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
         },
         start: |root| {
             let (printer, port) = (root.config.printer.clone(), root.config.printer_ports.tunnel);
-            let relay = Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES);
+            let relay =
+                Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES, Counts::TUNNEL);
             serve_relay(root, "tunnel", &relay);
             Ok(Rc::new(Relayed("tunnel")))
         },
@@ -142,7 +144,8 @@ fn start_proxy<N: Net>(
 fn start_relay<N: Net>(root: &mut Root<'_, N>) -> Rc<dyn Service> {
     let config = root.config;
     let (printer, port) = (config.printer.clone(), config.printer_ports.ftp);
-    let control = Relay::new("ftp", printer, port, sessions(config), RELAY_COMMANDS);
+    let sessions = sessions(config);
+    let control = Relay::new("ftp", printer, port, sessions, RELAY_COMMANDS, Counts::FTP);
     if let Some(openings) = root.take_data_ports() {
         let transfers = Transfers::new(root.net.clone(), Rc::clone(&control));
         for _ in 0..budget::TRANSFERS {

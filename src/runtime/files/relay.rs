@@ -1,35 +1,40 @@
-//! Bytes between a client and the printer, as they are: nothing is decrypted, nothing understood.
+//! Relay: bytes between a client and the printer, not decrypted.
 //!
-//! Some printers have to be met with their own certificate, end to end: the slicer's plug-in insists
-//! on it (PROTOCOL §5.5, §6.2). What is left to do here is what TCP itself does not: a printer is not
-//! offered more connections than it takes, nobody is cut who is merely idle, and an end is an end on
-//! both sides, of the same kind.
+//! Some clients accept only the printer's own certificate: the slicer's plug-in pins it
+//! ([protocol](crate::protocol#ftps), [file tunnel](crate::protocol#file-tunnel)). The relay limits how many connections
+//! the printer gets, keeps idle sessions alive, and passes on how a connection ended.
 //!
 //! ```text
-//!   client ─ acceptor ─ says something ─ waits in line ─ dial ─► one buffer each way ◄─► printer
+//!   client ─ acceptor ─ whole ClientHello ─ queue ─ dial ─► one buffer each way ◄─► printer
 //! ```
 //!
-//! **There is no login here.** Only the printer can check the access code, and how long it lets
-//! somebody wait before showing one is its affair too. What protects it is the acceptor (few places, some
-//! for each address), that whoever says nothing never reaches it, and the line.
+//! **The relay cannot check the access code**; only the printer can. What protects the printer: the acceptor (few pre-auth
+//! slots, some for each address), the queue, and a login that has to be completed within [`LOGIN_TIMEOUT`]. Whether it is
+//! complete is judged by the number of TLS records of application data in both directions
+//! ([`records`](super::records)).
 //!
-//! # An end is passed on as what it is
+//! | | client's FTP sessions | port 990 | port 6000 |
+//! |---|---|---|---|
+//! | A1, P1 | share the printer's one session, in proxy mode | the proxy's certificate | the chamber camera |
+//! | X1, H2, P2 | one each, four at most, in relay mode | the printer's certificate | the file tunnel |
 //!
-//! A FIN becomes a FIN, and the other direction goes on. Everything else, a reset, a stall, the end of
-//! this program, becomes a reset: to a peer that reads a file until its end, a FIN in place of a reset
-//! would make half a file a whole one.
+//! # How a connection ends
+//!
+//! A FIN is passed on as a FIN, and the other direction stays open. Everything else (a reset, a timeout, the end of this
+//! program) is passed on as a reset, so that a truncated file is never taken for a complete one.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | relayed at once | the sessions that the printer has | wait in line, first come, first served |
-//! | of those, from one address | all but one, if there are several | others overtake it in the line |
-//! | in line, or silent so far | `BOARD.pre_auth` | wait at the [acceptor](crate::runtime::accept) |
-//! | silence before the first byte | [`SPEAKS_TIMEOUT`] | closed, and the printer never hears of it |
-//! | a peer that takes nothing of what waits for it | [`STALL`] | both are reset |
-//! | silence after one direction has ended | [`HALF_CLOSED`] | both are reset |
-//! | silence of a connection that has taken no end | none; TCP keepalive finds the dead | |
+//! | sessions | as many as the printer has | wait in the queue, first come, first served |
+//! | sessions of one address | all but one, if there are several | other addresses overtake it in the queue |
+//! | queued, or without a whole ClientHello | `BOARD.pre_auth` | wait at the [acceptor](crate::runtime::accept) |
+//! | time until the ClientHello is complete | [`HELLO_TIMEOUT`] | closed; the printer is not dialled |
+//! | time to log in | [`LOGIN_TIMEOUT`] | both connections are reset |
+//! | a peer that takes none of the data waiting for it | [`STALL_TIMEOUT`] | both are reset |
+//! | silence after one direction has ended | [`HALF_CLOSED_TIMEOUT`] | both are reset |
+//! | silence of a session after its login | none; TCP keepalive finds dead peers | |
 //!
 //! # Why not `splice`
 //!
@@ -58,6 +63,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::records::{self, Hello, Records};
 use crate::board::BOARD;
 use crate::config::PrinterAddr;
 use crate::journal::{self, Kind, RateLimit};
@@ -69,80 +75,127 @@ use crate::runtime::dial::{DialError, reach};
 use crate::runtime::net::{Connection, Net};
 use crate::runtime::stream::tune_relay;
 
-/// How long a client may take to say its first byte. In TLS the client speaks first, and at once.
-pub const SPEAKS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time from the TCP connection to a whole ClientHello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a peer may take nothing of what waits for it.
-pub const STALL: Duration = Duration::from_secs(60);
+/// Time from the connection to the printer to the end of the login.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection of which one direction has ended may be silent. A printer may take 300 s to
-/// bring a file that it has received to its card (PROTOCOL §5.4).
-pub const HALF_CLOSED: Duration = Duration::from_secs(330);
+/// Time in which a client has to have sent a command for its data connections to be accepted.
+pub const RECENT: Duration = Duration::from_secs(60);
 
-/// How long a connection that carries one file may be silent: it is in use or it is forgotten.
-pub const FILE_SILENCE: Duration = HALF_CLOSED;
+/// Time in which a peer has to take some of the data waiting for it.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most sessions one relay may have.
+/// Time of silence after which a connection of which one direction has ended is reset. A printer takes up to 300 s to
+/// write a file that it has received to its card ([protocol](crate::protocol#ftps)).
+pub const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// Time of silence after which a data connection is reset.
+pub const FILE_SILENCE_TIMEOUT: Duration = HALF_CLOSED_TIMEOUT;
+
+/// Most sessions of one relay.
 pub const MAX_SESSIONS: usize = 16;
 
-/// The most tasks that can serve one relay.
+/// Most tasks of one relay.
 const MAX_WORKERS: usize = MAX_SESSIONS + BOARD.pre_auth;
 
-/// One of the printer's ports, and who is being relayed to it.
+/// How many TLS records of application data a login takes in each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// From the client.
+    pub up: u32,
+    /// From the printer.
+    pub down: u32,
+}
+
+impl Counts {
+    /// A login at the FTP server: USER and PASS, with 220, 331 and 230.
+    pub const FTP: Self = Self { up: 2, down: 3 };
+
+    /// The first command after it, and its reply: one that names a data port, at the earliest.
+    const FTP_COMMAND: Self = Self { up: 3, down: 4 };
+
+    /// A login at the file tunnel, and its answer.
+    pub const TUNNEL: Self = Self { up: 1, down: 1 };
+
+    const NONE: Self = Self { up: 0, down: 0 };
+
+    const fn reaches(self, other: Self) -> bool {
+        self.up >= other.up && self.down >= other.down
+    }
+}
+
+/// One session, as long as it is relayed.
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    /// Its ticket in the queue.
+    ticket: u32,
+    address: IpAddr,
+    counts: Counts,
+    /// When the client sent its last record.
+    active_at: crate::clock::Instant,
+}
+
+/// One of the printer's ports, and the clients that are relayed to it.
 pub struct Relay {
     service: &'static str,
     host: PrinterAddr,
     port: u16,
     sessions: usize,
     per_address: usize,
-    speaks_within: Duration,
-    /// Those of sessions that are free.
+    hello_timeout: Duration,
+    /// Buffers of the free sessions.
     buffers: RefCell<heapless::Vec<Buffers, MAX_SESSIONS>>,
-    /// Who has a session, once for each.
-    there: RefCell<heapless::Vec<IpAddr, MAX_SESSIONS>>,
-    /// Who waits for one, in the order they came.
-    line: RefCell<heapless::Deque<(u32, IpAddr), MAX_WORKERS>>,
+    /// The sessions that are relayed.
+    active: RefCell<heapless::Vec<Active, MAX_SESSIONS>>,
+    /// Tickets and addresses of the clients that wait for a session, in the order they came.
+    queue: RefCell<heapless::Deque<(u32, IpAddr), MAX_WORKERS>>,
     tickets: Cell<u32>,
-    /// The line or the sessions have changed.
-    moved: Notify,
-    /// What was last in the way to the printer, and how often.
+    /// The queue or the sessions have changed.
+    changed: Notify,
+    /// Why the printer was unreachable last.
     trouble: Cell<Option<DialError>>,
-    troubles: RateLimit,
+    trouble_log: RateLimit,
+    full_log: RateLimit,
+    login: Counts,
 }
 
 /// What an `Rc` keeps beside its content: two counts.
 pub(super) const COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
-    assert!(size_of::<Relay>() + COUNTS <= budget::RELAY, "a relay is larger than its line");
+    assert!(size_of::<Relay>() + COUNTS <= budget::RELAY, "a relay is larger than its budget");
 const _: () = assert!(
     budget::RELAY_SESSIONS <= MAX_SESSIONS && budget::TUNNELS <= MAX_SESSIONS,
     "a relay has room for all its sessions"
 );
 
-/// What became of somebody who came.
+/// What became of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// They were relayed.
+    /// It was relayed.
     Relayed(Report),
-    /// They said nothing for [`SPEAKS_TIMEOUT`].
+    /// Its ClientHello was not complete within [`HELLO_TIMEOUT`], or it does not speak TLS.
     Silent,
-    /// They left before there was a session, or while the printer was being dialled.
+    /// It disconnected before a session was free, or while the printer was being dialled.
     Left,
-    /// There is no way to the printer.
+    /// The printer is unreachable.
     Unreachable(DialError),
 }
 
 impl Relay {
-    /// The relay to `port` of the printer at `host`, for at most `sessions` clients at once, with
-    /// `buffer` bytes each way for each of them. All memory is taken here.
+    /// The relay to `port` of the printer at `host`, for at most `sessions` clients at once, with `buffer` bytes in each
+    /// direction for each of them. All memory is allocated here.
     ///
-    /// There is always one session, and never more than [`MAX_SESSIONS`].
+    /// A client has to complete a `login` within [`LOGIN_TIMEOUT`]. The number of sessions is at least one and at most
+    /// [`MAX_SESSIONS`].
     pub fn new(
         service: &'static str,
         host: PrinterAddr,
         port: u16,
         sessions: usize,
         buffer: usize,
+        login: Counts,
     ) -> Rc<Self> {
         let sessions = sessions.clamp(1, MAX_SESSIONS);
         Rc::new(Self {
@@ -151,29 +204,52 @@ impl Relay {
             port,
             sessions,
             per_address: sessions.saturating_sub(1).max(1),
-            speaks_within: SPEAKS_TIMEOUT,
+            hello_timeout: HELLO_TIMEOUT,
             buffers: RefCell::new((0..sessions).map(|_| Buffers::new(buffer)).collect()),
-            there: RefCell::default(),
-            line: RefCell::default(),
+            active: RefCell::default(),
+            queue: RefCell::default(),
             tickets: Cell::new(0),
-            moved: Notify::new(),
+            changed: Notify::new(),
             trouble: Cell::new(None),
-            troubles: RateLimit::default(),
+            trouble_log: RateLimit::default(),
+            full_log: RateLimit::default(),
+            login,
         })
     }
 
-    /// Where the printer is.
+    /// The printer's address.
     pub const fn host(&self) -> &PrinterAddr {
         &self.host
     }
 
-    /// How many connections of `address` are being relayed.
+    /// Sessions of `address`.
     pub fn connections_of(&self, address: IpAddr) -> usize {
-        self.there.borrow().iter().filter(|there| **there == address).count()
+        self.active.borrow().iter().filter(|active| active.address == address).count()
     }
 
-    /// How many tasks are to [`work`](Self::work): one for each session and one for each place on the
-    /// pre-auth slots, so that whoever is silent or in line keeps nobody out who could be served.
+    /// Whether `address` has a session of which the printer has answered a command after the login, and whose client
+    /// sent something within the last minute.
+    pub fn has_recent_login(&self, address: IpAddr, now: crate::clock::Instant) -> bool {
+        self.active.borrow().iter().any(|active| {
+            active.address == address
+                && active.counts.reaches(Counts::FTP_COMMAND)
+                && now.since(active.active_at) <= RECENT
+        })
+    }
+
+    /// Records what was counted of a session.
+    fn update(&self, ticket: u32, counts: Counts, now: crate::clock::Instant) {
+        let mut active = self.active.borrow_mut();
+        if let Some(active) = active.iter_mut().find(|active| active.ticket == ticket) {
+            if active.counts.up != counts.up {
+                active.active_at = now;
+            }
+            active.counts = counts;
+        }
+    }
+
+    /// Tasks that have to run [`work`](Self::work): one for each session and one for each pre-auth slot, so that silent
+    /// and queued clients do not keep a session free.
     pub const fn workers(&self) -> usize {
         self.sessions + BOARD.pre_auth
     }
@@ -189,8 +265,8 @@ impl Relay {
         }
     }
 
-    /// Relays one client: waits for its first byte, for its turn, which is told by `turn`, and for the
-    /// printer, and then for as long as both like. Says in the log what came of it, silence apart.
+    /// Relays one client: waits for its ClientHello, for a session (then `turn` is called), and for the printer, and then
+    /// copies until the connection ends. Logs the outcome, except [`Outcome::Silent`].
     pub async fn serve<N: Net>(
         &self,
         net: &N,
@@ -202,26 +278,25 @@ impl Relay {
         if tune_relay(&socket).is_err() {
             return Outcome::Left;
         }
-        // A socket counts as readable until somebody has tried.
-        match timeout(self.speaks_within, socket.peek()).await {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0) | Err(_)) => return Outcome::Left,
-            Err(_elapsed) => return Outcome::Silent,
+        match timeout(self.hello_timeout, socket.peek(whole_hello)).await {
+            Ok(Ok(Some(Hello::Complete))) => {}
+            Ok(Ok(Some(Hello::Invalid | Hello::Partial))) | Err(_) => return Outcome::Silent,
+            Ok(Ok(None) | Err(_)) => return Outcome::Left,
         }
         let session = tokio::select! {
             biased;
             () = socket.closed() => None,
-            session = self.session(peer) => session,
+            session = self.session(peer, clock) => session,
         };
         let Some(mut session) = session else {
-            log::debug!("{peer}: left before its turn");
+            log::debug!("{peer}: client disconnected: before a session was free");
             return Outcome::Left;
         };
         turn();
         let dialled = tokio::select! {
             biased;
             () = socket.closed() => {
-                log::debug!("{peer}: left before the printer answered");
+                log::debug!("{peer}: client disconnected: before the printer answered");
                 return Outcome::Left;
             }
             dialled = dial(net, &self.host, self.port) => dialled,
@@ -229,138 +304,173 @@ impl Relay {
         let mut printer = match dialled {
             Ok(printer) => printer,
             Err(error) => {
-                self.is_in_trouble(error, clock);
+                self.log_unreachable(error, clock);
                 return Outcome::Unreachable(error);
             }
         };
         self.trouble.set(None);
-        let buffers = &mut session.buffers;
-        let report = carry(&mut socket, &mut printer, peer, buffers, None, clock).await;
-        // The printer's side first: its session is over before the next one begins.
+        let (ticket, buffers) = (session.ticket, &mut session.buffers);
+        let watch = |counts| self.update(ticket, counts, clock.now());
+        let limits = Limits { silence: None, login: self.login };
+        let report = carry(&mut socket, &mut printer, peer, buffers, limits, watch, clock).await;
+        // The printer's connection is closed before the next session begins.
         drop(printer);
         Outcome::Relayed(report)
     }
 
-    /// The next session that is free, first come, first served, past those whose address has as many
-    /// as it may have.
-    async fn session(&self, peer: Peer) -> Option<Session<'_>> {
-        let place = Place::take(self, peer.address)?;
-        let mut said = false;
+    /// The next free session: first come, first served, except addresses that have as many as one may have.
+    async fn session(&self, peer: Peer, clock: &Clock) -> Option<Session<'_>> {
+        let place = QueueGuard::enter(self, peer.address)?;
+        let mut waits = false;
         loop {
-            let moved = self.moved.notified();
-            if let Some(session) = place.session() {
+            let changed = self.changed.notified();
+            if let Some(session) = place.session(clock.now()) {
                 return Some(session);
             }
-            if !core::mem::replace(&mut said, true) {
-                log::debug!("{peer}: waits for one of the printer's {} sessions", self.sessions);
+            if !core::mem::replace(&mut waits, true)
+                && let Some(times) = self.full_log.check(clock.now())
+            {
+                let full = Full { active: &self.active.borrow(), times };
+                log::info!("{peer}: {full}");
             }
-            moved.await;
+            changed.await;
         }
     }
 
-    /// Says that the printer cannot be reached: at once if that is news, seldom if it is not.
-    fn is_in_trouble(&self, error: DialError, clock: &Clock) {
+    /// Logs that the printer is unreachable: at once if the reason is new, else rate-limited.
+    fn log_unreachable(&self, error: DialError, clock: &Clock) {
         if self.trouble.replace(Some(error)) != Some(error) {
-            self.troubles.forget();
+            self.trouble_log.forget();
         }
         let service = self.service;
-        match self.troubles.check(clock.now()) {
+        match self.trouble_log.check(clock.now()) {
             Some(times) => journal::note(
                 Kind::PrinterLost,
-                format_args!("{service}: {error}; turned away for it: {times}"),
+                format_args!("{service}: client rejected: {error}{}", Seen(times)),
             ),
             None => journal::tally(Kind::PrinterLost),
         }
     }
 }
 
-/// A place in the line, for as long as this lives.
-struct Place<'r> {
+/// Log line: all sessions are in use, and by which addresses.
+struct Full<'a> {
+    active: &'a [Active],
+    times: u32,
+}
+
+impl fmt::Display for Full<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("waiting: all sessions are in use by ")?;
+        for (at, Active { address, .. }) in self.active.iter().enumerate() {
+            write!(f, "{}{address}", if at == 0 { "" } else { ", " })?;
+        }
+        Seen(self.times).fmt(f)
+    }
+}
+
+/// End of a rate-limited log line: how often the event was seen since the last one, if more than once.
+pub(super) struct Seen(pub(super) u32);
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ..=1 => Ok(()),
+            times => write!(f, " (seen {times} times)"),
+        }
+    }
+}
+
+/// Judges the first bytes of a client, unless more have to come.
+fn whole_hello(bytes: &[u8]) -> Option<Hello> {
+    Some(records::hello(bytes)).filter(|hello| *hello != Hello::Partial)
+}
+
+/// A client's place in the queue; dropping it leaves the queue.
+struct QueueGuard<'r> {
     relay: &'r Relay,
     ticket: u32,
 }
 
-impl<'r> Place<'r> {
-    /// The last place; none if there are more than there can be workers.
-    fn take(relay: &'r Relay, address: IpAddr) -> Option<Self> {
+impl<'r> QueueGuard<'r> {
+    /// The last place. `None`: there are more clients than tasks, which cannot be.
+    fn enter(relay: &'r Relay, address: IpAddr) -> Option<Self> {
         let ticket = relay.tickets.get().wrapping_add(1);
         relay.tickets.set(ticket);
-        relay.line.borrow_mut().push_back((ticket, address)).ok()?;
+        relay.queue.borrow_mut().push_back((ticket, address)).ok()?;
         Some(Self { relay, ticket })
     }
 
-    /// A session, if it is this one's turn.
-    fn session(&self) -> Option<Session<'r>> {
+    /// A session, if one is free and it is this client's turn.
+    fn session(&self, now: crate::clock::Instant) -> Option<Session<'r>> {
         let relay = self.relay;
         let may = |address| relay.connections_of(address) < relay.per_address;
-        let first = relay.line.borrow().iter().find(|(_, address)| may(*address)).copied();
+        let first = relay.queue.borrow().iter().find(|(_, address)| may(*address)).copied();
         let (first, address) = first?;
         if first != self.ticket {
             return None;
         }
         let buffers = relay.buffers.borrow_mut().pop()?;
-        // It fits: there are no more than there are buffers.
-        let _fits = relay.there.borrow_mut().push(address);
-        Some(Session { relay, address, buffers })
+        let active = Active { ticket: first, address, counts: Counts::NONE, active_at: now };
+        // It fits: there are no more sessions than buffers.
+        let _fits = relay.active.borrow_mut().push(active);
+        Some(Session { relay, ticket: first, buffers })
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
-        self.relay.line.borrow_mut().retain(|(ticket, _)| *ticket != self.ticket);
-        self.relay.moved.notify_waiters();
+        self.relay.queue.borrow_mut().retain(|(ticket, _)| *ticket != self.ticket);
+        self.relay.changed.notify_waiters();
     }
 }
 
-/// One of the printer's sessions, for as long as this lives.
+/// One of the printer's sessions; dropping it frees the session.
 struct Session<'r> {
     relay: &'r Relay,
-    address: IpAddr,
+    ticket: u32,
     buffers: Buffers,
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        let mut there = self.relay.there.borrow_mut();
-        if let Some(at) = there.iter().position(|there| *there == self.address) {
-            there.swap_remove(at);
-        }
+        self.relay.active.borrow_mut().retain(|active| active.ticket != self.ticket);
         let none = Buffers { up: Vec::new(), down: Vec::new() };
         let buffers = core::mem::replace(&mut self.buffers, none);
         // It fits: it was taken from there.
         let _fits = self.relay.buffers.borrow_mut().push(buffers);
-        self.relay.moved.notify_waiters();
+        self.relay.changed.notify_waiters();
     }
 }
 
-/// A connection to the printer that is fit to be relayed.
+/// A connection to the printer, with the options of a relayed one.
 ///
 /// # Errors
 ///
-/// There is no way to the printer.
+/// The printer is unreachable.
 pub async fn dial<N: Net>(
     net: &N,
     host: &PrinterAddr,
     port: u16,
 ) -> Result<N::Connection, DialError> {
     let socket = reach(net, host, port).await?;
-    // A socket that cannot be tuned is a connection that is gone; the relay will see it.
-    let _gone = tune_relay(&socket);
+    // An error means that the connection is lost already; the next read or write reports it.
+    let _lost = tune_relay(&socket);
     Ok(socket)
 }
 
-/// Relays between two sockets, says in the log what came of it, and leaves both so that dropping them
-/// passes on how it ended.
+/// Relays between two sockets and logs the outcome. Dropping the sockets then passes on how the connection ended.
 pub async fn carry(
     client: &mut impl Connection,
     printer: &mut impl Connection,
     peer: Peer,
     buffers: &mut Buffers,
-    silence: Option<Duration>,
+    limits: Limits,
+    watch: impl Fn(Counts),
     clock: &Clock,
 ) -> Report {
     let began = clock.now();
-    let report = relay(client, printer, buffers, silence).await;
+    let report = relay(client, printer, buffers, limits, watch).await;
     if report.end == End::Finished {
         client.set_reset_on_drop(false);
         printer.set_reset_on_drop(false);
@@ -370,14 +480,14 @@ pub async fn carry(
     log::log!(
         target: "pandaproxy",
         end.kind().level(),
-        "{peer}: {up} bytes to the printer, {down} from it in {}.{} s: {end}",
+        "{peer}: {end} ({up} bytes to the printer, {down} from it in {}.{} s)",
         lasted.as_secs(),
         lasted.subsec_millis() / 100,
     );
     report
 }
 
-/// What is on its way between two peers, in both directions.
+/// The buffers of one relayed connection, one for each direction.
 pub struct Buffers {
     up: Vec<u8>,
     down: Vec<u8>,
@@ -390,12 +500,12 @@ impl Buffers {
     }
 }
 
-/// One of the two.
+/// One end of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Whoever came to us.
+    /// The one that connected to the proxy.
     Client,
-    /// Whom we went to.
+    /// The one that the proxy connected to.
     Printer,
 }
 
@@ -411,16 +521,18 @@ impl fmt::Display for Side {
 /// Why a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Both have closed, and all they said has been passed on.
+    /// Both ends have closed, and all data have been passed on.
     Finished,
-    /// The connection to one of them broke.
+    /// The connection to one end was lost.
     Lost(Side, io::ErrorKind),
-    /// One of them took nothing for [`STALL`].
+    /// One end took no data for [`STALL_TIMEOUT`].
     Stalled(Side),
-    /// One of them had closed, and this one neither closed nor said anything for [`HALF_CLOSED`].
+    /// One end had closed, and this one neither closed nor sent anything for [`HALF_CLOSED_TIMEOUT`].
     LeftOpen(Side),
-    /// Nobody said anything for as long as the connection allows.
+    /// Neither end sent anything for this time.
     Silent(Duration),
+    /// The login was not complete within [`LOGIN_TIMEOUT`].
+    NoLogin,
 }
 
 impl End {
@@ -428,7 +540,7 @@ impl End {
         match self {
             Self::Finished | Self::Lost(..) => Kind::Left,
             Self::Stalled(_) => Kind::Stuck,
-            Self::LeftOpen(_) | Self::Silent(_) => Kind::Silent,
+            Self::LeftOpen(_) | Self::Silent(_) | Self::NoLogin => Kind::Silent,
         }
     }
 }
@@ -436,39 +548,62 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Finished => f.write_str("closed by both"),
-            Self::Lost(side, kind) => write!(f, "{side}: connection lost: {kind}"),
-            Self::Stalled(side) => write!(f, "{side} took nothing for {} s", STALL.as_secs()),
+            Self::Finished => f.write_str("client disconnected"),
+            Self::Lost(Side::Client, kind) => {
+                write!(f, "client disconnected: connection lost: {kind}")
+            }
+            Self::Lost(Side::Printer, kind) => write!(f, "printer connection lost: {kind}"),
+            Self::Stalled(side) => {
+                write!(f, "connection reset: {side} took no data for {} s", STALL_TIMEOUT.as_secs())
+            }
             Self::LeftOpen(side) => write!(
                 f,
-                "{side} neither closed nor said anything for {} s after the other had closed",
-                HALF_CLOSED.as_secs()
+                "connection reset: no data from {side} for {} s after the other end had closed",
+                HALF_CLOSED_TIMEOUT.as_secs()
             ),
-            Self::Silent(long) => write!(f, "nobody said anything for {} s", long.as_secs()),
+            Self::Silent(time) => write!(f, "connection reset: no data for {} s", time.as_secs()),
+            Self::NoLogin => {
+                write!(f, "client disconnected: no login within {} s", LOGIN_TIMEOUT.as_secs())
+            }
         }
     }
 }
 
-/// What a relay did.
+/// What a relayed connection carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Bytes that the printer was sent.
+    /// Bytes sent to the printer.
     pub up: u64,
-    /// Bytes that the client was sent.
+    /// Bytes sent to the client.
     pub down: u64,
     /// Why it ended.
     pub end: End,
 }
 
-/// Passes on what either says to the other until both have closed, or it cannot go on.
+/// Time limits of a relayed connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time of silence after which the connection is reset while both directions are open. `None`: never.
+    pub silence: Option<Duration>,
+    /// The records that have to be counted within [`LOGIN_TIMEOUT`].
+    pub login: Counts,
+}
+
+impl Limits {
+    /// Those of a data connection.
+    pub const DATA: Self = Self { silence: Some(FILE_SILENCE_TIMEOUT), login: Counts::NONE };
+}
+
+/// Copies data in both directions until both ends have closed, or a limit is exceeded. `watch` gets the records that were
+/// counted.
 ///
-/// Nothing is closed here: after any end but [`End::Finished`] the caller resets both. `silence` is
-/// how long neither may say anything while both directions are open, if that is bounded.
+/// Nothing is closed here: after any end but [`End::Finished`] the caller resets both.
 pub async fn relay<C, P>(
     client: &mut C,
     printer: &mut P,
     buffers: &mut Buffers,
-    silence: Option<Duration>,
+    limits: Limits,
+    watch: impl Fn(Counts),
 ) -> Report
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -477,43 +612,53 @@ where
     let now = Instant::now();
     let mut up = Direction::new(&mut buffers.up, now);
     let mut down = Direction::new(&mut buffers.down, now);
-    let mut alarm = pin!(sleep_until(now + STALL));
+    let mut counts = Counts::NONE;
+    let mut alarm = pin!(sleep_until(now + STALL_TIMEOUT));
     let end = poll_fn(|cx| {
         let moved_up = up.poll(cx, (client, Side::Client), (printer, Side::Printer));
         if let Poll::Ready(Err(end)) = moved_up {
             return Poll::Ready(end);
         }
         let moved_down = down.poll(cx, (printer, Side::Printer), (client, Side::Client));
+        let counted = Counts { up: up.records.application(), down: down.records.application() };
+        if core::mem::replace(&mut counts, counted) != counted {
+            watch(counted);
+        }
+        let login = (!counted.reaches(limits.login)).then_some((now + LOGIN_TIMEOUT, End::NoLogin));
         match (moved_up, moved_down) {
             (_, Poll::Ready(Err(end))) => Poll::Ready(end),
             (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(End::Finished),
-            (_, _) => poll_deadline(cx, alarm.as_mut(), deadline(&up, &down, silence)),
+            (_, _) => {
+                let next = deadline(&up, &down, limits.silence, login);
+                poll_deadline(cx, alarm.as_mut(), next)
+            }
         }
     })
     .await;
     Report { up: up.moved, down: down.moved, end }
 }
 
-/// When it would be enough, and of what.
+/// The next deadline, and the end that it is.
 fn deadline(
     up: &Direction<'_>,
     down: &Direction<'_>,
     silence: Option<Duration>,
+    login: Option<(Instant, End)>,
 ) -> Option<(Instant, End)> {
     let stalled = |direction: &Direction<'_>, side| {
-        (!direction.is_empty()).then_some((direction.moved_at + STALL, End::Stalled(side)))
+        (!direction.is_empty()).then_some((direction.moved_at + STALL_TIMEOUT, End::Stalled(side)))
     };
     let moved_at = up.moved_at.max(down.moved_at);
     let silent = match (up.ended, down.ended) {
-        (true, _) => Some((moved_at + HALF_CLOSED, End::LeftOpen(Side::Printer))),
-        (_, true) => Some((moved_at + HALF_CLOSED, End::LeftOpen(Side::Client))),
+        (true, _) => Some((moved_at + HALF_CLOSED_TIMEOUT, End::LeftOpen(Side::Printer))),
+        (_, true) => Some((moved_at + HALF_CLOSED_TIMEOUT, End::LeftOpen(Side::Client))),
         (false, false) => silence.map(|long| (moved_at + long, End::Silent(long))),
     };
-    let all = [stalled(up, Side::Printer), stalled(down, Side::Client), silent];
+    let all = [stalled(up, Side::Printer), stalled(down, Side::Client), silent, login];
     all.into_iter().flatten().min_by_key(|(at, _)| *at)
 }
 
-/// Completes at the deadline. It moves with every byte, the alarm only when it has rung too soon.
+/// Completes at the deadline. The deadline moves with every byte; the alarm is set anew only when it was too early.
 fn poll_deadline(
     cx: &mut Context<'_>,
     mut alarm: Pin<&mut Sleep>,
@@ -532,35 +677,45 @@ fn poll_deadline(
     }
 }
 
-/// What one says and the other hears.
+/// One direction of a relayed connection.
 struct Direction<'b> {
     buffer: &'b mut [u8],
     /// `buffer[start..end]` waits to be sent.
     start: usize,
     end: usize,
-    /// There is no more to come.
+    /// The sender has closed.
     closed: bool,
-    /// There is no more to send, and the other knows.
+    /// The receiver has got the FIN.
     ended: bool,
     moved: u64,
     moved_at: Instant,
+    records: Records,
 }
 
 impl<'b> Direction<'b> {
     const fn new(buffer: &'b mut [u8], now: Instant) -> Self {
-        Self { buffer, start: 0, end: 0, closed: false, ended: false, moved: 0, moved_at: now }
+        Self {
+            buffer,
+            start: 0,
+            end: 0,
+            closed: false,
+            ended: false,
+            moved: 0,
+            moved_at: now,
+            records: Records::new(),
+        }
     }
 
     const fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Goes on for as long as neither has to be waited for; ready once this direction has ended.
+    /// Copies until an end has to be waited for; ready once this direction has ended.
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
-        (from, speaker): (&mut R, Side),
-        (to, listener): (&mut W, Side),
+        (from, sender): (&mut R, Side),
+        (to, receiver): (&mut W, Side),
     ) -> Poll<Result<(), End>>
     where
         R: AsyncRead + Unpin,
@@ -571,8 +726,8 @@ impl<'b> Direction<'b> {
             let waiting = self.buffer.get(self.start..self.end).unwrap_or_default();
             if !waiting.is_empty() {
                 let sent = ready!(Pin::new(&mut *to).poll_write(cx, waiting));
-                match sent.map_err(lost(listener))? {
-                    0 => return Poll::Ready(Err(End::Lost(listener, io::ErrorKind::WriteZero))),
+                match sent.map_err(lost(receiver))? {
+                    0 => return Poll::Ready(Err(End::Lost(receiver, io::ErrorKind::WriteZero))),
                     sent => {
                         self.start += sent;
                         self.moved = self.moved.saturating_add(sent as u64);
@@ -580,12 +735,13 @@ impl<'b> Direction<'b> {
                 }
                 self.moved_at = Instant::now();
             } else if self.closed {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(lost(listener))?;
+                ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(lost(receiver))?;
                 self.ended = true;
             } else {
-                let mut heard = ReadBuf::new(self.buffer);
-                ready!(Pin::new(&mut *from).poll_read(cx, &mut heard)).map_err(lost(speaker))?;
-                (self.start, self.end) = (0, heard.filled().len());
+                let mut read = ReadBuf::new(self.buffer);
+                ready!(Pin::new(&mut *from).poll_read(cx, &mut read)).map_err(lost(sender))?;
+                self.records.take(read.filled());
+                (self.start, self.end) = (0, read.filled().len());
                 self.closed = self.end == 0;
                 self.moved_at = Instant::now();
             }

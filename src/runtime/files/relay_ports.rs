@@ -1,21 +1,21 @@
-//! The printer's data ports, each behind the same port of this machine.
+//! Data ports of a relay: each of the printer's data ports is open under the same number on this machine.
 //!
-//! In a relay nobody here reads which port the printer names for the next transfer, so all that it may
-//! name are open (PROTOCOL §5.5). One task looks after all the listeners; a few others carry what
-//! comes.
+//! A relay cannot read which port the printer names for the next transfer, so all ports that it may name are open
+//! ([protocol](crate::protocol#ftps)). One task accepts for all listeners; a few others carry the transfers.
 //!
-//! A stranger who finds an open port is not let through to the printer: only an address that has a
-//! control connection right now may have a transfer, and two for each such connection, since one may
-//! still be ending while the next begins.
+//! The printer has one listener for each transfer and takes the first connection to it. So a connection is passed on only
+//! if its address has a session that is logged in and was used within the last minute
+//! ([`Relay::has_recent_login`]); otherwise any machine could take another client's transfer away.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | ports | [`DATA_PORTS`] | refused where they are configured |
-//! | transfers carried at once | [`TRANSFERS`] | wait: [`TRANSFERS`] here, the others in the kernel |
-//! | transfers of one address | two for each of its control connections | closed |
-//! | a transfer of which nothing moves | [`FILE_SILENCE`], [`STALL`](super::relay::STALL) | reset |
+//! | ports | [`DATA_PORTS`] | refused by the configuration |
+//! | transfers carried at once | [`TRANSFERS`] | wait: [`TRANSFERS`] here, more in the kernel |
+//! | of those, from one address | all but one | wait for one of the address's own |
+//! | transfers of one address | two for each of its sessions | closed |
+//! | silence of a transfer | [`FILE_SILENCE_TIMEOUT`](super::relay::FILE_SILENCE_TIMEOUT), [`STALL_TIMEOUT`](super::relay::STALL_TIMEOUT) | reset |
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -29,7 +29,7 @@ use std::io;
 
 use tokio::sync::Notify;
 
-use super::relay::{Buffers, COUNTS, FILE_SILENCE, Relay, carry, dial};
+use super::relay::{Buffers, COUNTS, Limits, Relay, Seen, carry, dial};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
 use crate::memory::ring::Ring;
@@ -42,16 +42,16 @@ use crate::runtime::stream::tune_relay;
 /// Listeners, each with the printer's port that it stands for.
 pub struct Openings<N: Net = Sockets> {
     listeners: Vec<(N::Listener, u16)>,
-    /// Whose turn it is to be looked at first.
+    /// Index of the listener that is polled first.
     next: usize,
 }
 
 impl<N: Net> Openings<N> {
-    /// Listens on each port of `ranges`. Those that cannot be had are left out, and said in the log.
+    /// Listens on each port of `ranges`. Ports that cannot be bound are left out and logged.
     ///
     /// # Errors
     ///
-    /// None of them can be had; or there are more than [`DATA_PORTS`].
+    /// No port can be bound, or there are more than [`DATA_PORTS`].
     pub fn bind(net: &N, address: IpAddr, ranges: &[RangeInclusive<u16>]) -> io::Result<Self> {
         let count = ranges.iter().map(ExactSizeIterator::len).sum();
         if count > DATA_PORTS {
@@ -75,8 +75,8 @@ impl<N: Net> Openings<N> {
             Some(why) => journal::note(
                 Kind::Refused,
                 format_args!(
-                    "ftp: data ports {} cannot be had ({}): a transfer for which the printer names \
-                     one of them fails",
+                    "ftp: cannot listen on data ports {}: {}; transfers for which the printer names \
+                     one of them fail",
                     Runs(&skipped),
                     why.kind()
                 ),
@@ -96,8 +96,8 @@ impl<N: Net> Openings<N> {
         self.listeners.iter().map(|(_, port)| *port)
     }
 
-    /// The next connection, from whom, and for which port of the printer. No port can keep another
-    /// waiting: each call begins behind the one that was served last.
+    /// The next connection, its source, and the printer's port that it is for. Ports take turns: each call begins behind
+    /// the port that was served last.
     ///
     /// # Errors
     ///
@@ -138,74 +138,90 @@ impl fmt::Display for Runs<'_> {
     }
 }
 
-/// A transfer that waits for somebody to carry it.
+/// A connection to a data port that waits for a task.
 struct Arrival<N: Net> {
     stream: N::Connection,
     port: u16,
     peer: Peer,
-    held: Held,
+    counted: Counted,
 }
 
-/// The transfers that belong to the control connections of one relay.
+/// The transfers of one relay's sessions.
 pub struct Transfers<N: Net = Sockets> {
     net: N,
     control: Rc<Relay>,
     waiting: RefCell<Ring<Arrival<N>, TRANSFERS>>,
-    /// Whose transfers there are, waiting or carried.
-    of: Rc<Whose>,
+    /// Transfers per address, waiting or carried.
+    all: Rc<Addresses>,
+    /// Transfers per address, carried.
+    carried: Rc<Addresses>,
     came: Notify,
     taken: Notify,
     numbers: Cell<u32>,
-    strangers: RateLimit,
-    crowds: RateLimit,
-    troubles: RateLimit,
-    /// The printer's port did not answer.
-    deaf: RateLimit,
+    no_login_log: RateLimit,
+    crowd_log: RateLimit,
+    accept_log: RateLimit,
+    unreachable_log: RateLimit,
 }
 
 const _: () = assert!(
-    size_of::<Transfers<Sockets>>() + size_of::<Whose>() + 2 * COUNTS <= budget::RELAY,
-    "the transfers of a relay are larger than their line"
+    size_of::<Transfers<Sockets>>() + 2 * size_of::<Addresses>() + 3 * COUNTS <= budget::RELAY,
+    "the transfers of a relay are larger than their budget"
 );
 
-/// The addresses whose transfers there are, once for each.
-type Whose = RefCell<heapless::Vec<IpAddr, { 2 * TRANSFERS }>>;
+/// Transfers that one address may have waiting, and carried: others find a free place.
+const PER_ADDRESS: usize = if TRANSFERS > 1 { TRANSFERS - 1 } else { 1 };
 
-/// One transfer of an address, for as long as this lives.
-struct Held {
-    of: Rc<Whose>,
+/// The address of each transfer.
+type Addresses = RefCell<heapless::Vec<IpAddr, { 2 * TRANSFERS }>>;
+
+fn count(addresses: &Addresses, address: IpAddr) -> usize {
+    addresses.borrow().iter().filter(|counted| **counted == address).count()
+}
+
+/// Counts a transfer of an address until it is dropped.
+struct Counted {
+    addresses: Rc<Addresses>,
     address: IpAddr,
 }
 
-impl Drop for Held {
+impl Counted {
+    fn new(addresses: &Rc<Addresses>, address: IpAddr) -> Self {
+        // It fits: there are never more than wait and are carried.
+        let _fits = addresses.borrow_mut().push(address);
+        Self { addresses: Rc::clone(addresses), address }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        let mut of = self.of.borrow_mut();
-        if let Some(at) = of.iter().position(|held| *held == self.address) {
-            of.swap_remove(at);
+        let mut addresses = self.addresses.borrow_mut();
+        if let Some(at) = addresses.iter().position(|counted| *counted == self.address) {
+            addresses.swap_remove(at);
         }
     }
 }
 
 impl<N: Net> Transfers<N> {
-    /// No transfers yet, for those who are in `control`.
+    /// No transfers yet; those of the sessions of `control` will be accepted.
     pub fn new(net: N, control: Rc<Relay>) -> Rc<Self> {
         Rc::new(Self {
             net,
             control,
             waiting: RefCell::default(),
-            of: Rc::default(),
+            all: Rc::default(),
+            carried: Rc::default(),
             came: Notify::new(),
             taken: Notify::new(),
             numbers: Cell::new(0),
-            strangers: RateLimit::default(),
-            crowds: RateLimit::default(),
-            troubles: RateLimit::default(),
-            deaf: RateLimit::default(),
+            no_login_log: RateLimit::default(),
+            crowd_log: RateLimit::default(),
+            accept_log: RateLimit::default(),
+            unreachable_log: RateLimit::default(),
         })
     }
 
-    /// Accepts transfers for ever, none while there are as many in waiting as may be: the body of one
-    /// task.
+    /// Accepts transfers while there is room for another that waits: the body of one task.
     pub async fn listen(self: Rc<Self>, mut openings: Openings<N>, clock: Clock) {
         loop {
             while self.waiting.borrow().is_full() {
@@ -217,10 +233,13 @@ impl<N: Net> Transfers<N> {
                 }
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    if let Some(times) = self.troubles.check(clock.now()) {
+                    if let Some(times) = self.accept_log.check(clock.now()) {
                         journal::note(
                             Kind::Refused,
-                            format_args!("ftp: cannot accept a transfer: {error} ({times})"),
+                            format_args!(
+                                "ftp: cannot accept a data connection: {error}{}",
+                                Seen(times)
+                            ),
                         );
                     }
                     tokio::time::sleep(AFTER_FAILURE).await;
@@ -230,38 +249,42 @@ impl<N: Net> Transfers<N> {
     }
 
     fn arrive(&self, stream: N::Connection, address: IpAddr, port: u16, clock: &Clock) {
-        let controls = self.control.connections_of(address);
-        let has = self.of.borrow().iter().filter(|held| **held == address).count();
-        if has >= 2 * controls {
-            let seldom = if controls == 0 { &self.strangers } else { &self.crowds };
-            let Some(times) = seldom.check(clock.now()) else {
-                return journal::tally(Kind::Refused);
-            };
-            return match controls {
-                0 => journal::note(
+        let now = clock.now();
+        if !self.control.has_recent_login(address, now) {
+            match self.no_login_log.check(now) {
+                Some(times) => journal::note(
                     Kind::Refused,
                     format_args!(
-                        "ftp: {address} comes to data port {port} and has no control connection \
-                         ({times})"
+                        "ftp: {address} connected to data port {port} without being logged in: \
+                         rejected{}",
+                        Seen(times)
                     ),
                 ),
-                _ => journal::note(
+                None => journal::tally(Kind::Refused),
+            }
+            return;
+        }
+        let has = count(&self.all, address);
+        let waiting = has - count(&self.carried, address).min(has);
+        if has >= 2 * self.control.connections_of(address) || waiting >= PER_ADDRESS {
+            match self.crowd_log.check(now) {
+                Some(times) => journal::note(
                     Kind::Refused,
                     format_args!(
-                        "ftp: {address} has {has} transfers already, two for each control \
-                         connection ({times})"
+                        "ftp: data connection of {address} rejected: it has {has} already{}",
+                        Seen(times)
                     ),
                 ),
-            };
+                None => journal::tally(Kind::Refused),
+            }
+            return;
         }
         let number = self.numbers.get().wrapping_add(1);
         self.numbers.set(number);
-        // It fits: as many may wait as may be carried, and there is room for both.
-        let _fits = self.of.borrow_mut().push(address);
-        let held = Held { of: Rc::clone(&self.of), address };
+        let counted = Counted::new(&self.all, address);
         let peer = Peer { service: "ftp data", number, address };
-        // It fits: nothing is accepted while it would not.
-        let _fits = self.waiting.borrow_mut().push(Arrival { stream, port, peer, held });
+        // It fits: nothing is accepted while there is no room.
+        let _fits = self.waiting.borrow_mut().push(Arrival { stream, port, peer, counted });
         self.came.notify_one();
     }
 
@@ -270,14 +293,15 @@ impl<N: Net> Transfers<N> {
         let mut buffers = Buffers::new(RELAY_FILES);
         loop {
             let arrival = self.next().await;
+            let carried = Counted::new(&self.carried, arrival.peer.address);
             self.carry(arrival, &mut buffers, &clock).await;
+            drop(carried);
         }
     }
 
     async fn next(&self) -> Arrival<N> {
         loop {
-            let arrival = self.waiting.borrow_mut().pop();
-            if let Some(arrival) = arrival {
+            if let Some(arrival) = self.take_waiting() {
                 self.taken.notify_one();
                 return arrival;
             }
@@ -285,23 +309,37 @@ impl<N: Net> Transfers<N> {
         }
     }
 
+    /// The first transfer whose address may have one more carried.
+    fn take_waiting(&self) -> Option<Arrival<N>> {
+        let mut waiting = self.waiting.borrow_mut();
+        for _ in 0..waiting.len() {
+            let arrival = waiting.pop()?;
+            if count(&self.carried, arrival.peer.address) < PER_ADDRESS {
+                return Some(arrival);
+            }
+            // It fits: it was taken from there.
+            let _fits = waiting.push(arrival);
+        }
+        None
+    }
+
     async fn carry(&self, arrival: Arrival<N>, buffers: &mut Buffers, clock: &Clock) {
-        let Arrival { mut stream, port, peer, held } = arrival;
-        // A client that is gone is seen by the relay; a printer that waits for it must hear of it.
-        let _gone = tune_relay(&stream);
+        let Arrival { mut stream, port, peer, counted } = arrival;
+        // An error means that the connection is lost already. The printer is dialled nevertheless: it waits for one.
+        let _lost = tune_relay(&stream);
         match dial(&self.net, self.control.host(), port).await {
             Ok(mut printer) => {
-                carry(&mut stream, &mut printer, peer, buffers, Some(FILE_SILENCE), clock).await;
+                carry(&mut stream, &mut printer, peer, buffers, Limits::DATA, |_| {}, clock).await;
             }
-            Err(error) => match self.deaf.check(clock.now()) {
+            Err(error) => match self.unreachable_log.check(clock.now()) {
                 Some(times) => journal::note(
                     Kind::PrinterLost,
-                    format_args!("{peer}: data port {port}: {error} ({times})"),
+                    format_args!("{peer}: printer's data port {port}: {error}{}", Seen(times)),
                 ),
                 None => journal::tally(Kind::PrinterLost),
             },
         }
-        drop(held);
+        drop(counted);
     }
 }
 
@@ -310,6 +348,8 @@ mod tests {
     use super::*;
     use crate::config::PrinterAddr;
     use crate::memory::budget::RELAY_COMMANDS;
+    use crate::runtime::files::records::tests::{client_hello, record};
+    use crate::runtime::files::relay::Counts;
     use alloc::format;
     use core::net::Ipv4Addr;
     use core::time::Duration;
@@ -348,7 +388,14 @@ mod tests {
             let at = ours.local_addr().unwrap();
             let clock = Clock::start();
             let port = commands.local_addr().unwrap().port();
-            let control = Relay::new("ftp", PrinterAddr::Ip(HOME.into()), port, 4, RELAY_COMMANDS);
+            let control = Relay::new(
+                "ftp",
+                PrinterAddr::Ip(HOME.into()),
+                port,
+                4,
+                RELAY_COMMANDS,
+                Counts::FTP,
+            );
             let transfers = Transfers::new(Sockets, Rc::clone(&control));
             let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
             spawn_local(Rc::clone(&transfers).listen(openings, clock));
@@ -363,7 +410,7 @@ mod tests {
             let acceptor = Sockets.bind(SocketAddr::from((HOME, 0))).unwrap();
             let mut near = connect(from, acceptor.local_addr().unwrap()).await;
             let (far, _) = acceptor.accept().await.unwrap();
-            near.write_all(b"!").await.unwrap();
+            near.write_all(&client_hello(b'!')).await.unwrap();
             let (relay, clock) = (Rc::clone(&self.control), self.clock);
             let peer = Peer { service: "ftp", number: 1, address: from.into() };
             spawn_local(async move { relay.serve(&Sockets, far, peer, || {}, &clock).await });
@@ -371,9 +418,28 @@ mod tests {
             (near, printer)
         }
 
+        /// The same, after a login and one command.
+        async fn login_from(&self, from: Ipv4Addr) -> (TcpStream, TcpStream) {
+            let (mut near, mut printer) = self.control_from(from).await;
+            near.write_all(&commands(3)).await.unwrap();
+            printer.write_all(&commands(4)).await.unwrap();
+            let count = |has| has == self.control.has_recent_login(from.into(), self.clock.now());
+            while !count(true) {
+                tokio::task::yield_now().await;
+            }
+            (near, printer)
+        }
+
         async fn transfer_from(&self, from: Ipv4Addr) -> TcpStream {
             connect(from, self.at).await
         }
+    }
+
+    /// TLS records from after a handshake: so many lines.
+    fn commands(lines: usize) -> Vec<u8> {
+        let mut records = [record(20, 1), record(22, 40)].concat();
+        (0..lines).for_each(|_| records.extend(record(23, 30)));
+        records
     }
 
     async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
@@ -387,10 +453,10 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_is_carried_for_an_address_with_a_control_connection_and_for_no_other() {
+    fn transfers_need_a_session_of_the_same_address() {
         run(async {
             let bed = Bed::new();
-            let _control = bed.control_from(HOME).await;
+            let _control = bed.login_from(HOME).await;
             let mut foreign = bed.transfer_from(AWAY).await;
             assert!(is_closed(&mut foreign).await);
             assert_eq!(journal::count(Kind::Refused), 1);
@@ -408,10 +474,10 @@ mod tests {
     }
 
     #[test]
-    fn once_the_control_connection_is_gone_so_is_the_right_to_a_transfer() {
+    fn no_transfers_after_the_session_has_ended() {
         run(async {
             let bed = Bed::new();
-            drop(bed.control_from(HOME).await);
+            drop(bed.login_from(HOME).await);
             while bed.control.connections_of(HOME.into()) > 0 {
                 tokio::task::yield_now().await;
             }
@@ -420,10 +486,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_two_transfers_for_each_control_connection_and_is_told_of_no_third() {
+    fn an_address_has_two_transfers_for_each_session() {
         run(async {
             let bed = Bed::new();
-            let _control = bed.control_from(HOME).await;
+            let _control = bed.login_from(HOME).await;
             let mut held = Vec::new();
             for _ in 0..2 {
                 held.push((bed.transfer_from(HOME).await, bed.data.accept().await.unwrap()));
@@ -431,7 +497,7 @@ mod tests {
             assert!(is_closed(&mut bed.transfer_from(HOME).await).await);
             // One ends, and there is room for another.
             held.remove(0);
-            while bed.transfers.of.borrow().len() > 1 {
+            while bed.transfers.all.borrow().len() > 1 {
                 tokio::task::yield_now().await;
             }
             let _another = bed.transfer_from(HOME).await;
@@ -440,33 +506,62 @@ mod tests {
     }
 
     #[test]
-    fn transfers_past_those_that_are_carried_wait_and_are_carried_later() {
+    fn transfers_over_the_limit_wait() {
         run(async {
             let bed = Bed::new();
             let mut controls = Vec::new();
             for _ in 0..3 {
-                controls.push(bed.control_from(HOME).await);
+                controls.push(bed.login_from(HOME).await);
             }
-            controls.push(bed.control_from(AWAY).await);
+            controls.push(bed.login_from(AWAY).await);
             let mut near = Vec::new();
-            for _ in 0..TRANSFERS + 2 {
+            for _ in 0..TRANSFERS {
                 near.push(bed.transfer_from(HOME).await);
             }
             let mut far = Vec::new();
-            for _ in 0..TRANSFERS {
+            for _ in 0..PER_ADDRESS {
                 far.push(bed.data.accept().await.unwrap().0);
             }
-            while bed.transfers.waiting.borrow().len() < 2 {
+            while bed.transfers.waiting.borrow().is_empty() {
                 tokio::task::yield_now().await;
             }
+            // One address never has all of them: the other one's is carried before the one that waits.
+            let mut other = bed.transfer_from(AWAY).await;
+            let mut carried = bed.data.accept().await.unwrap().0;
+            other.write_all(b"x").await.unwrap();
+            assert_eq!(carried.read_u8().await.unwrap(), b'x');
+            assert_eq!(bed.transfers.waiting.borrow().len(), 1);
             drop((near.remove(0), far.remove(0)));
             far.push(bed.data.accept().await.unwrap().0);
-            assert_eq!(bed.transfers.waiting.borrow().len(), 1);
+            assert!(bed.transfers.waiting.borrow().is_empty());
         });
     }
 
     #[test]
-    fn a_transfer_that_the_printer_does_not_take_is_reset() {
+    fn a_session_without_a_login_opens_no_data_port() {
+        run(async {
+            let bed = Bed::new();
+            let (mut near, mut printer) = bed.control_from(HOME).await;
+            // As far as the reply to a wrong code.
+            near.write_all(&commands(2)).await.unwrap();
+            printer.write_all(&commands(3)).await.unwrap();
+            near.read_exact(&mut [0; 100]).await.unwrap();
+            assert!(is_closed(&mut bed.transfer_from(HOME).await).await);
+            assert_eq!(journal::count(Kind::Refused), 1);
+            near.write_all(&record(23, 30)).await.unwrap();
+            printer.write_all(&record(23, 30)).await.unwrap();
+            while !bed.control.has_recent_login(HOME.into(), bed.clock.now()) {
+                tokio::task::yield_now().await;
+            }
+            let _transfer = bed.transfer_from(HOME).await;
+            bed.data.accept().await.unwrap();
+            let later = bed.clock.now() + Duration::from_secs(61);
+            assert!(!bed.control.has_recent_login(HOME.into(), later), "not used for a minute");
+        });
+    }
+
+    #[test]
+    fn a_transfer_that_the_printer_refuses_is_reset() {
         run(async {
             let Bed { control, transfers, data, commands, at, clock } = Bed::new();
             drop(data);
@@ -478,7 +573,7 @@ mod tests {
                 at,
                 clock,
             };
-            let _control = bed.control_from(HOME).await;
+            let _control = bed.login_from(HOME).await;
             let mut near = bed.transfer_from(HOME).await;
             let error = near.read(&mut [0]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -487,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_another_program_holds_is_left_out_and_said() {
+    fn a_data_port_in_use_is_left_out_and_logged() {
         run(async {
             // Ten ports in a row of which the first is taken; others may be, on a busy machine.
             let (taken, port) = loop {
@@ -509,14 +604,14 @@ mod tests {
     }
 
     #[test]
-    fn more_ports_than_there_may_be_are_refused() {
+    fn too_many_data_ports_are_refused() {
         let most = u16::try_from(DATA_PORTS).unwrap();
         let refused = Openings::bind(&Sockets, HOME.into(), &[50_000..=50_000 + most]);
         assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
     }
 
     #[test]
-    fn every_port_has_its_turn_however_busy_another_is() {
+    fn data_ports_take_turns() {
         run(async {
             let listeners: Vec<_> = (0..101)
                 .map(|n| (Sockets.bind(SocketAddr::from((HOME, 0))).unwrap(), 50_000 + n))
@@ -539,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_listed_as_a_person_would() {
+    fn ports_are_listed_in_ranges() {
         assert_eq!(format!("{}", Runs(&[2024, 2030, 2031, 2032, 2040])), "2024, 2030-2032, 2040");
     }
 }

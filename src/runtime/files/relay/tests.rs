@@ -3,6 +3,7 @@
 use super::*;
 use crate::memory::MIB;
 use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
+use crate::runtime::files::records::tests::{client_hello, record};
 use crate::runtime::net::Sockets;
 use core::net::{Ipv4Addr, SocketAddr};
 use ring::digest::{SHA256, digest};
@@ -39,10 +40,10 @@ fn run_for_real<T>(test: impl Future<Output = T>) -> T {
 fn wired(silence: Option<Duration>) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
     let (client, mut near) = duplex(WIRE);
     let (printer, mut far) = duplex(WIRE);
-    let relaying =
-        spawn_local(
-            async move { relay(&mut near, &mut far, &mut Buffers::new(WIRE), silence).await },
-        );
+    let limits = Limits { silence, login: Counts::NONE };
+    let relaying = spawn_local(async move {
+        relay(&mut near, &mut far, &mut Buffers::new(WIRE), limits, |_| {}).await
+    });
     (client, printer, relaying)
 }
 
@@ -54,7 +55,7 @@ async fn says(speaker: &mut DuplexStream, listener: &mut DuplexStream, words: &[
 }
 
 #[test]
-fn an_end_of_one_direction_is_passed_on_and_the_other_goes_on_whoever_ends_first() {
+fn a_fin_is_passed_on_and_the_other_direction_stays_open() {
     run(async {
         for client_first in [true, false] {
             let (mut client, mut printer, relaying) = wired(None);
@@ -77,7 +78,7 @@ fn an_end_of_one_direction_is_passed_on_and_the_other_goes_on_whoever_ends_first
 }
 
 #[test]
-fn a_connection_that_is_merely_idle_is_never_cut() {
+fn an_idle_session_is_never_closed() {
     run(async {
         let (mut client, mut printer, relaying) = wired(None);
         for _ in 0..7 {
@@ -90,22 +91,22 @@ fn a_connection_that_is_merely_idle_is_never_cut() {
 }
 
 #[test]
-fn a_forgotten_transfer_ends_once_it_was_silent_for_too_long_and_no_sooner() {
+fn a_silent_transfer_is_reset_at_its_timeout() {
     run(async {
-        let (mut client, mut printer, relaying) = wired(Some(FILE_SILENCE));
+        let (mut client, mut printer, relaying) = wired(Some(FILE_SILENCE_TIMEOUT));
         for _ in 0..3 {
-            sleep(FILE_SILENCE - SECOND).await;
+            sleep(FILE_SILENCE_TIMEOUT - SECOND).await;
             says(&mut printer, &mut client, b"x").await;
         }
         let silent_since = Instant::now();
         let end = relaying.await.unwrap().end;
-        assert_eq!(end, End::Silent(FILE_SILENCE));
-        assert_eq!(silent_since.elapsed().as_secs(), FILE_SILENCE.as_secs());
+        assert_eq!(end, End::Silent(FILE_SILENCE_TIMEOUT));
+        assert_eq!(silent_since.elapsed().as_secs(), FILE_SILENCE_TIMEOUT.as_secs());
     });
 }
 
 #[test]
-fn whoever_takes_nothing_for_a_minute_ends_it_and_whoever_takes_a_little_does_not() {
+fn a_peer_that_takes_nothing_for_a_minute_is_reset() {
     run(async {
         for stuck in [Side::Printer, Side::Client] {
             let (mut client, mut printer, relaying) = wired(None);
@@ -117,7 +118,7 @@ fn whoever_takes_nothing_for_a_minute_ends_it_and_whoever_takes_a_little_does_no
                 speaker.write_all(&[7; WIRE]).await.unwrap();
             }
             for _ in 0..5 {
-                sleep(STALL - SECOND).await;
+                sleep(STALL_TIMEOUT - SECOND).await;
                 assert!(!relaying.is_finished());
                 // As a slow card does.
                 listener.read_exact(&mut [0; 100]).await.unwrap();
@@ -125,19 +126,19 @@ fn whoever_takes_nothing_for_a_minute_ends_it_and_whoever_takes_a_little_does_no
             let since = Instant::now();
             let report = relaying.await.unwrap();
             assert_eq!(report.end, End::Stalled(stuck));
-            assert!(since.elapsed() <= STALL + SECOND, "{:?}", since.elapsed());
+            assert!(since.elapsed() <= STALL_TIMEOUT + SECOND, "{:?}", since.elapsed());
         }
     });
 }
 
 #[test]
-fn a_peer_that_never_closes_after_the_other_is_waited_for_as_long_as_a_card_takes() {
+fn a_half_closed_connection_is_reset_at_its_timeout() {
     run(async {
         for open in [Side::Printer, Side::Client] {
             let (mut client, mut printer, relaying) = wired(None);
             let closes = if open == Side::Printer { &mut client } else { &mut printer };
             closes.shutdown().await.unwrap();
-            sleep(HALF_CLOSED - SECOND).await;
+            sleep(HALF_CLOSED_TIMEOUT - SECOND).await;
             assert!(!relaying.is_finished());
             assert_eq!(relaying.await.unwrap().end, End::LeftOpen(open));
         }
@@ -145,7 +146,7 @@ fn a_peer_that_never_closes_after_the_other_is_waited_for_as_long_as_a_card_take
 }
 
 #[test]
-fn whoever_speaks_faster_than_the_other_listens_is_held_back() {
+fn a_fast_sender_waits_for_a_slow_receiver() {
     run(async {
         let (mut client, mut printer, relaying) = wired(None);
         let mut sent = 0;
@@ -177,7 +178,8 @@ impl Bed {
         let any = || Sockets.bind(SocketAddr::new(HOME, 0)).unwrap();
         let (printer, acceptor) = (any(), any());
         let port = printer.local_addr().unwrap().port();
-        let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), port, sessions, RELAY_FILES);
+        let relay =
+            Relay::new("ftp", PrinterAddr::Ip(HOME), port, sessions, RELAY_FILES, Counts::FTP);
         Self { relay, printer, acceptor }
     }
 
@@ -191,29 +193,36 @@ impl Bed {
         (near, spawn_local(async move { relay.serve(&Sockets, far, peer, || {}, &clock).await }))
     }
 
-    /// A client that has said this much.
-    async fn client(&self, from: IpAddr, words: &[u8]) -> (TcpStream, JoinHandle<Outcome>) {
+    /// A client that has sent a ClientHello that ends with this name.
+    async fn client(&self, from: IpAddr, name: u8) -> (TcpStream, JoinHandle<Outcome>) {
         let (mut near, fares) = self.silent(from).await;
-        near.write_all(words).await.unwrap();
+        near.write_all(&client_hello(name)).await.unwrap();
         (near, fares)
     }
 
     /// The same, once it stands in line or has been through it.
-    async fn in_line(&self, from: IpAddr, words: &[u8]) -> (TcpStream, JoinHandle<Outcome>) {
+    async fn in_line(&self, from: IpAddr, name: u8) -> (TcpStream, JoinHandle<Outcome>) {
         let ticket = self.relay.tickets.get();
-        let client = self.client(from, words).await;
+        let client = self.client(from, name).await;
         while self.relay.tickets.get() == ticket {
             tokio::task::yield_now().await;
         }
         client
     }
 
-    /// Whom the printer sees next, by its first byte.
+    /// The next client that reaches the printer, by its name.
     async fn at_printer(&self) -> (TcpStream, u8) {
         let (mut stream, _) = self.printer.accept().await.unwrap();
-        let first = stream.read_u8().await.unwrap();
-        (stream, first)
+        let name = name_of(&mut stream).await;
+        (stream, name)
     }
+}
+
+/// The name in a ClientHello that arrives.
+async fn name_of(stream: &mut TcpStream) -> u8 {
+    let mut hello = client_hello(0);
+    stream.read_exact(&mut hello).await.unwrap();
+    hello[hello.len() - 1]
 }
 
 fn is_reset(read: io::Result<usize>) -> bool {
@@ -221,7 +230,7 @@ fn is_reset(read: io::Result<usize>) -> bool {
 }
 
 #[test]
-fn fifty_megabytes_each_way_at_once_arrive_as_they_were_and_are_counted() {
+fn fifty_megabytes_in_each_direction_arrive_unchanged() {
     run_for_real(async {
         let bed = Bed::new(1);
         let mut state = 1_u32;
@@ -234,9 +243,9 @@ fn fifty_megabytes_each_way_at_once_arrive_as_they_were_and_are_counted() {
         let (one, other): (Vec<u8>, Vec<u8>) =
             ((0..50 * MIB).map(|_| random()).collect(), (0..50 * MIB).map(|_| random()).collect());
         let sums = [digest(&SHA256, &one), digest(&SHA256, &other)];
-        let (near, fares) = bed.client(HOME, &one[..1]).await;
+        let (near, fares) = bed.client(HOME, b'x').await;
         let (far, first) = bed.at_printer().await;
-        assert_eq!(first, one[0]);
+        assert_eq!(first, b'x');
         let carry = async |stream: TcpStream, out: &[u8]| {
             let (mut from, mut to) = stream.into_split();
             let mut got = Vec::new();
@@ -248,21 +257,21 @@ fn fifty_megabytes_each_way_at_once_arrive_as_they_were_and_are_counted() {
             heard.unwrap();
             got
         };
-        let (at_client, at_printer) = tokio::join!(carry(near, &one[1..]), carry(far, &other));
+        let (at_client, at_printer) = tokio::join!(carry(near, &one), carry(far, &other));
         assert_eq!(digest(&SHA256, &at_client).as_ref(), sums[1].as_ref());
-        assert_eq!(at_printer, one[1..]);
-        let (up, down) = (one.len() as u64, other.len() as u64);
+        assert_eq!(at_printer, one);
+        let (up, down) = ((one.len() + client_hello(0).len()) as u64, other.len() as u64);
         let report = Report { up, down, end: End::Finished };
         assert_eq!(fares.await.unwrap(), Outcome::Relayed(report));
     });
 }
 
 #[test]
-fn a_reset_of_one_is_a_reset_for_the_other_and_never_the_end_of_a_file() {
+fn a_reset_is_passed_on_as_a_reset() {
     run_for_real(async {
         for by in [Side::Client, Side::Printer] {
             let bed = Bed::new(1);
-            let (near, fares) = bed.client(HOME, b"half a file").await;
+            let (near, fares) = bed.client(HOME, b'x').await;
             let (far, _) = bed.at_printer().await;
             let (breaks, mut other) = if by == Side::Client { (near, far) } else { (far, near) };
             breaks.set_zero_linger().unwrap();
@@ -280,10 +289,10 @@ fn a_reset_of_one_is_a_reset_for_the_other_and_never_the_end_of_a_file() {
 }
 
 #[test]
-fn the_end_of_this_program_is_a_reset_for_both() {
+fn the_end_of_the_program_resets_both_ends() {
     run_for_real(async {
         let bed = Bed::new(1);
-        let (mut near, fares) = bed.client(HOME, b"a").await;
+        let (mut near, fares) = bed.client(HOME, b'a').await;
         let (mut far, _) = bed.at_printer().await;
         fares.abort();
         assert!(is_reset(near.read(&mut [0]).await));
@@ -292,25 +301,25 @@ fn the_end_of_this_program_is_a_reset_for_both() {
 }
 
 #[test]
-fn whoever_says_nothing_never_reaches_the_printer() {
+fn a_client_without_a_hello_never_reaches_the_printer() {
     run_for_real(async {
         let mut bed = Bed::new(1);
-        Rc::get_mut(&mut bed.relay).unwrap().speaks_within = Duration::from_millis(50);
+        Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = Duration::from_millis(50);
         let (_near, fares) = bed.silent(HOME).await;
         assert_eq!(fares.await.unwrap(), Outcome::Silent);
-        Rc::get_mut(&mut bed.relay).unwrap().speaks_within = SPEAKS_TIMEOUT;
-        let _client = bed.client(HOME, b"b").await;
-        assert_eq!(bed.at_printer().await.1, b'b', "the first that the printer hears of");
+        Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = HELLO_TIMEOUT;
+        let _client = bed.client(HOME, b'b').await;
+        assert_eq!(bed.at_printer().await.1, b'b', "the first that reaches the printer");
     });
 }
 
 #[test]
-fn past_the_sessions_of_the_printer_they_wait_and_are_served_in_the_order_they_came() {
+fn clients_over_the_limit_wait_and_are_served_in_order() {
     run_for_real(async {
         let bed = Bed::new(1);
         let mut clients = Vec::new();
         for name in b"abc" {
-            clients.push(bed.in_line(HOME, &[*name]).await);
+            clients.push(bed.in_line(HOME, *name).await);
         }
         for name in b"abc" {
             let (far, first) = bed.at_printer().await;
@@ -322,18 +331,18 @@ fn past_the_sessions_of_the_printer_they_wait_and_are_served_in_the_order_they_c
         }
         assert_eq!(bed.relay.connections_of(HOME), 0);
         assert_eq!(bed.relay.buffers.borrow().len(), 1);
-        assert!(bed.relay.line.borrow().is_empty());
+        assert!(bed.relay.queue.borrow().is_empty());
     });
 }
 
 #[test]
-fn whoever_leaves_the_line_costs_the_printer_nothing() {
+fn a_client_that_leaves_the_queue_never_reaches_the_printer() {
     run_for_real(async {
         let bed = Bed::new(1);
-        let (near, fares) = bed.in_line(HOME, b"a").await;
+        let (near, fares) = bed.in_line(HOME, b'a').await;
         let (far, _) = bed.at_printer().await;
-        let (leaves, left) = bed.in_line(HOME, b"b").await;
-        let _stays = bed.in_line(HOME, b"c").await;
+        let (leaves, left) = bed.in_line(HOME, b'b').await;
+        let _stays = bed.in_line(HOME, b'c').await;
         drop(leaves);
         assert_eq!(left.await.unwrap(), Outcome::Left);
         drop((near, far));
@@ -343,15 +352,15 @@ fn whoever_leaves_the_line_costs_the_printer_nothing() {
 }
 
 #[test]
-fn one_address_cannot_have_all_sessions_and_another_overtakes_it() {
+fn one_address_cannot_have_all_sessions() {
     run_for_real(async {
         let bed = Bed::new(3);
         let mut there = Vec::new();
         for name in b"ab" {
-            there.push((bed.in_line(HOME, &[*name]).await, bed.at_printer().await));
+            there.push((bed.in_line(HOME, *name).await, bed.at_printer().await));
         }
-        let _waits = bed.in_line(HOME, b"c").await;
-        let _overtakes = bed.in_line(AWAY, b"d").await;
+        let _waits = bed.in_line(HOME, b'c').await;
+        let _overtakes = bed.in_line(AWAY, b'd').await;
         assert_eq!(bed.at_printer().await.1, b'd');
         let ((near, _fares), (far, _)) = there.remove(0);
         drop((near, far));
@@ -360,14 +369,14 @@ fn one_address_cannot_have_all_sessions_and_another_overtakes_it() {
 }
 
 #[test]
-fn a_printer_that_is_not_there_is_said_once_and_the_session_is_given_back() {
+fn an_unreachable_printer_frees_the_session() {
     run_for_real(async {
         let Bed { relay, printer, acceptor } = Bed::new(1);
         let port = printer.local_addr().unwrap().port();
         drop(printer);
         let bed = Bed { relay, printer: Sockets.bind(SocketAddr::new(HOME, 0)).unwrap(), acceptor };
         for _ in 0..3 {
-            let (mut near, fares) = bed.client(HOME, b"a").await;
+            let (mut near, fares) = bed.client(HOME, b'a').await;
             let outcome = Outcome::Unreachable(DialError::PortClosed { port });
             assert_eq!(fares.await.unwrap(), outcome);
             assert!(is_reset(near.read(&mut [0]).await));
@@ -379,7 +388,7 @@ fn a_printer_that_is_not_there_is_said_once_and_the_session_is_given_back() {
 }
 
 #[test]
-fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
+fn silent_clients_leave_room_for_another_address() {
     run_for_real(async {
         let bed = Bed::new(1);
         let acceptor = Acceptor::new("ftp", Rc::default());
@@ -397,14 +406,14 @@ fn a_full_doorstep_of_silent_clients_leaves_room_for_another_address() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(AWAY, 0)).unwrap();
         let mut speaks = socket.connect(at).await.unwrap();
-        speaks.write_all(b"x").await.unwrap();
+        speaks.write_all(&client_hello(b'x')).await.unwrap();
         let (mut far, _) = printer.accept().await.unwrap();
-        assert_eq!(far.read_u8().await.unwrap(), b'x');
+        assert_eq!(name_of(&mut far).await, b'x');
     });
 }
 
 #[test]
-fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
+fn a_relayed_client_frees_its_pre_auth_slot() {
     run_for_real(async {
         let sessions = BOARD.pre_auth_per_address + 2;
         let Bed { relay, printer, acceptor: listener } = Bed::new(sessions);
@@ -419,7 +428,7 @@ fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
         // All that one address may have: more than it may have on the pre-auth slots.
         for _ in 0..sessions - 1 {
             let mut near = TcpStream::connect(at).await.unwrap();
-            near.write_all(b"x").await.unwrap();
+            near.write_all(&client_hello(b'x')).await.unwrap();
             there.push((near, printer.accept().await.unwrap()));
         }
         assert_eq!(relay.connections_of(HOME), sessions - 1);
@@ -427,8 +436,8 @@ fn whoever_is_relayed_stands_on_the_doorstep_no_longer() {
 }
 
 #[test]
-fn a_task_of_a_relay_fits_its_line_in_the_budget() {
-    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS);
+fn a_relays_tasks_fit_their_budget() {
+    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS, Counts::FTP);
     let clock = run(async { Clock::start() });
     let work = Rc::clone(&relay).work(Sockets, Acceptor::new("ftp", Rc::default()), clock);
     let transfers = crate::runtime::files::relay_ports::Transfers::new(Sockets, relay);
@@ -441,15 +450,83 @@ fn a_task_of_a_relay_fits_its_line_in_the_budget() {
 }
 
 #[test]
-fn a_newcomer_does_not_take_what_falls_free_for_those_in_line() {
-    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS);
+fn a_new_client_does_not_overtake_the_queue() {
+    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS, Counts::FTP);
     let peer = Peer { service: "ftp", number: 1, address: HOME };
+    let clock = run(async { Clock::start() });
     let mut cx = Context::from_waker(core::task::Waker::noop());
-    let (mut has, mut waits) = (pin!(relay.session(peer)), pin!(relay.session(peer)));
+    let (mut has, mut waits) =
+        (pin!(relay.session(peer, &clock)), pin!(relay.session(peer, &clock)));
     let Poll::Ready(session) = has.as_mut().poll(&mut cx) else { panic!("it is free") };
     assert!(waits.as_mut().poll(&mut cx).is_pending());
     drop(session);
-    let mut newcomer = pin!(relay.session(peer));
+    let mut newcomer = pin!(relay.session(peer, &clock));
     assert!(newcomer.as_mut().poll(&mut cx).is_pending());
     assert!(waits.as_mut().poll(&mut cx).is_ready());
+}
+
+#[test]
+fn a_client_with_half_a_hello_never_reaches_the_printer() {
+    run_for_real(async {
+        let mut bed = Bed::new(1);
+        Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = Duration::from_millis(50);
+        let hello = client_hello(b'a');
+        let (mut near, fares) = bed.silent(HOME).await;
+        near.write_all(&hello[..hello.len() - 1]).await.unwrap();
+        assert_eq!(fares.await.unwrap(), Outcome::Silent, "half a hello");
+        let (mut near, fares) = bed.silent(HOME).await;
+        near.write_all(b"USER bblp\r\n").await.unwrap();
+        assert_eq!(fares.await.unwrap(), Outcome::Silent, "not TLS");
+        let (mut near, fares) = bed.silent(HOME).await;
+        near.write_all(&hello[..1]).await.unwrap();
+        drop(near);
+        assert_eq!(fares.await.unwrap(), Outcome::Left);
+        Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = HELLO_TIMEOUT;
+        let (mut near, _fares) = bed.silent(HOME).await;
+        for byte in hello {
+            near.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bed.at_printer().await.1, b'a');
+    });
+}
+
+#[test]
+fn a_session_without_a_login_is_reset() {
+    run(async {
+        for (up, down, is_login) in [(0, 0, false), (1, 3, false), (2, 2, false), (2, 3, true)] {
+            let (mut client, mut near) = duplex(WIRE);
+            let (mut printer, mut far) = duplex(WIRE);
+            let relaying = spawn_local(async move {
+                let limits = Limits { silence: None, login: Counts::FTP };
+                relay(&mut near, &mut far, &mut Buffers::new(WIRE), limits, |_| {}).await
+            });
+            let lines = |lines| {
+                let mut bytes = [record(20, 1), record(22, 40)].concat();
+                (0..lines).for_each(|_| bytes.extend(record(23, 30)));
+                bytes
+            };
+            says(&mut client, &mut printer, &lines(up)).await;
+            says(&mut printer, &mut client, &lines(down)).await;
+            sleep(LOGIN_TIMEOUT - SECOND).await;
+            assert!(!relaying.is_finished());
+            sleep(2 * SECOND).await;
+            assert_eq!(relaying.is_finished(), !is_login, "{up} and {down} records");
+            if !is_login {
+                assert_eq!(relaying.await.unwrap().end, End::NoLogin);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_full_relay_names_the_addresses_in_its_log_line() {
+    let active = [HOME, AWAY].map(|address| Active {
+        ticket: 1,
+        address,
+        counts: Counts::NONE,
+        active_at: crate::clock::Instant::START,
+    });
+    let line = alloc::format!("{}", Full { active: &active, times: 3 });
+    assert_eq!(line, "waiting: all sessions are in use by 127.0.0.1, 127.0.0.2 (seen 3 times)");
 }
