@@ -13,8 +13,10 @@ mod clients;
 mod lan;
 
 mod chamber;
+mod echo;
 mod failures;
 mod mqtt;
 #[path = "../replay/mod.rs"]
 mod replay;
+mod root;
 mod rtsp;
