@@ -114,6 +114,11 @@ pub trait Listener: 'static {
     /// The operating system does not say.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
+    /// The socket, for its options; a simulated listener has none.
+    fn socket(&self) -> Option<SockRef<'_>> {
+        None
+    }
+
     /// The next connection, and the peer's address.
     ///
     /// # Errors
@@ -233,6 +238,10 @@ impl Listener for TcpListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Self::local_addr(self)
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(self))
     }
 }
 

@@ -10,6 +10,7 @@
 //! Where nobody knows, the camera has port 6000, since its service costs the printer one connection
 //! whoever comes, and a relay one for each.
 
+pub mod pacing;
 pub mod passive;
 pub mod records;
 pub mod relay;

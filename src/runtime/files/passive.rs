@@ -19,6 +19,7 @@ use core::ops::RangeInclusive;
 use core::task::Poll;
 use core::time::Duration;
 
+use super::pacing::limit_unread;
 use crate::ftp::slot::PassivePort as State;
 use crate::ftp::{Place, SLOTS};
 use crate::journal::{self, Kind, RateLimit};
@@ -73,6 +74,8 @@ impl<N: Net> PassivePorts<N> {
                     let last = port == *self.ports.end();
                     self.next.set(if last { *self.ports.start() } else { port + 1 });
                     let bound = listener.local_addr().ok()?.port();
+                    // A listener with larger buffers serves as well.
+                    let _larger = limit_unread(&listener);
                     passive_port.listener.replace(Some(listener));
                     return Some(bound);
                 }

@@ -63,6 +63,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::pacing::limit_unsent;
 use super::records::{self, Hello, Records};
 use crate::board::BOARD;
 use crate::config::PrinterAddr;
@@ -455,7 +456,7 @@ pub async fn dial<N: Net>(
 ) -> Result<N::Connection, DialError> {
     let socket = reach(net, host, port).await?;
     // An error means that the connection is lost already; the next read or write reports it.
-    let _lost = tune_relay(&socket);
+    let _lost = (tune_relay(&socket), limit_unsent(&socket));
     Ok(socket)
 }
 

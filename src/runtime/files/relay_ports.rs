@@ -29,6 +29,7 @@ use std::io;
 
 use tokio::sync::Notify;
 
+use super::pacing::limit_unread;
 use super::relay::{Buffers, COUNTS, Limits, Relay, Seen, carry, dial};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
@@ -87,7 +88,11 @@ impl<N: Net> Openings<N> {
     }
 
     /// These listeners, each for a port of the printer.
-    pub const fn over(listeners: Vec<(N::Listener, u16)>) -> Self {
+    pub fn over(listeners: Vec<(N::Listener, u16)>) -> Self {
+        for (listener, _) in &listeners {
+            // A listener with larger buffers serves as well.
+            let _larger = limit_unread(listener);
+        }
         Self { listeners, next: 0 }
     }
 
@@ -348,6 +353,7 @@ mod tests {
     use super::*;
     use crate::config::PrinterAddr;
     use crate::memory::budget::RELAY_COMMANDS;
+    use crate::runtime::files::pacing::tests::{MAX_AHEAD, ahead, printer};
     use crate::runtime::files::records::tests::{client_hello, record};
     use crate::runtime::files::relay::Counts;
     use alloc::format;
@@ -534,6 +540,24 @@ mod tests {
             drop((near.remove(0), far.remove(0)));
             far.push(bed.data.accept().await.unwrap().0);
             assert!(bed.transfers.waiting.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn an_upload_is_only_a_little_ahead_of_the_printer() {
+        run(async {
+            let mut bed = Bed::new();
+            // A printer with the smallest buffers.
+            let data = printer();
+            let ours = Sockets.bind(SocketAddr::from((HOME, 0))).unwrap();
+            bed.at = ours.local_addr().unwrap();
+            let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
+            spawn_local(Rc::clone(&bed.transfers).listen(openings, bed.clock));
+            let _control = bed.login_from(HOME).await;
+            let mut client = bed.transfer_from(HOME).await;
+            let _printers_end = data.accept().await.unwrap();
+            let ahead = ahead(&mut client).await;
+            assert!(ahead <= MAX_AHEAD, "{ahead} bytes");
         });
     }
 

@@ -31,6 +31,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
+use super::pacing::limit_unsent;
 use super::passive::PassivePorts;
 use crate::ftp::printer_session::{
     DataCommand, DataCopy, DataEvent, PrinterSession, TransferError,
@@ -63,10 +64,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// meet a closed socket.
 const LISTENS_ON: Duration = Duration::from_secs(10);
 
-/// What the kernel keeps for the printer that it has not taken yet, in bytes: more than the network
-/// needs, and little enough for progress to be what the printer has.
-const SEND_BUFFER: usize = 256 * 1024;
-
 /// How long the kernel tries to reach the printer on a data connection: longer than a transfer may
 /// stand still. A printer that writes to its card says "not now" for a while.
 const UNREACHED: Duration = Duration::from_secs(120);
@@ -88,8 +85,8 @@ impl<N: Net> DataDialler<N> {
         let _lost = stream::tune_upstream(&connection);
         if let Some(socket) = connection.socket() {
             let _lost = socket.set_tcp_user_timeout(Some(UNREACHED));
-            let _lost = socket.set_send_buffer_size(SEND_BUFFER);
         }
+        let _lost = limit_unsent(&connection);
         Some(connection)
     }
 }
@@ -401,7 +398,10 @@ mod tests {
     use super::*;
     use crate::auth::AccessCode;
     use crate::ftp::Service;
+    use crate::peer::Peer;
+    use crate::runtime::files::pacing::tests::{MAX_AHEAD, ahead, printer};
     use tokio::io::{DuplexStream, duplex};
+    use tokio::net::TcpStream;
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::{JoinHandle, spawn_local};
     use tokio::time::{Instant, sleep};
@@ -480,6 +480,46 @@ mod tests {
             drop(receiver);
             sender.write_all(b"x").await.unwrap();
             assert_eq!(copying.await.unwrap(), (Err(TransferError::Printer), 0));
+        });
+    }
+
+    #[test]
+    fn an_upload_is_only_a_little_ahead_of_the_printer() {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let home = IpAddr::from([127, 0, 0, 1]);
+            let printer = printer();
+            let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
+            let slot = service.pending(Peer::unknown()).unwrap();
+            let passive_ports = PassivePorts::new(Sockets, home, 0..=0);
+            let clock = Clock::start();
+            let index = slot.slot().index();
+            let port = passive_ports.open(index, &clock).unwrap();
+            slot.slot().open_passive_port(clock.now());
+            let connecting = TcpStream::connect((home, port));
+            let mut client = tokio::select! {
+                never = passive_ports.tend(&slot, home, &clock) => match never {},
+                client = async {
+                    let client = connecting.await.unwrap();
+                    sleep(Duration::from_millis(100)).await;
+                    client
+                } => client,
+            };
+            let mut from = passive_ports.take(index).unwrap();
+            let at = Rc::new(Cell::new(Some(home)));
+            let data = DataDialler { net: Sockets, at };
+            let mut to = data.reach(printer.local_addr().unwrap().port()).await.unwrap();
+            let _printers_end = printer.accept().await.unwrap();
+            let session = Rc::clone(&service.printer_sessions()[0]);
+            let _copying = spawn_local(async move {
+                let ends = ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
+                copy(&session, &clock, ends.0, ends.1, (None, None), &mut [0; FTP_BUFFER]).await
+            });
+            let ahead = ahead(&mut client).await;
+            assert!(ahead <= MAX_AHEAD, "{ahead} bytes");
         });
     }
 }
