@@ -20,6 +20,8 @@ const TABLE: &[Area] = &[
     Area { name: "logger", samples: crate::logger::samples },
     Area { name: "mqtt", samples: crate::mqtt::samples },
     Area { name: "config", samples: crate::config::samples },
+    Area { name: "ftp", samples: crate::ftp::samples },
+    Area { name: "files", samples: crate::runtime::files::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
 ];
 

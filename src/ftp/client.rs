@@ -84,6 +84,22 @@ pub enum Error {
     ShuttingDown,
 }
 
+#[cfg(test)]
+impl Error {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Quit,
+        Self::Truncated,
+        Self::Silent,
+        Self::Idle,
+        Self::TooLong,
+        Self::PipelineOverflow,
+        Self::WrongUser,
+        Self::WrongCode,
+        Self::NoSlot,
+        Self::ShuttingDown,
+    ];
+}
+
 impl Error {
     /// Who caused it.
     pub const fn blame(self) -> Blame {

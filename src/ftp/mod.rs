@@ -1,20 +1,51 @@
-//! FTPS: the printer's files, implicit TLS on port 990.
+//! FTPS: the printer's files, implicit TLS on port 990, in proxy mode.
 //!
-//! A Bambu Lab printer gives one FTP session, or a few, and each of its clients would like to hold one
-//! for as long as it runs. Here each command gets a session for as long as it lasts, and whoever sends
-//! a print goes first.
+//! A Bambu Lab printer has one FTP session, or a few, and each of its clients holds one for as long as it runs. In proxy
+//! mode clients share them: each command gets one of the printer's sessions for as long as it lasts, and uploads go first.
+//! Relay mode is another service: [`relay`](crate::runtime::files::relay).
 //!
 //! ```text
 //!   slicer ──┐                      ┌──────────────────────┐
 //!   files ───┼── client ── slot ── hub ── printer session ── upstream ── printer, control connection
 //!   home ────┘                              │
-//!      │                                  mover                      (a task of the runtime)
+//!      │                                data task                    (a task of the runtime)
 //!      └────────── data connection ─────────┴──── data connection ── printer
 //! ```
 //!
-//! Control lines pass through here whole. Data never do: the mover copies them between the two data
-//! connections through one fixed buffer, in one direction, as fast as the slower end takes them.
-//! Nothing is stored.
+//! Control lines are kept whole. Data are never kept: the data task copies them between the two data connections through
+//! one fixed buffer, in one direction, as fast as the slower end takes them. No file is stored.
+//!
+//! # Behaviour
+//!
+//! | a client | what happens |
+//! |---|---|
+//! | sends USER, PASS, TYPE, PBSZ, PROT, PASV, EPSV, OPTS UTF8, NOOP | answered here; data ports are 2024 to 2043 (`--ftp-data-ports`), each for one connection from the client's address within 60 s |
+//! | sends STOR, RETR, LIST or another command | waits until a session is free: uploads first, then in the order of the commands. Directory, TYPE and PROT are set again for it; paths are passed on unchanged |
+//! | waits longer than its own timeout | it disconnects, and leaves the queue. libcurl, and so slicers, wait 120 s for a reply by default: an upload behind a longer one has to be sent again |
+//! | finishes an upload | the printer's own 226 is the client's reply, up to five minutes after the last byte |
+//! | aborts, or the printer's connection is lost | 426 or 451 with the reason, never 226; the session is free for the next command |
+//! | sends a command while the printer is unreachable | 451 with the reason |
+//! | sends ABOR while a command is queued or runs | 426 and 226; the transfer is aborted at the printer as well |
+//! | sends STAT while a command is queued or runs | 211 with the bytes transferred, or what it waits for |
+//! | changes PROT | it applies to the next transfer, on both data connections |
+//! | sends PORT or EPRT | 502: passive mode only |
+//! | is idle | it holds no session of the printer's; after five minutes 421, as from printers |
+//!
+//! # Clients that were tried
+//!
+//! `tests/program/files` runs these clients with files of 0 bytes, 1 byte and 300 kB and names with spaces and UTF-8, and
+//! compares SHA-256 at both ends. *P1S* and *X1C* are simulated; vsFTPd 3.0.3 is a real server that requires TLS session
+//! resumption on data connections and has a printer's certificate.
+//!
+//! | client | P1S, proxy | X1C, proxy | vsFTPd, proxy | X1C, relay | vsFTPd, relay |
+//! |---|---|---|---|---|---|
+//! | curl 7.88.1: upload, download, list | yes | yes | yes | yes | yes |
+//! | curl `-C -` in both directions | no: the printer has no REST, and curl gets its 502 | yes | yes | yes | yes |
+//! | lftp 4.9.2: upload, download, list, mirror in both directions | yes | yes | yes | yes | yes |
+//! | Python 3.11 `ftplib` with TLS session resumption | yes | yes | yes | all data arrive, then `ftplib` reports a missing close_notify, as without the proxy | yes |
+//! | Python 3.11 `ftplib` without | yes | yes | yes | refused by the printer (522), as without the proxy | refused (522) |
+//! | 100 MB | upload | | download | upload | download |
+//! | server killed in mid-upload | the client gets an error, the next upload works | | the same | | the same |
 
 pub mod client;
 pub mod event;
@@ -47,28 +78,29 @@ use slot::{OUT, Slot};
 use upstream::Upstream;
 use wire::LINE;
 
-/// Clients at once.
+/// Most clients.
 pub const CLIENTS: usize = BOARD.clients.ftp;
 
-/// Connections served at once: clients, and those that have not shown the code yet.
+/// Most connections: clients, and those before their login.
 pub const SLOTS: usize = budget::FILERS;
 
-/// Sessions of the printer's that are used at once, at most.
+/// Most sessions of the printer's that are used.
 pub const SESSIONS: usize = budget::FTP_SESSIONS;
 
 /// Bytes in the longest path of a directory.
 pub const PATH: usize = 512;
 
-const _: () = assert!(budget::FTP_INBOX >= 2 * LINE, "a line, and what comes behind it");
-const _: () = assert!(budget::FTP_OUTBOX >= OUT, "all that a client has to hear leaves at once");
+const _: () =
+    assert!(budget::FTP_INBOX >= 2 * LINE, "room for one line and the beginning of the next");
+const _: () = assert!(budget::FTP_OUTBOX >= OUT, "all replies of a slot fit the outbox");
 
-/// What an `Rc` keeps beside its content: two counts.
+/// Bytes of an `Rc` beside its content: two counters.
 const COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
-    assert!(size_of::<Slot>() + COUNTS <= budget::FTP_SLOT, "a seat is larger than its line");
+    assert!(size_of::<Slot>() + COUNTS <= budget::FTP_SLOT, "a slot is larger than its budget");
 const _: () = assert!(
     size_of::<PrinterSession>() + COUNTS <= budget::FTP_PRINTER_SESSION,
-    "a desk is larger than its line"
+    "a printer session is larger than its budget"
 );
 
 /// The service: what its clients and the printer's sessions share.
@@ -79,31 +111,31 @@ pub struct Service {
 
 const _: () = assert!(
     size_of::<Service>() + size_of::<Hub>() + size_of::<AccessCode>() <= budget::FTP_HUB,
-    "the hub is larger than its line"
+    "the hub is larger than its budget"
 );
 
-/// What the runtime does for one client.
+/// What a client's session needs from the runtime.
 pub trait Front {
-    /// The right code was shown.
+    /// The client logged in.
     fn admitted(&self);
 
-    /// Opens a data port: which, or `None` if all are in use.
+    /// Opens a data port and gives its number. `None`: all are in use.
     fn open_passive_port(&self) -> Option<u16>;
 }
 
 impl Service {
-    /// A service without clients, before a printer that gives `sessions`, of which [`SESSIONS`] are used at most.
+    /// A service without clients, for a printer with so many FTP `sessions`; at most [`SESSIONS`] are used.
     pub fn new(code: AccessCode, sessions: usize) -> Rc<Self> {
         Rc::new(Self { hub: Rc::new(Hub::new(SLOTS, sessions.min(SESSIONS))), code: Rc::new(code) })
     }
 
-    /// A slot for `peer`. `None` if all are taken.
-    pub fn pending(self: &Rc<Self>, peer: Peer) -> Option<Place> {
+    /// A slot for `peer`. `None`: all are taken.
+    pub fn pending(self: &Rc<Self>, peer: Peer) -> Option<SlotGuard> {
         let slot = self.hub.pending(peer)?;
-        Some(Place { service: Rc::clone(self), slot })
+        Some(SlotGuard { service: Rc::clone(self), slot })
     }
 
-    /// A session with the printer over a connection that was just made.
+    /// A session with the printer, over a new connection. `None`: there is no printer session of that index.
     pub fn upstream(&self, now: Instant, printer_session: usize) -> Option<(Upstream, Link)> {
         let printer_session = self.hub.printer_session(printer_session)?;
         printer_session.set_dialling();
@@ -117,14 +149,15 @@ impl Service {
         self.hub.printer_sessions()
     }
 
-    /// Completes when a session should be made for `printer_session`, or none any more.
+    /// Completes when a session should be made for `printer_session`, or when the program ends.
     pub async fn wanted(&self, clock: impl Fn() -> Instant, printer_session: &PrinterSession) {
         while !self.hub.is_leaving() && !self.hub.is_wanted(clock(), printer_session.index()) {
             printer_session.keeper_notified().await;
         }
     }
 
-    /// The session of `printer_session` is over, or could not begin: `why`. Clients are told so for `wait`.
+    /// The session of `printer_session` ended, or could not begin, because of `why`. Clients get this reason as a 451 until
+    /// `wait` is over.
     pub fn lost(
         &self,
         now: Instant,
@@ -135,22 +168,22 @@ impl Service {
         self.hub.lost(now, printer_session.index(), why, wait);
     }
 
-    /// Tells every client to go.
+    /// Disconnects every client.
     pub fn dismiss_all(&self) {
         self.hub.dismiss_all();
     }
 
-    /// Connections that are being served, whether they showed the code or not.
+    /// Connections, before and after their login.
     pub fn connections(&self) -> usize {
         self.hub.connections()
     }
 
-    /// Clients that showed the right code.
+    /// Clients that are logged in.
     pub fn clients(&self) -> usize {
         self.hub.clients()
     }
 
-    /// Ends the sessions with the printer, in order, and begins no other.
+    /// Ends the sessions with the printer; no other is begun.
     pub fn leave(&self) {
         self.hub.leave();
     }
@@ -161,19 +194,19 @@ impl Service {
     }
 }
 
-/// A client's place at the hub. Dropping it leaves the slot to somebody else.
-pub struct Place {
+/// A client's slot; dropping it frees the slot.
+pub struct SlotGuard {
     service: Rc<Service>,
     slot: Rc<Slot>,
 }
 
-impl Place {
-    /// The slot: its index is that of the data port.
+impl SlotGuard {
+    /// The slot; its index is that of the data port.
     pub fn slot(&self) -> &Rc<Slot> {
         &self.slot
     }
 
-    /// The session for this place. The client is told `reached` for its data.
+    /// The client's session. PASV names the address `reached`; the client has to log in before `until`.
     pub fn client(&self, reached: IpAddr, until: Instant) -> Client {
         let hub = Rc::clone(&self.service.hub);
         Client::new(hub, Rc::clone(&self.slot), Rc::clone(&self.service.code), reached, until)
@@ -184,21 +217,21 @@ impl Place {
         self.service.hub.connected(now, &self.slot);
     }
 
-    /// What the client's session talks to: its place, and what the runtime does for it.
+    /// The handler of the client's session.
     pub fn attended<F: Front>(&self, front: F) -> Attended<'_, F> {
         Attended { place: self, front }
     }
 }
 
-impl Drop for Place {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.service.hub.vacate(&self.slot);
     }
 }
 
-/// A client's place, with what the runtime does for it.
+/// Handler of a client's session: its slot, and what the runtime does for it.
 pub struct Attended<'p, F> {
-    place: &'p Place,
+    place: &'p SlotGuard,
     front: F,
 }
 
@@ -249,4 +282,37 @@ impl Handler<Upstream> for Link {
     async fn woken(&self) {
         self.printer_session.notified().await;
     }
+}
+
+/// Each message of the service once, with typical values.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::format;
+    use printer_session::{Job, TransferError};
+    use slot::{CommandKind, Transfer};
+
+    let peer = Peer::unknown();
+    let name = Transfer::Store.of(b"plate 1.3mf");
+    let mut samples = alloc::vec::Vec::new();
+    for error in client::Error::ALL {
+        samples.push(format!("{peer}: {error}"));
+    }
+    for error in upstream::Error::ALL {
+        samples.push(format!("ftp: printer connection lost: {error}; retrying in 8 s"));
+        samples.push(format!("{peer}: {name}: refused: {error}"));
+    }
+    for error in TransferError::ALL {
+        samples.push(format!("{peer}: {name}: failed: {error}; 1000 bytes in 0.1 s (10 kB/s)"));
+    }
+    for fault in [wire::Fault::Verb, wire::Fault::Nul, wire::Fault::BareCr] {
+        samples.push(format!("{peer}: malformed command: {fault}"));
+    }
+    let command_kind = CommandKind::Transfer(Transfer::Store);
+    let job = Some(Job { slot: 0, number: 1, command_kind, peer });
+    for wait in [hub::Wait { before: 0, job }, hub::Wait { before: 2, job }] {
+        samples.push(format!("{peer}: {}: {wait}", Transfer::List.of(b"")));
+    }
+    samples.push(format!("{peer}: {name}: started, 1000 bytes"));
+    samples.push(format!("{peer}: {name}: done, 1000 bytes in 0.1 s (10 kB/s)"));
+    samples
 }

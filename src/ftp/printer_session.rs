@@ -107,6 +107,18 @@ pub enum TransferError {
     TooSlow,
 }
 
+#[cfg(test)]
+impl TransferError {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Client,
+        Self::ClientTls,
+        Self::Printer,
+        Self::PrinterTls,
+        Self::Stalled,
+        Self::TooSlow,
+    ];
+}
+
 impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -299,7 +311,7 @@ impl PrinterSession {
                     ),
                     Err(why) => journal::note(
                         Kind::TransferFailed,
-                        format_args!("{peer}: {name}: failed after {pace}: {why}"),
+                        format_args!("{peer}: {name}: failed: {why}; {pace}"),
                     ),
                 }
             });

@@ -1,7 +1,7 @@
-//! A client's slot: what the hub, the printer's sessions and one client's own session have between them.
+//! A client's slot: shared by the client's session and the hub.
 //!
-//! It holds what the client has set, the command it has under way, and what it has still to hear. Seats
-//! are made at the start and taken by one client after another.
+//! It holds the client's settings, its command that is queued or runs, and the replies that were not sent yet. Slots are
+//! allocated at the start and used by one client after another.
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -14,55 +14,55 @@ use crate::clock::Instant;
 use crate::notify::Notify;
 use crate::peer::Peer;
 
-/// How long a data port that was announced stays open, unused.
+/// Time after which an unused data port is closed.
 pub const PASSIVE_PORT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a client has still to hear: a line of the printer's, one more of it, and one of ours.
+/// Bytes of replies that are kept for a client: two lines of the printer's and one of the proxy's.
 pub const OUT: usize = 3 * LINE;
 
-/// How bytes are represented in a transfer.
+/// TYPE: how bytes are represented in a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// `A`: text. What a session begins with (RFC 959).
+    /// `A`: text; the default (RFC 959).
     Ascii,
-    /// `I`: as they are.
+    /// `I`: unchanged.
     Image,
 }
 
-/// Whether data connections are under TLS.
+/// PROT: whether data connections use TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prot {
-    /// `C`: they are not. What a session begins with (RFC 4217).
+    /// `C`: no TLS; the default (RFC 4217).
     Clear,
-    /// `P`: they are.
+    /// `P`: TLS.
     Private,
 }
 
-/// What a command wants of the printer.
+/// How a command's reply is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandKind {
-    /// An answer, whatever it is.
+    /// The reply is passed on.
     Plain,
-    /// FEAT: an answer from which is taken what is not had here.
+    /// FEAT: features that the proxy does not support are removed from the reply.
     Features,
-    /// ALLO.
+    /// ALLO: announces the size of an upload.
     Allocate,
-    /// SIZE: as [`Plain`](Self::Plain), in the client's type.
+    /// SIZE: as [`Plain`](Self::Plain), after TYPE.
     Size,
-    /// CWD, CDUP: and then to know where that is.
+    /// CWD, CDUP: followed by PWD.
     ChangeDirectory,
-    /// REST: an honest answer; it is sent again before the transfer.
+    /// REST: sent again before the transfer.
     Restart,
-    /// RNFR: as REST.
+    /// RNFR: sent again before RNTO.
     RenameFrom,
-    /// RNTO.
+    /// RNTO: after the client's RNFR.
     RenameTo,
-    /// Data.
+    /// A data transfer.
     Transfer(Transfer),
 }
 
 impl CommandKind {
-    /// Which data are to be moved, if any.
+    /// The data transfer, if it is one.
     pub const fn transfer(self) -> Option<Transfer> {
         match self {
             Self::Transfer(transfer) => Some(transfer),
@@ -77,13 +77,13 @@ impl CommandKind {
         }
     }
 
-    /// Whether it goes before what is none.
+    /// Whether it is an upload: uploads go first.
     pub fn is_upload(self) -> bool {
         self.transfer().is_some_and(Transfer::is_upload)
     }
 }
 
-/// Data that are to be moved.
+/// A data transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
     /// LIST, NLST, MLSD.
@@ -136,35 +136,35 @@ impl fmt::Display for TransferName<'_> {
     }
 }
 
-/// A command that is under way.
+/// A client's command that is queued or runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its ticket.
+    /// Its number: older commands have lower ones.
     pub number: u32,
-    /// What it wants.
+    /// What kind of command it is.
     pub command_kind: CommandKind,
-    /// How far it is.
+    /// What it waits for.
     pub stage: Stage,
-    /// Whether it was tried on a session that turned out to be gone.
+    /// Whether it was given to a session that had been lost already.
     pub tried: bool,
 }
 
-/// How far a command is.
+/// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The client has not connected to its data port yet.
+    /// The client's data connection.
     Connecting {
-        /// How long it may take.
+        /// Deadline.
         until: Instant,
     },
-    /// It waits for a session.
+    /// One of the printer's sessions.
     Queued {
-        /// How long it may take.
+        /// Deadline.
         until: Instant,
     },
-    /// It has one.
+    /// The printer's replies.
     Running {
-        /// Which.
+        /// Index of the printer session.
         printer_session: usize,
     },
 }
@@ -182,52 +182,52 @@ pub enum SlotState {
     Dismissed,
 }
 
-/// A client's data port.
+/// State of a client's data port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassivePort {
-    /// There is none.
+    /// Closed.
     Closed,
-    /// It is open, and nobody has come.
+    /// Open, without a connection.
     Open {
-        /// How long.
+        /// Deadline of the connection.
         until: Instant,
     },
-    /// The client has connected.
+    /// The client has connected; the port is closed to others.
     Connected {
-        /// How long that may stay unused.
+        /// Time until which the connection is kept without a transfer.
         until: Instant,
     },
 }
 
-/// One client's slot: what the hub, the printer's sessions and the client's own have between them.
+/// One client's slot.
 pub struct Slot {
     pub(super) index: usize,
     pub(super) standing: Cell<SlotState>,
     pub(super) peer: Cell<Option<Peer>>,
-    /// What the client has still to hear.
+    /// Replies that were not sent yet.
     out: RefCell<heapless::Vec<u8, OUT>>,
-    /// Whether the printer is in the middle of a reply to it.
+    /// Whether the client has got the beginning of a reply of the printer's, but not its end.
     replies: Cell<Replies>,
-    /// Something else had to be said in the middle of one.
+    /// Whether a reply will never be completed.
     torn: Cell<bool>,
     pub(super) task: Cell<Option<Task>>,
-    /// The line of the command under way, without its end.
+    /// The command's line, without CRLF.
     pub(super) line: RefCell<heapless::Vec<u8, LINE>>,
-    /// Where the argument begins in it.
+    /// Offset of the argument in it.
     pub(super) argument_at: Cell<usize>,
     pub(super) passive_port: Cell<PassivePort>,
     passive_port_notify: Notify,
-    /// What the client has set.
+    /// The client's TYPE and PROT.
     pub(super) kind: Cell<Type>,
     pub(super) prot: Cell<Prot>,
-    /// Its directory; empty: where a session begins.
+    /// The client's directory. Empty: the directory of the login.
     pub(super) directory: RefCell<heapless::Vec<u8, PATH>>,
     pub(super) restart: Cell<Option<u64>>,
-    /// What it is about to rename; empty: nothing.
+    /// The client's RNFR line. Empty: no rename is pending.
     pub(super) renaming: RefCell<heapless::Vec<u8, LINE>>,
-    /// How large its next upload will be, if it said so.
+    /// Bytes of the next upload, if ALLO announced them.
     pub(super) announced: Cell<Option<u64>>,
-    /// The file whose size it asked for last, as a hash, and that size.
+    /// Hash of the name in the last SIZE, and its reply.
     pub(super) sized: Cell<Option<(u64, u64)>>,
     notify: Notify,
 }
@@ -275,22 +275,22 @@ impl Slot {
         self.close_passive_port();
     }
 
-    /// Which one it is, counted from 0.
+    /// Its index, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How its client stands.
+    /// Its state.
     pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
-    /// Who sits here.
+    /// The client, for the log.
     pub fn peer(&self) -> Option<Peer> {
         self.peer.get()
     }
 
-    /// The command under way.
+    /// The command that is queued or runs.
     pub fn task(&self) -> Option<Task> {
         self.task.get()
     }
@@ -300,18 +300,18 @@ impl Slot {
         then(self.line.borrow().get(self.argument_at.get()..).unwrap_or_default())
     }
 
-    /// Its data port.
+    /// State of the data port.
     pub fn passive_port(&self) -> PassivePort {
         self.passive_port.get()
     }
 
-    /// The data port is open.
+    /// The data port was opened.
     pub fn open_passive_port(&self, now: Instant) {
         self.passive_port.set(PassivePort::Open { until: now + PASSIVE_PORT_TIMEOUT });
         self.passive_port_notify.notify();
     }
 
-    /// The data port is not needed any more; the runtime closes it.
+    /// The data port is not needed any more: the runtime closes it.
     pub fn close_passive_port(&self) {
         self.passive_port.set(PassivePort::Closed);
         self.passive_port_notify.notify();
@@ -322,20 +322,20 @@ impl Slot {
         self.passive_port_notify.notified().await;
     }
 
-    /// Adds one line for the client; its end is added here. In the middle of a reply of the printer's it
-    /// would be taken for more of that: the conversation is over then.
+    /// Adds a reply line of the proxy's; CRLF is added here. In the middle of a printer's reply the line would be taken for
+    /// a part of it: then the client is disconnected instead.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         if self.tear_if_mid_reply() {
             return self.notify.notify();
         }
         let mut out = self.out.borrow_mut();
-        // It fits: whoever speaks has looked for room. If not, a cut line is better than none.
+        // It fits: callers check for room. A cut line would be better than none.
         let _fits = out.write_fmt(line);
         let _fits = out.extend_from_slice(b"\r\n");
         self.notify.notify();
     }
 
-    /// Adds one line of the printer's.
+    /// Adds a reply line of the printer's.
     pub(super) fn forward(&self, line: &[u8]) {
         let mut replies = self.replies.get();
         let _part = replies.take(line);
@@ -346,12 +346,12 @@ impl Slot {
         self.notify.notify();
     }
 
-    /// Whether the client has heard the beginning of a reply of the printer's, and not its end.
+    /// Whether a printer's reply has begun and not ended.
     pub(super) fn is_mid_reply(&self) -> bool {
         self.replies.get().is_open()
     }
 
-    /// Nothing will bring a reply that has begun to its end. Whether there is one.
+    /// Marks a reply that has begun as one that will never be completed. Whether there is one.
     pub(super) fn tear_if_mid_reply(&self) -> bool {
         let is_torn = self.is_mid_reply();
         self.torn.set(self.torn.get() || is_torn);
@@ -363,17 +363,17 @@ impl Slot {
         self.torn.get()
     }
 
-    /// Whether the client has heard everything.
+    /// Whether all replies have been sent.
     pub fn is_quiet(&self) -> bool {
         self.out.borrow().is_empty()
     }
 
-    /// Whether a line of the printer's fits, and one of ours behind it.
+    /// Whether there is room for a line of the printer's and one of the proxy's.
     pub(super) fn has_room(&self) -> bool {
         self.out.borrow().len() <= LINE
     }
 
-    /// Moves what the client has to hear into `to`: how much of it.
+    /// Moves replies into `to`: how many bytes.
     pub fn take(&self, to: &mut [u8]) -> usize {
         let mut out = self.out.borrow_mut();
         let len = out.len().min(to.len());
@@ -385,12 +385,12 @@ impl Slot {
         len
     }
 
-    /// Rings the client's notify.
+    /// Wakes the client's session.
     pub fn notify(&self) {
         self.notify.notify();
     }
 
-    /// Completes when there is something for the client.
+    /// Completes when the client's session was woken.
     pub async fn notified(&self) {
         self.notify.notified().await;
     }

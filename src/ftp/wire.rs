@@ -1,31 +1,28 @@
-//! FTP lines as they are on the wire: commands, replies, and the addresses in them (RFC 959, 2389,
-//! 2428, 3659, 4217).
+//! FTP lines: commands, replies, and the addresses in them (RFC 959, 2389, 2428, 3659, 4217).
 //!
 //! # On the wire
 //!
 //! ```text
 //!   command   VERB [SP argument] CRLF          the argument is the rest of the line: names have spaces
 //!   reply     ddd SP text CRLF
-//!             ddd-text CRLF … ddd SP text CRLF  anything may stand on the lines between
+//!             ddd-text CRLF … ddd SP text CRLF  any text on the lines between
 //! ```
 //!
-//! # What it promises
-//!
-//! Nothing is copied and nothing is allocated; whatever the bytes are, nothing here fails otherwise
-//! than by its return value. LF alone ends a line as well. What telnet puts before ABOR is skipped.
+//! Nothing is copied or allocated, and no input panics. LF alone ends a line as well. Telnet commands before ABOR are
+//! skipped.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | a command line | [`LINE`] bytes, CRLF included | [`Taken::TooLong`] |
-//! | a reply line | [`LINE`] bytes, CRLF included | [`Taken::TooLong`]; its caller cuts it |
+//! | a reply line | [`LINE`] bytes, CRLF included | [`Taken::TooLong`]; the caller cuts it |
 //! | a verb | 16 letters | [`Fault::Verb`] |
 
 use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
 
-/// Bytes in the longest line, CRLF included: a path of 255 characters, three bytes each, and more.
+/// Bytes in the longest line, CRLF included: room for a path of 255 characters of three bytes each.
 pub const LINE: usize = 1024;
 
 /// Letters in the longest verb.
@@ -35,14 +32,14 @@ const VERB: usize = 16;
 const IAC: u8 = 0xff;
 const IAC_FIRST: u8 = 0xf0;
 
-/// What stands at the front of the bytes a peer has sent.
+/// The first line of the bytes that a peer has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken<'i> {
-    /// Not a whole line yet.
+    /// No whole line yet.
     Partial,
-    /// A line, without its end; and how many bytes it took with it.
+    /// A line without its end, and its bytes with the end.
     Line(&'i [u8], usize),
-    /// More than [`LINE`] bytes and no end.
+    /// More than [`LINE`] bytes without an end.
     TooLong,
 }
 
@@ -59,23 +56,23 @@ pub fn line(input: &[u8]) -> Taken<'_> {
     }
 }
 
-/// Why a line is no command.
+/// Why a line is not a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It does not begin with a word of letters.
+    /// The line does not begin with a word of letters.
     Verb,
-    /// A NUL in it.
+    /// The line has a NUL.
     Nul,
-    /// A CR in it that no LF follows.
+    /// The line has a CR that is not followed by LF.
     BareCr,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Verb => "a line that begins with no command",
-            Self::Nul => "a line with a NUL in it",
-            Self::BareCr => "a line with a bare CR in it",
+            Self::Verb => "line without a command",
+            Self::Nul => "line with a NUL",
+            Self::BareCr => "line with a bare CR",
         })
     }
 }
@@ -83,19 +80,19 @@ impl fmt::Display for Fault {
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'i> {
-    /// What is to be done.
+    /// Its verb.
     pub verb: Verb,
-    /// To what: the rest of the line; empty if there is none.
+    /// The rest of the line; empty if there is none.
     pub argument: &'i [u8],
-    /// The line as it was, without what telnet put before it.
+    /// The whole line, without telnet commands.
     pub line: &'i [u8],
 }
 
-/// Reads a line, as [`line()`] gives it.
+/// Parses a line that [`line()`] gave.
 ///
 /// # Errors
 ///
-/// [`Fault`], with which the line is to be refused.
+/// The line is not a command; the [`Fault`] says why.
 pub fn command(line: &[u8]) -> Result<Command<'_>, Fault> {
     let line = after_telnet(line);
     if line.contains(&0) {
@@ -112,8 +109,8 @@ pub fn command(line: &[u8]) -> Result<Command<'_>, Fault> {
     Ok(Command { verb: Verb::of(word), argument: rest.strip_prefix(b" ").unwrap_or(rest), line })
 }
 
-/// The line without the telnet commands before it: IP and DM precede ABOR (RFC 959 §4.1.3), and the
-/// DM is lost where it was sent as urgent data.
+/// The line without the telnet commands before it: IP and DM precede ABOR (RFC 959 section 4.1.3), and DM is lost if it was
+/// sent as urgent data.
 fn after_telnet(mut line: &[u8]) -> &[u8] {
     loop {
         line = match line {
@@ -125,9 +122,9 @@ fn after_telnet(mut line: &[u8]) -> &[u8] {
     }
 }
 
-/// What a command asks for. Verbs that need no treatment of their own are [`Other`](Self::Other).
+/// A command's verb. Verbs without a treatment of their own are [`Other`](Self::Other).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "they are called what the standards call them")]
+#[allow(missing_docs, reason = "the names are those of the standards")]
 pub enum Verb {
     User,
     Pass,
@@ -160,9 +157,9 @@ pub enum Verb {
     Appe,
     /// PORT, EPRT, LPRT: active mode.
     Port,
-    /// AUTH, ADAT, CCC and what else would change how the connection is protected.
+    /// AUTH, ADAT, CCC and other verbs that change how the connection is protected.
     Auth,
-    /// REIN, ACCT, LPSV, CPSV, SSCN, HOST, LANG: what is not had here.
+    /// REIN, ACCT, LPSV, CPSV, SSCN, HOST, LANG: not supported.
     Unserved,
     Other,
 }
@@ -233,11 +230,11 @@ impl Verb {
 pub struct ReplyLine {
     /// Its code, if it begins with one.
     pub code: Option<u16>,
-    /// It says of itself that more follow.
+    /// Whether more lines of the reply follow.
     pub goes_on: bool,
 }
 
-/// Reads the beginning of a reply's line.
+/// Parses the beginning of a reply's line.
 pub fn reply_line(line: &[u8]) -> ReplyLine {
     let (code, goes_on) = match line {
         [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {
@@ -254,17 +251,17 @@ pub fn reply_line(line: &[u8]) -> ReplyLine {
     ReplyLine { code, goes_on }
 }
 
-/// Puts the lines of one peer's replies together: which of them is the last of its reply.
+/// Finds the last line of each reply of one peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replies {
-    /// The code of the reply that goes on.
+    /// The code of the reply whose last line has not come.
     open: Option<u16>,
 }
 
-/// What a line is in its reply.
+/// A line's position in its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// More of the reply of this code follow.
+    /// More lines of the reply of this code follow.
     More(u16),
     /// The last line, or the only one.
     Last(u16),
@@ -276,7 +273,7 @@ impl Replies {
         self.open.is_some()
     }
 
-    /// What `line` is. `None`: it is outside any reply and begins none.
+    /// The position of `line`. `None`: it does not belong to a reply.
     pub fn take(&mut self, line: &[u8]) -> Option<Part> {
         let ReplyLine { code, goes_on } = reply_line(line);
         match (self.open, code) {
@@ -295,8 +292,7 @@ impl Replies {
     }
 }
 
-/// The port of a 227 or 229. The address in a 227 is never looked at: printers put in whatever they
-/// like (PROTOCOL §5.2).
+/// The port in a 227 or 229. The address in a 227 is ignored: printers send wrong ones ([protocol](crate::protocol#ftps)).
 pub fn passive_port(code: u16, line: &[u8]) -> Option<u16> {
     match code {
         229 => extended_port(line),
@@ -305,7 +301,7 @@ pub fn passive_port(code: u16, line: &[u8]) -> Option<u16> {
     }
 }
 
-/// `229 Entering Extended Passive Mode (|||50077|)`, with whatever sign stands for `|`.
+/// `229 Entering Extended Passive Mode (|||50077|)`, with any sign in place of `|`.
 fn extended_port(line: &[u8]) -> Option<u16> {
     let open = line.iter().rposition(|byte| *byte == b'(')?;
     let inside = line.get(open + 1..)?;
@@ -315,7 +311,7 @@ fn extended_port(line: &[u8]) -> Option<u16> {
     number(rest.get(..end)?).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
 }
 
-/// `227 Entering Passive Mode (0,0,0,0,7,232)`; some leave the parentheses out.
+/// `227 Entering Passive Mode (0,0,0,0,7,232)`; some servers leave the parentheses out.
 fn six_numbers(line: &[u8]) -> Option<u16> {
     let text = line.get(3..)?;
     let start = text.iter().position(u8::is_ascii_digit)?;
@@ -332,7 +328,7 @@ fn six_numbers(line: &[u8]) -> Option<u16> {
     (port > 0).then_some(port)
 }
 
-/// A number of decimal digits, and nothing else.
+/// A decimal number without sign or spaces.
 pub fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -357,8 +353,8 @@ pub fn size_in(code: u16, line: &[u8]) -> Option<u64> {
     }
 }
 
-/// Writes the path of a 257 into `into`: it stands in quotes, a quote in it is doubled. Whether there
-/// is one and it fits.
+/// Writes the path of a 257 into `into`: the path is in quotes, and a quote in it is doubled. `false`: there is none, or it
+/// does not fit.
 pub fn quoted<const N: usize>(line: &[u8], into: &mut heapless::Vec<u8, N>) -> bool {
     into.clear();
     let Some(start) = line.iter().position(|byte| *byte == b'"') else { return false };
@@ -383,7 +379,7 @@ pub fn quoted<const N: usize>(line: &[u8], into: &mut heapless::Vec<u8, N>) -> b
     }
 }
 
-/// Writes a 227's text after the code.
+/// Writes a 227 reply.
 ///
 /// # Errors
 ///
@@ -394,7 +390,7 @@ pub fn write_227(out: &mut impl Write, address: Ipv4Addr, port: u16) -> fmt::Res
     write!(out, "227 Entering Passive Mode ({a},{b},{c},{d},{high},{low}).")
 }
 
-/// Writes a 229.
+/// Writes a 229 reply.
 ///
 /// # Errors
 ///
@@ -403,11 +399,11 @@ pub fn write_229(out: &mut impl Write, port: u16) -> fmt::Result {
     write!(out, "229 Entering Extended Passive Mode (|||{port}|)")
 }
 
-/// A name from the wire as a log may show it: no control characters, and not without end.
+/// A name from the wire for the log: control characters escaped, at most 80 characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a>(pub &'a [u8]);
 
-/// Characters of a name that are shown.
+/// Most characters that are shown.
 const SHOWN: usize = 80;
 
 impl fmt::Display for Shown<'_> {

@@ -15,7 +15,7 @@ use pandaproxy::printer::status::Status;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::BackOff;
 use pandaproxy::runtime::files::passive::PassivePorts;
-use pandaproxy::runtime::files::transfer::{DataDialler, STALLED_AFTER, move_data};
+use pandaproxy::runtime::files::transfer::{DataDialler, STALL_TIMEOUT, move_data};
 use pandaproxy::runtime::services::camera::maintain_camera;
 use pandaproxy::runtime::services::ftp::{Files, maintain_session};
 use pandaproxy::runtime::services::mqtt::maintain_upstream;
@@ -562,7 +562,7 @@ impl World {
             let slept = within - LET_GO_TIMEOUT + secs(3);
             let stuck = self
                 .net
-                .stuck(|what| slept + if what.contains("data") { STALLED_AFTER } else { STALL });
+                .stuck(|what| slept + if what.contains("data") { STALL_TIMEOUT } else { STALL });
             promise("an end that takes nothing is let go in time", stuck.is_none(), || {
                 stuck.clone().unwrap_or_default()
             });

@@ -99,6 +99,18 @@ pub enum Error {
     IdleTimeout,
 }
 
+#[cfg(test)]
+impl Error {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Busy(421),
+        Self::WrongCode(530),
+        Self::NoAnswer,
+        Self::UnexpectedReply,
+        Self::ServiceClosing,
+        Self::IdleTimeout,
+    ];
+}
+
 impl Error {
     /// Who caused the end.
     pub const fn blame(self) -> Blame {

@@ -1,14 +1,14 @@
-//! The printer's files as they are opened at the start: FTPS by proxy or by relay, and the file tunnel.
+//! The file services: FTPS in proxy mode or in relay mode, and the file tunnel.
 //!
 //! | printer | port 990 | port 6000 |
 //! |---|---|---|
-//! | A1, P1 | proxy | the chamber camera's |
-//! | X1, H2, P2 | relay | the file tunnel's, relayed |
-//! | of no known model | proxy, one session | the chamber camera's |
+//! | A1, P1 | proxy mode | chamber camera |
+//! | X1, H2, P2 | relay mode | file tunnel, relayed |
+//! | unknown model | proxy mode, one session | chamber camera |
 //!
-//! `--ftp-mode` changes the first column, nothing the second: a tunnel is the printer's own TLS or none.
-//! Where nobody knows, the camera has port 6000, since its service costs the printer one connection
-//! whoever comes, and a relay one for each.
+//! `--ftp-mode` overrides port 990; the file tunnel is always relayed, since its clients accept only the printer's
+//! certificate. For an unknown model port 6000 is the chamber camera's: the camera service makes one connection to the
+//! printer however many clients there are, a relay makes one for each.
 
 pub mod pacing;
 pub mod passive;
@@ -185,4 +185,29 @@ impl Service for Relayed {
     fn write_status(&self, _: &mut dyn Write) -> core::fmt::Result {
         Ok(())
     }
+}
+
+/// Each message of relay mode once, with typical values.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use self::relay::{End, FILE_SILENCE_TIMEOUT, Seen, Side};
+    use alloc::format;
+
+    let peer = crate::peer::Peer { service: "ftp", ..crate::peer::Peer::unknown() };
+    let ends = [
+        End::Finished,
+        End::Lost(Side::Client, std::io::ErrorKind::ConnectionReset),
+        End::Lost(Side::Printer, std::io::ErrorKind::ConnectionReset),
+        End::Stalled(Side::Client),
+        End::LeftOpen(Side::Printer),
+        End::Silent(FILE_SILENCE_TIMEOUT),
+        End::NoLogin,
+    ];
+    let mut samples: alloc::vec::Vec<_> =
+        ends.iter().map(|end| format!("{peer}: {end} (10 bytes up, 20 down in 1.5 s)")).collect();
+    samples.push(relay::sample_full(peer));
+    for times in [1, 3] {
+        samples.push(format!("ftp: cannot listen on data port 2024: in use{}", Seen(times)));
+    }
+    samples
 }

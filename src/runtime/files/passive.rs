@@ -1,12 +1,12 @@
-//! Data ports towards FTP clients: of a small fixed range, opened when a client asks for one.
+//! Data ports towards FTP clients in proxy mode: of a small fixed range, opened by PASV and EPSV.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | ports | the range of `--ftp-data-ports` | 425 |
-//! | open ports of a client | one | the next takes its place |
-//! | connections to one | one, from where the control connection comes from | closed |
+//! | open ports of a client | one | the next replaces it |
+//! | connections to a port | one, from the address of the control connection | closed |
 //! | time | [`PASSIVE_PORT_TIMEOUT`](crate::ftp::slot::PASSIVE_PORT_TIMEOUT) | closed |
 
 use alloc::boxed::Box;
@@ -20,14 +20,15 @@ use core::task::Poll;
 use core::time::Duration;
 
 use super::pacing::limit_unread;
+use super::relay::Seen;
 use crate::ftp::slot::PassivePort as State;
-use crate::ftp::{Place, SLOTS};
+use crate::ftp::{SLOTS, SlotGuard};
 use crate::journal::{self, Kind, RateLimit};
 use crate::runtime::Clock;
 use crate::runtime::net::{Listener, Net, Sockets};
 use crate::runtime::stream::tune_data;
 
-/// How long nothing is accepted after accepting failed.
+/// Pause after a failure to accept.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// The data ports of all clients.
@@ -36,20 +37,20 @@ pub struct PassivePorts<N: Net = Sockets> {
     passive_ports: Box<[PassivePort<N>]>,
     address: IpAddr,
     ports: RangeInclusive<u16>,
-    /// Where to look first for a free one: a port rests for as long as there are others.
+    /// The port that is tried first: the one after the last, so that a port is reused as late as possible.
     next: Cell<u16>,
-    taken: RateLimit,
-    strangers: RateLimit,
+    in_use_log: RateLimit,
+    stranger_log: RateLimit,
 }
 
 struct PassivePort<N: Net> {
-    /// Nobody else has it, so that its port is free as soon as it is closed.
+    /// Owned here alone, so that the port is free as soon as this is dropped.
     listener: RefCell<Option<N::Listener>>,
     stream: RefCell<Option<N::Connection>>,
 }
 
 impl<N: Net> PassivePorts<N> {
-    /// None is open yet.
+    /// The data ports of the range `ports` at `address`; none is open yet.
     pub fn new(net: N, address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
         Rc::new(Self {
             net,
@@ -57,12 +58,12 @@ impl<N: Net> PassivePorts<N> {
             address,
             next: Cell::new(*ports.start()),
             ports,
-            taken: RateLimit::default(),
-            strangers: RateLimit::default(),
+            in_use_log: RateLimit::default(),
+            stranger_log: RateLimit::default(),
         })
     }
 
-    /// Opens a port for a slot, in the place of the one it had. `None`: all are in use.
+    /// Opens a port for a slot and closes the one it had. `None`: all are in use.
     pub fn open(&self, slot: usize, clock: &Clock) -> Option<u16> {
         let passive_port = self.passive_ports.get(slot)?;
         passive_port.close();
@@ -80,8 +81,11 @@ impl<N: Net> PassivePorts<N> {
                     return Some(bound);
                 }
                 Err(error) if !self.is_own(port) => {
-                    if let Some(times) = self.taken.check(clock.now()) {
-                        log::info!("ftp: data port {port} cannot be had: {error} ({times})");
+                    if let Some(times) = self.in_use_log.check(clock.now()) {
+                        log::info!(
+                            "ftp: cannot listen on data port {port}: {error}{}",
+                            Seen(times)
+                        );
                     }
                 }
                 Err(_) => {}
@@ -90,7 +94,7 @@ impl<N: Net> PassivePorts<N> {
         journal::note(
             Kind::Refused,
             format_args!(
-                "ftp: no data port of {}-{} is free (--ftp-data-ports)",
+                "ftp: all data ports {}-{} are in use; choose a larger range with --ftp-data-ports",
                 self.ports.start(),
                 self.ports.end()
             ),
@@ -98,7 +102,7 @@ impl<N: Net> PassivePorts<N> {
         None
     }
 
-    /// Whether another client has that port.
+    /// Whether a client of this proxy has that port.
     fn is_own(&self, port: u16) -> bool {
         self.passive_ports.iter().any(|passive_port| {
             let listener = passive_port.listener.borrow();
@@ -107,21 +111,21 @@ impl<N: Net> PassivePorts<N> {
         })
     }
 
-    /// The connection that a client has made.
+    /// The client's connection to its data port.
     pub(super) fn take(&self, slot: usize) -> Option<N::Connection> {
         self.passive_ports.get(slot)?.stream.take()
     }
 
-    /// Nobody sits there any more.
+    /// Closes a slot's port and its connection.
     pub fn close(&self, slot: usize) {
         if let Some(passive_port) = self.passive_ports.get(slot) {
             passive_port.close();
         }
     }
 
-    /// Looks after the port of one client: lets it in, and nobody else, and closes it when it is not
-    /// needed any more.
-    pub async fn tend(&self, place: &Place, peer: IpAddr, clock: &Clock) -> Infallible {
+    /// Accepts the connection to one client's port, from its own address only, and closes the port when it is not needed any
+    /// more.
+    pub async fn tend(&self, place: &SlotGuard, peer: IpAddr, clock: &Clock) -> Infallible {
         let Some(passive_port) = self.passive_ports.get(place.slot().index()) else {
             return core::future::pending().await;
         };
@@ -148,11 +152,12 @@ impl<N: Net> PassivePorts<N> {
                 }
                 Ok((_, from)) => {
                     let from = from.ip().to_canonical();
-                    if let Some(times) = self.strangers.check(clock.now()) {
+                    if let Some(times) = self.stranger_log.check(clock.now()) {
                         journal::note(
                             Kind::Refused,
                             format_args!(
-                                "ftp: {from} connected to the data port of {peer} ({times})"
+                                "{peer}: data connection from {from} rejected: another address{}",
+                                Seen(times)
                             ),
                         );
                     }

@@ -370,6 +370,14 @@ impl fmt::Display for Full<'_> {
     }
 }
 
+/// The log line of a client that waits.
+#[cfg(test)]
+pub(super) fn sample_full(peer: Peer) -> alloc::string::String {
+    let (counts, active_at) = (Counts::NONE, crate::clock::Instant::START);
+    let active = [Active { ticket: 1, address: peer.address, counts, active_at }; 2];
+    alloc::format!("{peer}: {}", Full { active: &active, times: 3 })
+}
+
 /// End of a rate-limited log line: how often the event was seen since the last one, if more than once.
 pub(super) struct Seen(pub(super) u32);
 
@@ -481,7 +489,7 @@ pub async fn carry(
     log::log!(
         target: "pandaproxy",
         end.kind().level(),
-        "{peer}: {end} ({up} bytes to the printer, {down} from it in {}.{} s)",
+        "{peer}: {end} ({up} bytes up, {down} down in {}.{} s)",
         lasted.as_secs(),
         lasted.subsec_millis() / 100,
     );
@@ -559,7 +567,7 @@ impl fmt::Display for End {
             }
             Self::LeftOpen(side) => write!(
                 f,
-                "connection reset: no data from {side} for {} s after the other end had closed",
+                "connection reset: {side} sent nothing for {} s after a FIN",
                 HALF_CLOSED_TIMEOUT.as_secs()
             ),
             Self::Silent(time) => write!(f, "connection reset: no data for {} s", time.as_secs()),

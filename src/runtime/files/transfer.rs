@@ -1,22 +1,21 @@
-//! File transfers: one task a printer session, which moves data between the printer's data connection
-//! and a client's.
+//! File transfers of proxy mode: one data task per printer session, which copies data between the printer's data
+//! connection and a client's.
 //!
 //! ```text
 //!   Connect ─► TCP to the printer ─► DataCopy ─► TLS on both, if it is wanted ─► copy ─► goodbye to both
 //! ```
 //!
-//! One buffer, one direction: nothing is read that has not been written. Until all has been moved, both
-//! connections are set to break (RST) when they are dropped, so that neither end can take a part for
-//! the whole; after that they end in order.
+//! One buffer, one direction: more is read only after all has been written. Until all data have been copied, both
+//! connections are reset (RST) when they are dropped, so that neither end takes a part of the data for the whole.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | data in hand | [`FTP_BUFFER`] bytes, and what TLS holds | the sender waits |
+//! | data between client and printer | [`FTP_BUFFER`] bytes, the TLS records, and the sockets' buffers ([`wire`](super::wire)) | the sender waits |
 //! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`DataEvent::Unreachable`] |
 //! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`DataEvent::Failed`] |
-//! | no byte moved | [`STALLED_AFTER`] | [`TransferError::Stalled`] |
+//! | no data copied | [`STALL_TIMEOUT`] | [`TransferError::Stalled`] |
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
@@ -44,29 +43,29 @@ use crate::runtime::stream;
 use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
 use crate::trace::{self, Party, Protocol, Tap};
 
-/// How long TCP may take to the printer's data port.
+/// Time to connect to the printer's data port.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long TLS may take on a data connection.
+/// Time for the TLS handshake on a data connection.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a transfer may stand still.
-pub const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Time without data after which a transfer fails.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an upload that ends without close_notify is not believed: a program that was killed loses
-/// its control connection in the same moment, and its file is not whole.
-const GRACE: Duration = Duration::from_secs(1);
+/// Delay before an upload that ends without close_notify counts as complete. A client that was killed loses its control
+/// connection at the same moment, which aborts the upload within this time.
+const NO_CLOSE_NOTIFY_DELAY: Duration = Duration::from_secs(1);
 
-/// How long a goodbye to a client may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Time to end a client's data connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the other end is listened to after all has been moved, so that its own goodbye does not
-/// meet a closed socket.
-const LISTENS_ON: Duration = Duration::from_secs(10);
+/// Time for which an end is still read after all data have been copied, so that its own close_notify does not meet a closed
+/// socket.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the kernel tries to reach the printer on a data connection: longer than a transfer may
-/// stand still. A printer that writes to its card says "not now" for a while.
-const UNREACHED: Duration = Duration::from_secs(120);
+/// TCP user timeout of a data connection to the printer: longer than [`STALL_TIMEOUT`], since a printer that writes to its
+/// card closes its receive window for a while.
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Connects to the printer's data ports, at the address of its control connection.
 pub struct DataDialler<N: Net = Sockets> {
@@ -84,14 +83,14 @@ impl<N: Net> DataDialler<N> {
         // Options that cannot be set belong to a lost connection, which the transfer reports.
         let _lost = stream::tune_upstream(&connection);
         if let Some(socket) = connection.socket() {
-            let _lost = socket.set_tcp_user_timeout(Some(UNREACHED));
+            let _lost = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
         }
         let _lost = limit_unsent(&connection);
         Some(connection)
     }
 }
 
-/// Moves data for `printer_session`, for ever.
+/// Copies data for `printer_session`: the body of its data task.
 pub async fn move_data<N: Net>(
     printer_session: Rc<PrinterSession>,
     printer: DataDialler<N>,
@@ -102,11 +101,11 @@ pub async fn move_data<N: Net>(
 ) {
     let mover = Mover { printer_session, printer, passive_ports, trust, tls, clock };
     let mut buffer = Vec::with_capacity(FTP_BUFFER);
-    let mut order = mover.printer_session.next_command().await;
+    let mut command = mover.printer_session.next_command().await;
     loop {
-        order = match order {
+        command = match command {
             DataCommand::Connect { port } => mover.serve(port, &mut buffer).await,
-            // Of what is over.
+            // About a transfer that is over.
             DataCommand::Copy(_) | DataCommand::Close => mover.printer_session.next_command().await,
         };
     }
@@ -122,7 +121,7 @@ struct Mover<N: Net> {
 }
 
 impl<N: Net> Mover<N> {
-    /// One data connection of the printer's, from its beginning to its end. The next order.
+    /// One data connection to the printer, from its beginning to its end. Gives the next command.
     async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> DataCommand {
         let printer = tokio::select! {
             biased;
@@ -134,13 +133,13 @@ impl<N: Net> Mover<N> {
             return self.printer_session.next_command().await;
         };
         self.printer_session.report(DataEvent::Connected);
-        let order = self.printer_session.next_command().await;
-        let DataCommand::Copy(job) = order else { return order };
+        let command = self.printer_session.next_command().await;
+        let DataCommand::Copy(job) = command else { return command };
         let Some(client) = self.passive_ports.take(job.slot) else {
             self.printer_session.report(DataEvent::Failed(TransferError::Client));
             return self.printer_session.next_command().await;
         };
-        // Kept for as long as there are transfers: written no further than it is used.
+        // The buffer is kept from the first transfer on.
         buffer.resize(FTP_BUFFER, 0);
         tokio::select! {
             biased;
@@ -188,7 +187,7 @@ impl<N: Net> Mover<N> {
             self.tell(moved);
             if moved.is_ok() {
                 drop(client);
-                listen_on(&mut printer, buffer).await;
+                drain(&mut printer, buffer).await;
             }
         } else {
             let from = (&mut printer, TransferError::Printer);
@@ -203,12 +202,12 @@ impl<N: Net> Mover<N> {
             self.tell(moved);
             if moved.is_ok() {
                 drop(printer);
-                listen_on(&mut client, buffer).await;
+                drain(&mut client, buffer).await;
             }
         }
     }
 
-    /// Where the data is recorded, if it is: between client and proxy, and between proxy and printer.
+    /// The recordings of both data connections, if traffic is recorded.
     fn taps(&self, client: &N::Connection, printer: &N::Connection) -> [Option<Tap>; 2] {
         let ends = (client.local_addr(), client.peer_addr(), printer.peer_addr());
         let (Ok(own), Ok(from), Ok(to)) = ends else { return [None, None] };
@@ -243,27 +242,27 @@ impl<N: Net> Mover<N> {
         }
     }
 
-    /// The client has sent everything, unless it is gone: then this is interrupted.
+    /// Ends both connections after the client's last byte. If the client was lost, this is interrupted.
     async fn end_upload(
         &self,
         client: &mut Data<N::Connection>,
         printer: &mut Data<N::Connection>,
     ) -> Result<(), TransferError> {
-        if !client.has_said_goodbye() {
-            tokio::time::sleep(GRACE).await;
+        if !client.has_close_notify() {
+            tokio::time::sleep(NO_CLOSE_NOTIFY_DELAY).await;
         }
         client.wire().set_reset_on_drop(false);
-        // Some wait for it before they look at the control connection.
-        let _told = timeout(FAREWELL, client.shutdown()).await;
+        // Some clients wait for the close_notify before they read the control connection.
+        let _told = timeout(CLOSE_TIMEOUT, client.shutdown()).await;
         printer.wire().set_reset_on_drop(false);
-        // All its bytes are on their way. What may go wrong from here is a race that printers lose
-        // (PROTOCOL §5.4), and they will say what became of the file.
-        let _told = timeout(STALLED_AFTER, printer.shutdown()).await;
+        // All bytes have been sent. Some printers fail to end their connection (see protocol::ftps), but their reply on the
+        // control connection tells the outcome.
+        let _told = timeout(STALL_TIMEOUT, printer.shutdown()).await;
         Ok(())
     }
 }
 
-/// Moves everything there is. The failure beside each end is what it is when that end breaks.
+/// Copies all data. The error beside each end is the result when that end is lost.
 async fn copy<F, T>(
     printer_session: &PrinterSession,
     clock: &Clock,
@@ -277,7 +276,7 @@ where
     T: AsyncWrite + Unpin,
 {
     loop {
-        let read = timeout(STALLED_AFTER, from.read(buffer)).await;
+        let read = timeout(STALL_TIMEOUT, from.read(buffer)).await;
         let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| gone)?;
         let mut left = buffer.get(..len).unwrap_or_default();
         if let Some(tap) = &mut heard {
@@ -287,7 +286,7 @@ where
             break;
         }
         while !left.is_empty() {
-            let wrote = timeout(STALLED_AFTER, to.write(left)).await;
+            let wrote = timeout(STALL_TIMEOUT, to.write(left)).await;
             let wrote = wrote.map_err(|_| TransferError::Stalled)?.map_err(|_| lost)?;
             if wrote == 0 {
                 return Err(lost);
@@ -299,28 +298,29 @@ where
         }
         printer_session.add_progress(clock.now(), len);
     }
-    let flushed = timeout(STALLED_AFTER, to.flush()).await;
+    let flushed = timeout(STALL_TIMEOUT, to.flush()).await;
     flushed.map_err(|_| TransferError::Stalled)?.map_err(|_| lost)
 }
 
-/// The printer has sent everything; whether that is so, its control connection says.
+/// Ends both connections after the printer's last byte. Its reply on the control connection tells whether the data are
+/// complete.
 async fn end_download<C: Connection, P: Connection>(
     client: &mut Data<C>,
     printer: &Data<P>,
 ) -> Result<(), TransferError> {
     printer.wire().set_reset_on_drop(false);
     client.wire().set_reset_on_drop(false);
-    match timeout(STALLED_AFTER, client.shutdown()).await {
+    match timeout(STALL_TIMEOUT, client.shutdown()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(TransferError::Client),
         Err(_elapsed) => Err(TransferError::Stalled),
     }
 }
 
-/// Reads what an end still has to say, which is nothing but goodbye.
-async fn listen_on<W: Connection>(data: &mut Data<W>, buffer: &mut [u8]) {
+/// Reads an end until it closes, for [`DRAIN_TIMEOUT`] at most.
+async fn drain<W: Connection>(data: &mut Data<W>, buffer: &mut [u8]) {
     let listening = async { while matches!(data.read(buffer).await, Ok(1..)) {} };
-    let _over = timeout(LISTENS_ON, listening).await;
+    let _over = timeout(DRAIN_TIMEOUT, listening).await;
 }
 
 /// A data connection.
@@ -340,8 +340,8 @@ impl<W: Connection> Data<W> {
         }
     }
 
-    /// Whether its end was announced, and not only come to.
-    fn has_said_goodbye(&mut self) -> bool {
+    /// Whether the peer sent close_notify.
+    fn has_close_notify(&mut self) -> bool {
         match self {
             Self::Client(stream) => stream.has_said_goodbye(),
             Self::Clear(_) | Self::Printer(_) => false,
@@ -450,7 +450,7 @@ mod tests {
                 });
                 let (copied, _) = copying.await.unwrap();
                 assert_eq!(copied, Err(TransferError::Stalled));
-                assert_eq!(since.elapsed().as_secs(), STALLED_AFTER.as_secs());
+                assert_eq!(since.elapsed().as_secs(), STALL_TIMEOUT.as_secs());
                 drop(sending);
             }
         });
@@ -463,7 +463,7 @@ mod tests {
             let since = Instant::now();
             let mut bytes = 0;
             while since.elapsed() < Duration::from_secs(24 * 60 * 60) {
-                sleep(STALLED_AFTER - SECOND).await;
+                sleep(STALL_TIMEOUT - SECOND).await;
                 sender.write_all(b"x").await.unwrap();
                 receiver.read_exact(&mut [0]).await.unwrap();
                 bytes += 1;

@@ -275,7 +275,7 @@ fn a_client_lost_in_mid_upload_frees_the_printer() {
         assert!(files.server.until(PATIENCE, |seen| seen.taken > 0).await);
         // As a program that is killed: both connections end, and neither says goodbye.
         drop((data, caller));
-        let line = files.proxy.program.line("upload \"plate.3mf\": failed after ").await;
+        let line = files.proxy.program.line("upload \"plate.3mf\": failed: ").await;
         assert!(line.contains("the client disconnected"), "{line}");
         assert_eq!(files.server.look(|seen| seen.completed), 0);
         files.next_upload_works().await;

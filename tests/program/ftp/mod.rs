@@ -171,7 +171,7 @@ fn the_log_names_transfers_their_progress_and_outcome() {
         files.server.turn(Some(Vice::NoSpace(0)));
         let (status, _) = files.curl(&["-T", given.to_str().unwrap()], "").await;
         assert_ne!(status, Some(0));
-        let line = program.line("upload \"plate.3mf\": failed after ").await;
+        let line = program.line("upload \"plate.3mf\": failed: ").await;
         assert!(line.contains("552 No space left"), "{line}");
     });
 }

@@ -237,6 +237,6 @@ fn a_transfer_cut_off_by_the_shutdown_is_logged() {
     drop(printer);
     let mut log = String::new();
     crate::journal::write_to(&mut log).unwrap();
-    let line = "upload \"a\": failed after 1000 bytes in 0.0 s (1000 kB/s): shutting down before";
+    let line = "upload \"a\": failed: shutting down before the printer confirmed it; 1000 bytes";
     assert!(log.contains(line), "{log}");
 }
