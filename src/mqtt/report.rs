@@ -185,9 +185,23 @@ pub(super) mod tests {
         delta
     }
 
-    /// Reports of real printers (name, text), each compact and indented. Empty, and said to be skipped, where
+    /// Full reports of the eight models that the simulated printer states, and of real printers where the folder
+    /// with them exists: name and text, each compact and indented.
+    pub(in crate::mqtt) fn full_reports() -> Vec<(String, Vec<u8>)> {
+        let mut found = recorded(".pushall.json");
+        for stated in printer::stated::full_reports() {
+            for is_indented in [false, true] {
+                let name = format!("{}, indented: {is_indented}", stated.model);
+                found.push((name, written(&value(&stated.text), is_indented)));
+            }
+            found.push((stated.model.to_owned(), stated.text));
+        }
+        found
+    }
+
+    /// Reports of real printers (name, text), each compact and indented. Empty, and recorded as skipped, where
     /// the folder with them does not exist.
-    pub(in crate::mqtt) fn recorded(form: &str) -> Vec<(String, Vec<u8>)> {
+    fn recorded(form: &str) -> Vec<(String, Vec<u8>)> {
         let mut found = Vec::new();
         for path in skips::shared("traffic/reports", form, 7) {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -275,8 +289,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn stated_reports_have_all_their_addresses_found() {
+        let reports = printer::stated::full_reports();
+        assert_eq!(reports.len(), 8);
+        for stated in reports {
+            let report = classify(&stated.text);
+            assert_eq!(report.kind, Kind::Full, "{}", stated.model);
+            let addresses = stated.interfaces + usize::from(stated.shows_camera);
+            assert_eq!(report.patches.as_slice().len(), addresses, "{}", stated.model);
+        }
+    }
+
+    #[test]
     fn recorded_reports_are_what_they_are() {
-        for (name, text) in recorded(".pushall.json") {
+        for (name, text) in full_reports() {
             let report = classify(&text);
             assert_eq!(report.kind, Kind::Full, "{name}");
             let print = &value(&text)["print"];

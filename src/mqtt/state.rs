@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::memory::pool::Shape;
     use crate::mqtt::report::Kind;
-    use crate::mqtt::report::tests::{delta, full, kind, recorded, value};
+    use crate::mqtt::report::tests::{delta, full, full_reports, kind, value};
     use alloc::format;
     use alloc::string::String;
     use alloc::vec::Vec;
@@ -504,7 +504,7 @@ mod tests {
 
     #[test]
     fn recorded_states_taken_apart_into_deltas_come_together_again() {
-        for (name, text) in recorded(".pushall.json") {
+        for (name, text) in full_reports() {
             let whole = value(&text);
             for seed in 0..24 {
                 let mut choices = Choices(seed);
@@ -532,7 +532,7 @@ mod tests {
 
     #[test]
     fn a_recorded_state_merged_into_itself_is_the_same_to_the_byte() {
-        for (name, text) in recorded(".pushall.json") {
+        for (name, text) in full_reports() {
             let pool = pool();
             let mut state = holding(&text, &pool);
             state.handle_delta(&text, &pool).unwrap();

@@ -68,6 +68,7 @@ mod packet;
 mod reports;
 pub mod rtsp;
 mod seat;
+pub mod stated;
 pub mod tls;
 pub mod tunnel;
 

@@ -339,7 +339,7 @@ fn sequence_of(request: &Map<String, Value>) -> Value {
     request.get("sequence_id").cloned().unwrap_or_else(|| json!("0"))
 }
 
-fn written(value: &Value, form: Form) -> Vec<u8> {
+pub(super) fn written(value: &Value, form: Form) -> Vec<u8> {
     let mut bytes = Vec::new();
     if form.indented {
         let indented = PrettyFormatter::with_indent(b"    ");
