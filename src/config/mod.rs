@@ -37,7 +37,8 @@ pub use self::services::{Ports, Service, Services};
 pub use self::settings::{Group, Kind, Setting};
 use self::sources::{Source, Sources};
 use crate::auth::AccessCode;
-use crate::printer::model::{Camera, Model};
+use crate::printer::model::Model;
+pub use crate::printer::status::Port6000;
 
 /// Printer's serial number: upper-case letters and digits, as in its topics.
 pub type Serial = heapless::String<32>;
@@ -162,16 +163,10 @@ impl Config {
         .filter_map(|(served, name, port)| served.then_some((name, port)))
     }
 
-    /// Whether this printer has the file tunnel on its port 6000, by `--port-6000` or by its model
+    /// Whether this printer is expected to have the file tunnel on its port 6000, by `--port-6000` or by its model
     /// ([`protocol`](crate::protocol#file-tunnel)).
     pub fn has_tunnel(&self) -> bool {
-        match self.port_6000 {
-            Port6000::Chamber => false,
-            Port6000::Tunnel => true,
-            Port6000::Auto => {
-                Model::of_serial(&self.serial).is_some_and(|model| model.camera == Camera::Rtsp)
-            }
-        }
+        self.port_6000.expects_tunnel(Model::of_serial(&self.serial))
     }
 
     /// Whether the printer's address is a listener of this program, so that a connection to the printer would come back
@@ -246,7 +241,7 @@ impl Config {
             None => ftp::Wanted::default(),
         };
         let port_6000 = match find(&Setting::PORT_6000) {
-            Some(given) => given.parse(Port6000::parse)?,
+            Some(given) => given.parse(port_6000)?,
             None => Port6000::default(),
         };
         let data_ports = find(&Setting::FTP_DATA_PORTS);
@@ -311,24 +306,12 @@ fn is_own(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// What a printer has on its port 6000.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Port6000 {
-    /// What its model has.
-    #[default]
-    Auto,
-    /// The chamber camera.
-    Chamber,
-    /// The file tunnel.
-    Tunnel,
-}
-
-impl Port6000 {
-    fn parse(value: &str) -> Option<Self> {
-        let uses = [("auto", Self::Auto), ("chamber", Self::Chamber), ("tunnel", Self::Tunnel)];
-        let found = uses.into_iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
-        found.map(|(_, found)| found)
-    }
+/// Value of `--port-6000`.
+fn port_6000(value: &str) -> Option<Port6000> {
+    let uses =
+        [("auto", Port6000::Auto), ("chamber", Port6000::Chamber), ("tunnel", Port6000::Tunnel)];
+    let found = uses.into_iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
+    found.map(|(_, found)| found)
 }
 
 /// Where and how much traffic is recorded.

@@ -85,25 +85,25 @@ pub enum Certificate {
     Rejected,
 }
 
-/// Whether port 6000 is served as the printer's file tunnel: the setting `--file-tunnel`.
+/// What a printer has on its port 6000: the setting `--port-6000`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TunnelSetting {
-    /// If the printer has one there.
+pub enum Port6000 {
+    /// What the port is seen to be, and before that what the printer's model has.
     #[default]
     Auto,
-    /// In any case.
-    On,
-    /// In no case.
-    Off,
+    /// The chamber camera.
+    Chamber,
+    /// The file tunnel.
+    Tunnel,
 }
 
-impl TunnelSetting {
-    /// Whether port 6000 of a printer of this model is the file tunnel's, before the port has been probed. On
-    /// a printer with an RTSPS camera it can be nothing else.
+impl Port6000 {
+    /// Whether the port of a printer of this model is the file tunnel's, before the port has been seen. On a
+    /// printer with an RTSPS camera it can be nothing else.
     pub fn expects_tunnel(self, model: Option<&Model>) -> bool {
         match self {
-            Self::On => true,
-            Self::Off => false,
+            Self::Tunnel => true,
+            Self::Chamber => false,
             Self::Auto => model.is_some_and(|model| model.camera == Camera::Rtsp),
         }
     }
@@ -112,7 +112,7 @@ impl TunnelSetting {
 /// What is known about one printer.
 pub struct Status {
     model: Option<&'static Model>,
-    tunnel_setting: TunnelSetting,
+    port_6000: Port6000,
     camera: CameraProbe,
     is_reachable: Cell<Option<bool>>,
     certificate: Cell<Certificate>,
@@ -134,10 +134,10 @@ const _: () = assert!(
 
 impl Status {
     /// What the serial number and the setting say, before the printer has been dialled.
-    pub fn new(serial: &str, tunnel_setting: TunnelSetting) -> Self {
+    pub fn new(serial: &str, port_6000: Port6000) -> Self {
         Self {
             model: Model::of_serial(serial),
-            tunnel_setting,
+            port_6000,
             camera: CameraProbe::new(),
             is_reachable: Cell::default(),
             certificate: Cell::default(),
@@ -305,8 +305,11 @@ impl Status {
     pub fn note_port_6000(&self, seen: AtChamber) {
         let has_tunnel = match seen {
             AtChamber::Tunnel => true,
-            AtChamber::Picture | AtChamber::Silence => false,
-            AtChamber::Unknown | AtChamber::Closed | AtChamber::Refused => return,
+            AtChamber::Picture => false,
+            // A server that says nothing may be either.
+            AtChamber::Unknown | AtChamber::Closed | AtChamber::Refused | AtChamber::Silence => {
+                return;
+            }
         };
         self.set(&self.has_shown_tunnel, Some(has_tunnel));
     }
@@ -314,10 +317,10 @@ impl Status {
     /// Whether port 6000 is to be served as the file tunnel: what the setting says, else what the port was
     /// seen to be, else what the model says.
     pub fn has_tunnel(&self) -> bool {
-        let expected = self.tunnel_setting.expects_tunnel(self.model);
-        match self.tunnel_setting {
-            TunnelSetting::Auto => self.has_shown_tunnel.get().unwrap_or(expected),
-            TunnelSetting::On | TunnelSetting::Off => expected,
+        let expected = self.port_6000.expects_tunnel(self.model);
+        match self.port_6000 {
+            Port6000::Auto => self.has_shown_tunnel.get().unwrap_or(expected),
+            Port6000::Chamber | Port6000::Tunnel => expected,
         }
     }
 }
@@ -325,7 +328,7 @@ impl Status {
 impl Default for Status {
     /// A printer of no known model.
     fn default() -> Self {
-        Self::new("", TunnelSetting::Auto)
+        Self::new("", Port6000::Auto)
     }
 }
 
@@ -339,7 +342,7 @@ mod tests {
     const LATER: Instant = Instant::at(Duration::from_secs(9));
 
     fn status(serial: &str) -> Status {
-        Status::new(serial, TunnelSetting::Auto)
+        Status::new(serial, Port6000::Auto)
     }
 
     fn has_changed(status: &Status) -> bool {
@@ -378,6 +381,7 @@ mod tests {
             assert_eq!(status.has_tunnel(), expected, "{serial}");
             for (seen, has_tunnel) in [
                 (AtChamber::Refused, expected),
+                (AtChamber::Silence, expected),
                 (AtChamber::Tunnel, true),
                 (AtChamber::Closed, true),
                 (AtChamber::Picture, false),
@@ -386,7 +390,7 @@ mod tests {
                 status.note_port_6000(seen);
                 assert_eq!(status.has_tunnel(), has_tunnel, "{serial} {seen:?}");
             }
-            for (setting, has_tunnel) in [(TunnelSetting::On, true), (TunnelSetting::Off, false)] {
+            for (setting, has_tunnel) in [(Port6000::Tunnel, true), (Port6000::Chamber, false)] {
                 let status = Status::new(serial, setting);
                 assert_eq!(status.has_tunnel(), has_tunnel, "{serial} {setting:?}");
                 status.note_port_6000(AtChamber::Tunnel);

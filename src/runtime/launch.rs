@@ -55,7 +55,7 @@ use crate::clock::Instant;
 use crate::config::{Config, FtpMode, PrinterAddr, Recording};
 use crate::journal::{self, Kind};
 use crate::memory::{KIB, MIB, budget, heap};
-use crate::printer::status::{Status, TunnelSetting};
+use crate::printer::status::Status;
 use crate::state_dir::Pins;
 use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
 use crate::trace;
@@ -186,29 +186,30 @@ impl Proxy {
             config,
             net: net.clone(),
             clock: context.clock,
-            status: Rc::new(Status::new(&config.serial, TunnelSetting::Auto)),
+            status: Rc::new(Status::new(&config.serial, config.port_6000)),
             credentials: (context.credentials)(config)?,
             limiter: Rc::default(),
             seed: context.seed,
             retries: 0,
             bound: Bound::NONE,
+            services: Vec::new(),
             acceptors: Vec::new(),
             maintainers: Vec::new(),
         };
-        let mut services = Vec::new();
         for (declaration, bound) in declarations.iter().zip(bound) {
             if (declaration.is_enabled)(config) {
                 let at = bound.at;
                 root.bound = bound;
-                services.push((declaration.start)(&mut root)?);
+                let service = (declaration.start)(&mut root)?;
+                root.services.push(service);
                 if let (Some(at), Some(listening)) = (at, declaration.listening(config)) {
                     root.say_started(declaration.name, at, listening.clients);
                 }
             }
         }
-        let housekeeping = Housekeeping { services: services.clone() };
+        let housekeeping = Housekeeping { services: root.services.clone() };
         root.spawn(housekeeping.work(context.clock));
-        let Root { status, acceptors, maintainers, .. } = root;
+        let Root { status, services, acceptors, maintainers, .. } = root;
         Ok(Self { services, acceptors, maintainers, status, heap_limit: heap_limit(config) })
     }
 
@@ -296,7 +297,9 @@ pub struct Root<'a, N: Net> {
     pub credentials: Credentials,
     /// A random number.
     pub seed: u64,
-    limiter: Rc<RefCell<Limiter>>,
+    /// Counts wrong access codes by address, for all services.
+    pub limiter: Rc<RefCell<Limiter>>,
+    services: Vec<Rc<dyn Service>>,
     retries: u32,
     bound: Bound<N>,
     acceptors: Vec<JoinHandle<()>>,
@@ -307,10 +310,17 @@ impl<N: Net> Root<'_, N> {
     /// Starts a task that lives until the program ends. The build fails if it is larger than its line in
     /// the memory budget.
     pub fn spawn<F: Future<Output = ()> + 'static>(&self, task: F) -> JoinHandle<()> {
-        const {
-            assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget");
-        }
-        self.net.spawn(task)
+        spawn(&self.net, task)
+    }
+
+    /// A service that has been started before, by its type.
+    pub fn service<S: Service>(&self) -> Option<Rc<S>> {
+        find(&self.services)
+    }
+
+    /// The service's port, if it has one.
+    pub const fn take_listener(&mut self) -> Option<N::Listener> {
+        self.bound.listener.take()
     }
 
     /// Starts the task that maintains a connection to the printer. It ends by itself once its service is
@@ -412,6 +422,14 @@ impl<N: Net> Root<'_, N> {
             ),
         );
     }
+}
+
+/// Starts a task. The build fails if it is larger than its line in the memory budget.
+pub(super) fn spawn<N: Net, F: Future<Output = ()> + 'static>(net: &N, task: F) -> JoinHandle<()> {
+    const {
+        assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget");
+    }
+    net.spawn(task)
 }
 
 /// The task that accepts a service's connections.

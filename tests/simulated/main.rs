@@ -16,6 +16,7 @@ mod chamber;
 mod echo;
 mod failures;
 mod mqtt;
+mod port_6000;
 #[path = "../replay/mod.rs"]
 mod replay;
 mod root;

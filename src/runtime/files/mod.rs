@@ -28,15 +28,17 @@ use self::relay_ports::Transfers;
 use self::transfer::{DataDialler, move_data};
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
-use crate::ftp;
 use crate::journal::{self, Kind};
-use crate::memory::budget::{self, RELAY_COMMANDS, RELAY_FILES, RELAY_SESSIONS};
+use crate::memory::budget::{self, RELAY_COMMANDS, RELAY_SESSIONS};
 use crate::printer::model::Model;
+use crate::printer::status::Port6000;
 use crate::runtime::launch::Root;
 use crate::runtime::net::Net;
 use crate::runtime::service::{Declaration, Listening, Service, Transport};
 use crate::runtime::services::ftp::{AddressTrackingDialler, Files, maintain_session};
+use crate::runtime::services::port_6000;
 use crate::tls::ServerConfig;
+use crate::{chamber, ftp};
 
 const _: () = {
     let mut models: &[Model] = &Model::ALL;
@@ -65,12 +67,13 @@ pub fn ftp_declaration<N: Net>() -> Declaration<N> {
         },
         start: |root| {
             journal::note(Kind::Started, format_args!("ftp: {}", root.config.ftp));
-            if Model::of_serial(&root.config.serial).is_none() {
+            let is_auto = root.config.port_6000 == Port6000::Auto;
+            if is_auto && Model::of_serial(&root.config.serial).is_none() {
                 journal::note(
                     Kind::Started,
                     format_args!(
-                        "port 6000 is the chamber camera's, since the serial number is of no model that \
-                         is known here: if the printer has a file tunnel there, it is not served"
+                        "ftp: port 6000 is the chamber camera's until the printer shows a file tunnel there; \
+                         the serial number is of no known model (--port-6000 tunnel forces it)"
                     ),
                 );
             }
@@ -85,8 +88,8 @@ pub fn ftp_declaration<N: Net>() -> Declaration<N> {
     }
 }
 
-/// The file tunnel on port 6000 in the list of services. It is always relayed. There are no workers of
-/// the chamber camera's beside it.
+/// The file tunnel on port 6000 in the list of services, for printers that are expected to have one. It is
+/// always relayed.
 pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "tunnel",
@@ -100,10 +103,8 @@ pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
             })
         },
         start: |root| {
-            let (printer, port) = (root.config.printer.clone(), root.config.printer_ports.tunnel);
-            let relay =
-                Relay::new("tunnel", printer, port, budget::TUNNELS, RELAY_FILES, Counts::TUNNEL);
-            serve_relay(root, "tunnel", &relay);
+            let camera = root.service::<chamber::Service>();
+            port_6000::serve(root, camera.filter(|_| root.config.services.chamber));
             Ok(Rc::new(Relayed("tunnel")))
         },
     }

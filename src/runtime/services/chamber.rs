@@ -3,7 +3,6 @@
 //! The connection is dialled by [`camera`](super::camera), which also decides which camera the printer has.
 
 use alloc::rc::Rc;
-use alloc::sync::Arc;
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -69,8 +68,7 @@ pub fn declaration<N: Net>() -> Declaration<N> {
         start: |root| {
             let config = root.config;
             let service = Service::new(config.code.clone());
-            let tls = Arc::clone(&root.credentials.tls);
-            root.serve_tls("chamber", &service, budget::VIEWERS, &tls);
+            super::port_6000::serve(root, Some(Rc::clone(&service)));
             let dialler = root.dialler(config.printer_ports.chamber);
             let rtsp = root.dialler(config.printer_ports.rtsp);
             let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());

@@ -4,4 +4,5 @@ pub mod camera;
 pub mod chamber;
 pub mod ftp;
 pub mod mqtt;
+pub mod port_6000;
 pub mod rtsp;

@@ -1,0 +1,164 @@
+//! Port 6000: served for viewers of the chamber camera, or relayed to the printer's file tunnel, whichever the
+//! [printer's status](crate::printer::status::Status::has_tunnel) names.
+//!
+//! The status may change while the proxy runs: a printer whose serial number is of no known model shows what
+//! it has there when the camera is probed. The tasks of one role are then ended before those of the other are
+//! started, so the memory of both is never held at once.
+
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::net::SocketAddr;
+
+use tokio::task::JoinHandle;
+
+use crate::auth::Limiter;
+use crate::chamber;
+use crate::config::PrinterAddr;
+use crate::journal::{self, Kind};
+use crate::memory::budget::{self, RELAY_FILES};
+use crate::printer::status::Status;
+use crate::runtime::Clock;
+use crate::runtime::accept::Acceptor;
+use crate::runtime::files::relay::{Counts, Relay};
+use crate::runtime::launch::{Root, spawn};
+use crate::runtime::net::Net;
+use crate::runtime::worker::Worker;
+use crate::tls::ServerConfig;
+
+/// Serves the port that the service in `root` has bound. `camera` is `None` where no cameras are served; files
+/// that are not served have no tunnel.
+pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>>) {
+    let config = root.config;
+    let Some(listener) = root.take_listener() else { return };
+    let (ports, bind) = (&config.ports, config.bind);
+    let port = Port {
+        net: root.net.clone(),
+        listener,
+        // A port that the system chose is kept.
+        other: (ports.chamber != ports.tunnel)
+            .then(|| [SocketAddr::new(bind, ports.chamber), SocketAddr::new(bind, ports.tunnel)]),
+        status: Rc::clone(&root.status),
+        limiter: Rc::clone(&root.limiter),
+        clock: root.clock,
+        camera,
+        tls: Arc::clone(&root.credentials.tls),
+        tunnel: config.services.ftp.then(|| (config.printer.clone(), config.printer_ports.tunnel)),
+    };
+    root.accept_by(port.work());
+}
+
+/// The port, with what each of its roles needs.
+struct Port<N: Net> {
+    net: N,
+    listener: N::Listener,
+    /// Where the camera and the tunnel are served, if that is not the same.
+    other: Option<[SocketAddr; 2]>,
+    status: Rc<Status>,
+    limiter: Rc<RefCell<Limiter>>,
+    clock: Clock,
+    camera: Option<Rc<chamber::Service>>,
+    tls: Arc<ServerConfig>,
+    /// The printer's address and the port there.
+    tunnel: Option<(PrinterAddr, u16)>,
+}
+
+/// The tasks of one role. They go on when the port is closed: the program ends them in order.
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Tasks {
+    /// Ends the tasks, and waits until what they held is free.
+    async fn end(self) {
+        for task in self.0 {
+            task.abort();
+            // An aborted task is no failure.
+            let _aborted = task.await;
+        }
+    }
+}
+
+impl<N: Net> Port<N> {
+    /// Serves one role after the other, until the program ends.
+    async fn work(mut self) {
+        loop {
+            let has_tunnel = self.has_tunnel();
+            let (acceptor, tasks) =
+                if has_tunnel { self.start_tunnel() } else { self.start_camera() };
+            tokio::select! {
+                () = acceptor.listen(&self.listener, &self.clock) => {}
+                () = self.until_changed(has_tunnel) => {}
+            }
+            tasks.end().await;
+            let name = if has_tunnel { "chamber" } else { "tunnel" };
+            let found = if has_tunnel { "the chamber camera" } else { "the file tunnel" };
+            journal::note(
+                Kind::CameraFound,
+                format_args!("{name}: the printer has {found} on port 6000; served from now on"),
+            );
+            if let Some([chamber, tunnel]) = self.other {
+                let at = if has_tunnel { chamber } else { tunnel };
+                match self.net.bind(at) {
+                    Ok(listener) => self.listener = listener,
+                    Err(error) => log::warn!(
+                        "{name}: cannot bind port {}: {error}; the other role's port is used",
+                        at.port()
+                    ),
+                }
+            }
+        }
+    }
+
+    fn has_tunnel(&self) -> bool {
+        self.tunnel.is_some() && (self.camera.is_none() || self.status.has_tunnel())
+    }
+
+    async fn until_changed(&self, has_tunnel: bool) {
+        while self.has_tunnel() == has_tunnel {
+            self.status.changed().await;
+        }
+    }
+
+    fn start_camera(&self) -> (Rc<Acceptor<N>>, Tasks) {
+        let acceptor = Acceptor::new("chamber", Rc::clone(&self.limiter));
+        let mut tasks = Vec::new();
+        if let Some(service) = &self.camera {
+            tasks.reserve_exact(budget::VIEWERS);
+            for _ in 0..budget::VIEWERS {
+                let worker = Worker {
+                    net: self.net.clone(),
+                    acceptor: Rc::clone(&acceptor),
+                    service: Rc::clone(service),
+                    // No viewer is sent an address.
+                    advertise: None,
+                    rewrites: false,
+                    clock: self.clock,
+                };
+                tasks.push(spawn(&self.net, worker.work_tls(Arc::clone(&self.tls))));
+            }
+        }
+        (acceptor, Tasks(tasks))
+    }
+
+    fn start_tunnel(&self) -> (Rc<Acceptor<N>>, Tasks) {
+        let acceptor = Acceptor::new("tunnel", Rc::clone(&self.limiter));
+        let mut tasks = Vec::new();
+        if let Some((printer, port)) = &self.tunnel {
+            let relay = Relay::new(
+                "tunnel",
+                printer.clone(),
+                *port,
+                budget::TUNNELS,
+                RELAY_FILES,
+                Counts::TUNNEL,
+            );
+            tasks.reserve_exact(relay.workers());
+            for _ in 0..relay.workers() {
+                let work =
+                    Rc::clone(&relay).work(self.net.clone(), Rc::clone(&acceptor), self.clock);
+                tasks.push(spawn(&self.net, work));
+            }
+        }
+        (acceptor, Tasks(tasks))
+    }
+}
