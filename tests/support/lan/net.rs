@@ -59,6 +59,7 @@ type Pinned<T> = Pin<Box<dyn Future<Output = T>>>;
 type Dialled = Rc<dyn Fn() -> Pinned<Result<End, DialError>>>;
 type Data = Rc<dyn Fn(u16) -> Pinned<Option<End>>>;
 type Spawn = Rc<dyn Fn(Pinned<()>) -> JoinHandle<()>>;
+type Ended = Rc<dyn Fn(&dyn Any)>;
 
 /// The network. A clone is the same network.
 #[derive(Clone)]
@@ -71,7 +72,7 @@ struct Inner {
     printer: RefCell<BTreeMap<u16, Dialled>>,
     data: RefCell<Option<Data>>,
     spawn: RefCell<Option<Spawn>>,
-    ended: RefCell<Option<Rc<dyn Fn(&dyn Any)>>>,
+    ended: RefCell<Option<Ended>>,
 }
 
 #[derive(Default)]
