@@ -225,7 +225,7 @@ fn every_listed_service_has_lines_in_the_budget_and_a_port_in_the_documents() {
             seen += 1;
             let name = match listening.transport {
                 Transport::Plain if service.name == "ftp" => "relay ",
-                _ => service.name,
+                Transport::Tls | Transport::Plain => service.name,
             };
             let alternatives = ALTERNATIVES.iter().flat_map(|alternative| alternative.lines);
             let mut lines = LINES.iter().chain(alternatives);
