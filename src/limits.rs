@@ -165,7 +165,7 @@ impl fmt::Display for Limits {
                 limit!("picture", "skipped and logged", "{} KiB", BOARD.rtsp.picture / KIB),
                 limit!(
                     "pictures that wait for a player",
-                    "dropped up to the next key frame",
+                    "dropped to a key frame",
                     "{} KiB",
                     rtsp::RING * budget::RTSP_BLOCK / KIB
                 ),

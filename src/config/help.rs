@@ -66,7 +66,8 @@ Example:
 
 const PRECEDENCE: &str = "\
 Names in brackets are environment variables, and keys in the file of --config. The command line goes before \
-the environment, the environment before the file. An empty variable counts as absent. Ports below 1024 (322, 990) \
+the environment, the environment before the file. An empty variable counts as absent. Other users can read the command line: prefer a file for the \
+access code. Ports below 1024 (322, 990) \
 need root or CAP_NET_BIND_SERVICE.";
 
 /// The text of `pandaproxy --help`.

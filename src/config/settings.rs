@@ -130,7 +130,7 @@ impl Setting {
         value: "CODE",
         group: Group::Printer,
         expected: "the access code that the printer shows; 1 to 32 visible ASCII characters",
-        help: "Access code (LAN mode). Other users of this machine can read a command line: prefer a file",
+        help: "Access code that the printer shows (LAN mode)",
         required: true,
         secret: true,
         ..ROW

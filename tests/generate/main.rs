@@ -1,0 +1,210 @@
+//! `cargo run --example generate -- WHAT`: what is made from the table of settings.
+//!
+//! | WHAT | made from the table |
+//! |---|---|
+//! | `man` | the man page, for `man -l` |
+//! | `bash`, `zsh`, `fish` | completions |
+//! | `env` | `.env.example` |
+//! | `conf` | `boards/service/pandaproxy.conf` |
+//! | `options` | README's table of options |
+//!
+//! The tests of this example compare the files in the repository with it. `-- write` writes them anew.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a generator that fails says so and stops")]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{fs, io};
+
+use clap_complete::Shell;
+use pandaproxy::config::{Group, Kind, Setting, command};
+
+const ENV: &str = ".env.example";
+const CONF: &str = "boards/service/pandaproxy.conf";
+const README: &str = "README.md";
+
+/// Around README's table of options.
+const BEGIN: &str = "<!-- options: made by `cargo run --example generate -- write` -->\n";
+const END: &str = "<!-- end of options -->\n";
+
+fn main() -> ExitCode {
+    let what = std::env::args().nth(1).unwrap_or_default();
+    let text = match what.as_str() {
+        "man" => man(),
+        "bash" => completions(Shell::Bash),
+        "zsh" => completions(Shell::Zsh),
+        "fish" => completions(Shell::Fish),
+        "env" => settings_file(ENV).into_bytes(),
+        "conf" => settings_file(CONF).into_bytes(),
+        "options" => options().into_bytes(),
+        "write" => {
+            for file in [ENV, CONF] {
+                fs::write(root(file), settings_file(file)).unwrap();
+            }
+            fs::write(root(README), readme()).unwrap();
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("usage: generate man|bash|zsh|fish|env|conf|options|write");
+            return ExitCode::from(2);
+        }
+    };
+    io::stdout().write_all(&text).unwrap();
+    ExitCode::SUCCESS
+}
+
+fn root(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn man() -> Vec<u8> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command()).render(&mut page).unwrap();
+    page
+}
+
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "pandaproxy", &mut script);
+    script
+}
+
+/// An example file of settings.
+fn settings_file(file: &str) -> String {
+    let is_env = file == ENV;
+    let place = if is_env {
+        "# PandaProxy's settings for compose.yaml: copy this file to .env."
+    } else {
+        "# PandaProxy's settings: /etc/pandaproxy/pandaproxy.conf."
+    };
+    let mut text = format!(
+        "{place}\n# KEY=VALUE lines. The first three are required; the others show their defaults.\n\
+         # Comments need a line of their own. The command line and the environment go before this file.\n"
+    );
+    for group in Group::ALL {
+        let settings = Setting::ALL.into_iter();
+        let settings = settings.filter(|it| {
+            it.group == group && it.is_in_file() && !it.hidden && !is_fixed(it, is_env)
+        });
+        for (at, setting) in settings.enumerate() {
+            if at == 0 {
+                write!(text, "\n# ---- {}\n\n", title(group)).unwrap();
+            }
+            for line in wrapped(&format!("{}.{}", setting.help, note(setting, is_env))) {
+                writeln!(text, "# {line}").unwrap();
+            }
+            let comment = if setting.required { "" } else { "#" };
+            writeln!(text, "{comment}{}={}", setting.key, setting.default).unwrap();
+        }
+    }
+    text
+}
+
+/// The group's title without what stands in brackets.
+fn title(group: Group) -> &'static str {
+    group.title().split(" (").next().unwrap_or_default()
+}
+
+/// Whether compose.yaml sets it.
+fn is_fixed(setting: &Setting, is_env: bool) -> bool {
+    is_env && *setting == Setting::STATE_DIR
+}
+
+/// What else is to be known where this file is used.
+fn note(setting: &Setting, is_env: bool) -> &'static str {
+    if *setting == Setting::RECORD {
+        if is_env {
+            " A container can write below /state only."
+        } else {
+            " The service can write below /var/lib/pandaproxy only."
+        }
+    } else if *setting == Setting::PRINTER_CA && !is_env {
+        " Put it into /etc/pandaproxy."
+    } else if *setting == Setting::STATE_DIR {
+        " The service has /var/lib/pandaproxy."
+    } else {
+        ""
+    }
+}
+
+/// Lines of at most 78 characters.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().unwrap();
+        if !line.is_empty() && line.len() + 1 + word.len() > 78 {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// README's table of options.
+fn options() -> String {
+    let mut text = String::from("| option | variable, key | default | |\n|---|---|---|---|\n");
+    for setting in Setting::ALL.into_iter().filter(|it| !it.hidden) {
+        let Setting { option, short, key, value, default, help, required, kind, .. } = setting;
+        let short = short.map_or(String::new(), |short| format!("`-{short}`, "));
+        let value = if *kind == Kind::Flag { String::new() } else { format!(" {value}") };
+        let default = match (*default, kind) {
+            ("", _) | (_, Kind::Flag) if *required => "required".to_owned(),
+            ("", _) | (_, Kind::Flag) => String::new(),
+            (default, _) => format!("`{}`", default.replace(',', ", ")),
+        };
+        writeln!(text, "| {short}`{option}{value}` | `{key}` | {default} | {help} |").unwrap();
+    }
+    text
+}
+
+/// README with its table of options made anew.
+fn readme() -> String {
+    let text = fs::read_to_string(root(README)).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("README has a table of options");
+    let (_, after) = rest.split_once(END).expect("README's table of options ends");
+    format!("{before}{BEGIN}\n{}\n{END}{after}", options())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HINT: &str = "run cargo run --example generate -- write";
+
+    #[test]
+    fn example_files_are_made_from_the_table_of_settings() {
+        for file in [ENV, CONF] {
+            assert_eq!(
+                fs::read_to_string(root(file)).unwrap(),
+                settings_file(file),
+                "{file}: {HINT}"
+            );
+        }
+    }
+
+    #[test]
+    fn readmes_options_are_made_from_the_table_of_settings() {
+        assert!(fs::read_to_string(root(README)).unwrap() == readme(), "README.md: {HINT}");
+    }
+
+    #[test]
+    fn man_page_and_completions_name_every_setting() {
+        let all =
+            [man(), completions(Shell::Bash), completions(Shell::Zsh), completions(Shell::Fish)];
+        for text in all {
+            let text = String::from_utf8(text).unwrap().replace('\\', "");
+            for setting in Setting::ALL.into_iter().filter(|it| !it.hidden) {
+                assert!(
+                    text.contains(setting.option.trim_start_matches('-')),
+                    "{}",
+                    setting.option
+                );
+            }
+        }
+    }
+}
