@@ -1,125 +1,131 @@
-//! PandaProxy: many clients on a LAN share a Bambu Lab printer's few connections.
+//! PandaProxy: many clients on a LAN share one connection to each service of a Bambu Lab printer.
 //!
-//! A printer has room for one to four connections at each of its services. This program has **one** of
-//! them for each service and serves any number of clients, up to a bound of the board's, as if each of
-//! them were alone with the printer.
+//! A printer accepts one to four connections to each of its services. This program has one of them and serves as many
+//! clients as the [board](crate::board) allows, each as if it were alone with the printer.
 //!
-//! What matters, most first: that no print suffers; that clients are told the truth; that memory is what
-//! was said; that a bad client is nobody's trouble but its own; speed; comfort.
+//! Priorities, in this order: a print is never disturbed; clients are never told that something succeeded which did not;
+//! memory stays within the budget; a misbehaving client affects no other client; speed; convenience.
+//! What is known of printers and their clients is collected in [`protocol`].
 //!
-//! # The map
+//! # Map
 //!
 //! ```text
-//!      client ─ listen ─ tls ─ drive ─► svc::client ─event─► svc::hub ─► svc::upstream ─ drive ─ tls ─ dial ─ printer
-//!         ▲                                  ▲                 │   ▲               │
-//!         └────────── poll_output ◄──────────┘◄── slot, ring ──┘   └──── event ────┘
+//!   client ── accept ── tls ── drive ──► client.rs ──event──► hub.rs ──► upstream.rs ── drive ── tls ── dial ── printer
+//!     ▲                                     ▲                 │   ▲             │
+//!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!      main → runtime → services → session → memory, auth, clock → board        imports only point right
+//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, tls, trace → config → printer → session
+//!        → memory, auth, journal, notify, peer, state_dir → clock → board          imports only point right
 //! ```
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
-//! | [`runtime`] | whatever touches a socket or a timer; nothing else uses tokio |
-//! | [`tls`] | certificates, and who is trusted; nothing else uses rustls |
-//! | [`mqtt`] | port 8883: reports fanned out, requests forwarded |
+//! | [`config`] | the table of settings, and their meaning |
+//! | [`runtime::launch`] | the composition root: the list of services, started over a network and a clock |
+//! | [`runtime`] | everything that uses sockets or timers; nothing else uses tokio |
+//! | [`tls`] | certificates and trust; nothing else uses rustls |
+//! | [`mqtt`] | port 8883: reports to all clients, requests to the printer |
 //! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
-//! | [`printer::camera`] | which camera a printer has, found out by asking on 6000 and 322 |
-//! | [`ftp`] | port 990: the printer's files, its sessions shared by queueing |
-//! | [`runtime::files::relay`], [`runtime::files::relay_ports`] | 990 and 6000 of X1, H2, P2: bytes as they are |
-//! | [`trace`] | recordings of what is said, without what is secret |
-//! | [`session`] | the contract of every conversation, whatever its protocol |
-//! | [`state_dir`] | files that survive a restart: keys, certificates, pins |
-//! | [`memory`] | everything that holds bytes, and the sum of it |
-//! | [`health`] | asks the services of a running proxy whether they answer |
-//! | [`config`], [`auth`], [`journal`], [`logger`] | what was asked for; who may come in; what happened lately |
-//! | [`printer::model`] | what a serial number says about the printer |
-//! | [`board`], [`clock`] | what this build may spend; moments without a date |
+//! | [`ftp`] | port 990 in proxy mode: clients queue for the printer's sessions |
+//! | [`runtime::files`] | data connections, and the relay of 990 and of the file tunnel on 6000 |
+//! | [`printer`] | the table of models, the camera probe, and what is known about the printer |
+//! | [`session`] | the contract of every conversation |
+//! | [`memory`] | frames, rings, the memory budget and the heap limit |
+//! | [`trace`] | recordings of traffic, with credentials redacted |
+//! | [`auth`] | the access code, and the limiter of wrong codes |
+//! | [`journal`] | the last events, and rate limits for log lines |
+//! | [`state_dir`] | files that survive a restart |
+//! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
+//! | [`board`], [`clock`] | the capacities of this build; points in time |
 //!
-//! A client's request is handed on towards the printer through places of fixed size, and its client is
-//! not read while they are full. The other way nothing waits: a report or a picture is kept once, readers
-//! have references to it, and one that is slow loses some. So no circle of waiting can come about.
+//! A [`Session`](session::Session) is pure: it has no socket, no clock and never waits. [`runtime::drive`] runs every
+//! session over a stream and exists once. A hub is borrowed between waits, never across one.
 //!
-//! A [`Session`](session::Session) is pure: no socket, no clock, no wait. [`runtime::drive`] runs any
-//! of them over any stream and is written once. A hub is borrowed between waits, never across one.
+//! Requests go through buffers of fixed size; a client is not read while they are full. Reports, pictures and packets are
+//! stored once; clients hold references to them, and a slow client loses some. The two directions never wait for each
+//! other, so there is no deadlock.
 //!
-//! # Life of a report: every copy
+//! # Adding a service
 //!
-//! 1. The kernel hands TLS records to rustls, which decrypts them **(1: decryption)** into its buffer.
-//! 2. `drive` reads them into the upstream's inbox **(2)**, where the packet is put together: rustls
+//! 1. Its folder beside [`mqtt`], with the files `wire`, `client`, `hub`, `slot` and `upstream` as far as they apply.
+//! 2. A file in [`runtime::services`] with its declaration (name, port, transport, start) and its
+//!    [`Service`](runtime::service::Service).
+//! 3. One line in [`runtime::launch::services`], and its lines in [`memory::budget`].
+//! 4. Its name and port in `config/services.rs`; its limits in [`limits`]; its log lines in `messages.rs`.
+//!
+//! # Life of a report
+//!
+//! 1. The kernel passes TLS records to rustls, which decrypts them **(1: decryption)** into its buffer.
+//! 2. `runtime/drive.rs` reads them into the inbox of `mqtt/upstream` **(2)**, where the packet is completed: rustls
 //!    gives records, MQTT needs whole packets.
-//! 3. The hub stores the payload in a [frame](memory::pool) **(3)**, since the inbox has to take the next
-//!    packet while clients are still being served. One pass over the JSON says what it is and where
-//!    it names an address. The state keeps a reference to a full report; a delta is merged into what
-//!    has changed so far, which costs its own size, not the state's.
-//! 4. Each reader's ring gets a reference of 8 bytes; the places to rewrite stand in the frame's tag.
-//! 5. Each reader's session copies head and payload into its outbox **(4, once a reader)**, rewriting
-//!    addresses on the way: readers differ in topic and address, and several small reports leave in
-//!    one TLS record.
-//! 6. rustls encrypts the outbox into its send buffer **(5, once a reader)** and the kernel takes it.
+//! 3. `mqtt/hub.rs` copies the payload into a [frame](memory::pool) **(3)**, because the inbox has to take the next packet.
+//!    One pass over the JSON classifies it and finds addresses. `mqtt/state.rs` keeps a reference to a full report, and
+//!    merges a delta into the changes since then, at the cost of the delta's size.
+//! 4. Each client's ring gets a reference of 8 bytes; the positions to rewrite are in the frame's tag.
+//! 5. `mqtt/client` copies head and payload into the client's outbox **(4, once a client)** and rewrites addresses:
+//!    clients differ in topic and address, and several small reports leave in one TLS record.
+//! 6. rustls encrypts the outbox into its send buffer **(5, once a client)**, and the kernel takes it.
 //!
-//! # Life of a request: every copy
+//! # Life of a request
 //!
-//! Decryption, the client's inbox, a frame (so that the client can be read further while the printer
-//! is slow), the upstream's outbox, encryption. The bytes of the payload are never changed: firmware
-//! checks signatures over them. The client's PUBACK leaves when the printer's connection has taken the
-//! request; if that connection is lost first, the client's is closed instead.
+//! Decryption, the inbox of `mqtt/client`, a frame (so that the client can be read further while the printer is slow), the
+//! outbox of `mqtt/upstream`, encryption. The payload is never changed, because firmware verifies signatures over
+//! it. The client's PUBACK is sent when the printer's connection has taken the request; if that connection is lost
+//! first, the client's connection is closed instead.
 //!
-//! # Life of a picture: every copy
+//! # Life of a picture
 //!
 //! 1. rustls decrypts the camera's records **(1: decryption)**.
-//! 2. `drive` reads them into the upstream's inbox **(2)**, because a record knows nothing of pictures:
-//!    one may end and the next begin in it.
-//! 3. The hub appends them to the picture's [frame](memory::pool) **(3)**, where the picture stays. No
-//!    inbox ever holds a whole one. A viewer's ring gets a reference of 8 bytes.
-//! 4. Each viewer's session shows its frame ([`Output::Shared`](session::Output::Shared)), and rustls
-//!    takes it from there into records and encrypts them in place **(4, once a viewer)**: each viewer
-//!    has keys of its own. There is no outbox between. The head goes before it in a record of its own.
+//! 2. `runtime/drive.rs` reads them into the inbox of `chamber/upstream.rs` **(2)**: a record may end one picture and begin
+//!    the next.
+//! 3. `chamber/hub.rs` appends them to the picture's [frame](memory::pool) **(3)**. A viewer's ring gets a reference of 8
+//!    bytes.
+//! 4. `chamber/client.rs` shows its frame ([`Output::Shared`](session::Output::Shared)), and rustls encrypts from there
+//!    **(4, once a viewer)**. The head goes before it in a TLS record of its own.
 //! 5. The kernel takes the records **(5, once a viewer)**.
 //!
-//! There are three frames more than viewers: one for the picture that comes, two for the newest, and
-//! one for the picture that each viewer may be in the middle of. So no viewer can cost another one a
-//! picture, however long it takes, and nothing has to be taken away from anybody.
+//! There are three frames more than viewers: one for the picture being received, two for the newest, and one for the
+//! picture that each viewer may be in the middle of. So no viewer can cost another one a picture.
 //!
-//! # Life of a packet of the RTSPS camera: every copy
+//! # Life of an RTP packet
 //!
 //! 1. rustls decrypts the camera's records **(1: decryption)**.
-//! 2. `drive` reads them into the upstream's inbox **(2)**, where the packet becomes whole: records and
-//!    packets know nothing of each other.
-//! 3. The hub appends it, renumbered, to a block of the picture that comes **(3)**. When the picture is
-//!    whole each player's ring gets references to its blocks. No player ever has a part of a picture that
-//!    others have not: that is why none is torn, whoever is slow or dies.
-//! 4. Each player's session copies up to five blocks into its outbox **(4, once a player)**, where channels and
-//!    numbers become its own: 16 KiB then leave in one record, in place of a record a packet.
-//! 5. rustls encrypts the outbox into its send buffer **(5, once a player)** and the kernel takes it.
+//! 2. `runtime/drive.rs` reads them into the inbox of `rtsp/upstream.rs` **(2)**, where the packet is completed and parsed.
+//! 3. `rtsp/hub.rs` appends it, renumbered, to a block of the picture being received **(3)**. When the picture is complete,
+//!    each player's ring gets references to its blocks: no player has a part of a picture that others have not, so
+//!    none is torn.
+//! 4. `rtsp/client.rs` copies up to five blocks into its outbox **(4, once a player)**, with the player's own channels and
+//!    sequence numbers: 16 KiB leave in one TLS record instead of one record a packet.
+//! 5. rustls encrypts the outbox into its send buffer **(5, once a player)**, and the kernel takes it.
 //!
-//! # Life of an upload: every copy
+//! # Life of an upload
 //!
-//! 1. The kernel hands the client's TLS records to rustls, which decrypts them **(1)** into its buffer.
-//! 2. The mover reads them into its one buffer **(2)**, at most 16 KiB, and reads no more before they
-//!    are gone: that is how a slow printer slows the client down.
-//! 3. rustls encrypts them into its send buffer **(3)** and the kernel takes it.
+//! 1. `ftp/client.rs` parses STOR; `ftp/hub.rs` queues it until a session with the printer is free; `ftp/upstream` prepares
+//!    that session (folder, type, protection, EPSV or PASV, STOR).
+//! 2. The kernel passes the client's TLS records on the data connection to rustls, which decrypts them **(1)**.
+//! 3. `runtime/files/transfer.rs` reads them into its one buffer **(2)**, at most 16 KiB, and reads no more before they are
+//!    written: so a slow printer slows the client down.
+//! 4. rustls encrypts them into its send buffer **(3)**, and the kernel takes it.
 //!
-//! No file is stored. The client's 226 is the printer's, and comes after it.
+//! No file is stored. The client's 226 follows the printer's.
 //!
-//! # Life of a relayed byte: every copy
+//! # Life of a relayed byte
 //!
-//! X1, H2 and P2 are met with their own certificate, so [`runtime::files::relay`] decrypts nothing: the kernel's
-//! bytes are read into the one buffer of their direction **(1)** and written from there. Commands have 4 KiB
-//! each way, files and the tunnel on port 6000 have 16 KiB. No more is read before they are gone. `splice`
-//! would save that copy and was measured; the module says why it is not used.
+//! X1, H2 and P2 show their own certificate, so `runtime/files/relay` decrypts nothing: bytes are read into the one
+//! buffer of their direction **(1)** and written from there. Control connections have 4 KiB each way, files and the
+//! tunnel 16 KiB. No more is read before they are written.
 //!
 //! # Memory
 //!
-//! [`memory::budget`] has one line for each holder of bytes, added up at compile time against
-//! `BOARD.memory`. What is ours is allocated before the first client is let in. What rustls and tokio
-//! allocate is [metered](memory::heap) and has a lid. Memory that is not needed is not touched: frames
-//! and buffers are written no further than they are used, first-fit, by the worker that came back last.
+//! [`memory::budget`] has one line for each holder of memory, added up at compile time against `BOARD.memory`. Our own
+//! buffers are allocated before the first client is accepted. The heap is [metered](memory::heap) and limited to the
+//! budget. Memory that is not needed is not touched: frames and buffers are written no further than they are used.
 //!
-//! There is one thread, with two exceptions, both for who knows no other way than to block. A printer
-//! that is given by name is looked up by the system's resolver, on a thread that ends after it. And a
-//! [recording](trace) is brought to its files by a thread of its own: a memory card may take a second for
-//! a write, and nobody is to wait for it. Between the two is one ring of bytes.
+//! # Threads
+//!
+//! One thread serves. Three others exist because their system calls block: the resolver for a printer that is given by
+//! name, the writer of a [recording](trace), and the writer of the log.
 #![no_std]
 
 extern crate alloc;

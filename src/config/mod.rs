@@ -1,6 +1,6 @@
 //! What the program is to do: read from the command line, the environment and a file of settings.
 //!
-//! [`settings`] is the table of all settings. [`sources`] finds the value that counts: command line, then environment,
+//! `settings` is the table of all settings ([`Setting`]). `sources` finds the value that counts: command line, then environment,
 //! then file, then default. [`Config`] holds the meaning of the values.
 //!
 //! An invalid setting ends the program with status 2 and one line that names the setting, its value and what was

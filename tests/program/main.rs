@@ -20,6 +20,7 @@ mod ftp;
 mod health;
 mod log;
 mod mqtt;
+mod readme;
 mod record;
 mod relay;
 mod rtsp;
