@@ -1,6 +1,7 @@
 //! `pandaproxy`: the command line, and from there to the service that was asked for.
 
 use core::time::Duration;
+use std::cell::RefCell;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -12,11 +13,11 @@ use pandaproxy::journal::{self, Kind};
 use pandaproxy::limits::Limits;
 use pandaproxy::logger;
 use pandaproxy::memory::{KIB, budget, heap};
-use pandaproxy::runtime::launch::{self, Context, Proxy, StartError};
+use pandaproxy::runtime::launch::{self, Context, Credentials, Proxy, StartError};
 use pandaproxy::runtime::net::Sockets;
 use pandaproxy::runtime::supervisor;
 use pandaproxy::tls::Identity;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A value on the command line, in the environment or in the file is wrong.
 const BAD_VALUE: u8 = 2;
@@ -94,13 +95,46 @@ fn start_log(verbose: bool) {
     }
 }
 
-/// Runs the proxy until SIGTERM or SIGINT; SIGUSR1 writes its status to standard error.
+/// The signals that the program handles.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    user: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            user: signal(SignalKind::user_defined1())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+thread_local! {
+    /// Set once the certificates are loaded. Until then a signal ends the program by its default action, since making keys
+    /// takes minutes on a slow board.
+    static SIGNALS: RefCell<Option<Signals>> = const { RefCell::new(None) };
+}
+
+/// Loads the certificates, then handles signals: before the first service says that it listens.
+fn credentials(config: &Config) -> Result<Credentials, StartError> {
+    let credentials = Credentials::load(config)?;
+    let signals = Signals::new().map_err(StartError::Runtime)?;
+    SIGNALS.set(Some(signals));
+    Ok(credentials)
+}
+
+/// Runs the proxy until SIGTERM or SIGINT. SIGUSR1 writes its status to standard error, SIGHUP is ignored.
 async fn run(config: &Config) -> Result<(), StartError> {
-    let proxy = Proxy::start(&Context::real(), config, &Sockets)?;
-    // Not before the keys are made: until then a signal ends the program by its default action.
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let mut user = signal(SignalKind::user_defined1()).map_err(StartError::Runtime)?;
+    let context = Context { credentials, ..Context::real() };
+    let proxy = Proxy::start(&context, config, &Sockets)?;
+    let signals = SIGNALS.take().map_or_else(Signals::new, Ok);
+    let Signals { mut terminate, mut interrupt, mut user, mut hang_up } =
+        signals.map_err(StartError::Runtime)?;
     supervisor::ready();
     loop {
         tokio::select! {
@@ -108,6 +142,7 @@ async fn run(config: &Config) -> Result<(), StartError> {
             _ = interrupt.recv() => break,
             // The log takes any text.
             _ = user.recv() => drop(proxy.write_status(&mut logger::Raw::new())),
+            _ = hang_up.recv() => log::warn!("SIGHUP ignored; restart to read changed settings"),
         }
     }
     journal::note(Kind::Stopping, format_args!("stopping"));

@@ -318,6 +318,19 @@ fn sigusr1_prints_the_journal_and_it_goes_on_serving() {
 }
 
 #[test]
+fn sighup_is_ignored_and_logged() {
+    proxy::run(async {
+        let dir = StateDir::new();
+        let args = usual(&Printer::new(Model::P1S), SocketAddr::from((HOME, 9)), &dir);
+        let mut proxy = Proxy::start(command(args), dir).await;
+        proxy.program.signal("HUP");
+        proxy.program.line("SIGHUP ignored; restart to read changed settings").await;
+        proxy.program.signal("TERM");
+        assert_eq!(proxy.program.ended().await.0, Some(0));
+    });
+}
+
+#[test]
 fn systemd_hears_that_it_is_ready_and_alive_and_stopping() {
     proxy::run(async {
         let dir = StateDir::new();
