@@ -1,22 +1,27 @@
-//! Who may come in: the printer's access code, and how often an address may get it wrong.
+//! Login: the printer's access code, and a limit to the guesses from one origin.
 //!
-//! Clients show the user [`USER`] and the printer's own access code, as they would to the printer
-//! (PROTOCOL §2.1). The code is compared in constant time, never printed, and wiped when dropped.
+//! Clients log in as the user [`USER`] with the printer's own access code, as they would at the printer
+//! ([`protocol`](crate::protocol#mqtt)). The code is compared in constant time, never printed, and wiped
+//! when dropped.
 //!
-//! An eight-digit code can be guessed. [`WRONG_CODES`] guesses a minute from one address make the
-//! average search of 10⁸ codes last 19 years; somebody who mistyped waits a minute.
+//! An eight-digit code can be guessed. [`WRONG_CODES`] guesses a minute from one origin at each of four
+//! services make the average search of 10⁸ codes last four years. A device that keeps sending one old code
+//! guesses nothing: the same wrong code counts once, so that others at its address can still log in.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | a code | [`CODE_MAX`] bytes | it is no code: nothing that long is admitted |
-//! | wrong codes from one address | [`WRONG_CODES`] within [`COUNTED_FOR`] | refused for [`REFUSED_FOR`] |
-//! | addresses remembered | [`ADDRESSES`] | the one that was wrong longest ago is forgotten |
+//! | a code | [`CODE_MAX`] bytes | it is not accepted as a code |
+//! | different wrong codes from one origin at one service | [`WRONG_CODES`] within [`COUNTED_FOR`] | the origin is rejected there for [`REFUSED_FOR`] |
+//! | origins remembered, for each service they tried | [`ADDRESSES`] | the one whose wrong code is the oldest is forgotten |
 
 use core::fmt;
+use core::hash::BuildHasher;
 use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
+use std::hash::RandomState;
+use std::sync::OnceLock;
 
 use heapless::{Deque, Vec};
 use subtle::ConstantTimeEq;
@@ -24,25 +29,23 @@ use zeroize::Zeroizing;
 
 use crate::clock::Instant;
 
-/// The only user a printer knows.
+/// The user name of every login to a printer.
 pub const USER: &str = "bblp";
 
 /// Bytes in the longest code. Printers show eight characters; the chamber camera's login has room
 /// for 32, so no service can carry more.
 pub const CODE_MAX: usize = 32;
 
-/// Wrong codes from one address before it is refused. Enough for a slicer that tries its old code
-/// on each service before its owner has read the new one off the printer.
+/// Different wrong codes from one origin at one service before the origin is rejected: a few typing errors.
 pub const WRONG_CODES: usize = 5;
 
 /// How long a wrong code counts.
 pub const COUNTED_FOR: Duration = Duration::from_secs(60);
 
-/// How long an address is then refused: short, because a client that retries by itself would else
-/// keep its owner out after the code has been put right.
+/// How long an origin is then rejected. It is short, so that a corrected code works within a minute.
 pub const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// Addresses whose wrong codes are remembered at once: a household of misconfigured clients.
+/// Origins whose wrong codes are remembered at once, counted for each service.
 pub const ADDRESSES: usize = 32;
 
 /// The printer's access code.
@@ -114,98 +117,141 @@ impl fmt::Display for CodeError {
 
 impl core::error::Error for CodeError {}
 
+/// A wrong code, as far as it has to be told from another one: a hash with a key of this process.
+///
+/// The code cannot be computed from it, and it means nothing in another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guess(u64);
+
+impl Guess {
+    /// The guess that `code` is.
+    pub fn of(code: &[u8]) -> Self {
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        Self(KEY.get_or_init(RandomState::new).hash_one(code))
+    }
+
+    /// A login with another user name than [`USER`], whatever its code.
+    pub fn of_wrong_user() -> Self {
+        // No code is that long.
+        Self::of(&[b'u'; 2 * CODE_MAX])
+    }
+}
+
+/// The wrong codes that one connection showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum WrongCodes {
+    /// None: it logged in, or did not try.
+    None,
+    /// This one.
+    One(Guess),
+    /// So many that cannot be told apart: a digest of a code differs each time (RFC 2617 §3.2.2).
+    Digests(usize),
+}
+
 /// What a wrong code led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Lockout {
-    /// It is this address' `n`th that counts, at most [`WRONG_CODES`]: then it is refused already.
+    /// The origin is at this number of different wrong codes, at most [`WRONG_CODES`].
     Counted(usize),
-    /// It was the last one: from now on the address is refused.
+    /// This wrong code was the last one: from now on the origin is rejected.
     JustLocked,
 }
 
-/// How often which address was wrong.
+/// The wrong codes of each origin at each service.
 ///
-/// Ask [`refused`](Self::refused) when a connection comes in, and again before its code is looked
-/// at: it may have waited at the acceptor while others from its address used up the guesses.
+/// Ask [`is_refused`](Self::is_refused) when a connection comes in, and again before its code is
+/// compared: meanwhile others of its origin may have used up the guesses.
 #[derive(Debug, Default)]
 pub struct Limiter {
     entries: Vec<Entry, ADDRESSES>,
 }
 
 impl Limiter {
-    /// Nobody has been wrong yet.
+    /// A limiter that has seen no wrong code.
     pub const fn new() -> Self {
         Self { entries: Vec::new() }
     }
 
-    /// Whether whoever comes from `address` is to be sent away unheard.
-    pub fn refused(&mut self, now: Instant, address: IpAddr) -> bool {
+    /// Whether connections from `address` to `service` are rejected now.
+    pub fn is_refused(&mut self, now: Instant, service: &'static str, address: IpAddr) -> bool {
         self.entries.retain(|entry| !entry.is_over(now));
-        let from = Origin::of(address);
+        let from = (Origin::of(address), service);
         self.entries.iter().any(|entry| entry.from == from && entry.locked.is_some())
     }
 
-    /// Counts a wrong code from `address`. One that comes while the address is refused does not
-    /// prolong that.
-    pub fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout {
+    /// Counts a wrong code from `address` at `service`; one without a [`Guess`] counts as different from
+    /// each other one. A code that counts already costs nothing more, nor does one that comes while the
+    /// origin is rejected.
+    pub fn count_wrong_code(
+        &mut self,
+        now: Instant,
+        service: &'static str,
+        address: IpAddr,
+        guess: Option<Guess>,
+    ) -> Lockout {
         self.entries.retain(|entry| !entry.is_over(now));
-        let from = Origin::of(address);
+        let from = (Origin::of(address), service);
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.from == from) {
-            return entry.wrong_code(now);
+            return entry.count(now, guess);
         }
         if self.entries.is_full() {
-            self.forget_stalest();
+            self.forget_oldest();
         }
         let mut entry = Entry { from, wrong: Deque::new(), locked: None };
-        let outcome = entry.wrong_code(now);
-        // There is room: if there was none, the stalest entry has just left.
+        let outcome = entry.count(now, guess);
+        // There is room: if there was none, the oldest entry was removed.
         let _ = self.entries.push(entry);
         outcome
     }
 
-    /// Forgets what `address` got wrong: its owner knows the code.
-    pub fn right_code(&mut self, address: IpAddr) {
+    /// Forgets the wrong codes of `address` at each service: a client there has logged in.
+    pub fn forget_wrong_codes(&mut self, address: IpAddr) {
         let from = Origin::of(address);
-        self.entries.retain(|entry| entry.from != from);
+        self.entries.retain(|entry| entry.from.0 != from);
     }
 
-    fn forget_stalest(&mut self) {
-        let stalest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.wrong.back());
-        if let Some((at, _)) = stalest {
+    fn forget_oldest(&mut self) {
+        let newest = |entry: &Entry| entry.wrong.back().map(|(at, _)| *at);
+        let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| newest(entry));
+        if let Some((at, _)) = oldest {
             self.entries.swap_remove(at);
         }
     }
 }
 
-/// One address that was wrong lately.
+/// The wrong codes of one origin at one service.
 #[derive(Debug)]
 struct Entry {
-    from: Origin,
-    /// When, oldest first. Never empty once the entry is in the table.
-    wrong: Deque<Instant, WRONG_CODES>,
-    /// Since when it is refused.
+    from: (Origin, &'static str),
+    /// When each different code came first, oldest first. Never empty once the entry is in the table.
+    wrong: Deque<(Instant, Option<Guess>), WRONG_CODES>,
+    /// When the origin was locked out.
     locked: Option<Instant>,
 }
 
 impl Entry {
-    /// Whether nothing about it matters any more.
+    /// Whether nothing in it counts any more.
     fn is_over(&self, now: Instant) -> bool {
         match self.locked {
             Some(since) => now.since(since) >= REFUSED_FOR,
-            None => self.wrong.back().is_none_or(|last| now.since(*last) >= COUNTED_FOR),
+            None => self.wrong.back().is_none_or(|(last, _)| now.since(*last) >= COUNTED_FOR),
         }
     }
 
-    fn wrong_code(&mut self, now: Instant) -> Lockout {
+    fn count(&mut self, now: Instant, guess: Option<Guess>) -> Lockout {
         if self.locked.is_some() {
             return Lockout::Counted(WRONG_CODES);
         }
-        while self.wrong.front().is_some_and(|first| now.since(*first) >= COUNTED_FOR) {
+        while self.wrong.front().is_some_and(|(first, _)| now.since(*first) >= COUNTED_FOR) {
             self.wrong.pop_front();
         }
+        if guess.is_some() && self.wrong.iter().any(|(_, counted)| *counted == guess) {
+            return Lockout::Counted(self.wrong.len());
+        }
         // There is room: a full row is locked.
-        let _ = self.wrong.push_back(now);
+        let _ = self.wrong.push_back((now, guess));
         if self.wrong.is_full() {
             self.locked = Some(now);
             return Lockout::JustLocked;
@@ -214,13 +260,14 @@ impl Entry {
     }
 }
 
-/// Who counts as one: an IPv4 address however it is written, or an IPv6 /64, within which a host
-/// may give itself as many addresses as it likes.
+/// What one host can choose its addresses from: an IPv4 address, however it is written, or an IPv6 /64
+/// (RFC 4291 §2.5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Origin(IpAddr);
+pub struct Origin(IpAddr);
 
 impl Origin {
-    fn of(address: IpAddr) -> Self {
+    /// The origin that `address` belongs to.
+    pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(v4) => IpAddr::V4(v4),
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -254,6 +301,22 @@ mod tests {
 
     fn host(n: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
+    }
+
+    /// The limiter at one service, with a code of its own each time.
+    trait AtMqtt {
+        fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout;
+        fn refused(&mut self, now: Instant, address: IpAddr) -> bool;
+    }
+
+    impl AtMqtt for Limiter {
+        fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout {
+            self.count_wrong_code(now, "mqtt", address, None)
+        }
+
+        fn refused(&mut self, now: Instant, address: IpAddr) -> bool {
+            self.is_refused(now, "mqtt", address)
+        }
     }
 
     fn lock(limiter: &mut Limiter, now: Instant, address: IpAddr) {
@@ -352,14 +415,40 @@ mod tests {
     }
 
     #[test]
+    fn the_same_wrong_code_again_costs_nothing_more() {
+        let mut limiter = Limiter::new();
+        let old = Some(Guess::of(b"87654321"));
+        for second in 0..1000 {
+            let outcome = limiter.count_wrong_code(at(second), "mqtt", host(1), old);
+            assert_eq!(outcome, Lockout::Counted(1), "at {second}");
+            assert!(!limiter.refused(at(second), host(1)), "at {second}");
+        }
+        for n in 2..WRONG_CODES {
+            let guess = Some(Guess::of(&[n as u8]));
+            let outcome = limiter.count_wrong_code(at(1000), "mqtt", host(1), guess);
+            assert_eq!(outcome, Lockout::Counted(n), "different codes are guesses");
+        }
+        let _ = limiter.count_wrong_code(at(1000), "mqtt", host(1), Some(Guess::of(b"last")));
+        assert!(limiter.refused(at(1000), host(1)));
+    }
+
+    #[test]
+    fn a_lockout_at_one_service_leaves_the_others_open() {
+        let mut limiter = Limiter::new();
+        lock(&mut limiter, at(0), host(1));
+        assert!(limiter.is_refused(at(0), "mqtt", host(1)));
+        assert!(!limiter.is_refused(at(0), "ftp", host(1)));
+    }
+
+    #[test]
     fn the_right_code_clears_the_slate() {
         let mut limiter = Limiter::new();
         for _ in 1..WRONG_CODES {
             let _ = limiter.wrong_code(at(0), host(1));
         }
-        limiter.right_code(host(1));
+        limiter.forget_wrong_codes(host(1));
         lock(&mut limiter, at(1), host(1));
-        limiter.right_code(host(1));
+        limiter.forget_wrong_codes(host(1));
         assert!(!limiter.refused(at(1), host(1)));
     }
 

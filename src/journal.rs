@@ -257,33 +257,40 @@ pub fn write_to(out: &mut impl Write) -> fmt::Result {
     })
 }
 
-/// Something that may happen often and is to be told seldom.
+/// Rate limiter for log lines about one event that may happen often.
 #[derive(Debug, Default)]
 pub struct RateLimit {
-    told: Cell<Option<Instant>>,
+    /// When the event was last logged.
+    logged: Cell<Option<Instant>>,
+    /// How often it happened since then.
     since: Cell<u32>,
 }
 
 impl RateLimit {
-    /// How seldom.
+    /// The event is logged at most once in this time.
     pub const EVERY: Duration = Duration::from_secs(30);
 
-    /// It has happened: how often since it was last told, this time included, if it is to be told
-    /// now.
+    /// A limiter for an event that has not happened yet.
+    pub const fn new() -> Self {
+        Self { logged: Cell::new(None), since: Cell::new(0) }
+    }
+
+    /// Counts the event. `Some` if it is to be logged now: how often it happened since it was last
+    /// logged, this time included.
     pub fn check(&self, now: Instant) -> Option<u32> {
         let times = self.since.get().saturating_add(1);
-        if self.told.get().is_some_and(|told| now.since(told) < Self::EVERY) {
+        if self.logged.get().is_some_and(|logged| now.since(logged) < Self::EVERY) {
             self.since.set(times);
             return None;
         }
-        self.told.set(Some(now));
+        self.logged.set(Some(now));
         self.since.set(0);
         Some(times)
     }
 
-    /// Forgets that it ever happened.
+    /// Forgets that the event ever happened.
     pub fn forget(&self) {
-        self.told.set(None);
+        self.logged.set(None);
         self.since.set(0);
     }
 }

@@ -34,7 +34,7 @@
 //! | [`memory`] | frames, rings, the memory budget and the heap limit |
 //! | [`trace`] | recordings of traffic, with credentials redacted |
 //! | [`auth`] | the access code, and the limiter of wrong codes |
-//! | [`journal`] | the last events, and rate limits for log lines |
+//! | [`journal`], [`logger`], [`rejections`] | the last events; the log; rate limits for log lines |
 //! | [`state_dir`] | files that survive a restart |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
 //! | [`board`], [`clock`] | the capacities of this build; points in time |
@@ -150,6 +150,7 @@ pub mod peer;
 pub mod printer;
 #[doc = include_str!("protocol.md")]
 pub mod protocol {}
+pub mod rejections;
 pub mod rtsp;
 pub mod runtime;
 pub mod session;

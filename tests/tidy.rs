@@ -20,7 +20,7 @@ const ROWS: &[&[&str]] = &[
     &["mqtt", "chamber", "rtsp", "ftp", "tls", "trace"],
     &["config"],
     &["printer"],
-    &["session", "logger"],
+    &["session", "logger", "rejections"],
     &["memory", "auth", "journal", "notify", "peer", "state_dir"],
     &["clock"],
     &["board"],

@@ -19,7 +19,7 @@ use core::time::Duration;
 
 use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, HEAD, LOGIN, Login, LoginFault};
-use crate::auth::{AccessCode, USER};
+use crate::auth::{AccessCode, Guess, USER};
 use crate::clock::Instant;
 use crate::memory::pool::Frame;
 use crate::session::{Blame, Output, Session};
@@ -70,7 +70,7 @@ impl Viewer {
         if login.user != USER.as_bytes() {
             Err(Error::WrongUser)
         } else if !right {
-            Err(Error::WrongCode)
+            Err(Error::WrongCode(Guess::of(login.code)))
         } else {
             Ok(())
         }
@@ -153,7 +153,7 @@ pub enum Error {
     /// It is not `bblp`.
     WrongUser,
     /// Its code is wrong.
-    WrongCode,
+    WrongCode(Guess),
     /// It did not log in in time.
     Silent,
     /// It says more than a viewer has to say.
@@ -168,7 +168,7 @@ impl Error {
     /// Whose doing it is.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::NoLogin(_) | Self::WrongUser | Self::WrongCode | Self::Talks => Blame::Peer,
+            Self::NoLogin(_) | Self::WrongUser | Self::WrongCode(_) | Self::Talks => Blame::Peer,
             Self::Silent => Blame::Network,
             Self::NoSlot | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
             Self::Dismissed(Dismissal::Stopping) => Blame::Nobody,
@@ -185,7 +185,7 @@ impl fmt::Display for Error {
             Self::NoLogin(LoginFault::Words) => "what it said is no login to a chamber camera",
             Self::NoLogin(LoginFault::Padding) => "its login has something behind user or code",
             Self::WrongUser => "wrong user, bblp is the only one",
-            Self::WrongCode => "wrong access code",
+            Self::WrongCode(_) => "wrong access code",
             Self::Silent => return write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
             Self::Talks => "says more than a viewer has to say",
             Self::NoSlot | Self::Dismissed(Dismissal::Full) => {
@@ -269,8 +269,8 @@ mod tests {
         let mut words = login(b"bblp", b"12345678");
         words[4] = 1;
         let cases = [
-            (login(b"bblp", b"12345679"), Error::WrongCode),
-            (login(b"bblp", b""), Error::WrongCode),
+            (login(b"bblp", b"12345679"), Error::WrongCode(Guess::of(b"12345679"))),
+            (login(b"bblp", b""), Error::WrongCode(Guess::of(b""))),
             (login(b"root", b"12345678"), Error::WrongUser),
             (words, Error::NoLogin(LoginFault::Words)),
         ];

@@ -35,7 +35,7 @@ use core::time::Duration;
 use super::hub::{Hub, QUEUE_TIMEOUT};
 use super::slot::{CommandKind, PassivePort, Prot, Slot, SlotState, Stage, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
-use crate::auth::{AccessCode, USER};
+use crate::auth::{AccessCode, Guess, USER};
 use crate::clock::Instant;
 use crate::memory::budget::FTP_INBOX;
 use crate::session::{Blame, Output, Session};
@@ -77,7 +77,7 @@ pub enum Error {
     /// The user is not `bblp`.
     WrongUser,
     /// The access code is wrong.
-    WrongCode,
+    WrongCode(Guess),
     /// There are [`CLIENTS`](super::CLIENTS) clients already.
     NoSlot,
     /// The proxy shuts down.
@@ -110,7 +110,7 @@ impl Error {
             | Self::TooLong
             | Self::PipelineOverflow
             | Self::WrongUser
-            | Self::WrongCode => Blame::Peer,
+            | Self::WrongCode(_) => Blame::Peer,
             Self::NoSlot => Blame::Board,
         }
     }
@@ -136,7 +136,7 @@ impl fmt::Display for Error {
                 write!(f, "client disconnected: line longer than {} bytes", wire::LINE)
             }
             Self::WrongUser => write!(f, "client disconnected: wrong user name (expected {USER})"),
-            Self::WrongCode => f.write_str("client disconnected: wrong access code"),
+            Self::WrongCode(_) => f.write_str("client disconnected: wrong access code"),
             Self::NoSlot => write!(f, "client rejected: all {} slots are in use", super::CLIENTS),
             Self::ShuttingDown => f.write_str("client disconnected: shutting down"),
         }
@@ -318,7 +318,7 @@ impl Client {
         }
         if !self.code.admits(code) {
             self.say("530 Wrong access code: see the printer's screen");
-            return Err(Error::WrongCode);
+            return Err(Error::WrongCode(Guess::of(code)));
         }
         if !self.hub.admit(&self.slot) {
             self.say("421 Too many clients");

@@ -54,7 +54,7 @@ use super::wire::{
     self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
     Subscribe, SubscribeCode, UNSUPPORTED_PROTOCOL_VERSION, Unsubscribe,
 };
-use crate::auth::{AccessCode, USER};
+use crate::auth::{AccessCode, Guess, USER};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::KIB;
@@ -227,12 +227,13 @@ impl Client {
         }
         let answer = Answer::ConnAck(ConnectCode::NotAuthorized);
         // The code is compared even if the user name is wrong: the answer takes as long either way.
-        let right = self.code.admits(connect.password.unwrap_or_default());
+        let password = connect.password.unwrap_or_default();
+        let right = self.code.admits(password);
         if connect.user_name != Some(USER) {
             return Err(self.refuse(answer, Error::WrongUser));
         }
         if !right {
-            return Err(self.refuse(answer, Error::WrongCode));
+            return Err(self.refuse(answer, Error::WrongCode(Guess::of(password))));
         }
         self.state = State::Waiting { until: now + HOLD };
         Ok(Event::Connected { id: connect.client_id })

@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::wire::WireError;
+use crate::auth::Guess;
 use crate::board::BOARD;
 use crate::session::Blame;
 
@@ -56,7 +57,7 @@ pub enum Error {
     /// Another user than `bblp`.
     WrongUser,
     /// Another access code than the printer's.
-    WrongCode,
+    WrongCode(Guess),
     /// All slots are in use.
     NoSlot,
     /// More than [`FILTERS_PER_PACKET`] filters in one packet.
@@ -94,7 +95,7 @@ impl Error {
             | Self::Protocol { .. }
             | Self::NoIdentifier
             | Self::WrongUser
-            | Self::WrongCode
+            | Self::WrongCode(_)
             | Self::TooManyUnreleased => Blame::Peer,
             Self::TooSlow
             | Self::PrinterAway
@@ -125,7 +126,7 @@ impl fmt::Display for Error {
             }
             Self::NoIdentifier => f.write_str("no client identifier and clean session not set"),
             Self::WrongUser => f.write_str("wrong user name; it is `bblp`"),
-            Self::WrongCode => f.write_str("wrong access code"),
+            Self::WrongCode(_) => f.write_str("wrong access code"),
             Self::NoSlot => {
                 write!(f, "all {} slots are in use (BOARD.clients.mqtt)", BOARD.clients.mqtt)
             }

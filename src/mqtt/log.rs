@@ -101,7 +101,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::Protocol { level: 5 },
         Client::NoIdentifier,
         Client::WrongUser,
-        Client::WrongCode,
+        Client::WrongCode(crate::auth::Guess::of(b"")),
         Client::NoSlot,
         Client::TooManyFilters,
         Client::TooManyUnreleased,

@@ -26,13 +26,14 @@ use tokio::sync::Notify;
 
 use super::Clock;
 use super::net::{Connection, Listener, Net, Sockets};
-use crate::auth::{Limiter, Lockout, REFUSED_FOR, WRONG_CODES};
+use crate::auth::{Guess, Limiter, Lockout, REFUSED_FOR, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::{self, Kind, RateLimit};
+use crate::journal::{self, Kind};
 use crate::memory::budget::ACCEPT_QUEUE;
 use crate::memory::ring::{Full, Ring};
 use crate::peer::Peer;
+use crate::rejections;
 use crate::session::Blame;
 use crate::tls::HandshakeError;
 
@@ -41,9 +42,6 @@ pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// Refusals are said at most this often; the ones in between are counted.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-
-/// Reasons to turn strangers away that are told apart.
-const REASONS: usize = 8;
 
 /// Says that this machine does not have the address it is to listen on, if that is so.
 pub fn say_if_absent(address: IpAddr) {
@@ -66,9 +64,6 @@ pub struct Acceptor<N: Net = Sockets> {
     numbers: Cell<u32>,
     unsaid: Cell<u32>,
     said: Cell<Option<Instant>>,
-    /// Why strangers were turned away, and how often.
-    strangers: RefCell<heapless::LinearMap<Option<HandshakeError>, RateLimit, REASONS>>,
-    others: RateLimit,
 }
 
 /// Somebody on the pre-auth slots. Dropping it, [`pass`](Self::pass) or [`step_in`](Self::step_in) makes room for the next.
@@ -93,8 +88,6 @@ impl<N: Net> Acceptor<N> {
             numbers: Cell::new(0),
             unsaid: Cell::new(0),
             said: Cell::new(None),
-            strangers: RefCell::new(heapless::LinearMap::new()),
-            others: RateLimit::default(),
         })
     }
 
@@ -113,7 +106,7 @@ impl<N: Net> Acceptor<N> {
     }
 
     fn arrive(&self, now: Instant, stream: N::Connection, address: IpAddr) {
-        if self.limiter.borrow_mut().refused(now, address) {
+        if self.limiter.borrow_mut().is_refused(now, self.service, address) {
             self.refuse(now, format_args!("{address}: too many wrong codes, refused for a while"));
             return;
         }
@@ -205,7 +198,7 @@ impl<N: Net> Acceptor<N> {
         // Once around, so that the order stays as it was.
         for _ in 0..waiting.len() {
             let Some((stream, address)) = waiting.pop() else { break };
-            if self.limiter.borrow_mut().refused(now, address) {
+            if self.limiter.borrow_mut().is_refused(now, self.service, address) {
                 journal::tally(Kind::Refused);
                 continue;
             }
@@ -236,7 +229,7 @@ impl<N: Net> PendingClient<N> {
     /// The right code was shown: the place on the pre-auth slots is free.
     pub fn pass(&self) {
         if !self.inside.get() {
-            self.acceptor.limiter.borrow_mut().right_code(self.peer.address);
+            self.acceptor.limiter.borrow_mut().forget_wrong_codes(self.peer.address);
             self.step_in();
         }
     }
@@ -248,10 +241,8 @@ impl<N: Net> PendingClient<N> {
         }
     }
 
-    /// It was turned away before TLS stood: for this reason, or because it said nothing. Anybody can
-    /// have that happen as often as they like, so each reason is told seldom. Whoever comes from this
-    /// machine and leaves again looks whether we are alive (`pandaproxy health`), every few seconds and
-    /// for years: that is counted, and told only to who wants to know more.
+    /// Logs that the TLS handshake failed, for this reason, or timed out. A connection from this machine that
+    /// closes during the handshake is a health check (`pandaproxy health`): logged at debug level.
     pub fn turned_away(&self, now: Instant, reason: Option<HandshakeError>) {
         let kind = match reason.map(HandshakeError::blame) {
             None => Kind::Silent,
@@ -263,23 +254,17 @@ impl<N: Net> PendingClient<N> {
             log::debug!("{peer}: looked in and left");
             return journal::tally(kind);
         }
-        let mut strangers = self.acceptor.strangers.borrow_mut();
-        if !strangers.contains_key(&reason) {
-            // Once all places are taken, other reasons are told as one.
-            let _full = strangers.insert(reason, RateLimit::default());
-        }
-        let seldom = strangers.get(&reason).unwrap_or(&self.acceptor.others);
-        let Some(times) = seldom.check(now) else { return journal::tally(kind) };
         match reason {
-            None => journal::note(kind, format_args!("{peer}: says nothing ({times})")),
-            Some(why) => journal::note(kind, format_args!("{peer}: {why} ({times})")),
+            None => rejections::note(now, kind, peer.address, format_args!("{peer}: says nothing")),
+            Some(why) => rejections::note(now, kind, peer.address, format_args!("{peer}: {why}")),
         }
     }
 
-    /// A wrong code was shown.
-    pub fn wrong_code(&self, now: Instant) {
-        let address = self.peer.address;
-        match self.acceptor.limiter.borrow_mut().wrong_code(now, address) {
+    /// Counts a wrong code; one without a [`Guess`] cannot be told from others.
+    pub fn count_wrong_code(&self, now: Instant, guess: Option<Guess>) {
+        let Peer { service, address, .. } = self.peer;
+        let mut limiter = self.acceptor.limiter.borrow_mut();
+        match limiter.count_wrong_code(now, service, address, guess) {
             Lockout::Counted(_) => {}
             Lockout::JustLocked => journal::note(
                 Kind::LockedOut,
@@ -517,7 +502,7 @@ mod tests {
             let _client = street.arrival(2).await;
             let (_stream, pending) = street.called().unwrap();
             for _ in 0..WRONG_CODES {
-                pending.wrong_code(Instant::START);
+                pending.count_wrong_code(Instant::START, None);
             }
             assert_eq!(journal::count(Kind::LockedOut), 1);
             let mut locked_out = street.arrival(2).await;

@@ -3,6 +3,7 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
@@ -12,9 +13,11 @@ use super::accept::{Acceptor, PendingClient};
 use super::drive::Buffers;
 use super::net::{Connection, Net};
 use super::{Clock, stream};
+use crate::auth::WrongCodes;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::peer::Peer;
+use crate::rejections;
 use crate::tls::ServerConfig;
 use crate::trace;
 
@@ -44,8 +47,8 @@ pub trait Serves {
     /// How a client's session ends.
     type End: 'static;
 
-    /// How many wrong access codes a client showed whose session ended so.
-    fn wrong_codes(end: &Self::End) -> usize;
+    /// The wrong access codes that a client showed whose session ended so.
+    fn wrong_codes(end: &Self::End) -> WrongCodes;
 
     /// Serves an accepted client until its session ends.
     fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -55,6 +58,21 @@ pub trait Serves {
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> impl Future<Output = Self::End>;
+}
+
+/// Logs the end of a client's connection. Before a login each reason is logged once in a while only.
+pub(super) fn note_end(
+    now: Instant,
+    is_logged_in: bool,
+    kind: Kind,
+    peer: Peer,
+    what: fmt::Arguments<'_>,
+) {
+    if is_logged_in {
+        journal::note(kind, what);
+    } else {
+        rejections::note(now, kind, peer.address, what);
+    }
 }
 
 /// Serves one client after another.
@@ -137,8 +155,14 @@ impl<S: Serves, N: Net> Worker<S, N> {
         let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
         let end = self.service.serve(stream, accepted_client, buffers, &self.clock).await;
         self.net.session_ended(&end);
-        for _ in 0..S::wrong_codes(&end) {
-            pending.wrong_code(self.clock.now());
+        match S::wrong_codes(&end) {
+            WrongCodes::None => {}
+            WrongCodes::One(guess) => pending.count_wrong_code(self.clock.now(), Some(guess)),
+            WrongCodes::Digests(count) => {
+                for _ in 0..count {
+                    pending.count_wrong_code(self.clock.now(), None);
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+use pandaproxy::auth::Guess;
 use pandaproxy::board::BOARD;
 use pandaproxy::chamber::client::{Error, MAX_TALK};
 use pandaproxy::chamber::hub::Counts;
@@ -330,7 +331,7 @@ fn whoever_is_no_viewer_is_closed_and_the_viewers_go_on() {
         let mut talks = login(CODE).to_vec();
         talks.resize(80 + MAX_TALK + 1, b'x');
         let cases = [
-            (login("87654321").to_vec(), Error::WrongCode),
+            (login("87654321").to_vec(), Error::WrongCode(Guess::of(b"87654321"))),
             (wrong_words, Error::NoLogin(LoginFault::Words)),
             (wrong_user, Error::WrongUser),
             (

@@ -1,5 +1,7 @@
 //! What clients say and hear.
 
+use crate::auth::Guess;
+
 use super::*;
 
 #[test]
@@ -21,7 +23,7 @@ fn login_needs_the_right_user_and_code() {
 
     let mut wrong = Caller::new(&service);
     assert!(wrong.say("USER bblp\r\nPASS 12345679").contains("\r\n530 "));
-    assert_eq!(wrong.ended, Some(client::Error::WrongCode));
+    assert_eq!(wrong.ended, Some(client::Error::WrongCode(Guess::of(b"12345679"))));
     let mut other = Caller::new(&service);
     assert!(other.say("USER root\r\nPASS 12345678").contains("\r\n530 "));
     assert_eq!(other.ended, Some(client::Error::WrongUser));

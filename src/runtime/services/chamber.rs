@@ -3,10 +3,12 @@
 //! The connection is dialled by [`camera`](super::camera), which also decides which camera the printer has.
 
 use alloc::rc::Rc;
+use core::cell::Cell;
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::auth::{Guess, WrongCodes};
 use crate::board::BOARD;
 use crate::chamber::Service;
 use crate::chamber::client::{self, LOGIN_TIMEOUT};
@@ -22,7 +24,7 @@ use crate::runtime::net::Net;
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::services::camera::maintain_camera;
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, note_end};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -35,8 +37,8 @@ impl Serves for Rc<Service> {
         Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX)
     }
 
-    fn wrong_codes(end: &Self::End) -> usize {
-        usize::from(*end == End::Session(client::Error::WrongCode))
+    fn wrong_codes(end: &Self::End) -> WrongCodes {
+        wrong_codes(end)
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -112,14 +114,22 @@ pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
     let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Chamber, party, clock);
     let AcceptedClient { peer, until, admitted, reached: _ } = accepted_client;
+    let is_logged_in = Cell::new(false);
+    let admitted = &|| {
+        is_logged_in.set(true);
+        admitted();
+    };
     let Some((mut viewer, place)) = service.viewer(until, admitted) else {
         // There are as many slots as workers.
         return End::Session(client::Error::NoSlot);
     };
     let end = drive(&mut viewer, &place, &mut stream, buffers, clock).await;
     let (sent, lost) = place.sent_and_lost();
-    journal::note(
+    note_end(
+        clock.now(),
+        is_logged_in.get(),
         kind_of(&end),
+        peer,
         format_args!("{peer}: {end} (got {sent} pictures, lost {lost} by being slow)"),
     );
     // What it was in the middle of is free before its slot is.
@@ -129,10 +139,20 @@ pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
     end
 }
 
+/// The wrong code that a client showed, if it did; a wrong user name counts like one.
+#[allow(clippy::wildcard_enum_match_arm, reason = "two of many causes are about the login")]
+fn wrong_codes(end: &End<client::Error>) -> WrongCodes {
+    match end {
+        End::Session(client::Error::WrongCode(guess)) => WrongCodes::One(*guess),
+        End::Session(client::Error::WrongUser) => WrongCodes::One(Guess::of_wrong_user()),
+        _ => WrongCodes::None,
+    }
+}
+
 /// How the journal counts the end of a viewer's conversation.
 const fn kind_of(end: &End<client::Error>) -> Kind {
     match end {
-        End::Session(client::Error::WrongCode | client::Error::WrongUser) => Kind::WrongCode,
+        End::Session(client::Error::WrongCode(_) | client::Error::WrongUser) => Kind::WrongCode,
         End::Session(client::Error::Silent) => Kind::Silent,
         End::Session(error) => match error.blame() {
             Blame::Nobody | Blame::Network => Kind::Left,

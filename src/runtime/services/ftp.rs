@@ -8,11 +8,12 @@ use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::auth::{Guess, WrongCodes};
 use crate::ftp::client::{self, LOGIN_TIMEOUT};
 use crate::ftp::printer_session::PrinterSession;
 use crate::ftp::upstream;
 use crate::ftp::{Front, Service};
-use crate::journal::{self, Kind};
+use crate::journal::Kind;
 use crate::memory::budget;
 use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
@@ -25,7 +26,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
-use crate::runtime::worker::{AcceptedClient, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, note_end};
 use crate::session::Blame;
 use crate::trace::{Party, Protocol};
 
@@ -53,8 +54,8 @@ impl<N: Net> Serves for Files<N> {
         Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
     }
 
-    fn wrong_codes(end: &Self::End) -> usize {
-        usize::from(*end == End::Session(client::Error::WrongCode))
+    fn wrong_codes(end: &Self::End) -> WrongCodes {
+        wrong_codes(end)
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -98,6 +99,11 @@ pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, N: Net>(
     let mut stream = Stream::new(stream, Protocol::Ftp, party, clock);
     let Files { service, passive_ports } = files;
     let AcceptedClient { peer, reached, until, admitted } = accepted_client;
+    let is_logged_in = Cell::new(false);
+    let admitted = &|| {
+        is_logged_in.set(true);
+        admitted();
+    };
     let Some(place) = service.pending(peer) else {
         // There are as many slots as workers.
         return End::Session(client::Error::NoSlot);
@@ -111,7 +117,8 @@ pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, N: Net>(
         end = drive(&mut client, &host, &mut stream, buffers, clock) => end,
         never = passive_ports.tend(&place, peer.address, clock) => match never {},
     };
-    journal::note(kind_of(&end), format_args!("{peer}: {end}"));
+    let is_logged_in = is_logged_in.get();
+    note_end(clock.now(), is_logged_in, kind_of(&end), peer, format_args!("{peer}: {end}"));
     drop(client);
     drop(place);
     passive_ports.close(slot);
@@ -137,10 +144,20 @@ impl<N: Net> Front for Reception<'_, N> {
     }
 }
 
+/// The wrong code that a client showed, if it did; a wrong user name counts like one.
+#[allow(clippy::wildcard_enum_match_arm, reason = "two of many causes are about the login")]
+fn wrong_codes(end: &End<client::Error>) -> WrongCodes {
+    match end {
+        End::Session(client::Error::WrongCode(guess)) => WrongCodes::One(*guess),
+        End::Session(client::Error::WrongUser) => WrongCodes::One(Guess::of_wrong_user()),
+        _ => WrongCodes::None,
+    }
+}
+
 /// How the journal counts the end of a client's conversation.
 const fn kind_of(end: &End<client::Error>) -> Kind {
     match end {
-        End::Session(client::Error::WrongCode | client::Error::WrongUser) => Kind::WrongCode,
+        End::Session(client::Error::WrongCode(_) | client::Error::WrongUser) => Kind::WrongCode,
         End::Session(client::Error::Silent) => Kind::Silent,
         End::Session(client::Error::TooLong) => Kind::TooLong,
         End::Session(error) => match error.blame() {

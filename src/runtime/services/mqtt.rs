@@ -2,14 +2,16 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::auth::{Guess, WrongCodes};
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::{self, Kind};
+use crate::journal::Kind;
 use crate::memory::budget;
 use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
@@ -25,7 +27,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, note_end};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -41,8 +43,8 @@ impl Serves for Rc<Service> {
         Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox)
     }
 
-    fn wrong_codes(end: &Self::End) -> usize {
-        usize::from(*end == End::Session(client::Error::WrongCode))
+    fn wrong_codes(end: &Self::End) -> WrongCodes {
+        wrong_codes(end)
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -116,22 +118,38 @@ pub async fn serve_client<T: AsyncRead + AsyncWrite + Unpin>(
     let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Mqtt, party, clock);
     let AcceptedClient { peer, reached, until, admitted } = accepted_client;
+    let is_logged_in = Cell::new(false);
+    let admitted = &|| {
+        is_logged_in.set(true);
+        admitted();
+    };
     let slot = service.client(clock.now(), until, peer, reached, admitted);
     let Some((mut client, place)) = slot else {
         // There are as many slots as workers.
         return End::Session(client::Error::NoSlot);
     };
     let end = drive(&mut client, &place, &mut stream, buffers, clock).await;
-    journal::note(kind_of(&end), format_args!("{peer}: {end}"));
+    let is_logged_in = is_logged_in.get();
+    note_end(clock.now(), is_logged_in, kind_of(&end), peer, format_args!("{peer}: {end}"));
     drop(place);
     stream.close().await;
     end
 }
 
+/// The wrong code that a client showed, if it did; a wrong user name counts like one.
+#[allow(clippy::wildcard_enum_match_arm, reason = "two of many causes are about the login")]
+fn wrong_codes(end: &End<client::Error>) -> WrongCodes {
+    match end {
+        End::Session(client::Error::WrongCode(guess)) => WrongCodes::One(*guess),
+        End::Session(client::Error::WrongUser) => WrongCodes::One(Guess::of_wrong_user()),
+        _ => WrongCodes::None,
+    }
+}
+
 /// How the journal counts the end of a client's conversation.
 const fn kind_of(end: &End<client::Error>) -> Kind {
     match end {
-        End::Session(client::Error::WrongCode | client::Error::WrongUser) => Kind::WrongCode,
+        End::Session(client::Error::WrongCode(_) | client::Error::WrongUser) => Kind::WrongCode,
         End::Session(client::Error::TooLong { .. }) => Kind::TooLong,
         End::Session(client::Error::Silent) => Kind::Silent,
         End::Session(client::Error::TooSlow) => Kind::Stuck,

@@ -2,6 +2,7 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::fmt::{self, Write};
 use core::net::IpAddr;
 use core::time::Duration;
@@ -9,10 +10,11 @@ use core::time::Duration;
 use rand_core::{OsRng, RngCore};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::auth::WrongCodes;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::config::{Config, PrinterAddr};
-use crate::journal::{self, Kind};
+use crate::journal::Kind;
 use crate::memory::budget;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Login, Status};
@@ -31,7 +33,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, note_end};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -60,8 +62,11 @@ impl Serves for Rc<Service> {
         Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
     }
 
-    fn wrong_codes(end: &Self::End) -> usize {
-        end.wrong_codes
+    fn wrong_codes(end: &Self::End) -> WrongCodes {
+        match end.wrong_codes {
+            0 => WrongCodes::None,
+            count => WrongCodes::Digests(count),
+        }
     }
 
     async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -160,6 +165,11 @@ pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
     let party = Party::Client(accepted_client.peer.address);
     let mut stream = Stream::new(stream, Protocol::Rtsp, party, clock);
     let AcceptedClient { peer, until, admitted, reached: _ } = accepted_client;
+    let is_logged_in = Cell::new(false);
+    let admitted = &|| {
+        is_logged_in.set(true);
+        admitted();
+    };
     let slot = service.player((clock.now(), until), nonce(), admitted);
     let Some((mut player, place)) = slot else {
         // There are as many slots as workers.
@@ -171,8 +181,11 @@ pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
     let is_said = wrong_codes == 0 || end == End::Session(client::Error::WrongCode);
     let kind = if is_said { kind_of(&end) } else { Kind::WrongCode };
     let wrong = if is_said { "" } else { ", and showed a wrong access code" };
-    journal::note(
+    note_end(
+        clock.now(),
+        is_logged_in.get(),
         kind,
+        peer,
         format_args!("{peer}: {end}{wrong} (got {sent} pictures, lost {lost} by being slow)"),
     );
     drop(player);

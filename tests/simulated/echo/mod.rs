@@ -5,6 +5,7 @@ use core::cell::Cell;
 use core::time::Duration;
 use std::rc::Rc;
 
+use pandaproxy::auth::WrongCodes;
 use pandaproxy::clock::Instant;
 use pandaproxy::config::Config;
 use pandaproxy::runtime::Clock;
@@ -78,8 +79,8 @@ impl Serves for Clients {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    fn wrong_codes((): &()) -> usize {
-        0
+    fn wrong_codes((): &()) -> WrongCodes {
+        WrongCodes::None
     }
 
     fn buffers() -> Buffers {

@@ -1,0 +1,114 @@
+//! Log lines about connections that have not logged in: one for each reason and origin in half a minute.
+//!
+//! Anyone on the network can open connections as fast as they like, so the log must not grow with them.
+//! What is not logged is counted, and the next line says how often the event was seen.
+//!
+//! # Bounds
+//!
+//! | what | bound | when exceeded |
+//! |---|---|---|
+//! | lines for one reason and origin | one in [`RateLimit::EVERY`] | counted |
+//! | reasons and origins told apart | [`MAX_TOLD_APART`] | the others share one limit for each reason |
+
+use core::cell::RefCell;
+use core::fmt;
+use core::net::IpAddr;
+
+use heapless::Vec;
+
+use crate::auth::Origin;
+use crate::clock::Instant;
+use crate::journal::{self, Kind, RateLimit};
+
+/// Reasons and origins that have a limit of their own at once.
+pub const MAX_TOLD_APART: usize = 32;
+
+std::thread_local! {
+    static REJECTIONS: RefCell<Rejections> = const { RefCell::new(Rejections::new()) };
+}
+
+/// Logs why a connection from `address` that had not logged in has ended, unless the same was logged
+/// lately for its origin. The event is counted in any case.
+pub fn note(now: Instant, kind: Kind, address: IpAddr, what: fmt::Arguments<'_>) {
+    let times = REJECTIONS.with(|rejections| {
+        rejections.try_borrow_mut().map_or(Some(1), |mut all| all.check(now, kind, address))
+    });
+    match times {
+        None => journal::tally(kind),
+        Some(1) => journal::note(kind, what),
+        Some(times) => journal::note(kind, format_args!("{what} (seen {times} times)")),
+    }
+}
+
+struct Rejections {
+    limits: Vec<Limit, MAX_TOLD_APART>,
+    /// Without an origin, for each reason: used while `limits` is full.
+    others: [RateLimit; Kind::ALL.len()],
+}
+
+struct Limit {
+    of: (Origin, Kind),
+    /// When the event was seen last.
+    seen: Instant,
+    limit: RateLimit,
+}
+
+impl Rejections {
+    const fn new() -> Self {
+        Self { limits: Vec::new(), others: [const { RateLimit::new() }; Kind::ALL.len()] }
+    }
+
+    /// How often the event was seen since it was last logged, if it is to be logged now.
+    fn check(&mut self, now: Instant, kind: Kind, address: IpAddr) -> Option<u32> {
+        let of = (Origin::of(address), kind);
+        if !self.limits.iter().any(|limit| limit.of == of) {
+            if self.limits.is_full() {
+                self.limits.retain(|limit| now.since(limit.seen) < RateLimit::EVERY);
+            }
+            let _full = self.limits.push(Limit { of, seen: now, limit: RateLimit::new() });
+        }
+        match self.limits.iter_mut().find(|limit| limit.of == of) {
+            Some(found) => {
+                found.seen = now;
+                found.limit.check(now)
+            }
+            None => self.others.get(kind as usize)?.check(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+    use core::time::Duration;
+
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+    fn at(seconds: u64) -> Instant {
+        Instant::at(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn each_reason_and_origin_is_logged_by_itself() {
+        let mut all = Rejections::new();
+        assert_eq!(all.check(at(0), Kind::WrongCode, A), Some(1));
+        assert_eq!(all.check(at(1), Kind::WrongCode, A), None);
+        assert_eq!(all.check(at(1), Kind::Silent, A), Some(1));
+        assert_eq!(all.check(at(1), Kind::WrongCode, B), Some(1));
+        assert_eq!(all.check(at(30), Kind::WrongCode, A), Some(2));
+    }
+
+    #[test]
+    fn a_crowd_of_origins_logs_no_more_than_the_table_has_room_for() {
+        let mut all = Rejections::new();
+        let mut lines = 0;
+        for n in 0..10_000 {
+            let address = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, 1));
+            lines += usize::from(all.check(at(1), Kind::Malformed, address).is_some());
+        }
+        assert_eq!(lines, MAX_TOLD_APART + 1);
+        assert_eq!(all.check(at(32), Kind::Malformed, A), Some(1), "old ones make room");
+    }
+}
