@@ -1,30 +1,20 @@
-//! The proxy as `runtime::launch` makes it, without sockets and TLS: as many workers as there are slots,
-//! each with its buffers, before a printer that can be taken away and replaced.
+//! MQTT as `runtime::launch` starts it, on a simulated network, before a printer that can be taken away and
+//! replaced.
 
 use core::cell::RefCell;
-use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
-use pandaproxy::board::BOARD;
-use pandaproxy::journal;
-use pandaproxy::memory::budget::SLOTS;
-use pandaproxy::mqtt::client::CONNECT_TIMEOUT;
-use pandaproxy::mqtt::{Service, Topics};
-use pandaproxy::peer::Peer;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
-use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::mqtt::{maintain_upstream, serve_client};
-use pandaproxy::runtime::worker::AcceptedClient;
+use pandaproxy::mqtt::Service;
+use pandaproxy::runtime::dial::{Dial, DialError};
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::lan::{CODE, PROXY, WIRE};
+use crate::lan::net::SimNet;
+use crate::lan::{WIRE, root};
 use crate::share::Share;
 use printer::{Model, Printer};
 
@@ -33,33 +23,23 @@ pub(crate) struct Bed {
     pub(crate) service: Rc<Service>,
     /// What the proxy holds, without the simulated ends.
     pub(crate) share: Share,
-    acceptor: Rc<Queue<DuplexStream>>,
+    net: SimNet,
     printer: Rc<RefCell<Option<Printer>>>,
 }
 
 impl Bed {
     /// A proxy before the place where a P1S will stand.
     pub(crate) fn new() -> Rc<Self> {
-        let clock = Clock::start();
-        let share = Share::default();
-        let service = share.during(|| {
-            let topics = Topics::new(Model::P1S.serial(), 0xabcd);
-            Service::new(topics, AccessCode::new(CODE.as_bytes()).unwrap(), clock.now())
-        });
-        let acceptor = Rc::new(Queue::new());
-        for number in 0..SLOTS {
-            let (service, acceptor) = (Rc::clone(&service), Rc::clone(&acceptor));
-            spawn_local(share.of(work(service, acceptor, number, clock)));
-        }
+        let (net, share) = (SimNet::new(), Share::default());
         let printer = Rc::new(RefCell::new(None));
         let calls = Rc::new(Queue::new());
         spawn_local(answer(Rc::clone(&printer), Rc::clone(&calls)));
-        let dialler = Dialler { printer: Rc::clone(&printer), calls };
-        let keeper =
-            maintain_upstream(Rc::clone(&service), Rc::default(), dialler, clock, BackOff::new(1));
-        spawn_local(share.of(keeper));
-        spawn_local(share.of(housekeep(Rc::clone(&service), clock)));
-        Rc::new(Self { service, share, acceptor, printer })
+        net.put(8883, Dialler { printer: Rc::clone(&printer), calls });
+        share.of_tasks_on(&net);
+        let start = root::one(&net, "mqtt", Model::P1S.serial(), &["--services=mqtt"]);
+        let proxy = share.during(start);
+        let service = proxy.service().unwrap();
+        Rc::new(Self { service, share, net, printer })
     }
 
     /// Puts a printer there.
@@ -88,39 +68,13 @@ impl Bed {
     /// A wire to the proxy that holds `bytes` in each direction.
     pub(crate) fn wire(&self, bytes: usize) -> DuplexStream {
         let (near, far) = duplex(bytes);
-        self.acceptor.put(far);
+        assert!(self.net.arrive(8883, self.net.next_client(), far), "the port is open");
         near
     }
 }
 
-async fn work(
-    service: Rc<Service>,
-    acceptor: Rc<Queue<DuplexStream>>,
-    number: usize,
-    clock: Clock,
-) {
-    let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
-    let number = u32::try_from(number).unwrap();
-    let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
-    let peer = Peer { service: "mqtt", number, address };
-    loop {
-        let far = acceptor.next().await;
-        let until = clock.now() + CONNECT_TIMEOUT;
-        let accepted_client =
-            AcceptedClient { peer, reached: Some(PROXY), until, admitted: &|| {} };
-        let _end = serve_client(&service, far, accepted_client, &mut buffers, &clock).await;
-    }
-}
-
-async fn housekeep(service: Rc<Service>, clock: Clock) {
-    loop {
-        journal::set_now(clock.now());
-        service.handle_timeout(clock.now());
-        sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// The way to the printer, if there is one.
+/// Connects to the printer, if there is one.
+#[derive(Clone)]
 struct Dialler {
     printer: Rc<RefCell<Option<Printer>>>,
     calls: Rc<Queue<DuplexStream>>,

@@ -1,30 +1,23 @@
 //! The chamber camera's service, all slots taken by the worst viewers there are.
 
-use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::rc::Rc;
 
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::chamber::Service;
-use pandaproxy::chamber::client::LOGIN_TIMEOUT;
 use pandaproxy::chamber::slot::Slot;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, LINES, PICTURES, VIEWERS};
-use pandaproxy::peer::Peer;
-use pandaproxy::printer::status::Status;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
-use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::camera::maintain_camera;
-use pandaproxy::runtime::services::chamber::serve_viewer;
-use pandaproxy::runtime::worker::AcceptedClient;
+use pandaproxy::runtime::dial::{Dial, DialError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::lan::{self, CODE, WIRE};
+use crate::lan::net::SimNet;
+use crate::lan::{self, CODE, WIRE, root};
 use crate::share::{Share, alone};
+use printer::Model;
 use printer::camera::{Camera, Vice, login};
 
 const HOURS: usize = 24;
@@ -36,6 +29,7 @@ fn in_memory() -> usize {
 }
 
 /// The way to a camera, made outside of what is counted.
+#[derive(Clone)]
 struct Wire(Camera);
 
 impl Dial for Wire {
@@ -49,57 +43,28 @@ impl Dial for Wire {
     }
 }
 
-/// Nobody listens there.
-struct Closed;
-
-impl Dial for Closed {
-    type Stream = DuplexStream;
-
-    async fn dial(&mut self) -> Result<DuplexStream, DialError> {
-        Err(DialError::PortClosed { port: 322 })
-    }
-}
-
-/// A service before a camera, whose own heap is known but for the wires to the camera.
+/// A service before a camera, whose own heap is known but for the wires.
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
     share: Share,
-    clock: Clock,
+    net: SimNet,
 }
 
 impl Studio {
     pub(crate) fn before(camera: &Camera) -> Self {
-        let clock = Clock::start();
-        let share = Share::default();
-        let code = AccessCode::new(CODE.as_bytes()).unwrap();
-        let service = share.during(|| Service::new(code));
-        let probe = Rc::new(Status::default());
-        let wire = Wire(camera.clone());
-        let back_off = BackOff::new(1);
-        let keeper = maintain_camera(Rc::clone(&service), probe, wire, Closed, clock, back_off);
-        spawn_local(share.of(keeper));
-        let housekept = Rc::clone(&service);
-        spawn_local(share.of(async move {
-            loop {
-                housekept.handle_timeout(clock.now());
-                sleep(Duration::from_secs(1)).await;
-            }
-        }));
-        Self { service, share, clock }
+        let (net, share) = (SimNet::new(), Share::default());
+        net.put(6000, Wire(camera.clone()));
+        share.of_tasks_on(&net);
+        let start = root::one(&net, "chamber", Model::P1S.serial(), &["--services=camera"]);
+        let proxy = share.during(start);
+        let service = proxy.service().unwrap();
+        Self { service, share, net }
     }
 
     /// A wire to the proxy that holds `bytes`.
     fn wire(&self, bytes: usize) -> DuplexStream {
         let (near, far) = duplex(bytes);
-        let (service, clock) = (Rc::clone(&self.service), self.clock);
-        let peer =
-            Peer { service: "chamber", number: 1, address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)) };
-        spawn_local(self.share.of(async move {
-            let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
-            let until = clock.now() + LOGIN_TIMEOUT;
-            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &|| {} };
-            let _end = serve_viewer(&service, far, accepted_client, &mut buffers, &clock).await;
-        }));
+        assert!(self.net.arrive(6000, self.net.next_client(), far), "the port is open");
         near
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::heap;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -127,7 +127,20 @@ async fn comes_and_goes(bed: Rc<Bed>, topic: Rc<str>, n: u16) {
             }
             let stay = Instant::now() + Duration::from_secs(20 + 7 * u64::from(n));
             let mut stream = client.into_stream();
-            let _stayed = timeout_at(stay, drain(&mut stream)).await;
+            let mut more = 5;
+            // An order every few seconds, also while the printer restarts.
+            while timeout_at(stay.min(Instant::now() + Duration::from_secs(4)), drain(&mut stream))
+                .await
+                .is_err()
+                && Instant::now() < stay
+            {
+                let order = br#"{"print":{"sequence_id":"11","command":"resume"}}"#;
+                let order = publish_bytes(&topic, order, 2, more);
+                if stream.write_all(&order).await.is_err() {
+                    break;
+                }
+                more += 1;
+            }
             match visit % 3 {
                 0 => Client::over(stream).disconnect().await,
                 1 => _ = Client::over(stream).send(b"\x00\x00").await,

@@ -1,41 +1,32 @@
 //! The RTSPS camera's service, all slots taken by the worst players there are.
 
-use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::rc::Rc;
 
 use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
-use pandaproxy::journal;
 use pandaproxy::memory::budget::{self, LINES, PLAYERS, RTSP_BLOCKS};
 use pandaproxy::memory::heap;
-use pandaproxy::peer::Peer;
 use pandaproxy::printer::camera::CameraKind;
-use pandaproxy::printer::status::Status;
 use pandaproxy::rtsp::Service;
-use pandaproxy::rtsp::client::LOGIN_TIMEOUT;
 use pandaproxy::rtsp::slot::Slot;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
-use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::rtsp::{maintain_stream, serve_player};
-use pandaproxy::runtime::worker::AcceptedClient;
+use pandaproxy::runtime::dial::{Dial, DialError};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::clients::rtsp::{Client, Scheme};
+use crate::lan::net::SimNet;
 use crate::lan::rtsp::{Player, URL, number, showing};
-use crate::lan::{self, CODE, WIRE};
+use crate::lan::{self, CODE, WIRE, root};
 use crate::share::{Share, alone};
+use printer::Model;
 use printer::rtsp::{Media, Rtsp, Vice};
 
 const HOURS: usize = 24;
 
 /// Hours before that, after which the simulated camera remembers no more than it did.
 const WARM: usize = 28;
-
-const PRINTER: &str = "rtsps://printer:322/streaming/live/1";
 
 /// A wire that holds less than a packet.
 const NARROW: usize = 512;
@@ -47,6 +38,7 @@ fn in_memory() -> usize {
 }
 
 /// The way to a camera, made outside of what is counted.
+#[derive(Clone)]
 struct Wire(Rtsp);
 
 impl Dial for Wire {
@@ -64,50 +56,33 @@ impl Dial for Wire {
 pub(crate) struct Studio {
     pub(crate) service: Rc<Service>,
     share: Share,
-    clock: Clock,
+    net: SimNet,
 }
 
 impl Studio {
     pub(crate) fn before(camera: &Rtsp) -> Self {
-        let clock = Clock::start();
-        let share = Share::default();
-        let code = AccessCode::new(CODE.as_bytes()).unwrap();
-        let service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
-        let probe = Rc::new(Status::default());
-        probe.camera().found(CameraKind::Rtsp);
-        // Nobody looks here: what is found holds.
-        let looked = Rc::clone(&probe);
+        let (net, share) = (SimNet::new(), Share::default());
+        net.put(322, Wire(camera.clone()));
+        share.of_tasks_on(&net);
+        let start = root::one(&net, "rtsp", Model::X1C.serial(), &["--services=camera"]);
+        let proxy = share.during(start);
+        // Nothing probes here: what is found holds.
+        let probed = Rc::clone(proxy.status());
+        probed.camera().found(CameraKind::Rtsp);
         spawn_local(async move {
             loop {
-                looked.camera().notified().await;
-                looked.camera().found(CameraKind::Rtsp);
+                probed.camera().notified().await;
+                probed.camera().found(CameraKind::Rtsp);
             }
         });
-        let (wire, back_off) = (Wire(camera.clone()), BackOff::new(1));
-        let keeper = maintain_stream(Rc::clone(&service), probe, wire, clock, back_off);
-        spawn_local(share.of(keeper));
-        let housekept = Rc::clone(&service);
-        spawn_local(share.of(async move {
-            loop {
-                housekept.handle_timeout(clock.now());
-                sleep(Duration::from_secs(1)).await;
-            }
-        }));
-        Self { service, share, clock }
+        let service = proxy.service().unwrap();
+        Self { service, share, net }
     }
 
     /// A wire to the proxy that holds `bytes`.
     fn wire(&self, bytes: usize) -> DuplexStream {
         let (near, far) = duplex(bytes);
-        let (service, clock) = (Rc::clone(&self.service), self.clock);
-        let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
-        let peer = Peer { service: "rtsp", number: 1, address };
-        spawn_local(self.share.of(async move {
-            let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
-            let until = clock.now() + LOGIN_TIMEOUT;
-            let accepted_client = AcceptedClient { peer, reached: None, until, admitted: &|| {} };
-            let _end = serve_player(&service, far, accepted_client, &mut buffers, &clock).await;
-        }));
+        assert!(self.net.arrive(322, self.net.next_client(), far), "the port is open");
         near
     }
 
@@ -268,7 +243,6 @@ fn a_day_of_players_and_reboots_leaves_nothing_behind() {
             sleep(Duration::from_secs(3000)).await;
             assert_eq!((studio.service.connections(), camera.open()), (0, 0));
             assert_eq!(studio.service.blocks(), 0, "nobody holds on to a picture");
-            journal::set_now(studio.clock.now());
             *held = heap::held();
         }
         println!("held after each hour: {held:?}");
@@ -285,7 +259,7 @@ fn each_thing_of_the_rtsps_camera_is_as_large_as_its_line_says() {
     assert!(size_of::<Slot>() + pointers <= budget::RTSP_SLOT, "{}", size_of::<Slot>());
     let share = Share::default();
     let code = AccessCode::new(CODE.as_bytes()).unwrap();
-    let _service = share.during(|| Service::new(code, PRINTER.try_into().unwrap(), 3));
+    let _service = share.during(|| Service::new(code, URL.try_into().unwrap(), 3));
     let lines =
         RTSP_BLOCKS.bytes(budget::FRAME_SLOT) + PLAYERS * budget::RTSP_SLOT + budget::RTSP_HUB;
     println!("the service: {} bytes of {lines}", share.now());

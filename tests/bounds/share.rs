@@ -8,6 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pandaproxy::memory::heap;
 
+use tokio::task::spawn_local;
+
+use crate::lan::net::SimNet;
 use crate::lan::weather::{most_held, put_aside};
 
 /// The process' one heap for one test: the others wait.
@@ -47,6 +50,12 @@ impl Share {
         peak.set(peak.get().max(now.get() + (most_held() - before).max(0)));
         now.set(now.get() + own() - before);
         result
+    }
+
+    /// Puts down to this share what the tasks of a proxy on `net` take and give back.
+    pub(crate) fn of_tasks_on(&self, net: &SimNet) {
+        let share = self.clone();
+        net.spawning(move |task| spawn_local(share.of(task)));
     }
 
     /// Bytes held now.

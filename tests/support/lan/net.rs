@@ -73,6 +73,7 @@ struct Inner {
     data: RefCell<Option<Data>>,
     spawn: RefCell<Option<Spawn>>,
     ended: RefCell<Option<Ended>>,
+    clients: Cell<u32>,
 }
 
 #[derive(Default)]
@@ -163,6 +164,13 @@ impl SimNet {
         true
     }
 
+    /// The address of another client: 250 of them in turn.
+    pub(crate) fn next_client(&self) -> IpAddr {
+        let number = self.0.clients.get();
+        self.0.clients.set((number + 1) % 250);
+        IpAddr::from([10, 9, 0, 1 + number as u8])
+    }
+
     /// The proxy's ports that are open.
     pub(crate) fn open(&self) -> Vec<u16> {
         self.0.ports.borrow().keys().copied().collect()
@@ -231,7 +239,8 @@ impl net::Net for SimNet {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
         let spawn = self.0.spawn.borrow().clone();
         match spawn {
-            Some(spawn) => spawn(Box::pin(task)),
+            // The memory of a task is in a line of its own in the budget.
+            Some(spawn) => aside(|| spawn(Box::pin(task))),
             None => spawn_local(task),
         }
     }

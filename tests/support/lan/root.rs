@@ -9,13 +9,13 @@ use pandaproxy::board::BOARD;
 use pandaproxy::config::{Config, Intent};
 use pandaproxy::memory::budget;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError};
+use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError, services};
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{Identity, Policy, Subject, Trust};
 use printer::{CA, Model};
 
-use super::PROXY;
 use super::net::SimNet;
+use super::{CODE, PROXY};
 use crate::clients::proxy::StateDir;
 
 /// What identifiers and jitter are made from.
@@ -53,6 +53,22 @@ pub(crate) fn config(serial: &str, code: &str, more: &[&str]) -> Box<Config> {
         Ok(Intent::Serve(config)) => config,
         other => panic!("not a command line to serve with: {other:?}"),
     }
+}
+
+/// Starts one service of the list with this command line, by a call whose allocations are the proxy's own.
+pub(crate) fn one<'a>(
+    net: &'a SimNet,
+    name: &'a str,
+    serial: &str,
+    more: &[&str],
+) -> impl FnOnce() -> Proxy + 'a {
+    // Made before, and never given back: neither is the proxy's.
+    let config: &'static Config = Box::leak(config(serial, CODE, more));
+    let _made = credentials(config);
+    let mut list = Vec::from(services());
+    list.retain(|service| service.name == name);
+    let list: &'static [_] = list.leak();
+    move || Proxy::start_these(&context(), config, net, list).unwrap()
 }
 
 /// Starts the proxy with this command line.
