@@ -162,7 +162,7 @@ async fn siege(model: Model, time: Duration) {
     let mut command = command(["--services", "mqtt,camera,ftp", "-p", "127.0.0.1", "-a", CODE]);
     command.args(["-s", printer.serial(), "--bind", "127.0.0.1", "--printer-ca", PRINTER_CA]);
     // Files are not relayed: that holds the most.
-    command.args(["--ftp-mode=proxy", "--port", "mqtt=0,chamber=0,rtsp=0,ftp=0"]);
+    command.args(["--ftp-mode=proxy", "--port", "mqtt=0,chamber=0,tunnel=0,rtsp=0,ftp=0"]);
     command.arg("--state-dir").arg(dir.path()).arg("--printer-port");
     let ports = [mqtt, chamber_at, rtsp_at, ftp].map(|at| at.port());
     command

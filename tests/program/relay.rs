@@ -41,7 +41,7 @@ fn relayed_clients_use_the_printers_own_tls() {
     }
     proxy::run(async {
         let bed = Bed::of(Model::X1C, Family::Vsftpd).await;
-        bed.proxy.program.line("relay mode (clients meet the printer's own certificate)").await;
+        bed.proxy.program.line("relay mode (clients see the printer's own certificate)").await;
         for (name, len) in [("zero.3mf", 0), ("one.3mf", 1), ("plate.3mf", 3_000_000)] {
             let given = bed.file(name, len);
             let (status, log) = bed.curl(&["-T", given.to_str().unwrap()], "").await;
@@ -88,7 +88,7 @@ fn three_clients_take_turns_at_one_printer_session() {
     proxy::run(async {
         let server = FileServer::new(Family::Esp32).sessions(1, OverLimit::Closes);
         let bed = Bed::before(server.rate(400_000), Model::P1S, &["--ftp-mode", "relay"]).await;
-        bed.proxy.program.line("as --ftp-mode says").await;
+        bed.proxy.program.line("set by --ftp-mode").await;
         let names = ["a.3mf", "b.3mf", "c.3mf"];
         let given = names.map(|name| bed.file(name, 200_000));
         let [a, b, c] = given.each_ref().map(|file| file.to_str().unwrap());
@@ -216,13 +216,14 @@ fn a_file_tunnel_is_relayed_on_port_6000() {
         let _serving = spawn_local(serving);
         let dir = StateDir::new();
         // With the camera's service as well: it does not get this printer's port 6000.
-        let mut command = command(["--services", "ftp,camera", "--port", "ftp=0,chamber=0,rtsp=0"]);
+        let mut command =
+            command(["--services", "ftp,camera", "--port", "ftp=0,tunnel=0,chamber=0,rtsp=0"]);
         command.args(["-p", "127.0.0.2", "-a", CODE, "-s", Model::H2D.serial()]);
         command.args(["--bind", "127.0.0.1", "--printer-ca", PRINTER_CA]);
         let ports = ports::block(&[HOME, PRINTER]);
         command.args(["--ftp-data-ports", &format!("{}-{}", ports.start(), ports.end())]);
         command.arg("--state-dir").arg(dir.path());
-        command.arg("--printer-port").arg(format!("chamber={}", at.port()));
+        command.arg("--printer-port").arg(format!("tunnel={}", at.port()));
         let proxy = Proxy::start_serving("tunnel", command, dir).await;
         assert_eq!(proxy.program.lines_with(": chamber for "), 0);
 
@@ -269,13 +270,14 @@ fn the_ftp_mode_and_its_reason_are_logged_at_start() {
                 "00M00A000000001",
                 &["--ftp-mode=proxy"],
                 "ftp: proxy mode (clients share the \
-              printer's sessions), as --ftp-mode says",
+              printer's sessions), set by --ftp-mode",
             ),
             ("99900A000000001", &[], "since the serial number is of no model that is known here"),
             ("99900A000000001", &[], "port 6000 is the chamber camera's"),
         ] {
             let dir = StateDir::new();
-            let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0,rtsp=0"]);
+            let mut command =
+                command(["--services", "ftp", "--port", "ftp=0,tunnel=0,chamber=0,rtsp=0"]);
             command.args(["-p", "127.0.0.2", "-a", CODE, "-s", serial, "--bind", "127.0.0.1"]);
             command.args(["--printer-ca", PRINTER_CA]).args(more);
             command.arg("--state-dir").arg(dir.path());
@@ -321,7 +323,8 @@ impl Bed {
         let (at, serving) = server.listen_tls(control, model).await.unwrap();
         let serving = spawn_local(serving);
         let dir = StateDir::new();
-        let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0,rtsp=0"]);
+        let mut command =
+            command(["--services", "ftp", "--port", "ftp=0,tunnel=0,chamber=0,rtsp=0"]);
         command.args(["-p", "127.0.0.2", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
         command.args(["--ftp-data-ports", &format!("{}-{}", ports.start(), ports.end())]);
         command.arg("--state-dir").arg(dir.path()).args(more);

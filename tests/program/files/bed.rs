@@ -103,7 +103,7 @@ impl Bed {
             Some(ports) => ("relay", RELAY, format!("{}-{}", ports.start(), ports.end())),
         };
         let serial = kind.model().serial();
-        let mut command = command(["--services", "ftp", "--port", "ftp=0,chamber=0"]);
+        let mut command = command(["--services", "ftp", "--port", "ftp=0,tunnel=0,chamber=0"]);
         command.args(["-p", "127.0.0.1", "-s", serial, "--bind", &bind.to_string()]);
         command.args(["--ftp-mode", mode_is, "--ftp-data-ports", &ports]);
         command.args(["--printer-ca", PRINTER_CA]).arg("--state-dir").arg(dir.path());

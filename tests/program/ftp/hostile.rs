@@ -146,11 +146,11 @@ fn malformed_lines_are_answered_or_closed_and_logged() {
         assert!(bad.asks("STOR a\0b").await.starts_with("501 "));
         assert!(bad.asks("STOR a\rDELE b").await.starts_with("501 "));
         assert!(bad.asks("\u{16}\u{3}").await.starts_with("500 "));
-        files.proxy.program.line("sends a line with a NUL in it").await;
+        files.proxy.program.line("malformed command: line with a NUL").await;
         // It may be closed before it has said all of it, and its answer lost by that.
         let _closed = bad.0.write_all(&vec![b'x'; 65_536]).await;
         while !bad.reply().await.is_empty() {}
-        files.proxy.program.line("sent a line of more than 1024 bytes").await;
+        files.proxy.program.line("line longer than 1024 bytes").await;
         files.next_upload_works().await;
     });
 }
@@ -166,7 +166,7 @@ fn another_address_cannot_use_a_clients_data_port() {
         let mut stranger = socket.connect((HOME, port).into()).await.unwrap();
         stranger.write_all(b"a print of mine").await.unwrap();
         assert!(is_closed(&mut stranger).await);
-        let words = "127.0.0.2 connected to the data port of";
+        let words = "data connection from 127.0.0.2 rejected: another address";
         files.proxy.program.line(words).await;
 
         let mut data = TcpStream::connect((HOME, port)).await.unwrap();
@@ -259,7 +259,7 @@ fn an_abort_in_mid_upload_is_answered_and_frees_the_printer() {
         assert!(caller.reply().await.starts_with("226 "));
         assert!(is_closed(&mut data).await);
         assert!(caller.asks("NOOP").await.starts_with("200 "));
-        files.proxy.program.line("failed, ").await;
+        files.proxy.program.line("failed: ").await;
         files.next_upload_works().await;
     });
 }
@@ -353,7 +353,7 @@ fn idle_clients_take_no_session_of_the_printers() {
         let mut late = Caller::greeted(&files, machine(most + 1)).await;
         assert!(late.log_in().await.starts_with("421 "));
         assert_eq!(late.reply().await, "", "and closed");
-        files.proxy.program.line(&format!("refused: {most} clients are here already")).await;
+        files.proxy.program.line(&format!("client rejected: all {most} slots are in use")).await;
         assert_eq!(files.server.look(|seen| seen.ever), 0, "the printer never heard of them");
         let mut one = there.pop().unwrap();
         assert!(one.asks("QUIT").await.starts_with("221 "));

@@ -189,7 +189,8 @@ impl Files {
         let (at, serving) = server.listen_tls(SocketAddr::from((HOME, 0)), model).await.unwrap();
         let serving = spawn_local(serving);
         let dir: Rc<StateDir> = StateDir::new();
-        let mut command = command(["--services", "ftp", "--port", "ftp=0", "--ftp-mode", "proxy"]);
+        let mut command =
+            command(["--services", "ftp", "--port", "ftp=0,tunnel=0", "--ftp-mode", "proxy"]);
         command.args(["-p", "127.0.0.1", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
         command.args(["--printer-ca", PRINTER_CA, "--ftp-data-ports", "0"]);
         command.arg("--state-dir").arg(dir.path());
