@@ -272,7 +272,7 @@ fn the_ftp_mode_and_its_reason_are_logged_at_start() {
                 "ftp: proxy mode (clients share the \
               printer's sessions), set by --ftp-mode",
             ),
-            ("99900A000000001", &[], "since the serial number is of no model that is known here"),
+            ("99900A000000001", &[], "because the serial number is of an unknown model"),
             ("99900A000000001", &[], "port 6000 is the chamber camera's"),
         ] {
             let dir = StateDir::new();

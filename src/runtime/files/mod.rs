@@ -51,7 +51,7 @@ const _: () = {
     }
 };
 
-/// FTPS in the list of services, by proxy or by relay.
+/// FTPS in the list of services, in proxy mode or in relay mode.
 ///
 /// `FtpMode` is one or the other, so what proxy mode holds is never held beside what relay mode holds.
 pub fn ftp_declaration<N: Net>() -> Declaration<N> {
@@ -159,15 +159,14 @@ fn start_relay<N: Net>(root: &mut Root<'_, N>) -> Rc<dyn Service> {
     Rc::new(Relayed("ftp"))
 }
 
-/// Accepts connections for a relay, with as many workers as it wants.
+/// Accepts connections for a relay, with [`Relay::workers`] tasks.
 fn serve_relay<N: Net>(root: &mut Root<'_, N>, name: &'static str, relay: &Rc<Relay>) {
     root.accept(name, relay.workers(), |root, acceptor| {
         root.spawn(Rc::clone(relay).work(root.net.clone(), acceptor, root.clock));
     });
 }
 
-/// A running relay. Relayed clients are reset when the program ends: no message can be put between two
-/// peers that have TLS with each other.
+/// A running relay. Its clients are reset when the program ends: the relay cannot send anything within their TLS.
 struct Relayed(&'static str);
 
 impl Service for Relayed {
