@@ -124,6 +124,10 @@ impl core::error::Error for CodeError {}
 pub struct Guess(u64);
 
 impl Guess {
+    /// A guess in samples of messages.
+    #[cfg(test)]
+    pub(crate) const ANY: Self = Self(0);
+
     /// The guess that `code` is.
     pub fn of(code: &[u8]) -> Self {
         static KEY: OnceLock<RandomState> = OnceLock::new();

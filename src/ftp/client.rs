@@ -94,7 +94,7 @@ impl Error {
         Self::TooLong,
         Self::PipelineOverflow,
         Self::WrongUser,
-        Self::WrongCode,
+        Self::WrongCode(Guess::ANY),
         Self::NoSlot,
         Self::ShuttingDown,
     ];
