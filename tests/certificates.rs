@@ -109,6 +109,7 @@ fn certificates_are_what_clients_demand() {
     assert_eq!(identity.ca_sha256().len(), 32);
 }
 
+/// Guards: the authority is new and the certificate old, or two make one at once.
 #[test]
 fn a_new_address_or_serial_or_ca_reissues_and_keeps_the_rest() {
     let dir = Scratch::with_rsa_key();
@@ -268,6 +269,7 @@ fn a_clock_in_1970_issues_for_today_and_finds_nothing_expired() {
     at(Duration::ZERO).unwrap();
 }
 
+/// Guards: the authority is new and the certificate old, or two make one at once.
 #[test]
 fn two_that_start_at_once_have_one_ca() {
     let dir = Scratch::new();
@@ -476,6 +478,7 @@ fn what_is_no_printer_at_all_is_told_apart() {
 
 // ---- both ends ours --------------------------------------------------------------------------
 
+/// Guards: bambuddy#1896: an end without close_notify loses what came before it.
 #[test]
 fn a_peer_that_leaves_without_a_word_has_left_and_no_more() {
     let identity = &OURS.1;

@@ -5,8 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-mod pitfalls;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

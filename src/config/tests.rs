@@ -470,6 +470,7 @@ fn a_printer_is_an_address_or_a_name() {
     }
 }
 
+/// Guards: bambuddy#1465: a serial number in lower case is no topic.
 #[test]
 fn a_serial_number_is_converted_to_upper_case_with_a_notice() {
     let config = with(&["-s", "01p00a000000001"]).unwrap();
@@ -587,6 +588,7 @@ fn the_proxys_own_address_as_the_printer_is_rejected() {
     assert_eq!(with(&[]).unwrap().check_printer(), Ok(()));
 }
 
+/// Guards: a print on A1 or P1S asks for the code, because ports from 2024 on are not forwarded.
 #[test]
 fn the_ftp_mode_follows_from_the_model_unless_it_is_set() {
     fn relay<const N: usize>(ranges: [RangeInclusive<u16>; N]) -> FtpMode {

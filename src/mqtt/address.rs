@@ -380,6 +380,8 @@ mod tests {
         format!(r#"{{"print":{{"ipcam":{{"rtsp_url":"{url}"}}}}}}"#)
     }
 
+    /// Guards: bambuddy#757, bambuddy#1429: the printer's address leaks as an integer in
+    /// net.info.
     #[test]
     fn every_address_but_zero_becomes_ours_and_nothing_else_changes() {
         let report = br#"{"print": {"net": {"conf": 16, "info": [
@@ -403,6 +405,7 @@ mod tests {
         );
     }
 
+    /// Guards: it leaks as the host of rtsp_url.
     #[test]
     fn only_the_host_of_the_camera_changes() {
         for (before, after) in [
@@ -462,6 +465,7 @@ mod tests {
         }
     }
 
+    /// Guards: 0.0.0.0 stands in reports.
     #[test]
     fn an_unspecified_address_is_never_advertised() {
         let report = url_report("rtsps://10.0.0.7:322/");
@@ -529,6 +533,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
+        /// Guards: a rewritten report has another length than its head says.
         #[test]
         fn a_rewritten_report_says_the_same_but_for_the_addresses(
             ips in prop::collection::vec(prop_oneof![Just(0u32), any::<u32>()], 0..PLACES),

@@ -241,6 +241,7 @@ pub(super) mod tests {
         assert_eq!(kind(&report), Kind::Full);
     }
 
+    /// Guards: acknowledgements get into the state.
     #[test]
     fn acks_are_not_merged() {
         for ack in [

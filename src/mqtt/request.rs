@@ -145,6 +145,7 @@ mod tests {
         );
     }
 
+    /// Guards: bambuddy#927: OrcaSlicer's JSON ends in a NUL.
     #[test]
     fn indentation_blanks_a_trailing_nul_and_a_user_change_nothing() {
         let json: serde_json::Value = serde_json::from_slice(PUSHALL).unwrap();

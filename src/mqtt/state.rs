@@ -502,6 +502,7 @@ mod tests {
         base
     }
 
+    /// Guards: bambuddy#1622: a list of known keys loses the others.
     #[test]
     fn recorded_states_taken_apart_into_deltas_come_together_again() {
         for (name, text) in full_reports() {

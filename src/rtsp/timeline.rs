@@ -172,6 +172,8 @@ mod tests {
         assert_eq!(next.timestamp, after.timestamp.wrapping_add(3600));
     }
 
+    /// Guards: bambuddy#661, bambuddy#1395: P2S wants to renegotiate, and its time stamps are
+    /// stuck.
     #[test]
     fn a_clock_that_is_stuck_is_replaced_by_ours() {
         let mut line = Timeline::new(0);

@@ -65,6 +65,7 @@ fn a_wrong_code_is_answered_by_closing_without_a_byte() {
     });
 }
 
+/// Guards: bambuddy#2757: each viewer takes one of the camera's two places.
 #[test]
 fn ten_viewers_see_every_picture_to_the_byte_over_one_connection() {
     if is_missing("python3") {

@@ -183,6 +183,7 @@ fn the_lines_of_the_budget_add_up_to_the_sum_below_them() {
     });
 }
 
+/// Guards: a bundle of authorities without a last newline is spoilt by appending to it.
 #[test]
 fn the_ca_is_printed_before_the_first_start_and_is_the_one_that_vouches_afterwards() {
     if is_missing("openssl") {
@@ -317,6 +318,7 @@ fn sigusr1_prints_the_journal_and_it_goes_on_serving() {
     });
 }
 
+/// Guards: it says that it is ready before it is.
 #[test]
 fn sighup_is_ignored_and_logged() {
     proxy::run(async {

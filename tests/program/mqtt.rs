@@ -416,6 +416,7 @@ fn a_client_that_violates_mqtt_is_closed_alone() {
 
 // ---- a printer that is not as it should be -----------------------------------------------------
 
+/// Guards: bambuddy#2698: a wrong code and a printer that is off are not told apart.
 #[test]
 fn each_printer_fault_has_a_log_line_with_a_hint() {
     proxy::run(async {

@@ -34,6 +34,7 @@ const PRINTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Somebody with no business here.
 const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
+/// Guards: X1C's plug-in stops at an FTPS certificate that is not the printer's.
 #[test]
 fn relayed_clients_use_the_printers_own_tls() {
     if is_missing("curl") {
@@ -204,6 +205,7 @@ fn a_killed_client_frees_its_session_for_the_next() {
     });
 }
 
+/// Guards: port 6000 is not forwarded for X1, H2 and P2.
 #[test]
 fn a_file_tunnel_is_relayed_on_port_6000() {
     if is_missing("openssl") {

@@ -80,6 +80,7 @@ fn pictures_come_in_order_and_each_once() {
     });
 }
 
+/// Guards: bambuddy#2521: a late viewer sees nothing and comes back in a loop.
 #[test]
 fn a_late_viewer_sees_the_last_picture_at_once_if_it_is_younger_than_ten_seconds() {
     lan::run(async {
@@ -121,6 +122,7 @@ fn a_slow_viewer_loses_pictures_and_nobody_else_does() {
     });
 }
 
+/// Guards: bambuddy#2580: a worker that is stuck holds up all others.
 #[test]
 fn a_viewer_that_takes_nothing_is_closed_and_one_that_takes_a_byte_a_second_as_well() {
     lan::run(async {
@@ -150,6 +152,7 @@ fn a_viewer_that_takes_nothing_is_closed_and_one_that_takes_a_byte_a_second_as_w
 
 // ---- one connection, on demand -----------------------------------------------------------------
 
+/// Guards: a viewer that has left counts until the next picture.
 #[test]
 fn the_camera_is_let_go_after_the_last_viewer_and_taken_again_for_the_next() {
     lan::run(async {
@@ -183,6 +186,7 @@ fn a_viewer_that_leaves_before_the_first_picture_is_no_loss() {
     });
 }
 
+/// Guards: bambuddy#2521: a second connection to the camera before the first is closed.
 #[test]
 fn the_old_connection_is_closed_before_the_next_is_made_so_that_an_orphan_never_starves_us() {
     lan::run(async {
@@ -509,6 +513,7 @@ fn a_printer_that_is_off_at_the_start_is_looked_at_until_it_is_on() {
     });
 }
 
+/// Guards: bambuddy#1868: the camera is looked for at the wrong port.
 #[test]
 fn the_file_tunnel_is_not_taken_for_a_camera_and_rtsps_is_found_beside_it() {
     lan::run(async {

@@ -68,6 +68,7 @@ fn uploads_go_first_and_equals_go_in_order() {
     assert_eq!(first.hear(), "257 \"/four\"\r\n");
 }
 
+/// Guards: bambuddy#2529: two uploads at once spoil each other.
 #[test]
 fn two_sessions_never_take_two_uploads_at_once() {
     let service = service(2);

@@ -66,6 +66,7 @@ mod tests {
     use super::*;
     use crate::session::Session;
 
+    /// Guards: bambuddy#778: subscribing to requests ends the connection to P1 and A1.
     #[test]
     fn connect_then_one_subscription_then_two_questions() {
         let (mut upstream, queue, _slot) = session();

@@ -627,6 +627,7 @@ mod tests {
         });
     }
 
+    /// Guards: bambuddy#1646: a thousand data ports cost gigabytes.
     #[test]
     fn too_many_data_ports_are_refused() {
         let most = u16::try_from(DATA_PORTS).unwrap();

@@ -181,6 +181,7 @@ fn another_address_cannot_use_a_clients_data_port() {
     });
 }
 
+/// Guards: bambuddy#58: two data connections for one PASV.
 #[test]
 fn one_data_port_takes_one_data_connection() {
     proxy::run(async {

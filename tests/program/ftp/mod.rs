@@ -20,11 +20,13 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use skips::is_missing;
 
+use crate::clients::ports;
 use crate::clients::programs::Program;
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
 use printer::ftp::{Family, FileServer, Vice};
 
+/// Guards: an upload without a byte races the data connection's TLS.
 #[test]
 fn curl_moves_files_through_a_printer_with_one_session() {
     if is_missing("curl") {
@@ -51,6 +53,7 @@ fn curl_moves_files_through_a_printer_with_one_session() {
     });
 }
 
+/// Guards: bambuddy#1401: TLS 1.3 cuts FTPS data short.
 #[test]
 fn curl_uploads_to_a_printer_that_requires_tls_resumption() {
     if is_missing("curl") {
@@ -176,6 +179,63 @@ fn the_log_names_transfers_their_progress_and_outcome() {
     });
 }
 
+#[test]
+fn data_connections_use_the_given_ports() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let ports = ports::block(&[HOME]);
+        let given = format!("{}-{}", ports.start(), ports.end());
+        let files = Files::with_ports(Model::P1S, Family::Esp32, &given).await;
+        let file = files.file("plate.3mf", 100_000);
+        for more in [&["-v"][..], &["-v", "--disable-epsv"]] {
+            let upload = [more, &["-T", file.to_str().unwrap()]].concat();
+            let (status, log) = files.curl(&upload, "").await;
+            assert_eq!(status, Some(0), "{log}");
+            let port = passive_port(&log);
+            assert!(port.is_some_and(|port| ports.contains(&port)), "{port:?} of {given}: {log}");
+        }
+    });
+}
+
+/// The port in the reply to EPSV or PASV that curl printed.
+fn passive_port(log: &str) -> Option<u16> {
+    let extended =
+        log.split_once("(|||").and_then(|(_, rest)| rest.split('|').next()?.parse().ok());
+    extended.or_else(|| {
+        let (_, reply) = log.split_once("< 227 ")?;
+        let (numbers, _) = reply.split_once('(')?.1.split_once(')')?;
+        let mut bytes = numbers.rsplit(',').map(|byte| byte.trim().parse::<u16>());
+        let low = bytes.next()?.ok()?;
+        Some(bytes.next()?.ok()? * 256 + low)
+    })
+}
+
+/// Guards: a redirected port 990 sends data to another printer.
+#[test]
+fn two_printers_behind_one_address_keep_their_files_apart() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let one = Files::new(Model::P1S, Family::Esp32).await;
+        let two = Files::new(Model::A1Mini, Family::Esp32).await;
+        assert_eq!(one.proxy.address.ip(), two.proxy.address.ip());
+        let given = [one.file("one.3mf", 200_000), two.file("two.3mf", 100_000)];
+        let [first, second] = given.each_ref().map(|file| ["-T", file.to_str().unwrap()]);
+        let ended = tokio::join!(one.curl(&first, ""), two.curl(&second, ""));
+        for (status, log) in [ended.0, ended.1] {
+            assert_eq!(status, Some(0), "{log}");
+        }
+        let sizes = |files: &Files| {
+            ["/one.3mf", "/two.3mf"].map(|path| files.server.file(path).map(|stored| stored.len))
+        };
+        assert_eq!(sizes(&one), [Some(200_000), None]);
+        assert_eq!(sizes(&two), [None, Some(100_000)]);
+    });
+}
+
 /// A printer's file server, and the program before it.
 struct Files {
     server: FileServer,
@@ -185,6 +245,10 @@ struct Files {
 
 impl Files {
     async fn new(model: Model, family: Family) -> Self {
+        Self::with_ports(model, family, "0").await
+    }
+
+    async fn with_ports(model: Model, family: Family, data_ports: &str) -> Self {
         let server = FileServer::new(family).code(CODE);
         let (at, serving) = server.listen_tls(SocketAddr::from((HOME, 0)), model).await.unwrap();
         let serving = spawn_local(serving);
@@ -192,7 +256,7 @@ impl Files {
         let mut command =
             command(["--services", "ftp", "--port", "ftp=0,tunnel=0", "--ftp-mode", "proxy"]);
         command.args(["-p", "127.0.0.1", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
-        command.args(["--printer-ca", PRINTER_CA, "--ftp-data-ports", "0"]);
+        command.args(["--printer-ca", PRINTER_CA, "--ftp-data-ports", data_ports]);
         command.arg("--state-dir").arg(dir.path());
         command.arg("--printer-port").arg(format!("ftp={}", at.port()));
         let proxy = Proxy::start_serving("ftp", command, dir).await;

@@ -17,6 +17,7 @@ async fn narrow(proxy: &Proxy, id: &str) -> Client<DuplexStream> {
     Client::subscribed(proxy.stream_of(4096), id, "#").await
 }
 
+/// Guards: bambuddy#1872: a sleeping laptop is never let go.
 #[test]
 fn a_client_that_reads_nothing_is_closed_others_are_on_time() {
     lan::run(async {

@@ -52,6 +52,8 @@ fn subscribing_while_the_printer_is_quiet_gets_the_state_later() {
     });
 }
 
+/// Guards: bambuddy#2698: a wrong code and a printer that is off are not told apart.
+/// Guards: a refusal while the printer is away makes Home Assistant give up.
 #[test]
 fn connack_is_held_while_the_printer_is_away_and_is_never_5() {
     lan::run(async {
@@ -87,6 +89,8 @@ fn a_client_that_came_early_is_let_in_when_the_printer_comes() {
 }
 
 /// A P1S that was just switched on takes its time.
+///
+/// Guards: bambuddy#1445: a slow CONNACK is taken for a failure.
 #[test]
 fn a_connack_that_takes_five_seconds_is_waited_for() {
     lan::run(async {
@@ -114,6 +118,7 @@ fn a_mute_printer_is_redialled_one_connection_at_a_time() {
     });
 }
 
+/// Guards: bambuddy#1136: a request is repeated after reconnecting.
 #[test]
 fn a_request_while_the_printer_is_away_closes_its_sender() {
     lan::run(async {
@@ -142,6 +147,7 @@ fn a_request_while_the_printer_is_away_closes_its_sender() {
     });
 }
 
+/// Guards: bambuddy#1136: a request is repeated after reconnecting.
 #[test]
 fn a_request_the_printer_may_have_missed_closes_its_sender_only() {
     lan::run(async {
@@ -299,6 +305,7 @@ fn when_the_printer_stays_away_all_clients_are_closed() {
     });
 }
 
+/// Guards: the state of a dead printer is handed out.
 #[test]
 fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
     lan::run(async {
@@ -336,6 +343,8 @@ fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
 }
 
 /// A P1P that parses a job is silent for up to 135 s, and a new connection aborts the job.
+///
+/// Guards: bambuddy#1150: reconnecting while a job is parsed ends it.
 #[test]
 fn two_minutes_of_silence_are_waited_out() {
     lan::run(async {
@@ -537,6 +546,7 @@ fn a_printer_with_oversized_states_does_not_count_as_silent() {
     });
 }
 
+/// Guards: bambuddy#549: a payload that is not UTF-8 is not understood.
 #[test]
 fn reports_that_are_not_utf_8_are_forwarded_and_merged() {
     for model in Model::ALL {
@@ -583,6 +593,7 @@ fn a_printer_with_one_connection_never_sees_two() {
     }
 }
 
+/// Guards: the proxy takes another code than the printer.
 #[test]
 fn a_wrong_code_at_the_printer_is_retried_rarely_and_logged() {
     for code in [4, 5] {

@@ -138,6 +138,8 @@ fn a_will_never_reaches_the_printer() {
 }
 
 /// OrcaSlicer announces a keepalive and is then idle for hours.
+///
+/// Guards: bambuddy#1548: idle slicers are cut off.
 #[test]
 fn a_client_that_never_pings_is_never_cut() {
     lan::run(async {

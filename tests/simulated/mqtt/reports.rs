@@ -88,6 +88,8 @@ fn unsubscribing_ends_reports_and_resubscribing_sends_the_state() {
 }
 
 /// All four families: by deltas, without trays in them, by full states alone, indented.
+///
+/// Guards: a delta replaces the state.
 #[test]
 fn a_late_client_gets_the_merge_of_all_reports_first() {
     for model in Model::ALL {
@@ -190,6 +192,8 @@ fn an_hour_of_pushall_storms_is_limited_by_model() {
 }
 
 /// It would silence the one connection that everybody shares.
+///
+/// Guards: one client's pushing.stop blinds all.
 #[test]
 fn pushing_stop_is_acknowledged_and_goes_no_further() {
     lan::run(async {
@@ -205,6 +209,7 @@ fn pushing_stop_is_acknowledged_and_goes_no_further() {
     });
 }
 
+/// Guards: an acknowledgement without its command sends a slicer round in circles.
 #[test]
 fn get_version_is_answered_under_the_callers_sequence_id() {
     for rewrites in [true, false] {
@@ -295,6 +300,8 @@ fn asking_before_versions_are_known_gets_one_answer_each() {
 }
 
 /// A slicer that has kept another printer's serial does not notice.
+///
+/// Guards: a slicer that remembers another serial number is not answered.
 #[test]
 fn a_client_with_another_serial_is_answered_where_it_listens() {
     lan::run(async {
@@ -341,6 +348,7 @@ fn readdressed(report: &Value, here: Ipv4Addr) -> Value {
     expected
 }
 
+/// Guards: bambuddy#757, bambuddy#1429: the printer's address leaks as an integer in net.info.
 #[test]
 fn each_client_reads_its_own_address_of_the_proxy() {
     for model in Model::ALL {
@@ -419,6 +427,7 @@ fn what_is_no_json_is_handed_on_as_it_is() {
     });
 }
 
+/// Guards: a state that was serialised anew is refused by a slicer.
 #[test]
 fn recorded_reports_arrive_unchanged_but_for_their_address() {
     for path in skips::shared("traffic/reports", ".json", 14) {

@@ -279,6 +279,8 @@ fn equal_packet_ids_of_two_clients_are_kept_apart() {
 }
 
 /// The broker of the P1 series is slow with PUBACK, and stalls whoever waits.
+///
+/// Guards: bambuddy#1164: waiting for PUBACK stalls after sixteen requests.
 #[test]
 fn a_printer_without_puback_stalls_no_client() {
     lan::run(async {
@@ -361,6 +363,35 @@ fn large_requests_are_all_delivered_beside_the_reports() {
         printer.full();
         assert_eq!(lan::json(&reader.report().await)["print"]["msg"], 0);
         assert!(printer.pushalls() <= 2, "{}", printer.pushalls());
+    });
+}
+
+/// Guards: bambuddy#1042: an identifier past 2³¹ hangs the printer.
+#[test]
+fn identifiers_above_two_to_the_31_stay_as_they_are() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut slicer = proxy.client("slicer").await;
+        let topic = printer.request_topic();
+        let identifiers = ["2147483648", "4294967297", "9007199254740993", "18446744073709551616"];
+        let payloads: Vec<Vec<u8>> = identifiers
+            .iter()
+            .flat_map(|id| [id.to_string(), format!("\"{id}\"")])
+            .map(|id| {
+                let print = format!(
+                    r#""command":"project_file","sequence_id":{id},"task_id":{id},"subtask_id":{id}"#
+                );
+                format!(r#"{{"print":{{{print}}}}}"#).into_bytes()
+            })
+            .collect();
+        for (n, payload) in (1u16..).zip(&payloads) {
+            slicer.publish(&topic, payload, 1, n).await;
+            assert_eq!(slicer.expect(PUBACK).await.body, n.to_be_bytes());
+        }
+        pass(secs(1)).await;
+        assert_eq!(asked(&printer), payloads);
     });
 }
 

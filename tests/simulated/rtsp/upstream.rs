@@ -61,6 +61,23 @@ fn the_camera_is_kept_for_ten_seconds_after_the_last_player_and_then_left_with_t
     });
 }
 
+/// Guards: bambuddy#925: X1C's camera hangs after many connections.
+#[test]
+fn fifty_players_in_turn_share_one_camera_connection() {
+    lan::run(async {
+        let camera = camera();
+        let studio = Studio::before(&camera);
+        for _ in 0..50 {
+            let mut player = studio.player().await;
+            player.number(&camera).await;
+            drop(player);
+            pass(secs(5)).await;
+        }
+        assert_eq!((camera.ever(), camera.setups()), (2, 1), "one look, and one session for all");
+        assert_eq!((camera.most_open(), camera.leaked()), (1, 0));
+    });
+}
+
 #[test]
 fn a_camera_that_closes_on_teardown_or_does_not_answer_it_is_left_all_the_same() {
     for vice in [Vice::RudeTeardown, Vice::Deaf] {

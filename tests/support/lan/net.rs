@@ -58,6 +58,7 @@ pub(crate) struct Stream {
 type Pinned<T> = Pin<Box<dyn Future<Output = T>>>;
 type Dialled = Rc<dyn Fn() -> Pinned<Result<End, DialError>>>;
 type Data = Rc<dyn Fn(u16) -> Pinned<Option<End>>>;
+type Ended = Rc<dyn Fn(&dyn Any)>;
 type Spawn = Rc<dyn Fn(Pinned<()>) -> JoinHandle<()>>;
 type Ended = Rc<dyn Fn(&dyn Any)>;
 

@@ -30,6 +30,7 @@ fn an_upload_is_complete_only_after_the_printers_226() {
     assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
 }
 
+/// Guards: bambuddy#1417: 426 is taken for a success, or for a failure.
 #[test]
 fn size_decides_whether_a_426_after_an_upload_is_true() {
     for (size, code) in [("213 1000", "226 "), ("213 999", "426 Oh"), ("550 No", "426 Oh")] {
