@@ -60,7 +60,6 @@ type Dialled = Rc<dyn Fn() -> Pinned<Result<End, DialError>>>;
 type Data = Rc<dyn Fn(u16) -> Pinned<Option<End>>>;
 type Ended = Rc<dyn Fn(&dyn Any)>;
 type Spawn = Rc<dyn Fn(Pinned<()>) -> JoinHandle<()>>;
-type Ended = Rc<dyn Fn(&dyn Any)>;
 
 /// The network. A clone is the same network.
 #[derive(Clone)]
