@@ -31,6 +31,16 @@ pub fn limit_unread(listener: &impl Listener) -> io::Result<()> {
     socket.set_tcp_mss(SEGMENT)
 }
 
+/// The same for a connection that was accepted already: the window that its handshake offered, 64 KiB at most, stays.
+///
+/// # Errors
+///
+/// The option cannot be set: the connection is lost.
+pub fn limit_unread_of(connection: &impl Connection) -> io::Result<()> {
+    let Some(socket) = connection.socket() else { return Ok(()) };
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)
+}
+
 /// Limits what the kernel keeps of data that the printer has not acknowledged.
 ///
 /// # Errors

@@ -63,7 +63,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::pacing::limit_unsent;
+use super::pacing::{limit_unread_of, limit_unsent};
 use super::records::{self, Hello, Records};
 use crate::board::BOARD;
 use crate::config::PrinterAddr;
@@ -276,7 +276,8 @@ impl Relay {
         turn: impl FnOnce(),
         clock: &Clock,
     ) -> Outcome {
-        if tune_relay(&socket).is_err() {
+        // Files of the tunnel come on this connection.
+        if tune_relay(&socket).is_err() || limit_unread_of(&socket).is_err() {
             return Outcome::Left;
         }
         match timeout(self.hello_timeout, socket.peek(whole_hello)).await {

@@ -2,7 +2,7 @@
 //! connection and a client's.
 //!
 //! ```text
-//!   Connect ─► TCP to the printer ─► DataCopy ─► TLS on both, if it is wanted ─► copy ─► goodbye to both
+//!   Connect ─► TCP to the printer ─► Copy ─► TLS on both with PROT P ─► copy ─► close_notify and FIN on both
 //! ```
 //!
 //! One buffer, one direction: more is read only after all has been written. Until all data have been copied, both
@@ -12,7 +12,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | data between client and printer | [`FTP_BUFFER`] bytes, the TLS records, and the sockets' buffers ([`wire`](super::wire)) | the sender waits |
+//! | data between client and printer | [`FTP_BUFFER`] bytes, the TLS records, and the sockets' buffers ([`pacing`](super::pacing)) | the sender waits |
 //! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`DataEvent::Unreachable`] |
 //! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`DataEvent::Failed`] |
 //! | no data copied | [`STALL_TIMEOUT`] | [`TransferError::Stalled`] |
