@@ -1,12 +1,23 @@
-//! The chamber camera of A1 and P1: JPEG pictures, TLS on port 6000.
+//! The chamber camera of A1 and P1: JPEG pictures over TLS on port 6000 ([`protocol`](crate::protocol#chamber-camera)).
 //!
-//! Such a printer serves one or two viewers and leaves the others waiting. Here as many as the board
-//! affords watch one stream, which is asked for when the first comes and let go after the last.
+//! Such a printer serves one or two viewers and leaves the others waiting. Here as many viewers as the board allows
+//! share one connection to the camera. It is opened for the first viewer and closed after the last.
 //!
 //! ```text
 //!   viewer ── client ── slot ◄── hub ◄── upstream ◄── camera
 //!                        ring of references   one frame a picture
 //! ```
+//!
+//! # Behaviour
+//!
+//! | a viewer | the proxy |
+//! |---|---|
+//! | logs in as at the printer (80 bytes) | sends the last picture at once if it is younger than ten seconds, then every new one; each head is in a TLS record of its own |
+//! | shows a wrong code, or sends anything but a login | closes the connection without a byte, as the printer does |
+//! | reads too slowly | drops pictures and sends the newest; other viewers are unaffected |
+//! | watches while the printer restarts | keeps the connection; pictures continue when the printer is back |
+//! | is the last to leave | closes the connection to the camera five seconds later |
+//! | connects to an X1, H2 or P2 here | closes the connection; that printer's port 6000 is the [file tunnel](crate::protocol#file-tunnel) |
 
 pub mod client;
 pub mod hub;

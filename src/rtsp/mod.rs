@@ -1,13 +1,32 @@
-//! The RTSPS camera of X1, H2 and P2: H.264 over RTP within RTSP, TLS on port 322.
+//! The RTSPS camera of X1, H2 and P2: H.264 over RTP within RTSP, over TLS on port 322
+//! ([`protocol`](crate::protocol#rtsps-camera)).
 //!
-//! Such a printer shows its pictures to one player or two, and some of them lose a place for good with
-//! each that comes and goes. Here as many as the board affords watch one session, which is made when the
-//! first comes and ended after the last. Nothing is decoded.
+//! Such a printer serves one or two players, and some models lose a place with each connection. Here as many players as the
+//! board allows share one session with the camera. It is opened for the first player and ended after the last. Nothing
+//! is decoded.
 //!
 //! ```text
 //!   player ── client ── slot ◄── hub ◄── upstream ◄── camera
 //!                        ring of references   blocks of packets, whole pictures
 //! ```
+//!
+//! # Behaviour
+//!
+//! | a player | the proxy |
+//! |---|---|
+//! | sends OPTIONS | answers; every other method needs user `bblp` and the access code, by Digest (MD5) or Basic |
+//! | sends DESCRIBE with any path | waits up to 15 s for the camera's description, then sends it with this proxy's URLs |
+//! | sends SETUP | offers `RTP/AVP/TCP;interleaved` on the player's channels; UDP gets 461 |
+//! | sends PLAY | starts at a key frame: at once if the pictures since the last one are kept, else at the next one |
+//! | reads too slowly | lets it finish its picture and continue at the next key frame, with sequence numbers without a gap; other players are unaffected |
+//! | plays while the printer restarts | keeps the connection and continues at the next key frame, on the same clock |
+//! | shows a wrong code | answers 401, and the second time 403, and closes |
+//! | is the last to leave | ends the camera's session ten seconds later |
+//! | connects while live view is off, or to an A1 or P1 | answers 503 or 404 with the reason |
+//!
+//! Players that were tried over TLS (`tests/program/rtsp.rs`), with the right code and a wrong one: FFmpeg 5.1.9 and
+//! GStreamer 1.22.0, whose pictures equal those of the recording bit by bit, and mpv 0.35.1. GStreamer's RTSP server stood in
+//! for the printer.
 
 pub mod answer;
 pub mod client;
