@@ -17,11 +17,13 @@ struct Area {
 #[rustfmt::skip]
 const TABLE: &[Area] = &[
     Area { name: "camera", samples: crate::printer::camera::samples },
+    Area { name: "chamber", samples: crate::chamber::samples },
     Area { name: "logger", samples: crate::logger::samples },
     Area { name: "mqtt", samples: crate::mqtt::samples },
     Area { name: "config", samples: crate::config::samples },
     Area { name: "ftp", samples: crate::ftp::samples },
     Area { name: "files", samples: crate::runtime::files::samples },
+    Area { name: "rtsp", samples: crate::rtsp::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
 ];
 

@@ -1,17 +1,17 @@
-//! A viewer: it logs in, and is shown pictures.
+//! A viewer's session: login, then pictures.
 //!
-//! Nothing answers its login but the first picture; a wrong one is answered by closing, as the
-//! printer does it. Each picture's head leaves in a TLS record of its own, because viewers read it
-//! with one `recv` and take what comes for a head; no record has bytes of two pictures (PROTOCOL
-//! §3.2). A viewer that sees no picture stays: the printer may be restarting.
+//! The only answer to a login is the first picture; a wrong login is answered by closing, as by the printer.
+//! Each picture's head is sent in a TLS record of its own, because ha-bambulab and OctoEverywhere read it with
+//! one `recv`, and no record has bytes of two pictures ([`protocol`](crate::protocol#chamber-camera)). A viewer
+//! without pictures stays connected: the printer may be restarting.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | time to log in | [`LOGIN_TIMEOUT`] | closed |
-//! | what a viewer says after its login | [`MAX_TALK`] bytes, ignored | closed |
-//! | time to take one picture | [`runtime::drive`](crate::runtime::drive)'s for a piece of output | closed |
+//! | time to log in | [`LOGIN_TIMEOUT`] | disconnected |
+//! | data after the login | [`MAX_TALK`] bytes, ignored | disconnected |
+//! | time to take one picture | that of [`runtime::drive`](crate::runtime::drive) for one write | disconnected |
 
 use alloc::rc::Rc;
 use core::fmt;
@@ -20,52 +20,54 @@ use core::time::Duration;
 use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, HEAD, LOGIN, Login, LoginFault};
 use crate::auth::{AccessCode, Guess, USER};
+use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::pool::Frame;
 use crate::session::{Blame, Output, Session};
 
-/// How long a login may take, from the connection on.
+/// Time for the login, from the end of the TLS handshake.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a viewer may say after its login, in bytes. It has nothing to say.
+/// Bytes that a viewer may send after its login. They are ignored.
 pub const MAX_TALK: usize = 4096;
 
-/// One viewer's end of the conversation.
+/// The proxy's end of a viewer's connection.
 pub struct Viewer {
     slot: Rc<Slot>,
     code: Rc<AccessCode>,
     until: Instant,
     step: Step,
-    said: usize,
+    /// Bytes received after the login.
+    excess: usize,
 }
 
 enum Step {
-    /// Nothing was understood yet.
+    /// The login has not arrived.
     Login,
-    /// It waits for a picture.
+    /// No picture is being sent.
     Waits,
-    /// It has the head of this picture.
+    /// The head of this picture was sent.
     Headed(Frame),
-    /// It is being sent this picture.
+    /// This picture is being sent.
     Shown(Frame),
 }
 
-/// What the hub learns from a viewer.
+/// What a viewer's session reports to the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It showed the right code.
+    /// The login has the right access code.
     LoggedIn,
 }
 
 impl Viewer {
-    /// A viewer who has to log in until then.
+    /// A session whose login is due at `until`.
     pub fn new(slot: Rc<Slot>, code: Rc<AccessCode>, until: Instant) -> Self {
-        Self { slot, code, until, step: Step::Login, said: 0 }
+        Self { slot, code, until, step: Step::Login, excess: 0 }
     }
 
     fn login(&self, bytes: &[u8; LOGIN]) -> Result<(), Error> {
         let login = Login::parse(bytes).map_err(Error::NoLogin)?;
-        // The code is looked at in any case, so that the user cannot be found out by timing.
+        // The code is checked in any case, so that timing does not tell whether the user is right.
         let right = self.code.admits(login.code);
         if login.user != USER.as_bytes() {
             Err(Error::WrongUser)
@@ -95,8 +97,8 @@ impl Session for Viewer {
             self.step = Step::Waits;
             return Ok((LOGIN, Some(Event::LoggedIn)));
         }
-        self.said = self.said.saturating_add(input.len());
-        if self.said > MAX_TALK { Err(Error::Talks) } else { Ok((input.len(), None)) }
+        self.excess = self.excess.saturating_add(input.len());
+        if self.excess > MAX_TALK { Err(Error::UnexpectedData) } else { Ok((input.len(), None)) }
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
@@ -145,30 +147,32 @@ impl Session for Viewer {
     }
 }
 
-/// Why a viewer has to go.
+/// Why a viewer's connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// What it said is no login.
+    /// The first bytes are not a login.
     NoLogin(LoginFault),
-    /// It is not `bblp`.
+    /// The user is not `bblp`.
     WrongUser,
-    /// Its code is wrong.
+    /// The access code is wrong.
     WrongCode(Guess),
-    /// It did not log in in time.
+    /// No login arrived within [`LOGIN_TIMEOUT`].
     Silent,
-    /// It says more than a viewer has to say.
-    Talks,
-    /// There is no slot.
+    /// More than [`MAX_TALK`] bytes arrived after the login.
+    UnexpectedData,
+    /// No slot is free.
     NoSlot,
-    /// The hub says so.
+    /// The hub dismissed the viewer.
     Dismissed(Dismissal),
 }
 
 impl Error {
-    /// Whose doing it is.
+    /// Who caused the end.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::NoLogin(_) | Self::WrongUser | Self::WrongCode(_) | Self::Talks => Blame::Peer,
+            Self::NoLogin(_) | Self::WrongUser | Self::WrongCode(_) | Self::UnexpectedData => {
+                Blame::Peer
+            }
             Self::Silent => Blame::Network,
             Self::NoSlot | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
             Self::Dismissed(Dismissal::Stopping) => Blame::Nobody,
@@ -180,21 +184,22 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoLogin(LoginFault::Tunnel) => {
-                "wants the file tunnel of X1, H2 and P2; this is a chamber camera"
+                "login for the file tunnel; this is a chamber camera"
             }
-            Self::NoLogin(LoginFault::Words) => "what it said is no login to a chamber camera",
-            Self::NoLogin(LoginFault::Padding) => "its login has something behind user or code",
-            Self::WrongUser => "wrong user, bblp is the only one",
+            Self::NoLogin(LoginFault::Words) => "not a chamber camera's login",
+            Self::NoLogin(LoginFault::Padding) => "login padding is not zero",
+            Self::WrongUser => "wrong user name; it is `bblp`",
             Self::WrongCode(_) => "wrong access code",
             Self::Silent => return write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
-            Self::Talks => "says more than a viewer has to say",
+            Self::UnexpectedData => "unexpected data after the login",
             Self::NoSlot | Self::Dismissed(Dismissal::Full) => {
-                "all viewers' places are taken (BOARD.clients.chamber)"
+                let slots = BOARD.clients.chamber;
+                return write!(f, "all {slots} slots are in use (BOARD.clients.chamber)");
             }
             Self::Dismissed(Dismissal::Elsewhere) => {
-                "this printer has no chamber camera: its camera is RTSPS, on port 322"
+                "the printer has no chamber camera; use its RTSPS camera on port 322"
             }
-            Self::Dismissed(Dismissal::Stopping) => "told to go, the proxy ends",
+            Self::Dismissed(Dismissal::Stopping) => "shutting down",
         })
     }
 }
@@ -223,8 +228,8 @@ mod tests {
         Login { user, code }.bytes()
     }
 
-    /// Offers `bytes` in pieces that end at `cuts`, as an inbox would.
-    fn say(viewer: &mut Viewer, bytes: &[u8], cut: usize) -> Result<Vec<Event>, Error> {
+    /// Offers `bytes` in two pieces, cut at `cut`, as an inbox would.
+    fn hear(viewer: &mut Viewer, bytes: &[u8], cut: usize) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
         let mut taken = 0;
         for end in [cut, bytes.len()] {
@@ -240,7 +245,7 @@ mod tests {
         Ok(events)
     }
 
-    /// Everything the viewer is sent now, one entry a piece.
+    /// What is written to the viewer now, one entry for each piece.
     fn shown(viewer: &mut Viewer) -> Vec<Vec<u8>> {
         let mut out = vec![0; 64];
         let mut pieces = Vec::new();
@@ -254,18 +259,18 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_understood_wherever_it_is_split() {
+    fn a_login_is_accepted_wherever_it_is_split() {
         let bytes = login(b"bblp", b"12345678");
         for cut in 0..=LOGIN {
             let (_, mut viewer) = viewer();
-            assert_eq!(say(&mut viewer, &bytes, cut), Ok(vec![Event::LoggedIn]), "split at {cut}");
+            assert_eq!(hear(&mut viewer, &bytes, cut), Ok(vec![Event::LoggedIn]), "split at {cut}");
             assert_eq!(shown(&mut viewer).len(), 0, "nothing answers a login");
-            assert_eq!(viewer.poll_timeout(), None, "a viewer may wait for ever");
+            assert_eq!(viewer.poll_timeout(), None, "a viewer may wait without limit");
         }
     }
 
     #[test]
-    fn who_is_not_let_in_is_closed_without_a_byte() {
+    fn a_wrong_login_is_closed_without_a_byte() {
         let mut words = login(b"bblp", b"12345678");
         words[4] = 1;
         let cases = [
@@ -277,7 +282,7 @@ mod tests {
         for (bytes, error) in cases {
             for cut in 0..=LOGIN {
                 let (slot, mut viewer) = viewer();
-                assert_eq!(say(&mut viewer, &bytes, cut), Err(error));
+                assert_eq!(hear(&mut viewer, &bytes, cut), Err(error));
                 slot.offer(pool().store(&[b"picture"]).unwrap());
                 assert!(shown(&mut viewer).is_empty());
             }
@@ -288,26 +293,26 @@ mod tests {
     fn a_tunnel_login_is_refused_at_its_sixteenth_byte() {
         let tunnel = b"\x10\0\0\0\x3f\x01\x01\x01\0\0\0\0\0\0\0\0bblp\0\0\0\x0012345678";
         let (_, mut viewer) = viewer();
-        assert_eq!(say(&mut viewer, &tunnel[..HEAD - 1], 0), Ok(vec![]));
+        assert_eq!(hear(&mut viewer, &tunnel[..HEAD - 1], 0), Ok(vec![]));
         let error = Error::NoLogin(LoginFault::Tunnel);
-        assert_eq!(say(&mut viewer, &tunnel[..HEAD], 0), Err(error));
+        assert_eq!(hear(&mut viewer, &tunnel[..HEAD], 0), Err(error));
     }
 
     #[test]
-    fn whoever_does_not_log_in_in_time_is_closed() {
+    fn no_login_in_time_is_closed() {
         let (_, mut viewer) = viewer();
         let bytes = login(b"bblp", b"12345678");
-        assert_eq!(say(&mut viewer, &bytes[..LOGIN - 1], 3), Ok(vec![]));
+        assert_eq!(hear(&mut viewer, &bytes[..LOGIN - 1], 3), Ok(vec![]));
         let due = viewer.poll_timeout().unwrap();
         assert_eq!(viewer.handle_timeout(Instant::at(LOGIN_TIMEOUT / 2)), Ok(()));
         assert_eq!(viewer.handle_timeout(due), Err(Error::Silent));
     }
 
     #[test]
-    fn a_picture_leaves_as_its_head_and_then_itself_each_a_piece_of_its_own() {
+    fn a_picture_is_written_as_two_pieces_head_and_jpeg() {
         let (slot, mut viewer) = viewer();
         let pool = pool();
-        say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
+        hear(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
         for picture in [b"first", b"other"] {
             slot.offer(pool.store(&[picture]).unwrap());
         }
@@ -318,10 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_stays_in_its_frame_until_it_is_sent() {
+    fn a_picture_keeps_its_frame_until_it_is_sent() {
         let (slot, mut viewer) = viewer();
         let pool = pool();
-        say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
+        hear(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
         slot.offer(pool.store(&[b"first"]).unwrap());
         let mut out = [0; HEAD];
         assert_eq!(viewer.poll_output(Instant::START, &mut out), Output::Written(HEAD));
@@ -332,18 +337,18 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_may_say_a_little_after_its_login_and_not_more() {
+    fn data_after_the_login_is_ignored_up_to_its_bound() {
         let (_, mut viewer) = viewer();
         let mut bytes = login(b"bblp", b"12345678").to_vec();
         bytes.resize(LOGIN + MAX_TALK, 7);
-        assert_eq!(say(&mut viewer, &bytes, 100), Ok(vec![Event::LoggedIn]));
-        assert_eq!(viewer.handle_input(Instant::START, b"x"), Err(Error::Talks));
+        assert_eq!(hear(&mut viewer, &bytes, 100), Ok(vec![Event::LoggedIn]));
+        assert_eq!(viewer.handle_input(Instant::START, b"x"), Err(Error::UnexpectedData));
     }
 
     #[test]
-    fn whoever_is_dismissed_ends() {
+    fn the_first_dismissal_ends_the_session() {
         let (slot, mut viewer) = viewer();
-        say(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
+        hear(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
         slot.take();
         slot.dismiss(Dismissal::Elsewhere);
         slot.dismiss(Dismissal::Stopping);

@@ -1,10 +1,11 @@
-//! The chamber camera's policy: who gets which picture, and when the camera is wanted.
+//! The chamber camera's fan-out: which viewer gets which picture, and when the camera is wanted.
 //!
-//! A picture is put together in one frame; each viewer's ring gets a reference to it. The newest wins:
-//! a viewer that is behind loses what lies between. Nothing that a viewer does or leaves undone
-//! reaches the camera or another viewer: there are as many frames as viewers can hold, and three more.
+//! A picture is assembled in one frame, and each viewer's ring gets a reference to it. A viewer that is behind
+//! loses all but the newest picture. No viewer can delay the camera or another viewer: there are three more
+//! frames than viewers, which can hold one each.
 
 use alloc::rc::Rc;
+use core::fmt;
 use core::time::Duration;
 
 use super::slot::{Dismissal, Slot, SlotState};
@@ -16,54 +17,53 @@ use crate::memory::budget::{FRAME_SLOT, PICTURES};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
 use crate::notify::Demand;
 
-/// How old a picture may be that a viewer is shown first, before the next one comes.
+/// How old the last picture may be to be sent to a new viewer at once.
 pub const FRESH: Duration = Duration::from_secs(10);
 
-/// How long the camera is kept after its last viewer was seen to have gone, which is looked at every
-/// second.
+/// How long the connection to the camera is kept after the last viewer has left, which is checked once a second.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// What the service's viewers and its upstream meet at.
+/// The pictures, the viewers' slots, and the demand for the camera.
 pub struct Hub {
     slots: Rc<[Rc<Slot>]>,
     demand: Rc<Demand>,
     pool: Pool,
     coming: Coming,
     latest: Option<(Frame, Instant)>,
-    /// Whether this printer's camera is known to be elsewhere.
+    /// Whether the printer is known to have no chamber camera.
     elsewhere: bool,
-    /// Since when nobody was seen to watch, while the camera is still wanted.
-    deserted: Option<Instant>,
+    /// Since when there is no viewer, while the camera is still wanted.
+    unwatched_since: Option<Instant>,
     counts: Counts,
     damaged: RateLimit,
     too_long: RateLimit,
 }
 
-/// What becomes of the picture that is coming.
+/// What happens to the picture that is arriving.
 enum Coming {
-    /// None is.
+    /// No picture is arriving.
     Nothing,
-    /// It is put together.
+    /// The picture is being assembled.
     Kept(Filling),
-    /// It is passed over: so many bytes of it are missing.
+    /// The picture is being skipped: this many bytes of it have not arrived.
     Skipped(usize),
 }
 
-/// How many pictures there ever were.
+/// Pictures since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// That the camera showed, whole and undamaged.
+    /// Whole and undamaged pictures from the camera.
     pub shown: u32,
-    /// That viewers lost, because they were behind: one for each viewer that lost it.
+    /// Pictures that viewers lost by being behind, counted once for each viewer.
     pub lost: u32,
-    /// That were no pictures.
+    /// Pictures skipped because they were not whole JPEGs.
     pub damaged: u32,
-    /// That no frame of this board can hold.
+    /// Pictures skipped because they were longer than `BOARD.chamber.picture`.
     pub too_long: u32,
 }
 
 const _: () =
-    assert!(Pool::<()>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its line says");
+    assert!(Pool::<()>::FRAME_SLOT <= FRAME_SLOT, "a frame is larger than its budget line");
 
 impl Hub {
     /// A hub for these slots.
@@ -75,15 +75,15 @@ impl Hub {
             coming: Coming::Nothing,
             latest: None,
             elsewhere: false,
-            deserted: None,
+            unwatched_since: None,
             counts: Counts::default(),
             damaged: RateLimit::default(),
             too_long: RateLimit::default(),
         }
     }
 
-    /// Somebody showed the right code. They are shown the last picture if it is fresh, and keep the
-    /// camera wanted.
+    /// Admits a connection that has shown the access code, or dismisses it. A viewer gets the last picture if
+    /// that is younger than [`FRESH`], and the camera is wanted.
     pub fn join(&mut self, now: Instant, slot: &Slot) {
         if self.elsewhere {
             slot.dismiss(Dismissal::Elsewhere);
@@ -94,7 +94,7 @@ impl Hub {
             return;
         }
         slot.take();
-        self.deserted = None;
+        self.unwatched_since = None;
         self.demand.want(true);
         if let Some((picture, shown)) = &self.latest
             && now.since(*shown) < FRESH
@@ -103,7 +103,7 @@ impl Hub {
         }
     }
 
-    /// The camera begins a picture of so many bytes.
+    /// A picture of `len` bytes begins. What has arrived of another one is dropped.
     pub fn begin(&mut self, now: Instant, len: usize) {
         self.give_up();
         if len == 0 {
@@ -119,11 +119,11 @@ impl Hub {
         };
     }
 
-    /// More of the picture that was begun.
+    /// The next bytes of the picture.
     pub fn bytes(&mut self, now: Instant, bytes: &[u8]) {
         match core::mem::replace(&mut self.coming, Coming::Nothing) {
             Coming::Kept(mut filling) => {
-                // The upstream hands over what was announced, and no more.
+                // It fits: the upstream passes on no more than was announced.
                 let _fits = filling.append(bytes);
                 if filling.is_full() {
                     self.show(now, filling);
@@ -138,16 +138,16 @@ impl Hub {
         }
     }
 
-    /// The conversation with the camera is over, perhaps in the middle of a picture.
+    /// The connection to the camera has ended. What has arrived of a picture is dropped.
     pub fn lost(&mut self) {
         self.give_up();
     }
 
-    /// Looks after what only time tells; to be called about once a second.
+    /// Housekeeping, about once a second: drops the camera after [`LINGER`] and the last picture after [`FRESH`].
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.viewers() > 0 || !self.demand.is_wanted() {
-            self.deserted = None;
-        } else if now.since(*self.deserted.get_or_insert(now)) >= LINGER {
+            self.unwatched_since = None;
+        } else if now.since(*self.unwatched_since.get_or_insert(now)) >= LINGER {
             self.demand.want(false);
         }
         if self.latest.as_ref().is_some_and(|(_, shown)| now.since(*shown) >= FRESH) {
@@ -155,28 +155,28 @@ impl Hub {
         }
     }
 
-    /// Everybody has to go.
+    /// Closes all connections.
     pub fn dismiss_all(&self, why: Dismissal) {
         for slot in &*self.slots {
             slot.dismiss(why);
         }
     }
 
-    /// This printer's camera is known to be elsewhere, or not any more. If it is, everybody has to go,
-    /// and whoever comes as well.
-    pub fn elsewhere(&mut self, elsewhere: bool) {
+    /// Sets whether the printer is known to have no chamber camera. If so, all connections are closed, and later
+    /// ones after their login.
+    pub fn set_elsewhere(&mut self, elsewhere: bool) {
         self.elsewhere = elsewhere;
         if elsewhere {
             self.dismiss_all(Dismissal::Elsewhere);
         }
     }
 
-    /// Those who showed the right code.
+    /// Viewers that are logged in.
     pub fn viewers(&self) -> usize {
         self.slots.iter().filter(|slot| slot.standing() == SlotState::Taken).count()
     }
 
-    /// How many pictures there ever were.
+    /// Pictures since the start.
     pub const fn counts(&self) -> Counts {
         self.counts
     }
@@ -216,7 +216,7 @@ impl Hub {
             None => journal::tally(Kind::PictureDamaged),
             Some(times) => journal::note(
                 Kind::PictureDamaged,
-                format_args!("chamber: a picture of {len} bytes {damage}: skipped ({times})"),
+                format_args!("{}", Skipped { len, damage: Some(damage), times }),
             ),
         }
     }
@@ -227,13 +227,36 @@ impl Hub {
             None => journal::tally(Kind::PictureTooLong),
             Some(times) => journal::note(
                 Kind::PictureTooLong,
-                format_args!(
-                    "chamber: a picture of {len} bytes is larger than {} (BOARD.chamber.picture): \
-                     skipped ({times})",
-                    PICTURES.size
-                ),
+                format_args!("{}", Skipped { len, damage: None, times }),
             ),
         }
+    }
+}
+
+/// The log line of a skipped picture.
+pub(super) struct Skipped {
+    /// Its bytes.
+    pub len: usize,
+    /// What is wrong with it; `None` if it is too long.
+    pub damage: Option<Damage>,
+    /// How many were skipped since the last line.
+    pub times: u32,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { len, damage, times } = self;
+        write!(f, "chamber: skipped a picture of {len} bytes")?;
+        if let Some(damage) = damage {
+            write!(f, ": it {damage}")?;
+        }
+        if *times > 1 {
+            write!(f, " (seen {times} times)")?;
+        }
+        if damage.is_none() {
+            write!(f, "; at most {} fit (BOARD.chamber.picture)", PICTURES.size)?;
+        }
+        Ok(())
     }
 }
 
@@ -243,7 +266,7 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
-    const MOST: usize = BOARD.clients.chamber;
+    const MAX: usize = BOARD.clients.chamber;
 
     struct Context {
         hub: Hub,
@@ -253,7 +276,7 @@ mod tests {
 
     impl Context {
         fn new() -> Self {
-            let slots: Rc<[Rc<Slot>]> = (0..MOST + 1).map(|_| Slot::new()).collect();
+            let slots: Rc<[Rc<Slot>]> = (0..MAX + 1).map(|_| Slot::new()).collect();
             let demand = Rc::new(Demand::default());
             Self { hub: Hub::new(Rc::clone(&slots), Rc::clone(&demand)), slots, demand }
         }
@@ -270,7 +293,7 @@ mod tests {
             }
         }
 
-        /// Looks around every second from one moment to the other.
+        /// Does the housekeeping of every second between the two.
         fn until(&mut self, from: Instant, to: Instant) {
             for second in from.elapsed().as_secs()..=to.elapsed().as_secs() {
                 self.hub.handle_timeout(secs(second));
@@ -291,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_reaches_all_viewers_and_nobody_who_has_not_logged_in() {
+    fn a_picture_reaches_every_viewer_that_is_logged_in() {
         let mut context = Context::new();
         context.join(secs(0), 0);
         context.join(secs(0), 1);
@@ -300,11 +323,11 @@ mod tests {
         assert_eq!(context.waiting(0), [jpeg(b"one")]);
         assert_eq!(context.waiting(1), [jpeg(b"one")]);
         assert!(context.waiting(2).is_empty());
-        assert_eq!(context.hub.frames(), 1, "it is there once, whoever has it");
+        assert_eq!(context.hub.frames(), 1, "it is stored once");
     }
 
     #[test]
-    fn a_newcomer_is_shown_the_last_picture_if_it_is_fresh() {
+    fn a_new_viewer_gets_the_last_picture_if_it_is_fresh() {
         let mut context = Context::new();
         context.join(secs(0), 0);
         context.picture(secs(1), &jpeg(b"one"));
@@ -318,20 +341,20 @@ mod tests {
     }
 
     #[test]
-    fn the_camera_is_wanted_from_the_first_viewer_until_five_seconds_after_the_last() {
+    fn the_camera_is_wanted_until_5_s_after_the_last_viewer() {
         let mut context = Context::new();
         assert!(!context.demand.is_wanted());
         context.join(secs(0), 0);
         context.join(secs(0), 1);
         context.slots[0].vacate();
         context.until(secs(0), secs(20));
-        assert!(context.demand.is_wanted(), "one is still there");
+        assert!(context.demand.is_wanted(), "one viewer is left");
         context.slots[1].vacate();
         context.until(secs(20), secs(24));
         assert!(context.demand.is_wanted());
         context.join(secs(24), 1);
         context.until(secs(24), secs(30));
-        assert!(context.demand.is_wanted(), "somebody came back");
+        assert!(context.demand.is_wanted(), "a viewer came back");
         context.slots[1].vacate();
         context.until(secs(30), secs(34));
         assert!(context.demand.is_wanted());
@@ -340,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_logged_in_neither_wants_the_camera_nor_keeps_it() {
+    fn a_connection_without_login_does_not_want_the_camera() {
         let mut context = Context::new();
         context.slots[0].pending();
         assert!(!context.demand.is_wanted());
@@ -350,37 +373,37 @@ mod tests {
     }
 
     #[test]
-    fn one_viewer_more_than_the_board_has_places_for_is_sent_away() {
+    fn one_viewer_more_than_the_board_allows_is_dismissed() {
         let mut context = Context::new();
-        for slot in 0..=MOST {
+        for slot in 0..=MAX {
             context.join(secs(0), slot);
         }
-        assert_eq!(context.hub.viewers(), MOST);
-        assert_eq!(context.slots[MOST].standing(), SlotState::Dismissed(Dismissal::Full));
+        assert_eq!(context.hub.viewers(), MAX);
+        assert_eq!(context.slots[MAX].standing(), SlotState::Dismissed(Dismissal::Full));
     }
 
     #[test]
-    fn all_viewers_in_the_middle_of_different_pictures_leave_room_for_the_next() {
+    fn viewers_of_different_pictures_leave_room_for_the_next() {
         let mut context = Context::new();
         let mut held = Vec::new();
-        for slot in 0..MOST {
+        for slot in 0..MAX {
             context.join(secs(0), slot);
         }
         for number in 0..100 {
             context.picture(secs(1), &jpeg(&[number]));
-            if let Some(slot) = context.slots.get(usize::from(number)).filter(|_| held.len() < MOST)
+            if let Some(slot) = context.slots.get(usize::from(number)).filter(|_| held.len() < MAX)
             {
                 held.extend(slot.next());
             }
         }
-        assert_eq!((held.len(), context.hub.counts().shown), (MOST, 100));
-        // What they hold, what is newest, and the one before that.
-        assert!(context.hub.frames() <= MOST + 2, "{}", context.hub.frames());
+        assert_eq!((held.len(), context.hub.counts().shown), (MAX, 100));
+        // One for each viewer, the newest, and the one before it.
+        assert!(context.hub.frames() <= MAX + 2, "{}", context.hub.frames());
         assert_eq!(context.waiting(0).last(), Some(&jpeg(&[99])));
     }
 
     #[test]
-    fn a_picture_that_no_frame_holds_is_skipped_and_counted_and_the_next_one_shown() {
+    fn a_picture_too_long_for_a_frame_is_skipped_and_counted() {
         let mut context = Context::new();
         context.join(secs(0), 0);
         context.picture(secs(1), &vec![0; PICTURES.size + 1]);
@@ -394,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_skipped_and_counted() {
+    fn what_is_not_a_jpeg_is_skipped_and_counted() {
         let mut context = Context::new();
         context.join(secs(0), 0);
         for (at, damaged) in [&b"GIF89a"[..], b"", b"\xff\xd8\xff\xe0 cut"].iter().enumerate() {
@@ -407,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_breaks_off_is_nobodys_and_its_frame_is_free() {
+    fn a_cut_picture_is_not_sent_and_frees_its_frame() {
         let mut context = Context::new();
         context.join(secs(0), 0);
         context.hub.begin(secs(1), 100);

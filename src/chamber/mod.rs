@@ -1,23 +1,28 @@
-//! The chamber camera of A1 and P1: JPEG pictures over TLS on port 6000 ([`protocol`](crate::protocol#chamber-camera)).
+//! The chamber camera of A1, A2L and P1: JPEG pictures over TLS on port 6000.
 //!
-//! Such a printer serves one or two viewers and leaves the others waiting. Here as many viewers as the board allows
-//! share one connection to the camera. It is opened for the first viewer and closed after the last.
+//! The printer serves one or two viewers and leaves further ones waiting. Here up to `BOARD.clients.chamber`
+//! viewers share one connection to the camera, which is opened for the first viewer and closed after the last.
+//! The wire format is in [`protocol`](crate::protocol#chamber-camera).
 //!
 //! ```text
 //!   viewer ── client ── slot ◄── hub ◄── upstream ◄── camera
-//!                        ring of references   one frame a picture
+//!                        ring of references   one frame for each picture
 //! ```
 //!
 //! # Behaviour
 //!
 //! | a viewer | the proxy |
 //! |---|---|
-//! | logs in as at the printer (80 bytes) | sends the last picture at once if it is younger than ten seconds, then every new one; each head is in a TLS record of its own |
-//! | shows a wrong code, or sends anything but a login | closes the connection without a byte, as the printer does |
-//! | reads too slowly | drops pictures and sends the newest; other viewers are unaffected |
-//! | watches while the printer restarts | keeps the connection; pictures continue when the printer is back |
-//! | is the last to leave | closes the connection to the camera five seconds later |
-//! | connects to an X1, H2 or P2 here | closes the connection; that printer's port 6000 is the [file tunnel](crate::protocol#file-tunnel) |
+//! | logs in as at the printer (80 bytes) | sends the last picture at once if it is younger than ten seconds, then every new one, each head in a TLS record of its own |
+//! | shows a wrong code, or sends anything but a login | closes without a byte, as the printer does; a file tunnel's login at its 16th byte |
+//! | reads too slowly | drops all but the newest picture; other viewers do not wait |
+//! | watches while the printer restarts | keeps the connection, and sends pictures again when there are any |
+//! | is the last to leave | closes the connection to the camera after five seconds |
+//! | connects although the printer is an X1, H2 or P2 | closes after the login, and the log names the printer's camera |
+//! | is one more than `BOARD.clients.chamber` | closes after the login |
+//!
+//! A picture longer than `BOARD.chamber.picture` bytes, or one that is not a whole JPEG, is skipped, counted and
+//! logged.
 
 pub mod client;
 pub mod hub;
@@ -38,7 +43,7 @@ use hub::{Counts, Hub};
 use slot::{Dismissal, Slot, SlotState};
 use upstream::{Purpose, Upstream};
 
-/// The service: what its viewers and its upstream share.
+/// The service: what its viewers' sessions and the connection to the camera share.
 pub struct Service {
     hub: RefCell<Hub>,
     slots: Rc<[Rc<Slot>]>,
@@ -48,11 +53,11 @@ pub struct Service {
 
 const _: () = assert!(
     size_of::<Service>() + size_of::<Demand>() + size_of::<AccessCode>() <= budget::CHAMBER_HUB,
-    "the chamber hub is larger than its line"
+    "the chamber hub is larger than its budget line"
 );
 const _: () = assert!(wire::LOGIN <= budget::CHAMBER_INBOX, "an inbox holds a login");
 const _: () = assert!(wire::HEAD <= budget::CHAMBER_OUTBOX, "an outbox holds a head");
-const _: () = assert!(wire::LOGIN <= budget::CAMERA_OUTBOX, "the upstream's holds a login");
+const _: () = assert!(wire::LOGIN <= budget::CAMERA_OUTBOX, "the upstream's outbox holds a login");
 
 impl Service {
     /// A service without viewers.
@@ -63,8 +68,8 @@ impl Service {
         Rc::new(Self { hub: RefCell::new(hub), slots, demand, code: Rc::new(code) })
     }
 
-    /// A session for somebody who has to log in until then, and their place at the hub. `admitted` is
-    /// called once they have. `None` if all slots are taken.
+    /// A session for a connection whose login is due at `until`, and its slot. `admitted` is called after the
+    /// login. `None` if no slot is free.
     pub fn viewer<F: Fn()>(
         self: &Rc<Self>,
         until: Instant,
@@ -76,69 +81,69 @@ impl Service {
         Some((viewer, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
     }
 
-    /// A session with the camera over a connection that was just made.
+    /// A session with the camera for a connection that was just made.
     pub fn upstream(self: &Rc<Self>, purpose: Purpose, now: Instant) -> (Upstream, Link) {
         let (demand, code) = (Rc::clone(&self.demand), Rc::clone(&self.code));
         (Upstream::new(demand, code, purpose, now), Link { service: Rc::clone(self) })
     }
 
-    /// The conversation with the camera is over, or could not begin.
+    /// The connection to the camera has ended, or could not be made.
     pub fn lost(&self) {
         self.hub.borrow_mut().lost();
     }
 
-    /// Looks after what only time tells; to be called about once a second.
+    /// Housekeeping, to be called about once a second.
     pub fn handle_timeout(&self, now: Instant) {
         self.hub.borrow_mut().handle_timeout(now);
     }
 
-    /// Tells every viewer to go.
+    /// Closes all connections: the proxy is shutting down.
     pub fn dismiss_all(&self) {
         self.hub.borrow_mut().dismiss_all(Dismissal::Stopping);
     }
 
-    /// This printer's camera is known to be elsewhere, or not any more: then nobody is let in here.
-    pub fn elsewhere(&self, elsewhere: bool) {
-        self.hub.borrow_mut().elsewhere(elsewhere);
+    /// Sets whether the printer is known to have no chamber camera. If so, viewers are closed after their login.
+    pub fn set_elsewhere(&self, elsewhere: bool) {
+        self.hub.borrow_mut().set_elsewhere(elsewhere);
     }
 
-    /// Connections that are being served, whether they logged in or not.
+    /// Open connections, with or without login.
     pub fn connections(&self) -> usize {
         self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
     }
 
-    /// Whether the camera is to be watched.
+    /// Whether a connection to the camera is wanted.
     pub fn is_wanted(&self) -> bool {
         self.demand.is_wanted()
     }
 
-    /// Ends the conversation with the camera, and begins no other.
+    /// Ends the connection to the camera, and allows no other: the proxy is shutting down.
     pub fn leave(&self) {
         self.demand.leave();
     }
 
-    /// Whether the program ends.
+    /// Whether the proxy is shutting down.
     pub fn is_leaving(&self) -> bool {
         self.demand.is_leaving()
     }
 
-    /// Completes when the camera is wanted, or not any more, or the program ends.
+    /// Completes when the demand for the camera has changed, or the proxy is shutting down.
     pub async fn changed(&self) {
         self.demand.notified().await;
     }
 
-    /// Viewers that logged in.
+    /// Viewers that are logged in.
     pub fn viewers(&self) -> usize {
         self.hub.borrow().viewers()
     }
 
-    /// How many pictures there ever were.
+    /// Pictures since the start.
     pub fn counts(&self) -> Counts {
         self.hub.borrow().counts()
     }
 }
 
-/// A viewer's place at the hub. Dropping it leaves the slot to somebody else.
+/// A viewer's slot in use. Dropping it frees the slot.
 pub struct Place<F: Fn()> {
     service: Rc<Service>,
     slot: Rc<Slot>,
@@ -146,7 +151,7 @@ pub struct Place<F: Fn()> {
 }
 
 impl<F: Fn()> Place<F> {
-    /// Pictures that were sent, and pictures that were lost on the way.
+    /// Pictures that were sent to the viewer, and pictures that it lost.
     pub fn sent_and_lost(&self) -> (u32, u32) {
         (self.slot.sent(), self.slot.lost())
     }
@@ -182,7 +187,7 @@ impl<F: Fn()> Handler<Viewer> for Place<F> {
     }
 }
 
-/// The upstream's link to the hub.
+/// The handler of the camera's events.
 pub struct Link {
     service: Rc<Service>,
 }
@@ -209,4 +214,45 @@ impl Handler<Upstream> for Link {
     async fn woken(&self) {
         self.service.demand.notified().await;
     }
+}
+
+/// Each message of the service once, with typical values.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    use client::Error as Client;
+    use upstream::Error as Printer;
+    use wire::{Damage, LoginFault};
+
+    let skipped = |damage, times| hub::Skipped { len: 176_512, damage, times }.to_string();
+    let clients = [
+        Client::NoLogin(LoginFault::Tunnel),
+        Client::NoLogin(LoginFault::Words),
+        Client::NoLogin(LoginFault::Padding),
+        Client::WrongUser,
+        Client::WrongCode(crate::auth::Guess::of(b"87654321")),
+        Client::Silent,
+        Client::UnexpectedData,
+        Client::NoSlot,
+        Client::Dismissed(Dismissal::Elsewhere),
+        Client::Dismissed(Dismissal::Stopping),
+    ];
+    let printers = [
+        Printer::NotWanted,
+        Printer::Leaving,
+        Printer::Found,
+        Printer::Tunnel,
+        Printer::Silent,
+        Printer::BadLength(17_000_000),
+    ];
+    let mut all = alloc::vec![
+        skipped(None, 1),
+        skipped(None, 3),
+        skipped(Some(Damage::Empty), 1),
+        skipped(Some(Damage::NoStart), 2),
+        skipped(Some(Damage::NoEnd), 1),
+    ];
+    all.extend(clients.iter().map(ToString::to_string));
+    all.extend(printers.iter().map(ToString::to_string));
+    all
 }

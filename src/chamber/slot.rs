@@ -1,4 +1,4 @@
-//! What the hub and one viewer have between them.
+//! A viewer's slot: what the hub and one viewer's session share.
 
 use core::cell::{Cell, RefCell};
 
@@ -10,31 +10,31 @@ use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
 use crate::notify::Notify;
 
-/// Whose a slot is.
+/// Who has a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Nobody's.
+    /// No connection.
     Vacant,
-    /// Somebody's who has not shown the code yet.
+    /// A connection that has not shown the access code yet.
     Knocking,
-    /// A viewer's.
+    /// A viewer that has logged in.
     Taken,
-    /// Somebody's who has to go, for this reason.
+    /// A connection that is to be closed for this reason.
     Dismissed(Dismissal),
 }
 
-/// Why a viewer has to go.
+/// Why the hub closes a viewer's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dismissal {
-    /// The program ends.
+    /// The proxy is shutting down.
     Stopping,
-    /// All viewers' places are taken.
+    /// `BOARD.clients.chamber` viewers are logged in.
     Full,
-    /// This printer's camera is elsewhere.
+    /// The printer has no chamber camera.
     Elsewhere,
 }
 
-/// A viewer's slot: the pictures that wait for it, and how many it got and lost.
+/// One viewer's state, its pictures that wait, and how many it was sent and lost.
 pub struct Slot {
     standing: Cell<SlotState>,
     /// Oldest first; the last one is the newest there is.
@@ -46,7 +46,7 @@ pub struct Slot {
 
 const _: () = assert!(
     size_of::<Slot>() + 2 * size_of::<usize>() <= budget::CHAMBER_SLOT,
-    "a viewer's seat is larger than its line"
+    "a viewer's slot is larger than its budget line"
 );
 
 impl Slot {
@@ -61,24 +61,24 @@ impl Slot {
         })
     }
 
-    /// Whose it is.
+    /// Who has the slot.
     pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
-    /// Somebody sits down who has not shown the code yet.
+    /// Gives the slot to a connection that has not shown the access code yet.
     pub fn pending(&self) {
         self.standing.set(SlotState::Knocking);
         self.sent.set(0);
         self.lost.set(0);
     }
 
-    /// The code was right.
+    /// The connection has shown the access code.
     pub fn take(&self) {
         self.standing.set(SlotState::Taken);
     }
 
-    /// Whoever sits here has to go. Of several reasons the first counts.
+    /// Has the connection closed. The first of several reasons counts.
     pub fn dismiss(&self, why: Dismissal) {
         match self.standing() {
             SlotState::Knocking | SlotState::Taken => self.standing.set(SlotState::Dismissed(why)),
@@ -87,14 +87,13 @@ impl Slot {
         self.notify.notify();
     }
 
-    /// Whoever sat here has gone.
+    /// Frees the slot and the pictures that wait in it.
     pub fn vacate(&self) {
         self.standing.set(SlotState::Vacant);
         self.ring.borrow_mut().clear();
     }
 
-    /// There is a new picture. If the ring is full the viewer is behind: it loses all but this one.
-    /// How many it lost.
+    /// Adds a new picture. If the ring is full, the viewer loses all pictures in it. Returns how many it lost.
     pub fn offer(&self, picture: Frame) -> u32 {
         let mut ring = self.ring.borrow_mut();
         let Err(Full(picture)) = ring.push(picture) else {
@@ -102,7 +101,7 @@ impl Slot {
             return 0;
         };
         let lost = u32::try_from(ring.clear()).unwrap_or(u32::MAX);
-        // It fits: the ring is empty, and holds one at least.
+        // It fits: the ring is empty, and has room for one at least.
         let _fits = ring.push(picture);
         self.lost.set(self.lost.get().saturating_add(lost));
         self.notify.notify();
@@ -114,22 +113,22 @@ impl Slot {
         self.ring.borrow_mut().pop()
     }
 
-    /// A picture was sent.
+    /// Counts a picture that was sent.
     pub fn sent_one(&self) {
         self.sent.set(self.sent.get().saturating_add(1));
     }
 
-    /// Pictures that whoever sits here was sent.
+    /// Pictures that were sent to this connection.
     pub fn sent(&self) -> u32 {
         self.sent.get()
     }
 
-    /// Pictures that whoever sits here lost.
+    /// Pictures that this connection lost.
     pub fn lost(&self) -> u32 {
         self.lost.get()
     }
 
-    /// Completes when there is something new.
+    /// Completes when a picture or a dismissal is new.
     pub async fn notified(&self) {
         self.notify.notified().await;
     }
@@ -141,7 +140,7 @@ mod tests {
     use crate::memory::pool::{Pool, Shape};
 
     #[test]
-    fn a_viewer_that_is_behind_loses_all_but_the_newest() {
+    fn a_full_ring_keeps_the_newest_picture_only() {
         const RING: usize = BOARD.chamber.ring;
         let pool: Pool = Pool::new(Shape { count: 0, size: 0 }, Shape { count: RING + 1, size: 4 });
         let slot = Slot::new();
@@ -153,6 +152,6 @@ mod tests {
         assert_eq!(slot.next().as_deref(), Some(&b"new"[..]));
         assert!(slot.next().is_none());
         assert_eq!((slot.sent(), slot.lost()), (0, RING as u32));
-        assert_eq!(pool.in_use(), (0, 0), "what was lost is free again");
+        assert_eq!(pool.in_use(), (0, 0), "lost pictures free their frames");
     }
 }

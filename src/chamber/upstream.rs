@@ -1,11 +1,11 @@
-//! The conversation with the camera: a login, then pictures, as long as anybody watches.
+//! The connection to the camera: login, then pictures, while a viewer is logged in.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | silence | [`MAX_SILENT`] | the connection is given up and made anew |
-//! | a picture | [`MAX_PICTURE`](super::wire::MAX_PICTURE) bytes | we have lost count: given up as well |
+//! | silence | [`MAX_SILENT`] | the connection is closed and made anew |
+//! | a picture | [`MAX_PICTURE`](super::wire::MAX_PICTURE) bytes | the stream is desynchronised: closed and made anew |
 
 use alloc::rc::Rc;
 use core::fmt;
@@ -17,20 +17,20 @@ use crate::clock::Instant;
 use crate::notify::Demand;
 use crate::session::{Output, Session};
 
-/// How long the camera may say nothing. P1 shows a picture every two seconds, and the first one after
-/// a cold start takes several (PROTOCOL §3.2).
+/// How long the camera may send nothing. P1 sends a picture every two seconds; the first one after a start takes
+/// several ([`protocol`](crate::protocol#chamber-camera)).
 pub const MAX_SILENT: Duration = Duration::from_secs(30);
 
-/// Why the camera is talked to.
+/// Why the camera is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Somebody watches.
+    /// A viewer is logged in.
     Watch,
-    /// To find out whether there is one: the first picture's head ends it.
+    /// To find out whether the printer has one: the first picture's head ends the connection.
     Probe,
 }
 
-/// Our end of the conversation.
+/// The proxy's end of the connection.
 pub struct Upstream {
     demand: Rc<Demand>,
     code: Rc<AccessCode>,
@@ -42,25 +42,25 @@ pub struct Upstream {
 #[derive(Clone, Copy)]
 enum Step {
     Login,
-    /// Logged in; the next bytes are a head. Whether there was one before.
+    /// Logged in; the next bytes are a head. Whether a head has arrived before.
     Head(bool),
-    /// In the middle of a picture: bytes that are missing.
+    /// In the middle of a picture: its bytes that have not arrived.
     Picture(usize),
-    /// The probe has found what it was looking for.
+    /// The probe has seen a head.
     Found,
 }
 
-/// What the hub learns from the camera.
+/// What has arrived from the camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// A picture of so many bytes comes.
+    /// A picture of this many bytes begins.
     Begin(usize),
-    /// More of it.
+    /// The next bytes of the picture.
     Bytes(&'i [u8]),
 }
 
 impl Upstream {
-    /// A conversation that begins now.
+    /// A connection that begins now.
     pub const fn new(
         demand: Rc<Demand>,
         code: Rc<AccessCode>,
@@ -70,7 +70,7 @@ impl Upstream {
         Self { demand, code, purpose, step: Step::Login, heard: now }
     }
 
-    /// Whether the camera has shown anything: it took our code.
+    /// Whether a picture's head has arrived, so that the camera has accepted the access code.
     pub const fn has_answered(&self) -> bool {
         match self.step {
             Step::Login | Step::Head(false) => false,
@@ -98,7 +98,7 @@ impl Session for Upstream {
         let Some(bytes) = input.first_chunk::<HEAD>() else { return Ok((0, None)) };
         match Head::parse(bytes) {
             Head::Tunnel => Err(Error::Tunnel),
-            Head::Absurd(len) => Err(Error::Absurd(len)),
+            Head::BadLength(len) => Err(Error::BadLength(len)),
             Head::Picture(_) if self.purpose == Purpose::Probe => {
                 self.step = Step::Found;
                 Err(Error::Found)
@@ -137,38 +137,38 @@ impl Session for Upstream {
     }
 }
 
-/// Why the conversation ends.
+/// Why the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Nobody watches any more.
+    /// No viewer is left.
     NotWanted,
-    /// The program ends.
+    /// The proxy is shutting down.
     Leaving,
-    /// It is a camera: that was the question.
+    /// The probe has found a camera.
     Found,
-    /// It is the file tunnel, no camera.
+    /// The port is the file tunnel's.
     Tunnel,
-    /// It has said nothing for [`MAX_SILENT`].
+    /// Nothing has arrived for [`MAX_SILENT`].
     Silent,
-    /// A picture cannot have so many bytes.
-    Absurd(usize),
+    /// A head announces more than [`MAX_PICTURE`](super::wire::MAX_PICTURE) bytes.
+    BadLength(usize),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotWanted => f.write_str("nobody watches any more"),
-            Self::Leaving => f.write_str("the proxy ends"),
-            Self::Found => f.write_str("it is a chamber camera"),
-            Self::Tunnel => f.write_str("port 6000 is this printer's file tunnel, no camera"),
+            Self::NotWanted => f.write_str("no viewer is left"),
+            Self::Leaving => f.write_str("shutting down"),
+            Self::Found => f.write_str("chamber camera found"),
+            Self::Tunnel => f.write_str("port 6000 is the printer's file tunnel, not a camera"),
             Self::Silent => write!(
                 f,
-                "the camera takes our login and shows nothing for {} s: live view may be switched \
-                 off, other programs may hold its connections, or it is broken",
+                "the camera accepts the login but sends no picture for {} s; is live view off, does \
+                 another program use the camera, or is it broken?",
                 MAX_SILENT.as_secs()
             ),
-            Self::Absurd(len) => {
-                write!(f, "the camera announces a picture of {len} bytes: we have lost count")
+            Self::BadLength(len) => {
+                write!(f, "stream desynchronised: a picture of {len} bytes is announced")
             }
         }
     }
@@ -190,7 +190,7 @@ mod tests {
         (Rc::clone(&demand), Upstream::new(demand, code, purpose, Instant::START))
     }
 
-    /// Pictures as they were announced and as they came, and how it ended.
+    /// The pictures in `bytes`, offered in two pieces, and the error that ended the session.
     fn hear(upstream: &mut Upstream, bytes: &[u8], cut: usize) -> (Vec<Vec<u8>>, Option<Error>) {
         let mut pictures: Vec<Vec<u8>> = Vec::new();
         let mut taken = 0;
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_is_the_first_thing_said_and_the_only_one() {
+    fn the_login_is_all_that_is_sent() {
         let (_, mut upstream) = upstream(Purpose::Watch);
         let mut out = [0; 128];
         assert_eq!(upstream.poll_output(Instant::START, &mut out), Output::Written(LOGIN));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_come_whole_wherever_they_are_split() {
+    fn pictures_are_whole_wherever_they_are_split() {
         let bytes = [picture(b"first"), picture(b""), picture(b"third one")].concat();
         let whole = [b"first".to_vec(), vec![], b"third one".to_vec()];
         for cut in 0..=bytes.len() {
@@ -240,19 +240,19 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_cannot_be_ends_the_conversation() {
+    fn a_bad_length_ends_the_connection() {
         for len in [17_000_000, u32::MAX] {
             let (_, mut upstream) = upstream(Purpose::Watch);
             let bytes = [picture(b"first"), wire::head(len).to_vec()].concat();
-            let end = Some(Error::Absurd(len as usize));
+            let end = Some(Error::BadLength(len as usize));
             assert_eq!(hear(&mut upstream, &bytes, 0), (vec![b"first".to_vec()], end));
         }
     }
 
     #[test]
-    fn the_file_tunnel_is_not_taken_for_a_camera() {
+    fn the_file_tunnel_is_recognised() {
         for purpose in [Purpose::Watch, Purpose::Probe] {
-            // 24 bytes, as the printers that have one answer a camera's login.
+            // The 24 bytes that a file tunnel answers to a camera's login.
             let answer = b"\x08\0\0\0\x3f\x01\x03\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0";
             let (_, mut upstream) = upstream(purpose);
             assert_eq!(hear(&mut upstream, answer, 9), (vec![], Some(Error::Tunnel)));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_nobody_watches_and_a_probe_needs_nobody() {
+    fn it_ends_without_a_viewer_unless_it_is_a_probe() {
         let (demand, mut watching) = upstream(Purpose::Watch);
         demand.want(false);
         let mut out = [0; 128];

@@ -1,5 +1,5 @@
-//! What goes over the wire: an 80-byte login one way, pictures with 16-byte heads the other
-//! (PROTOCOL §3.1). All numbers are little-endian.
+//! The chamber camera's wire format: a login of 80 bytes from the client, pictures with heads of 16 bytes from
+//! the printer ([`protocol`](crate::protocol#chamber-camera)). All numbers are little-endian.
 
 /// Bytes in a login.
 pub const LOGIN: usize = 80;
@@ -7,45 +7,46 @@ pub const LOGIN: usize = 80;
 /// Bytes in the head of a picture.
 pub const HEAD: usize = 16;
 
-/// Bytes of a login's user and of its code, padded with NUL.
+/// Bytes of a login's user field and of its code field, each padded with NUL.
 const FIELD: usize = 32;
 
-/// A picture that is said to have more bytes than this is none: we have lost count (16 MiB is where
-/// clients lose theirs, PROTOCOL §3.2).
+/// The longest picture that a head may announce, in bytes. A longer one means that the stream is
+/// desynchronised; clients give up at 16 MiB.
 pub const MAX_PICTURE: usize = 16 * 1024 * 1024 - 1;
 
-/// The first words of a login: 64 bytes follow, and of what kind.
+/// The first four words of a login: the length of what follows, the kind, and zeros.
 const LOGIN_WORDS: [u32; 4] = [0x40, 0x3000, 0, 0];
 
-/// The low half of the second word of everything that the file tunnel says (PROTOCOL §6.2).
+/// The low half of the second word of every message of the file tunnel
+/// ([`protocol`](crate::protocol#file-tunnel)).
 const TUNNEL: u32 = 0x013f;
 
-/// A login, its code not looked at yet.
+/// A login whose code is not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login<'a> {
-    /// Who it says it is.
+    /// The user name.
     pub user: &'a [u8],
-    /// With which code.
+    /// The access code.
     pub code: &'a [u8],
 }
 
-/// Why something is no login.
+/// Why bytes are not a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginFault {
-    /// It is a message of the file tunnel.
+    /// The head is the file tunnel's.
     Tunnel,
-    /// Its first four words are not those of a login.
+    /// The first four words are not those of a login.
     Words,
-    /// Something stands behind the end of its user or its code.
+    /// The padding behind the user or the code is not zero.
     Padding,
 }
 
 impl<'a> Login<'a> {
-    /// Reads a login.
+    /// Parses a login.
     ///
     /// # Errors
     ///
-    /// The bytes are none.
+    /// The bytes are not a login.
     pub fn parse(bytes: &'a [u8; LOGIN]) -> Result<Self, LoginFault> {
         let (head, rest) = bytes.split_at(HEAD);
         Self::check_head(head)?;
@@ -69,7 +70,7 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Writes it. User and code have at most 32 bytes; what is more is left out.
+    /// The login as bytes. User and code are cut at 32 bytes each.
     pub fn bytes(&self) -> [u8; LOGIN] {
         let mut bytes = [0; LOGIN];
         let words = LOGIN_WORDS.iter().flat_map(|word| word.to_le_bytes());
@@ -82,27 +83,27 @@ impl<'a> Login<'a> {
     }
 }
 
-/// A field without the NULs behind it.
+/// A field without its padding.
 fn unpadded(field: &[u8]) -> Result<&[u8], LoginFault> {
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
     let (text, padding) = field.split_at(end);
     if padding.iter().all(|byte| *byte == 0) { Ok(text) } else { Err(LoginFault::Padding) }
 }
 
-/// What the printer announces.
+/// A picture's head, or what stands in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// A picture of this many bytes.
     Picture(usize),
-    /// More bytes than any picture has.
-    Absurd(usize),
-    /// A message of the file tunnel: this is no camera.
+    /// A length of more than [`MAX_PICTURE`] bytes.
+    BadLength(usize),
+    /// A message of the file tunnel: the printer has no chamber camera.
     Tunnel,
 }
 
 impl Head {
-    /// Reads a head. Only the length and the mark of the file tunnel are looked at: what the other
-    /// words say has not been seen to matter.
+    /// Parses a head. Only the length and the file tunnel's mark are checked; the other words carry nothing
+    /// that is used.
     pub fn parse(bytes: &[u8; HEAD]) -> Self {
         let [len, kind, ..] = words_of(bytes);
         if kind & 0xffff == TUNNEL {
@@ -110,8 +111,8 @@ impl Head {
         }
         match usize::try_from(len) {
             Ok(len) if len <= MAX_PICTURE => Self::Picture(len),
-            Ok(len) => Self::Absurd(len),
-            Err(_) => Self::Absurd(usize::MAX),
+            Ok(len) => Self::BadLength(len),
+            Err(_) => Self::BadLength(usize::MAX),
         }
     }
 }
@@ -135,14 +136,14 @@ fn words_of(bytes: &[u8]) -> [u32; 4] {
     words
 }
 
-/// What is wrong with a picture.
+/// Why a picture is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// It has no bytes.
+    /// The picture has no bytes.
     Empty,
-    /// It does not begin as a JPEG file does.
+    /// The picture does not begin with a JPEG's markers.
     NoStart,
-    /// It does not end as one does: something of it is missing, or something is behind it.
+    /// The picture does not end with a JPEG's last marker: it is cut, or followed by other bytes.
     NoEnd,
 }
 
@@ -150,14 +151,14 @@ impl core::fmt::Display for Damage {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Empty => "is empty",
-            Self::NoStart => "is no JPEG",
-            Self::NoEnd => "is a JPEG without its end",
+            Self::NoStart => "is not a JPEG",
+            Self::NoEnd => "is a JPEG without its end marker",
         })
     }
 }
 
-/// What can be seen to be wrong with a picture from its markers: SOI with what follows it, and EOI
-/// (ITU-T T.81, B.1.1.3).
+/// What a picture's first and last markers show to be wrong with it: SOI and the next marker, and EOI (ITU-T
+/// T.81, B.1.1.3). `None` if nothing is.
 pub fn damage(picture: &[u8]) -> Option<Damage> {
     if picture.is_empty() {
         Some(Damage::Empty)
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_read_and_written_as_clients_write_it() {
+    fn a_login_is_parsed_and_written() {
         let bytes = recorded();
         let login = Login::parse(&bytes).unwrap();
         assert_eq!(login, Login { user: b"bblp", code: b"12345678" });
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_word_of_a_login_counts() {
+    fn every_byte_of_a_logins_head_is_checked() {
         for at in 0..HEAD {
             let mut bytes = recorded();
             bytes[at] ^= 1;
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_the_end_of_a_field_is_a_fault() {
+    fn padding_that_is_not_zero_is_a_fault() {
         for at in [21, 47, 57, 79] {
             let mut bytes = recorded();
             bytes[at] = b'x';
@@ -217,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn the_file_tunnel_is_told_from_the_camera_on_both_sides() {
+    fn the_file_tunnel_is_recognised_on_both_sides() {
         let mut bytes = recorded();
         bytes[..8].copy_from_slice(b"\x10\0\0\0\x3f\x01\x01\x01");
         assert_eq!(Login::parse(&bytes), Err(LoginFault::Tunnel));
-        // What an X1C answers to a camera's login, and what it answers to its own.
+        // An X1C's answers to a camera's login and to a tunnel's.
         for kind in [0x0003_013f_u32, 0x0001_013f] {
             let mut head = head(8);
             head[4..8].copy_from_slice(&kind.to_le_bytes());
@@ -230,21 +231,21 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_read_and_written_as_the_printer_writes_it() {
+    fn a_head_is_parsed_and_written() {
         let bytes = head(0x0001_e240);
         assert_eq!(bytes, *b"\x40\xe2\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0");
         assert_eq!(Head::parse(&bytes), Head::Picture(123_456));
     }
 
     #[test]
-    fn a_length_that_clients_could_not_read_is_absurd() {
+    fn a_length_of_sixteen_mebibytes_is_bad() {
         assert_eq!(Head::parse(&head(0x00ff_ffff)), Head::Picture(MAX_PICTURE));
-        assert_eq!(Head::parse(&head(0x0100_0000)), Head::Absurd(MAX_PICTURE + 1));
-        assert_eq!(Head::parse(&head(u32::MAX)), Head::Absurd(0xffff_ffff));
+        assert_eq!(Head::parse(&head(0x0100_0000)), Head::BadLength(MAX_PICTURE + 1));
+        assert_eq!(Head::parse(&head(u32::MAX)), Head::BadLength(0xffff_ffff));
     }
 
     #[test]
-    fn damage_shows_at_the_ends() {
+    fn damage_is_found_at_both_ends() {
         assert_eq!(damage(b""), Some(Damage::Empty));
         assert_eq!(damage(b"\xff\xd8\xff\xe0 \xff\xd9"), None);
         assert_eq!(damage(b"\x89PNG\xff\xd9"), Some(Damage::NoStart));
@@ -254,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_read_without_a_panic(bytes in any::<[u8; LOGIN]>()) {
+        fn any_bytes_are_parsed_without_a_panic(bytes in any::<[u8; LOGIN]>()) {
             if let Ok(login) = Login::parse(&bytes) {
                 prop_assert_eq!(login.bytes(), bytes);
             }

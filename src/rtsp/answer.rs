@@ -1,4 +1,4 @@
-//! What players' requests are answered with (RFC 2326 §7).
+//! Answers to players' requests (RFC 2326 §7).
 
 use core::fmt::{self, Write};
 use core::time::Duration;
@@ -6,11 +6,11 @@ use core::time::Duration;
 use super::digest;
 use super::wire::{Channels, Method};
 
-/// How long a player that does not play may be silent. One that plays may be silent for ever: whether
-/// it is there is seen by its taking what it is sent.
+/// How long a player that does not play may send nothing. A player that plays may send nothing at all: writes to
+/// it show whether it is still there.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A status, and its reason in words that a player may show to somebody.
+/// A status code, and a reason phrase that a player may show to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     code: u16,
@@ -18,44 +18,44 @@ pub struct Status {
 }
 
 impl Status {
-    /// It was done.
+    /// The request was carried out.
     pub const OK: Self = Self::new(200, "OK");
-    /// It cannot be understood, has no CSeq, or wants a channel twice.
+    /// The request is malformed, has no CSeq, or names a channel that is in use.
     pub const BAD_REQUEST: Self = Self::new(400, "Bad Request");
-    /// The code has to be shown.
+    /// The access code is needed.
     pub const UNAUTHORIZED: Self = Self::new(401, "Unauthorized");
-    /// A wrong code was shown too often.
+    /// A wrong access code was shown too often.
     pub const FORBIDDEN: Self = Self::new(403, "Forbidden: Wrong Access Code");
-    /// The printer has no such camera.
+    /// The printer has no RTSPS camera.
     pub const OTHER_CAMERA: Self =
-        Self::new(404, "Not Found: This Printer's Camera Is On Port 6000");
-    /// The camera has no such track.
+        Self::new(404, "Not Found: This Printer Has A Chamber Camera On Port 6000");
+    /// The URL names no track of the stream.
     pub const NO_SUCH_TRACK: Self = Self::new(404, "Not Found: No Such Track");
-    /// A URL is longer than there is room for.
+    /// The URL is too long.
     pub const URL_TOO_LONG: Self = Self::new(414, "Request-URI Too Large");
-    /// No parameter is known here.
+    /// The parameter is unknown; all are.
     pub const NO_PARAMETER: Self = Self::new(451, "Parameter Not Understood");
-    /// It is not this session's name.
+    /// The `Session` header names another session.
     pub const SESSION_NOT_FOUND: Self = Self::new(454, "Session Not Found");
-    /// Not before something else, or not any more.
+    /// The method is not allowed before SETUP, or while playing.
     pub const NOT_IN_THIS_STATE: Self = Self::new(455, "Method Not Valid in This State");
-    /// Packets are sent within this connection only.
+    /// The transport is not RTP/AVP/TCP, interleaved.
     pub const TRANSPORT: Self =
         Self::new(461, "Unsupported Transport: Use RTP/AVP/TCP, Interleaved");
-    /// It is not known here.
+    /// The method is unknown.
     pub const NOT_IMPLEMENTED: Self = Self::new(501, "Not Implemented");
-    /// All places are taken.
-    pub const FULL: Self = Self::new(503, "Service Unavailable: All Players' Places Are Taken");
-    /// The camera does not say what it shows.
+    /// `BOARD.clients.rtsp` players are logged in.
+    pub const FULL: Self = Self::new(503, "Service Unavailable: All Player Slots Are In Use");
+    /// The camera has not described its stream in time, or the proxy is shutting down.
     pub const NO_ANSWER: Self =
         Self::new(503, "Service Unavailable: The Printer's Camera Does Not Answer");
-    /// The camera is switched off.
+    /// Live view is off at the printer.
     pub const LIVE_VIEW_OFF: Self =
-        Self::new(503, "Service Unavailable: Switch On LAN Live View At The Printer");
-    /// The printer does not take our code.
+        Self::new(503, "Service Unavailable: Turn On LAN Live View On The Printer");
+    /// The printer refuses the proxy's access code.
     pub const PRINTER_REFUSES: Self =
         Self::new(503, "Service Unavailable: The Printer Refuses The Proxy's Access Code");
-    /// It is not version 1.0.
+    /// The request's version is not RTSP/1.0.
     pub const VERSION: Self = Self::new(505, "RTSP Version Not Supported");
 
     const fn new(code: u16, reason: &'static str) -> Self {
@@ -66,25 +66,25 @@ impl Status {
 /// An answer, before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Nothing but a status.
+    /// A status alone.
     Plain(Status),
-    /// What may be asked for.
+    /// The methods that are served.
     Options,
-    /// Who are you?
+    /// The access code is asked for.
     Challenge {
-        /// Whether the code was right, but shown to an old question.
+        /// Whether the code was right, for another nonce.
         stale: bool,
     },
-    /// What the camera shows.
+    /// The description of the stream.
     Described,
-    /// A track will come on these channels.
+    /// A track is set up.
     SetUp {
-        /// Which.
+        /// Its channels.
         channels: Channels,
-        /// From whom.
+        /// Its SSRC.
         source: u32,
     },
-    /// It begins.
+    /// Playing begins.
     Playing,
 }
 
@@ -97,12 +97,12 @@ impl Answer {
         }
     }
 
-    /// Writes the first line and the fields that depend on nothing but the answer, without the empty
-    /// line that ends them.
+    /// Writes the first line and the headers that depend on the answer alone, without the empty line that ends
+    /// the head.
     ///
     /// # Errors
     ///
-    /// There is no room for it.
+    /// `out` has no room for them.
     pub fn write_head(
         self,
         out: &mut impl Write,

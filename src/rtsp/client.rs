@@ -1,25 +1,25 @@
-//! A player: it asks what there is, sets up tracks, and is shown them.
+//! A player's session: its requests and their answers. What it is sent while playing is in
+//! [`playback`](super::playback).
 //!
 //! ```text
 //!   OPTIONS ─► DESCRIBE ─► 401 ─► DESCRIBE with the code ─► SETUP, for each track ─► PLAY ─► packets
-//!                                     │ held until the camera has said what it shows
+//!                                     │ held until the camera has described its stream
 //! ```
 //!
-//! Only OPTIONS is answered before the code was shown, as printers do it. Packets leave in the channels
-//! that the player chose, and numbered without a gap where it lost pictures by being slow.
+//! Only OPTIONS is answered without the access code, as printers do.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | time to show the code | [`LOGIN_TIMEOUT`], in [`MAX_TALK`] bytes | closed |
-//! | wrong codes on one connection | [`MAX_WRONG`] | 403, closed |
-//! | a request | an inbox of `RTSP_INBOX` bytes | 400, closed |
+//! | time to show the code | [`LOGIN_TIMEOUT`], in [`MAX_TALK`] bytes | disconnected |
+//! | wrong codes on one connection | [`MAX_WRONG`] | 403, disconnected |
+//! | a request | an inbox of `RTSP_INBOX` bytes | 400, disconnected |
 //! | a URL | [`MAX_URL`] bytes | 414 |
-//! | a player's own packets (RTCP) | passed over, whatever their length | |
-//! | time until the camera has described itself | [`DESCRIBED_TIMEOUT`] | 503 with the reason |
-//! | silence of a player that does not play | [`SESSION_TIMEOUT`] | closed |
-//! | time to take a piece of a picture | [`runtime::drive`](crate::runtime::drive)'s | closed |
+//! | a player's own packets (RTCP) | skipped, whatever their length | |
+//! | time until the camera has described its stream | [`DESCRIBED_TIMEOUT`] | 503 with the reason |
+//! | silence of a player that does not play | [`SESSION_TIMEOUT`] | disconnected |
+//! | time to take one write of a picture | that of [`runtime::drive`](crate::runtime::drive) | disconnected |
 
 use alloc::rc::Rc;
 use core::fmt::{self, Write};
@@ -32,29 +32,30 @@ use super::slot::{Dismissal, Flow, Slot, SlotState};
 use super::stream::{StreamInfo, StreamStatus};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
+use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::RTSP_INBOX;
 use crate::session::{Blame, Output, Session};
 
-/// How long a player may take to show the code, from the connection on.
+/// Time to show the access code, from the end of the TLS handshake.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a player may say before it has shown the code, in bytes.
+/// Bytes that a player may send before it has shown the access code.
 pub const MAX_TALK: usize = 8 * 1024;
 
-/// Wrong codes on one connection: the second one ends it.
+/// Wrong access codes on one connection: the second one ends it.
 pub const MAX_WRONG: usize = 2;
 
-/// How long DESCRIBE waits for the camera.
+/// How long DESCRIBE is held until the camera has described its stream.
 pub const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Bytes in the longest URL a player may use.
+/// Bytes in the longest URL of a player's.
 pub const MAX_URL: usize = 256;
 
-/// Bytes in the longest body a request may have. None of them is needed.
+/// Bytes in the longest body of a request. Bodies are ignored.
 const MAX_BODY: usize = 512;
 
-/// One player's end of the conversation.
+/// The proxy's end of a player's connection.
 pub struct Player {
     slot: Rc<Slot>,
     offer: Rc<StreamInfo>,
@@ -63,46 +64,49 @@ pub struct Player {
     /// The name of its session (RFC 2326 §12.37).
     session: heapless::String<8>,
     login: Login,
-    /// When it said something last.
+    /// When the player last sent something.
     heard: Instant,
-    /// Bytes of a packet of its that are still to be passed over.
+    /// Bytes of the player's packet that are still to be skipped.
     skip: usize,
-    /// What its last request is answered with.
+    /// The answer to the last request, until it is written.
     answer: Option<Answer>,
     cseq: Option<u32>,
-    /// Until when its DESCRIBE waits for the camera.
+    /// Until when the player's DESCRIBE is held.
     waits: Option<Instant>,
-    /// What it called the whole, in DESCRIBE.
+    /// The URL of the player's DESCRIBE.
     base: heapless::String<MAX_URL>,
     playback: Playback,
 }
 
-/// Whether it has shown the code.
+/// Whether the player has shown the access code.
 enum Login {
-    /// Until then it has to, in so many bytes.
+    /// Not yet.
     Due {
+        /// When the connection ends.
         until: Instant,
-        said: usize,
+        /// Bytes that the player has sent.
+        received: usize,
+        /// Wrong access codes that it has shown.
         wrong: usize,
     },
     Done,
 }
 
-/// What the hub learns from a player.
+/// What a player's session reports to the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// It has just shown the right code.
+    /// Whether the player has just shown the access code.
     pub admitted: bool,
-    /// What it wants now.
-    pub wish: Wish,
+    /// What the player asks for.
+    pub command: Command,
 }
 
-/// What a player wants.
+/// What a player asks the hub for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// Nothing that the hub could do.
+pub enum Command {
+    /// Nothing.
     Nothing,
-    /// That the camera describes itself.
+    /// The description of the stream.
     Describe,
     /// Pictures.
     Play,
@@ -111,7 +115,7 @@ pub enum Wish {
 }
 
 impl Player {
-    /// A player who has to show the code until then. `nonce` and `session` are its own.
+    /// A session whose access code is due at `until`. `nonce` and `session` are the connection's own.
     pub fn new(
         slot: Rc<Slot>,
         offer: Rc<StreamInfo>,
@@ -127,7 +131,7 @@ impl Player {
             code,
             nonce,
             session,
-            login: Login::Due { until, said: 0, wrong: 0 },
+            login: Login::Due { until, received: 0, wrong: 0 },
             heard: now,
             skip: 0,
             answer: None,
@@ -138,7 +142,7 @@ impl Player {
         }
     }
 
-    /// Wrong codes that it has shown.
+    /// Wrong access codes that the player has shown; 0 once it has shown the right one.
     pub const fn wrong_codes(&self) -> usize {
         match self.login {
             Login::Due { wrong, .. } => wrong,
@@ -146,20 +150,20 @@ impl Player {
         }
     }
 
-    /// Whether it is asked who it is, and what it may be told if it is not known.
+    /// Checks the request's access code. Returns whether the player has just shown the right one.
     fn authorise(&mut self, method: Method, message: &Message<'_>) -> Result<bool, Refused> {
         let Login::Due { wrong, .. } = &mut self.login else { return Ok(false) };
         if method == Method::Options {
             return Ok(false);
         }
         if method == Method::Other {
-            // Nothing that could be judged: its digest is of a name that is not known here.
+            // Its digest cannot be checked: it is made of a method's name that is unknown here.
             return Err(Refused::Answer(Answer::Plain(Status::NOT_IMPLEMENTED)));
         }
-        let Some(shown) = message.field("Authorization") else {
+        let Some(authorization) = message.field("Authorization") else {
             return Err(Refused::Answer(Answer::Challenge { stale: false }));
         };
-        match judge(shown, method.name(), &self.code, &self.nonce) {
+        match judge(authorization, method.name(), &self.code, &self.nonce) {
             Verdict::Right => {
                 self.login = Login::Done;
                 Ok(true)
@@ -179,7 +183,7 @@ impl Player {
 
     fn request(&mut self, now: Instant, message: &Message<'_>) -> Result<Option<Event>, Error> {
         let Some((method, url)) = message.request() else {
-            // An answer to nothing.
+            // A response: there was no request.
             return Ok(None);
         };
         self.cseq = message.cseq();
@@ -198,24 +202,24 @@ impl Player {
                 return Err(error);
             }
         };
-        let wish = match self.ask(now, method, url, message) {
-            Ok(wish) => wish,
+        let command = match self.carry_out(now, method, url, message) {
+            Ok(command) => command,
             Err(status) => {
                 self.answer = Some(Answer::Plain(status));
-                Wish::Nothing
+                Command::Nothing
             }
         };
-        Ok((admitted || wish != Wish::Nothing).then_some(Event { admitted, wish }))
+        Ok((admitted || command != Command::Nothing).then_some(Event { admitted, command }))
     }
 
-    /// Does what is asked for, or says why not.
-    fn ask(
+    /// Carries a request out, or returns the status that refuses it.
+    fn carry_out(
         &mut self,
         now: Instant,
         method: Method,
         url: &str,
         message: &Message<'_>,
-    ) -> Result<Wish, Status> {
+    ) -> Result<Command, Status> {
         let named = message.field("Session").map(|its| its.split(';').next().unwrap_or_default());
         if named.is_some_and(|named| named.trim() != self.session) {
             return Err(Status::SESSION_NOT_FOUND);
@@ -226,7 +230,7 @@ impl Player {
                 self.base =
                     url.trim_end_matches('/').try_into().map_err(|_| Status::URL_TOO_LONG)?;
                 self.waits = Some(now + DESCRIBED_TIMEOUT);
-                return Ok(Wish::Describe);
+                return Ok(Command::Describe);
             }
             Method::Setup => self.set_up(url, message)?,
             Method::Play => {
@@ -235,7 +239,7 @@ impl Player {
                 }
                 self.answer = Some(Answer::Playing);
                 if self.slot.flow() == Flow::Still {
-                    return Ok(Wish::Play);
+                    return Ok(Command::Play);
                 }
             }
             Method::Pause => {
@@ -244,15 +248,15 @@ impl Player {
                 }
                 self.playback.stop();
                 self.answer = Some(Answer::Plain(Status::OK));
-                return Ok(Wish::Pause);
+                return Ok(Command::Pause);
             }
             Method::Teardown => {
                 self.playback.stop();
                 self.playback.tear_down();
                 self.answer = Some(Answer::Plain(Status::OK));
-                return Ok(Wish::Pause);
+                return Ok(Command::Pause);
             }
-            // Without a parameter it says that the player is still there; none is known here.
+            // Without a parameter it keeps the session alive; no parameter is known.
             Method::GetParameter | Method::SetParameter => {
                 let status =
                     if message.body.is_empty() { Status::OK } else { Status::NO_PARAMETER };
@@ -260,7 +264,7 @@ impl Player {
             }
             Method::Other => return Err(Status::NOT_IMPLEMENTED),
         }
-        Ok(Wish::Nothing)
+        Ok(Command::Nothing)
     }
 
     fn set_up(&mut self, url: &str, message: &Message<'_>) -> Result<(), Status> {
@@ -285,12 +289,12 @@ impl Player {
         if !self.playback.set_up(track, channels) {
             return Err(Status::BAD_REQUEST);
         }
-        self.slot.tell();
+        self.slot.set_described();
         self.answer = Some(Answer::SetUp { channels, source: self.offer.source(track) });
         Ok(())
     }
 
-    /// Writes the answer to the last request, if there is one now.
+    /// Writes the answer to the last request, if it is known by now. Returns its bytes.
     fn write_answer(&mut self, out: &mut [u8]) -> Option<usize> {
         if self.waits.is_some() {
             let stream_status = self.offer.stream_status();
@@ -307,10 +311,10 @@ impl Player {
         }
         let answer = self.answer.take()?;
         if answer == Answer::Described {
-            self.slot.tell();
+            self.slot.set_described();
         }
         let mut text = Text::new(out);
-        // An outbox holds the longest answer there is.
+        // It fits: an outbox holds the longest answer.
         self.write(&mut text, answer).ok()?;
         Some(text.len)
     }
@@ -340,13 +344,13 @@ impl Player {
     }
 }
 
-/// Why a request goes no further.
+/// Why a request is not carried out.
 enum Refused {
     Answer(Answer),
     End(Answer, Error),
 }
 
-/// What a player is told that cannot be shown anything.
+/// The status for a player while there is no stream.
 const fn refusal(stream_status: StreamStatus) -> Status {
     match stream_status {
         StreamStatus::Elsewhere => Status::OTHER_CAMERA,
@@ -366,7 +370,7 @@ impl Session for Player {
         input: &[u8],
     ) -> Result<(usize, Option<Event>), Error> {
         if self.answer.is_some() || self.waits.is_some() {
-            // One after the other.
+            // Requests are answered one after the other.
             return Ok((0, None));
         }
         let (taken, event) = if self.skip > 0 {
@@ -397,10 +401,10 @@ impl Session for Player {
         if taken > 0 {
             self.heard = now;
         }
-        if let Login::Due { said, .. } = &mut self.login {
-            *said += taken;
-            if *said > MAX_TALK {
-                return Err(Error::Talks);
+        if let Login::Due { received, .. } = &mut self.login {
+            *received += taken;
+            if *received > MAX_TALK {
+                return Err(Error::NoCode);
             }
         }
         Ok((taken, event))
@@ -459,27 +463,27 @@ impl Session for Player {
     }
 }
 
-/// Why a player has to go.
+/// Why a player's connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// What it says is nothing that could be gone on from.
+    /// The input is not RTSP.
     Fault(wire::Fault),
-    /// Its code is wrong.
+    /// The access code was wrong twice.
     WrongCode,
-    /// It did not show the code in time.
+    /// The access code was not shown within [`LOGIN_TIMEOUT`].
     Silent,
-    /// It says too much without showing the code.
-    Talks,
-    /// It does not play, and has said nothing for [`SESSION_TIMEOUT`].
+    /// [`MAX_TALK`] bytes arrived without the access code.
+    NoCode,
+    /// The player does not play, and has sent nothing for [`SESSION_TIMEOUT`].
     Idle,
-    /// There is no slot.
+    /// No slot is free.
     NoSlot,
-    /// The hub says so.
+    /// The hub dismissed the player.
     Dismissed(Dismissal),
 }
 
 impl Error {
-    /// Whose doing it is.
+    /// Who caused the end.
     pub const fn blame(self) -> Blame {
         match self {
             Self::Fault(wire::Fault::HeadTooLong | wire::Fault::BodyTooLong)
@@ -487,7 +491,7 @@ impl Error {
             | Self::Dismissed(Dismissal::Full) => Blame::Board,
             Self::Fault(wire::Fault::NotRtsp | wire::Fault::Version | wire::Fault::Malformed)
             | Self::WrongCode
-            | Self::Talks => Blame::Peer,
+            | Self::NoCode => Blame::Peer,
             Self::Silent => Blame::Network,
             Self::Idle | Self::Dismissed(Dismissal::Stopping | Dismissal::Changed) => Blame::Nobody,
         }
@@ -497,22 +501,19 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fault(fault) => write!(f, "says {fault}"),
+            Self::Fault(fault) => fault.fmt(f),
             Self::WrongCode => f.write_str("wrong access code"),
-            Self::Silent => {
-                write!(f, "did not show the access code within {} s", LOGIN_TIMEOUT.as_secs())
-            }
-            Self::Talks => write!(f, "{MAX_TALK} bytes without the access code"),
+            Self::Silent => write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
+            Self::NoCode => write!(f, "no access code within {MAX_TALK} bytes"),
             Self::Idle => {
-                write!(f, "neither played nor said anything for {} s", SESSION_TIMEOUT.as_secs())
+                write!(f, "idle for {} s without playing", SESSION_TIMEOUT.as_secs())
             }
-            Self::NoSlot => f.write_str("no seat is free"),
-            Self::Dismissed(Dismissal::Stopping) => f.write_str("the proxy ends"),
-            Self::Dismissed(Dismissal::Full) => {
-                f.write_str("all players' places are taken (BOARD.clients.rtsp)")
+            Self::Dismissed(Dismissal::Stopping) => f.write_str("shutting down"),
+            Self::NoSlot | Self::Dismissed(Dismissal::Full) => {
+                write!(f, "all {} slots are in use (BOARD.clients.rtsp)", BOARD.clients.rtsp)
             }
             Self::Dismissed(Dismissal::Changed) => {
-                f.write_str("the camera shows something else than it was told")
+                f.write_str("the camera's stream has changed; the player has to connect again")
             }
         }
     }

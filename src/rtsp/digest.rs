@@ -1,7 +1,7 @@
-//! Who somebody is, in RTSP: Digest with MD5 or SHA-256 (RFC 7616, and RFC 2069's form without `qop`,
-//! which live555 and most players speak), and Basic (RFC 7617), which is as good inside TLS.
+//! RTSP authentication: Digest with MD5 or SHA-256 (RFC 7616, and RFC 2069's form without `qop`, which live555
+//! and most players use), and Basic (RFC 7617), which is as safe inside TLS.
 //!
-//! Printers ask for Digest with MD5; this module answers them, and asks players the same.
+//! Printers ask for Digest with MD5, and so does the proxy.
 
 use core::fmt::{self, Write};
 
@@ -16,19 +16,19 @@ use crate::auth::{AccessCode, CODE_MAX, USER};
 /// Characters in a digest: SHA-256 in hexadecimal.
 const HEX: usize = 64;
 
-/// Characters in a nonce of ours.
+/// Characters in the proxy's nonce.
 pub const NONCE: usize = 32;
 
-/// A nonce of ours.
+/// A nonce of the proxy's.
 pub type Nonce = heapless::String<NONCE>;
 
-/// Characters in the longest realm of a printer's that is answered.
+/// Characters in the longest realm of the printer's that is answered.
 const MAX_REALM: usize = 64;
 
-/// Characters in the longest nonce of a printer's that is answered.
+/// Characters in the longest nonce of the printer's that is answered.
 const MAX_NONCE: usize = 128;
 
-/// Characters in an `Authorization` value of Basic: user, colon and code, four for three.
+/// Characters in a value of Basic: base64 of user, colon and code.
 const MAX_BASIC: usize = (USER.len() + 1 + CODE_MAX).div_ceil(3) * 4;
 
 /// The realm of this proxy.
@@ -37,17 +37,17 @@ pub const REALM: &str = "PandaProxy";
 /// A digest in hexadecimal.
 type Hex = heapless::String<HEX>;
 
-/// How a digest is made.
+/// A digest's hash function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// MD5: what printers use, and most players.
+    /// MD5, which printers and most players use.
     Md5,
     /// SHA-256.
     Sha256,
 }
 
 impl Algorithm {
-    /// By its name; without one it is MD5 (RFC 2617).
+    /// By its name; MD5 without one (RFC 2617 §3.2.1).
     fn named(name: Option<&str>) -> Option<Self> {
         match name {
             None => Some(Self::Md5),
@@ -57,7 +57,7 @@ impl Algorithm {
         }
     }
 
-    /// The digest of these parts, a colon between each two.
+    /// The digest of these parts, joined by colons.
     fn of(self, parts: &[&[u8]]) -> Hex {
         let mut hex = Hex::new();
         match self {
@@ -85,15 +85,15 @@ fn joined(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
     }
 }
 
-/// Writes bytes in hexadecimal, as far as there is room.
+/// Writes bytes in hexadecimal. What has no room is left out.
 pub fn write_hex(out: &mut impl Write, bytes: &[u8]) {
     for byte in bytes {
-        // What is written to has room for it, or is cut.
+        // Callers have room for it, or want it cut.
         let _cut = write!(out, "{byte:02x}");
     }
 }
 
-/// What somebody who knows `code` answers.
+/// The `response` that proves `code` (RFC 7616 §3.4.1).
 fn response(
     algorithm: Algorithm,
     code: &AccessCode,
@@ -114,23 +114,23 @@ fn response(
     }
 }
 
-/// What an `Authorization` field is worth.
+/// The result of checking an `Authorization` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Whoever wrote it knows the code.
+    /// The access code is right.
     Right,
-    /// They know it, but answered a question that was not ours.
+    /// The access code is right, but the nonce or the realm is not the connection's.
     Stale,
-    /// They do not.
+    /// The user or the access code is wrong.
     Wrong,
-    /// It is nothing that was asked for.
+    /// The header is malformed, or of an unknown scheme.
     Unusable,
 }
 
-/// Judges the `Authorization` field of a request with this method, before whom `nonce` was put.
+/// Checks the `Authorization` header of a request with this method, on a connection with this nonce.
 ///
-/// The digest is made of the `uri` that the field names, as live555 does it: players that came through
-/// a rewriting relay name another one than their request (PROTOCOL §4).
+/// The digest is made of the header's `uri`, not of the request's, as live555 does it: players behind a relay
+/// that rewrites URLs name another one.
 pub fn judge(value: &str, method: &str, code: &AccessCode, nonce: &str) -> Verdict {
     let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case("Basic") {
@@ -153,7 +153,7 @@ pub fn judge(value: &str, method: &str, code: &AccessCode, nonce: &str) -> Verdi
     };
     let realm = of("realm").unwrap_or(REALM);
     let right = response(algorithm, code, realm, its_nonce, method, uri, qop);
-    // Looked at in any case, so that the user cannot be found out by timing.
+    // The code is checked in any case, so that timing does not tell whether the user is right.
     let is_right = same(given.as_bytes(), right.as_bytes());
     if !is_right || user != USER {
         Verdict::Wrong
@@ -168,10 +168,10 @@ fn same(given: &[u8], right: &[u8]) -> bool {
     given.len() == right.len() && given.ct_eq(right).into()
 }
 
-/// What Basic says of user and code.
+/// The value of Basic for user and code.
 fn basic(code: &AccessCode) -> Zeroizing<heapless::String<MAX_BASIC>> {
     let mut plain = Zeroizing::new(heapless::Vec::<u8, { USER.len() + 1 + CODE_MAX }>::new());
-    // They fit: no code is longer.
+    // They fit: no access code is longer than `CODE_MAX`.
     let _fits = plain.extend_from_slice(USER.as_bytes());
     let _fits = plain.push(b':');
     let _fits = plain.extend_from_slice(code.reveal());
@@ -212,21 +212,21 @@ pub fn write_challenge(out: &mut impl Write, nonce: &str, stale: bool) -> fmt::R
     write!(out, "WWW-Authenticate: Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}\r\n")
 }
 
-/// What a printer asks for.
+/// A challenge of the printer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one printer")]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it")]
 pub enum Challenge {
     /// Digest.
     Digest {
-        /// How.
+        /// The hash function.
         algorithm: Algorithm,
-        /// Whose.
+        /// The printer's realm.
         realm: heapless::String<MAX_REALM>,
         /// The printer's nonce.
         nonce: heapless::String<MAX_NONCE>,
-        /// Whether it wants RFC 7616's form.
+        /// Whether the answer has `qop=auth` (RFC 7616).
         qop: bool,
-        /// Whether our last answer was right, but for a nonce that has passed.
+        /// Whether the last answer was right but for an expired nonce.
         stale: bool,
     },
     /// Basic.
@@ -234,7 +234,7 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// The best of what `WWW-Authenticate` fields ask for; `None` if none can be answered.
+    /// The best challenge in `WWW-Authenticate` headers; `None` if none can be answered.
     pub fn best_of<'v>(values: impl Iterator<Item = &'v str>) -> Option<Self> {
         values.filter_map(Self::parse).min_by_key(|challenge| *challenge == Self::Basic)
     }
@@ -248,7 +248,7 @@ impl Challenge {
             return None;
         }
         let is_auth = |qop: &str| qop.split(',').any(|one| one.trim() == "auth");
-        // Both are said again in quotes, where another quote would be the end of them.
+        // Both are sent back in quotes, where a quote would end them.
         let is_odd = |c: char| c == '"' || c.is_control();
         let quotable = |name| parameter(rest, name).filter(|value| !value.contains(is_odd));
         Some(Self::Digest {
@@ -260,17 +260,17 @@ impl Challenge {
         })
     }
 
-    /// Whether it follows a right answer.
+    /// Whether the last answer was right but for an expired nonce.
     pub const fn is_stale(&self) -> bool {
         matches!(self, Self::Digest { stale: true, .. })
     }
 
-    /// Writes the field that answers it. `count` is how often this nonce has been answered, this time
-    /// included, and `cnonce` a nonce of ours.
+    /// Writes the `Authorization` header that answers the challenge. `count` is how often the nonce has been
+    /// answered, this time included, and `cnonce` a nonce of the proxy's.
     ///
     /// # Errors
     ///
-    /// There is no room for it.
+    /// `out` has no room for it.
     pub fn write_answer(
         &self,
         out: &mut impl Write,
@@ -312,9 +312,9 @@ mod tests {
         AccessCode::new(b"12345678").unwrap()
     }
 
-    /// Computed with `printf … | md5sum` and `sha256sum` by hand.
+    /// The expected digests were computed with md5sum and sha256sum.
     #[test]
-    fn digests_are_those_of_other_programs() {
+    fn digests_are_those_of_md5sum_and_sha256sum() {
         let md5 = Algorithm::Md5.of(&[b"bblp", b"LIVE555 Streaming Media", b"12345678"]);
         assert_eq!(md5, MD5);
         let sha = Algorithm::Sha256.of(&[b"bblp", b"PandaProxy", b"12345678"]);
@@ -324,10 +324,8 @@ mod tests {
     const MD5: &str = "2ca9a30de700ca7bb14b53d71a435db1";
     const SHA: &str = "6a739c96cee0f3d1d8fb32b23cf620c10ce8c35fb934ffa1b117c8bd96290219";
 
-    /// RFC 7616 §3.9.1 has the same form with another user, whom this module does not know; the
-    /// relation between the parts is what is checked here.
     #[test]
-    fn an_answer_to_any_challenge_of_ours_is_right_for_its_method_nonce_and_code_only() {
+    fn an_answer_is_right_for_its_method_nonce_and_code_only() {
         for (challenge, qop) in [
             ("Digest realm=\"PandaProxy\", nonce=\"abc\"", false),
             ("Digest realm=\"PandaProxy\", nonce=\"abc\", qop=\"auth,auth-int\"", true),
@@ -345,14 +343,14 @@ mod tests {
             if asked != Challenge::Basic {
                 assert_eq!(judge(value, "PAUSE", &code(), "abc"), Verdict::Wrong, "{challenge}");
                 assert_eq!(judge(value, "PLAY", &code(), "new"), Verdict::Stale, "{challenge}");
-                let stranger = value.replace("\"bblp\"", "\"root\"");
-                assert_eq!(judge(&stranger, "PLAY", &code(), "abc"), Verdict::Wrong);
+                let other_user = value.replace("\"bblp\"", "\"root\"");
+                assert_eq!(judge(&other_user, "PLAY", &code(), "abc"), Verdict::Wrong);
             }
         }
     }
 
     #[test]
-    fn what_was_not_asked_for_is_unusable() {
+    fn malformed_and_unknown_schemes_are_unusable() {
         for value in [
             "",
             "Bearer abc",
@@ -368,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_challenges_digest_is_answered_and_unknown_ones_are_not() {
+    fn digest_is_preferred_and_unknown_schemes_are_ignored() {
         let digest = "Digest realm=\"r\", nonce=\"n\", stale=TRUE";
         let best = Challenge::best_of(["Basic realm=\"r\"", digest].into_iter()).unwrap();
         assert!(best.is_stale());
@@ -394,7 +392,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn no_authorization_whatever_does_any_harm_or_is_let_in(
+        fn no_random_authorization_is_accepted(
             value in "(Digest |Basic |digest |)([a-z]{1,9}=\"?[ -~]{0,12}\"?,? ?){0,8}\\PC{0,20}",
         ) {
             prop_assert_ne!(judge(&value, "DESCRIBE", &code(), "abc"), Verdict::Right);
@@ -402,7 +400,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_a_printer_asks_is_answered_so_that_who_knows_the_code_lets_us_in(
+        fn any_challenge_is_answered_rightly(
             nonce in "[a-zA-Z0-9/+=]{1,128}",
             (sha, qop) in any::<(bool, bool)>(),
             url in "rtsps://[a-z0-9.]{1,20}:322/[a-z0-9/]{0,40}",

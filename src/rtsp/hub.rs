@@ -1,14 +1,15 @@
-//! The RTSPS camera's policy: who is shown which picture, and when the camera is wanted.
+//! The RTSPS camera's fan-out: which player gets which picture, and when the camera is wanted.
 //!
-//! Packets are put together to pictures, each in blocks of a shared pool, and a picture is shown to all
-//! players when it is whole. So nobody ever has a part of one: not from a camera that dies in the
-//! middle of it, and not by being slow, since a player that loses pictures loses whole ones
-//! ([`Slot::show`]). The pictures since the last key frame are kept for those who come next.
+//! Packets are assembled to pictures, each in blocks of a shared pool, and players get a picture when it is
+//! whole. So no player ever gets a part of a picture: not when the camera's connection breaks in the middle of
+//! it, and not by being slow, since a slow player loses whole pictures ([`Slot::show`]). The pictures since the
+//! last key frame are kept for new players.
 //!
-//! Nothing that a player does or leaves undone reaches the camera or another player: there are as many
-//! blocks as they can hold on to together ([`RTSP_BLOCKS`]).
+//! No player can delay the camera or another player: there are as many blocks as all players can hold
+//! ([`RTSP_BLOCKS`]).
 
 use alloc::rc::Rc;
+use core::fmt;
 use core::time::Duration;
 
 use super::rtp::{Content, Packet, SenderReport};
@@ -25,33 +26,33 @@ use crate::memory::budget::{FRAME_SLOT, RTSP_BLOCK, RTSP_BLOCKS};
 use crate::memory::pool::{Filling, Pool, Shape};
 use crate::notify::Demand;
 
-/// How long the camera is kept after its last player was seen to have gone, which is looked at every
-/// second. A session is dear to make: an X1C loses a TLS place with each (PROTOCOL §4).
+/// How long the session with the camera is kept after the last player has left, which is checked once a second.
+/// An X1C leaks a TLS connection with each session ([`protocol`](crate::protocol#rtsps-camera)).
 pub const LINGER: Duration = Duration::from_secs(10);
 
-/// How long there may be packets without a key frame before that is said.
+/// How long packets may arrive without a key frame before that is logged.
 const KEY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes in the longest packet that is shown. Cameras send up to 1456.
+/// Bytes in the longest packet that is forwarded. Cameras send up to 1456.
 pub const MAX_PACKET: usize = RTSP_BLOCK - FRAME_HEAD;
 
-/// What the service's players and its upstream meet at.
+/// The pictures, the players' slots, and the demand for the camera.
 pub struct Hub {
     slots: Rc<[Rc<Slot>]>,
     demand: Rc<Demand>,
     offer: Rc<StreamInfo>,
     pool: Pool<u32>,
     coming: Coming,
-    /// The pictures since the last key frame, if they are all there.
+    /// The pictures since the last key frame, if none is missing.
     group: Group,
     /// The index of the track that decides where pictures begin and end.
     main: usize,
     lines: [Timeline; TRACKS],
-    /// The number of the picture that comes; a slice that comes behind a picture's mark has its number.
+    /// The number of the picture that is arriving. A slice that arrives after a picture's marker has the same.
     number: u32,
-    /// Since when nobody was seen to watch, while the camera is still wanted.
-    deserted: Option<Instant>,
-    /// When the last key frame came, or the camera began to show pictures.
+    /// Since when there is no player, while the camera is still wanted.
+    unwatched_since: Option<Instant>,
+    /// When the last key frame arrived, or the session began.
     keyed: Option<Instant>,
     counts: Counts,
     damaged: RateLimit,
@@ -59,15 +60,15 @@ pub struct Hub {
     keyless: RateLimit,
 }
 
-/// The picture that comes.
+/// The picture that is arriving.
 #[derive(Default)]
 struct Coming {
     blocks: heapless::Vec<Block, PICTURE>,
     filling: Option<Filling<u32>>,
-    /// The camera's time of it, once there is something of it.
+    /// The camera's timestamp of it, once a packet of it has arrived.
     timestamp: Option<u32>,
     content: Content,
-    /// It has more than can be held: nothing of it is shown.
+    /// It is too long, and is skipped.
     too_long: bool,
 }
 
@@ -75,28 +76,28 @@ struct Coming {
 #[derive(Default)]
 struct Group {
     blocks: heapless::Vec<Block, GROUP>,
-    /// Whether it has all of them.
+    /// Whether none is missing.
     whole: bool,
 }
 
-/// How many pictures there ever were.
+/// Pictures and packets since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// That the camera showed.
+    /// Whole pictures from the camera.
     pub shown: u32,
-    /// Of those, key frames.
+    /// Key frames among them.
     pub keys: u32,
-    /// Packets that were none.
+    /// Packets skipped because they were not RTP.
     pub damaged: u32,
-    /// Packets and pictures that no block, or not enough of them, can hold.
+    /// Packets longer than [`MAX_PACKET`], and pictures longer than `BOARD.rtsp.picture`, skipped.
     pub too_long: u32,
 }
 
 const _: () =
-    assert!(Pool::<u32>::FRAME_SLOT <= FRAME_SLOT, "a block costs more than its line says");
+    assert!(Pool::<u32>::FRAME_SLOT <= FRAME_SLOT, "a block is larger than its budget line");
 
 impl Hub {
-    /// A hub for these slots. Numbers of packets begin at `first`.
+    /// A hub for these slots. Players' sequence numbers begin at `first`.
     pub fn new(
         slots: Rc<[Rc<Slot>]>,
         demand: Rc<Demand>,
@@ -113,7 +114,7 @@ impl Hub {
             main: 0,
             lines: core::array::from_fn(|_| Timeline::new(first)),
             number: 0,
-            deserted: None,
+            unwatched_since: None,
             keyed: None,
             counts: Counts::default(),
             damaged: RateLimit::default(),
@@ -122,7 +123,7 @@ impl Hub {
         }
     }
 
-    /// Somebody showed the right code.
+    /// Admits a connection that has shown the access code, or dismisses it.
     pub fn join(&mut self, slot: &Slot) {
         if self.players() >= BOARD.clients.rtsp {
             slot.dismiss(Dismissal::Full);
@@ -131,13 +132,13 @@ impl Hub {
         }
     }
 
-    /// A player wants to know what the camera shows, or to see it.
+    /// A player wants the description, or pictures: the camera is wanted.
     pub fn want(&mut self) {
-        self.deserted = None;
+        self.unwatched_since = None;
         self.demand.want(true);
     }
 
-    /// A player wants pictures.
+    /// A player begins to play.
     pub fn play(&mut self, slot: &Slot) {
         self.want();
         let group = if self.group.whole { self.group.blocks.as_slice() } else { &[] };
@@ -151,18 +152,18 @@ impl Hub {
         }
         self.main = description.main();
         if self.offer.description().text() != description.text() {
-            for slot in self.slots.iter().filter(|slot| slot.is_told()) {
+            for slot in self.slots.iter().filter(|slot| slot.is_described()) {
                 slot.dismiss(Dismissal::Changed);
             }
             self.offer.describe(description.clone());
         }
         self.keyed = Some(now);
-        self.look(StreamStatus::Ready);
+        self.set_status(StreamStatus::Ready);
     }
 
-    /// What players may expect now.
-    pub fn look(&self, stream_status: StreamStatus) {
-        if self.offer.set_outlook(stream_status) {
+    /// Sets the stream's status, and wakes all players if it has changed.
+    pub fn set_status(&self, stream_status: StreamStatus) {
+        if self.offer.set_status(stream_status) {
             for slot in &*self.slots {
                 slot.notify();
             }
@@ -208,29 +209,29 @@ impl Hub {
         self.store(now, track, true, [&report.bytes(self.offer.source(track)), &[]]);
     }
 
-    /// A packet of so many bytes is passed over, and the picture that it belongs to with it.
+    /// A packet of `len` bytes is too long. It is skipped, and its picture with it.
     pub fn oversized(&mut self, now: Instant, track: usize, len: usize) {
         self.coming.too_long |= track == self.main;
-        self.too_long(now, format_args!("a packet of {len} bytes is longer than {MAX_PACKET}"));
+        self.too_long(now, Skipped::LongPacket { len });
     }
 
-    /// The conversation with the camera is over, perhaps in the middle of a picture.
+    /// The session with the camera has ended. What has arrived of a picture is dropped.
     pub fn lost(&mut self) {
         self.give_up();
-        // What there was of it has numbers that nobody is shown: the next picture does not follow.
+        // The dropped packets have used sequence numbers, so the next picture does not follow the last.
         self.number = self.number.wrapping_add(1);
         self.interrupt();
         self.keyed = None;
         if self.offer.stream_status() == StreamStatus::Ready {
-            self.look(StreamStatus::Open);
+            self.set_status(StreamStatus::Open);
         }
     }
 
-    /// Looks after what only time tells; to be called about once a second.
+    /// Housekeeping, about once a second: drops the camera after [`LINGER`], and logs a missing key frame.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.players() > 0 || !self.demand.is_wanted() {
-            self.deserted = None;
-        } else if now.since(*self.deserted.get_or_insert(now)) >= LINGER {
+            self.unwatched_since = None;
+        } else if now.since(*self.unwatched_since.get_or_insert(now)) >= LINGER {
             self.demand.want(false);
         }
         if self.keyed.is_some_and(|keyed| now.since(keyed) >= KEY_TIMEOUT)
@@ -238,27 +239,24 @@ impl Hub {
         {
             journal::note(
                 Kind::PictureDamaged,
-                format_args!(
-                    "rtsp: packets, but no key frame for {} s: nobody who comes can see them ({times})",
-                    KEY_TIMEOUT.as_secs()
-                ),
+                format_args!("{}", Message { skipped: Skipped::NoKeyFrame, times }),
             );
         }
     }
 
-    /// Everybody has to go.
+    /// Closes all connections.
     pub fn dismiss_all(&self, why: Dismissal) {
         for slot in &*self.slots {
             slot.dismiss(why);
         }
     }
 
-    /// Those who showed the right code.
+    /// Players that have shown the access code.
     pub fn players(&self) -> usize {
         self.slots.iter().filter(|slot| slot.standing() == SlotState::Taken).count()
     }
 
-    /// How many pictures there ever were.
+    /// Pictures and packets since the start.
     pub const fn counts(&self) -> Counts {
         self.counts
     }
@@ -268,7 +266,7 @@ impl Hub {
         self.pool.in_use().1
     }
 
-    /// Writes a packet behind what has come of the picture.
+    /// Appends a packet to the picture that is arriving.
     fn store(&mut self, now: Instant, track: usize, is_control: bool, pieces: [&[u8]; 2]) {
         let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let channel = u8::try_from(track * 2 + usize::from(is_control)).unwrap_or(u8::MAX);
@@ -279,28 +277,24 @@ impl Hub {
         if self.coming.room() < FRAME_HEAD + len && !self.next_block() {
             if self.coming.timestamp.is_some() {
                 self.coming.too_long = true;
-                let most = BOARD.rtsp.picture;
-                self.too_long(
-                    now,
-                    format_args!("a picture is longer than {most} bytes (BOARD.rtsp.picture)"),
-                );
+                self.too_long(now, Skipped::LongPicture);
                 return;
             }
-            // Sound without pictures: what there is of it is shown.
+            // Sound without pictures: players get what has arrived.
             self.show(now);
             if !self.next_block() {
                 return;
             }
         }
         let Some(filling) = &mut self.coming.filling else { return };
-        // It fits: there is room for all of it.
+        // It fits: `next_block` has made room.
         let _fits = filling.append(&[DOLLAR, channel, high, low]);
         for piece in pieces {
             let _fits = filling.append(piece);
         }
     }
 
-    /// Begins the next block of the picture; `false` when it has as many as it may have.
+    /// Begins the picture's next block. Returns `false` when the picture has all blocks that it may have.
     fn next_block(&mut self) -> bool {
         self.close_block();
         if self.coming.blocks.is_full() {
@@ -313,13 +307,12 @@ impl Hub {
     fn close_block(&mut self) {
         let Some(filling) = self.coming.filling.take() else { return };
         if let Some(block) = self.pool.finish(filling, self.number) {
-            // It fits: none is begun when it is full.
+            // It fits: no block is begun when `blocks` is full.
             let _fits = self.coming.blocks.push(block);
         }
     }
 
-    /// The picture is whole. If it is none, but what a decoder has to know before the next one, it belongs
-    /// to that.
+    /// The picture is whole. If it has no slice, only parameter sets for example, it belongs to the next one.
     fn end_picture(&mut self, now: Instant) {
         if self.coming.content.picture || self.coming.too_long {
             self.show(now);
@@ -328,7 +321,7 @@ impl Hub {
         }
     }
 
-    /// Everybody is shown what has come.
+    /// Gives the picture to all players.
     fn show(&mut self, now: Instant) {
         self.close_block();
         let Coming { blocks, content, too_long, .. } = core::mem::take(&mut self.coming);
@@ -337,7 +330,7 @@ impl Hub {
             self.interrupt();
             return;
         }
-        // Nobody can begin with a later slice: what stands before the first is missing.
+        // A player cannot begin with a later slice: the first one is missing.
         let is_key = content.key && content.first;
         self.counts.shown = self.counts.shown.saturating_add(u32::from(content.first));
         self.counts.keys = self.counts.keys.saturating_add(u32::from(is_key));
@@ -353,7 +346,7 @@ impl Hub {
         }
     }
 
-    /// A picture is missing. What follows leans on it: nobody is shown it, and nobody begins with it.
+    /// A picture is missing. Those after it depend on it, so all players wait for the next key frame.
     fn interrupt(&mut self) {
         self.group = Group::default();
         for slot in &*self.slots {
@@ -367,32 +360,77 @@ impl Hub {
         }
     }
 
-    /// A packet of so many bytes was not RTP, and is skipped.
+    /// A packet of `len` bytes is not RTP. It is skipped.
     pub fn damaged(&mut self, now: Instant, len: usize) {
         self.counts.damaged = self.counts.damaged.saturating_add(1);
         match self.damaged.check(now) {
             None => journal::tally(Kind::PictureDamaged),
             Some(times) => journal::note(
                 Kind::PictureDamaged,
-                format_args!("rtsp: a packet of {len} bytes is no RTP: passed over ({times})"),
+                format_args!("{}", Message { skipped: Skipped::Damaged { len }, times }),
             ),
         }
     }
 
-    fn too_long(&mut self, now: Instant, what: core::fmt::Arguments<'_>) {
+    fn too_long(&mut self, now: Instant, skipped: Skipped) {
         self.counts.too_long = self.counts.too_long.saturating_add(1);
         match self.too_long.check(now) {
             None => journal::tally(Kind::PictureTooLong),
-            Some(times) => journal::note(
-                Kind::PictureTooLong,
-                format_args!("rtsp: {what}: passed over ({times})"),
-            ),
+            Some(times) => {
+                journal::note(Kind::PictureTooLong, format_args!("{}", Message { skipped, times }));
+            }
+        }
+    }
+}
+
+/// Why players are not sent something.
+pub(super) enum Skipped {
+    /// Packets arrive, but no key frame.
+    NoKeyFrame,
+    /// A packet is not RTP.
+    Damaged { len: usize },
+    /// A packet is too long.
+    LongPacket { len: usize },
+    /// A picture is too long.
+    LongPicture,
+}
+
+/// The log line of something that players are not sent.
+pub(super) struct Message {
+    pub skipped: Skipped,
+    /// How often it has occurred since the last line.
+    pub times: u32,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.skipped {
+            Skipped::NoKeyFrame => {
+                write!(f, "rtsp: the camera sends no key frame for {} s", KEY_TIMEOUT.as_secs())?;
+            }
+            Skipped::Damaged { len } => {
+                write!(f, "rtsp: skipped a packet of {len} bytes: it is not RTP")?;
+            }
+            Skipped::LongPacket { len } => write!(f, "rtsp: skipped a packet of {len} bytes")?,
+            Skipped::LongPicture => f.write_str("rtsp: skipped a picture that is too long")?,
+        }
+        if self.times > 1 {
+            write!(f, " (seen {} times)", self.times)?;
+        }
+        match self.skipped {
+            Skipped::NoKeyFrame => f.write_str("; new players see nothing"),
+            Skipped::Damaged { .. } => Ok(()),
+            Skipped::LongPacket { .. } => write!(f, "; at most {MAX_PACKET} fit"),
+            Skipped::LongPicture => {
+                let most = BOARD.rtsp.picture;
+                write!(f, "; at most {most} bytes fit (BOARD.rtsp.picture)")
+            }
         }
     }
 }
 
 impl Coming {
-    /// Bytes that the block at hand still has room for.
+    /// Bytes that the current block has room for.
     fn room(&self) -> usize {
         self.filling.as_ref().map_or(0, |filling| RTSP_BLOCK - filling.written().len())
     }

@@ -1,9 +1,8 @@
-//! The RTSPS camera of X1, H2 and P2: H.264 over RTP within RTSP, over TLS on port 322
-//! ([`protocol`](crate::protocol#rtsps-camera)).
+//! The RTSPS camera of X1, X2, H2 and P2: H.264 over RTP, interleaved in RTSP over TLS on port 322.
 //!
-//! Such a printer serves one or two players, and some models lose a place with each connection. Here as many players as the
-//! board allows share one session with the camera. It is opened for the first player and ended after the last. Nothing
-//! is decoded.
+//! The printer serves one or two players, and an X1C leaks a connection with each session. Here up to
+//! `BOARD.clients.rtsp` players share one session, which is made for the first player and ended after the last.
+//! Nothing is decoded. Facts about printers are in [`protocol`](crate::protocol#rtsps-camera).
 //!
 //! ```text
 //!   player ── client ── slot ◄── hub ◄── upstream ◄── camera
@@ -14,18 +13,24 @@
 //!
 //! | a player | the proxy |
 //! |---|---|
-//! | sends OPTIONS | answers; every other method needs user `bblp` and the access code, by Digest (MD5) or Basic |
-//! | sends DESCRIBE with any path | waits up to 15 s for the camera's description, then sends it with this proxy's URLs |
-//! | sends SETUP | offers `RTP/AVP/TCP;interleaved` on the player's channels; UDP gets 461 |
-//! | sends PLAY | starts at a key frame: at once if the pictures since the last one are kept, else at the next one |
-//! | reads too slowly | lets it finish its picture and continue at the next key frame, with sequence numbers without a gap; other players are unaffected |
-//! | plays while the printer restarts | keeps the connection and continues at the next key frame, on the same clock |
-//! | shows a wrong code | answers 401, and the second time 403, and closes |
-//! | is the last to leave | ends the camera's session ten seconds later |
-//! | connects while live view is off, or to an A1 or P1 | answers 503 or 404 with the reason |
+//! | sends `OPTIONS` | answers; everything else needs user `bblp` and the access code, by Digest (one MD5 challenge, as printers send it) or Basic |
+//! | sends `DESCRIBE`, for any path | holds it for up to 15 s until the camera has described its stream, then sends that description with the proxy's URLs |
+//! | sends `SETUP` | accepts `RTP/AVP/TCP;interleaved`, on channels of the player's choice; answers UDP with 461, and players fall back by themselves |
+//! | sends `PLAY` | begins with a key frame: at once where the pictures since the last one are at hand, else with the next one |
+//! | waits for a key frame | sends an RTCP sender report of each track every two seconds |
+//! | reads too slowly | finishes the picture that is being sent and goes on at the next key frame, without a gap in the numbers; other players do not wait |
+//! | plays while the printer restarts | keeps the connection and goes on at the next key frame, on the same clock |
+//! | shows a wrong code | answers 401, and the second one with 403, and closes |
+//! | is the last to leave | ends the session with the camera after ten seconds |
+//! | connects while live view is off, or to an A1 or P1 | answers 503 or 404, with the reason in words |
+//! | is one more than `BOARD.clients.rtsp` | answers 503 |
 //!
-//! Players that were tried over TLS (`tests/program/rtsp.rs`), with the right code and a wrong one: FFmpeg 5.1.9 and
-//! GStreamer 1.22.0, whose pictures equal those of the recording bit by bit, and mpv 0.35.1. GStreamer's RTSP server stood in
+//! ```text
+//! ffplay -rtsp_transport tcp rtsps://bblp:<CODE>@<THIS_MACHINE>:322/streaming/live/1
+//! ```
+//!
+//! Players tried over TLS (`tests/program/rtsp.rs`), with the right code and a wrong one: FFmpeg 5.1.9 and GStreamer
+//! 1.22.0, whose pictures equal those of the recording bit by bit, and mpv 0.35.1. GStreamer's RTSP server stood in
 //! for the printer.
 
 pub mod answer;
@@ -52,7 +57,7 @@ use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
 use crate::notify::Demand;
 use crate::session::Handler;
-use client::{Player, Wish};
+use client::{Command, Player};
 use digest::Nonce;
 use hub::{Counts, Hub};
 use sdp::{TRACKS, Url};
@@ -60,45 +65,42 @@ use slot::{Dismissal, Slot, SlotState};
 use stream::{StreamInfo, StreamStatus};
 use upstream::Upstream;
 
-/// Blocks that may wait for a player before it loses pictures.
+/// Blocks that may wait for a player; with more it loses pictures.
 pub const RING: usize = BOARD.rtsp.ring;
 
-/// Blocks in the longest picture that is shown.
+/// Blocks in the longest picture.
 pub const PICTURE: usize = budget::RTSP_PICTURE;
 
-/// Blocks since the last key frame that are kept for whoever comes next: with them a ring is half full.
+/// Blocks since the last key frame that are kept for new players: they fill half a ring.
 pub const GROUP: usize = RING / 2;
 
 const _: () = assert!(PICTURE < GROUP, "a group holds a key frame, and what follows it");
 const _: () = assert!(
     size_of::<Service>() + size_of::<StreamInfo>() + size_of::<Demand>() + size_of::<AccessCode>()
         <= budget::RTSP_HUB,
-    "the hub is larger than its line"
+    "the hub is larger than its budget line"
 );
 const _: () = assert!(
     budget::RTSP_OUTBOX >= budget::RTSP_BLOCK && budget::RTSP_OUTBOX >= sdp::MAX_SDP + 2048,
-    "an outbox holds a block, and what the camera describes"
+    "an outbox holds a block, and the description"
 );
-const _: () = assert!(
-    wire::MAX_HEAD < budget::RTSP_INBOX,
-    "an inbox holds the longest head that is looked at"
-);
+const _: () = assert!(wire::MAX_HEAD < budget::RTSP_INBOX, "an inbox holds the longest head");
 
-/// The service: what its players and its upstream share.
+/// The service: what its players' sessions and the session with the camera share.
 pub struct Service {
     hub: RefCell<Hub>,
     slots: Rc<[Rc<Slot>]>,
     demand: Rc<Demand>,
     offer: Rc<StreamInfo>,
     code: Rc<AccessCode>,
-    /// Where the camera is.
+    /// The URL of the camera's stream.
     url: Url,
     chance: Cell<u64>,
 }
 
 impl Service {
-    /// A service without players, before the camera at `url`. `chance` is any number: sources, sessions
-    /// and nonces are made of it.
+    /// A service without players, for the camera at `url`. `chance` is any number: SSRCs and session identifiers
+    /// are made of it.
     pub fn new(code: AccessCode, url: Url, chance: u64) -> Rc<Self> {
         let chance = Cell::new(chance);
         let sources: [u32; TRACKS] = core::array::from_fn(|_| (draw(&chance) >> 32) as u32);
@@ -118,8 +120,8 @@ impl Service {
         })
     }
 
-    /// A session for somebody who has to show the code until then, and their place at the hub. `admitted`
-    /// is called once they have. `None` if all slots are taken.
+    /// A session for a connection whose access code is due at `until`, and its slot. `admitted` is called once
+    /// the code was shown. `None` if no slot is free.
     pub fn player<F: Fn()>(
         self: &Rc<Self>,
         (now, until): (Instant, Instant),
@@ -136,7 +138,7 @@ impl Service {
         Some((player, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
     }
 
-    /// A session with the camera over a connection that was just made.
+    /// A session with the camera for a connection that was just made.
     pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
         let (demand, code) = (Rc::clone(&self.demand), Rc::clone(&self.code));
         let ssrc = (draw(&self.chance) >> 32) as u32;
@@ -144,57 +146,57 @@ impl Service {
         (upstream, Link { service: Rc::clone(self) })
     }
 
-    /// The conversation with the camera is over, or could not begin.
+    /// The session with the camera has ended, or could not be made.
     pub fn lost(&self) {
         self.hub.borrow_mut().lost();
     }
 
-    /// What players may expect, while nothing is shown.
-    pub fn look(&self, stream_status: StreamStatus) {
-        self.hub.borrow().look(stream_status);
+    /// Sets the stream's status while there is no session with the camera.
+    pub fn set_status(&self, stream_status: StreamStatus) {
+        self.hub.borrow().set_status(stream_status);
     }
 
-    /// Looks after what only time tells; to be called about once a second.
+    /// Housekeeping, to be called about once a second.
     pub fn handle_timeout(&self, now: Instant) {
         self.hub.borrow_mut().handle_timeout(now);
     }
 
-    /// Tells every player to go.
+    /// Closes all connections: the proxy is shutting down.
     pub fn dismiss_all(&self) {
         self.hub.borrow().dismiss_all(Dismissal::Stopping);
     }
 
-    /// Connections that are being served, whether they showed the code or not.
+    /// Open connections, with or without login.
     pub fn connections(&self) -> usize {
         self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
     }
 
-    /// Whether the camera is to be watched.
+    /// Whether a session with the camera is wanted.
     pub fn is_wanted(&self) -> bool {
         self.demand.is_wanted()
     }
 
-    /// Ends the conversation with the camera, and begins no other.
+    /// Ends the session with the camera, and allows no other: the proxy is shutting down.
     pub fn leave(&self) {
         self.demand.leave();
     }
 
-    /// Whether the program ends.
+    /// Whether the proxy is shutting down.
     pub fn is_leaving(&self) -> bool {
         self.demand.is_leaving()
     }
 
-    /// Completes when the camera is wanted, or not any more, or the program ends.
+    /// Completes when the demand for the camera has changed, or the proxy is shutting down.
     pub async fn changed(&self) {
         self.demand.notified().await;
     }
 
-    /// Players that showed the code.
+    /// Players that have shown the access code.
     pub fn players(&self) -> usize {
         self.hub.borrow().players()
     }
 
-    /// How many pictures there ever were.
+    /// Pictures and packets since the start.
     pub fn counts(&self) -> Counts {
         self.hub.borrow().counts()
     }
@@ -205,7 +207,7 @@ impl Service {
     }
 }
 
-/// The next of a row of numbers that nobody has to be unable to guess (splitmix64).
+/// The next number of a generator (splitmix64). The numbers need not be hard to guess.
 fn draw(chance: &Cell<u64>) -> u64 {
     let next = chance.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
     chance.set(next);
@@ -214,7 +216,7 @@ fn draw(chance: &Cell<u64>) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// A player's place at the hub. Dropping it leaves the slot to somebody else.
+/// A player's slot in use. Dropping it frees the slot.
 pub struct Place<F: Fn()> {
     service: Rc<Service>,
     slot: Rc<Slot>,
@@ -222,7 +224,7 @@ pub struct Place<F: Fn()> {
 }
 
 impl<F: Fn()> Place<F> {
-    /// Pictures that were sent, and pictures that were lost on the way.
+    /// Pictures that were sent to the player, and pictures that it lost.
     pub fn sent_and_lost(&self) -> (u32, u32) {
         (self.slot.sent(), self.slot.lost())
     }
@@ -255,11 +257,11 @@ impl<F: Fn()> Handler<Player> for Place<F> {
         if self.slot.standing() != SlotState::Taken {
             return Ok(());
         }
-        match event.wish {
-            Wish::Nothing => {}
-            Wish::Describe => hub.want(),
-            Wish::Play => hub.play(&self.slot),
-            Wish::Pause => self.slot.pause(),
+        match event.command {
+            Command::Nothing => {}
+            Command::Describe => hub.want(),
+            Command::Play => hub.play(&self.slot),
+            Command::Pause => self.slot.pause(),
         }
         Ok(())
     }
@@ -269,7 +271,7 @@ impl<F: Fn()> Handler<Player> for Place<F> {
     }
 }
 
-/// The upstream's link to the hub.
+/// The handler of the camera's events.
 pub struct Link {
     service: Rc<Service>,
 }
@@ -302,4 +304,51 @@ impl Handler<Upstream> for Link {
     async fn woken(&self) {
         self.service.demand.notified().await;
     }
+}
+
+/// Each message of the service once, with typical values.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    use client::Error as Client;
+    use hub::{Message, Skipped};
+    use upstream::Error as Printer;
+    use wire::Fault;
+
+    let faults =
+        [Fault::NotRtsp, Fault::Version, Fault::HeadTooLong, Fault::BodyTooLong, Fault::Malformed];
+    let clients = [
+        Client::WrongCode,
+        Client::Silent,
+        Client::NoCode,
+        Client::Idle,
+        Client::NoSlot,
+        Client::Dismissed(Dismissal::Stopping),
+        Client::Dismissed(Dismissal::Changed),
+    ];
+    let printers = [
+        Printer::NotWanted,
+        Printer::Leaving,
+        Printer::UnexpectedResponse,
+        Printer::Description(sdp::Fault::NotText),
+        Printer::Description(sdp::Fault::NoMedia),
+        Printer::Description(sdp::Fault::TooLong),
+        Printer::NoWay,
+        Printer::WrongCode,
+        Printer::Refused(503),
+        Printer::NoAnswer,
+        Printer::Silent,
+    ];
+    let skipped = [
+        Message { skipped: Skipped::NoKeyFrame, times: 1 },
+        Message { skipped: Skipped::Damaged { len: 5 }, times: 3 },
+        Message { skipped: Skipped::LongPacket { len: 65_535 }, times: 1 },
+        Message { skipped: Skipped::LongPicture, times: 2 },
+    ];
+    let mut all: alloc::vec::Vec<_> = skipped.iter().map(ToString::to_string).collect();
+    all.extend(faults.iter().map(|fault| Client::Fault(*fault).to_string()));
+    all.extend(faults.iter().map(|fault| Printer::Fault(*fault).to_string()));
+    all.extend(clients.iter().map(ToString::to_string));
+    all.extend(printers.iter().map(ToString::to_string));
+    all
 }

@@ -1,52 +1,52 @@
-//! RTP packets and what RTCP says about them (RFC 3550), as far as a fan-out has to know them: where a
-//! picture ends, and where a player may begin.
+//! RTP packets and RTCP reports (RFC 3550), as far as a fan-out needs them: where a picture ends, and where a
+//! player may begin.
 
 use core::time::Duration;
 
 use super::sdp::Codec;
 
-/// Bytes before everything else in a packet.
+/// Bytes in an RTP head without extension and contributing sources.
 pub const HEAD: usize = 12;
 
-/// Bytes in what we tell a camera of what came: a receiver report about one source, and our name.
+/// Bytes in a receiver report with one block, followed by SDES with our name.
 pub const RECEIVER_REPORT: usize = 32 + NAME.len();
 
-/// Bytes in what players are told of the camera's time: a sender report, and our name.
+/// Bytes in a sender report without blocks, followed by SDES with our name.
 pub const SENDER_REPORT: usize = 28 + NAME.len();
 
-/// SDES with a CNAME, which belongs into every RTCP packet (RFC 3550 §6.5); its source is patched in.
+/// SDES with a CNAME, which every compound RTCP packet needs (RFC 3550 §6.1). The SSRC is patched in.
 const NAME: [u8; 24] = *b"\x81\xca\0\x05\0\0\0\0\x01\x0apandaproxy\0\0\0\0";
 
-/// Version 2, without padding, with no blocks; and with one.
+/// The first byte: version 2, no padding, and no report block or one.
 const NO_BLOCKS: u8 = 0x80;
 const ONE_BLOCK: u8 = 0x81;
 
-/// In a fragment's own head: a unit begins with it (RFC 6184 §5.8, RFC 7798 §4.4.3).
+/// The start bit in the FU header (RFC 6184 §5.8, RFC 7798 §4.4.3).
 const FU_START: u8 = 0x80;
 
 /// Packet types (RFC 3550 §12.1).
 const SR: u8 = 200;
 const RR: u8 = 201;
 
-/// What stands in a packet's head.
+/// A parsed RTP packet (RFC 3550 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'i> {
-    /// Whether it is the last of its picture.
+    /// The marker bit: the last packet of a picture (RFC 6184 §5.1).
     pub marker: bool,
-    /// Its number, one higher than that of the one before.
+    /// The sequence number.
     pub sequence: u16,
-    /// When what is in it was taken, in ticks of its track.
+    /// The timestamp, in ticks of the track's clock.
     pub timestamp: u32,
-    /// Who sent it.
+    /// The synchronisation source.
     pub ssrc: u32,
-    /// What is in it.
+    /// The payload, without head, extension and padding.
     pub payload: &'i [u8],
     /// The whole packet, as it arrived.
     pub bytes: &'i [u8],
 }
 
 impl<'i> Packet<'i> {
-    /// Reads one; `None` if it is none of version 2, or shorter than it says.
+    /// Parses a packet; `None` if its version is not 2, or it is shorter than its head says.
     pub fn parse(bytes: &'i [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
         let &[first, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = head;
@@ -84,19 +84,19 @@ impl<'i> Packet<'i> {
     }
 }
 
-/// What kinds of NAL units there are in something.
+/// The kinds of NAL units in a packet, or in a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// A part of a picture that needs no other picture.
+    /// A slice of a key frame (IDR or IRAP).
     pub key: bool,
-    /// A part of any picture.
+    /// A slice of any picture.
     pub picture: bool,
     /// The beginning of a picture's first slice.
     pub first: bool,
 }
 
 impl Content {
-    /// What is in a packet's payload.
+    /// The kinds of NAL units in a packet's payload.
     pub fn of(codec: Codec, payload: &[u8]) -> Self {
         let mut found = Self::default();
         match codec {
@@ -107,7 +107,7 @@ impl Content {
         found
     }
 
-    /// Both together.
+    /// What is in either of the two.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -182,7 +182,7 @@ fn begins_with_one(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|byte| byte & 0x80 != 0)
 }
 
-/// Units that stand behind one another, each behind its length.
+/// Calls `take` with each unit of an aggregation packet: units follow each other, each after its 16-bit length.
 fn each_aggregated(mut bytes: &[u8], mut take: impl FnMut(&[u8])) {
     while let Some((&[high, low], rest)) = bytes.split_first_chunk::<2>() {
         let Some((unit, behind)) = rest.split_at_checked(u16::from_be_bytes([high, low]).into())
@@ -194,21 +194,21 @@ fn each_aggregated(mut bytes: &[u8], mut take: impl FnMut(&[u8])) {
     }
 }
 
-/// What a sender says of its time (RFC 3550 §6.4.1).
+/// A sender report (RFC 3550 §6.4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderReport {
-    /// Its clock, in 2⁻³² s since 1900.
+    /// The sender's wall clock, in 2⁻³² s since 1900; 0 if unknown.
     pub ntp: u64,
     /// The same moment in ticks of the track.
     pub timestamp: u32,
-    /// Packets it has sent.
+    /// Packets sent since the start.
     pub packets: u32,
-    /// Bytes in them.
+    /// Bytes of payload in them.
     pub bytes: u32,
 }
 
 impl SenderReport {
-    /// Reads what an RTCP packet begins with; `None` if that is something else.
+    /// Parses the first report of an RTCP packet; `None` if it is not a sender report.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (&[first, kind, _, _], rest) = bytes.split_first_chunk::<4>()?;
         if first >> 6 != 2 || kind != SR {
@@ -227,7 +227,7 @@ impl SenderReport {
         })
     }
 
-    /// The middle of its clock, by which a receiver says which report it has seen.
+    /// The middle 32 bits of the clock, by which a receiver report names a sender report (LSR).
     pub const fn short_ntp(&self) -> u32 {
         (self.ntp >> 16) as u32
     }
@@ -242,7 +242,7 @@ impl SenderReport {
         Self { ntp: self.ntp.wrapping_add(ntp), timestamp, ..self }
     }
 
-    /// What players are told, from `ssrc`.
+    /// The report as an RTCP packet from `ssrc`, with our name.
     pub fn bytes(&self, ssrc: u32) -> [u8; SENDER_REPORT] {
         let mut out = [0; SENDER_REPORT];
         let length = 6_u16.to_be_bytes();
@@ -264,23 +264,23 @@ impl SenderReport {
     }
 }
 
-/// What a camera is told of what came from it (RFC 3550 §6.4.2).
+/// A receiver report with one block (RFC 3550 §6.4.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiverReport {
-    /// Who says so.
+    /// The SSRC of the receiver.
     pub ssrc: u32,
-    /// Of whom.
+    /// The SSRC of the sender.
     pub of: u32,
-    /// The highest number that came, and in its upper half how often numbers began anew.
+    /// The extended highest sequence number.
     pub highest: u32,
     /// [`SenderReport::short_ntp`] of the last sender report; 0 if there was none.
     pub last_report: u32,
-    /// Since then, in 2⁻¹⁶ s.
+    /// The time since then, in 2⁻¹⁶ s.
     pub since: u32,
 }
 
 impl ReceiverReport {
-    /// As it is sent. TCP loses nothing, so nothing is said to be lost, and jitter is not measured.
+    /// The report as an RTCP packet, with our name. Loss is 0, since TCP loses nothing, and jitter is not measured.
     pub fn bytes(&self) -> [u8; RECEIVER_REPORT] {
         let mut out = [0; RECEIVER_REPORT];
         let length = 7_u16.to_be_bytes();
@@ -350,13 +350,17 @@ mod tests {
         assert_eq!(
             Packet::parse(b"\xa0\xe0\0\0\0\0\0\0\0\0\0\0\x02"),
             None,
-            "padding past its end"
+            "padding longer than the packet"
         );
-        assert_eq!(Packet::parse(b"\x8f\xe0\0\0\0\0\0\0\0\0\0\0"), None, "sources past its end");
+        assert_eq!(
+            Packet::parse(b"\x8f\xe0\0\0\0\0\0\0\0\0\0\0"),
+            None,
+            "sources longer than the packet"
+        );
     }
 
     #[test]
-    fn a_renumbered_head_keeps_what_is_not_renumbered() {
+    fn a_renumbered_packet_keeps_everything_else() {
         let packet = Packet::parse(b"\x80\xe0\0\0\0\0\0\0\0\0\0\0rest").unwrap();
         let (head, rest) = packet.renumbered(0x0102, 0x0304_0506, 0x0708_090a);
         assert_eq!(head, *b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a");
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn key_frames_of_h264_are_seen_alone_aggregated_and_fragmented() {
+    fn h264_key_frames_are_found_in_all_packetisations() {
         let table: [(&[u8], Content); 15] = [
             (b"\x65\x88", KEY),
             (b"\x65\x48", KEY_GOES_ON),
@@ -389,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn key_frames_of_h265_are_seen_alone_aggregated_and_fragmented() {
+    fn h265_key_frames_are_found_in_all_packetisations() {
         let table: [(&[u8], Content); 9] = [
             (b"\x26\x01\xaf", KEY),
             (b"\x26\x01\x2f", KEY_GOES_ON),
@@ -407,17 +411,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_h264_may_be_begun_anywhere() {
+    fn players_of_another_codec_may_begin_anywhere() {
         assert_eq!(Content::of(Codec::Other, b"anything"), KEY);
     }
 
     #[test]
-    fn a_sender_report_comes_out_as_it_went_in_but_for_its_source() {
+    fn a_sender_report_is_written_and_parsed() {
         let report = SenderReport { ntp: 1 << 40 | 7 << 16, timestamp: 9, packets: 10, bytes: 11 };
         let bytes = report.bytes(0x0102_0304);
         assert_eq!(SenderReport::parse(&bytes), Some(report));
         assert_eq!(bytes[..8], *b"\x80\xc8\0\x06\x01\x02\x03\x04");
-        // Behind it stands our name, in whole words of four bytes.
+        // Our name follows, padded to four bytes.
         assert_eq!(bytes[28..36], *b"\x81\xca\0\x05\x01\x02\x03\x04");
         assert_eq!(bytes.len() % 4, 0);
         for len in 0..28 {
@@ -449,7 +453,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn no_packet_whatever_does_any_harm(
+        fn any_packet_is_parsed_without_a_panic(
             first in prop_oneof![any::<u8>(), 0x80..=0xbf_u8],
             rest in proptest::collection::vec(any::<u8>(), 0..80),
         ) {

@@ -1,53 +1,52 @@
-//! What a camera says it shows (RFC 8866), and what players are told of it.
+//! The description of the stream (SDP, RFC 8866), from the camera and for players.
 //!
-//! Of a printer's description the media are kept as they are, but for their control URLs and
-//! addresses: players are to come back here. What stands before the media says where and when the
-//! printer made its description, which is nobody's affair, so that two descriptions are the same text
-//! when the same is shown.
+//! The media of the camera's description are kept, but for their control URLs and addresses, which point to the
+//! proxy. The session part, with the printer's address and times, is replaced by a fixed one, so that two
+//! descriptions of the same stream are the same text.
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | what players are told | [`MAX_SDP`] bytes | [`Fault::TooLong`] |
-//! | tracks | [`TRACKS`] | the rest is not shown |
+//! | the description for players | [`MAX_SDP`] bytes | [`Fault::TooLong`] |
+//! | tracks | [`TRACKS`] | further ones are left out |
 //! | a control URL | [`MAX_URL`] bytes | [`Fault::TooLong`] |
 
 use core::fmt::{self, Write};
 
-/// Bytes in what players are told. A camera's one track takes about 400.
+/// Bytes in the description for players. A camera's one track takes about 400.
 pub const MAX_SDP: usize = 2048;
 
-/// Tracks that are shown: a camera has one, or two with sound.
+/// Tracks of a stream: a camera has one, or two with sound.
 pub const TRACKS: usize = 2;
 
-/// Bytes in the longest URL of a printer's.
+/// Bytes in the longest URL of the camera's.
 pub const MAX_URL: usize = 160;
 
-/// A URL of a printer's.
+/// A URL of the camera's.
 pub type Url = heapless::String<MAX_URL>;
 
-/// How a track is encoded, as far as it matters here: where players may begin.
+/// A track's codec, which decides where players may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// H.264 (RFC 6184).
     H264,
     /// H.265 (RFC 7798).
     H265,
-    /// Something else: players may begin anywhere.
+    /// Another codec: players may begin anywhere.
     Other,
 }
 
-/// One of the things that are shown.
+/// A track of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
-    /// Where it is set up with the printer; relative, or a whole URL.
+    /// The camera's URL for SETUP, relative or whole.
     pub control: Url,
-    /// How it is encoded.
+    /// The codec.
     pub codec: Codec,
-    /// Ticks of its time stamps in a second.
+    /// Ticks of its timestamps in a second; never 0.
     pub rate: u32,
 }
 
-/// What a camera shows.
+/// A description of the stream, as players get it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     text: heapless::String<MAX_SDP>,
@@ -55,22 +54,22 @@ pub struct Description {
     main: usize,
 }
 
-/// Why a description is of no use.
+/// Why a description cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no text.
+    /// The description is not UTF-8.
     NotText,
-    /// It has no media.
+    /// The description has no media.
     NoMedia,
-    /// It is longer than there is room for.
+    /// The description, or a URL in it, is too long.
     TooLong,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotText => "it is no text",
-            Self::NoMedia => "there is nothing in it to be shown",
+            Self::NotText => "it is not text",
+            Self::NoMedia => "it has no media",
             Self::TooLong => "it is too long",
         })
     }
@@ -85,47 +84,47 @@ impl From<fmt::Error> for Fault {
 }
 
 impl Description {
-    /// Reads a printer's.
+    /// Parses the camera's description.
     ///
     /// # Errors
     ///
-    /// It is of no use.
+    /// The description cannot be used.
     pub fn parse(body: &[u8]) -> Result<Self, Fault> {
         let body = core::str::from_utf8(body).map_err(|_| Fault::NotText)?;
         let mut read = Self::default();
         read.text.write_str("v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=PandaProxy\r\nt=0 0\r\n")?;
         read.text.write_str("a=control:*\r\na=range:npt=now-\r\n")?;
-        // Of those that are not shown the lines are passed over.
-        let mut is_shown = false;
+        // Lines of media that are left out are skipped.
+        let mut is_kept = false;
         let mut has_video = false;
         for line in body.lines() {
-            // The last one may have lost half of its end. Nothing else that is no text leaves this place: not
-            // in what players are told, and not in a URL that the camera is asked for.
+            // The last line may end in CR alone. No other control character may get into the description for
+            // players, or into a URL of a request.
             let line = line.trim_end_matches('\r');
             let is_odd = line.contains(|c: char| c.is_control() && c != '\t');
             if let Some(media) = line.strip_prefix("m=") {
-                is_shown = !is_odd && !read.tracks.is_full();
-                if is_shown {
+                is_kept = !is_odd && !read.tracks.is_full();
+                if is_kept {
                     read.begin(media)?;
                     if media.starts_with("video") && !has_video {
                         has_video = true;
                         read.main = read.tracks.len() - 1;
                     }
                 }
-            } else if is_shown && !is_odd {
+            } else if is_kept && !is_odd {
                 read.take(line)?;
             }
         }
         if read.tracks.is_empty() { Err(Fault::NoMedia) } else { Ok(read) }
     }
 
-    /// A line `m=`, without that.
+    /// Begins a track with the rest of an `m=` line.
     fn begin(&mut self, media: &str) -> Result<(), Fault> {
         let mut words = media.splitn(3, ' ');
         let kind = words.next().unwrap_or_default();
         let _port = words.next();
         let rest = words.next().unwrap_or_default();
-        // It fits: there is room for one more, or it is not shown.
+        // It fits: with all tracks in use the line is not kept.
         let _fits =
             self.tracks.push(Track { control: Url::new(), codec: Codec::Other, rate: 90_000 });
         let number = self.tracks.len();
@@ -133,7 +132,7 @@ impl Description {
         Ok(())
     }
 
-    /// A line of the track that was begun last.
+    /// Adds a line to the track that was begun last.
     fn take(&mut self, line: &str) -> Result<(), Fault> {
         let Some(track) = self.tracks.last_mut() else { return Ok(()) };
         if let Some(control) = line.strip_prefix("a=control:") {
@@ -156,23 +155,23 @@ impl Description {
         Ok(())
     }
 
-    /// What players are told. The same text is the same show.
+    /// The description for players. The same text means the same stream.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What is shown.
+    /// The tracks, in order.
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
     }
 
-    /// Which of them decides where players may begin: the first video, or the first there is.
+    /// The index of the track that decides where players may begin: the first video, or else the first.
     pub const fn main(&self) -> usize {
         self.main
     }
 
-    /// Which track a URL of a player's means, whose last part is what this description calls it. The
-    /// URL of the whole means the only track there is.
+    /// The index of the track that a player's URL names by its last part. A URL that names none means the only
+    /// track, if there is just one.
     pub fn track_of(&self, url: &str) -> Option<usize> {
         let path = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
         let last = path.rsplit('/').next().unwrap_or_default();
@@ -183,11 +182,12 @@ impl Description {
     }
 }
 
-/// Writes where a track is set up: its `control`, if that is a whole URL, or behind `base`.
+/// Writes the URL for a track's SETUP: its `control`, relative to `base` unless it is a whole URL (RFC 2326
+/// §C.1.1).
 ///
 /// # Errors
 ///
-/// There is no room for it.
+/// `out` has no room for it.
 pub fn write_control(out: &mut impl Write, base: &str, control: &str) -> fmt::Result {
     if control.is_empty() || control == "*" {
         return out.write_str(base);
@@ -206,7 +206,7 @@ mod tests {
     use alloc::string::String;
     use proptest::prelude::*;
 
-    /// In live555's words.
+    /// As live555 writes it.
     const LIVE555: &str = "v=0\r\no=- 1732600000000000 1 IN IP4 192.168.0.3\r\n\
         s=Session streamed by \"live555\"\r\ni=streaming/live/1\r\nt=0 0\r\na=tool:LIVE555\r\n\
         a=type:broadcast\r\na=control:*\r\na=range:npt=0-\r\nm=video 0 RTP/AVP 96\r\n\
@@ -215,7 +215,7 @@ mod tests {
         a=control:track1\r\n";
 
     #[test]
-    fn a_printers_description_keeps_its_media_and_loses_its_address() {
+    fn a_description_keeps_its_media_and_loses_the_address() {
         let read = Description::parse(LIVE555.as_bytes()).unwrap();
         assert!(!read.text().contains("192.168") && !read.text().contains("1732600"), "{read:?}");
         assert!(read.text().contains("\r\nm=video 0 RTP/AVP 96\r\n"));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_show_is_the_same_text_whenever_and_wherever_it_was_described() {
+    fn the_same_stream_has_the_same_text() {
         let later =
             LIVE555.replace("1732600000000000 1 IN IP4 192.168.0.3", "18 1 IN IP4 10.0.0.9");
         let (one, other) = (Description::parse(LIVE555.as_bytes()), later.as_bytes());
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_text_are_passed_over_and_half_an_end_is_none() {
+    fn lines_with_control_characters_are_left_out() {
         let read = Description::parse(LIVE555.trim_end_matches('\n').as_bytes()).unwrap();
         assert_eq!(read.tracks()[0].control, "track1");
         let odd =
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_video_is_the_main_track_and_tracks_past_the_bound_are_not_shown() {
+    fn the_first_video_is_main_and_further_tracks_are_left_out() {
         let sound = "v=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 MPEG4-GENERIC/48000/2\r\n";
         let more = "m=video 0 RTP/AVP 98\na=rtpmap:98 H265/90000\nm=video 0 RTP/AVP 99\na=x:no\n";
         let read = Description::parse(format!("{sound}{more}").as_bytes()).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_no_use_says_why() {
+    fn an_unusable_description_has_its_fault() {
         assert_eq!(Description::parse(b"v=0\r\ns=x\r\n"), Err(Fault::NoMedia));
         assert_eq!(Description::parse(b""), Err(Fault::NoMedia));
         assert_eq!(Description::parse(b"m=video \xff"), Err(Fault::NotText));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_track_is_known_by_the_end_of_its_url() {
+    fn a_track_is_found_by_the_end_of_its_url() {
         let one = Description::parse(LIVE555.as_bytes()).unwrap();
         let both = format!("{LIVE555}m=audio 0 RTP/AVP 0\r\n");
         let two = Description::parse(both.as_bytes()).unwrap();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn control_urls_stand_behind_their_base_unless_they_are_whole() {
+    fn control_urls_are_relative_unless_whole() {
         let table = [
             ("rtsps://p/live/1/", "track1", "rtsps://p/live/1/track1"),
             ("rtsps://p/live/1", "track1", "rtsps://p/live/1/track1"),
@@ -312,7 +312,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn no_description_whatever_does_any_harm_and_players_are_told_no_more_than_fits(
+        fn any_description_is_parsed_within_its_bounds(
             lines in proptest::collection::vec(
                 "(m=video |m=audio |m=|a=control:|a=rtpmap:96 H264/|a=|c=|)\\PC{0,40}", 0..12),
             end in proptest::sample::select(alloc::vec!["\r\n", "\n", "\r"]),
@@ -324,14 +324,14 @@ mod tests {
                 prop_assert_eq!(read.text().matches("\r\nm=").count(), read.tracks().len());
                 prop_assert!(read.tracks().iter().all(|track| track.rate > 0));
                 prop_assert!(read.track_of(&url).is_none_or(|track| track < read.tracks().len()));
-                // What players are told is read as the same.
+                // The description for players is parsed to the same.
                 let again = Description::parse(read.text().as_bytes()).unwrap();
                 prop_assert_eq!(again.tracks().len(), read.tracks().len());
             }
         }
 
         #[test]
-        fn no_bytes_whatever_do_any_harm(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn any_bytes_are_parsed_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _any = Description::parse(&bytes);
         }
     }

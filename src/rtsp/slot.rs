@@ -1,4 +1,4 @@
-//! What the hub and one player have between them.
+//! A player's slot: what the hub and one player's session share.
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -9,58 +9,58 @@ use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
 use crate::notify::Notify;
 
-/// Packets of one picture, or a part of them, as interleaved frames one behind the other. Its tag is the
+/// Packets of one picture, all or some of them, as interleaved frames one after the other. The tag is the
 /// picture's number.
 pub type Block = Frame<u32>;
 
-/// Whose a slot is.
+/// Who has a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Nobody's.
+    /// No connection.
     Vacant,
-    /// Somebody's who has not shown the code yet.
+    /// A connection that has not shown the access code yet.
     Knocking,
-    /// A player's.
+    /// A player that has shown the access code.
     Taken,
-    /// Somebody's who has to go, for this reason.
+    /// A connection that is to be closed for this reason.
     Dismissed(Dismissal),
 }
 
-/// Why a player has to go.
+/// Why the hub closes a player's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dismissal {
-    /// The program ends.
+    /// The proxy is shutting down.
     Stopping,
-    /// All players' places are taken.
+    /// `BOARD.clients.rtsp` players are logged in.
     Full,
-    /// The camera shows something else than what this player was told.
+    /// The camera describes another stream than this player was sent.
     Changed,
 }
 
-/// Whether a player is shown pictures.
+/// Whether a player is sent pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// It has not asked for them, or does not want them for a while.
+    /// Not playing: before PLAY, or after PAUSE.
     Still,
-    /// It has to begin at a key frame, and waits for one. Whether that is because it fell behind.
+    /// Waiting for the next key frame.
     Waits {
-        /// It saw pictures before, and was too slow.
+        /// Whether the player was too slow.
         behind: bool,
     },
-    /// It is shown every picture.
+    /// Every picture is sent.
     Flows,
 }
 
-/// A player's slot: the blocks that wait for it, and how many pictures it got and lost.
+/// One player's state, its blocks that wait, and how many pictures it was sent and lost.
 pub struct Slot {
     standing: Cell<SlotState>,
     flow: Cell<Flow>,
-    /// Oldest first, whole pictures, but for the first one, of which some may have gone.
+    /// Oldest first. All pictures are whole but the first, whose first blocks may have been sent.
     ring: RefCell<Ring<Block, RING>>,
-    /// The picture that the player took the last block of.
+    /// The number of the picture whose block was sent last.
     current: Cell<Option<u32>>,
-    /// Whether it was told what the camera shows.
-    told: Cell<bool>,
+    /// Whether the player was sent the description.
+    described: Cell<bool>,
     sent: Cell<u32>,
     lost: Cell<u32>,
     notify: Notify,
@@ -68,7 +68,7 @@ pub struct Slot {
 
 const _: () = assert!(
     size_of::<Slot>() + 2 * size_of::<usize>() <= budget::RTSP_SLOT,
-    "a player's seat is larger than its line"
+    "a player's slot is larger than its budget line"
 );
 
 impl Slot {
@@ -79,38 +79,38 @@ impl Slot {
             flow: Cell::new(Flow::Still),
             ring: RefCell::default(),
             current: Cell::new(None),
-            told: Cell::new(false),
+            described: Cell::new(false),
             sent: Cell::new(0),
             lost: Cell::new(0),
             notify: Notify::default(),
         })
     }
 
-    /// Whose it is.
+    /// Who has the slot.
     pub fn standing(&self) -> SlotState {
         self.standing.get()
     }
 
-    /// Whether pictures are shown here.
+    /// Whether pictures are sent.
     pub fn flow(&self) -> Flow {
         self.flow.get()
     }
 
-    /// Somebody sits down who has not shown the code yet.
+    /// Gives the slot to a connection that has not shown the access code yet.
     pub fn pending(&self) {
         self.standing.set(SlotState::Knocking);
-        self.told.set(false);
+        self.described.set(false);
         self.sent.set(0);
         self.lost.set(0);
     }
 
-    /// The code was right.
+    /// The connection has shown the access code.
     pub fn take(&self) {
         self.standing.set(SlotState::Taken);
     }
 
-    /// Whoever sits here has to go, and is shown nothing more: it may be stuck, and what waits for it would
-    /// be held on to, while somebody else has its place already. Of several reasons the first counts.
+    /// Has the connection closed, and frees the blocks that wait for it at once: the connection may be stuck,
+    /// while another player has its place already. The first of several reasons counts.
     pub fn dismiss(&self, why: Dismissal) {
         self.pause();
         match self.standing() {
@@ -120,23 +120,23 @@ impl Slot {
         self.notify.notify();
     }
 
-    /// Whoever sat here has gone.
+    /// Frees the slot and the blocks that wait in it.
     pub fn vacate(&self) {
         self.standing.set(SlotState::Vacant);
         self.pause();
     }
 
-    /// Whoever sits here was told what the camera shows, and relies on it.
-    pub fn tell(&self) {
-        self.told.set(true);
+    /// The player was sent the description, and relies on it.
+    pub fn set_described(&self) {
+        self.described.set(true);
     }
 
-    /// Whether they were.
-    pub fn is_told(&self) -> bool {
-        self.told.get()
+    /// Whether the player was sent the description.
+    pub fn is_described(&self) -> bool {
+        self.described.get()
     }
 
-    /// Pictures are wanted: first these blocks, which begin with a key frame, or if there are none, the
+    /// Begins to play: with the blocks of `group`, which begin with a key frame, or if there are none, with the
     /// next key frame.
     pub fn play<'b>(&self, group: impl Iterator<Item = &'b Block>) {
         let mut ring = self.ring.borrow_mut();
@@ -150,16 +150,15 @@ impl Slot {
         self.notify.notify();
     }
 
-    /// Pictures are not wanted any more, or not for a while.
+    /// Stops playing, and frees the blocks that wait.
     pub fn pause(&self) {
         self.flow.set(Flow::Still);
         self.ring.borrow_mut().clear();
         self.current.set(None);
     }
 
-    /// There is a new picture, in these blocks. A player whose ring does not hold it has fallen behind:
-    /// it keeps what is left of the picture that it is in the middle of, and goes on at the next key
-    /// frame, which this one may be.
+    /// Adds a new picture. A player whose ring has no room for it is behind: it keeps the rest of the picture
+    /// that is being sent, and goes on at the next key frame, which may be this picture.
     pub fn show(&self, picture: &[Block], is_key: bool) {
         let may_begin = match self.flow() {
             Flow::Still => return,
@@ -176,7 +175,7 @@ impl Slot {
         }
         if shown {
             for block in picture {
-                // It fits: that was just looked at.
+                // It fits: that was just checked.
                 let _fits = ring.push(block.clone());
             }
             self.flow.set(Flow::Flows);
@@ -186,7 +185,7 @@ impl Slot {
         }
     }
 
-    /// A picture is missing, for all: what follows leans on it, so nothing is shown before the next key
+    /// A picture is missing for all players. Those after it depend on it, so the player waits for the next key
     /// frame.
     pub fn interrupt(&self) {
         if self.flow() == Flow::Flows {
@@ -208,37 +207,37 @@ impl Slot {
         Some(block)
     }
 
-    /// The first block that waits, if any does: what a player that has just begun will see first.
+    /// The first block that waits.
     pub fn first(&self) -> Option<Block> {
         self.ring.borrow().iter().next().cloned()
     }
 
-    /// Pictures that whoever sits here was sent.
+    /// Pictures that were sent to this connection.
     pub fn sent(&self) -> u32 {
         self.sent.get()
     }
 
-    /// Pictures that whoever sits here lost by being slow.
+    /// Pictures that this connection lost by being slow.
     pub fn lost(&self) -> u32 {
         self.lost.get()
     }
 
-    /// Wakes whoever sits here: something has changed.
+    /// Wakes the player's session.
     pub fn notify(&self) {
         self.notify.notify();
     }
 
-    /// Completes when there is something new.
+    /// Completes when a picture, a status or a dismissal is new.
     pub async fn notified(&self) {
         self.notify.notified().await;
     }
 }
 
-/// Forgets all blocks but those of the picture `current`. How many pictures that were.
+/// Drops all blocks but those of the picture `current`. Returns how many pictures were dropped.
 fn fall_behind(ring: &mut Ring<Block, RING>, current: Option<u32>) -> u32 {
     let mut lost = 0;
     let mut last = current;
-    // Once around, so that the order stays as it was.
+    // Each block is taken once and, if kept, put back at the end: the order stays.
     for _ in 0..ring.len() {
         let Some(block) = ring.pop() else { break };
         let number = Some(*block.tag());
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_play_is_shown_nothing_and_who_begins_waits_for_a_key_frame() {
+    fn a_new_player_waits_for_a_key_frame() {
         let shown = Shown::new();
         shown.show(0, 1, true);
         assert!(shown.slot.next().is_none());
@@ -296,11 +295,15 @@ mod tests {
         shown.show(2, 2, true);
         shown.show(3, 1, false);
         assert_eq!(shown.left(), [2, 2, 3]);
-        assert_eq!((shown.slot.sent(), shown.slot.lost()), (2, 0), "waiting is not losing");
+        assert_eq!(
+            (shown.slot.sent(), shown.slot.lost()),
+            (2, 0),
+            "pictures before the key frame do not count as lost"
+        );
     }
 
     #[test]
-    fn who_begins_within_a_group_is_shown_it_from_its_key_frame() {
+    fn a_new_player_gets_the_group_from_its_key_frame() {
         let shown = Shown::new();
         let group = [shown.picture(5, 2), shown.picture(6, 1)].concat();
         shown.slot.play(group.iter());
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_behind_finishes_its_picture_and_goes_on_at_the_next_key_frame() {
+    fn a_slow_player_goes_on_at_the_next_key_frame() {
         let shown = Shown::new();
         shown.slot.play([].iter());
         shown.show(0, 3, true);
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_behind_at_a_key_frame_goes_on_with_it() {
+    fn a_player_that_falls_behind_at_a_key_frame_gets_it() {
         let shown = Shown::new();
         shown.slot.play([].iter());
         for number in 0..RING as u32 {
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn who_pauses_holds_on_to_nothing() {
+    fn a_paused_player_holds_no_block() {
         let shown = Shown::new();
         shown.slot.play([].iter());
         shown.show(0, 3, true);

@@ -1,5 +1,4 @@
-//! What there is to be shown, or why there is nothing: what the hub lets its players and its upstream
-//! see.
+//! The state of the stream, which the hub writes and players read.
 
 use core::cell::{Cell, Ref, RefCell};
 
@@ -7,25 +6,25 @@ use super::rtp::SenderReport;
 use super::sdp::{Description, TRACKS};
 use crate::clock::Instant;
 
-/// What a player may expect.
+/// Whether there is a stream, or why not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamStatus {
-    /// It is not known yet; somebody is finding out.
+    /// Unknown yet: the camera is being looked for.
     #[default]
     Open,
-    /// The camera shows what it described.
+    /// The camera has described its stream.
     Ready,
-    /// The printer has another camera.
+    /// The printer has a chamber camera.
     Elsewhere,
-    /// The printer has one, and live view is off.
+    /// The printer has an RTSPS camera, and live view is off.
     Off,
-    /// The printer does not answer, or not with anything that could be shown.
+    /// The printer does not answer, or not with a stream.
     Away,
-    /// The printer does not take our access code.
+    /// The printer refuses the proxy's access code.
     WrongCode,
 }
 
-/// What there is to be shown.
+/// The stream's status, description, sources and clocks.
 #[derive(Default)]
 pub struct StreamInfo {
     description: RefCell<Description>,
@@ -36,32 +35,32 @@ pub struct StreamInfo {
 }
 
 impl StreamInfo {
-    /// Nothing yet, from these sources.
+    /// No stream yet. `sources` are the SSRCs of its tracks, as players see them.
     pub fn new(sources: [u32; TRACKS]) -> Self {
         Self { sources, ..Self::default() }
     }
 
-    /// What a player may expect.
+    /// The stream's status.
     pub fn stream_status(&self) -> StreamStatus {
         self.stream_status.get()
     }
 
-    /// It may expect something else now; whether that is so.
-    pub fn set_outlook(&self, stream_status: StreamStatus) -> bool {
+    /// Sets the status, and returns whether it has changed.
+    pub fn set_status(&self, stream_status: StreamStatus) -> bool {
         self.stream_status.replace(stream_status) != stream_status
     }
 
-    /// What the camera described last. Not to be held on to.
+    /// What the camera described last. The borrow must end before the next event.
     pub fn description(&self) -> Ref<'_, Description> {
         self.description.borrow()
     }
 
-    /// The camera has described this.
+    /// Keeps a new description.
     pub fn describe(&self, description: Description) {
         *self.description.borrow_mut() = description;
     }
 
-    /// The source (SSRC) of a track's packets, as players see it: always the same.
+    /// The SSRC of a track's packets, as players see it; it never changes.
     pub fn source(&self, track: usize) -> u32 {
         self.sources.get(track).copied().unwrap_or_default()
     }

@@ -1,19 +1,19 @@
-//! One clock and one numbering for players, whatever the camera's do.
+//! One clock and one numbering of packets for players, over all sessions with the camera.
 //!
-//! A camera that comes back begins with other numbers, times and sources; players that stayed would take
-//! that for another stream, or for an hour of loss. Here each track goes on where it was: its numbers
-//! without a gap, its time as much later as it took.
+//! A camera that restarts begins with other sequence numbers, timestamps and sources, which players would take
+//! for another stream or a long loss. Each track goes on for them: its numbers without a gap, its timestamps
+//! moved on by the time that passed.
 
 use core::time::Duration;
 
 use super::rtp::Packet;
 use crate::clock::Instant;
 
-/// How far a camera's time may run from ours, from one picture to the next, before it is not believed.
-const ABSURD: Duration = Duration::from_secs(10);
+/// How far a timestamp may be from the time of arrival, from one picture to the next, before it is replaced.
+const MAX_DRIFT: Duration = Duration::from_secs(10);
 
-/// Pictures in a row with the same time after which that clock counts as stuck (P2S 01.02.00.00,
-/// PROTOCOL §4).
+/// Pictures in a row with the same timestamp after which the camera's clock counts as stuck (P2S 01.02.00.00,
+/// [`protocol`](crate::protocol#rtsps-camera)).
 const STUCK: u8 = 3;
 
 /// The number and timestamp of a packet, as players get it.
@@ -25,16 +25,16 @@ pub struct Stamp {
     pub timestamp: u32,
 }
 
-/// The time of one track.
+/// The numbering and the clock of one track.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    /// Ticks a second.
+    /// Ticks in a second.
     rate: u32,
-    /// From the camera's to ours, since it came back last; `None` before its first packet.
+    /// From the camera's values to players'; `None` before the session's first packet.
     shift: Option<Shift>,
     /// The number of the next packet.
     next: u16,
-    /// The time of the last one, and when it came.
+    /// Players' timestamp of the last picture, and when it arrived.
     last: Option<(u32, Instant)>,
 }
 
@@ -42,19 +42,19 @@ pub struct Timeline {
 struct Shift {
     sequence: u16,
     timestamp: u32,
-    /// The camera's last time, unshifted.
+    /// The camera's last timestamp, unshifted.
     seen: u32,
-    /// Pictures in a row that had it.
+    /// Pictures in a row that had that timestamp.
     repeated: u8,
 }
 
 impl Timeline {
-    /// A track whose first packet has this number.
+    /// A track whose first packet gets the number `first`.
     pub const fn new(first: u16) -> Self {
         Self { rate: 90_000, shift: None, next: first, last: None }
     }
 
-    /// The camera is back, or here for the first time: what it says now has begun anew.
+    /// A session with the camera begins. `rate` is the track's clock, in ticks a second.
     pub fn begin(&mut self, rate: u32) {
         self.rate = rate;
         self.shift = None;
@@ -65,7 +65,7 @@ impl Timeline {
         self.next
     }
 
-    /// Whether this is another time than that of the last packet.
+    /// Whether a timestamp of the camera's differs from that of the last packet.
     pub fn is_new(&self, timestamp: u32) -> bool {
         self.shift.is_none_or(|shift| shift.seen != timestamp)
     }
@@ -86,9 +86,9 @@ impl Timeline {
         if begins && self.shift.is_some() {
             let step = packet.timestamp.wrapping_sub(shift.seen);
             shift.repeated = if step == 0 { shift.repeated.saturating_add(1) } else { 0 };
-            // Between pictures a step may go back a little: pictures need not come in order.
+            // A step may go back a little: pictures need not arrive in order.
             let off = step.wrapping_sub(elapsed).cast_signed().unsigned_abs();
-            if shift.repeated >= STUCK || off > self.ticks(ABSURD) {
+            if shift.repeated >= STUCK || off > self.ticks(MAX_DRIFT) {
                 let last = self.last.map_or(0, |(last, _)| last);
                 let here = last.wrapping_add(elapsed.max(1));
                 shift.timestamp = here.wrapping_sub(packet.timestamp);
@@ -101,20 +101,20 @@ impl Timeline {
         shift.seen = packet.timestamp;
         self.shift = Some(shift);
         let sequence = packet.sequence.wrapping_add(shift.sequence);
-        // One that comes late does not put the clock back.
+        // A late packet does not set the number back.
         if sequence.wrapping_sub(self.next) < u16::MAX / 2 {
             self.next = sequence.wrapping_add(1);
         }
         Stamp { sequence, timestamp: packet.timestamp.wrapping_add(shift.timestamp) }
     }
 
-    /// When players take the camera's time `timestamp` to be; `None` while that cannot be said.
+    /// Players' timestamp for one of the camera's; `None` before the first packet, and while its clock is stuck.
     pub fn time_of(&self, timestamp: u32) -> Option<u32> {
         let shift = self.shift.filter(|shift| shift.repeated < STUCK)?;
         Some(timestamp.wrapping_add(shift.timestamp))
     }
 
-    /// So long in ticks. Past a day it starts again, as the ticks themselves do.
+    /// A duration in ticks, which wrap at 32 bits as timestamps do.
     fn ticks(&self, time: Duration) -> u32 {
         let ticks = time.as_micros() * u128::from(self.rate) / 1_000_000;
         (ticks & u128::from(u32::MAX)) as u32
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_without_faults_is_only_renumbered_once() {
+    fn a_steady_camera_keeps_its_steps() {
         let mut line = Timeline::new(100);
         line.begin(90_000);
         for number in 0..50_u16 {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_of_the_cameras_stays_a_gap() {
+    fn a_gap_in_the_cameras_numbers_stays_a_gap() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
         assert_eq!(line.stamp(at(0), &packet(5, 0), true).sequence, 0);
@@ -157,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_comes_back_goes_on_where_it_was_and_as_much_later_as_it_took() {
+    fn a_restarted_camera_goes_on_without_a_gap() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
         let before = line.stamp(at(1000), &packet(65_535, 4_000_000_000), true);
         line.begin(90_000);
-        assert_eq!(line.time_of(1), None, "nothing is known of its new time yet");
+        assert_eq!(line.time_of(1), None, "unknown before its first packet");
         let after = line.stamp(at(61_000), &packet(7, 12), true);
         assert_eq!(after.sequence, before.sequence.wrapping_add(1));
         assert_eq!(after.timestamp, before.timestamp.wrapping_add(60 * 90_000));
@@ -175,7 +175,7 @@ mod tests {
     /// Guards: bambuddy#661, bambuddy#1395: P2S wants to renegotiate, and its time stamps are
     /// stuck.
     #[test]
-    fn a_clock_that_is_stuck_is_replaced_by_ours() {
+    fn a_stuck_clock_is_replaced_by_the_time_of_arrival() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
         let mut last = None;
@@ -187,24 +187,24 @@ mod tests {
             }
             last = Some(stamp.timestamp.wrapping_add(3600));
         }
-        assert_eq!(line.time_of(5400), None, "what it says of its time helps nobody");
+        assert_eq!(line.time_of(5400), None, "a stuck clock maps to no time");
     }
 
     #[test]
-    fn a_clock_that_jumps_is_not_followed() {
+    fn a_clock_that_jumps_is_replaced() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
         line.stamp(at(0), &packet(0, 0), true);
         let jumped = line.stamp(at(40), &packet(1, 90_000 * 3600), true);
         assert_eq!(jumped.timestamp, 3600);
         assert_eq!(line.stamp(at(80), &packet(2, 90_000 * 3600 + 3600), true).timestamp, 7200);
-        // A camera that paused is believed: its time went on as ours did.
+        // A pause is kept: the camera's clock went on as the time of arrival did.
         let paused = line.stamp(at(60_080), &packet(3, 90_000 * 3660 + 3600), true);
         assert_eq!(paused.timestamp, 7200 + 60 * 90_000);
     }
 
     #[test]
-    fn pictures_out_of_order_keep_their_time() {
+    fn pictures_out_of_order_keep_their_timestamps() {
         let mut line = Timeline::new(0);
         line.begin(90_000);
         line.stamp(at(0), &packet(0, 90_000), true);

@@ -1,4 +1,4 @@
-//! The conversation with the camera: one session, for as long as anybody watches.
+//! The session with the camera: one, while a player wants the stream.
 //!
 //! ```text
 //!   OPTIONS ─► DESCRIBE ─► 401 ─► DESCRIBE ─► SETUP, for each track ─► PLAY ─► packets … ─► TEARDOWN
@@ -6,17 +6,19 @@
 //!                                                     GET_PARAMETER every fifteen
 //! ```
 //!
-//! Cameras end a session that they hear nothing of: live555 after 65 s, an X1C has been seen to fall
-//! silent after ten without receiver reports (PROTOCOL §4).
+//! The camera ends a session without requests and receiver reports: live555 after 65 s, an X1C after about ten
+//! ([`protocol`](crate::protocol#rtsps-camera)).
+//!
+//! RTP, RTCP and SDP are parsed here, once, and go to the hub as [`Event`]s.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | an answer | [`ANSWER_TIMEOUT`] | the connection is given up and made anew |
-//! | silence while playing | [`MAX_SILENT`] | as well |
-//! | a description | [`MAX_BODY`] bytes | as well |
-//! | a packet | [`MAX_PACKET`] bytes | passed over, and its picture with it |
+//! | an answer | [`ANSWER_TIMEOUT`] | the connection is closed and made anew |
+//! | silence while playing | [`MAX_SILENT`] | the connection is closed and made anew |
+//! | a description | [`MAX_BODY`] bytes | the connection is closed and made anew |
+//! | a packet | [`MAX_PACKET`] bytes | skipped, and its picture with it |
 
 use alloc::rc::Rc;
 use core::fmt::{self, Write};
@@ -34,29 +36,29 @@ use crate::memory::budget::STREAM_INBOX;
 use crate::notify::Demand;
 use crate::session::{Output, Session};
 
-/// How long an answer may take. An X1C out of TLS places accepts and never answers.
+/// How long an answer may take. An X1C out of TLS connections accepts one more and never answers.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long there may be no packet. After a cold start a P2S needs more than twenty seconds for its first
-/// key frame (PROTOCOL §4).
+/// How long no RTP packet may arrive. After a start a P2S needs more than twenty seconds for its first key frame
+/// ([`protocol`](crate::protocol#rtsps-camera)).
 pub const MAX_SILENT: Duration = Duration::from_secs(30);
 
 /// Bytes in the longest description.
 pub const MAX_BODY: usize = 4096;
 
-/// How often the camera is told what came.
+/// Interval of receiver reports.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// How often it is told that we are still there.
+/// Interval of GET_PARAMETER, or OPTIONS, which keeps the session alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// How long the answer to TEARDOWN is waited for.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the answer to TEARDOWN may take.
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes in the longest name of a session.
+/// Bytes in the longest session identifier.
 const MAX_SESSION: usize = 64;
 
-/// What the printer calls what it shows; other paths are unknown to H2C (PROTOCOL §4).
+/// The path of the printer's stream. An H2C knows no other.
 pub const PATH: &str = "/streaming/live/1";
 
 const _: () = assert!(wire::MAX_HEAD + MAX_BODY <= STREAM_INBOX, "an inbox holds a description");
@@ -244,7 +246,7 @@ impl Upstream {
             return Ok(None);
         };
         if self.asked.is_none() || message.cseq().is_some_and(|cseq| cseq != self.cseq) {
-            // An answer to something that is not waited for any more.
+            // An answer that is not waited for any more.
             return Ok(None);
         }
         self.asked = None;
@@ -262,7 +264,7 @@ impl Upstream {
     ) -> Result<Option<Event<'i>>, Error> {
         if let Some(session) = message.field("Session") {
             let name = session.split(';').next().unwrap_or_default().trim();
-            self.session = name.try_into().map_err(|_| Error::Odd)?;
+            self.session = name.try_into().map_err(|_| Error::UnexpectedResponse)?;
         }
         self.is_renewed = false;
         match self.step {
@@ -275,7 +277,7 @@ impl Upstream {
             Step::Describe => {
                 let base = message.field("Content-Base").or(message.field("Content-Location"));
                 if let Some(base) = base {
-                    self.base = base.try_into().map_err(|_| Error::Odd)?;
+                    self.base = base.try_into().map_err(|_| Error::UnexpectedResponse)?;
                 }
                 self.description = Description::parse(message.body).map_err(Error::Description)?;
                 self.step = Step::SetUp(0);
@@ -286,7 +288,7 @@ impl Upstream {
                 let channels = match transport {
                     Transport::Interleaved(channels) => channels,
                     Transport::AnyChannels => asked_for(track),
-                    Transport::Other => return Err(Error::Odd),
+                    Transport::Other => return Err(Error::UnexpectedResponse),
                 };
                 if let Some(reception) = self.tracks.get_mut(track) {
                     reception.channels = Some(channels);
@@ -307,12 +309,12 @@ impl Upstream {
         }
     }
 
-    /// It wants to know who we are.
+    /// The camera asks for the access code.
     fn challenged(&mut self, message: &Message<'_>) -> Result<(), Error> {
         let Some(challenge) = Challenge::best_of(message.fields_named("WWW-Authenticate")) else {
             return Err(Error::NoWay);
         };
-        // A nonce that has just been given out is not stale: it is another way of refusing.
+        // A second stale nonce in a row is a refusal: the first was just given out.
         if self.has_shown_code && (self.is_renewed || !challenge.is_stale()) {
             return Err(Error::WrongCode);
         }
@@ -322,10 +324,10 @@ impl Upstream {
         Ok(())
     }
 
-    /// It does not want to do what we asked for.
+    /// The camera refuses a request.
     fn refused(&mut self, status: u16) -> Result<(), Error> {
         match self.step {
-            // It is still there, whatever it thinks of the question.
+            // The session goes on; only the request is unknown.
             Step::Playing if status != 454 => {
                 self.has_parameters = false;
                 Ok(())
@@ -337,7 +339,7 @@ impl Upstream {
         }
     }
 
-    /// Why the conversation should end, if it should.
+    /// Why the session should end, if it should.
     fn has_to_end(&self) -> Option<Error> {
         if self.demand.is_leaving() {
             Some(Error::Leaving)
@@ -348,7 +350,7 @@ impl Upstream {
         }
     }
 
-    /// Writes the request of this step.
+    /// Writes the request of the current step. Returns its bytes.
     fn ask(&mut self, now: Instant, out: &mut [u8]) -> Result<usize, fmt::Error> {
         let mut url = Url::new();
         let method = match self.step {
@@ -396,7 +398,7 @@ impl Upstream {
         }
         text.write_str("\r\n")?;
         let within =
-            if matches!(self.step, Step::Teardown(_)) { GOODBYE_TIMEOUT } else { ANSWER_TIMEOUT };
+            if matches!(self.step, Step::Teardown(_)) { TEARDOWN_TIMEOUT } else { ANSWER_TIMEOUT };
         self.asked = Some(now + within);
         Ok(text.len)
     }
@@ -410,7 +412,7 @@ impl Upstream {
     }
 }
 
-/// The channels that we ask for.
+/// The channels that the proxy asks for.
 fn asked_for(track: usize) -> Channels {
     let rtp = u8::try_from(track * 2).unwrap_or_default();
     Channels { rtp, rtcp: rtp + 1 }
@@ -428,7 +430,7 @@ impl Upstream {
             return Ok((passed, None));
         }
         if self.to_answer.is_some() {
-            // One after the other.
+            // The camera's requests are answered one after the other.
             return Ok((0, None));
         }
         let (taken, piece) = wire::next(input, MAX_PACKET, MAX_BODY).map_err(Error::Fault)?;
@@ -445,7 +447,7 @@ impl Upstream {
         Ok((taken, event))
     }
 
-    fn look(&self, now: Instant) -> Result<(), Error> {
+    fn check_timeouts(&self, now: Instant) -> Result<(), Error> {
         if self.asked.is_some_and(|until| until <= now) {
             return Err(match self.step {
                 Step::Teardown(why) => why,
@@ -474,7 +476,7 @@ impl Session for Upstream {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        self.look(now).inspect_err(|_| self.has_failed = true)
+        self.check_timeouts(now).inspect_err(|_| self.has_failed = true)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -487,7 +489,7 @@ impl Session for Upstream {
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
         if self.has_failed {
-            // Its last words; whether they are heard is not waited for.
+            // TEARDOWN is sent, and its answer is not waited for.
             if self.session.is_empty() || matches!(self.step, Step::Teardown(_)) {
                 return Output::Idle;
             }
@@ -499,7 +501,7 @@ impl Session for Upstream {
             let status = if is_harmless { "200 OK" } else { "501 Not Implemented" };
             return match write!(text, "RTSP/1.0 {status}\r\nCSeq: {cseq}\r\n\r\n") {
                 Ok(()) => Output::Written(text.len),
-                Err(fmt::Error) => Output::End(Error::Odd),
+                Err(fmt::Error) => Output::End(Error::UnexpectedResponse),
             };
         }
         if let Some(why) = self.has_to_end()
@@ -521,7 +523,7 @@ impl Session for Upstream {
             self.alive_at = now + ALIVE_EVERY;
             return match self.ask(now, out) {
                 Ok(len) => Output::Written(len),
-                Err(fmt::Error) => Output::End(Error::Odd),
+                Err(fmt::Error) => Output::End(Error::UnexpectedResponse),
             };
         }
         if self.step == Step::Playing && self.report_at <= now {
@@ -535,56 +537,57 @@ impl Session for Upstream {
     }
 }
 
-/// Why the conversation ends.
+/// Why the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Nobody watches any more.
+    /// No player is left.
     NotWanted,
-    /// The program ends.
+    /// The proxy is shutting down.
     Leaving,
-    /// What it says is nothing that could be gone on from.
+    /// The input is not RTSP.
     Fault(wire::Fault),
-    /// What it answers does not fit what was asked.
-    Odd,
-    /// What it describes is of no use.
+    /// An answer does not fit its request.
+    UnexpectedResponse,
+    /// The description cannot be used.
     Description(sdp::Fault),
-    /// It asks for something other than Digest and Basic.
+    /// The camera asks for neither Digest nor Basic.
     NoWay,
-    /// It does not take our code.
+    /// The camera refuses the access code.
     WrongCode,
-    /// It refuses with this status.
+    /// The camera refuses a request with this status.
     Refused(u16),
-    /// It did not answer within [`ANSWER_TIMEOUT`].
+    /// The camera did not answer within [`ANSWER_TIMEOUT`].
     NoAnswer,
-    /// No packet came for [`MAX_SILENT`].
+    /// No RTP packet arrived for [`MAX_SILENT`].
     Silent,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotWanted => f.write_str("nobody watches any more"),
-            Self::Leaving => f.write_str("the proxy ends"),
-            Self::Fault(fault) => write!(f, "the camera says {fault}"),
-            Self::Odd => f.write_str("the camera's answer does not fit what it was asked"),
-            Self::Description(fault) => write!(f, "the camera's description is of no use: {fault}"),
-            Self::NoWay => f.write_str("the camera wants neither Digest nor Basic"),
+            Self::NotWanted => f.write_str("no player is left"),
+            Self::Leaving => f.write_str("shutting down"),
+            Self::Fault(fault) => write!(f, "invalid response: {fault}"),
+            Self::UnexpectedResponse => f.write_str("unexpected RTSP response"),
+            Self::Description(fault) => write!(f, "unusable stream description: {fault}"),
+            Self::NoWay => f.write_str("unsupported authentication scheme"),
             Self::WrongCode => f.write_str(
-                "the camera refuses the access code: compare it with the one on the printer's screen \
-                 (it changes when LAN mode is switched)",
+                "the camera refuses the access code; compare it with the printer's screen (it changes \
+                 with LAN mode)",
             ),
             Self::Refused(status) => write!(
                 f,
-                "the camera refuses ({status}): another program may be watching, or it is broken"
+                "the camera refuses with status {status}; is another program watching, or is the \
+                 camera broken?"
             ),
             Self::NoAnswer => write!(
                 f,
-                "the camera does not answer within {} s: other programs may hold its connections; \
-                 close them or restart the printer",
+                "the camera does not answer within {} s; close other programs that use it, or \
+                 restart the printer",
                 ANSWER_TIMEOUT.as_secs()
             ),
             Self::Silent => {
-                write!(f, "the camera shows nothing for {} s", MAX_SILENT.as_secs())
+                write!(f, "the camera sends no packet for {} s", MAX_SILENT.as_secs())
             }
         }
     }

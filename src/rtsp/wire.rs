@@ -1,52 +1,52 @@
-//! RTSP 1.0 on the wire: messages of text, and packets interleaved with them (RFC 2326).
+//! RTSP 1.0 on the wire: text messages, and packets interleaved with them (RFC 2326).
 //!
 //! ```text
 //!   DESCRIBE rtsps://…/streaming/live/1 RTSP/1.0 ⏎ CSeq: 2 ⏎ ⏎        a message: head, and a body
 //!   $ channel length length packet…                                     an interleaved packet (§10.12)
 //! ```
 //!
-//! Both ends are read by [`next`], which takes one piece off the front of what has come. Nothing is
-//! copied, and nothing is looked for past the bounds below.
+//! Both sides of the proxy parse with [`next`], which takes one piece off the front of the input and copies
+//! nothing.
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | a head, first line and fields | [`MAX_HEAD`] bytes | [`Fault::HeadTooLong`] |
-//! | a body | what the reader says | [`Fault::BodyTooLong`] |
-//! | a packet | what the reader says | told as [`Piece::Oversized`], to be passed over |
+//! | a head, first line and headers | [`MAX_HEAD`] bytes | [`Fault::HeadTooLong`] |
+//! | a body | the caller's | [`Fault::BodyTooLong`] |
+//! | a packet | the caller's | [`Piece::Oversized`], to be skipped |
 
 #[cfg(test)]
 mod tests;
 
 use core::fmt::{self, Write};
 
-/// Bytes in the longest head: a first line with its URL, and a dozen fields.
+/// Bytes in the longest head: a first line with its URL, and a dozen headers.
 pub const MAX_HEAD: usize = 3072;
 
 /// Bytes before the packet in an interleaved frame: `$`, the channel, and the length.
 pub const FRAME_HEAD: usize = 4;
 
-/// What an interleaved frame begins with.
+/// The first byte of an interleaved frame.
 pub const DOLLAR: u8 = b'$';
 
-/// What stands at the front of what a peer has said.
+/// The first piece of a peer's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'i> {
-    /// Nothing that is whole yet.
+    /// No whole piece has arrived yet.
     More,
-    /// Nothing: an empty line between messages, which some players send.
+    /// A byte of an empty line between messages, which some players send.
     Blank,
-    /// A packet.
+    /// An interleaved packet.
     Packet {
-        /// On which channel.
+        /// Its channel.
         channel: u8,
         /// Its bytes.
         bytes: &'i [u8],
     },
-    /// The head of an interleaved frame whose packet is longer than the reader takes.
+    /// The head of an interleaved frame whose packet exceeds the caller's bound.
     Oversized {
-        /// On which channel.
+        /// Its channel.
         channel: u8,
-        /// Bytes that follow.
+        /// Bytes in the packet, which follow.
         len: usize,
     },
     /// A message.
@@ -58,58 +58,54 @@ pub enum Piece<'i> {
 pub struct Message<'i> {
     /// The first line, without its end.
     pub line: &'i str,
-    /// The fields, each with its end.
+    /// The headers, each with its line end.
     fields: &'i str,
-    /// What follows the empty line.
+    /// The body, of `Content-Length` bytes.
     pub body: &'i [u8],
 }
 
-/// What is wrong with what a peer has said.
+/// Why input is not RTSP. The connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no RTSP from its first byte, or its first line, on.
+    /// The first byte or the first line is not RTSP.
     NotRtsp,
-    /// Its first line names a version that is not 1.0.
+    /// The first line names another version than 1.0.
     Version,
-    /// A head without end within [`MAX_HEAD`].
+    /// The head is longer than [`MAX_HEAD`].
     HeadTooLong,
-    /// A body that is announced to have more bytes than the reader takes.
+    /// `Content-Length` exceeds the caller's bound.
     BodyTooLong,
-    /// A field without a colon, a length that is no number, or bytes that are no text.
+    /// A header has no colon, a length is not a number, or a head is not text.
     Malformed,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotRtsp => "no RTSP",
-            Self::Version => "a version other than RTSP/1.0",
-            Self::HeadTooLong => "a head without end",
-            Self::BodyTooLong => "a body that is too long",
-            Self::Malformed => "a malformed head",
+            Self::NotRtsp => "not RTSP",
+            Self::Version => "unsupported RTSP version",
+            Self::HeadTooLong => "message head too long",
+            Self::BodyTooLong => "message body too long",
+            Self::Malformed => "malformed message head",
         })
     }
 }
 
 impl core::error::Error for Fault {}
 
-/// Takes one piece off the front of `input`: how many bytes of it, and what they are.
+/// Takes one piece off the front of `input`. Returns its bytes, and the piece.
 ///
-/// Packets up to `packet_most` bytes are shown whole, and bodies up to `body_most`.
+/// Packets of up to `max_packet` bytes and bodies of up to `max_body` are returned whole.
 ///
 /// # Errors
 ///
-/// It is nothing that could be gone on from; the connection is of no more use.
-pub fn next(
-    input: &[u8],
-    packet_most: usize,
-    body_most: usize,
-) -> Result<(usize, Piece<'_>), Fault> {
+/// The input is not RTSP; the connection cannot go on.
+pub fn next(input: &[u8], max_packet: usize, max_body: usize) -> Result<(usize, Piece<'_>), Fault> {
     match input.first() {
         None => Ok((0, Piece::More)),
-        Some(&DOLLAR) => Ok(packet(input, packet_most)),
+        Some(&DOLLAR) => Ok(packet(input, max_packet)),
         Some(b'\r' | b'\n') => Ok((1, Piece::Blank)),
-        Some(b'A'..=b'Z') => message(input, body_most),
+        Some(b'A'..=b'Z') => message(input, max_body),
         Some(_) => Err(Fault::NotRtsp),
     }
 }
@@ -128,7 +124,7 @@ fn packet(input: &[u8], most: usize) -> (usize, Piece<'_>) {
     }
 }
 
-fn message(input: &[u8], body_most: usize) -> Result<(usize, Piece<'_>), Fault> {
+fn message(input: &[u8], max_body: usize) -> Result<(usize, Piece<'_>), Fault> {
     let seen = input.get(..MAX_HEAD).unwrap_or(input);
     let Some(line_end) = seen.iter().position(|byte| *byte == b'\n') else {
         return unfinished(seen);
@@ -147,7 +143,7 @@ fn message(input: &[u8], body_most: usize) -> Result<(usize, Piece<'_>), Fault> 
             body_len = value.trim().parse().map_err(|_| Fault::Malformed)?;
         }
     }
-    if body_len > body_most {
+    if body_len > max_body {
         return Err(Fault::BodyTooLong);
     }
     // The empty line: one byte, or two.
@@ -160,12 +156,12 @@ fn message(input: &[u8], body_most: usize) -> Result<(usize, Piece<'_>), Fault> 
     }
 }
 
-/// A head whose end has not come, if it may still come.
+/// [`Piece::More`] for a head whose end has not arrived, if it may still arrive.
 const fn unfinished(seen: &[u8]) -> Result<(usize, Piece<'_>), Fault> {
     if seen.len() == MAX_HEAD { Err(Fault::HeadTooLong) } else { Ok((0, Piece::More)) }
 }
 
-/// Bytes in the fields, up to the empty line that ends them; `None` if that has not come.
+/// Bytes in the headers, up to the empty line that ends them; `None` if that has not arrived.
 fn fields_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -177,8 +173,8 @@ fn fields_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Text without control characters but the ends of lines and tabulators. A CR is part of an end, or it would
-/// be one to whoever reads what is said about it again.
+/// The bytes as text, if it has no control characters but tabs and line ends. A CR must be part of a line end:
+/// it would end a line where the text is sent on.
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
     let mut behind = bytes.iter().skip(1);
     for byte in bytes {
@@ -195,7 +191,7 @@ fn text(bytes: &[u8]) -> Result<&str, Fault> {
     core::str::from_utf8(bytes).map_err(|_| Fault::Malformed)
 }
 
-/// Whether a first line is a request's or a response's, of version 1.0.
+/// Checks that a first line is a request's or a response's, of version 1.0.
 fn check(line: &str) -> Result<(), Fault> {
     if line.starts_with("RTSP/1.0 ") || line.ends_with(" RTSP/1.0") {
         return Ok(());
@@ -206,12 +202,12 @@ fn check(line: &str) -> Result<(), Fault> {
 }
 
 impl<'i> Message<'i> {
-    /// The first field of this name, whatever the case of its letters.
+    /// The value of the first header of this name; case does not matter.
     pub fn field(&self, name: &str) -> Option<&'i str> {
         self.fields_named(name).next()
     }
 
-    /// All fields of this name, in order.
+    /// The values of all headers of this name, in order.
     pub fn fields_named(&self, name: &str) -> impl Iterator<Item = &'i str> {
         self.fields
             .lines()
@@ -220,7 +216,7 @@ impl<'i> Message<'i> {
             .map(|(_, value)| value.trim())
     }
 
-    /// The request's or response's number (RFC 2326 §12.17).
+    /// The value of CSeq (RFC 2326 §12.17), if it is a number.
     pub fn cseq(&self) -> Option<u32> {
         self.field("CSeq")?.parse().ok()
     }
@@ -232,37 +228,37 @@ impl<'i> Message<'i> {
         Some((Method::of(method), url.trim()))
     }
 
-    /// A response's status; `None` if it is a request, or has none.
+    /// A response's status code; `None` for a request, or without a code.
     pub fn status(&self) -> Option<u16> {
         self.line.strip_prefix("RTSP/1.0 ")?.get(..3)?.parse().ok()
     }
 }
 
-/// What is asked for (RFC 2326 §10).
+/// A request's method (RFC 2326 §10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// What there is to be asked for.
+    /// Asks for the methods that are served.
     Options,
-    /// What is shown.
+    /// Asks for the description of the stream.
     Describe,
-    /// A track, over which transport.
+    /// Sets a track up, with a transport.
     Setup,
-    /// That it begins, or goes on.
+    /// Begins or continues to play.
     Play,
-    /// That it stops for a while.
+    /// Pauses.
     Pause,
-    /// A parameter, or without any, that the session stays.
+    /// Asks for a parameter; without one, keeps the session alive.
     GetParameter,
-    /// That a parameter be set.
+    /// Sets a parameter.
     SetParameter,
-    /// The end of the session.
+    /// Ends the session.
     Teardown,
-    /// Anything else.
+    /// Another method.
     Other,
 }
 
 impl Method {
-    /// Those that players may use, in the words of RFC 2326.
+    /// The methods that players may use, by their names.
     pub const NAMES: [(&'static str, Self); 8] = [
         ("OPTIONS", Self::Options),
         ("DESCRIBE", Self::Describe),
@@ -279,36 +275,35 @@ impl Method {
         known.map_or(Self::Other, |(_, method)| *method)
     }
 
-    /// Its name on the wire.
+    /// The method's name on the wire; empty for [`Method::Other`].
     pub fn name(self) -> &'static str {
         let known = Self::NAMES.iter().find(|(_, method)| *method == self);
         known.map_or("", |(name, _)| name)
     }
 }
 
-/// What a `Transport` field says of one way to send packets (RFC 2326 §12.39).
+/// A transport in a `Transport` header (RFC 2326 §12.39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Interleaved, on these two channels: packets, and what is said about them.
+    /// Interleaved, on these channels.
     Interleaved(Channels),
     /// Interleaved, on channels of the server's choice.
     AnyChannels,
-    /// By UDP, or in another way that is not had here.
+    /// UDP, or another transport that is not supported.
     Other,
 }
 
-/// The channels of one track: of its packets, and of what is said about them (RTCP).
+/// The interleaved channels of one track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channels {
-    /// RTP.
+    /// The channel of its RTP packets.
     pub rtp: u8,
-    /// RTCP.
+    /// The channel of its RTCP packets.
     pub rtcp: u8,
 }
 
 impl Transport {
-    /// Reads a field that may name several ways, best first: the first interleaved one, if there is
-    /// one.
+    /// Parses a header with one or more transports, best first: the first interleaved one, if there is one.
     pub fn parse(value: &str) -> Self {
         let ways = value.split(',').map(str::trim);
         ways.map(Self::parse_one).find(|way| *way != Self::Other).unwrap_or(Self::Other)
@@ -342,7 +337,7 @@ pub fn write_frame(channel: u8, packet: &[u8], out: &mut [u8]) -> usize {
     end
 }
 
-/// Writes text into a buffer, and says when there is no room.
+/// Writes text into a buffer, and fails when there is no room.
 pub struct Text<'o> {
     room: &'o mut [u8],
     /// Bytes written so far.
@@ -350,7 +345,7 @@ pub struct Text<'o> {
 }
 
 impl<'o> Text<'o> {
-    /// Nothing is written yet.
+    /// An empty text.
     pub const fn new(room: &'o mut [u8]) -> Self {
         Self { room, len: 0 }
     }

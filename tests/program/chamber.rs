@@ -35,7 +35,7 @@ const VIEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clients
 // ---- viewers -----------------------------------------------------------------------------------
 
 #[test]
-fn a_viewer_like_home_assistants_gets_each_head_alone_in_sixteen_bytes() {
+fn a_viewer_like_home_assistant_gets_each_head_alone() {
     if is_missing("python3") {
         return;
     }
@@ -50,7 +50,7 @@ fn a_viewer_like_home_assistants_gets_each_head_alone_in_sixteen_bytes() {
 }
 
 #[test]
-fn a_wrong_code_is_answered_by_closing_without_a_byte() {
+fn a_wrong_code_is_closed_without_a_byte() {
     if is_missing("python3") {
         return;
     }
@@ -67,7 +67,7 @@ fn a_wrong_code_is_answered_by_closing_without_a_byte() {
 
 /// Guards: bambuddy#2757: each viewer takes one of the camera's two places.
 #[test]
-fn ten_viewers_see_every_picture_to_the_byte_over_one_connection() {
+fn ten_viewers_get_every_picture_over_one_connection() {
     if is_missing("python3") {
         return;
     }
@@ -94,7 +94,7 @@ fn ten_viewers_see_every_picture_to_the_byte_over_one_connection() {
 }
 
 #[test]
-fn whoever_means_harm_is_closed_and_a_viewer_goes_on_watching() {
+fn hostile_clients_are_closed_and_a_viewer_goes_on() {
     proxy::run(async {
         let set = Set::new(camera()).await;
         let mut good = set.viewer(HOME).await;
@@ -114,7 +114,7 @@ fn whoever_means_harm_is_closed_and_a_viewer_goes_on_watching() {
         half.flush().await.unwrap();
         let program = &set.proxy.program;
         program.line("what it said is no login to a chamber camera").await;
-        program.line("says more than a viewer has to say").await;
+        program.line("unexpected data after the login").await;
         program.line("no login within 10 s").await;
         assert!(is_closed(&mut plain).await && is_closed(&mut none).await);
         assert!(is_closed(&mut talks).await && is_closed(&mut half).await);
@@ -128,7 +128,7 @@ fn whoever_means_harm_is_closed_and_a_viewer_goes_on_watching() {
 }
 
 #[test]
-fn a_viewer_that_never_reads_is_closed_and_the_others_lose_nothing() {
+fn a_viewer_that_never_reads_is_closed() {
     proxy::run(async {
         let set = Set::new(camera().every(Duration::from_millis(20))).await;
         let still = set.viewer(Ipv4Addr::new(127, 0, 0, 2)).await;
@@ -181,7 +181,7 @@ fn live_view_that_is_off_is_named() {
 }
 
 #[test]
-fn what_is_wrong_with_a_printer_is_told_apart() {
+fn faults_of_a_printer_are_distinguished() {
     proxy::run(async {
         let refusing = Refusing::new();
         let closed = refusing.port();
@@ -203,7 +203,7 @@ fn what_is_wrong_with_a_printer_is_told_apart() {
 }
 
 #[test]
-fn a_camera_that_takes_one_viewer_and_closes_on_the_next_is_enough() {
+fn a_camera_for_one_viewer_serves_many() {
     if is_missing("python3") {
         return;
     }

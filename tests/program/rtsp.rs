@@ -32,7 +32,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(Ipv4Addr::LOC
 // ---- players -----------------------------------------------------------------------------------
 
 #[test]
-fn ffmpeg_decodes_every_picture_from_a_key_frame_on_in_both_codecs() {
+fn ffmpeg_decodes_every_picture_in_both_codecs() {
     if is_missing("ffmpeg") {
         return;
     }
@@ -48,7 +48,7 @@ fn ffmpeg_decodes_every_picture_from_a_key_frame_on_in_both_codecs() {
 }
 
 #[test]
-fn ffmpeg_joins_late_and_sees_the_picture_from_its_first_frame_on() {
+fn ffmpeg_joins_late_and_begins_at_a_key_frame() {
     if is_missing("ffmpeg") {
         return;
     }
@@ -91,7 +91,7 @@ fn all_players_cost_the_printer_one_connection() {
 }
 
 #[test]
-fn ffmpeg_is_told_that_its_code_is_wrong_and_the_printer_is_not_troubled() {
+fn ffmpeg_gets_401_for_a_wrong_code() {
     if is_missing("ffmpeg") {
         return;
     }
@@ -109,7 +109,7 @@ fn ffmpeg_is_told_that_its_code_is_wrong_and_the_printer_is_not_troubled() {
 }
 
 #[test]
-fn ffmpeg_goes_on_when_the_printer_was_restarted_in_mid_stream() {
+fn ffmpeg_goes_on_after_a_restart_of_the_printer() {
     if is_missing("ffmpeg") {
         return;
     }
@@ -137,7 +137,7 @@ fn ffmpeg_goes_on_when_the_printer_was_restarted_in_mid_stream() {
 }
 
 #[test]
-fn gstreamer_decodes_every_picture_and_steps_down_from_udp() {
+fn gstreamer_decodes_every_picture_and_falls_back_to_tcp() {
     let source = ["rtspsrc", "rtph264depay", "filesrc", "identity"];
     if is_missing_element(&source)
         || is_missing_element(&["h264parse", "avdec_h264", "checksumsink"])
@@ -167,7 +167,7 @@ fn gstreamer_decodes_every_picture_and_steps_down_from_udp() {
 }
 
 #[test]
-fn gstreamer_is_told_that_its_code_is_wrong() {
+fn gstreamer_gets_403_for_a_wrong_code() {
     if is_missing_element(&["rtspsrc", "fakesink"]) {
         return;
     }
@@ -210,7 +210,7 @@ fn mpv_plays_with_the_right_code_and_not_with_a_wrong_one() {
 // ---- a camera that others wrote ------------------------------------------------------------------
 
 #[test]
-fn a_camera_and_a_player_that_others_wrote_find_each_other() {
+fn a_foreign_camera_and_a_foreign_player_work_together() {
     if is_missing_element(&["h264parse", "rtph264pay"]) || is_missing("ffmpeg") {
         return;
     }

@@ -128,7 +128,7 @@ impl<D: Dial, R: Dial> Detector<D, R> {
             return Some(loss);
         }
         let is_news = self.status.camera().found(kind);
-        self.service.elsewhere(kind.is_elsewhere());
+        self.service.set_elsewhere(kind.is_elsewhere());
         if kind.is_settled() {
             if is_news {
                 journal::note(Kind::CameraFound, format_args!("camera: {kind}"));

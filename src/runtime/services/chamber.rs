@@ -188,7 +188,7 @@ pub(super) async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
             upstream::Error::NotWanted
             | upstream::Error::Leaving
             | upstream::Error::Found
-            | upstream::Error::Absurd(_),
+            | upstream::Error::BadLength(_),
         )
         | End::Stream(_) => AtChamber::Unknown,
     };

@@ -407,7 +407,7 @@ impl<D: Dial> PrinterConnection for Source<D> {
             let kind = self.status.camera().kind();
             let is_found = kind == CameraKind::Rtsp && !self.status.camera().is_due();
             if !is_found {
-                self.service.look(stream_status_of(kind));
+                self.service.set_status(stream_status_of(kind));
             }
             if !self.service.is_wanted() {
                 tokio::select! {
@@ -452,7 +452,7 @@ impl<D: Dial> PrinterConnection for Source<D> {
     /// Waits whether players come and go meanwhile or not, unless the program ends.
     async fn rest(&mut self, loss: Option<Loss>, wait: Duration) {
         if let Some(loss) = loss {
-            self.service.look(loss.stream_status());
+            self.service.set_status(loss.stream_status());
             if loss.needs_probe() {
                 self.status.camera().look_again();
             }

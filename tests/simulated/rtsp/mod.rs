@@ -36,7 +36,7 @@ const NARROW: usize = 4096;
 // ---- fan-out -----------------------------------------------------------------------------------
 
 #[test]
-fn all_players_see_every_picture_to_the_byte_and_the_camera_sees_one_connection() {
+fn all_players_get_every_picture_over_one_connection() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -61,7 +61,7 @@ fn all_players_see_every_picture_to_the_byte_and_the_camera_sees_one_connection(
 }
 
 #[test]
-fn the_recording_of_a_real_camera_comes_through_to_the_byte_alone_and_aggregated() {
+fn a_recorded_stream_is_forwarded_byte_for_byte() {
     for packing in [Packing::Single, Packing::Aggregated] {
         lan::run(async {
             let camera = Rtsp::new().code(CODE).packing(packing);
@@ -82,7 +82,7 @@ fn the_recording_of_a_real_camera_comes_through_to_the_byte_alone_and_aggregated
 }
 
 #[test]
-fn a_late_player_begins_at_once_with_the_key_frame_of_the_group_at_hand() {
+fn a_late_player_begins_at_once_with_the_kept_key_frame() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -104,7 +104,7 @@ fn a_late_player_begins_at_once_with_the_key_frame_of_the_group_at_hand() {
 }
 
 #[test]
-fn a_late_player_waits_for_the_next_key_frame_when_the_group_does_not_fit_half_a_ring() {
+fn a_late_player_waits_where_the_group_is_too_long() {
     lan::run(async {
         let camera = showing(Media::made(25, 50, 20_000, 5000));
         let studio = Studio::before(&camera);
@@ -173,8 +173,7 @@ fn reports_while_waiting_agree_with_the_pictures() {
 }
 
 #[test]
-fn a_slow_player_skips_to_the_next_key_frame_and_sees_whole_pictures_without_a_gap_in_their_numbers()
- {
+fn a_slow_player_skips_to_key_frames_without_gaps() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -213,7 +212,7 @@ fn a_slow_player_skips_to_the_next_key_frame_and_sees_whole_pictures_without_a_g
 }
 
 #[test]
-fn a_camera_that_marks_every_slice_is_shown_picture_by_picture_also_to_the_late_and_the_slow() {
+fn a_camera_that_marks_every_slice_is_sent_picture_by_picture() {
     lan::run(async {
         let media = Media::made(25, 5, 20_000, 3000).sliced(4);
         let camera = showing(media).with(Vice::MarksSlices);
@@ -287,7 +286,7 @@ fn is_whole_key(payloads: &[Vec<u8>]) -> bool {
 }
 
 #[test]
-fn a_player_that_never_reads_is_closed_and_so_is_one_that_reads_a_byte_a_second() {
+fn a_player_that_reads_nothing_or_a_byte_a_second_is_closed() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -316,7 +315,7 @@ fn a_player_that_never_reads_is_closed_and_so_is_one_that_reads_a_byte_a_second(
 }
 
 #[test]
-fn h265_begins_with_a_key_frame_and_every_packet_comes_through_with_its_head_renumbered() {
+fn h265_begins_with_a_key_frame_and_is_only_renumbered() {
     lan::run(async {
         let camera = Rtsp::new().code(CODE).showing(Media::h265());
         let studio = Studio::before(&camera);
@@ -358,7 +357,7 @@ fn h265_begins_with_a_key_frame_and_every_packet_comes_through_with_its_head_ren
 }
 
 #[test]
-fn sender_reports_tell_players_times_on_the_line_of_their_packets_also_after_a_restart() {
+fn sender_reports_agree_with_packets_after_a_restart() {
     lan::run(async {
         let camera = camera().sender_reports_every(secs(1));
         let studio = Studio::before(&camera);
@@ -391,7 +390,7 @@ fn sender_reports_tell_players_times_on_the_line_of_their_packets_also_after_a_r
 }
 
 #[test]
-fn two_tracks_go_out_on_the_channels_that_the_player_chose_and_one_alone_to_who_wants_no_more() {
+fn tracks_use_the_players_channels_if_they_are_set_up() {
     lan::run(async {
         let script: Script = Rc::new(|far| drop(spawn_local(two_tracks(far))));
         let studio = Studio::at(At::Closed, At::Script(script));
@@ -492,7 +491,7 @@ async fn two_tracks(mut far: tokio::io::DuplexStream) {
 // ---- players' places ---------------------------------------------------------------------------
 
 #[test]
-fn one_player_too_many_is_told_so_and_the_next_place_that_is_left_is_taken() {
+fn one_player_too_many_gets_503_and_a_freed_slot_is_reused() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -503,7 +502,7 @@ fn one_player_too_many_is_told_so_and_the_next_place_that_is_left_is_taken() {
         let mut late = studio.client();
         let refused = late.describe(URL).await;
         assert_eq!(refused.status, 503);
-        assert_eq!(refused.reason, "Service Unavailable: All Players' Places Are Taken");
+        assert_eq!(refused.reason, "Service Unavailable: All Player Slots Are In Use");
         assert!(late.rest().await.is_empty(), "and is closed");
         assert_eq!(studio.end().end, End::Session(Error::Dismissed(Dismissal::Full)));
         assert_eq!(studio.admitted() as usize, MOST);
@@ -517,7 +516,7 @@ fn one_player_too_many_is_told_so_and_the_next_place_that_is_left_is_taken() {
 }
 
 #[test]
-fn clients_without_the_code_take_no_players_slot() {
+fn connections_without_the_code_take_no_players_slot() {
     lan::run(async {
         // So slow that what nobody reads fits the wires.
         let camera = camera().rate(1);
@@ -548,7 +547,7 @@ fn clients_without_the_code_take_no_players_slot() {
 }
 
 #[test]
-fn all_are_told_to_go_when_the_program_ends_and_the_camera_is_left_in_order() {
+fn shutdown_closes_players_and_tears_the_session_down() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -567,7 +566,7 @@ fn all_are_told_to_go_when_the_program_ends_and_the_camera_is_left_in_order() {
 }
 
 #[test]
-fn a_description_that_changed_over_a_reboot_sends_those_away_who_were_told_the_old_one() {
+fn players_with_an_outdated_description_are_closed() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -579,14 +578,14 @@ fn a_description_that_changed_over_a_reboot_sends_those_away_who_were_told_the_o
         assert_eq!(studio.end().end, End::Session(Error::Dismissed(Dismissal::Changed)));
         let mut client = studio.client();
         assert!(client.describe(URL).await.text().contains("H265"));
-        assert!(journal_says("the camera shows something else than it was told"));
+        assert!(journal_says("the camera's stream has changed"));
     });
 }
 
 // ---- what the camera does badly ----------------------------------------------------------------
 
 #[test]
-fn packets_of_64_kib_are_passed_over_with_their_pictures_and_said_once() {
+fn packets_of_64_kib_are_skipped_with_their_pictures() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -610,19 +609,19 @@ fn packets_of_64_kib_are_passed_over_with_their_pictures_and_said_once() {
         }
         assert!((1..=3).contains(&skips), "{skips} skips");
         assert_eq!((too_long.now(), studio.service.counts().too_long), (3, 3));
-        assert!(journal_says("a packet of 65535 bytes is longer than"));
+        assert!(journal_says("skipped a packet of 65535 bytes; at most"));
         assert_eq!(camera.ever(), 2, "one look, and one session that goes on");
     });
 }
 
 #[test]
-fn pictures_longer_than_the_board_has_room_for_are_passed_over_and_shorter_ones_are_shown() {
+fn pictures_that_are_too_long_are_skipped() {
     lan::run(async {
         let camera = showing(Media::made(25, 10, BOARD.rtsp.picture * 9 / 8, 3000));
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         assert!(player.sees_nothing(secs(10)).await, "all key frames are too long");
-        assert!(journal_says("a picture is longer than"));
+        assert!(journal_says("skipped a picture that is too long"));
         assert!(studio.service.counts().too_long > 20);
         let camera = camera.showing(Media::made(25, 10, BOARD.rtsp.picture * 3 / 4, 3000));
         camera.reboot(secs(1));
@@ -631,7 +630,7 @@ fn pictures_longer_than_the_board_has_room_for_are_passed_over_and_shorter_ones_
 }
 
 #[test]
-fn rtp_that_is_no_h264_is_shown_to_nobody_and_said() {
+fn rtp_without_key_frames_is_not_sent_and_logged() {
     lan::run(async {
         let camera = camera().with(Vice::Garbage);
         let studio = Studio::before(&camera);
@@ -645,7 +644,7 @@ fn rtp_that_is_no_h264_is_shown_to_nobody_and_said() {
 }
 
 #[test]
-fn what_is_no_rtp_at_all_is_passed_over_counted_and_said_once() {
+fn packets_that_are_not_rtp_are_skipped_and_logged_once() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -657,12 +656,12 @@ fn what_is_no_rtp_at_all_is_passed_over_counted_and_said_once() {
             assert_eq!(player.number(&camera).await, first + step, "pictures are unharmed");
         }
         assert!((18..=19).contains(&damaged.now()), "{}", damaged.now());
-        assert!(journal_says("a packet of 5 bytes is no RTP: passed over"));
+        assert!(journal_says("skipped a packet of 5 bytes: it is not RTP"));
     });
 }
 
 #[test]
-fn packets_on_channels_that_were_not_set_up_are_nobodys() {
+fn packets_on_other_channels_are_ignored() {
     lan::run(async {
         let camera = camera().with(Vice::StrayChannels);
         let studio = Studio::before(&camera);
@@ -674,14 +673,14 @@ fn packets_on_channels_that_were_not_set_up_are_nobodys() {
         // All of it on another channel is a camera that shows nothing, and is left after a while.
         camera.turn(Vice::WrongChannel, true);
         pass(secs(45)).await;
-        assert!(journal_says("the camera shows nothing for 30 s"));
+        assert!(journal_says("the camera sends no packet for 30 s"));
         camera.turn(Vice::WrongChannel, false);
         while player.number(&camera).await <= first + 50 {}
     });
 }
 
 #[test]
-fn what_the_camera_loses_stays_a_gap_for_players() {
+fn packets_that_the_camera_loses_are_a_gap_for_players() {
     lan::run(async {
         let camera = camera().with(Vice::LosesPackets);
         let studio = Studio::before(&camera);
@@ -701,7 +700,7 @@ fn what_the_camera_loses_stays_a_gap_for_players() {
 }
 
 #[test]
-fn a_description_without_video_is_shown_as_it_is() {
+fn a_description_without_video_is_forwarded() {
     lan::run(async {
         let camera = camera().with(Vice::NoVideo);
         let studio = Studio::before(&camera);
@@ -718,7 +717,7 @@ fn a_description_without_video_is_shown_as_it_is() {
 }
 
 #[test]
-fn parameter_sets_that_stand_in_the_description_alone_are_enough() {
+fn parameter_sets_in_the_description_alone_are_enough() {
     lan::run(async {
         let camera = Rtsp::new().code(CODE).with(Vice::NoSets);
         let studio = Studio::before(&camera);

@@ -100,7 +100,7 @@ fn digest_with_qop_is_accepted_though_not_offered() {
 }
 
 #[test]
-fn a_stale_nonce_is_asked_for_again_and_counts_as_no_wrong_code() {
+fn a_stale_nonce_is_asked_for_again_and_not_counted() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut old = Client::over(studio.stream(WIRE)).knowing(Scheme::Md5, CODE);
@@ -120,7 +120,7 @@ fn a_stale_nonce_is_asked_for_again_and_counts_as_no_wrong_code() {
 }
 
 #[test]
-fn one_wrong_code_and_then_the_right_one_is_let_in_and_one_alone_is_counted() {
+fn a_wrong_code_is_counted_unless_the_right_one_follows() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let wrong = Tally::of(Kind::WrongCode);
@@ -141,7 +141,7 @@ fn one_wrong_code_and_then_the_right_one_is_let_in_and_one_alone_is_counted() {
 }
 
 #[test]
-fn whoever_does_not_show_the_code_within_ten_seconds_is_closed_whatever_they_say_meanwhile() {
+fn no_code_within_ten_seconds_closes_the_connection() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let silent = Tally::of(Kind::Silent);
@@ -160,7 +160,7 @@ fn whoever_does_not_show_the_code_within_ten_seconds_is_closed_whatever_they_say
 }
 
 #[test]
-fn whoever_says_too_much_without_the_code_is_closed() {
+fn too_many_bytes_without_the_code_close_the_connection() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = Client::over(studio.stream(WIRE));
@@ -174,19 +174,19 @@ fn whoever_says_too_much_without_the_code_is_closed() {
         }
         client.try_send(&more).await;
         assert!(client.rest().await.len() <= 3);
-        assert_eq!(studio.end().end, End::Session(Error::Talks));
+        assert_eq!(studio.end().end, End::Session(Error::NoCode));
         // Frames count as well, however long they say they are.
         let mut client = Client::over(studio.stream(WIRE));
         client.try_send(&framed(0, &vec![7; 0xffff])).await;
         assert!(client.rest().await.is_empty());
-        assert_eq!(studio.end().end, End::Session(Error::Talks));
+        assert_eq!(studio.end().end, End::Session(Error::NoCode));
     });
 }
 
 // ---- what is no request ------------------------------------------------------------------------
 
 #[test]
-fn what_is_no_rtsp_is_answered_400_or_505_and_closed_and_harms_nobody() {
+fn what_is_not_rtsp_gets_400_or_505_and_is_closed() {
     let line = format!("OPTIONS {URL} RTSP/1.0\r\n");
     let long = |len: usize| [line.as_bytes(), b"X: ", &vec![b'x'; len]].concat();
     let body = |text: &str| format!("{line}CSeq: 1\r\nContent-Length: {text}\r\n\r\n").into_bytes();
@@ -225,7 +225,7 @@ fn what_is_no_rtsp_is_answered_400_or_505_and_closed_and_harms_nobody() {
 }
 
 #[test]
-fn a_request_without_a_number_or_an_unknown_one_is_refused_and_the_next_is_answered() {
+fn requests_without_cseq_or_unknown_ones_are_refused() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -247,7 +247,7 @@ fn a_request_without_a_number_or_an_unknown_one_is_refused_and_the_next_is_answe
 }
 
 #[test]
-fn a_method_that_is_unknown_here_is_no_wrong_code_whatever_it_is_signed_with() {
+fn an_unknown_method_does_not_count_as_a_wrong_code() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -264,7 +264,7 @@ fn a_method_that_is_unknown_here_is_no_wrong_code_whatever_it_is_signed_with() {
 }
 
 #[test]
-fn a_url_past_its_bound_is_answered_414_and_one_at_it_is_not() {
+fn a_url_that_is_too_long_gets_414() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -280,7 +280,7 @@ fn a_url_past_its_bound_is_answered_414_and_one_at_it_is_not() {
 }
 
 #[test]
-fn requests_split_at_every_byte_and_many_in_one_piece_are_answered_one_by_one() {
+fn split_and_joined_requests_are_answered_one_by_one() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -314,7 +314,7 @@ fn requests_split_at_every_byte_and_many_in_one_piece_are_answered_one_by_one() 
 // ---- sessions ----------------------------------------------------------------------------------
 
 #[test]
-fn any_path_is_accepted_and_the_answers_name_it() {
+fn any_path_is_accepted_and_used_in_answers() {
     lan::run(async {
         let studio = Studio::before(&camera());
         for path in ["", "/", "/stream", "/streaming/live/1/", "/a/b?c=d"] {
@@ -338,7 +338,7 @@ fn any_path_is_accepted_and_the_answers_name_it() {
 }
 
 #[test]
-fn requests_out_of_order_are_answered_455_and_then_in_order_200() {
+fn requests_out_of_order_get_455() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -356,7 +356,7 @@ fn requests_out_of_order_are_answered_455_and_then_in_order_200() {
 }
 
 #[test]
-fn a_session_can_be_set_up_before_anybody_described_it_only_once_the_camera_has() {
+fn setup_needs_the_cameras_description_but_no_describe() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -372,7 +372,7 @@ fn a_session_can_be_set_up_before_anybody_described_it_only_once_the_camera_has(
 }
 
 #[test]
-fn two_setups_of_one_track_are_the_last_one_and_channels_are_the_players_to_choose() {
+fn players_choose_channels_and_the_last_setup_counts() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -394,7 +394,7 @@ fn two_setups_of_one_track_are_the_last_one_and_channels_are_the_players_to_choo
 }
 
 #[test]
-fn udp_is_answered_461_so_that_players_come_again_with_tcp_and_other_tracks_404() {
+fn udp_gets_461_and_an_unknown_track_404() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -417,7 +417,7 @@ fn udp_is_answered_461_so_that_players_come_again_with_tcp_and_other_tracks_404(
 }
 
 #[test]
-fn a_foreign_session_is_answered_454_and_parameters_that_nobody_knows_451() {
+fn another_session_gets_454_and_a_parameter_451() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -443,7 +443,7 @@ fn a_foreign_session_is_answered_454_and_parameters_that_nobody_knows_451() {
 }
 
 #[test]
-fn pause_stops_pictures_and_play_begins_them_at_a_key_frame_without_a_gap() {
+fn play_after_pause_begins_at_a_key_frame_without_a_gap() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -473,7 +473,7 @@ fn pause_stops_pictures_and_play_begins_them_at_a_key_frame_without_a_gap() {
 }
 
 #[test]
-fn who_pauses_within_a_key_frame_and_plays_again_gets_no_number_twice() {
+fn pause_within_a_key_frame_repeats_no_number() {
     lan::run(async {
         // A key frame a second, most of what there is: a narrow wire holds a part of it.
         let camera = showing(Media::made(1, 1, 50_000, 50_000));
@@ -521,7 +521,7 @@ fn who_pauses_within_a_key_frame_and_plays_again_gets_no_number_twice() {
 }
 
 #[test]
-fn after_teardown_nothing_comes_and_everything_can_be_set_up_again() {
+fn after_teardown_everything_can_be_set_up_again() {
     lan::run(async {
         let studio = Studio::before(&camera());
         let mut client = studio.client();
@@ -539,7 +539,7 @@ fn after_teardown_nothing_comes_and_everything_can_be_set_up_again() {
 }
 
 #[test]
-fn who_does_not_play_is_let_go_after_a_minute_of_silence_and_who_plays_may_be_silent_for_ever() {
+fn only_a_player_that_does_not_play_is_closed_when_idle() {
     lan::run(async {
         let camera = camera().rate(2);
         let studio = Studio::before(&camera);
@@ -569,7 +569,7 @@ fn who_does_not_play_is_let_go_after_a_minute_of_silence_and_who_plays_may_be_si
 }
 
 #[test]
-fn what_players_send_on_their_channels_is_passed_over_whatever_its_length() {
+fn packets_from_players_are_skipped_whatever_their_length() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -593,7 +593,7 @@ fn what_players_send_on_their_channels_is_passed_over_whatever_its_length() {
 }
 
 #[test]
-fn describe_waits_for_the_camera_for_fifteen_seconds_and_a_player_that_goes_meanwhile_is_gone() {
+fn describe_is_held_for_fifteen_seconds() {
     lan::run(async {
         let studio = Studio::at(At::Off, At::Off);
         let mut client = studio.client();

@@ -26,7 +26,7 @@ fn tunnel() -> At {
 // ---- one connection, on demand -----------------------------------------------------------------
 
 #[test]
-fn nobody_watches_a_camera_that_nobody_asked_for_but_for_one_look() {
+fn without_a_player_the_camera_is_only_probed_once() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -37,7 +37,7 @@ fn nobody_watches_a_camera_that_nobody_asked_for_but_for_one_look() {
 }
 
 #[test]
-fn the_camera_is_kept_for_ten_seconds_after_the_last_player_and_then_left_with_teardown() {
+fn the_session_is_torn_down_10_s_after_the_last_player() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -79,7 +79,7 @@ fn fifty_players_in_turn_share_one_camera_connection() {
 }
 
 #[test]
-fn a_camera_that_closes_on_teardown_or_does_not_answer_it_is_left_all_the_same() {
+fn a_camera_may_close_or_be_silent_at_teardown() {
     for vice in [Vice::RudeTeardown, Vice::Deaf] {
         lan::run(async {
             let camera = camera();
@@ -100,7 +100,7 @@ fn a_camera_that_closes_on_teardown_or_does_not_answer_it_is_left_all_the_same()
 }
 
 #[test]
-fn an_x2d_with_one_session_never_sees_a_second_connection_while_the_camera_is_looked_for() {
+fn an_x2d_never_gets_a_second_connection_by_the_probe() {
     lan::run(async {
         let camera = camera().sessions(1).over_limit(OverLimit::Closes);
         let studio = Studio::before(&camera);
@@ -125,7 +125,7 @@ fn an_x2d_with_one_session_never_sees_a_second_connection_while_the_camera_is_lo
 }
 
 #[test]
-fn no_session_is_begun_while_the_camera_is_looked_at_however_long_that_takes() {
+fn no_session_begins_while_the_camera_is_probed() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -147,7 +147,7 @@ fn no_session_is_begun_while_the_camera_is_looked_at_however_long_that_takes() {
 }
 
 #[test]
-fn an_x1c_gets_its_receiver_reports_and_an_hour_is_one_session() {
+fn an_x1c_gets_receiver_reports_and_one_session_an_hour() {
     lan::run(async {
         let camera = camera().rate(2).with(Vice::NeedsReports);
         let studio = Studio::before(&camera);
@@ -168,7 +168,7 @@ fn an_x1c_gets_its_receiver_reports_and_an_hour_is_one_session() {
 }
 
 #[test]
-fn an_x1c_out_of_places_is_tried_ever_more_seldom() {
+fn an_x1c_out_of_connections_is_retried_ever_more_slowly() {
     lan::run(async {
         let camera = camera().slots(2);
         let studio = Studio::before(&camera);
@@ -195,7 +195,7 @@ fn an_x1c_out_of_places_is_tried_ever_more_seldom() {
 }
 
 #[test]
-fn players_that_come_and_go_do_not_make_a_camera_be_tried_more_often() {
+fn players_that_come_and_go_do_not_speed_up_retries() {
     for (camera, most) in [(camera().slots(1), 75), (camera().code("87654321"), 20)] {
         lan::run(async {
             let studio = Studio::before(&camera);
@@ -214,7 +214,7 @@ fn players_that_come_and_go_do_not_make_a_camera_be_tried_more_often() {
 }
 
 #[test]
-fn a_camera_that_plays_and_shows_nothing_is_tried_ever_more_seldom() {
+fn a_camera_without_packets_is_retried_ever_more_slowly() {
     lan::run(async {
         let camera = camera().with(Vice::Silence);
         let studio = Studio::before(&camera);
@@ -229,7 +229,7 @@ fn a_camera_that_plays_and_shows_nothing_is_tried_ever_more_seldom() {
         }
         // Half a minute each, and a minute between two.
         assert!(tried[1] <= 15 && tried[2] <= 15, "{tried:?}");
-        assert!(journal_says("the camera shows nothing for 30 s"));
+        assert!(journal_says("the camera sends no packet for 30 s"));
         assert_eq!(camera.leaked(), 0, "each session is left with TEARDOWN");
         camera.turn(Vice::Silence, false);
         player.number(&camera).await;
@@ -237,7 +237,7 @@ fn a_camera_that_plays_and_shows_nothing_is_tried_ever_more_seldom() {
 }
 
 #[test]
-fn requests_of_the_cameras_are_answered_and_change_nothing() {
+fn the_cameras_requests_are_answered() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -266,7 +266,7 @@ fn requests_of_the_cameras_are_answered_and_change_nothing() {
 // ---- away and back -----------------------------------------------------------------------------
 
 #[test]
-fn players_stay_over_reboots_cuts_and_stalls_and_times_go_on_by_as_much_as_it_took() {
+fn players_stay_over_reboots_and_their_clock_goes_on() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -314,7 +314,7 @@ fn players_stay_over_reboots_cuts_and_stalls_and_times_go_on_by_as_much_as_it_to
 }
 
 #[test]
-fn a_camera_that_dies_within_a_picture_leaves_no_gap_and_no_part_of_it() {
+fn a_camera_lost_within_a_picture_leaves_no_part_of_it() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -341,7 +341,7 @@ fn a_camera_that_dies_within_a_picture_leaves_no_gap_and_no_part_of_it() {
 }
 
 #[test]
-fn nor_does_one_that_comes_back_with_a_key_frame() {
+fn a_camera_lost_within_a_picture_returns_with_a_key_frame() {
     lan::run(async {
         // Whatever it dies within, its parameter sets have gone out, and nothing comes between.
         let camera = showing(Media::made(25, 1, 20_000, 3000));
@@ -359,7 +359,7 @@ fn nor_does_one_that_comes_back_with_a_key_frame() {
 }
 
 #[test]
-fn a_printer_that_is_off_at_the_start_is_found_soon_after_it_comes_while_a_player_waits() {
+fn a_printer_switched_on_is_found_while_a_player_waits() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::at(At::Off, At::Off);
@@ -387,7 +387,7 @@ fn a_printer_that_is_off_at_the_start_is_found_soon_after_it_comes_while_a_playe
 }
 
 #[test]
-fn a_p2s_with_stuck_timestamps_is_shown_with_times_that_go_on() {
+fn a_p2s_with_stuck_timestamps_gets_running_ones() {
     lan::run(async {
         let camera = camera().with(Vice::StuckTimestamps);
         let studio = Studio::before(&camera);
@@ -410,7 +410,7 @@ fn a_p2s_with_stuck_timestamps_is_shown_with_times_that_go_on() {
 }
 
 #[test]
-fn a_p2s_whose_first_key_frame_takes_twenty_five_seconds_is_waited_for() {
+fn a_first_key_frame_after_25_s_is_waited_for() {
     lan::run(async {
         let camera = camera().key_after(secs(25));
         let studio = Studio::before(&camera);
@@ -431,7 +431,7 @@ fn a_p2s_whose_first_key_frame_takes_twenty_five_seconds_is_waited_for() {
 }
 
 #[test]
-fn a_camera_that_says_what_is_no_rtsp_is_given_up_and_made_anew() {
+fn a_camera_that_sends_no_rtsp_is_connected_to_anew() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -451,16 +451,16 @@ fn a_camera_that_says_what_is_no_rtsp_is_given_up_and_made_anew() {
             }
             while player.number(&camera).await <= last + 3 {}
         }
-        assert!(journal_says("the camera says no RTSP"));
-        assert!(journal_says("the camera says a head without end"));
-        assert!(journal_says("the camera says a body that is too long"));
+        assert!(journal_says("invalid response: not RTSP"));
+        assert!(journal_says("invalid response: message head too long"));
+        assert!(journal_says("invalid response: message body too long"));
         assert_eq!(camera.most_open(), 1);
         assert!(studio.ends.borrow().is_empty());
     });
 }
 
 #[test]
-fn answers_with_long_heads_are_understood_up_to_the_bound() {
+fn answers_with_long_heads_are_parsed_up_to_the_bound() {
     lan::run(async {
         let camera = camera().header_bytes(2800);
         let studio = Studio::before(&camera);
@@ -471,7 +471,7 @@ fn answers_with_long_heads_are_understood_up_to_the_bound() {
 // ---- cameras that are off, elsewhere, or refuse ------------------------------------------------
 
 #[test]
-fn live_view_that_is_off_is_named_and_works_once_it_is_switched_on() {
+fn live_view_off_is_named_and_works_once_it_is_on() {
     for off in [|rtsp: Rtsp| rtsp.live_view(false), |rtsp: Rtsp| rtsp.off_after_options()] {
         lan::run(async {
             let camera = off(camera());
@@ -481,7 +481,7 @@ fn live_view_that_is_off_is_named_and_works_once_it_is_switched_on() {
             assert_eq!(refused.status, 503);
             let off = studio.status.camera().kind() == CameraKind::RtspOff;
             let reason = if off {
-                "Service Unavailable: Switch On LAN Live View At The Printer"
+                "Service Unavailable: Turn On LAN Live View On The Printer"
             } else {
                 // It answers the look, and closes behind that.
                 "Service Unavailable: The Printer's Camera Does Not Answer"
@@ -501,7 +501,7 @@ fn live_view_that_is_off_is_named_and_works_once_it_is_switched_on() {
 }
 
 #[test]
-fn live_view_that_stays_off_is_looked_at_ever_more_seldom_while_somebody_waits() {
+fn live_view_off_is_probed_ever_more_slowly() {
     lan::run(async {
         let camera = camera().live_view(false);
         let studio = Studio::before(&camera);
@@ -520,7 +520,7 @@ fn live_view_that_stays_off_is_looked_at_ever_more_seldom_while_somebody_waits()
 }
 
 #[test]
-fn live_view_that_the_printer_says_is_off_is_believed_at_once_and_when_it_is_on_again_as_well() {
+fn live_view_in_reports_takes_effect_at_once() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
@@ -530,7 +530,7 @@ fn live_view_that_the_printer_says_is_off_is_believed_at_once_and_when_it_is_on_
         let refused = client.describe(URL).await;
         assert_eq!(
             (refused.status, &*refused.reason),
-            (503, "Service Unavailable: Switch On LAN Live View At The Printer")
+            (503, "Service Unavailable: Turn On LAN Live View On The Printer")
         );
         assert_eq!(camera.setups(), 0);
         studio.status.set_live_view_off(false);
@@ -549,7 +549,7 @@ fn live_view_that_the_printer_says_is_off_is_believed_at_once_and_when_it_is_on_
 }
 
 #[test]
-fn a_printer_with_a_chamber_camera_is_answered_404_at_once() {
+fn players_of_a_chamber_camera_get_404_at_once() {
     lan::run(async {
         let camera = Camera::new().code(CODE).every(ms(500));
         let studio = Studio::at(At::Camera(camera.clone()), At::Closed);
@@ -559,7 +559,7 @@ fn a_printer_with_a_chamber_camera_is_answered_404_at_once() {
         let refused = client.describe(URL).await;
         assert_eq!(
             (refused.status, &*refused.reason),
-            (404, "Not Found: This Printer's Camera Is On Port 6000")
+            (404, "Not Found: This Printer Has A Chamber Camera On Port 6000")
         );
         assert!(asked.elapsed() <= ms(100));
         assert_eq!(studio.port.dialled(), 0);
@@ -567,7 +567,7 @@ fn a_printer_with_a_chamber_camera_is_answered_404_at_once() {
 }
 
 #[test]
-fn a_printer_that_refuses_our_code_is_tried_seldom_and_players_are_told_so() {
+fn a_printer_that_refuses_the_code_is_retried_slowly() {
     lan::run(async {
         let camera = camera().code("87654321");
         let studio = Studio::before(&camera);
@@ -591,7 +591,7 @@ fn a_printer_that_refuses_our_code_is_tried_seldom_and_players_are_told_so() {
 }
 
 #[test]
-fn a_camera_behind_a_port_6000_that_says_nothing_is_found_at_322() {
+fn a_camera_at_322_is_found_beside_a_silent_port_6000() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::at(At::Off, At::Rtsp(camera.clone()));
@@ -605,7 +605,7 @@ fn a_camera_behind_a_port_6000_that_says_nothing_is_found_at_322() {
 }
 
 #[test]
-fn a_camera_that_calls_every_nonce_stale_refuses_our_code() {
+fn a_camera_that_calls_every_nonce_stale_refuses_the_code() {
     lan::run(async {
         let asked = Rc::new(Cell::new(0));
         let count = Rc::clone(&asked);
@@ -633,7 +633,7 @@ fn a_camera_that_calls_every_nonce_stale_refuses_our_code() {
 }
 
 #[test]
-fn a_camera_that_gives_its_last_session_to_somebody_else_is_waited_for() {
+fn a_camera_in_use_by_another_player_is_waited_for() {
     lan::run(async {
         let camera = camera().sessions(1).over_limit(OverLimit::Hangs);
         let (other, far) = tokio::io::duplex(lan::WIRE);
@@ -686,14 +686,14 @@ fn granted(cseq: &str, fields: &str) -> Vec<u8> {
 const VIDEO: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t1\r\n";
 
 #[test]
-fn descriptions_of_no_use_and_answers_that_do_not_fit_are_named_and_players_told_503() {
+fn unusable_descriptions_and_answers_are_named_and_get_503() {
     let long = format!("{VIDEO}a=x:{}\r\n", "x".repeat(3000));
     let table: [(&str, String, &str); 5] = [
-        ("no media", "v=0\r\ns=x\r\n".into(), "there is nothing in it to be shown"),
-        ("empty", String::new(), "there is nothing in it to be shown"),
-        ("too long", long, "of no use: it is too long"),
-        ("no answer fits", format!("{VIDEO}a=odd\r\n"), "does not fit what it was asked"),
-        ("refuses", format!("{VIDEO}a=refuses\r\n"), "the camera refuses (453)"),
+        ("no media", "v=0\r\ns=x\r\n".into(), "unusable stream description: it has no media"),
+        ("empty", String::new(), "unusable stream description: it has no media"),
+        ("too long", long, "unusable stream description: it is too long"),
+        ("no answer fits", format!("{VIDEO}a=odd\r\n"), "unexpected RTSP response"),
+        ("refuses", format!("{VIDEO}a=refuses\r\n"), "the camera refuses with status 453"),
     ];
     for (what, sdp, said) in table {
         lan::run(async move {
@@ -727,7 +727,7 @@ fn descriptions_of_no_use_and_answers_that_do_not_fit_are_named_and_players_told
 }
 
 #[test]
-fn a_camera_that_sends_nothing_but_sender_reports_counts_as_silent() {
+fn a_camera_that_sends_only_sender_reports_is_silent() {
     lan::run(async {
         let report = [&[0x80, 200, 0, 6][..], &[0; 24]].concat();
         let plays = Rc::new(Cell::new(0));
@@ -776,12 +776,12 @@ fn a_camera_that_sends_nothing_but_sender_reports_counts_as_silent() {
         let _player = studio.player().await;
         pass(secs(40)).await;
         assert_eq!(plays.get(), 2, "it is begun anew");
-        assert!(journal_says("the camera shows nothing for 30 s"));
+        assert!(journal_says("the camera sends no packet for 30 s"));
     });
 }
 
 #[test]
-fn media_that_changes_while_nobody_watches_harms_nobody() {
+fn the_stream_may_change_between_two_players() {
     lan::run(async {
         let camera = camera();
         let studio = Studio::before(&camera);
