@@ -83,6 +83,11 @@ pub trait Handler<S: Session> {
         event: S::Event<'_>,
     ) -> Result<(), S::Error>;
 
+    /// Whether other tasks are to run after an event and before the next one, even if that has come already.
+    fn lets_others_run(&self) -> bool {
+        false
+    }
+
     /// Completes when the session has something to send, or may go on reading.
     fn woken(&self) -> impl Future<Output = ()>;
 }

@@ -60,17 +60,40 @@ pub enum What {
     SequenceId,
 }
 
-/// The places in one report, in order.
+/// What a stored message is, for a client that reads too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// A report of the printer's state: the full state replaces it, so it may be dropped.
+    #[default]
+    State,
+    /// Any other report, such as an answer to a request: nothing replaces it.
+    Answer,
+}
+
+/// What is known about a stored message: its content, and the places in it that are replaced, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patches {
     /// Invariant: ascending, and no two overlap.
     places: heapless::Vec<Patch, PLACES, u8>,
     missed: u16,
+    content: Content,
 }
 
 impl Patches {
     /// No place at all.
-    pub const NONE: Self = Self { places: heapless::Vec::new(), missed: 0 };
+    pub const NONE: Self =
+        Self { places: heapless::Vec::new(), missed: 0, content: Content::State };
+
+    /// The same places in a message of this content.
+    #[must_use]
+    pub fn of(self, content: Content) -> Self {
+        Self { content, ..self }
+    }
+
+    /// What the message is.
+    pub const fn content(&self) -> Content {
+        self.content
+    }
 
     /// The places, first to last.
     pub fn as_slice(&self) -> &[Patch] {
@@ -448,7 +471,7 @@ mod tests {
             "://",
         ] {
             let report = url_report(url);
-            assert_eq!(classify(report.as_bytes()).patches, Patches::NONE, "{url}");
+            assert_eq!(classify(report.as_bytes()).patches.as_slice(), [], "{url}");
             assert_eq!(at_once(report.as_bytes()), report);
         }
     }
@@ -457,11 +480,11 @@ mod tests {
     fn what_is_no_address_is_left_alone() {
         for ip in ["0", "-1", "1.5", "1e3", "4294967296", "\"50374848\"", "null", "[1]", "{}"] {
             let report = format!(r#"{{"print":{{"net":{{"info":[{{"ip":{ip}}}]}}}}}}"#);
-            assert_eq!(classify(report.as_bytes()).patches, Patches::NONE, "{ip}");
+            assert_eq!(classify(report.as_bytes()).patches.as_slice(), [], "{ip}");
         }
         for net in ["null", "[]", "{\"info\":{}}", "{\"info\":[1,[],\"ip\"]}", "1"] {
             let report = format!(r#"{{"print":{{"net":{net},"ipcam":{net}}}}}"#);
-            assert_eq!(classify(report.as_bytes()).patches, Patches::NONE, "{net}");
+            assert_eq!(classify(report.as_bytes()).patches.as_slice(), [], "{net}");
         }
     }
 

@@ -66,6 +66,8 @@ pub enum Error {
     TooManyUnreleased,
     /// A report was not received within [`REPORT_TIMEOUT`].
     TooSlow,
+    /// The client reads so slowly that answers to requests no longer fit into its ring.
+    AnswersLost,
     /// The printer is unreachable.
     PrinterAway,
     /// A request while the printer is unreachable.
@@ -98,6 +100,7 @@ impl Error {
             | Self::WrongCode(_)
             | Self::TooManyUnreleased => Blame::Peer,
             Self::TooSlow
+            | Self::AnswersLost
             | Self::PrinterAway
             | Self::RequestRefused
             | Self::RequestLost
@@ -139,6 +142,9 @@ impl fmt::Display for Error {
             Self::TooSlow => {
                 write!(f, "one report took longer than {} s", REPORT_TIMEOUT.as_secs())
             }
+            Self::AnswersLost => f.write_str(
+                "reads too slowly, its answers no longer fit; is the network slow? (BOARD.mqtt.ring)",
+            ),
             Self::PrinterAway => f.write_str("the printer is unreachable"),
             Self::RequestRefused => f.write_str("request while the printer is unreachable"),
             Self::RequestLost => f.write_str("printer connection lost with a request under way"),

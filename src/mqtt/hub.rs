@@ -22,7 +22,7 @@ use core::time::Duration;
 use std::hash::RandomState;
 
 use super::Topics;
-use super::address::{Patches, SequenceId};
+use super::address::{Content, Patches, SequenceId};
 use super::disconnect::Error;
 use super::log::Message;
 use super::queue::{Request, RequestQueue};
@@ -440,10 +440,27 @@ impl Hub {
         self.shown.clone()
     }
 
-    /// Queues a report for a client. A client that is too far behind loses its reports and gets the full
-    /// state instead.
+    /// Queues a report for a client. A client that is too far behind loses reports of the state and gets
+    /// the full state instead. It is disconnected when an answer does not fit even then.
     fn deliver(&mut self, now: Instant, slot: &Rc<Slot>, report: Frame<Patches>) {
         if !slot.reads() {
+            return;
+        }
+        if report.tag().content() == Content::Answer {
+            if !slot.put(report.clone()) {
+                self.lag(now, slot);
+                // The answer is news, so the full state goes before it where both fit.
+                if slot.has_room_for(2) {
+                    self.catch_up(now, slot);
+                }
+                if !slot.put(report) {
+                    disconnect_behind(slot);
+                    return;
+                }
+            }
+            if slot.has_missed() {
+                self.catch_up(now, slot);
+            }
             return;
         }
         if slot.has_missed() && !self.catch_up(now, slot) {
@@ -451,7 +468,7 @@ impl Hub {
         }
         if !slot.put(report.clone()) {
             self.lag(now, slot);
-            // The report that did not fit may be one that no state contains: an answer, for example.
+            slot.miss();
             if self.catch_up(now, slot)
                 && !self.shown.as_ref().is_some_and(|shown| shown.is(&report))
             {
@@ -461,7 +478,7 @@ impl Hub {
     }
 
     fn lag(&self, now: Instant, slot: &Slot) {
-        let dropped = slot.drop_backlog();
+        let dropped = slot.drop_states();
         if let (Some(peer), Some(_)) = (slot.peer(), slot.lags.check(now)) {
             let what = Message::Lagged { peer, dropped };
             journal::note(Entry::Lagged, format_args!("{what}"));
@@ -486,7 +503,8 @@ impl Hub {
         caught_up
     }
 
-    /// Stores a payload. If no frame is free, the client that is furthest behind loses its reports.
+    /// Stores a payload. If no frame is free, the client that is furthest behind loses its reports of the
+    /// state; if there are none, the client with most answers is disconnected.
     fn store(&mut self, now: Instant, payload: &[u8], patches: &Patches) -> Option<Frame<Patches>> {
         loop {
             if let Some(frame) = self.pool.store_tagged(&[payload], patches.clone()) {
@@ -495,11 +513,17 @@ impl Hub {
             if payload.len() > self.pool.largest() {
                 return None;
             }
+            let furthest = self.slots.iter().max_by_key(|slot| slot.states())?;
+            if furthest.states() > 0 {
+                self.lag(now, furthest);
+                continue;
+            }
+            // Only answers are left, and they are not dropped as long as their client is connected.
             let furthest = self.slots.iter().max_by_key(|slot| slot.backlog())?;
             if furthest.backlog() == 0 {
                 return None;
             }
-            self.lag(now, furthest);
+            disconnect_behind(furthest);
         }
     }
 
@@ -533,7 +557,19 @@ impl Hub {
             self.again_at = Some(now + AGAIN);
         }
         for slot in self.slots.iter().filter(|slot| slot.reads()) {
-            slot.drop_backlog();
+            match kind {
+                Kind::Full | Kind::Delta => {
+                    slot.drop_states();
+                    slot.miss();
+                }
+                Kind::Ack | Kind::Version | Kind::Other => disconnect_behind(slot),
+            }
         }
     }
+}
+
+/// Disconnects a client that would lose an answer otherwise, and frees what it still had to get.
+fn disconnect_behind(slot: &Slot) {
+    slot.dismiss(Error::AnswersLost);
+    slot.drop_all();
 }

@@ -33,7 +33,7 @@ impl fmt::Display for Message<'_> {
             Self::NoReports { serial } => {
                 write!(
                     f,
-                    "mqtt: the printer sends no reports for {serial}; is this its serial number?"
+                    "mqtt: the printer sends no reports for {serial}; is this the printer's serial number?"
                 )
             }
             Self::NotMerged { error, times } => {
@@ -106,6 +106,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::TooManyFilters,
         Client::TooManyUnreleased,
         Client::TooSlow,
+        Client::AnswersLost,
         Client::PrinterAway,
         Client::RequestRefused,
         Client::RequestLost,

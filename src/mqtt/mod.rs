@@ -25,7 +25,7 @@
 //! | publishes anything else to `device/<serial>/request` | forwards it byte for byte, in order, with QoS 1; PUBACK (or PUBREC) is sent when the printer's connection has accepted it |
 //! | publishes while the printer is unreachable, or the printer's connection is lost with a request under way | closes the client's connection, so that the client knows that the command may not have arrived; nothing is queued for later |
 //! | connects while the printer is unreachable | holds CONNACK for five seconds, then answers *server unavailable*; never *not authorised* |
-//! | reads too slowly | drops whole reports, and sends the full state when the client reads again; other clients do not wait |
+//! | reads too slowly | drops reports of the state, and sends the full state when the client reads again; answers are not dropped: when they no longer fit, the client is disconnected; other clients do not wait |
 //! | is idle without PINGREQ | keeps the connection; TCP keepalive finds dead clients within two minutes |
 //! | uses the client identifier of another client | serves both, as a printer does, until no slot is free; then the older connection is closed |
 //! | speaks MQTT 5 | answers *unsupported protocol version*, so that the client can fall back to 3.1.1 |
@@ -272,6 +272,12 @@ pub struct Link {
 
 impl Handler<Upstream> for Link {
     fn admits(&self, _upstream: &Upstream) -> bool {
+        true
+    }
+
+    /// Several reports may come in one read, and the ring of a client that reads at once must not fill up
+    /// meanwhile.
+    fn lets_others_run(&self) -> bool {
         true
     }
 

@@ -12,7 +12,7 @@
 //!
 //! A report with a `header` is signed over its bytes: it is neither merged nor rewritten.
 
-use crate::mqtt::address::{Patches, What};
+use crate::mqtt::address::{Content, Patches, What};
 use crate::mqtt::json::{self, Cursor, Value};
 
 /// A full state has more members under `print` than this. The smallest on record has 59 (P1P), the
@@ -48,12 +48,19 @@ pub struct Report {
 
 impl Report {
     /// A report that is not recognised.
-    const OTHER: Self = Self { kind: Kind::Other, patches: Patches::NONE, live_view: None };
+    fn other() -> Self {
+        Self { kind: Kind::Other, patches: Patches::NONE.of(Content::Answer), live_view: None }
+    }
 }
 
 /// Reads a report, once.
 pub fn classify(payload: &[u8]) -> Report {
-    read(payload).unwrap_or(Report::OTHER)
+    let report = read(payload).unwrap_or_else(|_error| Report::other());
+    let content = match report.kind {
+        Kind::Full | Kind::Delta => Content::State,
+        Kind::Ack | Kind::Version | Kind::Other => Content::Answer,
+    };
+    Report { patches: report.patches.of(content), ..report }
 }
 
 fn read(payload: &[u8]) -> Result<Report, json::Error> {
@@ -79,7 +86,7 @@ fn read(payload: &[u8]) -> Result<Report, json::Error> {
     }
     cursor.end()?;
     Ok(match (print, version) {
-        _ if signed => Report::OTHER,
+        _ if signed => Report::other(),
         (Some(kind), _) => Report { kind, patches, live_view },
         (None, Some(Version { sequence_id })) => {
             if let Some(id) = sequence_id {

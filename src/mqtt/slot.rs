@@ -7,7 +7,7 @@
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 
-use super::address::{Patches, SequenceId};
+use super::address::{Content, Patches, SequenceId};
 use super::disconnect::Error;
 use super::wire::PacketId;
 use crate::board::BOARD;
@@ -245,17 +245,46 @@ impl Slot {
         Some(Item { report, sequence: None })
     }
 
-    /// Drops all reports it still has to get. How many the client lost since it last kept up.
-    pub(super) fn drop_backlog(&self) -> u32 {
-        let dropped = self.ring.borrow_mut().clear();
-        self.dropped.set(self.dropped.get().saturating_add(u32::try_from(dropped).unwrap_or(0)));
-        self.missed.set(true);
+    /// Drops all reports of the printer's state that the client still has to get; answers stay. Returns
+    /// how many reports the client lost since it last kept up.
+    pub(super) fn drop_states(&self) -> u32 {
+        let mut ring = self.ring.borrow_mut();
+        let mut dropped = 0;
+        for _ in 0..ring.len() {
+            match ring.pop() {
+                Some(report) if report.tag().content() == Content::State => dropped += 1,
+                // It fits: it has just been taken out.
+                Some(report) => _ = ring.push(report),
+                None => {}
+            }
+        }
+        self.dropped.set(self.dropped.get().saturating_add(dropped));
+        if dropped > 0 {
+            self.missed.set(true);
+        }
         self.dropped.get()
     }
 
-    /// How many reports it still has to get.
+    /// Drops everything that the client still has to get: it is about to be disconnected.
+    pub(super) fn drop_all(&self) {
+        self.ring.borrow_mut().clear();
+        self.answers.borrow_mut().clear();
+    }
+
+    /// How many reports the client still has to get.
     pub fn backlog(&self) -> usize {
         self.ring.borrow().len()
+    }
+
+    /// Whether so many more reports fit.
+    pub(super) fn has_room_for(&self, reports: usize) -> bool {
+        self.backlog() + reports <= BOARD.mqtt.ring
+    }
+
+    /// How many of them are reports of the printer's state.
+    pub(super) fn states(&self) -> usize {
+        let is_state = |report: &&Frame<Patches>| report.tag().content() == Content::State;
+        self.ring.borrow().iter().filter(is_state).count()
     }
 
     /// Whether reports were lost that no full state has made good yet.

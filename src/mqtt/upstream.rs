@@ -141,7 +141,7 @@ impl fmt::Display for Error {
                 write!(f, "the printer's broker refuses the connection (CONNACK {})", code as u8)
             }
             Self::SubscriptionRefused => f.write_str(
-                "the printer's broker refuses the subscription; is this its serial number?",
+                "the printer's broker refuses the subscription; is this the printer's serial number?",
             ),
             Self::NoAnswer => {
                 write!(f, "no answer from the printer's broker in {} s", ANSWER_TIMEOUT.as_secs())

@@ -140,6 +140,9 @@ where
         let Some(taken) = taken else { break };
         buffers.inbox.consume(taken);
         understood = true;
+        if host.lets_others_run() {
+            tokio::task::yield_now().await;
+        }
     }
 
     let listens = buffers.inbox.has_room() && host.admits(session);

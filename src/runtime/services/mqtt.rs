@@ -293,6 +293,10 @@ impl Handler<upstream::Upstream> for Reporting<'_> {
         Ok(())
     }
 
+    fn lets_others_run(&self) -> bool {
+        self.link.lets_others_run()
+    }
+
     async fn woken(&self) {
         self.link.woken().await;
     }

@@ -2,6 +2,7 @@
 
 use pandaproxy::board::BOARD;
 use pandaproxy::journal::Kind;
+use pandaproxy::mqtt::client::Error;
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::stream::StreamError;
 use tokio::io::{AsyncReadExt, DuplexStream};
@@ -78,9 +79,9 @@ fn a_slow_reader_loses_whole_reports_and_gets_the_full_state() {
     }
 }
 
-/// Whatever a slow reader loses, it is older than the last thing the printer said.
+/// A reader that is behind gets every answer, or is disconnected with the reason.
 #[test]
-fn the_last_answer_reaches_a_reader_however_far_behind_it_was() {
+fn a_slow_reader_gets_all_answers_or_is_disconnected() {
     for behind in 1..=3 * BOARD.mqtt.ring {
         lan::run(async {
             let printer = Printer::new(Model::P1S).quiet().state_bytes(6_000);
@@ -96,7 +97,14 @@ fn the_last_answer_reaches_a_reader_however_far_behind_it_was() {
                 pass(ms(1)).await;
             }
             let heard = slow.reports_within(secs(2)).await;
-            assert_eq!(heard.last().unwrap(), answer(behind).as_bytes(), "{behind} behind");
+            let answers =
+                heard.iter().filter(|report| report.starts_with(br#"{"print":{"command":"x""#));
+            if behind <= BOARD.mqtt.ring {
+                assert_eq!(answers.count(), behind);
+                assert_eq!(heard.last().unwrap(), answer(behind).as_bytes(), "{behind} behind");
+            } else if answers.count() < behind {
+                assert_eq!(proxy.end(), End::Session(Error::AnswersLost), "{behind} behind");
+            }
         });
     }
 }
@@ -212,5 +220,54 @@ fn clients_that_vanish_at_any_moment_free_their_slots() {
         assert_eq!((proxy.service.clients(), proxy.service.connections()), (1, 1));
         printer.report(MARK);
         quick.report_where(|report| report == MARK).await;
+    });
+}
+
+/// The full state replaces what is dropped, and nothing replaces an answer.
+#[test]
+fn a_slow_reader_loses_states_and_no_answers() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let lagged = Tally::of(Kind::Lagged);
+        let mut slow = narrow(&proxy, "slow").await;
+        let answer =
+            |n: usize| format!(r#"{{"print":{{"command":"answer-{n}","result":"success"}}}}"#);
+        for n in 0..BOARD.mqtt.ring {
+            printer.report(answer(n).as_bytes());
+            for _ in 0..2 * BOARD.mqtt.ring {
+                printer.full();
+                pass(ms(1)).await;
+            }
+        }
+        assert!(lagged.now() > 0);
+        let mut answers = 0;
+        for report in slow.reports_within(secs(1)).await {
+            if report == answer(answers).as_bytes() {
+                answers += 1;
+            }
+        }
+        assert_eq!(answers, BOARD.mqtt.ring);
+    });
+}
+
+#[test]
+fn a_client_whose_answers_no_longer_fit_is_disconnected() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut quick = proxy.reader("quick", "#").await;
+        let _state = quick.report().await;
+        let mut deaf = narrow(&proxy, "deaf").await;
+        let large = format!(r#"{{"print":{{"command":"x","result":"{}"}}}}"#, "x".repeat(3000));
+        for _ in 0..BOARD.mqtt.ring + 10 {
+            printer.report(large.as_bytes());
+            assert_eq!(quick.report().await, large.as_bytes());
+        }
+        let _read = deaf.all_within(ms(100)).await;
+        assert!(deaf.is_closed().await);
+        assert_eq!(proxy.end(), End::Session(Error::AnswersLost));
     });
 }

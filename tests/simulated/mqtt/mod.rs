@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::clients::mqtt::{
     Client, Hello, PINGRESP, PUBACK, Packet, SUBACK, hello_bytes, packet, publish_bytes,
 };
-use crate::lan::{self, Proxy, Tally, pass, secs};
+use crate::lan::{self, Proxy, Tally, ms, pass, secs};
 use printer::{Model, Printer};
 
 const MARK: &[u8] = br#"{"print":{"command":"test","result":"success"}}"#;
@@ -178,6 +178,7 @@ fn a_slicer_may_say_everything_at_once_or_byte_by_byte() {
             assert_eq!(client.expect(SUBACK).await.body, [0, 10, 1]);
             assert_eq!(client.expect(PUBACK).await.body, [0, 1]);
             client.expect(PINGRESP).await;
+            let _reports = client.all_within(ms(10)).await;
             client.disconnect().await;
         }
         pass(secs(1)).await;

@@ -4,6 +4,8 @@ use core::cell::RefCell;
 use core::net::Ipv4Addr;
 use std::rc::Rc;
 
+use pandaproxy::board::BOARD;
+use pandaproxy::journal::Kind;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use tokio::time::Instant;
 use super::MARK;
 use crate::clients::mqtt::{Client, PUBACK, PUBLISH};
 use crate::lan::oracle::Known;
-use crate::lan::{self, PROXY, Proxy, Settings, WIRE, ms, pass, secs};
+use crate::lan::{self, PROXY, Proxy, Settings, Tally, WIRE, ms, pass, secs};
 use printer::{Event, Model, Printer, Vice};
 
 const PUSHALL: &[u8] = br#"{"pushing":{"sequence_id":"1","command":"pushall"}}"#;
@@ -473,5 +475,28 @@ fn arrives_unchanged(name: &str, recorded: &[u8]) {
                 late.disconnect().await;
             }
         }
+    });
+}
+
+/// Clients send up to 20 requests at once (paho's window), and the answers come in one read.
+#[test]
+fn answers_that_come_in_one_read_reach_a_prompt_client() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let lagged = Tally::of(Kind::Lagged);
+        let mut client = proxy.reader("client", "#").await;
+        let _state = client.report().await;
+        let answer =
+            |n: usize| format!(r#"{{"print":{{"command":"answer-{n}","result":"success"}}}}"#);
+        let answers = 3 * BOARD.mqtt.ring;
+        for n in 0..answers {
+            printer.report(answer(n).as_bytes());
+        }
+        for n in 0..answers {
+            assert_eq!(client.report().await, answer(n).as_bytes());
+        }
+        assert_eq!(lagged.now(), 0);
     });
 }
