@@ -216,6 +216,9 @@ fn folded(
 }
 
 #[cfg(test)]
+mod coder_tests;
+
+#[cfg(test)]
 mod tests {
     use super::merge::tests::{any_report, merged_plainly, written};
     use super::*;

@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | object | object | member by member, all the way down |
 //! | list of units or trays ([`BY_ID`]) | the same | element by element, matched by `id`; those not named stay |
-//! | a tray | one that has an `id` and nothing else: it is empty | the new one |
+//! | a tray | `{id}` or `{id, state}`: the tray is empty | the new one |
+//! | AMS units | an `ams` object with `ams_exist_bits` | units whose bit is not set are removed |
 //! | `print.msg`, `print.command` | anything | the old one: a full state stays one |
 //! | anything else | anything else | the new one |
 //!
@@ -22,10 +23,16 @@ use crate::mqtt::json::{self, Cursor, Kind, Value};
 
 /// Keys of lists whose elements are matched by their `id`: AMS units, their trays, the spools
 /// outside ([`protocol`](crate::protocol#reports)).
-const BY_ID: [&[u8]; 3] = [b"ams", TRAY, b"vir_slot"];
+const BY_ID: [&[u8]; 3] = [AMS, TRAY, b"vir_slot"];
 
 /// Key of the list of a unit's trays.
 const TRAY: &[u8] = b"tray";
+
+/// Key of the AMS object, and of the list of units in it.
+const AMS: &[u8] = b"ams";
+
+/// Key of the bits that tell which units exist.
+const EXIST_BITS: &[u8] = b"ams_exist_bits";
 
 /// Members of the new report that may wait for their match at once: those of the object at hand
 /// and of all around it. A full state has 99 in `print` and some 40 further down.
@@ -113,7 +120,7 @@ impl<'a> Merge<'a, '_> {
         cursor.enter_object()?;
         while let Some(key) = cursor.key()? {
             if key.text == b"print" && cursor.kind()? == Kind::Object {
-                self.object(&mut cursor, print, &[b"msg", b"command"])?;
+                self.object(&mut cursor, print, &[b"msg", b"command"], None)?;
             } else {
                 cursor.pass()?;
             }
@@ -122,12 +129,14 @@ impl<'a> Merge<'a, '_> {
         self.copy_until(self.old.len())
     }
 
-    /// Merges `new` into the object the cursor stands at, except the members in `kept`.
+    /// Merges `new` into the object the cursor stands at, except the members in `kept`. `units` tells which AMS
+    /// units exist, where the object has a list of them.
     fn object(
         &mut self,
         cursor: &mut Cursor<'a>,
         new: Value<'a>,
         kept: &[&[u8]],
+        units: Option<Units>,
     ) -> Result<(), Refusal> {
         let level = self.index.len;
         for member in new.members() {
@@ -144,13 +153,14 @@ impl<'a> Merge<'a, '_> {
         while let Some(key) = cursor.key()? {
             style.get_or_insert(Style { before: open..key.at, colon: key.end()..cursor.at() });
             match self.index.find(level, self.new, key.text) {
-                Some(value) => self.value(cursor, key.text, value)?,
+                Some(value) => self.value(cursor, key.text, value, units)?,
+                None if units.is_some() && key.text == AMS => self.filter(cursor, units)?,
                 None => _ = cursor.pass()?,
             }
             last = cursor.at();
         }
         match style {
-            Some(style) => self.append(level, &style, last)?,
+            Some(style) => self.append(level, &style, last, false)?,
             None if self.index.len > level => self.replace(open - 1..cursor.at(), new.text)?,
             None => {}
         }
@@ -158,12 +168,29 @@ impl<'a> Merge<'a, '_> {
         Ok(())
     }
 
-    /// Merges `new`, a list by id, into the list by id of `key` the cursor stands at.
-    fn list(&mut self, cursor: &mut Cursor<'a>, key: &[u8], new: Value<'a>) -> Result<(), Refusal> {
+    /// Removes the units that do not exist from the list the cursor stands at, if it is a list by id.
+    fn filter(&mut self, cursor: &mut Cursor<'a>, units: Option<Units>) -> Result<(), Refusal> {
+        if is_list_by_id(cursor.clone().pass()?)? {
+            return self.list(cursor, AMS, None, units);
+        }
+        cursor.pass()?;
+        Ok(())
+    }
+
+    /// Merges `new`, a list by id, into the list by id of `key` the cursor stands at. Without `new` only the
+    /// units that do not exist are removed.
+    fn list(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        key: &[u8],
+        new: Option<Value<'a>>,
+        units: Option<Units>,
+    ) -> Result<(), Refusal> {
         let level = self.index.len;
-        for element in new.elements() {
+        let exists = |id: Value<'_>| units.is_none_or(|units| units.has(id));
+        for element in new.iter().flat_map(|new| new.elements()) {
             let element = element?;
-            if let Some(id) = id_of(element)? {
+            if let Some(id) = id_of(element)?.filter(|id| exists(*id)) {
                 self.index.note(level, self.new, id.at..id.at + id.text.len(), element)?;
             }
         }
@@ -171,26 +198,39 @@ impl<'a> Merge<'a, '_> {
         let open = cursor.at();
         let mut last = open;
         let mut style = None;
+        let mut is_empty = true;
         while cursor.element()? {
-            style.get_or_insert(Style { before: open..cursor.at(), colon: 0..0 });
+            let style = style.get_or_insert(Style { before: open..cursor.at(), colon: 0..0 });
             let old = cursor.clone().pass()?;
-            let known = id_of(old)?.and_then(|id| self.index.find(level, self.new, id.text));
+            let id = id_of(old)?;
+            if id.is_some_and(|id| !exists(id)) {
+                cursor.pass()?;
+                self.replace(last..cursor.at(), b"")?;
+                last = cursor.at();
+                continue;
+            }
+            if core::mem::take(&mut is_empty) && last > open {
+                // All elements before it were removed: it has no comma before it any more.
+                let before = self.old.get(style.before.clone()).unwrap_or_default();
+                self.replace(last..old.at, before)?;
+            }
+            let known = id.and_then(|id| self.index.find(level, self.new, id.text));
             match known {
-                Some(element) if key == TRAY && has_only_id(element)? => {
+                Some(element) if key == TRAY && is_emptied(element)? => {
                     cursor.pass()?;
                     self.replace(old.at..cursor.at(), element.text)?;
                 }
                 // That a tray was emptied has to reach the state before its new contents do.
-                Some(_) if key == TRAY && self.purpose == Purpose::Delta && has_only_id(old)? => {
+                Some(_) if key == TRAY && self.purpose == Purpose::Delta && is_emptied(old)? => {
                     return Err(Refusal::NotOneDelta);
                 }
-                Some(element) => self.object(cursor, element, &[])?,
+                Some(element) => self.object(cursor, element, &[], None)?,
                 None => _ = cursor.pass()?,
             }
             last = cursor.at();
         }
         if let Some(style) = style {
-            self.append(level, &style, last)?;
+            self.append(level, &style, last, is_empty)?;
         }
         self.index.len = level;
         Ok(())
@@ -202,14 +242,16 @@ impl<'a> Merge<'a, '_> {
         cursor: &mut Cursor<'a>,
         key: &[u8],
         new: Value<'a>,
+        units: Option<Units>,
     ) -> Result<(), Refusal> {
         let object = new.kind() == Kind::Object;
         if object && cursor.kind()? == Kind::Object {
-            return self.object(cursor, new, &[]);
+            let units = if key == AMS { self.units(cursor, new)? } else { None };
+            return self.object(cursor, new, &[], units);
         }
         let list = BY_ID.contains(&key) && is_list_by_id(new)?;
         if list && is_list_by_id(cursor.clone().pass()?)? {
-            return self.list(cursor, key, new);
+            return self.list(cursor, key, Some(new), units);
         }
         if (object || list) && self.purpose == Purpose::Delta {
             return Err(Refusal::NotOneDelta);
@@ -218,15 +260,35 @@ impl<'a> Merge<'a, '_> {
         self.replace(old.at..cursor.at(), new.text)
     }
 
-    /// Writes what was noted since `level` and not found, behind offset `last` of the old text.
-    fn append(&mut self, level: usize, style: &Style, last: usize) -> Result<(), Refusal> {
+    /// The units that exist by the AMS object `new`, if it tells.
+    fn units(&self, cursor: &Cursor<'a>, new: Value<'a>) -> Result<Option<Units>, Refusal> {
+        let units = Units::of(new)?;
+        if self.purpose == Purpose::Delta {
+            // A unit that is removed and comes back has lost its members, which one delta cannot express.
+            let before = Units::of(cursor.clone().pass()?)?;
+            return if units.or(before).is_some() { Err(Refusal::NotOneDelta) } else { Ok(None) };
+        }
+        Ok(units)
+    }
+
+    /// Writes what was noted since `level` and not found, behind offset `last` of the old text. `is_empty`: no
+    /// member or element is left before that.
+    fn append(
+        &mut self,
+        level: usize,
+        style: &Style,
+        last: usize,
+        mut is_empty: bool,
+    ) -> Result<(), Refusal> {
         for at in level..self.index.len {
             let Some(entry) = self.index.entries.get(at).filter(|entry| !entry.found).copied()
             else {
                 continue;
             };
             self.copy_until(last)?;
-            self.put(b",")?;
+            if !core::mem::take(&mut is_empty) {
+                self.put(b",")?;
+            }
             self.put(self.old.get(style.before.clone()).unwrap_or_default())?;
             if !style.colon.is_empty() {
                 self.put(b"\"")?;
@@ -277,14 +339,49 @@ fn is_list_by_id(value: Value<'_>) -> Result<bool, Refusal> {
     Ok(any)
 }
 
-/// Whether an object has an `id` and nothing else: how P1 and A1 say that a tray is empty.
-fn has_only_id(value: Value<'_>) -> Result<bool, Refusal> {
-    let mut members = 0;
+/// Whether an object has an `id`, and nothing else but perhaps a `state`: how printers report an empty tray (P1
+/// and A1 `{id}`; H2, X2 and P2 `{id, state}`).
+fn is_emptied(value: Value<'_>) -> Result<bool, Refusal> {
+    let mut has_id = false;
     for member in value.members() {
-        member?;
-        members += 1;
+        match member?.key.text {
+            b"id" => has_id = true,
+            b"state" => {}
+            _ => return Ok(false),
+        }
     }
-    Ok(members == 1 && id_of(value)?.is_some())
+    Ok(has_id)
+}
+
+/// The AMS units that exist, by `ams_exist_bits`: a hexadecimal number, bits 0 to 3 for units 0 to 3, bits 4 to
+/// 11 for the AMS HT, whose ids are 128 to 135 (X1C with 01.08: `17` with units 0, 1, 2 and 128).
+#[derive(Clone, Copy)]
+struct Units(u32);
+
+impl Units {
+    /// The units by the bits of an AMS object. `None` if it has none.
+    fn of(ams: Value<'_>) -> Result<Option<Self>, Refusal> {
+        let mut units = None;
+        for member in ams.members() {
+            let member = member?;
+            if member.key.text == EXIST_BITS {
+                let text = member.value.string().and_then(|text| core::str::from_utf8(text).ok());
+                units = text.and_then(|text| u32::from_str_radix(text, 16).ok()).map(Self);
+            }
+        }
+        Ok(units)
+    }
+
+    /// Whether the unit with this `id` exists. One whose bit is not known is taken to exist.
+    fn has(self, id: Value<'_>) -> bool {
+        let text = id.string().unwrap_or(id.text);
+        let id = core::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
+        match id {
+            Some(id @ 0..=3) => self.0 >> id & 1 == 1,
+            Some(id @ 128..=135) => self.0 >> (id - 124) & 1 == 1,
+            Some(_) | None => true,
+        }
+    }
 }
 
 /// The `id` of an object, as written.
@@ -402,8 +499,26 @@ pub(in crate::mqtt) mod tests {
 
     fn merge_members(old: &mut Map<String, Oracle>, new: &Map<String, Oracle>) {
         for (key, new) in new {
+            let was_by_id = old
+                .get(key)
+                .and_then(|old| old.get("ams"))
+                .and_then(Oracle::as_array)
+                .is_some_and(|units| by_id(units))
+                && new.get("ams").and_then(Oracle::as_array).is_none_or(|units| by_id(units));
             match (old.get_mut(key), new) {
-                (Some(Oracle::Object(old)), Oracle::Object(new)) => merge_members(old, new),
+                (Some(Oracle::Object(old)), Oracle::Object(new)) => {
+                    merge_members(old, new);
+                    let bits = new.get("ams_exist_bits").and_then(Oracle::as_str);
+                    let bits = bits.and_then(|bits| u32::from_str_radix(bits, 16).ok());
+                    let units = old.get_mut("ams").and_then(Oracle::as_array_mut);
+                    let (true, Some(bits), Some(units)) = (key == "ams", bits, units) else {
+                        continue;
+                    };
+                    // A list that replaces something else is taken as it is.
+                    if by_id(units) && (!new.contains_key("ams") || was_by_id) {
+                        units.retain(|unit| exists(bits, &unit["id"]));
+                    }
+                }
                 (Some(Oracle::Array(old)), Oracle::Array(new))
                     if ["ams", "tray", "vir_slot"].contains(&key.as_str())
                         && by_id(old)
@@ -411,7 +526,14 @@ pub(in crate::mqtt) mod tests {
                 {
                     for new in new {
                         match old.iter_mut().find(|old| old["id"] == new["id"]) {
-                            Some(old) if key == "tray" && new.as_object().unwrap().len() == 1 => {
+                            Some(old)
+                                if key == "tray"
+                                    && new
+                                        .as_object()
+                                        .unwrap()
+                                        .keys()
+                                        .all(|key| ["id", "state"].contains(&key.as_str())) =>
+                            {
                                 old.clone_from(new);
                             }
                             Some(old) => merge_members(
@@ -424,6 +546,16 @@ pub(in crate::mqtt) mod tests {
                 }
                 (_, new) => _ = old.insert(key.clone(), new.clone()),
             }
+        }
+    }
+
+    /// Whether the bits name a unit.
+    fn exists(bits: u32, id: &Oracle) -> bool {
+        let id = id.as_str().map_or_else(|| id.as_u64(), |id| id.parse().ok());
+        match id {
+            Some(id @ 0..4) => bits >> id & 1 == 1,
+            Some(id @ 128..136) => bits >> (4 + id - 128) & 1 == 1,
+            _ => true,
         }
     }
 
@@ -444,11 +576,14 @@ pub(in crate::mqtt) mod tests {
             "command",
             "sequence_id",
             "print",
-            "id"
+            "id",
+            "state",
+            "ams_exist_bits"
         ]);
         let leaf = prop_oneof![
             Just(json!(null)),
             (0..4).prop_map(|number| json!(number)),
+            (0..8).prop_map(|bits| json!(alloc::format!("{bits:x}"))),
             "[a\"{}\\[\\],:\\\\é]{0,3}".prop_map(|text| json!(text)),
         ];
         let value = leaf.prop_recursive(5, 40, 5, move |inner| {
@@ -652,6 +787,52 @@ pub(in crate::mqtt) mod tests {
             in_print(r#"{"ams":[{"id":"0","k":1}]}"#, r#"{"ams":[{"id":"0"}]}"#),
             r#"{"ams":[{"id":"0","k":1}]}"#
         );
+    }
+
+    #[test]
+    fn a_tray_of_id_and_state_is_empty_and_keeps_nothing() {
+        assert_eq!(
+            in_print(
+                r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"0","state":11,"k":1}]}]}}"#,
+                r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"0","state":10}]}]}}"#
+            ),
+            r#"{"ams":{"ams":[{"id":"0","tray":[{"id":"0","state":10}]}]}}"#
+        );
+    }
+
+    #[test]
+    fn units_without_their_exist_bit_are_removed() {
+        let three = r#"{"ams":{"ams":[{"id":"0"}, {"id":"1"}, {"id":"128"}],"n":1}}"#;
+        for (new, left) in [
+            (r#"{"ams":{"ams_exist_bits":"13"}}"#, r#"[{"id":"0"}, {"id":"1"}, {"id":"128"}]"#),
+            (r#"{"ams":{"ams_exist_bits":"3"}}"#, r#"[{"id":"0"}, {"id":"1"}]"#),
+            (r#"{"ams":{"ams_exist_bits":"12"}}"#, r#"[{"id":"1"}, {"id":"128"}]"#),
+            (r#"{"ams":{"ams_exist_bits":"10"}}"#, r#"[{"id":"128"}]"#),
+            (r#"{"ams":{"ams_exist_bits":"0"}}"#, "[]"),
+            (
+                r#"{"ams":{"ams_exist_bits":"4","ams":[{"id":"2","k":1},{"id":"3"}]}}"#,
+                r#"[{"id":"2","k":1}]"#,
+            ),
+            (
+                r#"{"ams":{"ams_exist_bits":"5","ams":[{"id":"2","k":1}]}}"#,
+                r#"[{"id":"0"},{"id":"2","k":1}]"#,
+            ),
+        ] {
+            let merged: Oracle = serde_json::from_str(&in_print(three, new)).unwrap();
+            let left: Oracle = serde_json::from_str(left).unwrap();
+            assert_eq!(merged["ams"]["ams"], left, "{new}");
+            assert_eq!(merged["ams"]["n"], 1, "{new}");
+        }
+    }
+
+    #[test]
+    fn lists_of_other_things_are_replaced_whole() {
+        for key in ["hms", "stg", "lights_report", "info"] {
+            let print = |list: &str| alloc::format!(r#"{{"{key}":{list}}}"#);
+            let new = print(r#"[{"id":1,"b":2}]"#);
+            assert_eq!(in_print(&print(r#"[{"id":1,"a":1},{"id":2}]"#), &new), new);
+            assert_eq!(in_print(&print(r#"[{"id":1}]"#), &print("[]")), print("[]"));
+        }
     }
 
     #[test]
