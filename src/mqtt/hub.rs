@@ -12,6 +12,7 @@
 //! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless an older connection with the same client identifier can be closed |
 //! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | the client that is furthest behind loses its reports and gets the full state |
 //! | a state without a frame | asked for again after [`AGAIN`] | clients that connect meanwhile wait for it |
+//! | a state that does not come | asked for again after [`RETRY`], then half as often each time | at most every [`MAX_RETRY`] |
 //! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
 //! | `get_version` to the printer for clients | one in a minute | answered with the last answer |
 //! | the printer away | [`AWAY`] | all clients are disconnected |
@@ -26,7 +27,7 @@ use super::address::{Content, Patches, SequenceId};
 use super::disconnect::Error;
 use super::log::Message;
 use super::queue::{Request, RequestQueue};
-use super::report::{self, Kind};
+use super::report::{self, Kind, Modules};
 use super::request::{self, Request as Meaning};
 use super::slot::{Ack, Slot, SlotState};
 use super::state::{self, State};
@@ -50,6 +51,16 @@ const MUTE: Duration = Duration::from_secs(15);
 /// been disconnected ([`STALL`](crate::runtime::stream::STALL)), and their frames are free.
 pub const AGAIN: Duration = Duration::from_secs(10);
 
+/// When the printer is asked again for a state or versions that did not come. The time doubles with each
+/// question.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The longest time between two such questions.
+const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// Incomplete answers to `get_version` after which one is taken as it is: about five minutes.
+const MAX_INCOMPLETE: u32 = 8;
+
 /// How old the versions may be that a client is answered with before the printer is asked for them again:
 /// an AMS that is plugged in or updated changes them, and nothing says so.
 const VERSIONS_EVERY: Duration = Duration::from_secs(60);
@@ -69,7 +80,15 @@ pub struct Hub {
     version: Option<Frame<Patches>>,
     push_all_every: Duration,
     push_all_last: Option<Instant>,
+    push_all_retry: Duration,
     version_last: Option<Instant>,
+    version_retry: Duration,
+    /// Incomplete answers to `get_version` since the printer's connection was made.
+    incomplete: u32,
+    /// AMS units that the printer has, as far as it reported them.
+    units: Option<u32>,
+    /// Whether the last state that came was larger than any frame: asking again does not help.
+    too_large: bool,
     /// When a state that could not be stored is asked for again.
     again_at: Option<Instant>,
     hashes: RandomState,
@@ -105,7 +124,12 @@ impl Hub {
             version: None,
             push_all_every,
             push_all_last: None,
+            push_all_retry: RETRY,
             version_last: None,
+            version_retry: RETRY,
+            incomplete: 0,
+            units: None,
+            too_large: false,
             again_at: None,
             live_view_off: false,
             hashes: RandomState::new(),
@@ -297,6 +321,8 @@ impl Hub {
         // The queue asks for state and versions itself.
         self.push_all_last = Some(now);
         self.version_last = Some(now);
+        (self.push_all_retry, self.version_retry) = (RETRY, RETRY);
+        (self.incomplete, self.units, self.too_large) = (0, None, false);
         let (serial, clients) = (&self.topics.serial, self.clients());
         let what = Message::Connected { serial, clients };
         journal::note(Entry::PrinterUp, format_args!("{what}"));
@@ -325,12 +351,13 @@ impl Hub {
     /// Handles a report of the printer's.
     pub fn report(&mut self, now: Instant, payload: &[u8]) {
         self.mute_since = None;
-        if payload.len() > self.pool.largest() {
-            self.oversized(now, payload.len());
-            return;
-        }
         let seen = report::classify(payload);
         let kind = seen.kind;
+        if payload.len() > self.pool.largest() {
+            self.oversized(now, payload.len(), seen.patches.content());
+            return;
+        }
+        self.units = seen.units.or(self.units);
         if let Some(is_on) = seen.live_view {
             self.live_view_off = !is_on;
         }
@@ -354,9 +381,10 @@ impl Hub {
         match kind {
             Kind::Full => {
                 self.state.handle_full(report.clone());
+                (self.push_all_retry, self.too_large) = (RETRY, false);
                 self.shown = Some(report.clone());
             }
-            Kind::Version => self.version = Some(report.clone()),
+            Kind::Version => self.keep_version(&report, seen.modules),
             Kind::Delta | Kind::Ack | Kind::Other => {}
         }
         let slots = Rc::clone(&self.slots);
@@ -384,19 +412,40 @@ impl Hub {
         self.log(now, limit, entry, |times| Message::NotMerged { error, times });
     }
 
-    /// Asks the printer for its full state, unless that was done too lately.
+    /// Keeps an answer to `get_version` for later questions, unless it is incomplete: a printer that has just
+    /// started leaves out serial numbers, versions or AMS units.
+    fn keep_version(&mut self, report: &Frame<Patches>, modules: Option<Modules>) {
+        let units = self.units.unwrap_or(0);
+        let complete = modules.is_some_and(|modules| modules.complete && modules.units >= units);
+        if complete || self.incomplete >= MAX_INCOMPLETE {
+            self.version = Some(report.clone());
+            self.version_retry = RETRY;
+        } else {
+            self.version = None;
+            self.incomplete += 1;
+        }
+    }
+
+    /// Asks the printer for its full state, unless that was done too lately. While no current state is known,
+    /// that is [`RETRY`] for every model.
     fn refresh(&mut self, now: Instant) {
-        let due = self.push_all_last.is_none_or(|last| now.since(last) >= self.push_all_every);
+        let known = (!self.state.is_stale() && self.queue.is_fresh(now)) || self.too_large;
+        let every = if known { self.push_all_every } else { self.push_all_every.min(RETRY) };
+        let due = self.push_all_last.is_none_or(|last| now.since(last) >= every);
         if self.queue.is_live() && due {
             self.push_all_last = Some(now);
             self.queue.ask_state();
         }
     }
 
-    /// A report was larger than any frame. The state is stale, since it may lack a change.
-    pub fn oversized(&mut self, now: Instant, bytes: usize) {
-        self.forget_state();
-        let oversized = |times| Message::Oversized { bytes, times };
+    /// A report was larger than any frame. If it was a report of the state, the state is stale, since it may
+    /// lack a change; an answer is skipped, and that is all.
+    pub fn oversized(&mut self, now: Instant, bytes: usize, content: Content) {
+        if content == Content::State {
+            self.forget_state();
+            self.too_large = true;
+        }
+        let oversized = |times| Message::Oversized { bytes, content, times };
         self.log(now, &self.oversized_log, Entry::ReportTooLong, oversized);
     }
 
@@ -407,18 +456,36 @@ impl Hub {
                 slot.dismiss(Error::PrinterAway);
             }
         }
-        if self.again_at.take_if(|at| *at <= now).is_some() && self.state.is_stale() {
-            self.push_all_last = Some(now);
-            self.queue.ask_state();
-        }
-        // The printer may have ignored the first question.
-        let long_ago = |last: Instant| now.since(last) >= SLOW_PUSH_ALL;
-        if self.state.is_stale() && self.push_all_last.is_some_and(long_ago) {
-            self.refresh(now);
+        if self.queue.is_live() {
+            self.ask_again(now);
         }
         if self.mute_since.take_if(|since| now.since(*since) >= MUTE).is_some() {
             let what = Message::NoReports { serial: &self.topics.serial };
             journal::note(Entry::PrinterMute, format_args!("{what}"));
+        }
+    }
+
+    /// Asks the printer again for what did not come: it may have ignored the first question, or have had no
+    /// answer yet.
+    fn ask_again(&mut self, now: Instant) {
+        let retry = if self.too_large { SLOW_PUSH_ALL } else { self.push_all_retry };
+        let due = match self.again_at.take_if(|at| *at <= now) {
+            Some(_) => true,
+            None => {
+                self.again_at.is_none()
+                    && self.push_all_last.is_some_and(|last| now.since(last) >= retry)
+            }
+        };
+        if due && self.state.is_stale() {
+            self.push_all_last = Some(now);
+            self.push_all_retry = (self.push_all_retry * 2).min(MAX_RETRY);
+            self.queue.ask_state();
+        }
+        let due = self.version_last.is_some_and(|last| now.since(last) >= self.version_retry);
+        if due && self.version.is_none() {
+            self.version_last = Some(now);
+            self.version_retry = (self.version_retry * 2).min(MAX_RETRY);
+            self.queue.ask_version();
         }
     }
 

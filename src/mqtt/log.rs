@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::address::Content;
 use super::state;
 use crate::board::BOARD;
 use crate::peer::Peer;
@@ -15,7 +16,7 @@ pub(super) enum Message<'a> {
     /// A delta was forwarded and not merged.
     NotMerged { error: state::Error, times: u32 },
     /// A report that is larger than any frame was skipped.
-    Oversized { bytes: usize, times: u32 },
+    Oversized { bytes: usize, content: Content, times: u32 },
     /// No frame was free for a report.
     NoFrame { bytes: usize, times: u32 },
     /// A client did not read its reports in time.
@@ -40,9 +41,13 @@ impl fmt::Display for Message<'_> {
                 write!(f, "mqtt: delta forwarded but not merged into the cached state: {error}")?;
                 seen(f, times)
             }
-            Self::Oversized { bytes, times } => {
+            Self::Oversized { bytes, content, times } => {
                 let most = BOARD.mqtt.large.size;
-                write!(f, "mqtt: skipped a report of {bytes} bytes")?;
+                let what = match content {
+                    Content::State => "state report",
+                    Content::Answer => "answer",
+                };
+                write!(f, "mqtt: skipped one {what} of {bytes} bytes")?;
                 seen(f, times)?;
                 write!(f, "; at most {most} fit (BOARD.mqtt.large.size)")
             }
@@ -85,7 +90,8 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Message::NotMerged { error: state::Error::Json(json::Error::TooDeep { at: 7 }), times: 3 },
         Message::NotMerged { error: state::Error::TooWide, times: 1 },
         Message::NotMerged { error: state::Error::NoRoom, times: 1 },
-        Message::Oversized { bytes: 120_000, times: 2 },
+        Message::Oversized { bytes: 120_000, content: Content::State, times: 2 },
+        Message::Oversized { bytes: 43_800, content: Content::Answer, times: 1 },
         Message::NoFrame { bytes: 30_000, times: 2 },
         Message::Lagged { peer, dropped: 12 },
         Message::Ignored { peer, topic: "homeassistant/status", times: 2 },

@@ -19,8 +19,8 @@
 //! | a client | the proxy |
 //! |---|---|
 //! | subscribes to `device/<serial>/report` (or `+`, `#`) | sends the printer's full state at once, merged from its reports, then every report, byte for byte |
-//! | asks for `pushall` | answers with the cached state; the printer is asked for clients at most once in five minutes (P1, A1) or three seconds (others) |
-//! | asks for `get_version` | answers from the cache under the client's own `sequence_id`; the printer is asked again at most once a minute |
+//! | asks for `pushall` | answers with the cached state; the printer is asked for clients at most once in five minutes (P1, A1) or three seconds (others); within five seconds while no current state is known, and again by the proxy itself until a state comes |
+//! | asks for `get_version` | answers from the cache under the client's own `sequence_id`; the printer is asked again at most once a minute, and within seconds while its answer is incomplete |
 //! | sends `pushing.stop` | acknowledges it and does not forward it: it would end the reports of all clients |
 //! | publishes anything else to `device/<serial>/request` | forwards it byte for byte, in order, with QoS 1; PUBACK (or PUBREC) is sent when the printer's connection has accepted it |
 //! | publishes while the printer is unreachable, or the printer's connection is lost with a request under way | closes the client's connection, so that the client knows that the command may not have arrived; nothing is queued for later |
@@ -291,7 +291,7 @@ impl Handler<Upstream> for Link {
         match event {
             upstream::Event::Live => hub.live(now),
             upstream::Event::Report { payload } => hub.report(now, payload),
-            upstream::Event::Oversized { bytes } => hub.oversized(now, bytes),
+            upstream::Event::Oversized { bytes, content } => hub.oversized(now, bytes, content),
         }
         Ok(())
     }

@@ -41,6 +41,10 @@ pub struct Report {
     pub kind: Kind,
     /// What is replaced before the report is sent to a client.
     pub patches: Patches,
+    /// The modules of an answer to `get_version`.
+    pub modules: Option<Modules>,
+    /// AMS units that the printer has, if the report has `print.ams.ams_exist_bits`.
+    pub units: Option<u32>,
     /// Whether live view of an RTSPS camera is on, if the report has `ipcam.rtsp_url`
     /// ([`protocol`](crate::protocol#reports)).
     pub live_view: Option<bool>,
@@ -49,7 +53,13 @@ pub struct Report {
 impl Report {
     /// A report that is not recognised.
     fn other() -> Self {
-        Self { kind: Kind::Other, patches: Patches::NONE.of(Content::Answer), live_view: None }
+        Self {
+            kind: Kind::Other,
+            patches: Patches::NONE.of(Content::Answer),
+            modules: None,
+            units: None,
+            live_view: None,
+        }
     }
 }
 
@@ -65,7 +75,7 @@ pub fn classify(payload: &[u8]) -> Report {
 
 fn read(payload: &[u8]) -> Result<Report, json::Error> {
     let mut patches = Patches::NONE;
-    let mut live_view = None;
+    let mut status = Status::default();
     let mut print = None;
     let mut version = None;
     let mut signed = false;
@@ -75,7 +85,7 @@ fn read(payload: &[u8]) -> Result<Report, json::Error> {
         let object = cursor.kind()? == json::Kind::Object;
         match key.text {
             b"print" if object => {
-                print = Some(read_print(&mut cursor, &mut patches, &mut live_view)?);
+                print = Some(read_print(&mut cursor, &mut patches, &mut status)?);
             }
             b"info" if object => version = read_info(&mut cursor)?,
             _ => {
@@ -87,21 +97,31 @@ fn read(payload: &[u8]) -> Result<Report, json::Error> {
     cursor.end()?;
     Ok(match (print, version) {
         _ if signed => Report::other(),
-        (Some(kind), _) => Report { kind, patches, live_view },
-        (None, Some(Version { sequence_id })) => {
+        (Some(kind), _) => {
+            let Status { live_view, units } = status;
+            Report { kind, patches, live_view, units, ..Report::other() }
+        }
+        (None, Some(Version { sequence_id, modules })) => {
             if let Some(id) = sequence_id {
                 patches.note(id, What::SequenceId);
             }
-            Report { kind: Kind::Version, patches, live_view }
+            Report { kind: Kind::Version, patches, modules: Some(modules), ..Report::other() }
         }
-        (None, None) => Report { kind: Kind::Other, patches, live_view },
+        (None, None) => Report { patches, ..Report::other() },
     })
+}
+
+/// What a report of the state shows besides its kind.
+#[derive(Default)]
+struct Status {
+    live_view: Option<bool>,
+    units: Option<u32>,
 }
 
 fn read_print(
     cursor: &mut Cursor<'_>,
     patches: &mut Patches,
-    live_view: &mut Option<bool>,
+    status: &mut Status,
 ) -> Result<Kind, json::Error> {
     let mut members = 0;
     let mut push_status = false;
@@ -112,7 +132,8 @@ fn read_print(
         members += 1;
         match key.text {
             b"net" => patches.find_in_net(cursor)?,
-            b"ipcam" => *live_view = patches.find_in_ipcam(cursor)?,
+            b"ipcam" => status.live_view = patches.find_in_ipcam(cursor)?,
+            b"ams" if cursor.kind()? == json::Kind::Object => status.units = read_ams(cursor)?,
             b"command" => push_status = cursor.pass()?.text == b"\"push_status\"",
             // Printers are free with quotes around numbers.
             b"msg" => whole = matches!(cursor.pass()?.text, b"0" | b"\"0\""),
@@ -131,28 +152,95 @@ fn read_print(
     })
 }
 
+/// The number of AMS units by `ams_exist_bits`, if it is there: a hexadecimal number, one bit for each.
+fn read_ams(cursor: &mut Cursor<'_>) -> Result<Option<u32>, json::Error> {
+    let mut units = None;
+    cursor.enter_object()?;
+    while let Some(key) = cursor.key()? {
+        let value = cursor.pass()?;
+        if key.text == b"ams_exist_bits" {
+            let text = value.string().and_then(|text| core::str::from_utf8(text).ok());
+            let bits = text.and_then(|text| u32::from_str_radix(text, 16).ok());
+            units = bits.map(u32::count_ones);
+        }
+    }
+    Ok(units)
+}
+
+/// The modules of an answer to `get_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modules {
+    /// Whether each has a serial number and a version.
+    pub complete: bool,
+    /// AMS units among them: `ams/0`, `ams_f1/0`, `n3f/0`, `n3s/128`.
+    pub units: u32,
+}
+
+/// What an oversized report is, by its beginning. `None` if the beginning does not tell, or is too short.
+pub fn peek(beginning: &[u8]) -> Option<Content> {
+    let mut cursor = Cursor::new(beginning);
+    cursor.enter_object().ok()?;
+    let key = cursor.key().ok()??;
+    if key.text != b"print" {
+        return Some(Content::Answer);
+    }
+    cursor.enter_object().ok()?;
+    while let Some(key) = cursor.key().ok()? {
+        let value = cursor.pass().ok()?;
+        match key.text {
+            b"command" if value.text == b"\"push_status\"" => return Some(Content::State),
+            b"command" | b"result" => return Some(Content::Answer),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// An answer to `get_version`.
 struct Version<'a> {
     sequence_id: Option<Value<'a>>,
+    modules: Modules,
+}
+
+fn read_modules(list: Value<'_>) -> Result<Modules, json::Error> {
+    let mut modules = Modules { complete: true, units: 0 };
+    let mut any = false;
+    for module in list.elements() {
+        let (mut serial, mut version) = (false, false);
+        for member in module?.members() {
+            let member = member?;
+            let text = member.value.string().unwrap_or_default();
+            match member.key.text {
+                b"sn" => serial = !text.is_empty(),
+                b"sw_ver" => version = !text.is_empty(),
+                b"name" => modules.units += u32::from(text.contains(&b'/')),
+                _ => {}
+            }
+        }
+        any = true;
+        modules.complete &= serial && version;
+    }
+    modules.complete &= any;
+    Ok(modules)
 }
 
 fn read_info<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Version<'a>>, json::Error> {
     let mut get_version = false;
-    let mut module = false;
+    let mut modules = None;
     let mut sequence_id = None;
     cursor.enter_object()?;
     while let Some(key) = cursor.key()? {
         let value = cursor.pass()?;
         match key.text {
             b"command" => get_version = value.text == b"\"get_version\"",
-            b"module" => module = true,
+            b"module" if value.kind() == json::Kind::Array => modules = Some(read_modules(value)?),
             b"sequence_id" if value.string().is_some() || value.is_integer() => {
                 sequence_id = Some(value);
             }
             _ => {}
         }
     }
-    Ok((get_version && module).then_some(Version { sequence_id }))
+    Ok(modules.filter(|_| get_version).map(|modules| Version { sequence_id, modules }))
 }
 
 #[cfg(test)]
@@ -286,6 +374,42 @@ pub(super) mod tests {
         for broken in [&b""[..], b"\0", b"[]", b"push_status", b"{\"print\":{\"command\":", b"{}{}"]
         {
             assert_eq!(classify(broken).kind, Kind::Other);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_serials_or_versions_is_incomplete() {
+        let modules = |list: &Oracle| {
+            let answer = json!({"info": {"command": "get_version", "module": list}});
+            classify(&written(&answer, true)).modules.unwrap()
+        };
+        let ota = json!({"name": "ota", "sn": "01P00A", "sw_ver": "01.08"});
+        let unit = json!({"name": "n3s/128", "sn": "1", "sw_ver": "2", "hw_ver": ""});
+        assert_eq!(modules(&json!([ota, unit])), Modules { complete: true, units: 1 });
+        for (key, value) in [("sn", json!("")), ("sw_ver", json!("")), ("sn", json!(null))] {
+            let mut starting = ota.clone();
+            starting[key] = value;
+            assert!(!modules(&json!([unit, starting])).complete, "{key}");
+        }
+        assert!(!modules(&json!([{"name": "ota"}])).complete);
+        assert!(!modules(&json!([])).complete);
+        let state = json!({"print": {"command": "push_status", "ams": {"ams_exist_bits": "17"}}});
+        assert_eq!(classify(&written(&state, false)).units, Some(4));
+    }
+
+    #[test]
+    fn the_beginning_of_a_report_tells_a_state_from_an_answer() {
+        for (beginning, content) in [
+            (r#"{"print":{"bed":1,"command":"push_status","x":["#, Some(Content::State)),
+            (r#"{ "print": { "command": "extrusion_cali_get", "x": [ {"#, Some(Content::Answer)),
+            (r#"{"print":{"sequence_id":"1","result":"success","x":"#, Some(Content::Answer)),
+            (r#"{"info":{"#, Some(Content::Answer)),
+            (r#"{"header":{},"#, Some(Content::Answer)),
+            (r#"{"print":{"ams":{"ams":["#, None),
+            (r#"{"print":{"command":"push_sta"#, None),
+            ("", None),
+        ] {
+            assert_eq!(peek(beginning.as_bytes()), content, "{beginning}");
         }
     }
 

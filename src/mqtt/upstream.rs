@@ -28,7 +28,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | time to CONNACK, and to SUBACK | [`ANSWER_TIMEOUT`] | the connection is closed and dialled again |
-//! | a report | the inbox, `BOARD.mqtt.large.size` | skipped, counted and logged |
+//! | a report | the inbox, `BOARD.mqtt.large.size` | skipped, counted and logged; the state is stale unless the report's beginning shows that it is an answer |
 //! | requests without PUBACK | [`IN_FLIGHT`], [`UNACKNOWLEDGED`] | no longer waited for |
 
 mod connect;
@@ -39,10 +39,13 @@ use core::fmt;
 use core::time::Duration;
 
 use super::Topics;
+use super::address::Content;
 use super::queue::RequestQueue;
+use super::report;
 use super::wire::{self, ConnectCode, Packet, PacketId, PacketType, WireError};
 use crate::auth::AccessCode;
 use crate::clock::Instant;
+use crate::memory::KIB;
 use crate::memory::budget::LINE;
 use crate::session::{Blame, Output, Session};
 use live::{InFlight, PUSH_ALL, Sending};
@@ -68,6 +71,11 @@ pub const IN_FLIGHT: usize = 32;
 /// How long the PUBACK of a request is waited for.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
+/// Bytes at the beginning of an oversized report that are looked at. A report that they do not tell counts as
+/// one of the state.
+const PEEK: usize = 4 * KIB;
+const _: () = assert!(PEEK <= super::REPORT_INBOX);
+
 /// The longest packet that is written in one piece, in bytes: CONNECT, or a request of the proxy's own.
 const HEAD: usize = 192;
 const _: () = assert!(HEAD >= 5 + 2 + super::TOPIC + 2 + PUSH_ALL.len());
@@ -86,6 +94,8 @@ pub enum Event<'i> {
     Oversized {
         /// Bytes in the packet.
         bytes: usize,
+        /// What the report is, as far as its beginning shows.
+        content: Content,
     },
 }
 
@@ -303,13 +313,30 @@ impl Upstream {
             if header.kind() != PacketType::Publish {
                 return Err(Error::OutOfOrder);
             }
+            let Some(content) = self.peek(input, header.body_at(), bytes) else {
+                return Ok((0, None));
+            };
             self.skipping = bytes;
             self.set_reported(now);
-            return Ok((0, Some(Event::Oversized { bytes })));
+            return Ok((0, Some(Event::Oversized { bytes, content })));
         }
         let Some(body) = input.get(header.body_at()..bytes) else { return Ok((0, None)) };
         let packet = wire::packet(header, body)?;
         Ok((bytes, self.handle_packet(now, &packet)?))
+    }
+
+    /// What an oversized report is, by the beginning of its packet. `None` asks for more bytes.
+    fn peek(&self, input: &[u8], body_at: usize, bytes: usize) -> Option<Content> {
+        let topic = &self.topics.report;
+        let payload_at = body_at + 2 + topic.len();
+        if let Some(got) = input.get(body_at + 2..payload_at)
+            && got != topic.as_bytes()
+        {
+            return Some(Content::Answer);
+        }
+        // Printers send QoS 0; a packet identifier before the payload makes it undecided.
+        let seen = report::peek(input.get(payload_at..).unwrap_or_default());
+        seen.or_else(|| (input.len() >= PEEK.min(bytes)).then_some(Content::State))
     }
 
     fn check_times(&mut self, now: Instant) -> Result<(), Error> {
@@ -467,8 +494,8 @@ pub(super) mod tests {
                         assert_eq!(payload, b"{}");
                         reports += 1;
                     }
-                    Some(Event::Oversized { bytes }) => {
-                        assert_eq!(bytes, end);
+                    Some(Event::Oversized { bytes, content }) => {
+                        assert_eq!((bytes, content), (end, Content::Answer), "another topic");
                         oversized += 1;
                     }
                     Some(Event::Live) | None => {}

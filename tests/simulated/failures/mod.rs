@@ -325,11 +325,12 @@ fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
         late.publish(&printer.request_topic(), br#"{"pushing":{"command":"pushall"}}"#, 1, 1).await;
         late.expect(PUBACK).await;
         assert!(late.hears_nothing(secs(5)).await);
-        assert_eq!((printer.pushalls(), printer.ever()), (1, 1));
+        let asked = (printer.pushalls(), printer.ever());
+        assert_eq!(asked, (2, 1), "a client's question goes through");
         pass(secs(25)).await;
-        assert_eq!(printer.pushalls(), 2, "at a minute it is asked");
+        assert_eq!(printer.pushalls(), 3, "at a minute it is asked");
         pass(secs(80)).await;
-        assert_eq!((printer.pushalls(), printer.ever()), (2, 1), "and once");
+        assert_eq!((printer.pushalls(), printer.ever()), (3, 1), "and once");
         pass(secs(12)).await;
         assert_eq!(printer.ever(), 2, "at 150 s it is given up, and dialled again");
         assert_eq!(printer.most_open(), 1);
@@ -533,6 +534,32 @@ fn a_state_too_large_for_a_frame_is_not_asked_for_repeatedly() {
             }
         });
     }
+}
+
+/// extrusion_cali_get of a printer with many calibrations: 44 to 100 kB.
+#[test]
+fn an_oversized_answer_is_skipped_and_the_state_stays_known() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let mut reader = proxy.reader("reader", "#").await;
+        let _state = reader.report().await;
+        let skipped = Tally::of(Kind::ReportTooLong);
+        for bytes in [44_000, 100_000] {
+            let answer = format!(
+                r#"{{ "print": {{ "command": "extrusion_cali_get", "filaments": [ "{}" ] }} }}"#,
+                "x".repeat(bytes)
+            );
+            printer.report(answer.as_bytes());
+            printer.report(MARK);
+            reader.report_where(|report| report == MARK).await;
+            let mut late = proxy.reader("late", "#").await;
+            assert!(is_full(&late.report().await), "{bytes}");
+            late.disconnect().await;
+        }
+        assert_eq!((skipped.now(), printer.pushalls()), (2, 1));
+    });
 }
 
 #[test]

@@ -143,6 +143,78 @@ fn an_unknown_state_is_sent_once_it_is_known() {
     });
 }
 
+/// Home Assistant's set-up needs the state within ten seconds, and asks a P1 for it as well.
+#[test]
+fn a_state_that_does_not_come_is_asked_for_again_with_back_off() {
+    for model in [Model::P1S, Model::H2D] {
+        lan::run(async {
+            let (printer, asked) = pushalls(Printer::new(model).with(Vice::Zombie));
+            let proxy = Proxy::before(&printer);
+            let started = Instant::now();
+            proxy.live().await;
+            pass(secs(140)).await;
+            let seconds: Vec<u64> =
+                asked.borrow().iter().map(|at| at.duration_since(started).as_secs()).collect();
+            let expected = [0, 5, 15, 35, 75, 135];
+            assert_eq!(seconds.len(), expected.len(), "{model:?}: {seconds:?}");
+            let near = |(got, expected): (&u64, u64)| (expected..=expected + 6).contains(got);
+            assert!(seconds.iter().zip(expected).all(near), "{model:?}: {seconds:?}");
+            assert_eq!(printer.ever(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_clients_pushall_goes_through_while_no_state_is_known() {
+    lan::run(async {
+        let (printer, asked) = pushalls(Printer::new(Model::P1S).quiet().with(Vice::Zombie));
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        // Between two questions of the proxy's own.
+        pass(secs(50)).await;
+        let before = asked.borrow().len();
+        let mut client = proxy.reader("client", "#").await;
+        printer.turn(Vice::Zombie, false);
+        client.publish(&printer.request_topic(), PUSHALL, 1, 1).await;
+        client.expect(PUBACK).await;
+        assert_eq!(lan::json(&client.report().await)["print"]["msg"], 0);
+        assert_eq!(asked.borrow().len(), before + 1);
+        for n in 2..20 {
+            client.publish(&printer.request_topic(), PUSHALL, 1, n).await;
+        }
+        pass(secs(20)).await;
+        assert_eq!(asked.borrow().len(), before + 1, "the state is known now");
+    });
+}
+
+/// A printer that has just started leaves out serial numbers, versions or units.
+#[test]
+fn incomplete_versions_are_asked_for_again_and_not_kept() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+        let proxy = Proxy::before(&printer);
+        proxy.live().await;
+        let answer = |module: &str| {
+            let info = r#"{"info":{"command":"get_version","sequence_id":"0","module":["#;
+            [info, module, "]}}"].concat().into_bytes()
+        };
+        printer.report(&answer(r#"{"name":"ota","sn":"","sw_ver":"01.08"}"#));
+        let mut client = proxy.reader("client", "#").await;
+        let asked = printer.get_versions();
+        client.publish(&printer.request_topic(), &get_version("\"7\""), 0, 0).await;
+        assert!(client.hears_nothing(secs(1)).await, "the incomplete answer is not repeated");
+        pass(secs(10)).await;
+        assert!(printer.get_versions() > asked, "the printer is asked again within seconds");
+        printer.report(&answer(r#"{"name":"ota","sn":"01P00A","sw_ver":"01.08"}"#));
+        let got = lan::json(&client.report().await);
+        assert_eq!(got["info"]["sequence_id"], "7");
+        assert_eq!(got["info"]["module"][0]["sn"], "01P00A");
+        let asked = printer.get_versions();
+        pass(secs(50)).await;
+        assert_eq!(printer.get_versions(), asked, "a complete answer is kept");
+    });
+}
+
 /// Moments at which the printer was asked for its full state.
 fn pushalls(printer: Printer) -> (Printer, Rc<RefCell<Vec<Instant>>>) {
     let asked: Rc<RefCell<Vec<Instant>>> = Rc::default();
@@ -494,6 +566,8 @@ fn answers_that_come_in_one_read_reach_a_prompt_client() {
         for n in 0..answers {
             printer.report(answer(n).as_bytes());
         }
+        pass(ms(1)).await;
+        assert!(proxy.ends.borrow().is_empty(), "{:?}", proxy.ends.borrow());
         for n in 0..answers {
             assert_eq!(client.report().await, answer(n).as_bytes());
         }
