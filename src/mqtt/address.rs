@@ -10,7 +10,7 @@
 //! | where | form | replaced by |
 //! |---|---|---|
 //! | `print.net.info[].ip`, unless 0 | IPv4 as one decimal number, first octet lowest: 192.168.0.3 is 50374848 | the same form |
-//! | `print.ipcam.rtsp_url`, if `rtsp://` or `rtsps://` | the host between user and port | the address |
+//! | `print.ipcam.rtsp_url`, if `rtsp://` or `rtsps://` | the host behind the user, and the port if there is one | the address, and the RTSPS port of this proxy unless both are 322 |
 //! | `info.sequence_id` of a stored `get_version` answer | a JSON string or integer | the caller's identifier |
 //!
 //! # Bounds
@@ -37,6 +37,11 @@ pub const SEQUENCE_ID: usize = 40;
 const INTEGER: usize = 10;
 /// `255.255.255.255`
 const DOTTED: usize = 15;
+/// `:65535`
+const PORT: usize = 6;
+
+/// The port of RTSPS that a URL without a port means.
+pub const RTSPS: u16 = 322;
 
 /// Bytes of a report that are replaced for each client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +59,10 @@ pub struct Patch {
 pub enum What {
     /// An IPv4 address as a number.
     Ip,
-    /// The host of a URL.
+    /// The host of a URL that has no port, which means 322.
     UrlHost,
+    /// The host and the port of a URL.
+    UrlHostPort,
     /// The sequence id of an answer, as a JSON token.
     SequenceId,
 }
@@ -170,10 +177,12 @@ impl Patches {
                 continue;
             }
             live_view = value.string().map(|url| url != b"disable");
-            if let Some(host) = value.string().and_then(url_host)
-                && let Some(text) = value.string().and_then(|url| url.get(host.clone()))
-            {
-                self.note(Value { at: value.at + 1 + host.start, text }, What::UrlHost);
+            let Some(url) = value.string() else { continue };
+            if let Some(host) = url_host(url) {
+                let port = port_len(url.get(host.end..).unwrap_or_default());
+                let what = if port > 0 { What::UrlHostPort } else { What::UrlHost };
+                let text = url.get(host.start..host.end + port).unwrap_or_default();
+                self.note(Value { at: value.at + 1 + host.start, text }, what);
             }
         }
         Ok(live_view)
@@ -189,19 +198,24 @@ impl Patches {
 pub struct Replacements {
     number: heapless::Vec<u8, INTEGER, u8>,
     dotted: heapless::Vec<u8, DOTTED, u8>,
+    /// `dotted` with the RTSPS port.
+    with_port: heapless::Vec<u8, { DOTTED + PORT }, u8>,
+    port: u16,
     sequence_id: Option<SequenceId>,
 }
 
 impl Replacements {
-    /// Replaces the printer's address by `address`: where this client reaches us.
+    /// Replaces the printer's address by `address`, at which the client reaches this proxy, and the camera's port
+    /// by `port`, at which this proxy serves RTSPS.
     ///
-    /// The unspecified address leads nowhere; with it nothing is replaced.
-    pub fn address(address: Ipv4Addr) -> Self {
-        let mut by = Self::default();
+    /// With the unspecified address nothing is replaced.
+    pub fn address(address: Ipv4Addr, port: u16) -> Self {
+        let mut by = Self { port, ..Self::default() };
         if !address.is_unspecified() {
-            // Neither can fail: both rooms hold the longest address.
+            // None can fail: each room holds the longest address.
             _ = write!(by.number, "{}", u32::from_le_bytes(address.octets()));
             _ = write!(by.dotted, "{address}");
+            _ = write!(by.with_port, "{address}:{port}");
         }
         by
     }
@@ -216,7 +230,12 @@ impl Replacements {
     fn text(&self, what: What) -> Option<&[u8]> {
         match what {
             What::Ip => Some(self.number.as_slice()).filter(|text| !text.is_empty()),
-            What::UrlHost => Some(self.dotted.as_slice()).filter(|text| !text.is_empty()),
+            What::UrlHost if self.port == RTSPS => {
+                Some(self.dotted.as_slice()).filter(|text| !text.is_empty())
+            }
+            What::UrlHost | What::UrlHostPort => {
+                Some(self.with_port.as_slice()).filter(|text| !text.is_empty())
+            }
             What::SequenceId => self.sequence_id.as_ref().map(|id| id.0.as_slice()),
         }
     }
@@ -344,6 +363,12 @@ fn url_host(url: &[u8]) -> Option<Range<usize>> {
     known.then_some(start + host_at..start + host_at + len)
 }
 
+/// Bytes of a colon and the digits behind it, at the beginning of `text`.
+fn port_len(text: &[u8]) -> usize {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    text.strip_prefix(b":").map_or(0, |port| 1 + digits(port))
+}
+
 /// What is behind a slash, escaped or not.
 fn slash(text: &[u8]) -> Option<&[u8]> {
     text.strip_prefix(b"\\/").or_else(|| text.strip_prefix(b"/"))
@@ -391,7 +416,7 @@ mod tests {
     }
 
     fn at_once(report: &[u8]) -> String {
-        let by = Replacements::address(HERE);
+        let by = Replacements::address(HERE, RTSPS);
         let whole = rewritten(report, &by, 100_000);
         for piece in 1..report.len() + 20 {
             assert_eq!(rewritten(report, &by, piece), whole, "in pieces of {piece}");
@@ -418,12 +443,13 @@ mod tests {
 
     #[test]
     fn an_address_is_a_number_with_its_first_octet_lowest() {
-        let number = |address| Replacements::address(address).text(What::Ip).unwrap().to_vec();
+        let number =
+            |address| Replacements::address(address, RTSPS).text(What::Ip).unwrap().to_vec();
         assert_eq!(number(Ipv4Addr::new(192, 168, 0, 3)), b"50374848");
         assert_eq!(number(HERE), b"2248124608");
         assert_eq!(number(Ipv4Addr::BROADCAST), b"4294967295");
         assert_eq!(
-            Replacements::address(Ipv4Addr::BROADCAST).text(What::UrlHost).unwrap(),
+            Replacements::address(Ipv4Addr::BROADCAST, RTSPS).text(What::UrlHost).unwrap(),
             b"255.255.255.255"
         );
     }
@@ -449,6 +475,41 @@ mod tests {
             ("rtsp://10.0.0.7?q", "rtsp://192.168.255.133?q"),
         ] {
             assert_eq!(at_once(url_report(before).as_bytes()), url_report(after));
+        }
+    }
+
+    /// Where ports below 1024 are not allowed the proxy serves RTSPS on another one.
+    #[test]
+    fn the_cameras_port_becomes_the_proxys() {
+        let by = |port| Replacements::address(Ipv4Addr::new(10, 0, 0, 9), port);
+        for (url, port, expected) in [
+            (
+                "rtsps://192.168.7.9:322/streaming/live/1",
+                10322,
+                "rtsps://10.0.0.9:10322/streaming/live/1",
+            ),
+            (
+                "rtsps://192.168.7.9:322/streaming/live/1",
+                322,
+                "rtsps://10.0.0.9:322/streaming/live/1",
+            ),
+            (
+                "rtsps://192.168.7.9/streaming/live/1",
+                10322,
+                "rtsps://10.0.0.9:10322/streaming/live/1",
+            ),
+            ("rtsps://192.168.7.9/streaming/live/1", 322, "rtsps://10.0.0.9/streaming/live/1"),
+            ("rtsps://u:p@192.168.7.9:6322/1", 322, "rtsps://u:p@10.0.0.9:322/1"),
+        ] {
+            let report = |url: &str| {
+                format!(r#"{{"print":{{"command":"push_status","ipcam":{{"rtsp_url":"{url}"}}}}}}"#)
+            };
+            let text = report(url);
+            let patches = classify(text.as_bytes()).patches;
+            let by = by(port);
+            let mut out = alloc::vec![0; patches.rewritten_len(text.len(), &by)];
+            let len = Rewriting::new().write(text.as_bytes(), &patches, &by, &mut out);
+            assert_eq!(core::str::from_utf8(&out[..len]), Ok(report(expected).as_str()));
         }
     }
 
@@ -492,7 +553,7 @@ mod tests {
     #[test]
     fn an_unspecified_address_is_never_advertised() {
         let report = url_report("rtsps://10.0.0.7:322/");
-        let by = Replacements::address(Ipv4Addr::UNSPECIFIED);
+        let by = Replacements::address(Ipv4Addr::UNSPECIFIED, RTSPS);
         assert_eq!(rewritten(report.as_bytes(), &by, 7), report.as_bytes());
     }
 
@@ -529,7 +590,7 @@ mod tests {
             br#"{"info":{"command":"get_version","sequence_id":"0","module":[{"sn":"X"}]}}"#;
         for id in ["\"20001\"", "7", "\"\""] {
             let id_of = SequenceId::new(id.as_bytes()).unwrap();
-            let by = Replacements::address(HERE).with_sequence_id(id_of);
+            let by = Replacements::address(HERE, RTSPS).with_sequence_id(id_of);
             let expected = String::from_utf8(answer.to_vec()).unwrap().replace("\"0\"", id);
             for piece in 1..answer.len() + 10 {
                 assert_eq!(rewritten(answer, &by, piece), expected.as_bytes());
@@ -548,7 +609,7 @@ mod tests {
         let report = url_report("rtsps://10.0.0.7:322/");
         let patches = classify(report.as_bytes()).patches;
         let mut rewriting = Rewriting::new();
-        let by = Replacements::address(HERE);
+        let by = Replacements::address(HERE, RTSPS);
         assert_eq!(rewriting.write(report.as_bytes(), &patches, &by, &mut []), 0);
         assert_eq!(rewriting, Rewriting::new());
     }
@@ -580,7 +641,7 @@ mod tests {
                 &format!("{to}"),
             );
             let write = |json| if pretty { serde_json::to_vec_pretty(json) } else { serde_json::to_vec(json) };
-            let out = rewritten(&write(&before).unwrap(), &Replacements::address(to), piece);
+            let out = rewritten(&write(&before).unwrap(), &Replacements::address(to, RTSPS), piece);
             // Equal to the byte, and so equal as JSON.
             prop_assert_eq!(out, write(&after).unwrap());
         }
@@ -591,7 +652,7 @@ mod tests {
         ) {
             let other = classify(url_report("rtsps://10.0.0.7:322/").as_bytes()).patches;
             let mut rewriting = Rewriting::new();
-            let by = Replacements::address(HERE);
+            let by = Replacements::address(HERE, RTSPS);
             let mut all = Vec::<u8>::new();
             for _ in 0..bytes.len() + 20 {
                 let mut out = alloc::vec![0; piece];

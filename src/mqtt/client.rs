@@ -167,9 +167,11 @@ impl Client {
     ) -> Self {
         Self {
             code,
-            topics,
             slot,
-            advertised: advertised.map_or_else(Replacements::default, Replacements::address),
+            advertised: advertised.map_or_else(Replacements::default, |address| {
+                Replacements::address(address, topics.rtsps_port)
+            }),
+            topics,
             state: State::Opening { until },
             subscriptions: Subscriptions::default(),
             answers: Ring::new(),

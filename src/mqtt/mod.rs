@@ -84,6 +84,8 @@ pub struct Topics {
     pub request: heapless::String<TOPIC>,
     /// Our client identifier, different from that of any other client of the printer.
     pub client_id: heapless::String<{ TOPIC + 8 }>,
+    /// The port at which this proxy serves the RTSPS camera, for the camera's URL in reports.
+    pub rtsps_port: u16,
 }
 
 impl Topics {
@@ -95,6 +97,7 @@ impl Topics {
             report: heapless::String::new(),
             request: heapless::String::new(),
             client_id: heapless::String::new(),
+            rtsps_port: address::RTSPS,
         };
         // All of them fit: their capacities are computed from `SERIAL`.
         let _fits = topics.serial.push_str(serial);
@@ -102,6 +105,12 @@ impl Topics {
         let _fits = write!(topics.request, "device/{serial}/request");
         let _fits = write!(topics.client_id, "pandaproxy-{serial}-{instance:04x}");
         topics
+    }
+
+    /// The same names where this proxy serves the RTSPS camera on `port`.
+    #[must_use]
+    pub fn with_rtsps_port(self, port: u16) -> Self {
+        Self { rtsps_port: port, ..self }
     }
 }
 

@@ -73,7 +73,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
         },
         start: |root| {
             let config = root.config;
-            let topics = Topics::new(&config.serial, (root.seed >> 48) as u16);
+            let topics = Topics::new(&config.serial, (root.seed >> 48) as u16)
+                .with_rtsps_port(config.ports.rtsp);
             let service = Service::new(topics, config.code.clone(), root.clock.now());
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("mqtt", &service, budget::SLOTS, &tls);
