@@ -33,6 +33,7 @@ use super::certificate::parse;
 use super::chain::{self, Verdict};
 use super::refusal::Refusal;
 use crate::board::BOARD;
+use crate::printer::model::Model;
 use crate::state_dir::pins::{Fingerprint, PinError, Pins, fingerprint};
 
 /// Authorities that `--printer-ca` may give.
@@ -179,6 +180,7 @@ pub(super) fn verifier(
         policy,
         given: given.map_or_else(|| Ok(Vec::new()), authorities)?,
         pins,
+        may_pin: Model::of_serial(serial).is_none_or(|model| model.needs_pin),
         clock,
         algorithms: super::provider(BOARD.suites).signature_verification_algorithms,
         met: Mutex::new(None),
@@ -192,6 +194,9 @@ pub(super) struct Verifier {
     policy: Policy,
     given: Vec<Authority>,
     pins: Pins,
+    /// Whether a certificate of an unknown authority may be trusted on first use: for models whose
+    /// authority is not built in, and for models that are not in the table.
+    may_pin: bool,
     clock: fn() -> SystemTime,
     algorithms: WebPkiSupportedAlgorithms,
     /// Whose certificate was believed last, until it has proved that it is its own. rustls shares a
@@ -237,6 +242,8 @@ impl Verifier {
                 );
                 Ok(Belief::Vouched)
             }
+            // Its authority is built in: another issuer is not the printer's.
+            Verdict::Unknown if !self.may_pin => Err(Refusal::UnknownIssuer),
             Verdict::Unknown => match self.pins.get(&self.serial)? {
                 Some(pinned) if pinned == fingerprint(leaf) => Ok(Belief::Known),
                 Some(_) => Err(Refusal::PinChanged),

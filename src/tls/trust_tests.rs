@@ -24,7 +24,8 @@ use super::trust::{GIVEN, Policy, Trust, TrustError};
 use crate::state_dir::Pins;
 use crate::state_dir::scratch::Scratch;
 
-const SERIAL: &str = "01S00C123456789";
+/// An H2D: its authority is not built in.
+const SERIAL: &str = "09400C123456789";
 const CA: &str = "basicConstraints=critical,CA:TRUE";
 const LEAF: &str = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n";
 const IDS: &str = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n";
@@ -578,6 +579,27 @@ fn a_stranger_is_pinned_once_and_has_to_be_the_same_ever_after() {
 
     fs::write(dir.join("pins"), "rubbish").unwrap();
     assert_eq!(believe(&trust(None), &first.der()), Err(Refusal::PinsUnreadable));
+}
+
+/// A self-signed certificate must not get the access code of a printer whose authority is built in.
+#[test]
+fn only_models_without_a_known_authority_are_trusted_on_first_use() {
+    for (serial, outcome) in [
+        ("01P00C123456789", Err(Refusal::UnknownIssuer)),
+        ("03900C123456789", Err(Refusal::UnknownIssuer)),
+        ("00M00C123456789", Err(Refusal::UnknownIssuer)),
+        ("09400C123456789", Ok(())),
+        // A model that is not in the table.
+        ("ZZZ00C123456789", Ok(())),
+    ] {
+        let dir = Scratch::new("trust");
+        let pins = Pins::in_dir(&dir);
+        let trust = super::trust::verifier(serial, Policy::Verify, None, pins, clock).unwrap();
+        let stranger = Party::root(&ec(), "Stranger", CA);
+        let leaf = stranger.sign(&ec(), &format!("/CN={serial}"), &format!("{LEAF}{IDS}"));
+        assert_eq!(believe(&trust, &leaf.der()), outcome, "{serial}");
+        assert_eq!(dir.join("pins").exists(), outcome.is_ok(), "{serial}");
+    }
 }
 
 /// Somebody in between need not name the printer's authority; any other would do.
