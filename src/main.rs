@@ -4,7 +4,6 @@ use core::time::Duration;
 use std::cell::RefCell;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::config::{Config, Intent};
@@ -43,20 +42,33 @@ fn main() -> ExitCode {
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
-        Intent::PrintCa { state_dir } => {
-            start_log(false);
-            log::info!("the authority in {}", state_dir.display());
-            match Identity::ca_in(&state_dir, SystemTime::now()) {
-                Ok(pem) => write!(std::io::stdout(), "{pem}"),
-                Err(error) => {
-                    eprintln!("pandaproxy: {error} ({})", state_dir.display());
-                    return ExitCode::FAILURE;
-                }
+        Intent::PrintCa { state_dir } => match Identity::ca_in(&state_dir) {
+            Ok((pem, sha256)) => {
+                eprintln!("{}, SHA-256 {}", state_dir.join("ca.pem").display(), Hex(&sha256));
+                write!(std::io::stdout(), "{pem}")
             }
-        }
+            Err(error) => {
+                eprintln!("pandaproxy: state directory {}: {error}", state_dir.display());
+                return ExitCode::FAILURE;
+            }
+        },
     };
     // Nobody is there to read it.
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A fingerprint as browsers and openssl show it.
+struct Hex<'a>(&'a [u8]);
+
+impl core::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut separator = "";
+        for byte in self.0 {
+            write!(f, "{separator}{byte:02X}")?;
+            separator = ":";
+        }
+        Ok(())
+    }
 }
 
 fn serve(config: &Config) -> ExitCode {

@@ -269,6 +269,29 @@ fn a_clock_in_1970_issues_for_today_and_finds_nothing_expired() {
     at(Duration::ZERO).unwrap();
 }
 
+/// A full or read-only card: what is there serves, and what is missing is made for this start.
+#[test]
+fn a_state_directory_that_cannot_be_written_still_serves() {
+    let dir = Scratch::with_rsa_key();
+    let ca = load(&dir.0, &SUBJECT).unwrap().ca_pem().to_owned();
+    let files = contents(&dir.0);
+    // Root may write anywhere, so the lock's place is taken by a directory.
+    fs::remove_file(dir.0.join("lock")).unwrap();
+    fs::create_dir(dir.0.join("lock")).unwrap();
+    assert_eq!(load(&dir.0, &SUBJECT).unwrap().ca_pem(), ca);
+    let addresses = [IpAddr::from([10, 9, 8, 7])];
+    let moved = Subject { addresses: &addresses, ..SUBJECT };
+    assert_eq!(load(&dir.0, &moved).unwrap().ca_pem(), ca, "a new certificate is made in memory");
+    fs::remove_dir(dir.0.join("lock")).unwrap();
+    fs::write(dir.0.join("lock"), "").unwrap();
+    assert_eq!(changed(&files, &contents(&dir.0)), [] as [&str; 0]);
+
+    let empty = Scratch::new();
+    fs::create_dir(empty.0.join("lock")).unwrap();
+    let refused = load(&empty.0, &SUBJECT).unwrap_err();
+    assert!(matches!(refused, IdentityError::Io { file: "lock", .. }), "{refused:?}");
+}
+
 /// Guards: the authority is new and the certificate old, or two make one at once.
 #[test]
 fn two_that_start_at_once_have_one_ca() {

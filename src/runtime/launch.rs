@@ -60,7 +60,7 @@ use crate::state_dir::Pins;
 use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
 use crate::trace;
 
-/// Bytes of `--printer-ca` that are read: a dozen certificates.
+/// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
 const MAX_AUTHORITIES: u64 = 64 * 1024;
 
 /// How often the deadlines of the services are looked at.
@@ -140,7 +140,7 @@ impl Credentials {
         let files_tls = is_proxy
             .then(|| identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS))
             .transpose()
-            .map_err(StartError::Identity)?;
+            .map_err(|error| StartError::Identity(config.state_dir.clone(), error))?;
         Ok(Self { tls, files_tls, trust })
     }
 }
@@ -510,7 +510,7 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
     }
     let subject = Subject { serial: &config.serial, addresses: &addresses };
     Identity::load_or_make(&config.state_dir, &subject, SystemTime::now())
-        .map_err(StartError::Identity)
+        .map_err(|error| StartError::Identity(config.state_dir.clone(), error))
 }
 
 /// What this proxy accepts from the printer.
@@ -530,7 +530,10 @@ fn read_authorities(path: &Path) -> Result<Vec<u8>, StartError> {
     let unreadable = |error| StartError::PrinterCa { path: PathBuf::from(path), error };
     let file = File::open(path).map_err(unreadable)?;
     let mut pem = Vec::new();
-    file.take(MAX_AUTHORITIES).read_to_end(&mut pem).map_err(unreadable)?;
+    file.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem).map_err(unreadable)?;
+    if pem.len() as u64 > MAX_AUTHORITIES {
+        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
+    }
     Ok(pem)
 }
 
@@ -557,11 +560,11 @@ const fn heap_limit(config: &Config) -> usize {
     if config.record.is_some() { budget::TOTAL_RECORDING } else { budget::TOTAL }
 }
 
-/// One line: what is held now, the most there ever was, and where the lid is.
+/// One line: what is held now, the most there ever was, and the limit.
 fn write_heap(out: &mut impl Write, heap_limit: usize) -> fmt::Result {
     writeln!(
         out,
-        "heap: held {} KiB, peak {} KiB, lid {} KiB",
+        "heap: held {} KiB, peak {} KiB, limit {} KiB",
         heap::held().div_ceil(KIB),
         heap::peak().div_ceil(KIB),
         heap_limit.div_ceil(KIB)
@@ -583,7 +586,7 @@ pub enum StartError {
     /// None of the printer's data ports can be had.
     DataPorts(io::Error),
     /// There is no certificate to show.
-    Identity(crate::tls::IdentityError),
+    Identity(PathBuf, crate::tls::IdentityError),
     /// The file of `--printer-ca` cannot be read.
     PrinterCa {
         /// Which.
@@ -605,7 +608,7 @@ impl StartError {
             Self::Runtime(_)
             | Self::Bind { .. }
             | Self::DataPorts(_)
-            | Self::Identity(_)
+            | Self::Identity(..)
             | Self::Record(_) => false,
         }
     }
@@ -632,7 +635,7 @@ impl fmt::Display for StartError {
                 "none of the printer's data ports can be had ({error}): end what holds them, or \
                  choose --ftp-mode proxy"
             ),
-            Self::Identity(error) => error.fmt(f),
+            Self::Identity(dir, error) => write!(f, "state directory {}: {error}", dir.display()),
             Self::PrinterCa { path, error } => {
                 write!(f, "--printer-ca {}: {error}", path.display())
             }

@@ -99,7 +99,7 @@ pub struct Subject<'a> {
     pub addresses: &'a [IpAddr],
 }
 
-/// Why there is no identity. `Display` names the file in the state directory.
+/// Why there is no identity. `Display` names the file; the caller names the state directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityError {
     /// A file cannot be read or written.
@@ -135,38 +135,68 @@ impl fmt::Display for IdentityError {
             "or move ca.pem and ca.key away for a new CA, which all clients then have to be given";
         match self {
             Self::Io { file, kind } => {
-                write!(f, "{file} in the state directory cannot be read or written: {kind}")
+                write!(
+                    f,
+                    "{file} cannot be read or written: {kind}; choose a directory with --state-dir"
+                )
             }
-            Self::NotOurs { file } => write!(
-                f,
-                "{file} in the state directory is not what pandaproxy wrote: put it back, {OTHERWISE}"
-            ),
+            Self::NotOurs { file } => {
+                write!(f, "{file} is not what pandaproxy wrote; restore it, {OTHERWISE}")
+            }
             Self::ForeignKey { file } => write!(
                 f,
-                "{file} in the state directory holds a key that cannot be used: give it as PKCS#8 \
+                "{file} holds a key that cannot be used; give it as PKCS#8 \
                  without a password (`openssl pkcs8 -topk8 -nocrypt`), RSA of 2048 bits or P-256, or \
                  move it away for a new one"
             ),
-            Self::KeyMissing => write!(
-                f,
-                "{CA_KEY} is missing beside {CA_PEM} in the state directory: put it back, {OTHERWISE}"
-            ),
+            Self::KeyMissing => {
+                write!(f, "{CA_KEY} is missing beside {CA_PEM}; restore it, {OTHERWISE}")
+            }
             Self::KeyMismatch => write!(
                 f,
-                "{CA_KEY} is not the key of {CA_PEM} in the state directory: put the right one back, \
+                "{CA_KEY} is not the key of {CA_PEM}; restore the right one, \
                  {OTHERWISE}"
             ),
             Self::Expired => write!(
                 f,
-                "{CA_PEM} in the state directory has expired: check the date of this machine, \
+                "{CA_PEM} has expired; check the date of this machine, \
                  {OTHERWISE}"
             ),
-            Self::NotMade => f.write_str("no keys could be made: the system gives no randomness"),
+            Self::NotMade => f.write_str("cannot make a key: the system gives no randomness"),
         }
     }
 }
 
 impl Error for IdentityError {}
+
+/// Why `pandaproxy ca` has nothing to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaError {
+    /// The service has not made one in this state directory.
+    Missing,
+    /// The file system does not allow it, for this reason.
+    Unreadable(ErrorKind),
+    /// What the file holds is not one certificate.
+    Spoilt,
+}
+
+impl fmt::Display for CaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(
+                f,
+                "no {CA_PEM} yet; start the service first, or name its directory with --state-dir"
+            ),
+            Self::Unreadable(ErrorKind::PermissionDenied) => {
+                write!(f, "{CA_PEM}: permission denied; try `sudo pandaproxy ca`")
+            }
+            Self::Unreadable(kind) => write!(f, "{CA_PEM} cannot be read: {kind}"),
+            Self::Spoilt => write!(f, "{CA_PEM} is not a certificate; restore it from a backup"),
+        }
+    }
+}
+
+impl Error for CaError {}
 
 impl From<NotMade> for IdentityError {
     fn from(_: NotMade) -> Self {
@@ -193,8 +223,7 @@ impl Identity {
         subject: &Subject<'_>,
         now: SystemTime,
     ) -> Result<Self, IdentityError> {
-        let lock = Lock::take(dir).map_err(|error| failed("lock", &error))?;
-        let store = Store { dir, lock };
+        let store = Store { dir, lock: Lock::take(dir) };
         let now = seconds(now);
         let ca = Ca::load_or_make(&store, now)?;
         let leaves = Arc::new(Leaves {
@@ -210,15 +239,23 @@ impl Identity {
         })
     }
 
-    /// The CA in the state directory `dir` that clients are to trust, as PEM, with a newline at its
-    /// end. It is made if there is none, so that clients can be given it before the first start.
+    /// The CA in the state directory `dir` that clients are to trust, as PEM with a newline at its end, and
+    /// its SHA-256. Nothing is made or changed.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`], as [`load_or_make`](Self::load_or_make).
-    pub fn ca_in(dir: &Path, now: SystemTime) -> Result<String, IdentityError> {
-        let store = Store { dir, lock: Lock::take(dir).map_err(|error| failed("lock", &error))? };
-        Ok(Ca::load_or_make(&store, seconds(now))?.pem)
+    /// [`CaError`].
+    pub fn ca_in(dir: &Path) -> Result<(String, Fingerprint), CaError> {
+        let pem = ca_there(dir)
+            .map_err(|error| CaError::Unreadable(error.kind()))?
+            .ok_or(CaError::Missing)?;
+        let pem = format!("{}\n", pem.trim());
+        if pem.matches("-----BEGIN ").count() != 1 {
+            return Err(CaError::Spoilt);
+        }
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| CaError::Spoilt)?;
+        let sha256 = fingerprint(&der);
+        Ok((pem, sha256))
     }
 
     /// The CA that clients are to trust, as PEM, with a newline at its end.
@@ -311,10 +348,10 @@ impl ResolvesServerCert for Leaves {
     }
 }
 
-/// The state directory, with the right to change it.
+/// The state directory. Without the lock it can be read only: the file system may be full or read-only.
 struct Store<'a> {
     dir: &'a Path,
-    lock: Lock,
+    lock: io::Result<Lock>,
 }
 
 impl Store<'_> {
@@ -323,7 +360,18 @@ impl Store<'_> {
     }
 
     fn write(&self, file: &'static str, text: &str) -> Result<(), IdentityError> {
-        state_dir::write(&self.lock, self.dir, file, text).map_err(|error| failed(file, &error))
+        let lock = self.lock.as_ref().map_err(|error| failed("lock", error))?;
+        state_dir::write(lock, self.dir, file, text).map_err(|error| failed(file, &error))
+    }
+
+    /// Writes a file that can be made again. If it cannot be written, it is used until this program ends.
+    fn write_if_possible(&self, file: &'static str, text: &str) {
+        if let Err(error) = self.write(file, text) {
+            log::warn!(
+                "state directory {}: {error}; {file} is made anew at each start",
+                self.dir.display()
+            );
+        }
     }
 }
 
@@ -361,7 +409,10 @@ impl Ca {
         // The key's, so that a CA whose certificate was lost is made again as the same authority.
         let [a, b, c, d, ..] = fingerprint(&key.subject_public_key_info());
         let name = format!("{CA_NAME}{a:02x}{b:02x}{c:02x}{d:02x}");
-        log::info!("making \"{name}\": clients have to be given it, `pandaproxy ca` prints it");
+        log::info!(
+            "created certificate authority {name}; import it into clients that verify certificates: \
+             sudo pandaproxy ca"
+        );
         let start = plausible(now);
         let mut params = dated(&name, (start + CA_LIFE).min(LAST))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -415,7 +466,7 @@ impl Ca {
             }
             None => {
                 let key = leaf.kind.make()?;
-                store.write(leaf.key, &keys::text(&key))?;
+                store.write_if_possible(leaf.key, &keys::text(&key));
                 key
             }
         };
@@ -425,9 +476,9 @@ impl Ca {
         let der = match self.reissue(der.as_ref(), &key, subject, &names, now) {
             None => der.ok_or(IdentityError::NotMade)?,
             Some(why) => {
-                log::info!("issuing {}: {why}", leaf.pem);
+                log::info!("certificate {}: {why}", leaf.pem);
                 let issued = self.issue(leaf.kind, &key, subject, &names, now)?;
-                store.write(leaf.pem, &issued.pem())?;
+                store.write_if_possible(leaf.pem, &issued.pem());
                 issued.der().clone()
             }
         };
@@ -446,8 +497,8 @@ impl Ca {
         names: &[Alternative],
         now: i64,
     ) -> Option<&'static str> {
-        let Some(der) = der else { return Some("there is none") };
-        let Ok(parsed) = parse(der) else { return Some("it is spoilt") };
+        let Some(der) = der else { return Some("created") };
+        let Ok(parsed) = parse(der) else { return Some("created again: the file is damaged") };
         let signature = &parsed.signature_value.data;
         let algorithms = super::provider(Suites::AesFirst).signature_verification_algorithms;
         let is_ours = only_issuer(&parsed) == Some(&self.name)
@@ -459,13 +510,13 @@ impl Ca {
                 signature,
             );
         if !is_ours {
-            Some("the CA has changed")
+            Some("renewed: the authority has changed")
         } else if key.subject_public_key_info() != parsed.public_key().raw {
-            Some("its key has changed")
+            Some("renewed: its key has changed")
         } else if only_name(&parsed) != Some(subject.serial) {
-            Some("the printer's serial has changed")
+            Some("renewed: the printer's serial number has changed")
         } else if named(&parsed).as_deref() != Some(names) {
-            Some("there is a new address")
+            Some("renewed: this machine's addresses have changed")
         } else if now >= FLOOR && parsed.validity().not_before.timestamp() > now {
             Some("it is not good yet: the clock was ahead when it was issued")
         } else if now >= FLOOR && parsed.validity().not_after.timestamp() < now + RENEW {

@@ -185,25 +185,40 @@ fn the_lines_of_the_budget_add_up_to_the_sum_below_them() {
 
 /// Guards: a bundle of authorities without a last newline is spoilt by appending to it.
 #[test]
-fn the_ca_is_printed_before_the_first_start_and_is_the_one_that_vouches_afterwards() {
+fn ca_prints_the_authority_that_serves_and_makes_none() {
     if is_missing("openssl") {
         return;
     }
     proxy::run(async {
         let dir = StateDir::new();
-        let mut ca = command(["ca", "--state-dir"]);
-        let (code, said) = Program::start(ca.arg(dir.path())).ended().await;
+        let before = || fs::read_dir(dir.path()).unwrap().count();
+        let files = before();
+        let ca = || {
+            let mut ca = command(["ca", "--state-dir"]);
+            ca.arg(dir.path());
+            ca
+        };
+        let (code, said) = Program::start(&mut ca()).ended().await;
+        assert_eq!((code, said.out.len()), (Some(1), 0), "{}", said.err);
+        let path = dir.path().to_str().unwrap();
+        assert!(said.err.contains(path) && said.err.contains("start the service"), "{}", said.err);
+        assert_eq!(before(), files, "nothing is made");
+
+        let args = usual(&Printer::new(Model::P1S), SocketAddr::from((HOME, 9)), &dir);
+        let proxy = Proxy::start(command(args), dir.clone()).await;
+        let (code, said) = Program::start(&mut ca()).ended().await;
         assert_eq!(code, Some(0), "{}", said.err);
         let printed = dir.file("printed.pem");
         fs::write(&printed, &said.out).unwrap();
         let mut openssl = Command::new("openssl");
-        openssl.args(["x509", "-noout", "-subject", "-in"]).arg(&printed);
-        let (code, said) = Program::start(&mut openssl).ended().await;
-        let subject = String::from_utf8(said.out).unwrap();
-        assert!(code == Some(0) && subject.contains("PandaProxy CA"), "{subject}");
-
-        let args = usual(&Printer::new(Model::P1S), SocketAddr::from((HOME, 9)), &dir);
-        let proxy = Proxy::start(command(args), dir).await;
+        openssl
+            .args(["x509", "-noout", "-subject", "-sha256", "-fingerprint", "-in"])
+            .arg(&printed);
+        let (code, shown) = Program::start(&mut openssl).ended().await;
+        let shown = String::from_utf8(shown.out).unwrap();
+        assert!(code == Some(0) && shown.contains("PandaProxy CA"), "{shown}");
+        let sha256 = shown.trim().rsplit('=').next().unwrap();
+        assert!(said.err.contains(sha256), "{shown}: {}", said.err);
         for kind in ["ECDSA+SHA256", "RSA-PSS+SHA256"] {
             let mut verify = Command::new("openssl");
             verify.args(["s_client", "-verify_return_error", "-verify_ip", "127.0.0.1"]);
