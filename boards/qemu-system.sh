@@ -283,7 +283,7 @@ give_up() {
     die "$1; the console is in $console"
 }
 
-ready=": mqtt for $serial on "
+ready="mqtt     listening on "
 if ! until_in "$console" "$BOOT_WITHIN" "$ready" >/dev/null; then
     give_up "the emulated $board does not serve within $BOOT_WITHIN s"
 fi
@@ -293,7 +293,7 @@ tr -d '\r' <"$console" | sed -n 's/^guest: ca //p' >"$work/ca.pem"
 printf 'serves after %d s, kernel and all\n' "$((SECONDS - begun))"
 
 check 'the clock starts in 1970' starts_in_1970
-mapfile -t services < <(sed -n "s/.*: \([a-z]*\) for $serial on .*/\1/p" "$console" | sort -u)
+mapfile -t services < <(sed -n "s/.* \([a-z][a-z]*\)  *listening on .*/\1/p" "$console" | sort -u)
 for service in "${services[@]}"; do
     case $service in
     mqtt)

@@ -19,6 +19,7 @@ const TABLE: &[Area] = &[
     Area { name: "camera", samples: crate::printer::camera::samples },
     Area { name: "chamber", samples: crate::chamber::samples },
     Area { name: "logger", samples: crate::logger::samples },
+    Area { name: "launch", samples: crate::runtime::launch::samples },
     Area { name: "mqtt", samples: crate::mqtt::samples },
     Area { name: "config", samples: crate::config::samples },
     Area { name: "ftp", samples: crate::ftp::samples },

@@ -196,16 +196,21 @@ impl Proxy {
             acceptors: Vec::new(),
             maintainers: Vec::new(),
         };
+        let mut started = Vec::new();
         for (declaration, bound) in declarations.iter().zip(bound) {
             if (declaration.is_enabled)(config) {
-                let at = bound.at;
+                if let (Some(at), Some(listening)) = (bound.at, declaration.listening(config)) {
+                    let clients = listening.clients;
+                    started.push(ListeningOn { service: declaration.name, at, clients });
+                }
                 root.bound = bound;
                 let service = (declaration.start)(&mut root)?;
                 root.services.push(service);
-                if let (Some(at), Some(listening)) = (at, declaration.listening(config)) {
-                    root.say_started(declaration.name, at, listening.clients);
-                }
             }
+        }
+        journal::note(Kind::Started, format_args!("{}", Banner { config }));
+        for line in started {
+            journal::note(Kind::Started, format_args!("{line}"));
         }
         let housekeeping = Housekeeping { services: root.services.clone() };
         root.spawn(housekeeping.work(context.clock));
@@ -408,19 +413,38 @@ impl<N: Net> Root<'_, N> {
             clock: self.clock,
         }
     }
+}
 
-    /// One line a service, once its port accepts connections.
-    fn say_started(&self, service: &str, at: SocketAddr, clients: usize) {
-        journal::note(
-            Kind::Started,
-            format_args!(
-                "pandaproxy {} ({}): {service} for {} on {at}, up to {clients} clients in {} KiB",
-                env!("PANDAPROXY_VERSION"),
-                BOARD.name,
-                self.config.serial,
-                heap_limit(self.config) / KIB
-            ),
-        );
+/// The first line of a started proxy.
+struct Banner<'a> {
+    config: &'a Config,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (version, board) = (env!("PANDAPROXY_VERSION"), BOARD.name);
+        let Config { serial, printer, .. } = self.config;
+        let tenths = heap_limit(self.config) * 10 / MIB;
+        write!(
+            f,
+            "PandaProxy {version} (board {board}, at most {}.{} MiB): printer {serial} at {printer}",
+            tenths / 10,
+            tenths % 10
+        )
+    }
+}
+
+/// One line for each service below it.
+struct ListeningOn {
+    service: &'static str,
+    at: SocketAddr,
+    clients: usize,
+}
+
+impl fmt::Display for ListeningOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, at, clients } = self;
+        write!(f, "{service:<8} listening on {at}, up to {clients} clients")
     }
 }
 
@@ -477,7 +501,10 @@ fn record(config: &Config, clock: &Clock) -> Result<(), StartError> {
         Ok(()) => {}
         Err(error) if *must => return Err(StartError::Record(error)),
         Err(error) => {
-            journal::note(Kind::NotRecorded, format_args!("{error}; the service goes on without"));
+            journal::note(
+                Kind::NotRecorded,
+                format_args!("{error}; the proxy runs without a recording"),
+            );
             return Ok(());
         }
     }
@@ -486,13 +513,14 @@ fn record(config: &Config, clock: &Clock) -> Result<(), StartError> {
         format_args!("recording the last {mib} MiB in {}/pandaproxy-*.pcapng", dir.display()),
     );
     log::info!(
-        "recording: the access code, the serial number and addresses are redacted. File names, print names, \
-         pictures and what users chose themselves are not: look at the files (wireshark, tshark -r) before \
-         you share them"
+        "recording: the access code, the serial number and addresses are redacted; file names, print names, \
+         pictures and names chosen by users are not: check the files before you share them"
     );
     let relays = config.services.ftp && matches!(config.ftp.mode, FtpMode::Relay { .. });
     if relays || (config.services.ftp && config.has_tunnel()) {
-        log::info!("recording: what is relayed has the printer's own TLS and cannot be recorded");
+        log::info!(
+            "recording: relayed connections are left out, since only client and printer can decrypt them"
+        );
     }
     Ok(())
 }
@@ -574,34 +602,34 @@ fn write_heap(out: &mut impl Write, heap_limit: usize) -> fmt::Result {
 /// Why the program cannot start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The operating system does not give what every program needs.
+    /// The operating system does not provide what every program needs.
     Runtime(io::Error),
-    /// A port cannot be had.
+    /// A port cannot be bound.
     Bind {
-        /// Which.
+        /// The port.
         port: u16,
         /// Why.
         error: io::Error,
     },
-    /// None of the printer's data ports can be had.
+    /// None of the printer's data ports can be bound.
     DataPorts(io::Error),
-    /// There is no certificate to show.
+    /// The proxy's certificates cannot be loaded from the state directory, or made there.
     Identity(PathBuf, crate::tls::IdentityError),
     /// The file of `--printer-ca` cannot be read.
     PrinterCa {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         error: io::Error,
     },
-    /// There is nothing to judge the printer by.
+    /// The certificates of `--printer-ca` cannot be used.
     Trust(crate::tls::TrustError),
-    /// Nothing can be recorded.
+    /// The recording cannot be started.
     Record(trace::StartError),
 }
 
 impl StartError {
-    /// Whether a value that the user gave is no good.
+    /// Whether a setting has an invalid value.
     pub const fn is_bad_value(&self) -> bool {
         match self {
             Self::PrinterCa { .. } | Self::Trust(_) => true,
@@ -621,18 +649,20 @@ impl fmt::Display for StartError {
             Self::Bind { port, error } if error.kind() == io::ErrorKind::PermissionDenied => {
                 write!(
                     f,
-                    "port {port} needs the right to bind ports below 1024 (CAP_NET_BIND_SERVICE): \
-                     start as a service that has it, or choose another with --port"
+                    "cannot bind port {port}: permission denied; ports below 1024 need \
+                     CAP_NET_BIND_SERVICE: start as a service that has it, or choose another port with \
+                     --port"
                 )
             }
             Self::Bind { port, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "port {port} is taken by another program: end it, or choose another with --port"
+                "cannot bind port {port}: in use by another program; end it, or choose another port with \
+                 --port"
             ),
-            Self::Bind { port, error } => write!(f, "port {port} cannot be had: {error}"),
+            Self::Bind { port, error } => write!(f, "cannot bind port {port}: {error}"),
             Self::DataPorts(error) => write!(
                 f,
-                "none of the printer's data ports can be had ({error}): end what holds them, or \
+                "cannot bind any of the printer's data ports: {error}; end the program that has them, or \
                  choose --ftp-mode proxy"
             ),
             Self::Identity(dir, error) => write!(f, "state directory {}: {error}", dir.display()),
@@ -646,3 +676,28 @@ impl fmt::Display for StartError {
 }
 
 impl core::error::Error for StartError {}
+
+/// Each message of the composition root once.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let kinds = [
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::AddrInUse,
+        io::ErrorKind::AddrNotAvailable,
+    ];
+    let listening =
+        ListeningOn { service: "mqtt", at: (Ipv4Addr::UNSPECIFIED, 8883).into(), clients: 10 };
+    let path = PathBuf::from("ca.pem");
+    let mut samples: Vec<_> = kinds
+        .map(|kind| StartError::Bind { port: 990, error: kind.into() }.to_string())
+        .into_iter()
+        .collect();
+    samples.extend([
+        listening.to_string(),
+        StartError::Runtime(io::ErrorKind::OutOfMemory.into()).to_string(),
+        StartError::DataPorts(io::ErrorKind::AddrInUse.into()).to_string(),
+        StartError::PrinterCa { path, error: io::ErrorKind::NotFound.into() }.to_string(),
+    ]);
+    samples
+}

@@ -52,6 +52,7 @@ impl Share {
         result
     }
 
+    #[allow(dead_code, reason = "not everybody starts one proxy a share")]
     /// Puts down to this share what the tasks of a proxy on `net` take and give back.
     pub(crate) fn of_tasks_on(&self, net: &SimNet) {
         let share = self.clone();

@@ -174,7 +174,7 @@ async fn siege(model: Model, time: Duration) {
         // An X1C has a file tunnel where others have the chamber camera.
         let is_tunnel = service == "chamber" && !shows_pictures;
         let name = if is_tunnel { "tunnel" } else { service };
-        let line = proxy.program.line(&format!(": {name} for ")).await;
+        let line = proxy.program.line(&format!("{name:<8} listening on ")).await;
         *at = line.split_once(" on ").unwrap().1.split(',').next().unwrap().parse().unwrap();
     }
     let town = Rc::new(Town { proxy, at, request_topic: printer.request_topic() });

@@ -223,7 +223,7 @@ begin "a port that is taken at a first installation"
 take_port 990
 flash $BOARD board --config "$scratch/given.conf"
 kill $taken
-check "is named, and nothing stays" refuses "port 990 is taken by another program"
+check "is named, and nothing stays" refuses "cannot bind port 990: in use by another program"
 check "and that is said" says "nothing of it is left here"
 check "no user stays" not grep -q pandaproxy "$running/etc/passwd"
 check "no file stays" not find_any "$running"
@@ -292,7 +292,7 @@ cp "$scratch/given.conf" "$scratch/taken.conf"
 printf 'PORTS=ftp=9900\n' >>"$scratch/taken.conf"
 flash $BOARD board --config "$scratch/taken.conf"
 kill $taken
-check "is named" refuses "port 9900 is taken by another program"
+check "is named" refuses "cannot bind port 9900: in use by another program"
 check "what was there is back" unchanged
 check "and serves" serves
 

@@ -76,7 +76,10 @@ fn a_port_that_is_taken_ends_the_start_with_1_and_names_the_port() {
         let port = taken.local_addr().unwrap().port();
         let (code, log) = refused_at(port, Vec::new()).await;
         assert_eq!(code, Some(1), "{log}");
-        assert!(log.contains(&format!("port {port} is taken by another program")), "{log}");
+        assert!(
+            log.contains(&format!("cannot bind port {port}: in use by another program")),
+            "{log}"
+        );
     });
 }
 
@@ -91,7 +94,7 @@ fn an_address_that_this_machine_does_not_have_yet_is_waited_for() {
         args[bind + 1] = "192.0.2.77".to_owned();
         let mut program = Program::start(&mut command(args));
         program.line("does not have the address 192.0.2.77").await;
-        program.line(": mqtt for ").await;
+        program.line("mqtt     listening on ").await;
         program.signal("TERM");
         assert_eq!(program.ended().await.0, Some(0));
     });
@@ -324,7 +327,7 @@ fn sigusr1_prints_the_journal_and_it_goes_on_serving() {
         for round in 1..=2 {
             proxy.program.signal("USR1");
             proxy.program.lines("journal, the last", round).await;
-            proxy.program.lines("1 started", round).await;
+            proxy.program.lines("2 started", round).await;
             proxy.program.lines("1 printer up", round).await;
             let mut reader = proxy.reader(HOME, "reader").await;
             reader.report().await;
@@ -366,7 +369,7 @@ fn systemd_hears_that_it_is_ready_and_alive_and_stopping() {
         assert!(hear().await.starts_with("EXTEND_TIMEOUT_USEC="));
         // Whoever hears READY may connect: the port is bound by then.
         assert_eq!(hear().await.trim(), "READY=1");
-        program.line(": mqtt for ").await;
+        program.line("mqtt     listening on ").await;
         for _ in 0..3 {
             assert_eq!(hear().await.trim(), "WATCHDOG=1");
         }

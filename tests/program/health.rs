@@ -131,9 +131,8 @@ async fn health(more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
 fn started(program: &Program) -> Vec<(String, u16)> {
     let log = program.log();
     let service = |line: &str| {
-        let (_, after) = line.split_once("): ")?;
-        let (name, _) = after.split_once(" for ")?;
-        let (_, at) = after.split_once(" on ")?;
+        let (before, at) = line.split_once(" listening on ")?;
+        let name = before.split_whitespace().last()?;
         let at: SocketAddr = at.split(',').next()?.parse().ok()?;
         Some((name.to_owned(), at.port()))
     };

@@ -245,7 +245,7 @@ fn the_recordings_of_all_services_hold_no_secret_and_can_be_dissected() {
 
 /// Connects to a service, says this, and listens until nothing comes for half a second.
 async fn told(proxy: &Proxy, service: &str, pieces: &[&[u8]]) {
-    let line = proxy.program.line(&format!(": {service} for ")).await;
+    let line = proxy.program.line(&format!("{service:<8} listening on ")).await;
     let address = line.split(" on ").nth(1).unwrap().split(',').next().unwrap();
     let tcp = TcpStream::connect(address).await.unwrap();
     let mut stream = proxy.tls_over(tcp).await.unwrap();

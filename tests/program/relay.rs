@@ -227,7 +227,7 @@ fn a_file_tunnel_is_relayed_on_port_6000() {
         command.arg("--state-dir").arg(dir.path());
         command.arg("--printer-port").arg(format!("tunnel={}", at.port()));
         let proxy = Proxy::start_serving("tunnel", command, dir).await;
-        assert_eq!(proxy.program.lines_with(": chamber for "), 0);
+        assert_eq!(proxy.program.lines_with("chamber  listening on "), 0);
 
         // As many as a slicer opens, at once.
         let upload = bytes(300_000);

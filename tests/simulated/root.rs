@@ -124,7 +124,7 @@ fn a_port_in_use_ends_the_start() {
             let config = config(model.serial(), CODE, &["--services=mqtt,camera,ftp"]);
             let error = Proxy::start(&context(), &config, &net).err().expect("it does not start");
             assert!(matches!(error, StartError::Bind { port: at, .. } if at == port), "{error}");
-            assert!(error.to_string().contains(&format!("port {port} ")), "{error}");
+            assert!(error.to_string().contains(&format!("port {port}:")), "{error}");
             assert!(!error.is_bad_value());
             assert!(net.open().is_empty(), "nothing is left listening");
         });

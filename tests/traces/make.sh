@@ -87,7 +87,7 @@ set_up() {
         record --out "$scratch/out" >"$scratch/proxy.log" 2>&1 &
     proxy=$!
     running+=("$proxy")
-    at=$(port "$scratch/proxy.log" ": $asked for [0-9A-Z]* on [0-9.]*:[0-9]*")
+    at=$(port "$scratch/proxy.log" "$asked  *listening on [0-9.]*:[0-9]*")
 }
 
 # Ends both, and keeps the recording.

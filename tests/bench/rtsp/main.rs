@@ -253,7 +253,7 @@ fn listening(proxy: &Process) -> io::Result<SocketAddr> {
     let end = Instant::now() + START_TIMEOUT;
     while Instant::now() < end {
         let said = proxy.said();
-        if let Some((_, rest)) = said.split_once(": rtsp for ")
+        if let Some((_, rest)) = said.split_once("rtsp     listening")
             && said.contains("the printer has an RTSPS camera")
             && let Some((_, address)) = rest.split_once(" on ")
             && let Some(address) = address.split([',', '\n', ' ']).next()

@@ -174,7 +174,7 @@ impl Proxy {
         dir: Rc<StateDir>,
     ) -> Self {
         let program = Program::start(&mut command);
-        let line = program.line(&format!(": {service} for ")).await;
+        let line = program.line(&format!("{service:<8} listening on ")).await;
         let (_, rest) = line.split_once(" on ").unwrap();
         let address = rest.split(',').next().unwrap().parse().unwrap();
         let tls = trusting(&dir.file("ca.pem"));
