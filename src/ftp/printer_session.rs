@@ -152,7 +152,7 @@ pub struct PrinterSession {
     command: Cell<Option<DataCommand>>,
     event: Cell<Option<DataEvent>>,
     notify: Notify,
-    mover_notify: Notify,
+    data_notify: Notify,
     keeper_notify: Notify,
 }
 
@@ -174,7 +174,7 @@ impl PrinterSession {
             command: Cell::new(None),
             event: Cell::new(None),
             notify: Notify::default(),
-            mover_notify: Notify::default(),
+            data_notify: Notify::default(),
             keeper_notify: Notify::default(),
         })
     }
@@ -343,7 +343,7 @@ impl PrinterSession {
     pub(super) fn send_command(&self, command: DataCommand) {
         self.event.set(None);
         self.command.set(Some(command));
-        self.mover_notify.notify();
+        self.data_notify.notify();
     }
 
     /// The data task's next command.
@@ -352,7 +352,7 @@ impl PrinterSession {
             if let Some(command) = self.command.take() {
                 return command;
             }
-            self.mover_notify.notified().await;
+            self.data_notify.notified().await;
         }
     }
 
@@ -363,7 +363,7 @@ impl PrinterSession {
                 self.command.set(Some(command));
                 return;
             }
-            self.mover_notify.notified().await;
+            self.data_notify.notified().await;
         }
     }
 

@@ -172,9 +172,9 @@ pub enum Stage {
 /// How a client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Nobody sits here.
+    /// Free.
     Vacant,
-    /// Somebody is at the acceptor.
+    /// A connection before its login.
     Knocking,
     /// A client.
     Occupied,

@@ -28,10 +28,10 @@ use printer::Model;
 use printer::ftp::{Family, FileServer, OverLimit, sha256};
 use printer::tunnel::{self, Tunnel};
 
-/// Where the printer is.
+/// The printer's address.
 const PRINTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Somebody with no business here.
+/// Another machine, without a session.
 const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// Guards: X1C's plug-in stops at an FTPS certificate that is not the printer's.
@@ -59,7 +59,7 @@ fn relayed_clients_use_the_printers_own_tls() {
         assert_eq!(bed.server.look(|seen| seen.not_resumed), 0, "vsFTPd would not have it");
         assert!(bed.server.look(|seen| seen.resumed) >= 7);
 
-        // Whoever trusts the proxy's authority, and not the printer's, finds nobody to trust.
+        // A client that trusts only the proxy's authority rejects the printer's certificate.
         let own = bed.proxy.dir.file("ca.pem");
         let (status, log) = bed.curl_trusting(own.to_str().unwrap(), CODE, &["-l"], "").await;
         assert_eq!(status, Some(60), "{log}");
@@ -342,8 +342,7 @@ impl Bed {
         path
     }
 
-    /// How curl ended, and what it printed. It trusts the printer's authority, and nobody but the
-    /// printer's serial number.
+    /// curl's exit code and output. It accepts only the printer's certificate.
     async fn curl(&self, more: &[&str], path: &str) -> (Option<i32>, String) {
         self.curl_trusting(PRINTER_CA, CODE, more, path).await
     }

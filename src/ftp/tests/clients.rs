@@ -1,4 +1,4 @@
-//! What clients say and hear.
+//! Commands of clients and the replies they get.
 
 use crate::auth::Guess;
 
@@ -160,7 +160,11 @@ fn a_refused_transfer_keeps_its_data_connection_until_timeout() {
     printer.printer_session.report(DataEvent::Connected);
     printer.plays(&[("STOR a", "553 No card")]);
     assert_eq!(caller.hear(), "553 No card\r\n");
-    assert_eq!(printer.order(), Some(DataCommand::Close), "the printer's is let go");
+    assert_eq!(
+        printer.order(),
+        Some(DataCommand::Close),
+        "the printer's data connection is closed"
+    );
     assert!(matches!(caller.place.slot().passive_port(), PassivePort::Connected { .. }));
     caller.client.handle_timeout(at(60)).unwrap();
     assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);

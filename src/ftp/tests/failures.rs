@@ -1,4 +1,4 @@
-//! Whoever goes, breaks or lies in the middle of something.
+//! Clients and printers that disconnect or fail in the middle of a command.
 
 use super::*;
 use crate::journal::{self, Kind};

@@ -1,9 +1,9 @@
-//! Whoever says what has no place, or says it at the wrong time. Each test ends with an upload.
+//! Clients and printers that send malformed or untimely lines. Each test ends with an upload.
 
 use super::*;
 use crate::journal::{self, Kind};
 
-/// Whoever comes next uploads a file, whatever the session was set to before.
+/// The next client can upload a file, whatever the session was set to before.
 pub(crate) fn next_upload_works(printer: &mut Printer) {
     let service = Rc::clone(&printer.service);
     let mut next = Caller::ready(&service);
@@ -69,7 +69,7 @@ fn a_line_of_64_kb_closes_only_its_own_client() {
     }
 }
 
-/// Nothing is read behind a command that runs, so nobody would see that such a client has left.
+/// Lines behind a running command are not read, so the end of the connection would not be noticed.
 #[test]
 fn a_client_that_pipelines_more_than_its_inbox_is_closed() {
     for bytes in ["NOOP\r\n".repeat(1000), "x".repeat(65_536)] {
@@ -169,7 +169,7 @@ fn a_second_stor_waits_and_needs_its_own_data_port() {
     assert_eq!(caller.say("STOR a\r\nSTOR b"), "");
     printer.begins("STOR a");
     assert_eq!(caller.hear(), "150 Go on\r\n");
-    // Another client's waits as well, and is told so.
+    // Another client's STOR waits as well, as STAT shows.
     let mut other = Caller::ready(&service);
     assert_eq!(other.say("STOR c"), "");
     assert!(other.say("STAT").starts_with("211 Queued"));
@@ -203,7 +203,7 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
     let (mut inside, mut refused) = (0, 0);
     for _ in 0..1000_usize.div_ceil(SLOTS) {
         let mut there: Vec<_> = (0..SLOTS).map(|_| Caller::new(&service)).collect();
-        assert!(service.pending(Peer::unknown()).is_none(), "all seats are taken");
+        assert!(service.pending(Peer::unknown()).is_none(), "all slots are taken");
         for caller in &mut there {
             let said = caller.say("USER bblp\r\nPASS 12345678");
             inside += usize::from(said.ends_with("230 Logged in\r\n"));
@@ -217,7 +217,7 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
     next_upload_works(&mut printer);
 }
 
-/// Sessions of the printer's last about as long (vsFTPd's default; P2S, PROTOCOL §5.1).
+/// The printer closes idle sessions after as long (vsFTPd's default; crate::protocol#ftps).
 #[test]
 fn a_client_idle_for_five_minutes_is_disconnected() {
     let service = service(1);

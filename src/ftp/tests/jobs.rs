@@ -1,4 +1,4 @@
-//! Who gets the printer's session, and what it is set to then.
+//! The order in which commands get the printer's sessions.
 
 use super::*;
 
@@ -79,7 +79,7 @@ fn two_sessions_never_take_two_uploads_at_once() {
     one.say("STOR a");
     printer.begins("STOR a");
     two.say("STOR b");
-    assert!(!service.hub.is_wanted(at(0), 1), "nobody else may use it");
+    assert!(!service.hub.is_wanted(at(0), 1), "only uploads wait");
     reader.say("MDTM a");
     assert!(service.hub.is_wanted(at(0), 1));
     let mut second = Printer::live_at(&service, 1);

@@ -99,19 +99,19 @@ pub async fn move_data<N: Net>(
     tls: Arc<ServerConfig>,
     clock: Clock,
 ) {
-    let mover = Mover { printer_session, printer, passive_ports, trust, tls, clock };
+    let task = DataTask { printer_session, printer, passive_ports, trust, tls, clock };
     let mut buffer = Vec::with_capacity(FTP_BUFFER);
-    let mut command = mover.printer_session.next_command().await;
+    let mut command = task.printer_session.next_command().await;
     loop {
         command = match command {
-            DataCommand::Connect { port } => mover.serve(port, &mut buffer).await,
+            DataCommand::Connect { port } => task.serve(port, &mut buffer).await,
             // About a transfer that is over.
-            DataCommand::Copy(_) | DataCommand::Close => mover.printer_session.next_command().await,
+            DataCommand::Copy(_) | DataCommand::Close => task.printer_session.next_command().await,
         };
     }
 }
 
-struct Mover<N: Net> {
+struct DataTask<N: Net> {
     printer_session: Rc<PrinterSession>,
     printer: DataDialler<N>,
     passive_ports: Rc<PassivePorts<N>>,
@@ -120,7 +120,7 @@ struct Mover<N: Net> {
     clock: Clock,
 }
 
-impl<N: Net> Mover<N> {
+impl<N: Net> DataTask<N> {
     /// One data connection to the printer, from its beginning to its end. Gives the next command.
     async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> DataCommand {
         let printer = tokio::select! {

@@ -26,7 +26,7 @@ pub(crate) enum Client {
     FtplibAnew,
 }
 
-/// Where a client connects to, and whom it trusts there.
+/// The address that a client connects to, and the authority it trusts.
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
     pub(crate) address: SocketAddr,
@@ -37,7 +37,7 @@ pub(crate) struct Way {
     pub(crate) home: PathBuf,
 }
 
-/// What a client is told to do.
+/// A client's task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Job<'a> {
     /// A file, and the name it is to have there.

@@ -139,7 +139,7 @@ fn ftplib_without_session_reuse_is_refused_by_relay() {
             assert!(said.is_err(), "{kind:?}: {said:?}");
             let (len, _) = bed.server.sum("/plate.3mf").expect("it is there, empty");
             assert_eq!(len, 0, "{kind:?}");
-            // And harms nobody who comes after.
+            // The next client is not affected.
             let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
             assert!(said.is_ok(), "{kind:?}: {said:?}\n{}", bed.log());
         });

@@ -99,7 +99,7 @@ impl Files {
         Self::new(Model::P1S, Family::Esp32).await
     }
 
-    /// Whoever comes next uploads a file, and the printer has nothing else to do.
+    /// The next client can upload a file, and the printer has no other session.
     async fn next_upload_works(&self) {
         let mut caller = Caller::inside(self).await;
         self.uploads(&mut caller, b"what comes next").await;
@@ -322,7 +322,7 @@ fn a_thousand_silent_connections_cost_only_their_address() {
         let files = Files::p1s().await;
         let mut idle = Vec::new();
         for _ in 0..20 {
-            // Those before are let go: no more than 50 are held at once.
+            // The oldest are closed: no more than 50 are open at once.
             idle.clear();
             for _ in 0..50 {
                 idle.push(files.proxy.tcp_from(AWAY).await.unwrap());

@@ -53,7 +53,7 @@ fn a_full_card_ends_the_upload_at_once() {
     printer.answers("552 Disk full").unwrap();
     assert_eq!(caller.hear(), "552 Disk full\r\n");
     assert_eq!(printer.order(), Some(DataCommand::Close));
-    // What the mover had to say meanwhile is of no more interest.
+    // What the data task reports now belongs to a transfer that is over.
     printer.printer_session.report(DataEvent::Failed(TransferError::Printer));
     assert_eq!(printer.hears(), "");
     assert_eq!(printer.printer_session.job(), None);
@@ -61,7 +61,7 @@ fn a_full_card_ends_the_upload_at_once() {
 
 #[test]
 fn aborting_at_any_step_frees_the_session_in_a_known_state() {
-    // How many answers of the printer's have come when the client gives up; what ends it then.
+    // Replies of the printer's before the client aborts.
     for steps in 0..=5 {
         for leaves in [false, true] {
             let service = service(1);

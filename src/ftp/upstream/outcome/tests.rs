@@ -112,7 +112,7 @@ fn the_printers_own_failure_reply_is_passed_on() {
 fn endless_and_unexpected_replies_end_the_session() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    assert_eq!(printer.answers("226 Nobody asked"), Err(upstream::Error::UnexpectedReply));
+    assert_eq!(printer.answers("226 Unexpected"), Err(upstream::Error::UnexpectedReply));
     let mut printer = Printer::live(&service);
     assert_eq!(printer.answers("421 Timeout"), Err(upstream::Error::ServiceClosing));
     let mut printer = Printer::live(&service);
@@ -149,8 +149,8 @@ fn abort_after_the_last_byte_waits_for_the_printers_reply() {
     }
 }
 
-/// What one transfer left behind is never taken for the answer to another command: whoever asked
-/// nothing yet gets a new session, whoever did hears that it was lost.
+/// A late reply to one transfer is never taken for the reply to another command. A command that was not sent yet gets a
+/// new session; one that was sent fails with 451.
 #[test]
 fn a_stray_transfer_reply_ends_the_session() {
     for stray in ["226 Aborted", "426 Broken", "150 Go on"] {
