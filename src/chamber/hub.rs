@@ -105,7 +105,7 @@ impl Hub {
 
     /// A picture of `len` bytes begins. What has arrived of another one is dropped.
     pub fn begin(&mut self, now: Instant, len: usize) {
-        self.give_up();
+        self.coming = Coming::Nothing;
         if len == 0 {
             self.damaged(now, len, Damage::Empty);
             return;
@@ -140,7 +140,7 @@ impl Hub {
 
     /// The connection to the camera has ended. What has arrived of a picture is dropped.
     pub fn lost(&mut self) {
-        self.give_up();
+        self.coming = Coming::Nothing;
     }
 
     /// Housekeeping, about once a second: drops the camera after [`LINGER`] and the last picture after [`FRESH`].
@@ -189,11 +189,10 @@ impl Hub {
     fn show(&mut self, now: Instant, filling: Filling) {
         if let Some(damage) = wire::damage(filling.written()) {
             let len = filling.written().len();
-            self.pool.give_up(filling);
             self.damaged(now, len, damage);
             return;
         }
-        let Some(picture) = self.pool.finish(filling, ()) else { return };
+        let Some(picture) = filling.finish(()) else { return };
         self.counts.shown = self.counts.shown.saturating_add(1);
         for slot in &*self.slots {
             if slot.standing() == SlotState::Taken {
@@ -202,12 +201,6 @@ impl Hub {
             }
         }
         self.latest = Some((picture, now));
-    }
-
-    fn give_up(&mut self) {
-        if let Coming::Kept(filling) = core::mem::replace(&mut self.coming, Coming::Nothing) {
-            self.pool.give_up(filling);
-        }
     }
 
     fn damaged(&mut self, now: Instant, len: usize, damage: Damage) {

@@ -32,7 +32,7 @@ impl Shape {
 /// beside it, once for all readers.
 pub struct Pool<T = ()> {
     small: Shelf<T>,
-    large: Shelf<T>,
+    large: Rc<Shelf<T>>,
 }
 
 impl<T: Default> Pool<T> {
@@ -42,7 +42,7 @@ impl<T: Default> Pool<T> {
 
     /// Makes all frames there will ever be.
     pub fn new(small: Shape, large: Shape) -> Self {
-        Self { small: Shelf::new(small), large: Shelf::new(large) }
+        Self { small: Shelf::new(small), large: Rc::new(Shelf::new(large)) }
     }
 
     /// Stores the pieces, one behind the other, in a free frame that holds them.
@@ -76,40 +76,26 @@ impl<T: Default> Pool<T> {
         let shelf = if len <= self.small.size && self.small.any_free() {
             &self.small
         } else if len <= self.large.size {
-            &self.large
+            &*self.large
         } else {
             return None;
         };
         shelf.fill(len, write)
     }
 
-    /// Takes a free large frame to be filled bit by bit. It has to come back by
-    /// [`finish`](Self::finish) or [`give_up`](Self::give_up), or the pool has one frame fewer.
+    /// Takes a free large frame to be filled bit by bit, with `len` bytes at most.
     ///
-    /// `None` when none is free, or none holds `len` bytes.
+    /// `None` when no large frame is free, or none holds `len` bytes.
     pub fn begin(&self, len: usize) -> Option<Filling<T>> {
-        if len > self.large.size { None } else { self.large.begin(len) }
-    }
-
-    /// The frame with what was written, and its tag.
-    pub fn finish(&self, mut filling: Filling<T>, tag: T) -> Option<Frame<T>> {
-        let slot = Rc::get_mut(&mut filling.slot)?;
-        slot.len = filling.written;
-        slot.tag = tag;
-        let frame = Frame(Rc::clone(&filling.slot));
-        self.give_up(filling);
-        Some(frame)
-    }
-
-    /// The frame is free again.
-    pub fn give_up(&self, filling: Filling<T>) {
-        if let Some(place) = self.large.slots.get(filling.place) {
-            *place.borrow_mut() = Some(filling.slot);
+        if len > self.large.size {
+            return None;
         }
+        let (place, slot) = self.large.take(len)?;
+        Some(Filling { shelf: Rc::clone(&self.large), slot, place, written: 0, len })
     }
 
     /// Bytes in the largest frame.
-    pub const fn largest(&self) -> usize {
+    pub fn largest(&self) -> usize {
         self.large.size
     }
 
@@ -154,11 +140,13 @@ impl<T> fmt::Debug for Frame<T> {
     }
 }
 
-/// A frame that is being filled, by nobody else.
+/// A frame that is being filled. Dropping it frees the frame.
 #[must_use]
 pub struct Filling<T = ()> {
-    /// Invariant: nobody else has a reference to it.
+    shelf: Rc<Shelf<T>>,
+    /// Invariant: there is no other reference to it.
     slot: Rc<Slot<T>>,
+    /// Where it is kept in the shelf.
     place: usize,
     written: usize,
     len: usize,
@@ -178,6 +166,14 @@ impl<T> Filling<T> {
         fits
     }
 
+    /// The frame with what was written, and its tag.
+    pub fn finish(mut self, tag: T) -> Option<Frame<T>> {
+        let slot = Rc::get_mut(&mut self.slot)?;
+        slot.len = self.written;
+        slot.tag = tag;
+        Some(Frame(Rc::clone(&self.slot)))
+    }
+
     /// Whether as many bytes are written as were asked for.
     pub const fn is_full(&self) -> bool {
         self.written == self.len
@@ -186,6 +182,14 @@ impl<T> Filling<T> {
     /// What is written so far.
     pub fn written(&self) -> &[u8] {
         self.slot.bytes.get(..self.written).unwrap_or_default()
+    }
+}
+
+impl<T> Drop for Filling<T> {
+    fn drop(&mut self) {
+        if let Some(place) = self.shelf.slots.get(self.place) {
+            *place.borrow_mut() = Some(Rc::clone(&self.slot));
+        }
     }
 }
 
@@ -230,8 +234,8 @@ impl<T: Default> Shelf<T> {
         self.slots.iter().filter(in_use).count()
     }
 
-    /// Takes the first free slot: those that were used lately are used again.
-    fn begin(&self, len: usize) -> Option<Filling<T>> {
+    /// Takes the first free slot out of its place, so that recently used memory is used again.
+    fn take(&self, len: usize) -> Option<(usize, Rc<Slot<T>>)> {
         for (place, shared) in self.slots.iter().enumerate() {
             let taken = shared.borrow_mut().take_if(|slot| Rc::strong_count(slot) == 1);
             let Some(mut slot) = taken else { continue };
@@ -240,7 +244,7 @@ impl<T: Default> Shelf<T> {
             {
                 free.bytes.resize(len.min(self.size), 0);
             }
-            return Some(Filling { slot, place, written: 0, len });
+            return Some((place, slot));
         }
         None
     }
@@ -307,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_filled_bit_by_bit_is_nobodys_until_it_is_finished() {
+    fn a_frame_is_filled_bit_by_bit_and_freed_when_dropped() {
         let pool = pool();
         let mut filling = pool.begin(5).unwrap();
         assert!(pool.begin(1).is_none(), "the one large frame is taken");
@@ -318,13 +322,13 @@ mod tests {
         }
         assert!(filling.is_full() && !filling.append(b"f"), "it takes what was asked for");
         assert_eq!(filling.written(), b"abcde");
-        let frame = pool.finish(filling, ()).unwrap();
+        let frame = filling.finish(()).unwrap();
         assert_eq!((&*frame, pool.in_use()), (&b"abcde"[..], (0, 1)));
         drop(frame);
         let filling = pool.begin(16).unwrap();
         assert!(pool.begin(0).is_none());
-        pool.give_up(filling);
-        assert_eq!(pool.in_use(), (0, 0));
+        drop(filling);
+        assert_eq!(pool.in_use(), (0, 0), "dropping it frees the frame");
         assert!(pool.begin(17).is_none());
     }
 

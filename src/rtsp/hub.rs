@@ -217,7 +217,7 @@ impl Hub {
 
     /// The session with the camera has ended. What has arrived of a picture is dropped.
     pub fn lost(&mut self) {
-        self.give_up();
+        self.coming = Coming::default();
         // The dropped packets have used sequence numbers, so the next picture does not follow the last.
         self.number = self.number.wrapping_add(1);
         self.interrupt();
@@ -306,7 +306,7 @@ impl Hub {
 
     fn close_block(&mut self) {
         let Some(filling) = self.coming.filling.take() else { return };
-        if let Some(block) = self.pool.finish(filling, self.number) {
+        if let Some(block) = filling.finish(self.number) {
             // It fits: no block is begun when `blocks` is full.
             let _fits = self.coming.blocks.push(block);
         }
@@ -351,12 +351,6 @@ impl Hub {
         self.group = Group::default();
         for slot in &*self.slots {
             slot.interrupt();
-        }
-    }
-
-    fn give_up(&mut self) {
-        if let Some(filling) = core::mem::take(&mut self.coming).filling {
-            self.pool.give_up(filling);
         }
     }
 
