@@ -11,18 +11,18 @@ Puts PandaProxy on a board that runs Linux and is reached by ssh, as a service t
 
     ./flash.sh rpi-zero-2w pi@raspberrypi.local --config pandaproxy.conf
 
-It asks the host what it is and refuses one that the board's binary is not for; builds the binary
-unless dist/ has it; copies it, and installs it as root (by sudo where the user is somebody else);
-waits until the services answer and prints where they are. Whatever is not ready within 30 s goes, and
-what was there before comes back. Doing it again changes nothing that is as it should be.
+It checks that the board's binary is for this host, builds the binary unless dist/ has it, copies it,
+installs it as root (by sudo for other users), waits until the services answer, and prints where
+they are. If it is not ready within 30 s, the previous version is restored. A second run changes
+nothing that is up to date.
 
   BOARD              a folder of boards/
   --config FILE      the settings, boards/service/pandaproxy.conf with your printer in it; needed the
                      first time. It is copied and read, and never shown
-  --repair           put everything in its place again and restart, whatever is there
+  --repair           install every file again, and restart
   --uninstall        remove it from the host; settings and certificates stay
   --ssh-config FILE  for ssh and scp, in place of ~/.ssh/config
-  --dry-run          look at the host, say what would be done, and do nothing
+  --dry-run          check the host, print what would be done, and do nothing
 END
 }
 
@@ -73,7 +73,7 @@ if [[ ! $board =~ ^[a-z0-9_-]+$ || ! -f boards/$board/board.env ]]; then
 fi
 [[ $host =~ ^[A-Za-z0-9_.:%@-]+$ && $host != -* ]] || die "'$host' is no [user@]HOST"
 
-# One connection for all that follows: whoever logs in with a password gives it once.
+# One connection for all that follows, so that a password is asked for once.
 ours=$(mktemp -d)
 stage=''
 options=(-o ConnectTimeout=10 -o ControlMaster=auto -o "ControlPath=$ours/%C" -o ControlPersist=60)
@@ -125,7 +125,7 @@ elif [ -t 0 ] && on_host command -v sudo >/dev/null; then
     # It asks for a password, on this terminal.
     as_root='sudo '
 else
-    die "the user on $host is not root and may not become root by sudo: give root@HOST, or let it use sudo"
+    die "the user on $host is not root and cannot use sudo: give root@HOST, or allow sudo"
 fi
 
 # ---- what goes there ---------------------------------------------------------------------------

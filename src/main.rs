@@ -1,4 +1,4 @@
-//! `pandaproxy`: the command line, and from there to the service that was asked for.
+//! `pandaproxy`: reads the settings, then serves or prints.
 
 use core::time::Duration;
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use pandaproxy::runtime::supervisor;
 use pandaproxy::tls::Identity;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A value on the command line, in the environment or in the file is wrong.
+/// Exit status for invalid settings.
 const BAD_VALUE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             }
         },
     };
-    // Nobody is there to read it.
+    // Standard output is closed.
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -180,13 +180,13 @@ fn print_budget() -> std::io::Result<()> {
     writeln!(out, "{:<34}{:>6} ×{:>10} ={:>10}", "holder", "count", "bytes", "KiB")?;
     print_lines(&mut out, &budget::LINES)?;
     writeln!(out, "{:<34}{:>30}", "sum: the most this build holds", budget::TOTAL.div_ceil(KIB))?;
-    writeln!(out, "{:<34}{:>30}", "what the board affords", BOARD.memory / KIB)?;
-    writeln!(out, "\nwhere it is recorded, beside all lines")?;
+    writeln!(out, "{:<34}{:>30}", "limit of the board", BOARD.memory / KIB)?;
+    writeln!(out, "\nwhile recording, in addition")?;
     print_lines(&mut out, &budget::RECORDING)?;
     for alternative in budget::ALTERNATIVES {
         writeln!(
             out,
-            "\nwhere {}, in place of all lines with {:?}",
+            "\nwhere {}, instead of all lines with {:?}",
             alternative.when, alternative.of
         )?;
         print_lines(&mut out, alternative.lines)?;

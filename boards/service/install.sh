@@ -10,15 +10,15 @@ usage: install.sh [--config FILE] [--repair] [--dry-run]
        install.sh --uninstall [--dry-run]
        install.sh --check
 
-Installs the binary beside it as a service of systemd, OpenRC, or the init script that comes along;
-starts it, waits until its ports answer, and prints them. What was there before is kept, and comes
-back when the new one is not ready within 30 s. Where all is as it should be, nothing is touched.
+Installs the binary beside this script as a service of systemd, OpenRC, or the enclosed init script;
+starts it, waits until its ports answer, and prints them. The previous version is kept, and restored
+if the new one is not ready within 30 s. Files that are up to date are not touched.
 
-  --config FILE  take these settings; without it those in /etc/pandaproxy/pandaproxy.conf stay
-  --repair       put everything in its place again and restart, whatever is there
-  --uninstall    remove it; settings and certificates stay, and it says where
-  --check        only say whether this machine is one that the binary is for
-  --dry-run      say what would be done, and do nothing
+  --config FILE  install these settings; without it /etc/pandaproxy/pandaproxy.conf stays
+  --repair       install every file again, and restart
+  --uninstall    remove the service; settings and certificates stay
+  --check        only check that the binary is for this machine
+  --dry-run      print what would be done, and do nothing
 END
 }
 
@@ -259,11 +259,11 @@ write_limits() {
 # Whether somebody sees to it that it takes no more than that. Raspberry Pis start without.
 memory_limit() {
     if [ $init = script ]; then
-        echo "its memory not limited by anybody but itself"
+        echo "no memory limit by the system"
     elif grep -qsw memory /sys/fs/cgroup/cgroup.controllers; then
         echo "at most $SERVICE_MEMORY_MAX"
     else
-        echo "its memory not limited by anybody but itself (cgroup_enable=memory in the kernel's cmdline.txt would)"
+        echo "no systemd memory limit (the kernel has no memory cgroup; see README)"
     fi
 }
 
@@ -306,9 +306,9 @@ restore() {
         fi
         service start $READY_WITHIN || true
         if wait_ready $READY_WITHIN; then
-            undone="what was there before is back, and $told"
+            undone="the previous version is restored, and $told"
         else
-            undone="what was there before is back, and is not well either: $told"
+            undone="the previous version is restored, and is not healthy either: $told"
         fi
     else
         disable_service
@@ -321,7 +321,7 @@ restore() {
         [ -z "$made_user" ] || remove_user
         rm -rf "$KEPT" /run/pandaproxy
         rmdir "$ETC" 2>/dev/null || true
-        undone="nothing of it is left here"
+        undone="nothing was installed"
     fi
 }
 
@@ -329,7 +329,7 @@ undo_and_end() {
     [ -z "$made" ] || rm -rf "$made"
     if [ -n "$placed" ]; then
         restore
-        printf 'install.sh: broken off; %s\n' "$undone" >&2
+        printf 'install.sh: aborted; %s\n' "$undone" >&2
     else
         rm -f "$BIN.new"
     fi
@@ -353,16 +353,16 @@ do_uninstall() {
     [ $init != systemd ] || systemctl daemon-reload
     rm -rf "$KEPT" /run/pandaproxy
     say "removed; settings and certificates stay in $ETC and $STATE,"
-    say "and so does their owner, the user $NAME: remove them by hand if nobody needs them"
+    say "and so does their owner, the user $NAME: remove them by hand if they are not needed"
 }
 
 do_install() {
-    [ -f "$here/pandaproxy" ] || die "there is no binary beside install.sh"
+    [ -f "$here/pandaproxy" ] || die "no binary beside install.sh"
     [ -n "$config" ] || [ -f "$CONF" ] ||
         die "there are no settings yet: give --config FILE (pandaproxy.conf is an example)"
     [ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
     [ $init != script ] || /bin/sh "$here/pandaproxy.init" check 2>/dev/null ||
-        die "neither systemd nor OpenRC is here, and without them it needs util-linux's setpriv"
+        die "this machine has neither systemd nor OpenRC; the init script needs util-linux's setpriv"
     if [ -n "$dry" ]; then
         say "would put in place, start with $init, and wait for: $(files | tr '\n' ' ')"
         return
@@ -390,7 +390,7 @@ do_install() {
     code=0
     told=$(health "$BIN.new" "${config:-$CONF}") || code=$?
     rm -f "$BIN.new"
-    [ $code != 2 ] || die "the settings are no good: ${told#pandaproxy: }"
+    [ $code != 2 ] || die "invalid settings: ${told#pandaproxy: }"
     write_limits
 
     changed=''
@@ -431,7 +431,7 @@ do_install() {
     within=$READY_WITHIN
     if [ ! -e "$STATE/rsa.key" ]; then
         within=$KEYS_WITHIN
-        say "it makes its RSA key first, which takes a slow board minutes"
+        say "creating the RSA key first; that takes minutes on a slow board"
     fi
     [ $init != systemd ] || systemctl reset-failed $NAME 2>/dev/null || true
     ready=''
@@ -439,13 +439,13 @@ do_install() {
     if [ -z "$ready" ]; then
         said=$(last_word)
         restore
-        die "it was not ready within $within s (${said:-$told}); $undone"
+        die "not ready within $within s (${said:-$told}); $undone"
     fi
     placed=''
     rm -rf "$KEPT/previous"
     if [ -e "$KEPT/trying$BIN" ]; then
         mv "$KEPT/trying" "$KEPT/previous"
-        say "what was there before is kept in $KEPT/previous"
+        say "the previous version is kept in $KEPT/previous"
     else
         rm -rf "$KEPT/trying"
     fi

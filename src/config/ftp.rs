@@ -114,18 +114,24 @@ const MAX_PORTS: usize = budget::DATA_PORTS;
 
 impl fmt::Display for Ftp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.mode {
-            FtpMode::Proxy { .. } => "proxy mode (clients share the printer's sessions)",
-            FtpMode::Relay { .. } => "relay mode (clients see the printer's own certificate)",
+        let is_relay = matches!(self.mode, FtpMode::Relay { .. });
+        f.write_str(if is_relay {
+            "relay mode (clients see the printer's certificate here, the proxy's on the MQTT port)"
+        } else {
+            "proxy mode (clients share the printer's sessions)"
         })?;
         match self.because {
-            Because::Asked => f.write_str(", set by --ftp-mode"),
-            Because::Model(model) => write!(f, ", the default for {}", model.name),
+            Because::Asked => f.write_str(", set by --ftp-mode")?,
+            Because::Model(model) => write!(f, ", the default for {}", model.name)?,
             Because::UnknownModel => f.write_str(
                 ", because the serial number is of an unknown model; slicers that need the printer's own \
                  certificate need --ftp-mode relay",
-            ),
+            )?,
         }
+        if is_relay {
+            f.write_str("; programs that pin one certificate for all ports need --ftp-mode proxy")?;
+        }
+        Ok(())
     }
 }
 

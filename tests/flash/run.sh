@@ -182,13 +182,13 @@ check "nothing was built" is "$(ls "$scratch/project/dist")" "pandaproxy-$BOARD"
 switch_to "$scratch/bare"
 before=$(contents)
 
-begin "no settings, or settings that are no good"
+begin "no settings, or invalid settings"
 flash $BOARD board
 check "none" refuses "there are no settings yet: give --config FILE"
 printf 'PRINTR_IP=127.0.0.9\n' >"$scratch/typo.conf"
 flash $BOARD board --config "$scratch/typo.conf"
-check "a mistyped name" refuses "the settings are no good: "
-check "which is named" says "the unknown name PRINTR_IP"
+check "a mistyped name" refuses "invalid settings: "
+check "which is named" says "unknown setting PRINTR_IP"
 check "nothing was changed" unchanged
 check "nothing was left" nothing_staged
 
@@ -208,7 +208,7 @@ flash $BOARD board --config "$scratch/given.conf"
 check "read-only" refuses "/usr/local/bin cannot be written to: Read-only file system"
 umount "$running/usr/local/bin"
 flash $BOARD pi@board --config "$scratch/given.conf"
-check "no sudo" refuses "is not root and may not become root by sudo"
+check "no sudo" refuses "is not root and cannot use sudo"
 check "nothing was changed" unchanged
 check "nothing was left" nothing_staged
 
@@ -224,7 +224,7 @@ take_port 990
 flash $BOARD board --config "$scratch/given.conf"
 kill $taken
 check "is named, and nothing stays" refuses "cannot bind port 990: in use by another program"
-check "and that is said" says "nothing of it is left here"
+check "and that is said" says "nothing was installed"
 check "no user stays" not grep -q pandaproxy "$running/etc/passwd"
 check "no file stays" not find_any "$running"
 
@@ -280,8 +280,8 @@ health*) echo 'pandaproxy health: not yet' >&2; exit 1 ;;
 esac
 END
 flash $BOARD board
-check "is told from one that is" refuses "it was not ready within 30 s"
-check "the one before is back" says "what was there before is back, and healthy"
+check "is told from one that is" refuses "not ready within 30 s"
+check "the one before is back" says "the previous version is restored, and healthy"
 check "to the byte" unchanged
 check "and serves" serves
 fresh_binary
@@ -336,7 +336,7 @@ calls() { cat "$running/var/log/systemctl" 2>/dev/null || true; }
 
 begin "a first installation by sudo, under systemd"
 flash $BOARD pi@board --config "$scratch/given.conf"
-check "not without the right to" refuses "may not become root by sudo"
+check "not without the right to" refuses "cannot use sudo"
 printf 'pi ALL=(ALL) NOPASSWD: ALL\n' >>"$running/etc/sudoers"
 flash $BOARD pi@board --config "$scratch/given.conf"
 check "ends well" ends_with 0
@@ -398,7 +398,7 @@ at_a_terminal $BOARD pi@board --config "$scratch/none.conf"
 check "says what is wrong with what is given" refuses "cannot be read"
 printf 'PRINTER_IP=127.0.0.9\n' >"$scratch/none.conf"
 at_a_terminal $BOARD pi@board --config "$scratch/none.conf"
-check "and what the host finds wrong" refuses "the settings are no good"
+check "and what the host finds wrong" refuses "invalid settings"
 rm "$running/usr/local/bin/sudo"
 
 begin "--uninstall, under systemd"

@@ -182,7 +182,7 @@ fn the_lines_of_the_budget_add_up_to_the_sum_below_them() {
         }
         assert!(lines > 10, "{out}");
         assert_eq!(bytes.div_ceil(1024), find("sum"), "{out}");
-        assert!(find("sum") <= find("what the board affords"), "{out}");
+        assert!(find("sum") <= find("limit of the board"), "{out}");
     });
 }
 

@@ -42,7 +42,7 @@ fn relayed_clients_use_the_printers_own_tls() {
     }
     proxy::run(async {
         let bed = Bed::of(Model::X1C, Family::Vsftpd).await;
-        bed.proxy.program.line("relay mode (clients see the printer's own certificate)").await;
+        bed.proxy.program.line("relay mode (clients see the printer's certificate here").await;
         for (name, len) in [("zero.3mf", 0), ("one.3mf", 1), ("plate.3mf", 3_000_000)] {
             let given = bed.file(name, len);
             let (status, log) = bed.curl(&["-T", given.to_str().unwrap()], "").await;
