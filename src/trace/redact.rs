@@ -326,7 +326,9 @@ impl Scanner {
                 Err(false) if !over => return Look::Wants,
                 Err(_) => return Look::Nothing,
             };
-            let len = label.iter().take(MAX_PEM_LABEL).take_while(|byte| **byte != b'-').count();
+            // A label stays as it is. It has no digits and no small letters, so that no code stands in one.
+            let is_label = |byte: &&u8| byte.is_ascii_uppercase() || **byte == b' ';
+            let len = label.iter().take(MAX_PEM_LABEL).take_while(is_label).count();
             return match after(label.get(len..).unwrap_or_default(), PEM_LINE) {
                 Ok(_) => {
                     self.pem = !self.pem;
