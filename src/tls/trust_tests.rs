@@ -655,6 +655,40 @@ fn what_is_given_as_authorities_has_to_be_authorities() {
     }
 }
 
+/// What can be known of the built-in authorities without their certificates: names and keys parse and differ, each
+/// key identifier is its key's (RFC 5280 §4.2.1.2), and a device authority is below a root that outlives it.
+#[test]
+fn the_built_in_authorities_fit_together() {
+    use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Name};
+    let mut seen = Vec::new();
+    for one in &BAMBU_LAB {
+        let (rest, name) = X509Name::from_der(&one.name).unwrap();
+        assert!(rest.is_empty());
+        let name = name.iter_common_name().next().unwrap().as_str().unwrap();
+        assert!(name.starts_with("BBL "), "{name}");
+        let (rest, key) = SubjectPublicKeyInfo::from_der(&one.key).unwrap();
+        assert!(rest.is_empty(), "{name}");
+        let sha1 = &ring::digest::SHA1_FOR_LEGACY_USE_ONLY;
+        let identifier = ring::digest::digest(sha1, &key.subject_public_key.data);
+        assert_eq!(one.key_id.as_deref(), Some(identifier.as_ref()), "{name}");
+        assert!(one.not_before < one.not_after, "{name}");
+        seen.extend([&*one.name, &*one.key]);
+
+        let is_device = name.starts_with("BBL Device CA ");
+        assert_eq!(one.path_len, is_device.then_some(0), "{name}");
+        let is_above = |root: &Authority| {
+            root.path_len.is_none()
+                && root.not_before <= one.not_before
+                && one.not_after <= root.not_after
+        };
+        assert!(BAMBU_LAB.iter().any(is_above), "{name}");
+    }
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), all);
+}
+
 #[test]
 fn the_authorities_say_what_their_certificates_say() {
     let files = skips::shared("ca", ".pem", 8);

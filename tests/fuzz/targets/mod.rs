@@ -8,6 +8,8 @@ mod conversation;
 mod ftp;
 mod mqtt;
 mod rtsp;
+mod tls;
+mod trace;
 
 /// Takes any bytes.
 type Target = fn(&[u8]);
@@ -32,6 +34,9 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("ftp_wire", ftp::wire),
     ("ftp_client", ftp::client),
     ("ftp_upstream", ftp::upstream),
+    ("trace_redact", trace::redact),
+    ("trace_login", trace::login),
+    ("tls_chain", tls::chain),
 ];
 
 /// The target of this name.

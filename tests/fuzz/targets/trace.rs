@@ -1,0 +1,65 @@
+//! The recorder: no secret is in what it writes, wherever bytes are cut and whatever is around them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use pandaproxy::trace::conversation::{Conversation, From};
+use pandaproxy::trace::redact::{Scanner, Secrets, Work};
+use pandaproxy::trace::{Party, Protocol};
+
+/// What must not be in a recording: unlike anything that the recorder writes by itself.
+const CODE: &[u8] = b"7Kq2xW9p";
+const SERIAL: &[u8] = b"01P00A3C1200417";
+
+/// The largest piece, as the recorder's queue hands it over.
+const PIECE: usize = 4096;
+
+fn secrets() -> Secrets {
+    Secrets::new(CODE, SERIAL).expect("a code and a serial number that can be told apart")
+}
+
+fn has_secret(bytes: &[u8]) -> bool {
+    [CODE, SERIAL].iter().any(|secret| bytes.windows(secret.len()).any(|seen| seen == *secret))
+}
+
+/// One direction, redacted: in pieces of so many bytes.
+fn redacted(data: &[u8], is_ftp: bool, piece: usize) -> Vec<u8> {
+    let (mut secrets, mut scanner, mut work) = (secrets(), Scanner::new(is_ftp), Work::new(PIECE));
+    let mut out = Vec::new();
+    for piece in data.chunks(piece) {
+        let len = scanner.scan(&mut secrets, piece, false, &mut work);
+        out.extend_from_slice(work.released(len).0);
+    }
+    let len = scanner.scan(&mut secrets, &[], true, &mut work);
+    out.extend_from_slice(work.released(len).0);
+    out
+}
+
+/// Redaction keeps every length and leaves no secret, in one piece, in many and byte by byte.
+pub(crate) fn redact(data: &[u8]) {
+    let Some((flags, data)) = data.split_first() else { return };
+    for piece in [PIECE, usize::from(flags >> 1) + 1, 1] {
+        let out = redacted(data, flags & 1 != 0, piece);
+        assert_eq!(out.len(), data.len(), "in pieces of {piece}");
+        assert!(!has_secret(&out), "a secret is left in pieces of {piece}");
+    }
+}
+
+/// A conversation of any protocol, with its login: nothing that it records holds a secret.
+pub(crate) fn login(data: &[u8]) {
+    let [flags, cut, data @ ..] = data else { return };
+    let protocol =
+        [Protocol::Mqtt, Protocol::Chamber, Protocol::Rtsp, Protocol::Ftp][usize::from(flags & 3)];
+    let (mut out, mut secrets, mut work) = (Vec::new(), secrets(), Work::new(PIECE));
+    let party = Party::Client(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+    let begun = Conversation::begin(&mut out, &mut secrets, (protocol, party), 1, 0);
+    let mut talk = begun.expect("memory takes everything");
+    for (number, piece) in (1..).zip(data.chunks(usize::from(*cut) + 1)) {
+        let from = if flags & 4 != 0 && number % 2 == 0 { From::Server } else { From::Client };
+        let lost = u64::from(flags & 8 != 0 && number % 5 == 0);
+        talk.say((&mut out, &mut secrets, &mut work), from, number, lost, piece)
+            .expect("memory takes everything");
+    }
+    talk.end((&mut out, &mut secrets, &mut work), From::Client, 9, 0)
+        .expect("memory takes everything");
+    assert!(!has_secret(&out), "{protocol:?}: a secret is recorded");
+}
