@@ -449,7 +449,7 @@ impl Upload {
 /// Uploads one file after the other.
 async fn keep_uploading(port: u16, connector: TlsConnector, upload: Rc<Upload>) {
     loop {
-        if let Err(error) = store(port, &connector, &upload).await {
+        if let Err(error) = Box::pin(store(port, &connector, &upload)).await {
             *upload.error.borrow_mut() = Some(error.to_string());
             return;
         }
