@@ -1,21 +1,21 @@
-//! Moments on one clock that never goes backwards and knows no date.
+//! Points in time on a monotonic clock, without a date.
 //!
-//! Sessions and hubs see time only as an [`Instant`] that somebody hands them; the shell that owns
-//! the real clock is [`runtime`](crate::runtime). A test hands them whatever it likes.
+//! Sessions and hubs are given the time as an [`Instant`]; only [`runtime`](crate::runtime) has a real
+//! clock, and tests choose the time themselves.
 
 use core::fmt;
 use core::ops::Add;
 use core::time::Duration;
 
-/// A moment, counted from the start of the program (or of the test).
+/// A point in time, counted from the start of the program or of the test.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The moment everything began.
+    /// The start.
     pub const START: Self = Self(Duration::ZERO);
 
-    /// The moment that lies `elapsed` after [`START`](Self::START).
+    /// The point in time that lies `elapsed` after [`START`](Self::START).
     pub const fn at(elapsed: Duration) -> Self {
         Self(elapsed)
     }

@@ -1,18 +1,17 @@
-//! What happened lately, and a count of everything that happened since the start.
+//! The last events, and a count of each kind of event since the start.
 //!
-//! A log scrolls away, and on a board with its card mounted read-only nobody keeps one. The journal
-//! always holds the last [`EVENTS`] events in memory, and beside them one count for each [`Kind`],
-//! so that it still answers "has this ever happened?" after weeks. It is printed when the heap's
-//! lid is met, on SIGUSR1 and at exit.
+//! A log may be lost: it scrolls away, and a board with a read-only card keeps none. The journal holds the
+//! last [`EVENTS`] events in memory and one count for each [`Kind`]. It is printed on SIGUSR1 and when the
+//! heap limit is exceeded.
 //!
-//! It lives in the thread that serves, takes all its memory before that thread starts, and neither
-//! [`record`] nor [`write_to`] ever allocates: both work when there is nothing left to allocate.
+//! It belongs to the thread that serves, and all its memory is allocated before that thread starts. Neither
+//! [`record`] nor [`write_to`] allocates, so both work when the heap limit is exceeded.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | events | [`EVENTS`] | the oldest makes way; its kind stays counted |
+//! | events | [`EVENTS`] | the oldest is dropped; its kind stays counted |
 //! | one event's text | [`TEXT`] bytes | it is cut at a character and ends in `…` |
 //! | a count | `u32::MAX` | it stays there |
 
@@ -24,74 +23,74 @@ use log::Level;
 
 use crate::clock::Instant;
 
-/// Events kept: a few minutes of a busy proxy, or what led up to an end.
+/// Events kept: a few minutes of a busy proxy.
 pub const EVENTS: usize = 64;
 
-/// Bytes of one event's text: a service, a session, a peer and what happened fit on one line.
+/// Bytes of one event's text: service, session number, address and event fit.
 pub const TEXT: usize = 120;
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The program began to serve.
+    /// A service listens.
     Started,
-    /// A client showed the right code.
+    /// A client logged in.
     Admitted,
-    /// A client went, in order or not.
+    /// A client disconnected.
     Left,
-    /// A client was sent away because a bound was met.
+    /// A client was rejected because a limit was reached.
     Refused,
-    /// A client showed a wrong code.
+    /// A client sent a wrong access code or user name.
     WrongCode,
-    /// An address showed too many of them.
+    /// An origin was locked out after several wrong codes.
     LockedOut,
-    /// A peer said something its protocol does not know.
+    /// A client sent data that is invalid in its protocol.
     Malformed,
-    /// A peer said something larger than its inbox.
+    /// A client sent a message larger than its inbox.
     TooLong,
-    /// A client took nothing for so long that it was let go.
+    /// A write to a client timed out.
     Stuck,
-    /// A client was let go, or resynchronised, because it could not keep up.
+    /// A client was disconnected or resynchronised because it read too slowly.
     Lagged,
-    /// A client said nothing for so long that it was let go.
+    /// A client timed out before or after its login.
     Silent,
-    /// The printer answered.
+    /// A connection to the printer is ready.
     PrinterUp,
-    /// The connection to the printer ended.
+    /// A connection to the printer ended.
     PrinterLost,
     /// The printer did not accept the access code.
     PrinterRefused,
-    /// The printer could not prove that it is the printer.
+    /// The printer's certificate was rejected.
     PrinterUntrusted,
-    /// A request went to the printer.
+    /// A request was forwarded to the printer.
     RequestForwarded,
-    /// A request was not delivered, and its sender learnt so.
+    /// A request was not delivered, and its sender was disconnected.
     RequestRefused,
-    /// A client published to a topic that is nobody's.
+    /// A client published to a topic that is not served.
     RequestIgnored,
-    /// A report could not be understood, and was handed on as it was.
+    /// A report could not be parsed and was forwarded unchanged.
     ReportOdd,
-    /// A report was larger than any frame, and was skipped.
+    /// A report larger than any frame was skipped.
     ReportTooLong,
-    /// A report found no free frame; its readers were resynchronised.
+    /// No frame was free for a report; its readers were resynchronised.
     NoFrame,
-    /// The printer takes our subscription and says nothing.
+    /// The printer accepts the subscription and sends no report.
     PrinterMute,
-    /// It was found out which camera the printer has, or why it shows none.
+    /// The camera probe has a result.
     CameraFound,
-    /// What the camera sent is no picture, and was skipped.
+    /// The camera sent data that is not a picture; it was skipped.
     PictureDamaged,
-    /// A picture was larger than any frame, and was skipped.
+    /// A picture larger than any frame was skipped.
     PictureTooLong,
-    /// A file or a listing went through, whole.
+    /// A file or a listing was transferred completely.
     Transferred,
-    /// A file or a listing did not.
+    /// The transfer of a file or a listing failed.
     TransferFailed,
-    /// Something is missing in a recording, or there is none.
+    /// Part of a recording is missing, or recording failed.
     NotRecorded,
-    /// The heap met its lid.
+    /// The heap limit was exceeded; the process ends.
     HeapLimitExceeded,
-    /// The program was asked to end.
+    /// The program shuts down.
     Stopping,
 }
 
@@ -130,7 +129,7 @@ impl Kind {
         Self::Stopping,
     ];
 
-    /// What it is called where the journal is printed.
+    /// Its name in the printed journal.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -151,22 +150,22 @@ impl Kind {
             Self::RequestForwarded => "request forwarded",
             Self::RequestRefused => "request refused",
             Self::RequestIgnored => "request ignored",
-            Self::ReportOdd => "report odd",
+            Self::ReportOdd => "report not parsed",
             Self::ReportTooLong => "report too long",
             Self::NoFrame => "no frame",
-            Self::PrinterMute => "printer mute",
+            Self::PrinterMute => "printer sends no reports",
             Self::CameraFound => "camera found",
             Self::PictureDamaged => "picture damaged",
             Self::PictureTooLong => "picture too long",
             Self::Transferred => "transferred",
             Self::TransferFailed => "transfer failed",
             Self::NotRecorded => "not recorded",
-            Self::HeapLimitExceeded => "lid met",
+            Self::HeapLimitExceeded => "heap limit exceeded",
             Self::Stopping => "stopping",
         }
     }
 
-    /// How loudly the log says it.
+    /// The level of its log line.
     pub const fn level(self) -> Level {
         match self {
             Self::PrinterRefused | Self::PrinterUntrusted | Self::HeapLimitExceeded => Level::Error,
@@ -201,15 +200,15 @@ impl Kind {
     }
 }
 
-/// Keeps an event and says it in the log.
+/// Records an event and logs it.
 ///
-/// Never put an access code in it.
+/// The text must not contain the access code.
 pub fn note(kind: Kind, what: fmt::Arguments<'_>) {
     record(kind, what);
     log::log!(target: "pandaproxy", kind.level(), "{}", OneLine(what));
 }
 
-/// Keeps an event without a word in the log: for the heap's lid, where the logger has no room.
+/// Records an event without logging it.
 pub fn record(kind: Kind, what: fmt::Arguments<'_>) {
     // Written before the journal is borrowed: `what` may be anything, even something that notes.
     let text = Text::of(what);
@@ -220,7 +219,7 @@ pub fn record(kind: Kind, what: fmt::Arguments<'_>) {
     });
 }
 
-/// Counts an event that happens too often to be told each time.
+/// Counts an event without recording or logging it.
 pub fn tally(kind: Kind) {
     JOURNAL.with(|journal| {
         if let Ok(mut journal) = journal.try_borrow_mut() {
@@ -229,7 +228,7 @@ pub fn tally(kind: Kind) {
     });
 }
 
-/// Tells the journal what time it is, for the events from here on.
+/// Sets the time of the events recorded from here on.
 pub fn set_now(now: Instant) {
     JOURNAL.with(|journal| {
         if let Ok(mut journal) = journal.try_borrow_mut() {
@@ -238,14 +237,14 @@ pub fn set_now(now: Instant) {
     });
 }
 
-/// How often `kind` ever happened.
+/// The number of events of `kind` since the start.
 pub fn count(kind: Kind) -> u32 {
     JOURNAL.with(|journal| journal.try_borrow().map_or(0, |journal| journal.count(kind)))
 }
 
 /// Prints the counts, then the events, oldest first, one a line.
 ///
-/// What `out` notes meanwhile is not kept.
+/// Events that `out` itself notes meanwhile are not recorded.
 ///
 /// # Errors
 ///

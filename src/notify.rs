@@ -4,7 +4,7 @@ use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
-/// Rings one sleeper's notify. Ringing before anybody sleeps is remembered, once.
+/// A wake-up for one waiting task. A notification without a waiting task is kept, once.
 #[derive(Default)]
 pub struct Notify {
     notified: Cell<bool>,
@@ -12,7 +12,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Wakes whoever waits, now or next.
+    /// Wakes the task that waits, or the next one that does.
     pub fn notify(&self) {
         self.notified.set(true);
         if let Some(sleeper) = self.sleeper.borrow_mut().take() {
@@ -20,7 +20,7 @@ impl Notify {
         }
     }
 
-    /// Completes at the next ring, or at once if one was missed.
+    /// Completes at the next notification, or at once if one is kept.
     pub async fn notified(&self) {
         poll_fn(|cx| {
             if self.notified.replace(false) {
@@ -33,7 +33,7 @@ impl Notify {
     }
 }
 
-/// Whether the other end is wanted: what a camera's hub tells its upstream.
+/// Whether a camera's hub needs its upstream's stream.
 #[derive(Default)]
 pub struct Demand {
     wanted: Cell<bool>,
@@ -42,30 +42,30 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Somebody watches, or nobody does any more.
+    /// Sets whether at least one client watches.
     pub fn want(&self, wanted: bool) {
         if self.wanted.replace(wanted) != wanted {
             self.notify.notify();
         }
     }
 
-    /// Whether somebody watches.
+    /// Whether at least one client watches.
     pub fn is_wanted(&self) -> bool {
         self.wanted.get()
     }
 
-    /// The program ends.
+    /// Tells the upstream to shut down.
     pub fn leave(&self) {
         self.leaving.set(true);
         self.notify.notify();
     }
 
-    /// Whether the program ends.
+    /// Whether the upstream has to shut down.
     pub fn is_leaving(&self) -> bool {
         self.leaving.get()
     }
 
-    /// Completes when something of this has changed.
+    /// Completes when one of the two has changed.
     pub async fn notified(&self) {
         self.notify.notified().await;
     }

@@ -3,19 +3,19 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
-/// Who is at the other end: how log lines name a conversation.
+/// The other end of a connection, as log lines name it: `mqtt 3 (192.168.1.7)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Which service.
+    /// The service's name.
     pub service: &'static str,
-    /// Which conversation of it, counted from the start.
+    /// The connection's number, counted from the start of the program.
     pub number: u32,
-    /// From where.
+    /// The peer's address.
     pub address: IpAddr,
 }
 
 impl Peer {
-    /// Nobody in particular: for tests.
+    /// A peer for tests.
     pub const fn unknown() -> Self {
         Self { service: "mqtt", number: 0, address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
     }

@@ -1,7 +1,7 @@
-//! The contract of every conversation.
+//! The contract of every session, whatever its protocol.
 //!
-//! A [`Session`] is one end of one conversation as a pure state machine. It has no socket, no clock
-//! and never waits, so a test can drive it one byte at a time, split anywhere. The shell that runs
+//! A [`Session`] is one end of a connection as a pure state machine. It has no socket, no clock and
+//! never waits, so a test can drive it one byte at a time. The shell that runs
 //! any session over any stream is [`runtime::drive`](crate::runtime::drive); what a session learns
 //! goes to its [`Handler`], which is the service's hub seen from one of its slots.
 
@@ -9,11 +9,12 @@ use core::fmt;
 
 use crate::clock::Instant;
 
-/// One end of a conversation.
+/// One end of a connection.
 pub trait Session {
-    /// What its host is told. It may point into the input, so that a payload is copied by its host alone.
+    /// What its [`Handler`] receives. An event may borrow from the input, so that only the handler copies a
+    /// payload.
     type Event<'i>;
-    /// What is wrong when it cannot go on.
+    /// Why the session ends.
     type Error: Copy + fmt::Debug + fmt::Display;
 
     /// Reads from the front of `input`, up to the end of what makes one event. Says how much was read,
@@ -24,7 +25,7 @@ pub trait Session {
     ///
     /// # Errors
     ///
-    /// It cannot go on; a farewell may still be had from [`poll_output`](Self::poll_output).
+    /// The session ends. [`poll_output`](Self::poll_output) may still return a last message.
     fn handle_input<'i>(
         &mut self,
         now: Instant,
@@ -38,13 +39,13 @@ pub trait Session {
     /// The peer has taken too long for something.
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Self::Error>;
 
-    /// Its earliest deadline. `None`: it has none.
+    /// The session's earliest deadline; `None` without one.
     fn poll_timeout(&self) -> Option<Instant>;
 
-    /// Puts what is to be sent into `out`. There is no next call before that has left.
+    /// Writes the next bytes to send into `out`. It is not called again before they have been sent.
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Self::Error>;
 
-    /// The bytes that [`Output::Shared`] spoke of. They stay as they are until they have been sent.
+    /// The bytes of [`Output::Shared`]. They do not change until they have been sent.
     fn shared(&self) -> &[u8] {
         &[]
     }
@@ -54,28 +55,28 @@ pub trait Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Output<E> {
-    /// There is nothing to send; input or time may change that.
+    /// Nothing to send until input or a timeout.
     Idle,
-    /// So many bytes of `out`.
+    /// The first so many bytes of `out`.
     Written(usize),
-    /// What [`Session::shared`] shows: something large that many conversations send, and that is not
-    /// copied for each of them. It leaves apart from all other bytes.
+    /// The bytes of [`Session::shared`]: a large frame that many sessions send without a copy for each. It
+    /// is sent in records of its own.
     Shared,
-    /// Nothing any more: the conversation is over, for this reason.
+    /// The session is over, for this reason.
     End(E),
 }
 
-/// Whom a session reports to.
+/// What receives a session's events: the service's hub, seen from one slot.
 pub trait Handler<S: Session> {
-    /// Whether the session may be offered more input now. A host that says no wakes it later: that
-    /// is how a full queue reaches the peer as back-pressure.
+    /// Whether the session may read more input now. A handler that returns false completes
+    /// [`woken`](Self::woken) later: a full queue becomes back-pressure on the peer.
     fn admits(&self, session: &S) -> bool;
 
     /// Takes an event.
     ///
     /// # Errors
     ///
-    /// The conversation has to end over this event.
+    /// The session ends because of this event.
     fn handle_event(
         &self,
         now: Instant,
@@ -92,15 +93,15 @@ pub trait Handler<S: Session> {
     fn woken(&self) -> impl Future<Output = ()>;
 }
 
-/// Who caused an end. The log's level and the wait before the next attempt follow from it.
+/// Which side caused the end of a session. The [`Kind`](crate::journal::Kind) of its log line depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// Nobody's: an orderly end.
+    /// An orderly end.
     Nobody,
     /// The peer broke the protocol or gave a wrong code.
     Peer,
-    /// The line between us: silence, a stall, a reset.
+    /// The network: a timeout, a stall or a reset.
     Network,
-    /// A bound of ours was met.
+    /// A limit of this board was reached.
     Board,
 }

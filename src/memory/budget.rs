@@ -3,7 +3,7 @@
 //! What is ours is exact: whoever holds it asserts beside its own type that it takes no more than its
 //! line says. What is rustls' and tokio's was measured, in the worst state that a peer can bring it
 //! to, and rounded up; `tests/bounds.rs` brings it there again. The sum has to fit
-//! `BOARD.memory`, or the build fails; the same figure is the lid on the [heap](super::heap).
+//! `BOARD.memory`, or the build fails; the same figure is the limit of the [heap](super::heap).
 //!
 //! `pandaproxy --budget` prints these lines.
 
@@ -248,7 +248,7 @@ pub const LINES: [Line; 46] = [
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
     line("mqtt client: task", SLOTS, TASK),
-    line("mqtt client: seat with its ring", SLOTS, SLOT),
+    line("mqtt client: slot with its ring", SLOTS, SLOT),
     line("mqtt frames: small", 1, BOARD.mqtt.small.bytes(FRAME_SLOT)),
     line("mqtt frames: large", 1, BOARD.mqtt.large.bytes(FRAME_SLOT)),
     line("mqtt state: changes", 1, STATE),
@@ -259,7 +259,7 @@ pub const LINES: [Line; 46] = [
     line("chamber viewer: inbox, outbox", VIEWERS, CHAMBER_INBOX + CHAMBER_OUTBOX),
     line("chamber viewer: TLS", VIEWERS, TLS),
     line("chamber viewer: task", VIEWERS, TASK),
-    line("chamber viewer: seat with its ring", VIEWERS, CHAMBER_SLOT),
+    line("chamber viewer: slot with its ring", VIEWERS, CHAMBER_SLOT),
     line("chamber pictures", 1, PICTURES.bytes(FRAME_SLOT)),
     line("chamber hub", 1, CHAMBER_HUB),
     line("chamber upstream: inbox, outbox", 1, CAMERA_INBOX + CAMERA_OUTBOX),
@@ -267,7 +267,7 @@ pub const LINES: [Line; 46] = [
     line("rtsp player: inbox, outbox", PLAYERS, RTSP_INBOX + RTSP_OUTBOX),
     line("rtsp player: TLS", PLAYERS, TLS),
     line("rtsp player: task", PLAYERS, TASK),
-    line("rtsp player: seat with its ring", PLAYERS, RTSP_SLOT),
+    line("rtsp player: slot with its ring", PLAYERS, RTSP_SLOT),
     line("rtsp blocks", 1, RTSP_BLOCKS.bytes(FRAME_SLOT)),
     line("rtsp hub", 1, RTSP_HUB),
     line("rtsp upstream: inbox, outbox", 1, STREAM_INBOX + STREAM_OUTBOX),
@@ -275,17 +275,17 @@ pub const LINES: [Line; 46] = [
     line("ftp client: inbox, outbox", FILERS, FTP_INBOX + FTP_OUTBOX),
     line("ftp client: TLS", FILERS, TLS),
     line("ftp client: task", FILERS, TASK),
-    line("ftp client: seat", FILERS, FTP_SLOT),
+    line("ftp client: slot", FILERS, FTP_SLOT),
     line("ftp hub", 1, FTP_HUB),
     line(
-        "ftp upstream: inbox, outbox, desk",
+        "ftp upstream: inbox, outbox, session",
         FTP_SESSIONS,
         FTP_INBOX + FTP_OUTBOX + FTP_PRINTER_SESSION,
     ),
     line("ftp upstream: TLS, task", FTP_SESSIONS, TLS + TASK),
     line("ftp mover: buffer, TLS on both sides, task", FTP_SESSIONS, FTP_BUFFER + 2 * TLS + TASK),
-    line("TLS: input being looked at", 1, TLS_FLASH),
-    line("waiting to be let in", SERVICES * ACCEPT_QUEUE, ARRIVAL),
+    line("TLS: input being processed", 1, TLS_FLASH),
+    line("accept queues", SERVICES * ACCEPT_QUEUE, ARRIVAL),
     line("TLS sessions kept", SESSIONS + FILE_SESSIONS, RESUMPTION),
     line("TLS credentials", 1, CREDENTIALS),
     line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),
