@@ -10,7 +10,7 @@
 //!   client                         proxy
 //!     │── CONNECT ───────────────────►│  within ten seconds, at most 4 KiB, user `bblp` and the code
 //!     │◄─ CONNACK 0 ──────────────────│  held for up to five seconds while the printer is away,
-//!     │                               │  then CONNACK 3; 5 is for wrong credentials only
+//!     │                               │  then closed; 5 is for wrong credentials only
 //!     │── SUBSCRIBE device/+/report ─►│
 //!     │◄─ SUBACK, then the full state │
 //!     │── PUBLISH …/request (QoS 1) ─►│  acknowledged when it was sent to the printer
@@ -22,6 +22,17 @@
 //! requests that they do not know. The keepalive is not enforced: slicers announce one and then send no
 //! PINGREQ; TCP keepalive finds dead clients. Two clients with one identifier are both served, as a printer
 //! does, until no slot is free: then the older connection is closed.
+//!
+//! # While the printer is unreachable
+//!
+//! A CONNECT is held for [`HOLD`], then the connection is closed, with TLS's close_notify and without a CONNACK:
+//!
+//! | client | CONNACK 3 | CONNACK 5 | closed before CONNACK, with close_notify | held for longer than 10 s |
+//! |---|---|---|---|---|
+//! | OrcaSlicer with open-bamboo-networking | deselects the printer, modal error | as a wrong code | tries again each second, quietly | gives up |
+//! | Home Assistant (ha-bambulab, paho) | tries again | stops for good | tries again, after 1 to 30 s | its set-up fails |
+//! | bambuddy, OctoEverywhere (paho) | try again | report a wrong code | try again | try again |
+//! | libmosquitto | `mosquitto_sub` ends | ends | tries again; without close_notify its loop ends for good | tries again |
 //!
 //! # Bounds
 //!
@@ -425,8 +436,8 @@ impl Session for Client {
         match self.state {
             State::Opening { until } if until <= now => Err(Error::Silent),
             State::Waiting { until } if until <= now => {
-                let answer = Answer::ConnAck(ConnectCode::ServerUnavailable);
-                Err(self.refuse(answer, Error::PrinterAway))
+                // Closed without CONNACK: see "While the printer is unreachable".
+                Err(Error::PrinterAway)
             }
             State::Opening { .. } | State::Waiting { .. } | State::Open | State::Closing => Ok(()),
         }

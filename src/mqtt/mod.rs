@@ -24,7 +24,7 @@
 //! | sends `pushing.stop` | acknowledges it and does not forward it: it would end the reports of all clients |
 //! | publishes anything else to `device/<serial>/request` | forwards it byte for byte, in order, with QoS 1; PUBACK (or PUBREC) is sent when the printer's connection has accepted it |
 //! | publishes while the printer is unreachable, or the printer's connection is lost with a request under way | closes the client's connection, so that the client knows that the command may not have arrived; nothing is queued for later |
-//! | connects while the printer is unreachable | holds CONNACK for five seconds, then answers *server unavailable*; never *not authorised* |
+//! | connects while the printer is unreachable | holds CONNACK for five seconds, then closes the connection without one; never answers *not authorised* |
 //! | reads too slowly | drops reports of the state, and sends the full state when the client reads again; answers are not dropped: when they no longer fit, the client is disconnected; other clients do not wait |
 //! | is idle without PINGREQ | keeps the connection; TCP keepalive finds dead clients within two minutes |
 //! | uses the client identifier of another client | serves both, as a printer does, until no slot is free; then the older connection is closed |

@@ -18,7 +18,7 @@ use pandaproxy::mqtt::client::Error;
 use pandaproxy::runtime::drive::End;
 use tokio::time::Instant;
 
-use crate::clients::mqtt::{Client, Hello, PUBACK};
+use crate::clients::mqtt::{CLOSED, Client, Hello, PUBACK};
 use crate::lan::{self, Proxy, Settings, Tally, WIRE, journal_says, ms, pass, secs};
 use printer::{Ending, GARBAGE, Model, Printer, Refusal, Vice};
 
@@ -55,7 +55,7 @@ fn subscribing_while_the_printer_is_quiet_gets_the_state_later() {
 /// Guards: bambuddy#2698: a wrong code and a printer that is off are not told apart.
 /// Guards: a refusal while the printer is away makes Home Assistant give up.
 #[test]
-fn connack_is_held_while_the_printer_is_away_and_is_never_5() {
+fn while_the_printer_is_away_connect_is_held_then_closed() {
     lan::run(async {
         let printer = Printer::new(Model::P1S);
         printer.reboot(secs(600));
@@ -63,7 +63,7 @@ fn connack_is_held_while_the_printer_is_away_and_is_never_5() {
         for _ in 0..10 {
             let mut client = Client::over(proxy.stream());
             let before = Instant::now();
-            assert_eq!(client.connect(&Hello::default()).await, 3);
+            assert_eq!(client.connect(&Hello::default()).await, CLOSED);
             assert_eq!(before.elapsed().as_secs(), 5);
             assert!(client.is_closed().await);
             assert_eq!(proxy.end(), End::Session(Error::PrinterAway));
@@ -629,7 +629,11 @@ fn a_wrong_code_at_the_printer_is_retried_rarely_and_logged() {
             let proxy = Proxy::before(&printer);
             let refused = Tally::of(Kind::PrinterRefused);
             let mut client = Client::over(proxy.stream());
-            assert_eq!(client.connect(&Hello::default()).await, 3, "it is not the client's fault");
+            assert_eq!(
+                client.connect(&Hello::default()).await,
+                CLOSED,
+                "it is not the client's fault"
+            );
             pass(secs(600)).await;
             let attempts = printer.hellos().len();
             assert!((2..=6).contains(&attempts), "{attempts}");

@@ -39,6 +39,8 @@ impl Packet {
 }
 
 pub(crate) const CONNACK: u8 = 2;
+/// In place of a return code: the connection was closed before CONNACK.
+pub(crate) const CLOSED: u8 = 0xff;
 pub(crate) const PUBLISH: u8 = 3;
 pub(crate) const PUBACK: u8 = 4;
 pub(crate) const PUBREC: u8 = 5;
@@ -100,10 +102,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         client
     }
 
-    /// Sends CONNECT; the return code of CONNACK.
+    /// Sends CONNECT; the return code of CONNACK, [`CLOSED`] if the connection ends before it.
     pub(crate) async fn connect(&mut self, hello: &Hello<'_>) -> u8 {
         self.send(&hello_bytes(hello)).await.unwrap();
-        let packet = self.expect(CONNACK).await;
+        let Some(packet) = self.next().await else { return CLOSED };
+        assert_eq!(packet.first >> 4, CONNACK, "{packet:?}");
         assert_eq!((packet.body.len(), packet.body[0]), (2, 0), "no session is ever present");
         packet.body[1]
     }
