@@ -116,7 +116,7 @@ impl Session for Viewer {
     }
 
     fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
-        if let SlotState::Dismissed(why) = self.slot.standing() {
+        if let SlotState::Dismissed(why) = self.slot.state() {
             return Output::End(Error::Dismissed(why));
         }
         match core::mem::replace(&mut self.step, Step::Waits) {
@@ -210,12 +210,13 @@ impl core::error::Error for Error {}
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
+    use crate::memory::slots::Slot as _;
     use alloc::vec;
     use alloc::vec::Vec;
 
     fn viewer() -> (Rc<Slot>, Viewer) {
         let slot = Slot::new();
-        slot.pending();
+        slot.occupancy().take();
         let code = Rc::new(AccessCode::new(b"12345678").unwrap());
         (Rc::clone(&slot), Viewer::new(slot, code, Instant::at(LOGIN_TIMEOUT)))
     }
@@ -349,7 +350,7 @@ mod tests {
     fn the_first_dismissal_ends_the_session() {
         let (slot, mut viewer) = viewer();
         hear(&mut viewer, &login(b"bblp", b"12345678"), 0).unwrap();
-        slot.take();
+        slot.admit();
         slot.dismiss(Dismissal::Elsewhere);
         slot.dismiss(Dismissal::Stopping);
         let end = viewer.poll_output(Instant::START, &mut [0; HEAD]);

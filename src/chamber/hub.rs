@@ -15,6 +15,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, PICTURES};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
+use crate::memory::slots::Slots;
 use crate::notify::Demand;
 
 /// How old the last picture may be to be sent to a new viewer at once.
@@ -25,7 +26,7 @@ pub const LINGER: Duration = Duration::from_secs(5);
 
 /// The pictures, the viewers' slots, and the demand for the camera.
 pub struct Hub {
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     demand: Rc<Demand>,
     pool: Pool,
     coming: Coming,
@@ -67,7 +68,7 @@ const _: () =
 
 impl Hub {
     /// A hub for these slots.
-    pub fn new(slots: Rc<[Rc<Slot>]>, demand: Rc<Demand>) -> Self {
+    pub fn new(slots: Slots<Slot>, demand: Rc<Demand>) -> Self {
         Self {
             slots,
             demand,
@@ -93,7 +94,7 @@ impl Hub {
             slot.dismiss(Dismissal::Full);
             return;
         }
-        slot.take();
+        slot.admit();
         self.unwatched_since = None;
         self.demand.want(true);
         if let Some((picture, shown)) = &self.latest
@@ -157,7 +158,7 @@ impl Hub {
 
     /// Closes all connections.
     pub fn dismiss_all(&self, why: Dismissal) {
-        for slot in &*self.slots {
+        for slot in self.slots.iter() {
             slot.dismiss(why);
         }
     }
@@ -173,7 +174,7 @@ impl Hub {
 
     /// Viewers that are logged in.
     pub fn viewers(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.standing() == SlotState::Taken).count()
+        self.slots.active()
     }
 
     /// Pictures since the start.
@@ -194,8 +195,8 @@ impl Hub {
         }
         let Some(picture) = filling.finish(()) else { return };
         self.counts.shown = self.counts.shown.saturating_add(1);
-        for slot in &*self.slots {
-            if slot.standing() == SlotState::Taken {
+        for slot in self.slots.iter() {
+            if slot.state() == SlotState::Active {
                 let lost = slot.offer(picture.clone());
                 self.counts.lost = self.counts.lost.saturating_add(lost);
             }
@@ -256,6 +257,7 @@ impl fmt::Display for Skipped {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::slots::Slot as _;
     use alloc::vec;
     use alloc::vec::Vec;
 
@@ -263,20 +265,20 @@ mod tests {
 
     struct Context {
         hub: Hub,
-        slots: Rc<[Rc<Slot>]>,
+        slots: Slots<Slot>,
         demand: Rc<Demand>,
     }
 
     impl Context {
         fn new() -> Self {
-            let slots: Rc<[Rc<Slot>]> = (0..MAX + 1).map(|_| Slot::new()).collect();
+            let slots = Slots::new(MAX + 1, |_| Slot::new());
             let demand = Rc::new(Demand::default());
-            Self { hub: Hub::new(Rc::clone(&slots), Rc::clone(&demand)), slots, demand }
+            Self { hub: Hub::new(slots.clone(), Rc::clone(&demand)), slots, demand }
         }
 
         fn join(&mut self, at: Instant, slot: usize) {
-            self.slots[slot].pending();
-            self.hub.join(at, &self.slots[slot]);
+            self.slots.get(slot).unwrap().occupancy().take();
+            self.hub.join(at, self.slots.get(slot).unwrap());
         }
 
         fn picture(&mut self, at: Instant, bytes: &[u8]) {
@@ -294,7 +296,9 @@ mod tests {
         }
 
         fn waiting(&self, slot: usize) -> Vec<Vec<u8>> {
-            core::iter::from_fn(|| self.slots[slot].next()).map(|frame| frame.to_vec()).collect()
+            core::iter::from_fn(|| self.slots.get(slot).unwrap().next())
+                .map(|frame| frame.to_vec())
+                .collect()
         }
     }
 
@@ -311,7 +315,7 @@ mod tests {
         let mut context = Context::new();
         context.join(secs(0), 0);
         context.join(secs(0), 1);
-        context.slots[2].pending();
+        context.slots.get(2).unwrap().occupancy().take();
         context.picture(secs(1), &jpeg(b"one"));
         assert_eq!(context.waiting(0), [jpeg(b"one")]);
         assert_eq!(context.waiting(1), [jpeg(b"one")]);
@@ -339,16 +343,16 @@ mod tests {
         assert!(!context.demand.is_wanted());
         context.join(secs(0), 0);
         context.join(secs(0), 1);
-        context.slots[0].vacate();
+        context.slots.get(0).unwrap().vacate();
         context.until(secs(0), secs(20));
         assert!(context.demand.is_wanted(), "one viewer is left");
-        context.slots[1].vacate();
+        context.slots.get(1).unwrap().vacate();
         context.until(secs(20), secs(24));
         assert!(context.demand.is_wanted());
         context.join(secs(24), 1);
         context.until(secs(24), secs(30));
         assert!(context.demand.is_wanted(), "a viewer came back");
-        context.slots[1].vacate();
+        context.slots.get(1).unwrap().vacate();
         context.until(secs(30), secs(34));
         assert!(context.demand.is_wanted());
         context.until(secs(35), secs(35));
@@ -358,9 +362,9 @@ mod tests {
     #[test]
     fn a_connection_without_login_does_not_want_the_camera() {
         let mut context = Context::new();
-        context.slots[0].pending();
+        context.slots.get(0).unwrap().occupancy().take();
         assert!(!context.demand.is_wanted());
-        context.slots[0].vacate();
+        context.slots.get(0).unwrap().vacate();
         context.until(secs(0), secs(9));
         assert!(!context.demand.is_wanted());
     }
@@ -372,7 +376,7 @@ mod tests {
             context.join(secs(0), slot);
         }
         assert_eq!(context.hub.viewers(), MAX);
-        assert_eq!(context.slots[MAX].standing(), SlotState::Dismissed(Dismissal::Full));
+        assert_eq!(context.slots.get(MAX).unwrap().state(), SlotState::Dismissed(Dismissal::Full));
     }
 
     #[test]

@@ -36,6 +36,7 @@ use core::cell::RefCell;
 use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::{self, VIEWERS};
+use crate::memory::slots::{SlotGuard, Slots};
 use crate::notify::Demand;
 use crate::session::Handler;
 use client::Viewer;
@@ -46,7 +47,7 @@ use upstream::{Purpose, Upstream};
 /// The service: what its viewers' sessions and the connection to the camera share.
 pub struct Service {
     hub: RefCell<Hub>,
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     demand: Rc<Demand>,
     code: Rc<AccessCode>,
 }
@@ -62,9 +63,9 @@ const _: () = assert!(wire::LOGIN <= budget::CAMERA_OUTBOX, "the upstream's outb
 impl Service {
     /// A service without viewers.
     pub fn new(code: AccessCode) -> Rc<Self> {
-        let slots: Rc<[Rc<Slot>]> = (0..VIEWERS).map(|_| Slot::new()).collect();
+        let slots = Slots::new(VIEWERS, |_| Slot::new());
         let demand = Rc::new(Demand::default());
-        let hub = Hub::new(Rc::clone(&slots), Rc::clone(&demand));
+        let hub = Hub::new(slots.clone(), Rc::clone(&demand));
         Rc::new(Self { hub: RefCell::new(hub), slots, demand, code: Rc::new(code) })
     }
 
@@ -74,11 +75,10 @@ impl Service {
         self: &Rc<Self>,
         until: Instant,
         admitted: F,
-    ) -> Option<(Viewer, Place<F>)> {
-        let slot = self.slots.iter().find(|slot| slot.standing() == SlotState::Vacant)?;
-        slot.pending();
-        let viewer = Viewer::new(Rc::clone(slot), Rc::clone(&self.code), until);
-        Some((viewer, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
+    ) -> Option<(Viewer, ViewerLink<F>)> {
+        let slot = self.slots.take()?;
+        let viewer = Viewer::new(Rc::clone(&slot), Rc::clone(&self.code), until);
+        Some((viewer, ViewerLink { service: Rc::clone(self), slot, admitted }))
     }
 
     /// A session with the camera for a connection that was just made.
@@ -109,7 +109,7 @@ impl Service {
 
     /// Open connections, with or without login.
     pub fn connections(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
+        self.slots.connections()
     }
 
     /// Whether a connection to the camera is wanted.
@@ -144,26 +144,20 @@ impl Service {
 }
 
 /// A viewer's slot in use. Dropping it frees the slot.
-pub struct Place<F: Fn()> {
+pub struct ViewerLink<F: Fn()> {
     service: Rc<Service>,
-    slot: Rc<Slot>,
+    slot: SlotGuard<Slot>,
     admitted: F,
 }
 
-impl<F: Fn()> Place<F> {
+impl<F: Fn()> ViewerLink<F> {
     /// Pictures that were sent to the viewer, and pictures that it lost.
     pub fn sent_and_lost(&self) -> (u32, u32) {
         (self.slot.sent(), self.slot.lost())
     }
 }
 
-impl<F: Fn()> Drop for Place<F> {
-    fn drop(&mut self) {
-        self.slot.vacate();
-    }
-}
-
-impl<F: Fn()> Handler<Viewer> for Place<F> {
+impl<F: Fn()> Handler<Viewer> for ViewerLink<F> {
     fn admits(&self, _viewer: &Viewer) -> bool {
         true
     }
@@ -176,7 +170,7 @@ impl<F: Fn()> Handler<Viewer> for Place<F> {
     ) -> Result<(), client::Error> {
         let client::Event::LoggedIn = event;
         self.service.hub.borrow_mut().join(now, &self.slot);
-        if self.slot.standing() == SlotState::Taken {
+        if self.slot.state() == SlotState::Active {
             (self.admitted)();
         }
         Ok(())

@@ -8,20 +8,10 @@ use crate::board::BOARD;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
-use crate::notify::Notify;
+use crate::memory::slots::{self, Occupancy, RC_COUNTS};
 
-/// Who has a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// No connection.
-    Vacant,
-    /// A connection that has not shown the access code yet.
-    Knocking,
-    /// A viewer that has logged in.
-    Taken,
-    /// A connection that is to be closed for this reason.
-    Dismissed(Dismissal),
-}
+/// State of a viewer's slot.
+pub type SlotState = slots::SlotState<Dismissal>;
 
 /// Why the hub closes a viewer's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +26,15 @@ pub enum Dismissal {
 
 /// One viewer's state, its pictures that wait, and how many it was sent and lost.
 pub struct Slot {
-    standing: Cell<SlotState>,
+    occupancy: Occupancy<Dismissal>,
     /// Oldest first; the last one is the newest there is.
     ring: RefCell<Ring<Frame, { BOARD.chamber.ring }>>,
     sent: Cell<u32>,
     lost: Cell<u32>,
-    notify: Notify,
 }
 
 const _: () = assert!(
-    size_of::<Slot>() + 2 * size_of::<usize>() <= budget::CHAMBER_SLOT,
+    size_of::<Slot>() + RC_COUNTS <= budget::CHAMBER_SLOT,
     "a viewer's slot is larger than its budget line"
 );
 
@@ -53,58 +42,40 @@ impl Slot {
     /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            standing: Cell::new(SlotState::Vacant),
+            occupancy: Occupancy::new(),
             ring: RefCell::default(),
             sent: Cell::new(0),
             lost: Cell::new(0),
-            notify: Notify::default(),
         })
     }
 
-    /// Who has the slot.
-    pub fn standing(&self) -> SlotState {
-        self.standing.get()
-    }
-
-    /// Gives the slot to a connection that has not shown the access code yet.
-    pub fn pending(&self) {
-        self.standing.set(SlotState::Knocking);
-        self.sent.set(0);
-        self.lost.set(0);
+    /// The slot's state.
+    pub const fn state(&self) -> SlotState {
+        self.occupancy.state()
     }
 
     /// The connection has shown the access code.
-    pub fn take(&self) {
-        self.standing.set(SlotState::Taken);
+    pub fn admit(&self) {
+        self.occupancy.activate();
     }
 
     /// Has the connection closed. The first of several reasons counts.
     pub fn dismiss(&self, why: Dismissal) {
-        match self.standing() {
-            SlotState::Knocking | SlotState::Taken => self.standing.set(SlotState::Dismissed(why)),
-            SlotState::Vacant | SlotState::Dismissed(_) => {}
-        }
-        self.notify.notify();
-    }
-
-    /// Frees the slot and the pictures that wait in it.
-    pub fn vacate(&self) {
-        self.standing.set(SlotState::Vacant);
-        self.ring.borrow_mut().clear();
+        self.occupancy.dismiss(why);
     }
 
     /// Adds a new picture. If the ring is full, the viewer loses all pictures in it. Returns how many it lost.
     pub fn offer(&self, picture: Frame) -> u32 {
         let mut ring = self.ring.borrow_mut();
         let Err(Full(picture)) = ring.push(picture) else {
-            self.notify.notify();
+            self.occupancy.notify();
             return 0;
         };
         let lost = u32::try_from(ring.clear()).unwrap_or(u32::MAX);
         // It fits: the ring is empty, and has room for one at least.
         let _fits = ring.push(picture);
         self.lost.set(self.lost.get().saturating_add(lost));
-        self.notify.notify();
+        self.occupancy.notify();
         lost
     }
 
@@ -130,7 +101,21 @@ impl Slot {
 
     /// Completes when a picture or a dismissal is new.
     pub async fn notified(&self) {
-        self.notify.notified().await;
+        self.occupancy.notified().await;
+    }
+}
+
+impl slots::Slot for Slot {
+    type Reason = Dismissal;
+
+    fn occupancy(&self) -> &Occupancy<Dismissal> {
+        &self.occupancy
+    }
+
+    fn clear(&self) {
+        self.ring.borrow_mut().clear();
+        self.sent.set(0);
+        self.lost.set(0);
     }
 }
 
@@ -144,7 +129,7 @@ mod tests {
         const RING: usize = BOARD.chamber.ring;
         let pool: Pool = Pool::new(Shape { count: 0, size: 0 }, Shape { count: RING + 1, size: 4 });
         let slot = Slot::new();
-        slot.pending();
+        slot.occupancy.take();
         for number in 0..RING {
             assert_eq!(slot.offer(pool.store(&[&[number as u8]]).unwrap()), 0);
         }

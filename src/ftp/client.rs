@@ -535,7 +535,7 @@ impl Session for Client {
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
-        if self.slot.standing() == SlotState::Dismissed {
+        if self.slot.state() == SlotState::Dismissed(()) {
             if self.slot.task().is_some() {
                 self.hub.drop_task(&self.slot);
                 self.say("426 Transfer aborted");

@@ -35,11 +35,10 @@ use core::time::Duration;
 use super::CLIENTS;
 use super::event::Event;
 use super::printer_session::{Job, PrinterSession, SlotState as SessionState};
-use super::slot::{
-    CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, SlotState, Stage, Task, Transfer,
-};
+use super::slot::{CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, Stage, Task, Transfer};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
+use crate::memory::slots::{Slot as _, SlotGuard, Slots};
 use crate::peer::Peer;
 
 /// Time that a command waits for one of the printer's sessions.
@@ -53,7 +52,7 @@ const REASON: usize = 200;
 
 /// What all clients share.
 pub struct Hub {
-    slots: Box<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     printer_sessions: Box<[Rc<PrinterSession>]>,
     numbers: Cell<u32>,
     leaving: Cell<bool>,
@@ -69,7 +68,7 @@ impl Hub {
     /// A hub for `slots` connections, and as many sessions of the printer's as `sessions`.
     pub fn new(slots: usize, sessions: usize) -> Self {
         Self {
-            slots: (0..slots).map(Slot::new).collect(),
+            slots: Slots::new(slots, Slot::new),
             printer_sessions: (0..sessions.max(1)).map(PrinterSession::new).collect(),
             numbers: Cell::new(0),
             leaving: Cell::new(false),
@@ -80,13 +79,10 @@ impl Hub {
     }
 
     /// A slot for a connection before its login. `None`: all are taken.
-    pub fn pending(&self, peer: Peer) -> Option<Rc<Slot>> {
-        let vacant = |slot: &&Rc<Slot>| slot.standing() == SlotState::Vacant;
-        let slot = self.slots.iter().find(vacant)?;
-        slot.forget();
+    pub fn pending(&self, peer: Peer) -> Option<SlotGuard<Slot>> {
+        let slot = self.slots.take()?;
         slot.peer.set(Some(peer));
-        slot.standing.set(SlotState::Knocking);
-        Some(Rc::clone(slot))
+        Some(slot)
     }
 
     /// Makes a connection that showed the right code a client. `false`: there are [`CLIENTS`] already.
@@ -94,32 +90,24 @@ impl Hub {
         if self.clients() >= CLIENTS {
             return false;
         }
-        slot.standing.set(SlotState::Occupied);
+        slot.occupancy().activate();
         true
     }
 
     /// Clients that showed the right code.
     pub fn clients(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.standing() == SlotState::Occupied).count()
+        self.slots.active()
     }
 
     /// Connections that are being served.
     pub fn connections(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
-    }
-
-    /// Frees a slot whose connection has ended; its command is given up.
-    pub fn vacate(&self, slot: &Slot) {
-        self.drop_task(slot);
-        slot.forget();
-        slot.standing.set(SlotState::Vacant);
+        self.slots.connections()
     }
 
     /// Disconnects every client.
     pub fn dismiss_all(&self) {
-        for slot in self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant) {
-            slot.standing.set(SlotState::Dismissed);
-            slot.notify();
+        for slot in self.slots.iter() {
+            slot.occupancy().dismiss(());
         }
     }
 
@@ -275,7 +263,7 @@ impl Hub {
         if self.printer_sessions.iter().any(|printer_session| printer_session.is_live()) {
             return;
         }
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             if let Some(Task { number, stage: Stage::Queued { .. }, .. }) = slot.task() {
                 self.refuse(slot, number, format_args!("{reason}"));
             }

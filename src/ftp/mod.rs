@@ -69,6 +69,7 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget;
+use crate::memory::slots::{RC_COUNTS, SlotGuard};
 use crate::peer::Peer;
 use crate::session::Handler;
 use client::Client;
@@ -94,12 +95,10 @@ const _: () =
     assert!(budget::FTP_INBOX >= 2 * LINE, "room for one line and the beginning of the next");
 const _: () = assert!(budget::FTP_OUTBOX >= OUT, "all replies of a slot fit the outbox");
 
-/// Bytes of an `Rc` beside its content: two counters.
-const COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
-    assert!(size_of::<Slot>() + COUNTS <= budget::FTP_SLOT, "a slot is larger than its budget");
+    assert!(size_of::<Slot>() + RC_COUNTS <= budget::FTP_SLOT, "a slot is larger than its budget");
 const _: () = assert!(
-    size_of::<PrinterSession>() + COUNTS <= budget::FTP_PRINTER_SESSION,
+    size_of::<PrinterSession>() + RC_COUNTS <= budget::FTP_PRINTER_SESSION,
     "a printer session is larger than its budget"
 );
 
@@ -130,9 +129,9 @@ impl Service {
     }
 
     /// A slot for `peer`. `None`: all are taken.
-    pub fn pending(self: &Rc<Self>, peer: Peer) -> Option<SlotGuard> {
+    pub fn pending(self: &Rc<Self>, peer: Peer) -> Option<ClientLink> {
         let slot = self.hub.pending(peer)?;
-        Some(SlotGuard { service: Rc::clone(self), slot })
+        Some(ClientLink { service: Rc::clone(self), slot })
     }
 
     /// A session with the printer, over a new connection. `None`: there is no printer session of that index.
@@ -195,12 +194,12 @@ impl Service {
 }
 
 /// A client's slot; dropping it frees the slot.
-pub struct SlotGuard {
+pub struct ClientLink {
     service: Rc<Service>,
-    slot: Rc<Slot>,
+    slot: SlotGuard<Slot>,
 }
 
-impl SlotGuard {
+impl ClientLink {
     /// The slot; its index is that of the data port.
     pub fn slot(&self) -> &Rc<Slot> {
         &self.slot
@@ -223,15 +222,15 @@ impl SlotGuard {
     }
 }
 
-impl Drop for SlotGuard {
+impl Drop for ClientLink {
     fn drop(&mut self) {
-        self.service.hub.vacate(&self.slot);
+        self.service.hub.drop_task(&self.slot);
     }
 }
 
 /// Handler of a client's session: its slot, and what the runtime does for it.
 pub struct Attended<'p, F> {
-    place: &'p SlotGuard,
+    place: &'p ClientLink,
     front: F,
 }
 

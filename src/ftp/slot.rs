@@ -11,6 +11,7 @@ use core::time::Duration;
 use super::PATH;
 use super::wire::{LINE, Replies, Shown};
 use crate::clock::Instant;
+use crate::memory::slots::{self, Occupancy};
 use crate::notify::Notify;
 use crate::peer::Peer;
 
@@ -169,18 +170,8 @@ pub enum Stage {
     },
 }
 
-/// How a client stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// Free.
-    Vacant,
-    /// A connection before its login.
-    Knocking,
-    /// A client.
-    Occupied,
-    /// A client that has to go: this program ends.
-    Dismissed,
-}
+/// State of a client's slot. A client is dismissed when the program ends.
+pub type SlotState = slots::SlotState<()>;
 
 /// State of a client's data port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,7 +193,7 @@ pub enum PassivePort {
 /// One client's slot.
 pub struct Slot {
     pub(super) index: usize,
-    pub(super) standing: Cell<SlotState>,
+    occupancy: Occupancy<()>,
     pub(super) peer: Cell<Option<Peer>>,
     /// Replies that were not sent yet.
     out: RefCell<heapless::Vec<u8, OUT>>,
@@ -229,14 +220,13 @@ pub struct Slot {
     pub(super) announced: Cell<Option<u64>>,
     /// Hash of the name in the last SIZE, and its reply.
     pub(super) sized: Cell<Option<(u64, u64)>>,
-    notify: Notify,
 }
 
 impl Slot {
     pub(super) fn new(index: usize) -> Rc<Self> {
         Rc::new(Self {
             index,
-            standing: Cell::new(SlotState::Vacant),
+            occupancy: Occupancy::new(),
             peer: Cell::new(None),
             out: RefCell::new(heapless::Vec::new()),
             replies: Cell::new(Replies::default()),
@@ -253,26 +243,7 @@ impl Slot {
             renaming: RefCell::new(heapless::Vec::new()),
             announced: Cell::new(None),
             sized: Cell::new(None),
-            notify: Notify::default(),
         })
-    }
-
-    pub(super) fn forget(&self) {
-        self.peer.set(None);
-        self.out.borrow_mut().clear();
-        self.replies.set(Replies::default());
-        self.torn.set(false);
-        self.task.set(None);
-        self.line.borrow_mut().clear();
-        self.argument_at.set(0);
-        self.kind.set(Type::Ascii);
-        self.prot.set(Prot::Clear);
-        self.directory.borrow_mut().clear();
-        self.restart.set(None);
-        self.renaming.borrow_mut().clear();
-        self.announced.set(None);
-        self.sized.set(None);
-        self.close_passive_port();
     }
 
     /// Its index, from 0.
@@ -281,8 +252,8 @@ impl Slot {
     }
 
     /// Its state.
-    pub fn standing(&self) -> SlotState {
-        self.standing.get()
+    pub const fn state(&self) -> SlotState {
+        self.occupancy.state()
     }
 
     /// The client, for the log.
@@ -326,13 +297,13 @@ impl Slot {
     /// a part of it: then the client is disconnected instead.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         if self.tear_if_mid_reply() {
-            return self.notify.notify();
+            return self.occupancy.notify();
         }
         let mut out = self.out.borrow_mut();
         // It fits: callers check for room. A cut line would be better than none.
         let _fits = out.write_fmt(line);
         let _fits = out.extend_from_slice(b"\r\n");
-        self.notify.notify();
+        self.occupancy.notify();
     }
 
     /// Adds a reply line of the printer's.
@@ -343,7 +314,7 @@ impl Slot {
         let mut out = self.out.borrow_mut();
         let _fits = out.extend_from_slice(line);
         let _fits = out.extend_from_slice(b"\r\n");
-        self.notify.notify();
+        self.occupancy.notify();
     }
 
     /// Whether a printer's reply has begun and not ended.
@@ -387,11 +358,37 @@ impl Slot {
 
     /// Wakes the client's session.
     pub fn notify(&self) {
-        self.notify.notify();
+        self.occupancy.notify();
     }
 
     /// Completes when the client's session was woken.
     pub async fn notified(&self) {
-        self.notify.notified().await;
+        self.occupancy.notified().await;
+    }
+}
+
+impl slots::Slot for Slot {
+    type Reason = ();
+
+    fn occupancy(&self) -> &Occupancy<()> {
+        &self.occupancy
+    }
+
+    fn clear(&self) {
+        self.peer.set(None);
+        self.out.borrow_mut().clear();
+        self.replies.set(Replies::default());
+        self.torn.set(false);
+        self.task.set(None);
+        self.line.borrow_mut().clear();
+        self.argument_at.set(0);
+        self.kind.set(Type::Ascii);
+        self.prot.set(Prot::Clear);
+        self.directory.borrow_mut().clear();
+        self.restart.set(None);
+        self.renaming.borrow_mut().clear();
+        self.announced.set(None);
+        self.sized.set(None);
+        self.close_passive_port();
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn is_ready(future: impl Future<Output = ()>) -> bool {
 
 /// A client, and what it has been told.
 pub(crate) struct Caller {
-    pub(crate) place: SlotGuard,
+    pub(crate) place: ClientLink,
     pub(crate) client: Client,
     pub(crate) input: Vec<u8>,
     pub(crate) ended: Option<client::Error>,

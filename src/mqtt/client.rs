@@ -454,10 +454,10 @@ impl Session for Client {
         if self.sending.as_ref().is_some_and(|sending| now.since(sending.since) >= REPORT_TIMEOUT) {
             return Output::End(Error::TooSlow);
         }
-        let standing = self.slot.standing();
+        let state = self.slot.state();
         if let State::Waiting { .. } = self.state {
-            match standing {
-                SlotState::Occupied => {
+            match state {
+                SlotState::Active if self.slot.is_admitted() => {
                     self.state = State::Open;
                     self.answer(Answer::ConnAck(ConnectCode::Accepted));
                 }
@@ -465,7 +465,7 @@ impl Session for Client {
                     let answer = Answer::ConnAck(ConnectCode::ServerUnavailable);
                     let _why = self.refuse(answer, why);
                 }
-                SlotState::Vacant | SlotState::Knocking | SlotState::Waiting => {}
+                SlotState::Vacant | SlotState::PreAuth | SlotState::Active => {}
             }
         }
 
@@ -476,7 +476,7 @@ impl Session for Client {
                 written += self.write_payload(room);
             } else if let Some(len) = self.write_answer(room) {
                 written += len;
-            } else if let SlotState::Dismissed(_) = standing {
+            } else if let SlotState::Dismissed(_) = state {
                 break;
             } else if let Some(len) = self.write_head(now, room) {
                 written += len;
@@ -484,12 +484,10 @@ impl Session for Client {
                 break;
             }
         }
-        match standing {
+        match state {
             _ if written > 0 => Output::Written(written),
             SlotState::Dismissed(why) => Output::End(why),
-            SlotState::Vacant | SlotState::Knocking | SlotState::Waiting | SlotState::Occupied => {
-                Output::Idle
-            }
+            SlotState::Vacant | SlotState::PreAuth | SlotState::Active => Output::Idle,
         }
     }
 }
@@ -503,6 +501,7 @@ fn body<'i>(input: &'i [u8], header: &Header) -> Option<&'i [u8]> {
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
+    use crate::mqtt::slot::taken_by;
     use crate::peer::Peer;
     use alloc::vec::Vec;
 
@@ -511,7 +510,7 @@ mod tests {
 
     fn client() -> Client {
         let slot = Slot::new();
-        slot.pending(Instant::START, Peer::unknown());
+        taken_by(&slot, Peer::unknown());
         let code = Rc::new(AccessCode::new(CODE).unwrap());
         Client::new(slot, code, Rc::new(Topics::new("01P00A", 1)), None, UNTIL)
     }

@@ -29,7 +29,7 @@ use super::log::Message;
 use super::queue::{Request, RequestQueue};
 use super::report::{self, Kind, Modules};
 use super::request::{self, Request as Meaning};
-use super::slot::{Ack, Slot, SlotState};
+use super::slot::{Ack, Slot};
 use super::state::{self, State};
 use super::topic::{self, Leaf};
 use crate::board::BOARD;
@@ -37,6 +37,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, STATE, STATE_CHANGES};
 use crate::memory::pool::{Frame, Pool};
+use crate::memory::slots::Slots;
 use crate::printer::model::{FAST_PUSH_ALL, Model, SLOW_PUSH_ALL};
 
 /// How long clients are kept while the printer is unreachable. After that they are disconnected, which is
@@ -71,7 +72,7 @@ const _: () =
 /// What all clients share.
 pub struct Hub {
     topics: Rc<Topics>,
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     queue: Rc<RequestQueue>,
     pool: Pool<Patches>,
     state: State,
@@ -108,7 +109,7 @@ impl Hub {
     /// A hub without clients, whose printer is unreachable since `now`.
     pub fn new(
         topics: Rc<Topics>,
-        slots: Rc<[Rc<Slot>]>,
+        slots: Slots<Slot>,
         queue: Rc<RequestQueue>,
         now: Instant,
     ) -> Self {
@@ -143,7 +144,7 @@ impl Hub {
 
     /// Clients that showed the right code.
     pub fn clients(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_taken()).count()
+        self.slots.active()
     }
 
     /// A client has logged in. Whether it is accepted is stored in its slot.
@@ -326,7 +327,7 @@ impl Hub {
         let (serial, clients) = (&self.topics.serial, self.clients());
         let what = Message::Connected { serial, clients };
         journal::note(Entry::PrinterUp, format_args!("{what}"));
-        for slot in self.slots.iter().filter(|slot| slot.standing() == SlotState::Waiting) {
+        for slot in self.slots.iter().filter(|slot| slot.is_waiting()) {
             slot.admit();
         }
     }
@@ -387,7 +388,7 @@ impl Hub {
             Kind::Version => self.keep_version(&report, seen.modules),
             Kind::Delta | Kind::Ack | Kind::Other => {}
         }
-        let slots = Rc::clone(&self.slots);
+        let slots = self.slots.clone();
         for slot in slots.iter().filter(|slot| slot.reads()) {
             let asked = if kind == Kind::Version { slot.take_asked_version() } else { None };
             if !asked.is_some_and(|sequence| slot.put_answer(report.clone(), sequence)) {
@@ -452,7 +453,7 @@ impl Hub {
     /// Checks what depends on time alone; to be called about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.away_since.is_some_and(|since| now.since(since) >= AWAY) {
-            for slot in self.slots.iter().filter(|slot| slot.standing() == SlotState::Occupied) {
+            for slot in self.slots.iter().filter(|slot| slot.is_admitted()) {
                 slot.dismiss(Error::PrinterAway);
             }
         }

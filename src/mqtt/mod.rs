@@ -55,6 +55,7 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::{self, SLOTS};
+use crate::memory::slots::{SlotGuard, Slots};
 use crate::peer::Peer;
 use crate::session::Handler;
 use client::Client;
@@ -117,7 +118,7 @@ impl Topics {
 /// The service: what its clients and its connection to the printer share.
 pub struct Service {
     hub: RefCell<Hub>,
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     queue: Rc<RequestQueue>,
     topics: Rc<Topics>,
     code: Rc<AccessCode>,
@@ -132,9 +133,9 @@ impl Service {
     /// A service without clients, whose printer is unreachable.
     pub fn new(topics: Topics, code: AccessCode, now: Instant) -> Rc<Self> {
         let topics = Rc::new(topics);
-        let slots: Rc<[Rc<Slot>]> = (0..SLOTS).map(|_| Slot::new()).collect();
-        let queue = Rc::new(RequestQueue::new(Rc::clone(&slots)));
-        let hub = Hub::new(Rc::clone(&topics), Rc::clone(&slots), Rc::clone(&queue), now);
+        let slots = Slots::new(SLOTS, |_| Slot::new());
+        let queue = Rc::new(RequestQueue::new(slots.clone()));
+        let hub = Hub::new(Rc::clone(&topics), slots.clone(), Rc::clone(&queue), now);
         Rc::new(Self { hub: RefCell::new(hub), slots, queue, topics, code: Rc::new(code) })
     }
 
@@ -148,17 +149,17 @@ impl Service {
         peer: Peer,
         advertised: Option<Ipv4Addr>,
         admitted: F,
-    ) -> Option<(Client, SlotGuard<F>)> {
-        let slot = self.slots.iter().find(|slot| slot.standing() == slot::SlotState::Vacant)?;
-        slot.pending(now, peer);
+    ) -> Option<(Client, ClientLink<F>)> {
+        let slot = self.slots.take()?;
+        slot.set_client(now, peer);
         let client = Client::new(
-            Rc::clone(slot),
+            Rc::clone(&slot),
             Rc::clone(&self.code),
             Rc::clone(&self.topics),
             advertised,
             until,
         );
-        Some((client, SlotGuard { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
+        Some((client, ClientLink { service: Rc::clone(self), slot, admitted }))
     }
 
     /// A session with the printer over a connection that was just made.
@@ -189,8 +190,7 @@ impl Service {
 
     /// Connections that are being served, whether they have logged in or not.
     pub fn connections(&self) -> usize {
-        let vacant = |slot: &&Rc<Slot>| slot.standing() != slot::SlotState::Vacant;
-        self.slots.iter().filter(vacant).count()
+        self.slots.connections()
     }
 
     /// Ends the connection to the printer with DISCONNECT, and makes no other.
@@ -227,13 +227,13 @@ impl Service {
 }
 
 /// A client's slot at the hub. Releases the slot when dropped.
-pub struct SlotGuard<F: Fn()> {
+pub struct ClientLink<F: Fn()> {
     service: Rc<Service>,
-    slot: Rc<Slot>,
+    slot: SlotGuard<Slot>,
     admitted: F,
 }
 
-impl<F: Fn()> Handler<Client> for SlotGuard<F> {
+impl<F: Fn()> Handler<Client> for ClientLink<F> {
     fn admits(&self, client: &Client) -> bool {
         client.is_attentive() && !self.slot.is_dismissed() && self.service.queue.has_room()
     }
@@ -265,12 +265,6 @@ impl<F: Fn()> Handler<Client> for SlotGuard<F> {
 
     async fn woken(&self) {
         self.slot.notified().await;
-    }
-}
-
-impl<F: Fn()> Drop for SlotGuard<F> {
-    fn drop(&mut self) {
-        self.slot.vacate();
     }
 }
 

@@ -10,7 +10,6 @@
 //! | requests waiting | `BOARD.mqtt.requests` | clients are not read until one has left |
 //! | requests remembered after they left | [`RECENT`], for [`REMEMBERED`] | a resend is forwarded again |
 
-use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
+use crate::memory::slots::Slots;
 use crate::notify::Notify;
 
 /// Without a report for this long, the cached state no longer counts as the printer's: even an idle
@@ -37,7 +37,7 @@ const RECENT: usize = 32;
 /// What the hub and the printer's session share: requests, questions, and how fresh the state is.
 pub struct RequestQueue {
     /// Slots whose clients may be waiting for room.
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     /// The slot that is woken first when there is room again.
     first: Cell<usize>,
     live: Cell<bool>,
@@ -65,7 +65,7 @@ pub struct Request {
 
 impl RequestQueue {
     /// An empty queue for the clients in `slots`, without a connection to the printer.
-    pub fn new(slots: Rc<[Rc<Slot>]>) -> Self {
+    pub fn new(slots: Slots<Slot>) -> Self {
         Self {
             slots,
             first: Cell::new(0),
@@ -146,8 +146,9 @@ impl RequestQueue {
             // The client that is woken first gets the room: round robin, so that a busy client does
             // not starve the others.
             let first = self.first.get();
-            self.first.set((first + 1) % self.slots.len().max(1));
-            let (before, after) = self.slots.split_at_checked(first).unwrap_or_default();
+            self.first.set((first + 1) % self.slots.iter().len().max(1));
+            let (before, after) =
+                self.slots.iter().as_slice().split_at_checked(first).unwrap_or_default();
             after.iter().chain(before).for_each(|slot| slot.notify());
         }
         request
@@ -223,16 +224,16 @@ mod tests {
 
     #[test]
     fn clients_that_wait_for_room_are_woken_round_robin() {
-        let slots: Rc<[Rc<Slot>]> = (0..3).map(|_| Slot::new()).collect();
-        let queue = RequestQueue::new(Rc::clone(&slots));
+        let slots = Slots::new(3, |_| Slot::new());
+        let queue = RequestQueue::new(slots.clone());
         let mut first = Vec::new();
         for _ in 0..4 {
             for id in 1.. {
                 if !queue.has_room() {
                     break;
                 }
-                occupied(&slots[0]);
-                put(&queue, &slots[0], b"{}", id);
+                occupied(slots.get(0).unwrap());
+                put(&queue, slots.get(0).unwrap(), b"{}", id);
             }
             first.push(queue.first.get());
             drop(queue.take());

@@ -16,7 +16,7 @@ use crate::journal::RateLimit;
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::notify::Notify;
+use crate::memory::slots::{self, Occupancy, RC_COUNTS};
 use crate::peer::Peer;
 
 /// Requests of one client that are accepted and not yet acknowledged. At the bound the client is
@@ -49,24 +49,14 @@ pub enum Ack {
     PubRec(PacketId),
 }
 
-/// How a client stands with the hub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// Nobody sits here.
-    Vacant,
-    /// Somebody is at the acceptor and has not shown the code yet.
-    Knocking,
-    /// The code was right; the answer waits for the printer.
-    Waiting,
-    /// A client.
-    Occupied,
-    /// A client that has to go.
-    Dismissed(Error),
-}
+/// State of a client's slot.
+pub type SlotState = slots::SlotState<Error>;
 
 /// One slot.
 pub struct Slot {
-    standing: Cell<SlotState>,
+    occupancy: Occupancy<Error>,
+    /// Whether the printer has been connected since the client showed the code, so that it can be accepted.
+    is_admitted: Cell<bool>,
     generation: Cell<u32>,
     peer: Cell<Option<Peer>>,
     since: Cell<Instant>,
@@ -87,18 +77,17 @@ pub struct Slot {
     acks: RefCell<Ring<Ack, DEBTS>>,
     /// Requests accepted whose fate is not known yet. Invariant: `debts + acks.len() <= DEBTS`.
     debts: Cell<usize>,
-    notify: Notify,
 }
 
-/// What an `Rc` keeps beside its content: two counts.
-const COUNTS: usize = 2 * size_of::<usize>();
-const _: () = assert!(size_of::<Slot>() + COUNTS <= SLOT, "a seat is larger than its line");
+const _: () =
+    assert!(size_of::<Slot>() + RC_COUNTS <= SLOT, "a slot is larger than its line in the budget");
 
 impl Slot {
     /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            standing: Cell::new(SlotState::Vacant),
+            occupancy: Occupancy::new(),
+            is_admitted: Cell::new(false),
             generation: Cell::new(0),
             peer: Cell::new(None),
             since: Cell::new(Instant::START),
@@ -113,68 +102,56 @@ impl Slot {
             strays: RateLimit::default(),
             acks: RefCell::new(Ring::new()),
             debts: Cell::new(0),
-            notify: Notify::default(),
         })
     }
 
-    /// Somebody comes to the acceptor.
-    pub fn pending(&self, now: Instant, peer: Peer) {
-        self.vacate();
-        self.standing.set(SlotState::Knocking);
+    /// A client takes the slot, at `now`.
+    pub fn set_client(&self, now: Instant, peer: Peer) {
         self.peer.set(Some(peer));
         self.since.set(now);
     }
 
-    /// Nobody sits here any more: everything kept for the last client is dropped.
-    pub fn vacate(&self) {
-        self.standing.set(SlotState::Vacant);
-        self.generation.set(self.generation.get().wrapping_add(1));
-        self.peer.set(None);
-        self.owner.set(0);
-        self.asked_version.take();
-        self.reads.set(false);
-        self.ring.borrow_mut().clear();
-        self.answers.borrow_mut().clear();
-        self.missed.set(false);
-        self.dropped.set(0);
-        self.lags.forget();
-        self.strays.forget();
-        self.acks.borrow_mut().clear();
-        self.debts.set(0);
+    /// The slot's state.
+    pub const fn state(&self) -> SlotState {
+        self.occupancy.state()
     }
 
-    /// How its client stands.
-    pub fn standing(&self) -> SlotState {
-        self.standing.get()
+    /// Whether its client is accepted.
+    pub const fn is_admitted(&self) -> bool {
+        self.occupancy.is_active() && self.is_admitted.get()
+    }
+
+    /// Whether its client has shown the code and waits for the printer to be connected.
+    pub const fn is_waiting(&self) -> bool {
+        self.occupancy.is_active() && !self.is_admitted.get()
     }
 
     /// Whether it counts as a client: occupied, or waiting for the printer.
     pub fn is_taken(&self) -> bool {
-        matches!(self.standing.get(), SlotState::Waiting | SlotState::Occupied)
+        self.occupancy.is_active()
     }
 
     /// Whether somebody sits here who has to go.
     pub(super) fn is_dismissed(&self) -> bool {
-        matches!(self.standing.get(), SlotState::Dismissed(_))
+        matches!(self.state(), SlotState::Dismissed(_))
     }
 
     /// The code was right.
     pub(super) fn wait(&self, owner: u64) {
         self.owner.set(owner);
-        self.standing.set(SlotState::Waiting);
+        self.occupancy.activate();
     }
 
     /// The client is in.
     pub(super) fn admit(&self) {
-        self.standing.set(SlotState::Occupied);
-        self.notify.notify();
+        self.is_admitted.set(true);
+        self.occupancy.notify();
     }
 
     /// The client has to go.
     pub(super) fn dismiss(&self, why: Error) {
         if self.is_taken() {
-            self.standing.set(SlotState::Dismissed(why));
-            self.notify.notify();
+            self.occupancy.dismiss(why);
         }
     }
 
@@ -205,7 +182,7 @@ impl Slot {
 
     /// Whether its client gets the reports.
     pub fn reads(&self) -> bool {
-        self.reads.get() && self.standing.get() == SlotState::Occupied
+        self.reads.get() && self.is_admitted()
     }
 
     /// Says whether the client's subscriptions cover the reports.
@@ -222,7 +199,7 @@ impl Slot {
     pub(super) fn put(&self, report: Frame<Patches>) -> bool {
         let fits = self.ring.borrow_mut().push(report).is_ok();
         if fits {
-            self.notify.notify();
+            self.occupancy.notify();
         }
         fits
     }
@@ -231,7 +208,7 @@ impl Slot {
     pub(super) fn put_answer(&self, report: Frame<Patches>, sequence: SequenceId) -> bool {
         let fits = self.answers.borrow_mut().push((report, sequence)).is_ok();
         if fits {
-            self.notify.notify();
+            self.occupancy.notify();
         }
         fits
     }
@@ -328,7 +305,7 @@ impl Slot {
         if ack != Ack::None {
             // It fits: `has_credit` was asked before the request was read.
             let _fits = self.acks.borrow_mut().push(ack);
-            self.notify.notify();
+            self.occupancy.notify();
         }
     }
 
@@ -336,20 +313,52 @@ impl Slot {
     pub(super) fn take_ack(&self) -> Option<Ack> {
         let ack = self.acks.borrow_mut().pop();
         if ack.is_some() {
-            self.notify.notify();
+            self.occupancy.notify();
         }
         ack
     }
 
     /// Wakes the client's session.
     pub(super) fn notify(&self) {
-        self.notify.notify();
+        self.occupancy.notify();
     }
 
     /// Completes when there is something for the client, or it may be read further.
     pub async fn notified(&self) {
-        self.notify.notified().await;
+        self.occupancy.notified().await;
     }
+}
+
+impl slots::Slot for Slot {
+    type Reason = Error;
+
+    fn occupancy(&self) -> &Occupancy<Error> {
+        &self.occupancy
+    }
+
+    fn clear(&self) {
+        self.is_admitted.set(false);
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.peer.set(None);
+        self.owner.set(0);
+        self.asked_version.take();
+        self.reads.set(false);
+        self.ring.borrow_mut().clear();
+        self.answers.borrow_mut().clear();
+        self.missed.set(false);
+        self.dropped.set(0);
+        self.lags.forget();
+        self.strays.forget();
+        self.acks.borrow_mut().clear();
+        self.debts.set(0);
+    }
+}
+
+#[cfg(test)]
+pub(super) fn taken_by(slot: &Slot, peer: Peer) {
+    slots::Slot::vacate(slot);
+    slot.occupancy.take();
+    slot.set_client(Instant::START, peer);
 }
 
 /// What became of a request.
@@ -424,7 +433,7 @@ mod tests {
 
     fn occupied() -> Rc<Slot> {
         let slot = Slot::new();
-        slot.pending(Instant::START, Peer::unknown());
+        taken_by(&slot, Peer::unknown());
         slot.wait(1);
         slot.admit();
         slot
@@ -442,7 +451,7 @@ mod tests {
         pending_ack.sent();
         assert_eq!(slot.take_ack(), Some(ack(7)));
         pending_ack.settle();
-        assert_eq!(slot.standing(), SlotState::Occupied);
+        assert!(slot.is_admitted());
     }
 
     #[test]
@@ -450,18 +459,18 @@ mod tests {
         let slot = occupied();
         drop(slot.owe(ack(7)).unwrap());
         assert_eq!(slot.take_ack(), None);
-        assert_eq!(slot.standing(), SlotState::Dismissed(Error::RequestLost));
+        assert_eq!(slot.state(), SlotState::Dismissed(Error::RequestLost));
     }
 
     #[test]
     fn a_lost_request_does_not_affect_the_slots_next_client() {
         let slot = occupied();
         let pending_ack = slot.owe(ack(7)).unwrap();
-        slot.pending(Instant::START, Peer::unknown());
+        taken_by(&slot, Peer::unknown());
         slot.wait(2);
         slot.admit();
         drop(pending_ack);
-        assert_eq!(slot.standing(), SlotState::Occupied);
+        assert!(slot.is_admitted());
     }
 
     #[test]

@@ -417,6 +417,7 @@ pub(super) mod tests {
     use super::*;
     use crate::memory::KIB;
     use crate::memory::pool::{Pool, Shape};
+    use crate::memory::slots::Slots;
     use crate::mqtt::queue::{Request, STALE};
     use crate::mqtt::slot::{Ack, Slot};
     use crate::peer::Peer;
@@ -428,7 +429,7 @@ pub(super) mod tests {
     /// A session with its queue and one client's slot.
     pub(in crate::mqtt) fn session() -> (Upstream, Rc<RequestQueue>, Rc<Slot>) {
         let slot = Slot::new();
-        let queue = Rc::new(RequestQueue::new([Rc::clone(&slot)].into()));
+        let queue = Rc::new(RequestQueue::new(Slots::new(1, |_| Rc::clone(&slot))));
         let code = Rc::new(AccessCode::new(b"12345678").unwrap());
         let topics = Rc::new(Topics::new("01P00A", 1));
         (Upstream::new(Rc::clone(&queue), topics, code, Instant::START), queue, slot)
@@ -464,7 +465,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::mqtt) fn occupied(slot: &Slot) {
-        slot.pending(Instant::START, Peer::unknown());
+        crate::mqtt::slot::taken_by(slot, Peer::unknown());
         slot.wait(1);
         slot.admit();
     }

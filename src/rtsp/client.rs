@@ -442,7 +442,7 @@ impl Session for Player {
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
-        if let SlotState::Dismissed(why) = self.slot.standing() {
+        if let SlotState::Dismissed(why) = self.slot.state() {
             let waits = self.waits.take().is_some();
             if self.answer.take().is_some() || waits {
                 self.answer = Some(Answer::Plain(match why {

@@ -24,6 +24,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, RTSP_BLOCK, RTSP_BLOCKS};
 use crate::memory::pool::{Filling, Pool, Shape};
+use crate::memory::slots::Slots;
 use crate::notify::Demand;
 
 /// How long the session with the camera is kept after the last player has left, which is checked once a second.
@@ -38,7 +39,7 @@ pub const MAX_PACKET: usize = RTSP_BLOCK - FRAME_HEAD;
 
 /// The pictures, the players' slots, and the demand for the camera.
 pub struct Hub {
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     demand: Rc<Demand>,
     offer: Rc<StreamInfo>,
     pool: Pool<u32>,
@@ -98,12 +99,7 @@ const _: () =
 
 impl Hub {
     /// A hub for these slots. Players' sequence numbers begin at `first`.
-    pub fn new(
-        slots: Rc<[Rc<Slot>]>,
-        demand: Rc<Demand>,
-        offer: Rc<StreamInfo>,
-        first: u16,
-    ) -> Self {
+    pub fn new(slots: Slots<Slot>, demand: Rc<Demand>, offer: Rc<StreamInfo>, first: u16) -> Self {
         Self {
             slots,
             demand,
@@ -128,7 +124,7 @@ impl Hub {
         if self.players() >= BOARD.clients.rtsp {
             slot.dismiss(Dismissal::Full);
         } else {
-            slot.take();
+            slot.admit();
         }
     }
 
@@ -164,7 +160,7 @@ impl Hub {
     /// Sets the stream's status, and wakes all players if it has changed.
     pub fn set_status(&self, stream_status: StreamStatus) {
         if self.offer.set_status(stream_status) {
-            for slot in &*self.slots {
+            for slot in self.slots.iter() {
                 slot.notify();
             }
         }
@@ -246,14 +242,14 @@ impl Hub {
 
     /// Closes all connections.
     pub fn dismiss_all(&self, why: Dismissal) {
-        for slot in &*self.slots {
+        for slot in self.slots.iter() {
             slot.dismiss(why);
         }
     }
 
     /// Players that have shown the access code.
     pub fn players(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.standing() == SlotState::Taken).count()
+        self.slots.active()
     }
 
     /// Pictures and packets since the start.
@@ -339,8 +335,8 @@ impl Hub {
             self.group.begin();
         }
         self.group.add(&blocks);
-        for slot in &*self.slots {
-            if slot.standing() == SlotState::Taken {
+        for slot in self.slots.iter() {
+            if slot.state() == SlotState::Active {
                 slot.show(&blocks, is_key);
             }
         }
@@ -349,7 +345,7 @@ impl Hub {
     /// A picture is missing. Those after it depend on it, so all players wait for the next key frame.
     fn interrupt(&mut self) {
         self.group = Group::default();
-        for slot in &*self.slots {
+        for slot in self.slots.iter() {
             slot.interrupt();
         }
     }

@@ -55,6 +55,7 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
+use crate::memory::slots::{SlotGuard, Slots};
 use crate::notify::Demand;
 use crate::session::Handler;
 use client::{Command, Player};
@@ -89,7 +90,7 @@ const _: () = assert!(wire::MAX_HEAD < budget::RTSP_INBOX, "an inbox holds the l
 /// The service: what its players' sessions and the session with the camera share.
 pub struct Service {
     hub: RefCell<Hub>,
-    slots: Rc<[Rc<Slot>]>,
+    slots: Slots<Slot>,
     demand: Rc<Demand>,
     offer: Rc<StreamInfo>,
     code: Rc<AccessCode>,
@@ -104,11 +105,11 @@ impl Service {
     pub fn new(code: AccessCode, url: Url, chance: u64) -> Rc<Self> {
         let chance = Cell::new(chance);
         let sources: [u32; TRACKS] = core::array::from_fn(|_| (draw(&chance) >> 32) as u32);
-        let slots: Rc<[Rc<Slot>]> = (0..PLAYERS).map(|_| Slot::new()).collect();
+        let slots = Slots::new(PLAYERS, |_| Slot::new());
         let demand = Rc::new(Demand::default());
         let offer = Rc::new(StreamInfo::new(sources));
         let first = draw(&chance) as u16;
-        let hub = Hub::new(Rc::clone(&slots), Rc::clone(&demand), Rc::clone(&offer), first);
+        let hub = Hub::new(slots.clone(), Rc::clone(&demand), Rc::clone(&offer), first);
         Rc::new(Self {
             hub: RefCell::new(hub),
             slots,
@@ -127,15 +128,14 @@ impl Service {
         (now, until): (Instant, Instant),
         nonce: Nonce,
         admitted: F,
-    ) -> Option<(Player, Place<F>)> {
-        let slot = self.slots.iter().find(|slot| slot.standing() == SlotState::Vacant)?;
-        slot.pending();
+    ) -> Option<(Player, PlayerLink<F>)> {
+        let slot = self.slots.take()?;
         let mut session = heapless::String::new();
         // It fits: eight digits.
         let _fits = write!(session, "{:08X}", (draw(&self.chance) >> 32) as u32);
-        let (its, offer) = (Rc::clone(slot), Rc::clone(&self.offer));
+        let (its, offer) = (Rc::clone(&slot), Rc::clone(&self.offer));
         let player = Player::new(its, offer, Rc::clone(&self.code), nonce, session, (now, until));
-        Some((player, Place { service: Rc::clone(self), slot: Rc::clone(slot), admitted }))
+        Some((player, PlayerLink { service: Rc::clone(self), slot, admitted }))
     }
 
     /// A session with the camera for a connection that was just made.
@@ -168,7 +168,7 @@ impl Service {
 
     /// Open connections, with or without login.
     pub fn connections(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.standing() != SlotState::Vacant).count()
+        self.slots.connections()
     }
 
     /// Whether a session with the camera is wanted.
@@ -217,26 +217,20 @@ fn draw(chance: &Cell<u64>) -> u64 {
 }
 
 /// A player's slot in use. Dropping it frees the slot.
-pub struct Place<F: Fn()> {
+pub struct PlayerLink<F: Fn()> {
     service: Rc<Service>,
-    slot: Rc<Slot>,
+    slot: SlotGuard<Slot>,
     admitted: F,
 }
 
-impl<F: Fn()> Place<F> {
+impl<F: Fn()> PlayerLink<F> {
     /// Pictures that were sent to the player, and pictures that it lost.
     pub fn sent_and_lost(&self) -> (u32, u32) {
         (self.slot.sent(), self.slot.lost())
     }
 }
 
-impl<F: Fn()> Drop for Place<F> {
-    fn drop(&mut self) {
-        self.slot.vacate();
-    }
-}
-
-impl<F: Fn()> Handler<Player> for Place<F> {
+impl<F: Fn()> Handler<Player> for PlayerLink<F> {
     fn admits(&self, _player: &Player) -> bool {
         true
     }
@@ -250,11 +244,11 @@ impl<F: Fn()> Handler<Player> for Place<F> {
         let mut hub = self.service.hub.borrow_mut();
         if event.admitted {
             hub.join(&self.slot);
-            if self.slot.standing() == SlotState::Taken {
+            if self.slot.state() == SlotState::Active {
                 (self.admitted)();
             }
         }
-        if self.slot.standing() != SlotState::Taken {
+        if self.slot.state() != SlotState::Active {
             return Ok(());
         }
         match event.command {

@@ -7,24 +7,14 @@ use super::RING;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::notify::Notify;
+use crate::memory::slots::{self, Occupancy, RC_COUNTS};
 
 /// Packets of one picture, all or some of them, as interleaved frames one after the other. The tag is the
 /// picture's number.
 pub type Block = Frame<u32>;
 
-/// Who has a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// No connection.
-    Vacant,
-    /// A connection that has not shown the access code yet.
-    Knocking,
-    /// A player that has shown the access code.
-    Taken,
-    /// A connection that is to be closed for this reason.
-    Dismissed(Dismissal),
-}
+/// State of a player's slot.
+pub type SlotState = slots::SlotState<Dismissal>;
 
 /// Why the hub closes a player's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +43,7 @@ pub enum Flow {
 
 /// One player's state, its blocks that wait, and how many pictures it was sent and lost.
 pub struct Slot {
-    standing: Cell<SlotState>,
+    occupancy: Occupancy<Dismissal>,
     flow: Cell<Flow>,
     /// Oldest first. All pictures are whole but the first, whose first blocks may have been sent.
     ring: RefCell<Ring<Block, RING>>,
@@ -63,11 +53,10 @@ pub struct Slot {
     described: Cell<bool>,
     sent: Cell<u32>,
     lost: Cell<u32>,
-    notify: Notify,
 }
 
 const _: () = assert!(
-    size_of::<Slot>() + 2 * size_of::<usize>() <= budget::RTSP_SLOT,
+    size_of::<Slot>() + RC_COUNTS <= budget::RTSP_SLOT,
     "a player's slot is larger than its budget line"
 );
 
@@ -75,20 +64,19 @@ impl Slot {
     /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            standing: Cell::new(SlotState::Vacant),
+            occupancy: Occupancy::new(),
             flow: Cell::new(Flow::Still),
             ring: RefCell::default(),
             current: Cell::new(None),
             described: Cell::new(false),
             sent: Cell::new(0),
             lost: Cell::new(0),
-            notify: Notify::default(),
         })
     }
 
-    /// Who has the slot.
-    pub fn standing(&self) -> SlotState {
-        self.standing.get()
+    /// The slot's state.
+    pub const fn state(&self) -> SlotState {
+        self.occupancy.state()
     }
 
     /// Whether pictures are sent.
@@ -96,34 +84,16 @@ impl Slot {
         self.flow.get()
     }
 
-    /// Gives the slot to a connection that has not shown the access code yet.
-    pub fn pending(&self) {
-        self.standing.set(SlotState::Knocking);
-        self.described.set(false);
-        self.sent.set(0);
-        self.lost.set(0);
-    }
-
     /// The connection has shown the access code.
-    pub fn take(&self) {
-        self.standing.set(SlotState::Taken);
+    pub fn admit(&self) {
+        self.occupancy.activate();
     }
 
     /// Has the connection closed, and frees the blocks that wait for it at once: the connection may be stuck,
     /// while another player has its place already. The first of several reasons counts.
     pub fn dismiss(&self, why: Dismissal) {
         self.pause();
-        match self.standing() {
-            SlotState::Knocking | SlotState::Taken => self.standing.set(SlotState::Dismissed(why)),
-            SlotState::Vacant | SlotState::Dismissed(_) => {}
-        }
-        self.notify.notify();
-    }
-
-    /// Frees the slot and the blocks that wait in it.
-    pub fn vacate(&self) {
-        self.standing.set(SlotState::Vacant);
-        self.pause();
+        self.occupancy.dismiss(why);
     }
 
     /// The player was sent the description, and relies on it.
@@ -147,7 +117,7 @@ impl Slot {
         }
         let flow = if ring.is_empty() { Flow::Waits { behind: false } } else { Flow::Flows };
         self.flow.set(flow);
-        self.notify.notify();
+        self.occupancy.notify();
     }
 
     /// Stops playing, and frees the blocks that wait.
@@ -179,7 +149,7 @@ impl Slot {
                 let _fits = ring.push(block.clone());
             }
             self.flow.set(Flow::Flows);
-            self.notify.notify();
+            self.occupancy.notify();
         } else if self.flow() == (Flow::Waits { behind: true }) {
             self.lose(1);
         }
@@ -190,7 +160,7 @@ impl Slot {
     pub fn interrupt(&self) {
         if self.flow() == Flow::Flows {
             self.flow.set(Flow::Waits { behind: false });
-            self.notify.notify();
+            self.occupancy.notify();
         }
     }
 
@@ -224,12 +194,27 @@ impl Slot {
 
     /// Wakes the player's session.
     pub fn notify(&self) {
-        self.notify.notify();
+        self.occupancy.notify();
     }
 
     /// Completes when a picture, a status or a dismissal is new.
     pub async fn notified(&self) {
-        self.notify.notified().await;
+        self.occupancy.notified().await;
+    }
+}
+
+impl slots::Slot for Slot {
+    type Reason = Dismissal;
+
+    fn occupancy(&self) -> &Occupancy<Dismissal> {
+        &self.occupancy
+    }
+
+    fn clear(&self) {
+        self.pause();
+        self.described.set(false);
+        self.sent.set(0);
+        self.lost.set(0);
     }
 }
 
@@ -267,8 +252,7 @@ mod tests {
         fn new() -> Self {
             let shape = Shape { count: 3 * RING, size: 4 };
             let slot = Slot::new();
-            slot.pending();
-            slot.take();
+            slot.occupancy.activate();
             Self { pool: Pool::new(Shape { count: 0, size: 0 }, shape), slot }
         }
 

@@ -182,7 +182,7 @@ mod tests {
         written(&mut upstream, Instant::START);
         drop(upstream);
         let lost = disconnect::Error::RequestLost;
-        assert_eq!(slot.standing(), SlotState::Dismissed(lost));
+        assert_eq!(slot.state(), SlotState::Dismissed(lost));
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         // Packet identifiers so far: SUBSCRIBE 1, get_version 2, pushall 3.
         upstream.handle_input(Instant::START, b"\x40\x02\x00\x04").unwrap();
         drop(upstream);
-        assert_eq!(slot.standing(), SlotState::Occupied);
+        assert!(slot.is_admitted());
     }
 
     #[test]
@@ -206,6 +206,6 @@ mod tests {
         queue.set_reported(Instant::at(UNACKNOWLEDGED));
         upstream.handle_timeout(Instant::at(UNACKNOWLEDGED)).unwrap();
         drop(upstream);
-        assert_eq!(slot.standing(), SlotState::Occupied);
+        assert!(slot.is_admitted());
     }
 }

@@ -22,7 +22,7 @@ use core::time::Duration;
 use super::pacing::limit_unread;
 use super::relay::Seen;
 use crate::ftp::slot::PassivePort as State;
-use crate::ftp::{SLOTS, SlotGuard};
+use crate::ftp::{ClientLink, SLOTS};
 use crate::journal::{self, Kind, RateLimit};
 use crate::runtime::Clock;
 use crate::runtime::net::{Listener, Net, Sockets};
@@ -125,7 +125,7 @@ impl<N: Net> PassivePorts<N> {
 
     /// Accepts the connection to one client's port, from its own address only, and closes the port when it is not needed any
     /// more.
-    pub async fn tend(&self, place: &SlotGuard, peer: IpAddr, clock: &Clock) -> Infallible {
+    pub async fn tend(&self, place: &ClientLink, peer: IpAddr, clock: &Clock) -> Infallible {
         let Some(passive_port) = self.passive_ports.get(place.slot().index()) else {
             return core::future::pending().await;
         };

@@ -69,6 +69,7 @@ use crate::board::BOARD;
 use crate::config::PrinterAddr;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
+use crate::memory::slots::RC_COUNTS;
 use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
@@ -162,10 +163,8 @@ pub struct Relay {
     login: Counts,
 }
 
-/// What an `Rc` keeps beside its content: two counts.
-pub(super) const COUNTS: usize = 2 * size_of::<usize>();
 const _: () =
-    assert!(size_of::<Relay>() + COUNTS <= budget::RELAY, "a relay is larger than its budget");
+    assert!(size_of::<Relay>() + RC_COUNTS <= budget::RELAY, "a relay is larger than its budget");
 const _: () = assert!(
     budget::RELAY_SESSIONS <= MAX_SESSIONS && budget::TUNNELS <= MAX_SESSIONS,
     "a relay has room for all its sessions"

@@ -30,10 +30,11 @@ use std::io;
 use tokio::sync::Notify;
 
 use super::pacing::limit_unread;
-use super::relay::{Buffers, COUNTS, Limits, Relay, Seen, carry, dial};
+use super::relay::{Buffers, Limits, Relay, Seen, carry, dial};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
 use crate::memory::ring::Ring;
+use crate::memory::slots::RC_COUNTS;
 use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::{AFTER_FAILURE, is_of_the_peer};
@@ -170,7 +171,7 @@ pub struct Transfers<N: Net = Sockets> {
 }
 
 const _: () = assert!(
-    size_of::<Transfers<Sockets>>() + 2 * size_of::<Addresses>() + 3 * COUNTS <= budget::RELAY,
+    size_of::<Transfers<Sockets>>() + 2 * size_of::<Addresses>() + 3 * RC_COUNTS <= budget::RELAY,
     "the transfers of a relay are larger than their budget"
 );
 

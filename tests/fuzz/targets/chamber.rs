@@ -7,7 +7,7 @@ use pandaproxy::auth::AccessCode;
 use pandaproxy::chamber::client::{LOGIN_TIMEOUT, Viewer};
 use pandaproxy::chamber::upstream::{Purpose, Upstream};
 use pandaproxy::chamber::wire::{HEAD, Head, LOGIN, Login, MAX_PICTURE, damage, head};
-use pandaproxy::chamber::{Link, Place, Service};
+use pandaproxy::chamber::{Link, Service, ViewerLink};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 
@@ -38,7 +38,7 @@ fn service() -> Rc<Service> {
     Service::new(AccessCode::new(b"12345678").unwrap())
 }
 
-type Viewers = Conversation<Viewer, Place<fn()>>;
+type Viewers = Conversation<Viewer, ViewerLink<fn()>>;
 
 fn viewer_of(service: &Rc<Service>) -> Viewers {
     let ends = service.viewer(Instant::START + LOGIN_TIMEOUT, nothing as fn()).unwrap();

@@ -13,7 +13,7 @@ use pandaproxy::ftp::printer_session::{DataCommand, DataEvent, PrinterSession, T
 use pandaproxy::ftp::slot::{PassivePort, Slot};
 use pandaproxy::ftp::upstream::Upstream;
 use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
-use pandaproxy::ftp::{Attended, Front, Link, Service, SlotGuard};
+use pandaproxy::ftp::{Attended, ClientLink, Front, Link, Service};
 use pandaproxy::memory::budget::{FTP_INBOX, FTP_OUTBOX};
 use pandaproxy::peer::Peer;
 
@@ -81,7 +81,7 @@ impl Front for PassivePorts {
     }
 }
 
-fn client_at(place: &SlotGuard) -> Conversation<Client, Attended<'_, PassivePorts>> {
+fn client_at(place: &ClientLink) -> Conversation<Client, Attended<'_, PassivePorts>> {
     let client = place.client(PROXY, Instant::START + LOGIN_TIMEOUT);
     let front = PassivePorts { slot: Rc::clone(place.slot()) };
     Conversation::new((client, place.attended(front)), FTP_INBOX, FTP_OUTBOX)

@@ -16,7 +16,7 @@ use pandaproxy::mqtt::state::State;
 use pandaproxy::mqtt::topic::{device_of, is_valid_filter, matches};
 use pandaproxy::mqtt::upstream::Upstream;
 use pandaproxy::mqtt::wire::{self, ConnectCode, Packet, SubscribeCode};
-use pandaproxy::mqtt::{Link, REPORT_INBOX, Service, SlotGuard, Topics, request};
+use pandaproxy::mqtt::{ClientLink, Link, REPORT_INBOX, Service, Topics, request};
 use pandaproxy::peer::Peer;
 use serde_json::Value as Oracle;
 
@@ -222,7 +222,7 @@ fn service() -> Rc<Service> {
     Service::new(Topics::new(SERIAL, 0xabcd), code, Instant::START)
 }
 
-type Clients = Conversation<Client, SlotGuard<fn()>>;
+type Clients = Conversation<Client, ClientLink<fn()>>;
 
 fn client_of(service: &Rc<Service>, now: Instant) -> Clients {
     let until = now + CONNECT_TIMEOUT;

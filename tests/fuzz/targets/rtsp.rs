@@ -12,7 +12,7 @@ use pandaproxy::rtsp::rtp::{Content, Packet, ReceiverReport, SenderReport};
 use pandaproxy::rtsp::sdp::{Codec, Description, MAX_SDP, TRACKS, write_control};
 use pandaproxy::rtsp::upstream::Upstream;
 use pandaproxy::rtsp::wire::{self, MAX_HEAD, Message, Method, Piece, Transport};
-use pandaproxy::rtsp::{Link, Place, Service};
+use pandaproxy::rtsp::{Link, PlayerLink, Service};
 
 use super::conversation::{Conversation, Script, both_ways};
 
@@ -141,7 +141,7 @@ fn service() -> Rc<Service> {
     Service::new(code, URL.try_into().unwrap(), 1)
 }
 
-type Players = Conversation<Player, Place<fn()>>;
+type Players = Conversation<Player, PlayerLink<fn()>>;
 
 fn player_of(service: &Rc<Service>) -> Players {
     let times = (Instant::START, Instant::START + LOGIN_TIMEOUT);
