@@ -1,7 +1,7 @@
 //! `pandaproxy`: reads the settings, then serves or prints.
 
+use core::cell::RefCell;
 use core::time::Duration;
-use std::cell::RefCell;
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -9,9 +9,14 @@
 //! | `options` | README's table of options |
 //!
 //! The tests of this example compare the files in the repository with it. `-- write` writes them anew.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a generator that fails says so and stops")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a generator that fails says so and stops"
+)]
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
