@@ -54,6 +54,7 @@ impl Share {
 
     #[allow(dead_code, reason = "not everybody starts one proxy a share")]
     /// Puts down to this share what the tasks of a proxy on `net` take and give back.
+    #[allow(dead_code, reason = "the weather counts each task's share by itself")]
     pub(crate) fn of_tasks_on(&self, net: &SimNet) {
         let share = self.clone();
         net.spawning(move |task| spawn_local(share.of(task)));
