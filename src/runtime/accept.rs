@@ -1,19 +1,19 @@
-//! Who may come in: one listener, one pre-auth slots and one waiting room for each service.
+//! Admission control: a listener, an accept queue and pre-auth slots for each service.
 //!
-//! A connection that has not shown the access code yet stands on the pre-auth slots. There are few places
-//! there, one address may hold only some of them, and nobody stands there for longer than the service
-//! allows. Whoever finds no place waits in a room of fixed size; whoever finds no room is closed at
-//! once, or makes one of a crowd from another address go. So a crowd that never speaks costs a few
-//! sockets, and only its own address.
+//! A connection that has not shown the access code yet holds one of the service's pre-auth slots, for no
+//! longer than the service's login timeout. One address may hold only some of them. A connection without a
+//! slot waits in the accept queue. When the queue is full, the new connection is closed; if another address
+//! has more connections in the queue, that address' last one is closed in its place. So clients that never
+//! log in cost a few sockets, and only their own address.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | connections without the code | `BOARD.pre_auth` | wait |
-//! | of those, from one address | `BOARD.pre_auth_per_address` | wait |
-//! | waiting | [`ACCEPT_QUEUE`] | closed, or the last of the address that most of them come from is |
-//! | wrong codes from an address | [`auth`](crate::auth), and who of it is on the pre-auth slots by then | closed for a while |
+//! | connections without the code | `BOARD.pre_auth` | wait in the accept queue |
+//! | of those, from one address | `BOARD.pre_auth_per_address` | wait in the accept queue |
+//! | accept queue | [`ACCEPT_QUEUE`] | the connection is closed, or the last one of the address with most of them |
+//! | wrong codes from an address | [`auth`](crate::auth) | the address is locked out for a while |
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -37,18 +37,18 @@ use crate::rejections;
 use crate::session::Blame;
 use crate::tls::HandshakeError;
 
-/// How long nothing is accepted after accepting failed, for want of file descriptors, say.
+/// The pause after accepting failed, as it does without free file descriptors.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// Refusals are said at most this often; the ones in between are counted.
+/// Rejections are logged at most this often for each service; those in between are counted.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Says that this machine does not have the address it is to listen on, if that is so.
+/// Warns if this machine does not have the address that the proxy is to listen on.
 pub fn say_if_absent(address: IpAddr) {
     let absent = |error: io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
     if UdpSocket::bind((address, 0)).is_err_and(absent) {
         log::warn!(
-            "this machine does not have the address {address} (--bind): nobody is served before it has"
+            "this machine does not have the address {address} (--bind) yet; clients are served once it has"
         );
     }
 }
@@ -58,7 +58,7 @@ pub struct Acceptor<N: Net = Sockets> {
     service: &'static str,
     limiter: Rc<RefCell<Limiter>>,
     waiting: RefCell<Ring<(N::Connection, IpAddr), ACCEPT_QUEUE>>,
-    /// Who stands on the pre-auth slots.
+    /// The addresses of the connections that hold pre-auth slots.
     pre_auth: RefCell<heapless::Vec<IpAddr, { BOARD.pre_auth }>>,
     opened: Notify,
     numbers: Cell<u32>,
@@ -66,18 +66,19 @@ pub struct Acceptor<N: Net = Sockets> {
     said: Cell<Option<Instant>>,
 }
 
-/// Somebody on the pre-auth slots. Dropping it, [`pass`](Self::pass) or [`step_in`](Self::step_in) makes room for the next.
+/// A connection that holds a pre-auth slot, until it is dropped, [`pass`](Self::pass) or
+/// [`step_in`](Self::step_in).
 pub struct PendingClient<N: Net = Sockets> {
     acceptor: Rc<Acceptor<N>>,
-    /// Who it is.
+    /// The client's name in the log.
     pub peer: Peer,
-    /// Whether it comes from this very machine.
+    /// Whether it comes from this machine.
     own: bool,
     inside: Cell<bool>,
 }
 
 impl<N: Net> Acceptor<N> {
-    /// The acceptor of a service. Services share the limiter: a wrong code is a wrong code.
+    /// The acceptor of a service. Services share the limiter, so wrong codes count for all of them.
     pub fn new(service: &'static str, limiter: Rc<RefCell<Limiter>>) -> Rc<Self> {
         Rc::new(Self {
             service,
@@ -107,7 +108,10 @@ impl<N: Net> Acceptor<N> {
 
     fn arrive(&self, now: Instant, stream: N::Connection, address: IpAddr) {
         if self.limiter.borrow_mut().is_refused(now, self.service, address) {
-            self.refuse(now, format_args!("{address}: too many wrong codes, refused for a while"));
+            self.refuse(
+                now,
+                format_args!("{address}: client rejected: locked out after wrong access codes"),
+            );
             return;
         }
         let turned_away = self.queue_up(stream, address);
@@ -115,7 +119,7 @@ impl<N: Net> Acceptor<N> {
             self.refuse(
                 now,
                 format_args!(
-                    "{away}: {ACCEPT_QUEUE} connections wait already (4 × BOARD.doorstep)"
+                    "{away}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"
                 ),
             );
         }
@@ -125,8 +129,8 @@ impl<N: Net> Acceptor<N> {
         }
     }
 
-    /// Lets somebody wait. In a full room the address that most of those waiting come from loses its
-    /// last one to an address with fewer. Who was closed for want of room, if anybody was.
+    /// Puts a connection into the accept queue. In a full queue the address with most connections loses its
+    /// last one to an address with fewer. Returns the address whose connection was closed, if one was.
     fn queue_up(&self, stream: N::Connection, address: IpAddr) -> Option<IpAddr> {
         let mut waiting = self.waiting.borrow_mut();
         let Err(Full(newcomer)) = waiting.push((stream, address)) else { return None };
@@ -151,7 +155,7 @@ impl<N: Net> Acceptor<N> {
         Some(crowd)
     }
 
-    /// Says that somebody was refused, unless that was just said.
+    /// Logs that a connection was rejected, at most once in [`SAY_EVERY`].
     fn refuse(&self, now: Instant, why: core::fmt::Arguments<'_>) {
         if self.said.get().is_some_and(|said| now.since(said) < SAY_EVERY) {
             self.unsaid.set(self.unsaid.get().saturating_add(1));
@@ -164,12 +168,12 @@ impl<N: Net> Acceptor<N> {
             0 => journal::note(Kind::Refused, format_args!("{service}: {why}")),
             more => journal::note(
                 Kind::Refused,
-                format_args!("{service}: {why}; {more} more refusals before this"),
+                format_args!("{service}: {why} (seen {} times)", more.saturating_add(1)),
             ),
         }
     }
 
-    /// The next connection that finds a place on the pre-auth slots.
+    /// The next connection that gets a pre-auth slot.
     pub async fn next(self: &Rc<Self>, clock: &Clock) -> (N::Connection, PendingClient<N>) {
         loop {
             if let Some((stream, address)) = self.call(clock.now()) {
@@ -189,8 +193,8 @@ impl<N: Net> Acceptor<N> {
         }
     }
 
-    /// Calls the first of those waiting whose address may stand on the pre-auth slots. Those whose address
-    /// has been locked out since they came are closed.
+    /// Takes the first connection from the accept queue whose address may have a pre-auth slot. Connections
+    /// whose address has been locked out meanwhile are closed.
     fn call(&self, now: Instant) -> Option<(N::Connection, IpAddr)> {
         let mut waiting = self.waiting.borrow_mut();
         let mut pre_auth = self.pre_auth.borrow_mut();
@@ -216,7 +220,7 @@ impl<N: Net> Acceptor<N> {
         called
     }
 
-    fn leave_doorstep(&self, address: IpAddr) {
+    fn free_slot(&self, address: IpAddr) {
         let mut pre_auth = self.pre_auth.borrow_mut();
         if let Some(at) = pre_auth.iter().position(|held| *held == address) {
             pre_auth.swap_remove(at);
@@ -226,7 +230,7 @@ impl<N: Net> Acceptor<N> {
 }
 
 impl<N: Net> PendingClient<N> {
-    /// The right code was shown: the place on the pre-auth slots is free.
+    /// The client showed the right access code: its pre-auth slot is free again.
     pub fn pass(&self) {
         if !self.inside.get() {
             self.acceptor.limiter.borrow_mut().forget_wrong_codes(self.peer.address);
@@ -234,10 +238,10 @@ impl<N: Net> PendingClient<N> {
         }
     }
 
-    /// It goes in although nobody here has seen a code of it: the place on the pre-auth slots is free.
+    /// The connection is served without an access code, as in a relay: its pre-auth slot is free again.
     pub fn step_in(&self) {
         if !self.inside.replace(true) {
-            self.acceptor.leave_doorstep(self.peer.address);
+            self.acceptor.free_slot(self.peer.address);
         }
     }
 
@@ -251,11 +255,16 @@ impl<N: Net> PendingClient<N> {
         };
         let peer = self.peer;
         if self.own && reason == Some(HandshakeError::Left) {
-            log::debug!("{peer}: looked in and left");
+            log::debug!("{peer}: closed during the TLS handshake (health check)");
             return journal::tally(kind);
         }
         match reason {
-            None => rejections::note(now, kind, peer.address, format_args!("{peer}: says nothing")),
+            None => rejections::note(
+                now,
+                kind,
+                peer.address,
+                format_args!("{peer}: client rejected: TLS handshake timed out"),
+            ),
             Some(why) => rejections::note(now, kind, peer.address, format_args!("{peer}: {why}")),
         }
     }
@@ -269,7 +278,7 @@ impl<N: Net> PendingClient<N> {
             Lockout::JustLocked => journal::note(
                 Kind::LockedOut,
                 format_args!(
-                    "{}: {address} showed {WRONG_CODES} wrong codes and is refused for {} s",
+                    "{}: {address}: locked out for {} s after {WRONG_CODES} wrong access codes",
                     self.peer.service,
                     REFUSED_FOR.as_secs()
                 ),
@@ -284,7 +293,7 @@ impl<N: Net> Drop for PendingClient<N> {
     }
 }
 
-/// Whether accepting failed because the peer was gone already.
+/// Whether accepting failed because the peer had closed the connection already.
 pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -526,10 +535,10 @@ mod tests {
             for now in [Instant::START, Instant::START, almost] {
                 clients.push(street.arrival_at(now, 2).await);
             }
-            assert_eq!(journal_lines("wait already"), 1);
+            assert_eq!(journal_lines("accept queue are in use"), 1);
             clients.push(street.arrival_at(Instant::at(SAY_EVERY), 2).await);
-            assert_eq!(journal_lines("wait already"), 2);
-            assert_eq!(journal_lines("2 more refusals before this"), 1);
+            assert_eq!(journal_lines("accept queue are in use"), 2);
+            assert_eq!(journal_lines("(seen 3 times)"), 1);
             assert_eq!(journal::count(Kind::Refused), 4);
         });
     }

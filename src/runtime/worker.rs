@@ -1,5 +1,4 @@
-//! Workers: each takes whoever is called from the acceptor, through TLS, to the service, one after
-//! another.
+//! Workers: each takes one accepted connection after another, through TLS, to its service.
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
@@ -21,27 +20,27 @@ use crate::rejections;
 use crate::tls::ServerConfig;
 use crate::trace;
 
-/// Somebody who stands before a service, TLS behind them.
+/// A client whose connection is ready for the service's protocol.
 pub struct AcceptedClient<'a> {
-    /// Who it is.
+    /// Its name in the log.
     pub peer: Peer,
-    /// Where they believe the printer to be, if they are to be told so.
+    /// The address at which it finds the proxy, if the service may tell it.
     pub reached: Option<Ipv4Addr>,
-    /// Until when they have to show the code.
+    /// When it has to have shown the access code.
     pub until: Instant,
-    /// To be called once they have shown it.
+    /// To be called once it has shown the access code.
     pub admitted: &'a dyn Fn(),
 }
 
 /// A service, as its workers see it.
 pub trait Serves {
-    /// How long a accepted client has, from the first byte on, to show the code.
+    /// How long a client has, from the connection on, to show the access code.
     const TIMEOUT: Duration;
 
-    /// Whether its accepted clients have to be told an address in any case.
+    /// Whether its clients are told the proxy's address even with `--keep-printer-address`.
     const TELLS: bool = false;
 
-    /// What one worker needs to have in hand.
+    /// The buffers of one worker.
     fn buffers() -> Buffers;
 
     /// How a client's session ends.

@@ -336,7 +336,7 @@ fn a_thousand_silent_connections_cost_only_their_address() {
             open += usize::from(read.is_err());
         }
         assert!(open <= BOARD.pre_auth_per_address + ACCEPT_QUEUE, "{open}");
-        files.proxy.program.line("connections wait already").await;
+        files.proxy.program.line("accept queue are in use").await;
     });
 }
 
