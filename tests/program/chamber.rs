@@ -113,7 +113,7 @@ fn hostile_clients_are_closed_and_a_viewer_goes_on() {
         half.write_all(&login(CODE)[..40]).await.unwrap();
         half.flush().await.unwrap();
         let program = &set.proxy.program;
-        program.line("what it said is no login to a chamber camera").await;
+        program.line("not a chamber camera's login").await;
         program.line("unexpected data after the login").await;
         program.line("no login within 10 s").await;
         assert!(is_closed(&mut plain).await && is_closed(&mut none).await);
@@ -196,7 +196,7 @@ fn faults_of_a_printer_are_distinguished() {
         let camera = Camera::new().code(CODE);
         let (at, _serving) = serve(camera.listen_tls(loopback(), Model::A1Mini).await.unwrap());
         let proxy = start(Model::P1S, at.port(), closed).await;
-        let line = proxy.program.line("camera: the printer's certificate is refused").await;
+        let line = proxy.program.line("camera: the printer's certificate is rejected").await;
         assert!(line.contains(Model::A1Mini.serial()), "it says whose it is: {line}");
         assert_eq!(camera.wrong_logins() + camera.frames(), 0, "it is told nothing");
     });
