@@ -55,7 +55,7 @@ fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_li
         let lines = allowed(&[
             "mqtt client: inbox",
             "mqtt client: outbox",
-            "mqtt client: seat",
+            "mqtt client: slot",
             "mqtt frames",
             "mqtt state",
             "mqtt upstream: inbox",
