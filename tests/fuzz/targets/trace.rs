@@ -1,6 +1,6 @@
 //! The recorder: no secret is in what it writes, wherever bytes are cut and whatever is around them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr};
 
 use pandaproxy::trace::conversation::{Conversation, From};
 use pandaproxy::trace::redact::{Scanner, Secrets, Work};
