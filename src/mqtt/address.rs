@@ -628,17 +628,18 @@ mod tests {
             piece in 1usize..64,
         ) {
             let to = Ipv4Addr::from(to);
-            let report = |number: &dyn Fn(u32) -> u32, host: &str| {
+            let report = |number: &dyn Fn(u32) -> u32, host: &str, port: &str| {
                 let info: Vec<Oracle> =
                     ips.iter().map(|&ip| json!({"ip": number(ip), "mask": 1, "x": &text})).collect();
                 let url = format!("rtsps://{user}{host}{port}{path}");
                 json!({"print": {"command": "push_status", "t": &text,
                     "net": {"conf": 0, "info": info}, "ipcam": {"a": 1, "rtsp_url": url}}})
             };
-            let before = report(&|ip| ip, "10.0.0.7");
+            let before = report(&|ip| ip, "10.0.0.7", &port);
             let after = report(
                 &|ip| if ip == 0 { 0 } else { u32::from_le_bytes(to.octets()) },
                 &format!("{to}"),
+                if port.is_empty() { "" } else { ":322" },
             );
             let write = |json| if pretty { serde_json::to_vec_pretty(json) } else { serde_json::to_vec(json) };
             let out = rewritten(&write(&before).unwrap(), &Replacements::address(to, RTSPS), piece);

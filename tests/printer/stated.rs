@@ -156,6 +156,8 @@ fn h2c() -> Stated {
     stated("H2C", Model::H2D, true, |print| {
         let units = vec![unit(print, 0, 4), unit(print, 1, 4), unit(print, 128, 1)];
         print["ams"]["ams"] = Value::Array(units);
+        // Bits 0 and 1, and bit 4 for unit 128, as in an X1C's report.
+        print["ams"]["ams_exist_bits"] = json!("13");
         let nozzles = (0..7).map(|id| {
             json!({ "diameter": 0.4, "id": 16 + id, "stat": 0, "tm": 300, "type": "HS01", "wear": id })
         });
