@@ -1,7 +1,7 @@
 //! PandaProxy: many clients on a LAN share one connection to each service of a Bambu Lab printer.
 //!
 //! A printer accepts one to four connections to each of its services. This program has one of them and serves as many
-//! clients as the [board](crate::board) allows, each as if it were alone with the printer.
+//! clients as the [board] allows, each as if it were alone with the printer.
 //!
 //! Priorities, in this order: a print is never disturbed; clients are never told that something succeeded which did not;
 //! memory stays within the budget; a misbehaving client affects no other client; speed; convenience.

@@ -24,7 +24,7 @@
 //! | a line | [`LINE`](super::wire::LINE) bytes | 500 and closed |
 //! | lines sent before the reply to the command before them | [`FTP_INBOX`] bytes | 500 and closed |
 //! | time without a command | [`IDLE_TIMEOUT`] | 421 and closed |
-//! | time in the queue | [`QUEUE_TIMEOUT`](super::hub::QUEUE_TIMEOUT) | 451 |
+//! | time in the queue | [`QUEUE_TIMEOUT`] | 451 |
 //! | an unused data port | [`PASSIVE_PORT_TIMEOUT`](super::slot::PASSIVE_PORT_TIMEOUT) | closed; 425 to a command that waits for its connection |
 
 use alloc::rc::Rc;

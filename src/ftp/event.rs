@@ -1,7 +1,7 @@
 //! What the upstream learns from the printer about a client's command.
 //!
 //! The upstream is the only reader of the printer's replies. It never writes a client's
-//! [`Slot`](super::slot::Slot): it emits an [`Event`], and [`Hub::apply`](super::hub::Hub::apply) changes the slot.
+//! [`Slot`](super::slot::Slot): it emits an [`Event`], and `Hub::apply` changes the slot.
 //! The events are passed to the hub by a call, not returned by
 //! [`Session::handle_input`](crate::session::Session::handle_input), since many follow from a data connection's event
 //! or from a deadline, for which the session's contract has no return value.

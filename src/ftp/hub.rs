@@ -14,7 +14,7 @@
 //!
 //! # Events
 //!
-//! The upstream reports what it learns from the printer as [`Event`]s; only [`Hub::apply`] changes slots accordingly.
+//! The upstream reports what it learns from the printer as [`Event`]s; only `Hub::apply` changes slots accordingly.
 //!
 //! # Bounds
 //!

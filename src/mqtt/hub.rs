@@ -12,7 +12,7 @@
 //! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless an older connection with the same client identifier can be closed |
 //! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | the client that is furthest behind loses its reports and gets the full state |
 //! | a state without a frame | asked for again after [`AGAIN`] | clients that connect meanwhile wait for it |
-//! | a state that does not come | asked for again after [`RETRY`], then half as often each time | at most every [`MAX_RETRY`] |
+//! | a state that does not come | asked for again after `RETRY`, then half as often each time | at most every `MAX_RETRY` |
 //! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
 //! | `get_version` to the printer for clients | one in a minute | answered with the last answer |
 //! | the printer away | [`AWAY`] | all clients are disconnected |

@@ -8,7 +8,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | requests waiting | `BOARD.mqtt.requests` | clients are not read until one has left |
-//! | requests remembered after they left | [`RECENT`], for [`REMEMBERED`] | a resend is forwarded again |
+//! | requests remembered after they left | `RECENT`, for `REMEMBERED` | a resend is forwarded again |
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;

@@ -184,7 +184,7 @@ pub fn tune_data(connection: &impl Connection) -> io::Result<()> {
 }
 
 /// Makes either end of a relay fit for it: no Nagle, the dead found within two minutes, and a reset in
-/// place of a FIN until [`end_in_order`]: whoever gets half a file, even because this program is
+/// place of a FIN until `end_in_order`: whoever gets half a file, even because this program is
 /// killed, learns that it is half a file.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! The [certificates](crate::tls::identity) and their keys are kept here, and the [`pins`]. A file is written
 //! under a temporary name beside its own, synced, then renamed: after a crash a reader finds the old
-//! file or the new one, never a part. A file larger than [`MAX_FILE`] was not written by this program and is
+//! file or the new one, never a part. A file larger than `MAX_FILE` was not written by this program and is
 //! not read.
 
 use core::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! One certificate, parsed: its encoding is checked, and its extensions are summed up in [`Facts`].
+//! One certificate, parsed: its encoding is checked, and its extensions are summed up in `Facts`.
 //!
 //! [`chain`](super::chain) and [`authorities`](super::authorities) build on this.
 

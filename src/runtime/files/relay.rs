@@ -11,7 +11,7 @@
 //! **The relay cannot check the access code**; only the printer can. What protects the printer: the acceptor (few pre-auth
 //! slots, some for each address), the queue, and a login that has to be completed within [`LOGIN_TIMEOUT`]. Whether it is
 //! complete is judged by the number of TLS records of application data in both directions
-//! ([`records`](super::records)).
+//! ([`records`]).
 //!
 //! | | client's FTP sessions | port 990 | port 6000 |
 //! |---|---|---|---|
