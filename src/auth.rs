@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fifth_wrong_code_within_a_minute_locks_that_address_and_no_other() {
+    fn five_wrong_codes_in_a_minute_lock_out_one_address() {
         let mut limiter = Limiter::new();
         for n in 1..WRONG_CODES {
             assert_eq!(limiter.wrong_code(at(n as u64), host(1)), Lockout::Counted(n));
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lockout_ends_after_its_minute_and_not_before_whatever_comes_meanwhile() {
+    fn a_lockout_lasts_one_minute_whatever_comes_meanwhile() {
         let mut limiter = Limiter::new();
         lock(&mut limiter, at(10), host(1));
         for second in 10..70 {
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_counts_as_one_and_a_mapped_ipv4_address_as_itself() {
+    fn an_ipv6_network_counts_as_one_address() {
         let mut limiter = Limiter::new();
         lock(&mut limiter, at(0), ip("2001:db8:0:1::1"));
         assert!(limiter.refused(at(0), ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));

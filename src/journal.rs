@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_takes_no_second_place_but_a_repeat_of_another_kind_does() {
+    fn a_repeat_of_the_same_kind_takes_no_second_place() {
         let mut journal = Journal::new();
         journal.hear(Kind::Refused, "10.0.0.7");
         for second in 1..=4 {
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_fits_is_kept_whole_and_longer_text_says_that_it_was_cut() {
+    fn longer_text_is_cut_with_a_mark() {
         let full = "x".repeat(TEXT);
         assert_eq!(Text::of(format_args!("{full}")).as_str(), full);
         let cut = Text::of(format_args!("{full}y"));
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn the_threads_journal_keeps_what_is_noted_even_by_what_is_being_noted() {
+    fn a_note_made_while_formatting_a_note_is_kept() {
         struct Nested;
         impl fmt::Display for Nested {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_inbox_offers_no_room_and_one_consumed_byte_gives_one_back() {
+    fn a_full_inbox_has_room_again_after_one_consumed_byte() {
         let mut inbox = Inbox::new(4);
         assert_eq!(put(&mut inbox, b"abcdef"), 4);
         assert!(!inbox.has_room());

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn small_things_go_into_large_frames_when_the_small_ones_are_taken_and_never_further() {
+    fn small_contents_use_large_frames_when_small_ones_are_taken() {
         let pool = pool();
         let held: Vec<Frame> = (0..3).map(|_| pool.store(&[b"abc"]).unwrap()).collect();
         assert_eq!(pool.in_use(), (2, 1));

@@ -334,7 +334,7 @@ mod tests {
     const NEITHER: Content = Content { key: false, picture: false, first: false };
 
     #[test]
-    fn a_packet_is_read_past_its_sources_its_extension_and_its_padding() {
+    fn sources_extension_and_padding_are_skipped() {
         let plain = b"\x80\xe0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0ahello";
         let packet = Packet::parse(plain).unwrap();
         assert!(packet.marker);

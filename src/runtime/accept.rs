@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_may_fill_its_part_of_the_doorstep_and_another_still_gets_on_it() {
+    fn one_address_cannot_take_all_pre_auth_slots() {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_called_in_the_order_they_came_past_those_whose_address_is_full() {
+    fn queued_connections_get_slots_in_order_of_arrival() {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_no_room_to_wait_is_closed_at_once_and_counted() {
+    fn a_connection_that_a_full_queue_rejects_is_counted() {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_in_the_waiting_room_makes_way_for_another_address_and_not_for_its_own() {
+    fn a_full_queue_evicts_from_the_address_with_most_entries() {
         run(async {
             let street = Street::new();
             let mut crowd = Vec::new();
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_called_when_a_place_is_free_by_the_right_code_or_by_leaving() {
+    fn a_freed_pre_auth_slot_goes_to_the_next_connection() {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_locked_out_is_closed_at_once_and_all_others_are_not() {
+    fn a_locked_out_address_is_closed_and_others_are_served() {
         run(async {
             let street = Street::new();
             let _client = street.arrival(2).await;
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_said_once_in_ten_seconds_and_counted_each_time() {
+    fn rejections_are_logged_once_in_ten_seconds() {
         run(async {
             let street = Street::new();
             let mut clients = Vec::new();
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_hands_over_whoever_comes_and_says_from_where() {
+    fn a_listener_passes_on_connections_with_their_address() {
         run(async {
             let street = Street::new();
             let to = street.listener.local_addr().unwrap();

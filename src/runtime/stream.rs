@@ -232,7 +232,7 @@ mod tests {
     use tokio::runtime::Builder;
 
     #[test]
-    fn one_lost_question_is_no_reason_to_give_up_a_connection_that_is_silent_during_an_upload() {
+    fn a_lost_keepalive_probe_does_not_end_an_upload() {
         let runtime = Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

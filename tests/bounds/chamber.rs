@@ -84,7 +84,7 @@ async fn picture(stream: &mut DuplexStream) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn all_viewers_seats_full_of_the_worst_stay_within_their_lines_and_one_good_viewer_loses_nothing() {
+fn full_viewer_slots_fit_the_budget_and_cost_others_nothing() {
     let _alone = alone();
     lan::run(async {
         let camera = Camera::new().code(CODE).every(Duration::from_millis(67));

@@ -74,7 +74,7 @@ impl Way {
 }
 
 #[test]
-fn a_day_with_all_seats_of_three_services_taken_stays_within_their_lines_and_keeps_nothing() {
+fn a_day_with_all_slots_taken_stays_within_the_budget() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).deltas_every(Duration::from_secs(2));

@@ -162,7 +162,7 @@ async fn hold_all_frames(bed: &Bed, printer: &Printer) -> Vec<Client<DuplexStrea
 
 /// The same when it is the state that finds no frame: it is asked for again, and not all the time.
 #[test]
-fn a_full_state_that_finds_no_frame_is_asked_for_again_once_there_may_be_one() {
+fn a_full_state_without_a_frame_is_requested_again() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).state_bytes(HELD).quiet();
@@ -183,7 +183,7 @@ fn a_full_state_that_finds_no_frame_is_asked_for_again_once_there_may_be_one() {
 
 /// What has changed since the last full state is full, and there is no frame to fold it into.
 #[test]
-fn a_delta_that_finds_no_frame_for_the_state_has_the_state_asked_for_again() {
+fn a_delta_without_a_frame_makes_the_state_requested_again() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).state_bytes(HELD).quiet();
@@ -244,7 +244,7 @@ fn a_line_full_of_requests_holds_back_those_who_send_them() {
 
 /// Bounds of one client's session, each with what is past it.
 #[test]
-fn a_client_at_its_own_bounds_is_told_and_costs_the_others_nothing() {
+fn a_client_at_its_bounds_costs_the_others_nothing() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();

@@ -107,7 +107,7 @@ fn camera() -> Rtsp {
 }
 
 #[test]
-fn all_players_seats_full_of_the_worst_stay_within_their_lines_and_one_good_player_loses_nothing() {
+fn full_player_slots_fit_the_budget_and_cost_others_nothing() {
     let _alone = alone();
     lan::run(async {
         let camera = camera();
@@ -176,7 +176,7 @@ fn all_players_seats_full_of_the_worst_stay_within_their_lines_and_one_good_play
 }
 
 #[test]
-fn blocks_do_not_run_out_when_stuck_players_are_told_to_go_and_others_take_their_places() {
+fn replacing_stuck_players_does_not_exhaust_blocks() {
     let _alone = alone();
     lan::run(async {
         let camera = camera().rate(10);

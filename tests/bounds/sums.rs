@@ -37,7 +37,7 @@ fn allowed(beginnings: &[&str]) -> usize {
 }
 
 #[test]
-fn all_that_is_made_at_the_start_is_made_before_the_first_client_and_fits_its_lines() {
+fn start_allocations_fit_the_budget() {
     let _alone = alone();
     let before = heap::held();
     lan::run(async {
@@ -177,7 +177,7 @@ fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
 /// DataDialler its budget, a service holds its own file, at most 3 MiB of it, the stack, and what the system
 /// keeps for its sockets.
 #[test]
-fn what_a_boards_service_may_hold_is_well_above_what_its_program_may() {
+fn a_boards_service_limit_is_above_its_budget() {
     const BESIDE: usize = 16;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let figure = |text: &str, before: &str, behind: &str| -> usize {

@@ -70,7 +70,7 @@ fn invalid_settings_end_with_2_and_one_line_without_the_code() {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_start_with_1_and_names_the_port() {
+fn a_taken_port_ends_the_start_with_1_and_is_named() {
     proxy::run(async {
         let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
@@ -236,7 +236,7 @@ fn ca_prints_the_authority_that_serves_and_makes_none() {
 // ---- where its settings may stand --------------------------------------------------------------
 
 #[test]
-fn it_serves_with_its_settings_in_a_file_from_a_pc_or_the_environment_or_a_code_file() {
+fn settings_come_from_a_file_the_environment_or_a_code_file() {
     proxy::run(async {
         let printer = Printer::new(Model::P1S).code(CODE);
         let (address, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;

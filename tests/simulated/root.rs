@@ -212,7 +212,7 @@ fn the_health_check_asks_the_ports_of_the_listed_services() {
 }
 
 #[test]
-fn every_listed_service_has_lines_in_the_budget_and_a_port_in_the_documents() {
+fn every_service_has_budget_lines_and_a_documented_port() {
     let mut seen = 0;
     let read = |file: &str| {
         std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()

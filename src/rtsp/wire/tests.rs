@@ -22,7 +22,7 @@ fn message(bytes: &[u8]) -> Message<'_> {
 }
 
 #[test]
-fn a_message_is_understood_when_its_last_byte_has_come_and_not_before() {
+fn a_message_is_parsed_when_its_last_byte_has_come() {
     let bytes = b"SET_PARAMETER rtsps://h/1 RTSP/1.0\r\nCSeq: 7\r\ncontent-length: 5\r\n\r\na: b\n";
     for split in 0..bytes.len() {
         assert_eq!(whole(&bytes[..split]), (0, Piece::More), "split at {split}");
@@ -43,7 +43,7 @@ fn a_response_has_a_status_and_fields_of_one_name_stay_in_order() {
 }
 
 #[test]
-fn a_packet_is_understood_when_its_last_byte_has_come_and_not_before() {
+fn a_packet_is_parsed_when_its_last_byte_has_come() {
     let bytes = b"$\x02\0\x05hello, and more";
     for split in 0..9 {
         assert_eq!(whole(&bytes[..split]), (0, Piece::More), "split at {split}");
@@ -65,7 +65,7 @@ fn empty_lines_between_messages_are_passed_over() {
 }
 
 #[test]
-fn a_head_or_a_body_past_its_bound_is_a_fault_and_one_at_it_is_not() {
+fn a_head_or_body_beyond_its_bound_is_an_error() {
     let line = b"OPTIONS * RTSP/1.0\r\n";
     let fill =
         |len: usize| [&line[..], b"X:", &b"x".repeat(len - line.len() - 6), b"\r\n\r\n"].concat();
@@ -173,7 +173,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn whatever_comes_is_read_the_same_in_one_piece_and_byte_by_byte(
+    fn any_input_parses_the_same_in_one_piece_and_by_byte(
         pieces in proptest::collection::vec(piece(), 0..6),
         step in 1..9_usize,
     ) {

@@ -91,7 +91,7 @@ fn a_p1s_closes_on_any_topic_but_its_own() {
 }
 
 #[test]
-fn an_a1_meets_a_wrong_serial_with_silence_and_other_topics_by_closing() {
+fn an_a1_ignores_a_wrong_serial_and_closes_on_other_topics() {
     simulated(async || {
         let printer = Printer::new(Model::A1Mini);
         let mut client = Client::welcome(&printer).await;
@@ -105,7 +105,7 @@ fn an_a1_meets_a_wrong_serial_with_silence_and_other_topics_by_closing() {
 }
 
 #[test]
-fn an_x1_takes_wildcards_and_shows_requests_to_whoever_subscribed() {
+fn an_x1_accepts_wildcards_and_forwards_requests() {
     simulated(async || {
         let printer = Printer::new(Model::X1C).quiet();
         let mut curious = Client::welcome(&printer).await;

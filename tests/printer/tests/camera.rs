@@ -98,7 +98,7 @@ fn a_viewer_gets_a_header_and_a_picture_at_each_tick() {
 }
 
 #[test]
-fn the_rate_can_change_and_zero_is_as_fast_as_the_viewer_takes_it() {
+fn the_rate_can_change_and_zero_is_unlimited() {
     simulated(async || {
         let camera = Camera::new().every(secs(100)).first_after(secs(7));
         let mut viewer = Viewer::hopeful(&camera).await;
@@ -129,7 +129,7 @@ fn the_rate_can_change_and_zero_is_as_fast_as_the_viewer_takes_it() {
 }
 
 #[test]
-fn a_wrong_word_anywhere_in_the_login_is_answered_by_closing_without_a_byte() {
+fn a_wrong_login_word_closes_without_a_byte() {
     simulated(async || {
         let camera = Camera::new();
         for at in 0..LOGIN {
@@ -174,7 +174,7 @@ fn what_a_viewer_says_after_its_login_is_passed_over() {
 }
 
 #[test]
-fn a_third_viewer_hangs_until_one_of_two_leaves_and_is_served_in_its_turn() {
+fn a_third_viewer_waits_until_one_of_two_leaves() {
     simulated(async || {
         let camera = Camera::new().viewers(2);
         let mut first = Viewer::hopeful(&camera).await;
@@ -229,7 +229,7 @@ fn a_viewer_too_many_is_closed_when_the_camera_is_of_that_kind() {
 }
 
 #[test]
-fn no_more_than_so_many_stand_in_line_and_no_more_endings_are_remembered() {
+fn the_queue_and_the_list_of_endings_are_bounded() {
     simulated(async || {
         let camera = Camera::new().viewers(0);
         let held: Vec<_> = (0..STREAMS_MOST).map(|_| Viewer::new(&camera)).collect();
@@ -412,7 +412,7 @@ fn a_viewer_that_takes_nothing_is_closed_and_an_orphan_later() {
 }
 
 #[test]
-fn a_reboot_drops_everybody_wherever_they_are_and_takes_its_time() {
+fn a_reboot_drops_all_connections_and_takes_its_time() {
     simulated(async || {
         let camera = Camera::new();
         let mut watching = Viewer::hopeful(&camera).await;
@@ -432,7 +432,7 @@ fn a_reboot_drops_everybody_wherever_they_are_and_takes_its_time() {
 }
 
 #[test]
-fn pictures_differ_have_the_sizes_asked_for_and_know_their_number() {
+fn pictures_are_distinct_numbered_and_of_the_given_size() {
     let camera = Camera::new();
     let mut seen = Vec::new();
     for number in (0..10).chain([u32::MAX - 1, u32::MAX]) {
@@ -532,7 +532,7 @@ async fn listening(camera: &Camera, model: Model) -> SocketAddr {
 }
 
 #[test]
-fn over_tls_headers_come_alone_and_records_are_those_of_an_esp32() {
+fn tls_records_are_those_of_an_esp32() {
     if missing(&["python3"]) {
         return;
     }

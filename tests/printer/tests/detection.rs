@@ -80,7 +80,7 @@ fn a_tunnel_lets_its_own_in_and_sends_back_what_they_say() {
 }
 
 #[test]
-fn a_tunnel_closes_on_a_wrong_code_on_garbage_and_on_those_who_dawdle() {
+fn a_tunnel_closes_on_a_wrong_code_garbage_and_slow_login() {
     simulated(async || {
         let tunnel = Tunnel::new().code("87654321");
         for wrong in [&tunnel::login(CODE)[..], &[0; 32], b"GET / HTTP/1.1\r\nHost: me\r\n\r\n"] {

@@ -142,7 +142,7 @@ fn config(resumes: bool) -> Arc<ClientConfig> {
 // ---- sessions ------------------------------------------------------------------------------------
 
 #[test]
-fn an_esp32_has_one_session_and_who_comes_second_gets_not_even_tls_before_it_is_over() {
+fn an_esp32_starts_no_tls_for_a_second_session() {
     over_sockets(async || {
         let printer = Listening::new(Model::P1S, Family::Esp32).await;
         let first = printer.session().await;
@@ -209,7 +209,7 @@ fn a_wrong_code_is_refused_and_nothing_is_done_without_one() {
 // ---- commands ------------------------------------------------------------------------------------
 
 #[test]
-fn half_a_line_is_a_command_to_an_esp32_and_half_a_line_to_vsftpd() {
+fn an_esp32_takes_half_a_line_for_a_command() {
     over_sockets(async || {
         let printer = Listening::new(Model::P1S, Family::Esp32).await;
         let mut session = Session::over(printer.shaken(printer.at.port()).await);
@@ -278,7 +278,7 @@ fn an_esp32_tells_a_useless_address_and_vsftpd_a_port_by_epsv() {
 // ---- data ------------------------------------------------------------------------------------------
 
 #[test]
-fn a_data_connection_at_an_esp32_never_resumes_and_is_served_all_the_same() {
+fn an_esp32_serves_data_connections_without_resumption() {
     over_sockets(async || {
         let printer = Listening::new(Model::P1S, Family::Esp32).await;
         printer.server.put("/a.3mf", b"plate");
@@ -302,7 +302,7 @@ fn a_data_connection_at_an_esp32_never_resumes_and_is_served_all_the_same() {
 }
 
 #[test]
-fn a_data_connection_at_vsftpd_resumes_its_own_control_connection_or_is_refused_522() {
+fn vsftpd_answers_522_without_resumption() {
     over_sockets(async || {
         let printer = Listening::new(Model::X1C, Family::Vsftpd).await;
         printer.server.put("/a.3mf", b"plate");
@@ -471,7 +471,7 @@ fn its_vices_are_as_they_are_called() {
 }
 
 #[test]
-fn dying_drops_everything_and_for_as_long_as_it_was_told_whoever_comes() {
+fn a_dead_printer_drops_all_connections_for_its_time() {
     simulated(async || {
         let server = FileServer::new(Family::Esp32);
         let mut session = in_memory(&server).await;
@@ -487,7 +487,7 @@ fn dying_drops_everything_and_for_as_long_as_it_was_told_whoever_comes() {
 // ---- another's client ------------------------------------------------------------------------------
 
 #[test]
-fn curl_gets_on_with_both_and_without_session_reuse_with_an_esp32_only() {
+fn curl_without_session_reuse_works_with_an_esp32_only() {
     if missing(&["curl"]) {
         return;
     }

@@ -43,7 +43,7 @@ fn whoever_asks_gets_the_full_state_and_so_does_everybody_else() {
 }
 
 #[test]
-fn deltas_come_at_their_time_with_a_growing_sequence_and_never_trays() {
+fn deltas_are_timely_numbered_and_without_trays() {
     simulated(async || {
         for model in [Model::P1S, Model::A1Mini, Model::H2D] {
             let printer = Printer::new(model).deltas_every(secs(3));

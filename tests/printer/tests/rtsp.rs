@@ -45,7 +45,7 @@ async fn pictures(
 // ---- what it answers ---------------------------------------------------------------------------
 
 #[test]
-fn rtsp_answers_options_without_a_password_and_everything_else_with_401() {
+fn only_options_works_without_a_password() {
     simulated(async || {
         let rtsp = Rtsp::new();
         let mut client = call(&rtsp);
@@ -107,7 +107,7 @@ fn the_password_is_compared_with_the_uri_that_the_header_names() {
 }
 
 #[test]
-fn rtsp_closes_at_once_without_live_view_and_on_what_is_no_request() {
+fn rtsp_closes_without_live_view_and_on_garbage() {
     simulated(async || {
         let rtsp = Rtsp::new().live_view(false);
         let before = Instant::now();
@@ -264,7 +264,7 @@ fn a_session_lasts_as_long_as_it_is_heard_of() {
 }
 
 #[test]
-fn a_player_that_is_slow_goes_on_with_a_key_and_one_that_takes_nothing_is_closed() {
+fn slow_players_resume_at_a_key_frame_stuck_ones_are_closed() {
     simulated(async || {
         let rtsp = Rtsp::new();
         let mut client = call(&rtsp);

@@ -53,7 +53,7 @@ fn mosquitto_gets_the_full_state_over_tls() {
 }
 
 #[test]
-fn openssl_sees_the_certificates_suites_and_versions_of_the_model() {
+fn openssl_sees_the_models_certificates_and_suites() {
     if missing(&["openssl"]) {
         return;
     }

@@ -39,7 +39,7 @@ fn connections_over_the_limit_may_be_ignored_instead() {
 }
 
 #[test]
-fn a_slow_connack_comes_at_its_time_and_what_was_sent_behind_connect_is_not_lost() {
+fn a_slow_connack_loses_no_packet_behind_connect() {
     simulated(async || {
         let printer = Printer::new(Model::P1S).quiet().slow_connack(secs(5));
         let mut client = Client::new(&printer);
