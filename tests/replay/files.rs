@@ -1,28 +1,15 @@
-//! The data connections of FTP: between the ends of a recording and the real mover, over wires in memory.
+//! FTP data connections: between the ends of a recording and the proxy's transfers, over wires in memory.
 //!
-//! A recording has what was said within TLS. So these connections have TLS of their own, the mover's on
-//! its side and rustls on the test's, and PROT P stays what it is. Of a client's connection the recording
-//! does not say when it was made, only when the mover took it up: here it is made as soon as its port is
-//! named. The proxy's ports are others than in the recording, and the same each time; which is which is
-//! known from the replies that name them.
+//! A recording has the plaintext. The data connections are encrypted all the same, with the proxy's TLS at one
+//! end and rustls in the test at the other, so that PROT P stays as recorded. The recording does not have the
+//! time at which a client made its data connection: the replay makes the connection as soon as a reply names its
+//! port. The proxy's data ports differ from the recorded ones; the replies name both.
 
 use core::cell::{Cell, RefCell};
 use core::net::IpAddr;
 use core::time::Duration;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::SystemTime;
 
-use pandaproxy::auth::AccessCode;
-use pandaproxy::board::BOARD;
-use pandaproxy::ftp;
-use pandaproxy::memory::budget;
-use pandaproxy::runtime::dial::BackOff;
-use pandaproxy::runtime::files::passive::PassivePorts;
-use pandaproxy::runtime::files::transfer::{DataDialler, move_data};
-use pandaproxy::runtime::services::ftp::{Files, maintain_session};
-use pandaproxy::state_dir::Pins;
-use pandaproxy::tls::{Identity, Policy, ServerConfig, Subject, Trust};
 use rustls::pki_types::ServerName;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -30,58 +17,37 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::heard::Heard;
 use super::recording::{Conversation, End};
-use super::{Stage, Tape, address};
-use crate::clients::proxy::{StateDir, trusting};
-use crate::lan::net::{PRINTER, SimNet};
+use super::{Stage, address};
+use crate::lan::root;
 use crate::lan::weather::{Chance, Line, Net, Sky, Wire};
 use crate::lan::{PROXY, WIRE};
+use printer::Model;
 use printer::tls::Shown;
-use printer::{CA, Model};
 
-/// What a recorder keeps of a transfer.
+/// Bytes of one direction of a data connection that a recording keeps.
 const KEPT: usize = 64 * 1024;
 
-/// How often it is looked whether somebody may speak. The end of the replay ends that.
+/// How often a task looks whether it may send. The end of the replay ends the task.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The data connections of a recording.
 pub(crate) struct Data {
-    net: Net,
-    /// The network that the proxy is on.
-    own: SimNet,
+    /// Makes the wires of data connections.
+    wires: Net,
     line: Rc<Line>,
     left: RefCell<Vec<Conversation>>,
-    /// When the printer's ended then, and how many of them have ended now.
+    /// When the printer's data connections ended in the recording.
     ended: Vec<Duration>,
+    /// How many of the printer's data connections have ended in the replay.
     over: Cell<usize>,
-    tls: Tls,
-}
-
-/// The mover's two sides of TLS, and the other ends of both.
-struct Tls {
-    trust: Trust,
-    server: Arc<ServerConfig>,
+    /// The clients' TLS.
     client: TlsConnector,
+    /// The printer's TLS.
     printer: TlsAcceptor,
 }
 
-impl Tls {
-    fn new() -> Self {
-        let (dir, serial) = (StateDir::new(), Model::P1S.serial());
-        let subject = Subject { serial, addresses: &[PROXY.into()] };
-        let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
-        let pins = Pins::in_dir(dir.path());
-        Self {
-            trust: Trust::new(serial, Policy::Verify, Some(CA), pins, SystemTime::now).unwrap(),
-            server: identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap(),
-            client: trusting(&dir.file("ca.pem")),
-            printer: TlsAcceptor::from(Shown::own(Model::P1S).config(Model::P1S).unwrap()),
-        }
-    }
-}
-
 impl Data {
-    /// What was recorded beside these conversations with the file service.
+    /// The data connections among `conversations`; `own` are the control connections.
     pub(crate) fn beside(own: &[Conversation], conversations: Vec<Conversation>) -> Rc<Self> {
         let clear =
             |whole: &Conversation| whole.all(End::Client).windows(6).any(|six| six == b"PROT C");
@@ -96,17 +62,17 @@ impl Data {
         let printers = conversations.iter().filter(|whole| whole.is_printers);
         let ended = printers.filter_map(|whole| Some(whole.ended?.0)).collect();
         Rc::new(Self {
-            net: Net::new(Chance(1)),
-            own: SimNet::new(),
+            wires: Net::new(Chance(1)),
             line: Line::new(Sky::default()),
             left: RefCell::new(conversations),
             ended,
             over: Cell::new(0),
-            tls: Tls::new(),
+            client: root::tls_client(),
+            printer: TlsAcceptor::from(Shown::own(Model::P1S).config(Model::P1S).unwrap()),
         })
     }
 
-    /// The next conversation over this port of the printer's or of the proxy's.
+    /// The next conversation on this port of the printer or of the proxy.
     fn take(&self, is_printers: bool, port: u16) -> Option<Conversation> {
         let mut left = self.left.borrow_mut();
         let is = |whole: &Conversation| whole.is_printers == is_printers && whole.port == port;
@@ -115,11 +81,11 @@ impl Data {
     }
 
     fn wire(&self, what: &'static str) -> (Wire, Wire) {
-        self.net.wire(what, &self.line, WIRE)
+        self.wires.wire(what, &self.line, WIRE)
     }
 
-    /// Completes when the printer may say on `whole` what it said at that time: it has been told as many
-    /// lines as then, and as many of its data connections have ended.
+    /// Completes when the printer may send on `whole` what it sent at time `at`: the printer has received as
+    /// many lines as it had then, and as many of its data connections have ended.
     pub(crate) async fn asked_for(
         &self,
         whole: &Conversation,
@@ -138,7 +104,7 @@ impl Data {
         }
     }
 
-    /// Makes the data connections of a client: each when its port is named.
+    /// Makes the data connections of a client, each when a reply names its port.
     pub(crate) async fn follow(
         self: Rc<Self>,
         stage: Stage,
@@ -156,14 +122,14 @@ impl Data {
             let Some(whole) = self.take(false, then) else { continue };
             let name = format!("client {number} on a data connection");
             let its = stage.listener(&name, &whole);
-            let (near, wire) = self.net.wire("ftp: data of a client", &self.line, 16 * 1024);
-            if !self.own.arrive(now, address(number), near) {
+            let (near, wire) = self.wires.wire("ftp: data of a client", &self.line, 16 * 1024);
+            if !stage.net.arrive(now, address(number), near) {
                 continue;
             }
-            let (stage, own) = (stage.clone(), Rc::clone(&self));
+            let (stage, data) = (stage.clone(), Rc::clone(&self));
             spawn_local(async move {
                 let connected =
-                    own.tls.client.connect(ServerName::from(IpAddr::from(PROXY)), wire).await;
+                    data.client.connect(ServerName::from(IpAddr::from(PROXY)), wire).await;
                 match connected {
                     Ok(stream) => stage.act(stream, whole, stage.begun, End::Client, its).await,
                     Err(_) => its.borrow_mut().ends("broken", stage.begun.elapsed()),
@@ -189,15 +155,15 @@ fn named(replies: &[u8]) -> Vec<u16> {
 }
 
 impl Data {
-    /// A connection to a data port of the recorded printer.
-    fn reach(self: &Rc<Self>, stage: &Stage, port: u16) -> Option<Wire> {
+    /// A connection to a data port of the recorded printer. `None`: none was made to this port then.
+    pub(crate) fn reach(self: &Rc<Self>, stage: &Stage, port: u16) -> Option<Wire> {
         let data = self;
         let whole = data.take(true, port)?;
         let (near, far) = data.wire("data of the printer");
         let (stage, data) = (stage.clone(), Rc::clone(data));
         spawn_local(async move {
             let heard = stage.listener("the printer on a data connection", &whole);
-            match data.tls.printer.accept(far).await {
+            match data.printer.accept(far).await {
                 Ok(stream) => stage.act(stream, whole, stage.begun, End::Server, heard).await,
                 Err(_) => heard.borrow_mut().ends("broken", stage.begun.elapsed()),
             }
@@ -205,29 +171,4 @@ impl Data {
         });
         Some(near)
     }
-}
-
-/// The service before the printer of this tape, and the one session that a P1 has to give.
-pub(crate) fn service(code: AccessCode, stage: &Stage, tape: Tape) -> Files<SimNet> {
-    let data = stage.data.clone().unwrap();
-    let service = ftp::Service::new(code, 1);
-    let passive_ports = PassivePorts::new(data.own.clone(), PROXY.into(), 50_000..=50_009);
-    let printer_session = Rc::clone(&service.printer_sessions()[0]);
-    let keeper = maintain_session(
-        Rc::clone(&service),
-        Rc::clone(&printer_session),
-        Rc::default(),
-        tape,
-        stage.clock,
-        BackOff::new(3),
-    );
-    spawn_local(keeper);
-    let (trust, tls) = (data.tls.trust.clone(), Arc::clone(&data.tls.server));
-    let net = data.own.clone();
-    let stage = stage.clone();
-    let clock = stage.clock;
-    net.put_data(move |port| core::future::ready(data.reach(&stage, port)));
-    let ports = DataDialler { net, at: Rc::new(Cell::new(Some(PRINTER))) };
-    spawn_local(move_data(printer_session, ports, Rc::clone(&passive_ports), trust, tls, clock));
-    Files { service, passive_ports }
 }

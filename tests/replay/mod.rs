@@ -1,12 +1,12 @@
-//! Every recording in `tests/traces` is a test: what clients said and what the printer said is said again,
-//! at its time, to the real client, hub and upstream code, in memory and in virtual time; what each of them
-//! is told then has to be what stands beside the recording in a file that ends in `.expected`.
+//! Each recording in `tests/traces` is a test. The replay sends what clients and printer sent, at the recorded
+//! times, to a proxy that [`root`] starts on the [simulated network](SimNet) in virtual time. What each
+//! client and the printer receive must be what the `.expected` file beside the recording lists.
 //!
-//! A recording becomes a test by being put there. `BLESS=1 cargo test --test integration replay` writes what
-//! is expected of it, which is to be read before it is committed.
+//! To add a test, put a recording there and run `BLESS=1 cargo test --test simulated replay`, which writes the
+//! `.expected` file. Read the file before you commit it.
 //!
-//! In MQTT, RTSP and the chamber camera time alone decides who speaks when; the printer's FTP server says
-//! nothing before it has been asked what it was asked then. The data connections of FTP are in [`files`].
+//! MQTT, RTSP and the chamber camera are replayed by time alone. The printer's FTP server also waits for
+//! the commands that it had received before each reply. [`files`] replays FTP data connections.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -28,22 +28,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
-use pandaproxy::board::BOARD;
-use pandaproxy::memory::budget;
-use pandaproxy::mqtt::Topics;
-use pandaproxy::peer::Peer;
-use pandaproxy::printer::status::Status;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::{BackOff, Dial, DialError};
-use pandaproxy::runtime::drive::Buffers;
-use pandaproxy::runtime::services::camera::maintain_camera;
-use pandaproxy::runtime::services::chamber::serve_viewer;
-use pandaproxy::runtime::services::ftp::{Files, serve_caller};
-use pandaproxy::runtime::services::mqtt::{maintain_upstream, serve_client};
-use pandaproxy::runtime::services::rtsp::{maintain_stream, serve_player};
-use pandaproxy::runtime::worker::{AcceptedClient, Serves};
-use pandaproxy::{chamber, mqtt, rtsp};
+use pandaproxy::runtime::dial::{Dial, DialError};
+use pandaproxy::runtime::launch::Proxy;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
@@ -53,7 +39,8 @@ use self::heard::Heard;
 use self::recording::{Conversation, End};
 use crate::clients::rtsp::answered;
 use crate::lan::net::SimNet;
-use crate::lan::{self, PROXY, WIRE};
+use crate::lan::{self, WIRE, root};
+use printer::Model;
 
 /// Recordings that are here at least: joins, states and deltas of a P1 and an X1, requests, signed ones,
 /// pictures, a player, and files of two programs.
@@ -85,8 +72,8 @@ fn every_recording_gets_what_it_got_before() {
         match fs::read_to_string(&beside) {
             Ok(expected) => wrong.extend(difference(&name, &expected, &found)),
             Err(_) => wrong.push(format!(
-                "{name}: nobody has said what is expected of it: BLESS=1 cargo test --test integration \
-                 replay writes {}, to be read before it is committed",
+                "{name}: has no .expected file: BLESS=1 cargo test --test simulated replay writes {}, \
+                 to be read before it is committed",
                 beside.display()
             )),
         }
@@ -126,14 +113,14 @@ fn recordings(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Says a recording again: what each of its ends is told.
+/// Replays a recording. Returns one line for each thing that a client or the printer received.
 async fn replay(conversations: Vec<Conversation>) -> Vec<String> {
     let of_clients = conversations.iter().find(|conversation| !conversation.is_printers);
-    let port = of_clients.expect("somebody came").port;
+    let port = of_clients.expect("a client connected").port;
     assert!([21, 554, 1883, 6000].contains(&port), "no service is at port {port}");
     let last = conversations.iter().flat_map(|conversation| &conversation.said);
     let over = last.map(|said| said.at).max().unwrap_or_default() + AFTER;
-    // What else was recorded beside the service is another's, but for the data of FTP.
+    // The conversations on other ports are FTP data connections, or belong to another service.
     let (own, others): (Vec<_>, Vec<_>) =
         conversations.into_iter().partition(|conversation| conversation.port == port);
     let data = (port == 21).then(|| Data::beside(&own, others));
@@ -141,19 +128,19 @@ async fn replay(conversations: Vec<Conversation>) -> Vec<String> {
         own.into_iter().partition(|conversation| conversation.is_printers);
     let stage = Stage {
         begun: Instant::now(),
-        clock: Clock::start(),
+        net: SimNet::new(),
         code: code(port, &printers),
         ends: Rc::default(),
         data,
     };
     let tape = Tape { stage: stage.clone(), left: Rc::new(RefCell::new(printers.into())) };
-    let service = Service::before(port, &stage, tape);
+    let _proxy = start(port, &stage, tape);
     for (number, client) in (1..).zip(clients) {
-        let (service, stage) = (service.clone(), stage.clone());
+        let stage = stage.clone();
         spawn_local(async move {
             sleep_until(stage.begun + client.began).await;
             let (near, far) = duplex(WIRE);
-            spawn_local(service.serve(far, number, stage.clock));
+            assert!(stage.net.arrive(own_port(port), address(number), far), "the port is open");
             let name = format!("client {number}");
             let heard = stage.listener(&name, &client);
             if let Some(data) = stage.data.clone() {
@@ -171,7 +158,8 @@ async fn replay(conversations: Vec<Conversation>) -> Vec<String> {
     lines
 }
 
-/// What stands in for the code: it is what the printer was shown.
+/// The access code that the proxy is started with: the one that the printer received. A recording has a
+/// stand-in for the real code.
 fn code(port: u16, printers: &[Conversation]) -> String {
     let said = printers.first().map(|printer| printer.all(End::Client)).unwrap_or_default();
     let shown = match port {
@@ -192,7 +180,7 @@ fn code(port: u16, printers: &[Conversation]) -> String {
     if shown.is_empty() { STAND_IN.to_owned() } else { String::from_utf8(shown).unwrap() }
 }
 
-/// Somebody, and what it was told.
+/// A client or the printer, and what it received.
 struct Listener {
     name: String,
     port: u16,
@@ -205,19 +193,20 @@ fn address(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(number % 250).unwrap()))
 }
 
-/// What all ends of a replay share.
+/// What all tasks of a replay share.
 #[derive(Clone)]
 struct Stage {
     begun: Instant,
-    clock: Clock,
+    /// The network that the proxy is on.
+    net: SimNet,
     code: String,
     ends: Rc<RefCell<Vec<Listener>>>,
-    /// The data connections, if it is about files.
+    /// The data connections of an FTP recording.
     data: Option<Rc<Data>>,
 }
 
 impl Stage {
-    /// A new end of a conversation.
+    /// Begins to list what one end of a conversation receives.
     fn listener(&self, name: &str, whole: &Conversation) -> Rc<RefCell<Heard>> {
         let heard = Rc::<RefCell<Heard>>::default();
         self.ends.borrow_mut().push(Listener {
@@ -229,8 +218,8 @@ impl Stage {
         heard
     }
 
-    /// Says what this end of a conversation has said, at its time from `zero` on, and takes down what it
-    /// is told.
+    /// Sends what this end of a conversation sent, at the recorded times counted from `zero`, and lists in
+    /// `heard` what it receives.
     async fn act<S: AsyncRead + AsyncWrite>(
         &self,
         stream: S,
@@ -252,7 +241,7 @@ impl Stage {
                 if let Some(data) = self.data.as_ref().filter(|_| end == End::Server) {
                     data.asked_for(&whole, said.at, &heard).await;
                 }
-                // Whoever is not there any more is told nothing.
+                // Fails if the proxy has closed the connection, which `heard` lists.
                 let _gone = to.write_all(&bytes).await;
                 let _gone = to.flush().await;
             }
@@ -282,7 +271,7 @@ impl Stage {
     }
 }
 
-/// The printer: each time it is dialled it is as it was that time.
+/// A port of the printer: the nth connection replays the nth recorded conversation.
 #[derive(Clone)]
 struct Tape {
     stage: Stage,
@@ -295,13 +284,13 @@ impl Dial for Tape {
     async fn dial(&mut self) -> Result<DuplexStream, DialError> {
         let next = self.left.borrow_mut().pop_front();
         let Some(next) = next else { return Err(DialError::Off) };
-        // It was not reached before it was there.
+        // A connection is not made before its recorded time.
         sleep_until(self.stage.begun + next.began).await;
         let (near, far) = duplex(WIRE);
         let stage = self.stage.clone();
         spawn_local(async move {
             let heard = stage.listener("the printer", &next);
-            // It is dialled when it is dialled.
+            // The proxy may dial later than in the recording: the conversation begins then.
             let zero = Instant::now() - next.began;
             stage.act(far, next, zero, End::Server, heard).await;
         });
@@ -309,118 +298,43 @@ impl Dial for Tape {
     }
 }
 
-/// Nobody is at this port of the printer's.
-struct Nobody;
-
-impl Dial for Nobody {
-    type Stream = DuplexStream;
-
-    async fn dial(&mut self) -> Result<DuplexStream, DialError> {
-        Err(DialError::PortClosed { port: 0 })
+/// The port of a service at the proxy and at the printer. In a recording a service has the port of its
+/// protocol without TLS.
+fn own_port(recorded: u16) -> u16 {
+    match recorded {
+        21 => 990,
+        554 => 322,
+        1883 => 8883,
+        other => other,
     }
 }
 
-/// The service that a recording is of.
-#[derive(Clone)]
-enum Service {
-    Mqtt(Rc<mqtt::Service>),
-    Chamber(Rc<chamber::Service>),
-    Rtsp(Rc<rtsp::Service>),
-    Ftp(Files<SimNet>),
+/// Starts the proxy with the recorded service, and the printer that `tape` replays. The printer's other
+/// ports are closed, except for recorded data ports.
+fn start(port: u16, stage: &Stage, tape: Tape) -> Proxy {
+    let serial = serial(port, &tape);
+    let more: &[&str] = match port {
+        21 => &["--services=ftp", "--ftp-mode=proxy", "--ftp-data-ports=50000-50009"],
+        554 => &["--services=rtsp"],
+        1883 => &["--services=mqtt"],
+        _ => &["--services=chamber"],
+    };
+    stage.net.put(own_port(port), tape);
+    if let Some(data) = stage.data.clone() {
+        let stage = stage.clone();
+        let net = stage.net.clone();
+        net.put_data(move |port| core::future::ready(data.reach(&stage, port)));
+    }
+    root::start(&stage.net, &serial, &stage.code, more)
 }
 
-impl Service {
-    /// The service before the printer of this tape.
-    fn before(port: u16, stage: &Stage, tape: Tape) -> Self {
-        let clock = stage.clock;
-        let code = || AccessCode::new(stage.code.as_bytes()).unwrap();
-        let serial = serial(&tape);
-        let service = match port {
-            1883 => {
-                let topics = Topics::new(&serial, 0xabcd);
-                let service = mqtt::Service::new(topics, code(), clock.now());
-                let its = Rc::clone(&service);
-                spawn_local(maintain_upstream(its, Rc::default(), tape, clock, BackOff::new(1)));
-                Self::Mqtt(service)
-            }
-            6000 => {
-                let service = chamber::Service::new(code());
-                let (its, camera) = (Rc::clone(&service), Rc::new(Status::default()));
-                spawn_local(maintain_camera(its, camera, tape, Nobody, clock, BackOff::new(1)));
-                Self::Chamber(service)
-            }
-            21 => Self::Ftp(files::service(code(), stage, tape)),
-            _ => {
-                let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
-                let service = rtsp::Service::new(code(), url, 7);
-                let (its, camera) = (Rc::clone(&service), Rc::new(Status::default()));
-                let (viewers, seen) = (chamber::Service::new(code()), Rc::clone(&camera));
-                let probed = tape.clone();
-                spawn_local(maintain_camera(viewers, seen, Nobody, probed, clock, BackOff::new(1)));
-                spawn_local(maintain_stream(its, camera, tape, clock, BackOff::new(2)));
-                Self::Rtsp(service)
-            }
-        };
-        let housekept = service.clone();
-        spawn_local(async move {
-            loop {
-                match &housekept {
-                    Self::Mqtt(service) => service.handle_timeout(clock.now()),
-                    Self::Chamber(service) => service.handle_timeout(clock.now()),
-                    Self::Rtsp(service) => service.handle_timeout(clock.now()),
-                    // Its sessions have clocks of their own.
-                    Self::Ftp(_) => {}
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        service
-    }
-
-    /// Serves the `number`th client.
-    async fn serve(self, stream: DuplexStream, number: u32, clock: Clock) {
-        let address = address(number);
-        let until = clock.now() + Duration::from_secs(10);
-        let accepted_client = |service| AcceptedClient {
-            peer: Peer { service, number, address },
-            reached: Some(PROXY),
-            until,
-            admitted: &|| {},
-        };
-        // How it ended is seen by whom it was told.
-        match self {
-            Self::Mqtt(service) => {
-                let mut buffers = Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox);
-                let _end =
-                    serve_client(&service, stream, accepted_client("mqtt"), &mut buffers, &clock)
-                        .await;
-            }
-            Self::Chamber(service) => {
-                let mut buffers = Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX);
-                let its = accepted_client("chamber");
-                let _end = serve_viewer(&service, stream, its, &mut buffers, &clock).await;
-            }
-            Self::Rtsp(service) => {
-                let mut buffers = Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX);
-                let _end =
-                    serve_player(&service, stream, accepted_client("rtsp"), &mut buffers, &clock)
-                        .await;
-            }
-            Self::Ftp(files) => {
-                let mut buffers = Files::<SimNet>::buffers();
-                let _end =
-                    serve_caller(&files, stream, accepted_client("ftp"), &mut buffers, &clock)
-                        .await;
-            }
-        }
-    }
-}
-
-/// What stands in for the serial number: the topic that the printer's connection subscribed to has it.
-fn serial(tape: &Tape) -> String {
+/// The serial number that the proxy is started with: the one in the topic that the proxy subscribed to, as
+/// the recording has it, or that of a model with the recorded camera.
+fn serial(port: u16, tape: &Tape) -> String {
     let left = tape.left.borrow();
     let said = left.front().map(|printer| printer.all(End::Client)).unwrap_or_default();
     let said = String::from_utf8_lossy(&said).into_owned();
     let serial = said.split("device/").nth(1).and_then(|rest| rest.split('/').next());
-    serial.unwrap_or("01P00X0X0000000").to_owned()
+    let of_model = if port == 554 { Model::X1C } else { Model::P1S };
+    serial.unwrap_or(of_model.serial()).to_owned()
 }

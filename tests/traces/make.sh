@@ -8,7 +8,7 @@ usage: tests/traces/make.sh [--help] [--out DIR] [NAME...]
 
 Records conversations of mosquitto, curl, lftp, ffmpeg and openssl through a proxy with the simulated
 printer, and puts them into DIR (tests/traces, if it is not given) as <service>/<NAME>.pcapng. Builds the
-program first. `BLESS=1 cargo test --test integration replay` then writes what is expected of each.
+program first. `BLESS=1 cargo test --test simulated replay` then writes what is expected of each.
 
   p1s-joins    mqtt      full state and deltas of a P1S, for two clients that come one after another
   p1s-requests mqtt      requests, one with a wrong code, one for another printer

@@ -13,10 +13,11 @@ use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError, servi
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{Identity, Policy, Subject, Trust};
 use printer::{CA, Model};
+use tokio_rustls::TlsConnector;
 
 use super::net::SimNet;
 use super::{CODE, PROXY};
-use crate::clients::proxy::StateDir;
+use crate::clients::proxy::{StateDir, trusting};
 
 /// What identifiers and jitter are made from.
 const SEED: u64 = 0xabcd_0000_0000_0007;
@@ -26,22 +27,38 @@ pub(crate) fn context() -> Context {
     Context { clock: Clock::start(), seed: SEED, credentials }
 }
 
-fn credentials(_: &Config) -> Result<Credentials, StartError> {
-    static MADE: OnceLock<Credentials> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
+/// The certificates of simulated proxies, and a client that trusts them.
+struct Made {
+    credentials: Credentials,
+    client: TlsConnector,
+}
+
+fn made() -> &'static Made {
+    static MADE: OnceLock<Made> = OnceLock::new();
+    MADE.get_or_init(|| {
         let (dir, serial) = (StateDir::new(), Model::P1S.serial());
         let addresses = [IpAddr::V4(PROXY)];
         let subject = Subject { serial, addresses: &addresses };
         let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
         let files = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
         let pins = Pins::in_dir(dir.path());
-        Credentials {
+        let credentials = Credentials {
             tls: identity.server_config(BOARD.suites, budget::SESSIONS),
             files_tls: Some(files),
             trust: Trust::new(serial, Policy::Verify, Some(CA), pins, SystemTime::now).unwrap(),
-        }
-    });
-    Ok(made.clone())
+        };
+        Made { credentials, client: trusting(&dir.file("ca.pem")) }
+    })
+}
+
+fn credentials(_: &Config) -> Result<Credentials, StartError> {
+    Ok(made().credentials.clone())
+}
+
+/// A TLS client that trusts the certificate of a simulated proxy. The [simulated network](SimNet) has no
+/// TLS but within FTP data connections.
+pub(crate) fn tls_client() -> TlsConnector {
+    made().client.clone()
 }
 
 /// The configuration of this command line, for a printer with this serial number and access code.
