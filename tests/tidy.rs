@@ -19,7 +19,8 @@ const ROWS: &[&[&str]] = &[
     &["config"],
     &["printer"],
     &["session", "logger", "rejections"],
-    &["memory", "auth", "journal", "notify", "peer", "state_dir"],
+    &["memory", "auth", "journal", "state_dir"],
+    &["notify", "peer"],
     &["clock"],
     &["board"],
 ];

@@ -14,7 +14,6 @@ use crate::lan::net::SimNet;
 use crate::lan::weather::{most_held, put_aside};
 
 /// The process' one heap for one test: the others wait.
-#[allow(dead_code, reason = "who has a process to itself does not ask for it")]
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
