@@ -51,7 +51,6 @@ impl Share {
         result
     }
 
-    #[allow(dead_code, reason = "not everybody starts one proxy a share")]
     /// Puts down to this share what the tasks of a proxy on `net` take and give back.
     #[allow(dead_code, reason = "the weather counts each task's share by itself")]
     pub(crate) fn of_tasks_on(&self, net: &SimNet) {

@@ -2,6 +2,7 @@
 //! and the printer say to each other about it, overheard on the wire.
 
 use core::cell::{Cell, RefCell};
+use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
 use std::collections::HashMap;
@@ -16,7 +17,6 @@ use tokio::time::timeout;
 use crate::lan::net::SimNet;
 use crate::lan::weather::{Chance, Cutter, Line, Net, Seen, Wire, aside};
 use crate::notes::{note, promise};
-use crate::proxy::HOME;
 use crate::talk::Leave;
 use printer::ftp::FileServer;
 
@@ -98,8 +98,10 @@ impl Lines {
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) net: Net,
-    /// The network that the proxy's file service is on.
+    /// The network that the proxy is on.
     pub(crate) own: SimNet,
+    /// The client's address.
+    pub(crate) from: IpAddr,
     pub(crate) line: Rc<Line>,
     pub(crate) server: FileServer,
     pub(crate) ledger: Rc<Ledger>,
@@ -245,10 +247,10 @@ impl CommandKind {
         let said = self.asks("EPSV").await?;
         let port = said.split("(|||").nth(1).and_then(|rest| rest.strip_suffix("|)"));
         let Some(port) = port.and_then(|port| port.parse().ok()) else { return Some(None) };
-        let Surroundings { net, own, line, .. } = &self.around;
+        let Surroundings { net, own, from, line, .. } = &self.around;
         let wire = aside(|| {
             let (near, far) = net.wire("ftp: data of a client", line, 16 * 1024);
-            own.arrive(port, HOME, near).then_some(far)
+            own.arrive(port, *from, near).then_some(far)
         });
         *self.data.borrow_mut() = wire.as_ref().map(Wire::cutter);
         Some(wire)

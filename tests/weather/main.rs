@@ -34,22 +34,12 @@ mod talk;
 #[path = "world.rs"]
 mod world;
 
-use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 use std::env;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
-use pandaproxy::board::BOARD;
-use pandaproxy::memory::budget;
-use pandaproxy::state_dir::Pins;
-use pandaproxy::tls::{Identity, Policy, ServerConfig, Subject, Trust};
-
-use crate::clients::proxy::StateDir;
 use crate::notes::{PROMISES, begin, digest, last, panics_are_noted, tested};
 use crate::world::World;
-use printer::{CA, Model};
 
 /// Runs, unless `LAN_SEEDS` says how many.
 const SEEDS: u64 = 10;
@@ -59,22 +49,6 @@ const ALL_PROMISES: u64 = 300;
 
 /// What a run prints in front of each count.
 const COUNTED: &str = "counted ";
-
-/// What the mover of files is given; no run uses TLS.
-fn tls() -> (Trust, Arc<ServerConfig>) {
-    static TLS: OnceLock<(Trust, Arc<ServerConfig>)> = OnceLock::new();
-    TLS.get_or_init(|| {
-        let (dir, serial) = (StateDir::new(), Model::P1S.serial());
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let subject = Subject { serial, addresses: &[address] };
-        let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
-        let tls = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
-        let pins = Pins::in_dir(dir.path());
-        let trust = Trust::new(serial, Policy::Verify, Some(CA), pins, SystemTime::now).unwrap();
-        (trust, tls)
-    })
-    .clone()
-}
 
 /// One run; what it did, as a number.
 fn run(seed: u64) -> u64 {

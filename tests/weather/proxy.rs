@@ -1,96 +1,132 @@
-//! The proxy as `runtime::launch` makes it, over wires of the [net](crate::lan::weather) and without TLS:
-//! as many workers as there are slots, each with its buffers, and a keeper for each of the printer's
-//! ports.
+//! The proxy as `runtime::launch` starts it, on a simulated network over wires of the
+//! [net](crate::lan::weather), with the heap of each service counted by itself.
 
 use core::cell::{Cell, RefCell};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
+use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget::LINES;
-use pandaproxy::peer::Peer;
-use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::dial::{Dial, DialError};
-use pandaproxy::runtime::worker::{AcceptedClient, Serves};
-use tokio::sync::Notify;
+use pandaproxy::runtime::launch::{Root, StartError, services};
+use pandaproxy::runtime::service::Service;
+use pandaproxy::{chamber, ftp, mqtt, rtsp};
+use printer::Model;
+use printer::ftp::FileServer;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
+use crate::lan::net::SimNet;
+use crate::lan::root;
 use crate::lan::weather::{Line, Net, Wire, aside};
 use crate::share::Share;
-use printer::ftp::FileServer;
 
-/// Where all clients come from.
-pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
+/// How long a printer that is off is dialled.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long somebody who is not there is called.
-const CALLED_FOR: Duration = Duration::from_secs(10);
+/// The ports of the proxy's services, which are those of the printer.
+pub(crate) const MQTT: u16 = 8883;
+pub(crate) const CHAMBER: u16 = 6000;
+pub(crate) const RTSP: u16 = 322;
+pub(crate) const FTP: u16 = 990;
 
-/// Connections that may wait for a worker.
-const ACCEPT_QUEUE: usize = 64;
+/// The first of the ports for data of FTP clients.
+const DATA_PORTS: u16 = 50_000;
 
-/// What the budget allows one service, or both cameras', TLS apart: there is none here.
-pub(crate) fn allowed(service: &str) -> usize {
-    if service == "cameras" {
+/// What the budget allows a [share](SHARES), TLS apart: there is none here.
+pub(crate) fn allowed(share: &str) -> usize {
+    if share == "cameras" {
         return allowed("chamber ") + allowed("rtsp ");
     }
-    let own = LINES.iter().filter(|line| line.what.starts_with(service));
+    let own = LINES.iter().filter(|line| line.what.starts_with(share));
     own.filter(|line| !line.what.ends_with("TLS")).map(|line| line.count * line.each).sum()
 }
 
-/// Whoever waits for a worker.
-pub(crate) struct Acceptor {
-    waiting: RefCell<VecDeque<Wire>>,
-    came: Notify,
+/// The shares by which the proxy's heap is counted: one for each service, with both cameras in one, and one
+/// for the tasks of no service.
+pub(crate) const SHARES: [&str; 4] = ["mqtt ", "cameras", "ftp ", "runtime"];
+
+/// The index in [`SHARES`] of what belongs to no service.
+const RUNTIME: usize = 3;
+
+/// The index in [`SHARES`] of each service's share, in the order of [`services`].
+const SHARE_OF: [usize; 5] = [0, 1, 1, 2, 2];
+
+thread_local! {
+    /// The shares of the run on this thread.
+    static COUNTED: RefCell<[Share; 4]> = RefCell::default();
+    /// The share of the task that is running, or of the service that is being started.
+    static CURRENT: Cell<usize> = const { Cell::new(RUNTIME) };
 }
 
-impl Acceptor {
-    /// A acceptor with so many workers behind it.
-    pub(crate) fn of<S: Serves + Clone + 'static>(
-        name: &'static str,
-        service: &S,
-        workers: usize,
-        clock: Clock,
-        share: &Share,
-    ) -> Rc<Self> {
-        let waiting = RefCell::new(VecDeque::with_capacity(ACCEPT_QUEUE));
-        let acceptor = Rc::new(Self { waiting, came: Notify::new() });
-        for number in 1..=workers {
-            let (service, acceptor) = (service.clone(), Rc::clone(&acceptor));
-            let number = u32::try_from(number).unwrap();
-            let peer = Peer { service: name, number, address: HOME };
-            spawn_local(share.of(async move {
-                let mut buffers = S::buffers();
-                loop {
-                    let wire = acceptor.next().await;
-                    let until = clock.now() + S::TIMEOUT;
-                    let reached = S::TELLS.then_some(crate::lan::PROXY);
-                    let accepted_client = AcceptedClient { peer, reached, until, admitted: &|| {} };
-                    let _wrong = service.serve(wire, accepted_client, &mut buffers, &clock).await;
-                }
-            }));
+/// Counts in this share what `act` allocates and frees, and what the tasks do that it starts.
+fn counted<T>(share: usize, act: impl FnOnce() -> T) -> T {
+    let before = CURRENT.replace(share);
+    let its = COUNTED.with_borrow(|shares| shares[share].clone());
+    let result = its.during(act);
+    CURRENT.set(before);
+    result
+}
+
+/// Starts the service at `AT` in the list of services, and counts its memory in its share.
+fn start<const AT: usize>(root: &mut Root<'_, SimNet>) -> Result<Rc<dyn Service>, StartError> {
+    let start = services::<SimNet>()[AT].start;
+    counted(SHARE_OF[AT], || start(root))
+}
+
+/// A started proxy.
+pub(crate) struct Proxy {
+    pub(crate) mqtt: Rc<mqtt::Service>,
+    pub(crate) chamber: Rc<chamber::Service>,
+    pub(crate) rtsp: Rc<rtsp::Service>,
+    pub(crate) ftp: Option<Rc<ftp::Service>>,
+    pub(crate) shares: [Share; 4],
+    net: SimNet,
+}
+
+impl Proxy {
+    /// Starts the proxy before a printer of this model on `net`, with or without files.
+    pub(crate) fn start(net: &SimNet, model: Model, has_files: bool) -> Self {
+        let shares = COUNTED.with_borrow_mut(|shares| {
+            *shares = Default::default();
+            shares.clone()
+        });
+        net.spawning(|mut task| {
+            let share = CURRENT.get();
+            spawn_local(core::future::poll_fn(move |cx| counted(share, || task.as_mut().poll(cx))))
+        });
+        let mut list = Vec::from(services());
+        let starts = [start::<0>, start::<1>, start::<2>, start::<3>, start::<4>];
+        for (declaration, start) in list.iter_mut().zip(starts) {
+            declaration.start = start;
         }
-        acceptor
+        let last = usize::from(DATA_PORTS) + BOARD.clients.ftp;
+        let data_ports = format!("--ftp-data-ports={DATA_PORTS}-{last}");
+        // What clients are sent is compared with the printer's to the byte.
+        let all = ["--services=mqtt,camera,ftp", "--keep-printer-address", &data_ports];
+        let more = if has_files { &all[..] } else { &["--services=mqtt,camera", all[1]] };
+        let proxy = root::these(net, list, model.serial(), more)();
+        Self {
+            mqtt: proxy.service().unwrap(),
+            chamber: proxy.service().unwrap(),
+            rtsp: proxy.service().unwrap(),
+            ftp: proxy.service(),
+            shares,
+            net: net.clone(),
+        }
     }
 
-    pub(crate) fn put(&self, wire: Wire) {
-        let mut waiting = self.waiting.borrow_mut();
-        // The kernel has no more room for them either.
-        if waiting.len() < ACCEPT_QUEUE {
-            waiting.push_back(wire);
-            self.came.notify_one();
-        }
+    /// Connects a client of an address of its own to a port of the proxy; its address.
+    pub(crate) fn arrive(&self, port: u16, wire: Wire) -> IpAddr {
+        let from = self.net.next_client();
+        assert!(self.net.arrive(port, from, wire), "port {port} is open");
+        from
     }
 
-    async fn next(&self) -> Wire {
-        loop {
-            let next = self.waiting.borrow_mut().pop_front();
-            if let Some(next) = next {
-                return next;
-            }
-            self.came.notified().await;
-        }
+    /// The ports for data of FTP clients that are open.
+    pub(crate) fn data_ports(&self) -> usize {
+        self.net.open().iter().filter(|port| **port >= DATA_PORTS).count()
     }
 }
 
@@ -145,7 +181,7 @@ impl Port {
 
 /// Waits as TCP does until something may pass; whether it may.
 async fn reached(line: &Line, is_off: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + CALLED_FOR;
+    let until = Instant::now() + DIAL_TIMEOUT;
     while is_off() || line.out_until().is_some() {
         if Instant::now() >= until {
             return false;

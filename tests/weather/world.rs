@@ -6,36 +6,23 @@ use core::cell::Cell;
 use core::time::Duration;
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
 use pandaproxy::ftp::upstream::STORED_TIMEOUT;
-use pandaproxy::memory::budget::{FILERS, PLAYERS, SLOTS, VIEWERS};
-use pandaproxy::mqtt::Topics;
-use pandaproxy::printer::status::Status;
-use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::dial::BackOff;
-use pandaproxy::runtime::files::passive::PassivePorts;
-use pandaproxy::runtime::files::transfer::{DataDialler, STALL_TIMEOUT, move_data};
-use pandaproxy::runtime::services::camera::maintain_camera;
-use pandaproxy::runtime::services::ftp::{Files, maintain_session};
-use pandaproxy::runtime::services::mqtt::maintain_upstream;
-use pandaproxy::runtime::services::rtsp::maintain_stream;
+use pandaproxy::runtime::files::transfer::STALL_TIMEOUT;
 use pandaproxy::runtime::stream::STALL;
-use pandaproxy::{chamber, ftp, mqtt, rtsp};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, advance, sleep};
 
 use crate::cameras::{Player, Viewer};
 use crate::files::{FILM, Filer, Ledger, Surroundings};
-use crate::lan::net::{PRINTER, SimNet};
+use crate::lan::net::SimNet;
 use crate::lan::weather::{Chance, Line, Net, Sky};
 use crate::lan::{CODE, ms, secs};
 use crate::mqtt::{Code, Reader, Truth};
 use crate::notes::{broken, note, promise};
-use crate::proxy::{Acceptor, At, HOME, Port, Store, allowed};
+use crate::proxy::{At, CHAMBER, FTP, MQTT, Port, Proxy, RTSP, SHARES, Store, allowed};
 use crate::share::Share;
 use crate::talk::{Leave, Mood, Talk};
-use crate::tls;
 use printer::ftp::{Family, FileServer, Vice as FileVice};
 use printer::rtsp::{Media, Rtsp};
 use printer::{Camera, Model, Printer, Vice};
@@ -57,10 +44,7 @@ type There<T> = Vec<(u32, Rc<Line>, Rc<T>)>;
 struct Mqtt {
     printer: Printer,
     truth: Rc<Truth>,
-    service: Rc<mqtt::Service>,
-    acceptor: Rc<Acceptor>,
     port: Port,
-    share: Share,
     readers: There<Talk<Reader>>,
     /// Clients that have lost their connection and have something to resend, and how they begin again.
     lost: Vec<(u32, (Reader, Vec<u8>))>,
@@ -68,36 +52,20 @@ struct Mqtt {
 
 /// What the printer has on 6000 or 322.
 enum Eye {
-    Chamber {
-        camera: Camera,
-        service: Rc<chamber::Service>,
-        viewers: There<Talk<Viewer>>,
-    },
-    Rtsp {
-        camera: Rtsp,
-        service: Rc<rtsp::Service>,
-        players: There<Talk<Player>>,
-        reboots: Rc<Cell<u32>>,
-    },
+    Chamber { camera: Camera, viewers: There<Talk<Viewer>> },
+    Rtsp { camera: Rtsp, players: There<Talk<Player>>, reboots: Rc<Cell<u32>> },
 }
 
 struct Cameras {
     eye: Eye,
-    acceptor: Rc<Acceptor>,
     ports: [Port; 2],
-    share: Share,
 }
 
 struct Storage {
     around: FileServer,
     ledger: Rc<Ledger>,
-    service: Rc<ftp::Service>,
-    acceptor: Rc<Acceptor>,
     port: Port,
-    share: Share,
     filers: There<Filer>,
-    /// The network that the proxy's file service is on.
-    own: SimNet,
 }
 
 pub(crate) struct World {
@@ -105,10 +73,13 @@ pub(crate) struct World {
     net: Net,
     /// Between the proxy and the printer.
     line: Rc<Line>,
+    /// The network that the proxy is on.
+    own: SimNet,
+    proxy: Proxy,
     mqtt: Mqtt,
     cameras: Cameras,
     storage: Option<Storage>,
-    started: [usize; 3],
+    started: [usize; SHARES.len()],
     number: u32,
     slept: Option<(Instant, Duration)>,
 }
@@ -119,27 +90,30 @@ impl World {
         let mut chance = Chance(seed);
         let net = Net::new(chance.child());
         let line = Line::new(Sky::default());
-        let clock = Clock::start();
+        let own = SimNet::new();
         let model = chance.of(&[Model::P1S, Model::A1Mini, Model::P1S, Model::X1C, Model::H2D]);
         note(format_args!("a {model:?}"));
         let small = matches!(model, Model::P1S | Model::A1Mini);
-        let mqtt = Mqtt::new(model, &net, &line, clock, &mut chance);
-        let cameras = Cameras::new(small, &net, &line, clock);
-        let storage = small.then(|| Storage::new(&net, &line, clock, &mut chance));
+        let mqtt = Mqtt::new(model, &net, &own, &line, &mut chance);
+        let cameras = Cameras::new(small, &net, &own, &line);
+        let storage = small.then(|| Storage::new(&net, &own, &line, &mut chance));
+        let proxy = Proxy::start(&own, model, small);
         let mut world = Self {
             chance,
             net,
             line,
+            own,
+            proxy,
             mqtt,
             cameras,
             storage,
-            started: [0; 3],
+            started: [0; SHARES.len()],
             number: 0,
             slept: None,
         };
         world.each_port(|port| port.is(At::Off));
         sleep(secs(1)).await;
-        world.started = world.shares().map(|(_, share)| share.now());
+        world.started = world.held();
         world.each_port(|port| port.is(At::Open));
         if !small {
             world.cameras.ports[0].is(At::Closed);
@@ -147,11 +121,9 @@ impl World {
         world
     }
 
-    fn shares(&self) -> [(&'static str, &Share); 3] {
-        let none = &self.mqtt.share;
-        let files = self.storage.as_ref().map_or(none, |storage| &storage.share);
-        let third = if self.storage.is_some() { "ftp " } else { "mqtt " };
-        [("mqtt ", &self.mqtt.share), ("cameras", &self.cameras.share), (third, files)]
+    /// Bytes that each share of the proxy holds.
+    fn held(&self) -> [usize; SHARES.len()] {
+        self.proxy.shares.each_ref().map(Share::now)
     }
 
     fn is_small(&self) -> bool {
@@ -236,7 +208,7 @@ impl World {
         let line = Line::new(sky);
         let room = self.chance.of(&[2048, 16 * 1024, 64 * 1024]);
         let (near, far) = self.net.wire("mqtt: a client", &line, room);
-        self.mqtt.acceptor.put(self.mqtt.truth.overhears_a_client(near));
+        self.proxy.arrive(MQTT, self.mqtt.truth.overhears_a_client(near));
         let topic = self.mqtt.printer.request_topic();
         let again = self.mqtt.lost.pop().filter(|_| self.chance.once_in(2));
         let (reader, first) = match again {
@@ -300,13 +272,13 @@ impl World {
         match &mut self.cameras.eye {
             Eye::Chamber { camera, viewers, .. } => {
                 let (near, far) = self.net.wire("chamber: a viewer", &line, room);
-                self.cameras.acceptor.put(near);
+                self.proxy.arrive(CHAMBER, near);
                 let (viewer, first) = Viewer::new(number, camera, knows);
                 viewers.push((number, line, Talk::begin(viewer, &first, mood, far)));
             }
             Eye::Rtsp { camera, players, reboots, .. } => {
                 let (near, far) = self.net.wire("rtsp: a player", &line, room);
-                self.cameras.acceptor.put(near);
+                self.proxy.arrive(RTSP, near);
                 let (player, first) = Player::new(number, camera, reboots, knows);
                 players.push((number, line, Talk::begin(player, &first, mood, far)));
             }
@@ -320,10 +292,11 @@ impl World {
         note(format_args!("filer {number} comes: {knows}, {sky:?}"));
         let line = Line::new(sky);
         let (near, far) = self.net.wire("ftp: a client", &line, 4096);
-        storage.acceptor.put(near);
+        let from = self.proxy.arrive(FTP, near);
         let around = Surroundings {
             net: self.net.clone(),
-            own: storage.own.clone(),
+            own: self.own.clone(),
+            from,
             line: Rc::clone(&line),
             server: storage.around.clone(),
             ledger: Rc::clone(&storage.ledger),
@@ -567,7 +540,7 @@ impl World {
                 stuck.clone().unwrap_or_default()
             });
         }
-        for (service, share) in self.shares() {
+        for (service, share) in SHARES.iter().zip(&self.proxy.shares) {
             let (peak, allowed) = (share.peak(), allowed(service));
             promise("the heap stays within the budget", peak <= allowed, || {
                 format!("{service}: {peak} bytes, {allowed} are allowed")
@@ -646,7 +619,7 @@ impl World {
             sleep(secs(10)).await;
             self.check()?;
         }
-        let live = self.until(WELL_TIMEOUT, |world| world.mqtt.service.is_live()).await?;
+        let live = self.until(WELL_TIMEOUT, |world| world.proxy.mqtt.is_live()).await?;
         promise(WELL, live, || "the printer is not connected to".to_owned());
         // Whoever comes now is served, and whoever was there still is.
         self.late_comer();
@@ -681,11 +654,10 @@ impl World {
         }
         let topic = self.mqtt.printer.request_topic();
         let (reader, first) = Reader::new(number, Code::Right, &self.mqtt.truth, topic);
-        let acceptor = Rc::clone(&self.mqtt.acceptor);
         let talk = Talk::begin(reader, &first, Mood::Keen, far);
         self.mqtt.readers.push((number, line, talk));
         note(format_args!("client {number} comes late"));
-        acceptor.put(self.mqtt.truth.overhears_a_client(near));
+        self.proxy.arrive(MQTT, self.mqtt.truth.overhears_a_client(near));
     }
 
     /// Everybody who watches is shown something new.
@@ -755,7 +727,7 @@ impl World {
         self.net.end_all("mqtt: the printer", false);
         self.until(secs(60), |world| world.net.held("mqtt: the printer") == 0).await?;
         sleep(secs(1)).await;
-        let held = self.shares().map(|(_, share)| share.now());
+        let held = self.held();
         promise(
             "at the end there is as much heap as at the beginning",
             held == self.started,
@@ -767,22 +739,18 @@ impl World {
     /// What has not been given back.
     fn left(&self) -> Vec<(&'static str, usize)> {
         let mut left = vec![
-            ("mqtt clients", self.mqtt.service.clients()),
-            ("mqtt connections", self.mqtt.service.connections()),
+            ("mqtt clients", self.proxy.mqtt.clients()),
+            ("mqtt connections", self.proxy.mqtt.connections()),
+            ("viewers", self.proxy.chamber.connections()),
+            ("players", self.proxy.rtsp.connections()),
+            ("ftp connections", self.proxy.ftp.as_ref().map_or(0, |files| files.connections())),
+            ("data ports", self.proxy.data_ports()),
             ("camera on 6000", self.net.held("camera: port 6000")),
             ("camera on 322", self.net.held("camera: port 322")),
             ("data of clients", self.net.held("ftp: data of a client")),
             ("data of the printer", self.net.held("ftp: data of the printer")),
             ("ftp session", self.net.held("ftp: the printer")),
         ];
-        match &self.cameras.eye {
-            Eye::Chamber { service, .. } => left.push(("viewers", service.connections())),
-            Eye::Rtsp { service, .. } => left.push(("players", service.connections())),
-        }
-        for storage in self.storage.iter() {
-            left.push(("ftp connections", storage.service.connections()));
-            left.push(("data ports", storage.own.open().len()));
-        }
         left.retain(|(_, count)| *count > 0);
         left
     }
@@ -792,7 +760,7 @@ const WELL: &str = "mqtt: whoever merges what it gets knows the printer's state"
 const GIVEN_BACK: &str = "at the end everything is given back";
 
 impl Mqtt {
-    fn new(model: Model, net: &Net, line: &Rc<Line>, clock: Clock, chance: &mut Chance) -> Self {
+    fn new(model: Model, net: &Net, own: &SimNet, line: &Rc<Line>, chance: &mut Chance) -> Self {
         let printer = Printer::new(model).deltas_every(secs(chance.of(&[2, 5, 5, 20])));
         let truth = Rc::<Truth>::default();
         let (serving, hears) = (printer.clone(), Rc::clone(&truth));
@@ -802,43 +770,13 @@ impl Mqtt {
             spawn_local(async move { printer.serve(wire).await });
         });
         let port = port.tapped(move |wire| hears.overhears(wire));
-        let share = Share::default();
-        let service = share.during(|| {
-            let topics = Topics::new(model.serial(), 0xabcd);
-            mqtt::Service::new(topics, AccessCode::new(CODE.as_bytes()).unwrap(), clock.now())
-        });
-        let acceptor = Acceptor::of("mqtt", &service, SLOTS, clock, &share);
-        let keeper = maintain_upstream(
-            Rc::clone(&service),
-            Rc::default(),
-            port.clone(),
-            clock,
-            BackOff::new(1),
-        );
-        spawn_local(share.of(keeper));
-        let housekept = Rc::clone(&service);
-        spawn_local(share.of(async move {
-            loop {
-                housekept.handle_timeout(clock.now());
-                sleep(secs(1)).await;
-            }
-        }));
-        Self {
-            printer,
-            truth,
-            service,
-            acceptor,
-            port,
-            share,
-            readers: Vec::new(),
-            lost: Vec::new(),
-        }
+        own.put(MQTT, port.clone());
+        Self { printer, truth, port, readers: Vec::new(), lost: Vec::new() }
     }
 }
 
 impl Cameras {
-    fn new(is_chamber: bool, net: &Net, line: &Rc<Line>, clock: Clock) -> Self {
-        let code = || AccessCode::new(CODE.as_bytes()).unwrap();
+    fn new(is_chamber: bool, net: &Net, own: &SimNet, line: &Rc<Line>) -> Self {
         let (camera, stream) =
             (Camera::new(), crate::lan::rtsp::showing(Media::made(4, 8, 9000, 2000)));
         let (serving, playing) = (camera.clone(), stream.clone());
@@ -850,50 +788,19 @@ impl Cameras {
             let camera = playing.clone();
             spawn_local(async move { camera.serve(wire).await });
         });
-        if is_chamber {
-            port_322.is(At::Closed);
-        } else {
-            six_thousand.is(At::Closed);
-        }
-        let share = Share::default();
-        let probe = Rc::new(Status::default());
-        let viewers = share.during(|| chamber::Service::new(code()));
-        let players = share.during(|| {
-            let url = "rtsps://printer:322/streaming/live/1".try_into().unwrap();
-            rtsp::Service::new(code(), url, 7)
-        });
-        let ports = [six_thousand, port_322];
-        let (to_6000, to_322) = (ports[0].clone(), ports[1].clone());
-        let (its, seen) = (Rc::clone(&viewers), Rc::clone(&probe));
-        let keeper = maintain_camera(its, seen, to_6000, to_322.clone(), clock, BackOff::new(1));
-        spawn_local(share.of(keeper));
-        let (its, seen) = (Rc::clone(&players), probe);
-        spawn_local(share.of(maintain_stream(its, seen, to_322, clock, BackOff::new(2))));
-        let housekept = (Rc::clone(&viewers), Rc::clone(&players));
-        spawn_local(share.of(async move {
-            loop {
-                housekept.0.handle_timeout(clock.now());
-                housekept.1.handle_timeout(clock.now());
-                sleep(secs(1)).await;
-            }
-        }));
-        let acceptor = if is_chamber {
-            Acceptor::of("chamber", &viewers, VIEWERS, clock, &share)
-        } else {
-            Acceptor::of("rtsp", &players, PLAYERS, clock, &share)
-        };
+        own.put(CHAMBER, six_thousand.clone());
+        own.put(RTSP, port_322.clone());
         let eye = if is_chamber {
-            Eye::Chamber { camera, service: viewers, viewers: Vec::new() }
+            Eye::Chamber { camera, viewers: Vec::new() }
         } else {
-            let reboots = Rc::default();
-            Eye::Rtsp { camera: stream, service: players, players: Vec::new(), reboots }
+            Eye::Rtsp { camera: stream, players: Vec::new(), reboots: Rc::default() }
         };
-        Self { eye, acceptor, ports, share }
+        Self { eye, ports: [six_thousand, port_322] }
     }
 }
 
 impl Storage {
-    fn new(net: &Net, line: &Rc<Line>, clock: Clock, chance: &mut Chance) -> Self {
+    fn new(net: &Net, own: &SimNet, line: &Rc<Line>, chance: &mut Chance) -> Self {
         let family = chance.of(&[Family::Esp32, Family::Vsftpd]);
         let server = FileServer::new(family).code(CODE).rate(chance.of(&[0, 0, 200_000, 20_000]));
         let server = server.late(secs(chance.of(&[0, 0, 3, 40])));
@@ -906,35 +813,9 @@ impl Storage {
             spawn_local(async move { server.serve(wire).await });
         });
         let port = port.tapped(move |wire| hears.overhears(&knows, wire));
-        let share = Share::default();
-        let (trust, tls) = tls();
-        let own = SimNet::new();
+        own.put(FTP, port.clone());
         let store = Store { net: net.clone(), line: Rc::clone(line), server: server.clone() };
         own.put_data(move |port| store.clone().reach(port));
-        let files = share.during(|| {
-            let service = ftp::Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), 1);
-            let ports = 50_000..=50_000 + BOARD.clients.ftp as u16;
-            Files { service, passive_ports: PassivePorts::new(own.clone(), HOME, ports) }
-        });
-        let service = Rc::clone(&files.service);
-        let acceptor = Acceptor::of("ftp", &files, FILERS, clock, &share);
-        for printer_session in service.printer_sessions() {
-            let its = (Rc::clone(&service), Rc::clone(printer_session));
-            let keeper =
-                maintain_session(its.0, its.1, Rc::default(), port.clone(), clock, BackOff::new(3));
-            spawn_local(share.of(keeper));
-            let store = DataDialler { net: own.clone(), at: Rc::new(Cell::new(Some(PRINTER))) };
-            let passive_ports = Rc::clone(&files.passive_ports);
-            let (trust, tls) = (trust.clone(), tls.clone());
-            spawn_local(share.of(move_data(
-                Rc::clone(printer_session),
-                store,
-                passive_ports,
-                trust,
-                tls,
-                clock,
-            )));
-        }
-        Self { around: server, ledger, service, acceptor, port, share, filers: Vec::new(), own }
+        Self { around: server, ledger, port, filers: Vec::new() }
     }
 }

@@ -56,10 +56,34 @@ pub(crate) struct Stream {
 }
 
 type Pinned<T> = Pin<Box<dyn Future<Output = T>>>;
-type Dialled = Rc<dyn Fn() -> Pinned<Result<End, DialError>>>;
-type Data = Rc<dyn Fn(u16) -> Pinned<Option<End>>>;
+type Dialled = Rc<dyn Fn() -> Outside<Result<End, DialError>>>;
+type Data = Rc<dyn Fn(u16) -> Outside<Option<End>>>;
 type Ended = Rc<dyn Fn(&dyn Any)>;
 type Spawn = Rc<dyn Fn(Pinned<()>) -> JoinHandle<()>>;
+
+/// A future of the network whose memory is not the proxy's, although a task of the proxy polls and drops it.
+struct Outside<T>(Option<Pinned<T>>);
+
+impl<T> Outside<T> {
+    fn new(make: impl FnOnce() -> Pinned<T>) -> Self {
+        Self(Some(aside(make)))
+    }
+}
+
+impl<T> Future for Outside<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let future = self.0.as_mut().expect("it is there until it is dropped");
+        aside(|| future.as_mut().poll(cx))
+    }
+}
+
+impl<T> Drop for Outside<T> {
+    fn drop(&mut self) {
+        aside(|| drop(self.0.take()));
+    }
+}
 
 /// The network. A clone is the same network.
 #[derive(Clone)]
@@ -93,9 +117,11 @@ impl SimNet {
     where
         D: Dial<Stream: Into<End>> + Clone + 'static,
     {
-        let dialled = move || -> Pinned<Result<End, DialError>> {
-            let mut dial = dial.clone();
-            Box::pin(async move { dial.dial().await.map(Into::into) })
+        let dialled = move || {
+            Outside::new(|| {
+                let mut dial = dial.clone();
+                Box::pin(async move { dial.dial().await.map(Into::into) })
+            })
         };
         self.0.printer.borrow_mut().insert(port, Rc::new(dialled));
     }
@@ -105,9 +131,11 @@ impl SimNet {
     where
         F: Future<Output = Option<Wire>> + 'static,
     {
-        let data = move |port| -> Pinned<Option<End>> {
-            let data = data(port);
-            Box::pin(async move { data.await.map(End::Wire) })
+        let data = move |port| {
+            Outside::new(|| {
+                let data = data(port);
+                Box::pin(async move { data.await.map(End::Wire) })
+            })
         };
         *self.0.data.borrow_mut() = Some(Rc::new(data));
     }

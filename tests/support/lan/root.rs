@@ -10,6 +10,7 @@ use pandaproxy::config::{Config, Intent};
 use pandaproxy::memory::budget;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError, services};
+use pandaproxy::runtime::service::Declaration;
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{Identity, Policy, Subject, Trust};
 use printer::{CA, Model};
@@ -75,15 +76,25 @@ pub(crate) fn config(serial: &str, code: &str, more: &[&str]) -> Box<Config> {
 /// Starts one service of the list with this command line, by a call whose allocations are the proxy's own.
 pub(crate) fn one<'a>(
     net: &'a SimNet,
-    name: &'a str,
+    name: &str,
     serial: &str,
     more: &[&str],
-) -> impl FnOnce() -> Proxy + 'a {
+) -> impl FnOnce() -> Proxy + use<'a> {
+    let mut list = Vec::from(services());
+    list.retain(|service| service.name == name);
+    these(net, list, serial, more)
+}
+
+/// The same for another list of services.
+pub(crate) fn these<'a>(
+    net: &'a SimNet,
+    list: Vec<Declaration<SimNet>>,
+    serial: &str,
+    more: &[&str],
+) -> impl FnOnce() -> Proxy + use<'a> {
     // Made before, and never given back: neither is the proxy's.
     let config: &'static Config = Box::leak(config(serial, CODE, more));
     let _made = credentials(config);
-    let mut list = Vec::from(services());
-    list.retain(|service| service.name == name);
     let list: &'static [_] = list.leak();
     move || Proxy::start_these(&context(), config, net, list).unwrap()
 }
