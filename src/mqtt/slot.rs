@@ -227,14 +227,11 @@ impl Slot {
     pub(super) fn drop_states(&self) -> u32 {
         let mut ring = self.ring.borrow_mut();
         let mut dropped = 0;
-        for _ in 0..ring.len() {
-            match ring.pop() {
-                Some(report) if report.tag().content() == Content::State => dropped += 1,
-                // It fits: it has just been taken out.
-                Some(report) => _ = ring.push(report),
-                None => {}
-            }
-        }
+        ring.retain(|report| {
+            let is_state = report.tag().content() == Content::State;
+            dropped += u32::from(is_state);
+            (!is_state).then_some(report)
+        });
         self.dropped.set(self.dropped.get().saturating_add(dropped));
         if dropped > 0 {
             self.missed.set(true);

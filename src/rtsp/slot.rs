@@ -222,18 +222,14 @@ impl slots::Slot for Slot {
 fn fall_behind(ring: &mut Ring<Block, RING>, current: Option<u32>) -> u32 {
     let mut lost = 0;
     let mut last = current;
-    // Each block is taken once and, if kept, put back at the end: the order stays.
-    for _ in 0..ring.len() {
-        let Some(block) = ring.pop() else { break };
+    ring.retain(|block| {
         let number = Some(*block.tag());
-        if number == current {
-            // It fits: it was just taken from there.
-            let _fits = ring.push(block);
-        } else if number != last {
+        if number != current && number != last {
             lost += 1;
         }
         last = number;
-    }
+        (number == current).then_some(block)
+    });
     lost
 }
 
