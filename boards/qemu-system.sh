@@ -274,7 +274,7 @@ memory_within_budget() {
 }
 
 nothing_broke() {
-    ! grep -qaE 'panicked|met its lid' "$console"
+    ! grep -qaE 'panicked|heap limit of' "$console"
 }
 
 give_up() {

@@ -73,7 +73,7 @@ impl fmt::Display for Limits {
                     "a write without progress",
                     "the client is disconnected",
                     "{} s",
-                    s(&stream::STALL)
+                    s(&stream::WRITE_TIMEOUT)
                 ),
                 limit!("memory", "the program ends", "{} KiB", budget::TOTAL.div_ceil(KIB)),
             ],

@@ -25,6 +25,9 @@ const TABLE: &[Area] = &[
     Area { name: "ftp", samples: crate::ftp::samples },
     Area { name: "files", samples: crate::runtime::files::samples },
     Area { name: "rtsp", samples: crate::rtsp::samples },
+    Area { name: "stream", samples: crate::runtime::stream::samples },
+    Area { name: "dial", samples: crate::runtime::dial::samples },
+    Area { name: "worker", samples: crate::runtime::worker::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
 ];
 

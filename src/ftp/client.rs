@@ -119,26 +119,24 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Quit => f.write_str("client disconnected"),
-            Self::Truncated => {
-                f.write_str("client disconnected: printer connection lost in mid-reply")
-            }
+            Self::Quit => f.write_str("QUIT received"),
+            Self::Truncated => f.write_str("printer connection lost in mid-reply"),
             Self::Silent => {
-                write!(f, "client disconnected: no login within {} s", LOGIN_TIMEOUT.as_secs())
+                write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs())
             }
             Self::Idle => {
-                write!(f, "client disconnected: no command for {} s", IDLE_TIMEOUT.as_secs())
+                write!(f, "no command for {} s", IDLE_TIMEOUT.as_secs())
             }
             Self::PipelineOverflow => {
-                write!(f, "client disconnected: more than {FTP_INBOX} bytes of pipelined commands")
+                write!(f, "more than {FTP_INBOX} bytes of pipelined commands")
             }
             Self::TooLong => {
-                write!(f, "client disconnected: line longer than {} bytes", wire::LINE)
+                write!(f, "line longer than {} bytes", wire::LINE)
             }
-            Self::WrongUser => write!(f, "client disconnected: wrong user name (expected {USER})"),
-            Self::WrongCode(_) => f.write_str("client disconnected: wrong access code"),
-            Self::NoSlot => write!(f, "client rejected: all {} slots are in use", super::CLIENTS),
-            Self::ShuttingDown => f.write_str("client disconnected: shutting down"),
+            Self::WrongUser => write!(f, "wrong user name (expected {USER})"),
+            Self::WrongCode(_) => f.write_str("wrong access code"),
+            Self::NoSlot => write!(f, "all {} slots are in use", super::CLIENTS),
+            Self::ShuttingDown => f.write_str("shutting down"),
         }
     }
 }

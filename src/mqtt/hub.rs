@@ -49,7 +49,7 @@ pub const AWAY: Duration = Duration::from_secs(30);
 const MUTE: Duration = Duration::from_secs(15);
 
 /// When a full state that found no free frame is asked for again: by then clients that read nothing have
-/// been disconnected ([`STALL`](crate::runtime::stream::STALL)), and their frames are free.
+/// been disconnected ([`WRITE_TIMEOUT`](crate::runtime::stream::WRITE_TIMEOUT)), and their frames are free.
 pub const AGAIN: Duration = Duration::from_secs(10);
 
 /// When the printer is asked again for a state or versions that did not come. The time doubles with each

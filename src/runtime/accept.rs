@@ -40,41 +40,47 @@ use crate::tls::HandshakeError;
 /// The pause after accepting failed, as it does without free file descriptors.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// Rejections are logged at most this often for each service; those in between are counted.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Rejections of one service are logged at most once in this time; those in between are counted.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Warns if this machine does not have the address that the proxy is to listen on.
-pub fn say_if_absent(address: IpAddr) {
+pub fn warn_if_absent(address: IpAddr) {
     let absent = |error: io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
     if UdpSocket::bind((address, 0)).is_err_and(absent) {
         log::warn!(
-            "this machine does not have the address {address} (--bind) yet; clients are served once it has"
+            "this machine does not have the address {address} (--bind) yet; clients are served once it does"
         );
     }
 }
 
-/// A service's acceptor.
+/// Admission control of one service.
 pub struct Acceptor<N: Net = Sockets> {
     service: &'static str,
     limiter: Rc<RefCell<Limiter>>,
+    /// The accept queue: connections without a slot, with their addresses.
     waiting: RefCell<Ring<(N::Connection, IpAddr), ACCEPT_QUEUE>>,
     /// The addresses of the connections that hold pre-auth slots.
     pre_auth: RefCell<heapless::Vec<IpAddr, { BOARD.pre_auth }>>,
+    /// Notified when a connection was queued, or a pre-auth slot is free.
     opened: Notify,
+    /// Number of the last client.
     numbers: Cell<u32>,
-    unsaid: Cell<u32>,
-    said: Cell<Option<Instant>>,
+    /// Rejections since the last one that was logged.
+    unlogged: Cell<u32>,
+    /// Time of the last rejection that was logged.
+    logged: Cell<Option<Instant>>,
 }
 
-/// A connection that holds a pre-auth slot, until it is dropped, [`pass`](Self::pass) or
-/// [`step_in`](Self::step_in).
+/// A connection that holds a pre-auth slot, until it is dropped,
+/// [logged in](Self::pass) or [released](Self::release).
 pub struct PendingClient<N: Net = Sockets> {
     acceptor: Rc<Acceptor<N>>,
     /// The client's name in the log.
     pub peer: Peer,
-    /// Whether it comes from this machine.
+    /// Whether the connection comes from this machine.
     own: bool,
-    inside: Cell<bool>,
+    /// Whether the pre-auth slot is free again.
+    is_released: Cell<bool>,
 }
 
 impl<N: Net> Acceptor<N> {
@@ -87,12 +93,12 @@ impl<N: Net> Acceptor<N> {
             pre_auth: RefCell::new(heapless::Vec::new()),
             opened: Notify::new(),
             numbers: Cell::new(0),
-            unsaid: Cell::new(0),
-            said: Cell::new(None),
+            unlogged: Cell::new(0),
+            logged: Cell::new(None),
         })
     }
 
-    /// Accepts connections for ever.
+    /// Accepts connections into the accept queue, for ever.
     pub async fn listen(&self, listener: &N::Listener, clock: &Clock) {
         loop {
             match listener.accept().await {
@@ -114,17 +120,17 @@ impl<N: Net> Acceptor<N> {
             );
             return;
         }
-        let turned_away = self.queue_up(stream, address);
-        if let Some(away) = turned_away {
+        let closed = self.queue_up(stream, address);
+        if let Some(from) = closed {
             self.refuse(
                 now,
                 format_args!(
-                    "{away}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"
+                    "{from}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"
                 ),
             );
         }
-        if turned_away != Some(address) {
-            // The worker that came back last: its memory is warm, and others' stays untouched.
+        if closed != Some(address) {
+            // The worker that became idle last: its buffers are in use already, others' remain untouched.
             self.opened.notify_last();
         }
     }
@@ -135,36 +141,31 @@ impl<N: Net> Acceptor<N> {
         let mut waiting = self.waiting.borrow_mut();
         let Err(Full(newcomer)) = waiting.push((stream, address)) else { return None };
         let of = |address: IpAddr| waiting.iter().filter(|(_, from)| *from == address).count();
-        let crowd = waiting.iter().map(|(_, from)| *from).max_by_key(|from| of(*from))?;
-        let last = of(crowd);
+        let largest = waiting.iter().map(|(_, from)| *from).max_by_key(|from| of(*from))?;
+        let last = of(largest);
         if last <= of(address) + 1 {
             return Some(address);
         }
         let mut seen = 0;
-        // Once around, so that the order stays as it was.
-        for _ in 0..waiting.len() {
-            let Some(one) = waiting.pop() else { break };
-            seen += usize::from(one.1 == crowd);
-            if one.1 != crowd || seen != last {
-                // It fits: it was just taken from there.
-                let _fits = waiting.push(one);
-            }
-        }
-        // It fits: one has gone.
+        waiting.retain(|connection| {
+            seen += usize::from(connection.1 == largest);
+            (connection.1 != largest || seen != last).then_some(connection)
+        });
+        // It fits: one connection was removed.
         let _fits = waiting.push(newcomer);
-        Some(crowd)
+        Some(largest)
     }
 
-    /// Logs that a connection was rejected, at most once in [`SAY_EVERY`].
+    /// Logs that a connection was rejected, at most once in [`LOG_INTERVAL`].
     fn refuse(&self, now: Instant, why: core::fmt::Arguments<'_>) {
-        if self.said.get().is_some_and(|said| now.since(said) < SAY_EVERY) {
-            self.unsaid.set(self.unsaid.get().saturating_add(1));
+        if self.logged.get().is_some_and(|logged| now.since(logged) < LOG_INTERVAL) {
+            self.unlogged.set(self.unlogged.get().saturating_add(1));
             journal::tally(Kind::Refused);
             return;
         }
-        self.said.set(Some(now));
+        self.logged.set(Some(now));
         let service = self.service;
-        match self.unsaid.replace(0) {
+        match self.unlogged.replace(0) {
             0 => journal::note(Kind::Refused, format_args!("{service}: {why}")),
             more => journal::note(
                 Kind::Refused,
@@ -173,10 +174,10 @@ impl<N: Net> Acceptor<N> {
         }
     }
 
-    /// The next connection that gets a pre-auth slot.
+    /// Waits for the next connection that gets a pre-auth slot.
     pub async fn next(self: &Rc<Self>, clock: &Clock) -> (N::Connection, PendingClient<N>) {
         loop {
-            if let Some((stream, address)) = self.call(clock.now()) {
+            if let Some((stream, address)) = self.dequeue(clock.now()) {
                 let number = self.numbers.get().wrapping_add(1);
                 self.numbers.set(number);
                 let peer = Peer { service: self.service, number, address };
@@ -185,7 +186,7 @@ impl<N: Net> Acceptor<N> {
                     acceptor: Rc::clone(self),
                     peer,
                     own,
-                    inside: Cell::new(false),
+                    is_released: Cell::new(false),
                 };
                 return (stream, pending);
             }
@@ -193,31 +194,26 @@ impl<N: Net> Acceptor<N> {
         }
     }
 
-    /// Takes the first connection from the accept queue whose address may have a pre-auth slot. Connections
-    /// whose address has been locked out meanwhile are closed.
-    fn call(&self, now: Instant) -> Option<(N::Connection, IpAddr)> {
+    /// Takes the first connection from the accept queue whose address may have a pre-auth slot. Closes connections
+    /// whose address was locked out after they were queued.
+    fn dequeue(&self, now: Instant) -> Option<(N::Connection, IpAddr)> {
         let mut waiting = self.waiting.borrow_mut();
         let mut pre_auth = self.pre_auth.borrow_mut();
-        let mut called = None;
-        // Once around, so that the order stays as it was.
-        for _ in 0..waiting.len() {
-            let Some((stream, address)) = waiting.pop() else { break };
+        let mut next = None;
+        waiting.retain(|(stream, address)| {
             if self.limiter.borrow_mut().is_refused(now, self.service, address) {
                 journal::tally(Kind::Refused);
-                continue;
+                return None;
             }
             let held = pre_auth.iter().filter(|held| **held == address).count();
-            if called.is_none()
-                && held < BOARD.pre_auth_per_address
-                && pre_auth.push(address).is_ok()
+            if next.is_none() && held < BOARD.pre_auth_per_address && pre_auth.push(address).is_ok()
             {
-                called = Some((stream, address));
-            } else {
-                // It fits: it was just taken from there.
-                let _fits = waiting.push((stream, address));
+                next = Some((stream, address));
+                return None;
             }
-        }
-        called
+            Some((stream, address))
+        });
+        next
     }
 
     fn free_slot(&self, address: IpAddr) {
@@ -230,24 +226,24 @@ impl<N: Net> Acceptor<N> {
 }
 
 impl<N: Net> PendingClient<N> {
-    /// The client showed the right access code: its pre-auth slot is free again.
+    /// The client has logged in: frees its pre-auth slot and forgets its address' wrong codes.
     pub fn pass(&self) {
-        if !self.inside.get() {
+        if !self.is_released.get() {
             self.acceptor.limiter.borrow_mut().forget_wrong_codes(self.peer.address);
-            self.step_in();
+            self.release();
         }
     }
 
-    /// The connection is served without an access code, as in a relay: its pre-auth slot is free again.
-    pub fn step_in(&self) {
-        if !self.inside.replace(true) {
+    /// Frees the pre-auth slot of a client that is served without an access code, as in a relay.
+    pub fn release(&self) {
+        if !self.is_released.replace(true) {
             self.acceptor.free_slot(self.peer.address);
         }
     }
 
-    /// Logs that the TLS handshake failed, for this reason, or timed out. A connection from this machine that
+    /// Logs that the TLS handshake failed with `reason`, or timed out (`None`). A connection from this machine that
     /// closes during the handshake is a health check (`pandaproxy health`): logged at debug level.
-    pub fn turned_away(&self, now: Instant, reason: Option<HandshakeError>) {
+    pub fn note_handshake_failure(&self, now: Instant, reason: Option<HandshakeError>) {
         let kind = match reason.map(HandshakeError::blame) {
             None => Kind::Silent,
             Some(Blame::Peer | Blame::Board) => Kind::Malformed,
@@ -269,7 +265,7 @@ impl<N: Net> PendingClient<N> {
         }
     }
 
-    /// Counts a wrong code; one without a [`Guess`] cannot be told from others.
+    /// Counts a wrong access code. With a [`Guess`], the same wrong code counts once; without, each one counts.
     pub fn count_wrong_code(&self, now: Instant, guess: Option<Guess>) {
         let Peer { service, address, .. } = self.peer;
         let mut limiter = self.acceptor.limiter.borrow_mut();
@@ -289,11 +285,11 @@ impl<N: Net> PendingClient<N> {
 
 impl<N: Net> Drop for PendingClient<N> {
     fn drop(&mut self) {
-        self.step_in();
+        self.release();
     }
 }
 
-/// Whether accepting failed because the peer had closed the connection already.
+/// Whether accepting failed because the peer had closed the connection.
 pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -316,20 +312,20 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
 
-    /// How many of one address stand on the pre-auth slots at most, and how many in all.
+    /// Pre-auth slots of one address, and of all.
     const EACH: usize = BOARD.pre_auth_per_address;
     const ALL: usize = BOARD.pre_auth;
 
     /// The two ends of a real connection.
     type Ends = (TcpStream, TcpStream);
 
-    /// A acceptor, and real connections to it from as many addresses as the loopback network has.
-    struct Street {
+    /// An acceptor, and real connections to it from any address of the loopback network.
+    struct Bed {
         acceptor: Rc<Acceptor>,
         listener: TcpListener,
     }
 
-    impl Street {
+    impl Bed {
         fn new() -> Self {
             let acceptor = Acceptor::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
             let listener = Sockets.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -344,7 +340,7 @@ mod tests {
             (near.unwrap(), far.unwrap().0)
         }
 
-        /// Somebody from 127.0.0.`from` comes to the acceptor; their end of the connection.
+        /// Connects to the acceptor from 127.0.0.`from`, and returns the client's end.
         async fn arrival(&self, from: u8) -> TcpStream {
             self.arrival_at(Instant::START, from).await
         }
@@ -355,12 +351,12 @@ mod tests {
             near
         }
 
-        /// Whoever is called at once.
-        fn called(&self) -> Option<(TcpStream, PendingClient)> {
+        /// The connection that gets a slot now, without waiting.
+        fn dequeued(&self) -> Option<(TcpStream, PendingClient)> {
             let clock = Clock::start();
             let next = pin!(self.acceptor.next(&clock));
             match next.poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(called) => Some(called),
+                Poll::Ready(dequeued) => Some(dequeued),
                 Poll::Pending => None,
             }
         }
@@ -395,16 +391,16 @@ mod tests {
     #[test]
     fn one_address_cannot_take_all_pre_auth_slots() {
         run(async {
-            let street = Street::new();
+            let bed = Bed::new();
             let mut clients = Vec::new();
             for _ in 0..ALL {
-                clients.push(street.arrival(2).await);
+                clients.push(bed.arrival(2).await);
             }
-            let held: Vec<_> = (0..EACH).map(|_| street.called().unwrap()).collect();
-            assert!(street.called().is_none());
-            clients.push(street.arrival(3).await);
-            let (_stream, pending) = street.called().unwrap();
-            assert_eq!(pending.peer.address, host(3), "it came last and is called first");
+            let held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
+            assert!(bed.dequeued().is_none());
+            clients.push(bed.arrival(3).await);
+            let (_stream, pending) = bed.dequeued().unwrap();
+            assert_eq!(pending.peer.address, host(3), "queued last, served first");
             assert_eq!(pending.peer.number as usize, held.len() + 1);
         });
     }
@@ -412,29 +408,30 @@ mod tests {
     #[test]
     fn queued_connections_get_slots_in_order_of_arrival() {
         run(async {
-            let street = Street::new();
+            let bed = Bed::new();
             let mut clients = Vec::new();
             let mut held = Vec::new();
             for _ in 0..EACH {
-                clients.push(street.arrival(2).await);
-                held.push(street.called().unwrap());
+                clients.push(bed.arrival(2).await);
+                held.push(bed.dequeued().unwrap());
             }
             // Two of the full address, and two of another behind them.
             let mut ports = Vec::new();
             for from in [2, 2, 3, 3] {
-                let client = street.arrival(from).await;
+                let client = bed.arrival(from).await;
                 ports.push(client.local_addr().unwrap().port());
                 clients.push(client);
             }
-            let port = |called: &(TcpStream, PendingClient)| called.0.peer_addr().unwrap().port();
+            let port =
+                |dequeued: &(TcpStream, PendingClient)| dequeued.0.peer_addr().unwrap().port();
             for _ in EACH..ALL {
-                let called = street.called().unwrap();
-                assert_eq!(port(&called), ports.remove(2));
-                held.push(called);
+                let dequeued = bed.dequeued().unwrap();
+                assert_eq!(port(&dequeued), ports.remove(2));
+                held.push(dequeued);
             }
-            assert!(street.called().is_none(), "the doorstep is full");
+            assert!(bed.dequeued().is_none(), "all pre-auth slots are in use");
             drop(held);
-            let rest: Vec<_> = core::iter::from_fn(|| street.called()).collect();
+            let rest: Vec<_> = core::iter::from_fn(|| bed.dequeued()).collect();
             assert_eq!(rest.iter().map(port).collect::<Vec<_>>(), ports);
         });
     }
@@ -442,35 +439,35 @@ mod tests {
     #[test]
     fn a_connection_that_a_full_queue_rejects_is_counted() {
         run(async {
-            let street = Street::new();
+            let bed = Bed::new();
             let mut clients = Vec::new();
             for from in 0..ACCEPT_QUEUE {
-                clients.push(street.arrival(10 + from as u8).await);
+                clients.push(bed.arrival(10 + from as u8).await);
             }
             assert_eq!(journal::count(Kind::Refused), 0);
-            let mut refused = street.arrival(2).await;
+            let mut refused = bed.arrival(2).await;
             assert!(is_closed(&mut refused).await);
             assert_eq!(journal::count(Kind::Refused), 1);
-            assert_eq!(street.acceptor.waiting.borrow().len(), ACCEPT_QUEUE);
+            assert_eq!(bed.acceptor.waiting.borrow().len(), ACCEPT_QUEUE);
         });
     }
 
     #[test]
     fn a_full_queue_evicts_from_the_address_with_most_entries() {
         run(async {
-            let street = Street::new();
-            let mut crowd = Vec::new();
+            let bed = Bed::new();
+            let mut clients = Vec::new();
             for _ in 0..ACCEPT_QUEUE {
-                crowd.push(street.arrival(2).await);
+                clients.push(bed.arrival(2).await);
             }
-            let mut refused = street.arrival(2).await;
-            assert!(is_closed(&mut refused).await, "one more of the crowd");
-            let _other = street.arrival(3).await;
-            assert!(is_closed(crowd.last_mut().unwrap()).await, "the crowd's last");
+            let mut refused = bed.arrival(2).await;
+            assert!(is_closed(&mut refused).await, "one more of the same address");
+            let _other = bed.arrival(3).await;
+            assert!(is_closed(clients.last_mut().unwrap()).await, "the last one of that address");
             assert_eq!(journal::count(Kind::Refused), 2);
-            let held: Vec<_> = core::iter::from_fn(|| street.called()).collect();
+            let held: Vec<_> = core::iter::from_fn(|| bed.dequeued()).collect();
             let from: Vec<IpAddr> = held.iter().map(|(_, pending)| pending.peer.address).collect();
-            assert_eq!(from[..EACH], [host(2); EACH], "in the order they came");
+            assert_eq!(from[..EACH], [host(2); EACH], "in order of arrival");
             assert_eq!(from[EACH..], [host(3)]);
         });
     }
@@ -478,24 +475,24 @@ mod tests {
     #[test]
     fn a_freed_pre_auth_slot_goes_to_the_next_connection() {
         run(async {
-            let street = Street::new();
+            let bed = Bed::new();
             let mut clients = Vec::new();
             for _ in 0..EACH + 2 {
-                clients.push(street.arrival(2).await);
+                clients.push(bed.arrival(2).await);
             }
-            let mut held: Vec<_> = (0..EACH).map(|_| street.called().unwrap()).collect();
-            for let_go in [PendingClient::pass as fn(&PendingClient), |_| {}] {
-                let acceptor = Rc::clone(&street.acceptor);
+            let mut held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
+            for free in [PendingClient::pass as fn(&PendingClient), |_| {}] {
+                let acceptor = Rc::clone(&bed.acceptor);
                 let next = spawn_local(async move { acceptor.next(&Clock::start()).await });
                 tokio::task::yield_now().await;
                 assert!(!next.is_finished());
                 let (stream, pending) = held.remove(0);
-                let_go(&pending);
-                if pending.inside.get() {
-                    // It has gone in, and its leaving later frees no second place.
+                free(&pending);
+                if pending.is_released.get() {
+                    // Its slot is free already: dropping the connection later frees no second one.
                     held.push(next.await.unwrap());
                     drop((stream, pending));
-                    assert_eq!(street.acceptor.pre_auth.borrow().len(), EACH);
+                    assert_eq!(bed.acceptor.pre_auth.borrow().len(), EACH);
                 } else {
                     drop((stream, pending));
                     held.push(next.await.unwrap());
@@ -507,36 +504,36 @@ mod tests {
     #[test]
     fn a_locked_out_address_is_closed_and_others_are_served() {
         run(async {
-            let street = Street::new();
-            let _client = street.arrival(2).await;
-            let (_stream, pending) = street.called().unwrap();
+            let bed = Bed::new();
+            let _client = bed.arrival(2).await;
+            let (_stream, pending) = bed.dequeued().unwrap();
             for _ in 0..WRONG_CODES {
                 pending.count_wrong_code(Instant::START, None);
             }
             assert_eq!(journal::count(Kind::LockedOut), 1);
-            let mut locked_out = street.arrival(2).await;
+            let mut locked_out = bed.arrival(2).await;
             assert!(is_closed(&mut locked_out).await);
-            let _other = street.arrival(3).await;
-            assert_eq!(street.called().unwrap().1.peer.address, host(3));
-            let _later = street.arrival_at(Instant::at(REFUSED_FOR), 2).await;
-            assert_eq!(street.called().unwrap().1.peer.address, host(2));
+            let _other = bed.arrival(3).await;
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(3));
+            let _later = bed.arrival_at(Instant::at(REFUSED_FOR), 2).await;
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2));
         });
     }
 
     #[test]
     fn rejections_are_logged_once_in_ten_seconds() {
         run(async {
-            let street = Street::new();
+            let bed = Bed::new();
             let mut clients = Vec::new();
             for from in 0..ACCEPT_QUEUE {
-                clients.push(street.arrival(10 + from as u8).await);
+                clients.push(bed.arrival(10 + from as u8).await);
             }
-            let almost = Instant::at(SAY_EVERY - Duration::from_millis(1));
+            let almost = Instant::at(LOG_INTERVAL - Duration::from_millis(1));
             for now in [Instant::START, Instant::START, almost] {
-                clients.push(street.arrival_at(now, 2).await);
+                clients.push(bed.arrival_at(now, 2).await);
             }
             assert_eq!(journal_lines("accept queue are in use"), 1);
-            clients.push(street.arrival_at(Instant::at(SAY_EVERY), 2).await);
+            clients.push(bed.arrival_at(Instant::at(LOG_INTERVAL), 2).await);
             assert_eq!(journal_lines("accept queue are in use"), 2);
             assert_eq!(journal_lines("(seen 3 times)"), 1);
             assert_eq!(journal::count(Kind::Refused), 4);
@@ -546,9 +543,9 @@ mod tests {
     #[test]
     fn a_listener_passes_on_connections_with_their_address() {
         run(async {
-            let street = Street::new();
-            let to = street.listener.local_addr().unwrap();
-            let Street { acceptor, listener } = street;
+            let bed = Bed::new();
+            let to = bed.listener.local_addr().unwrap();
+            let Bed { acceptor, listener } = bed;
             let listens = Rc::clone(&acceptor);
             let listening =
                 spawn_local(async move { listens.listen(&listener, &Clock::start()).await });

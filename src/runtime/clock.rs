@@ -1,8 +1,8 @@
-//! The real clock.
+//! The runtime's clock.
 
 use crate::clock::Instant;
 
-/// The real clock, read as [`Instant`]s. Virtual under a test's paused time.
+/// Monotonic clock that counts [`Instant`]s from its start. Under tokio's paused time it is virtual.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: tokio::time::Instant,
@@ -14,12 +14,12 @@ impl Clock {
         Self { start: tokio::time::Instant::now() }
     }
 
-    /// What time it is.
+    /// The current time.
     pub fn now(&self) -> Instant {
         Instant::at(self.start.elapsed())
     }
 
-    /// Completes when it is `at`, or later.
+    /// Completes at `at`; at once if `at` is past.
     pub async fn reach(&self, at: Instant) {
         tokio::time::sleep_until(self.start + at.elapsed()).await;
     }

@@ -1,7 +1,6 @@
-//! One connection to the printer: name, TCP, TLS, each with a timeout.
+//! One connection to the printer: name resolution, TCP and TLS, each with a timeout.
 //!
-//! Starting with the printer off is normal, and so is a printer that comes back under another address. Each
-//! error names its remedy.
+//! The printer may be off when the proxy starts, and may return with another address. Each error names its remedy.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -17,13 +16,13 @@ use crate::config::PrinterAddr;
 use crate::tls::{ConnectError, Refusal, Trust};
 use crate::trace;
 
-/// How long the printer's name may take to be found.
+/// Timeout of name resolution.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long TCP may take to the printer.
+/// Timeout of the TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long TLS may take. A P1S needs 1.4 seconds for it when it has nothing else to do.
+/// Timeout of the TLS handshake. An idle P1S takes 1.4 s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Makes connections to one printer.
@@ -31,11 +30,15 @@ pub trait Dial {
     /// A connection.
     type Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin;
 
-    /// Makes one.
+    /// Makes one connection.
+    ///
+    /// # Errors
+    ///
+    /// The printer could not be reached, or its certificate is not trusted.
     fn dial(&mut self) -> impl Future<Output = Result<Self::Stream, DialError>>;
 }
 
-/// One port of the printer, over TLS.
+/// Makes TLS connections to one port of the printer.
 pub struct Dialler<N: Net = Sockets> {
     net: N,
     host: PrinterAddr,
@@ -49,19 +52,19 @@ impl<N: Net> Dialler<N> {
         Self { net, host, port, trust }
     }
 
-    /// A TCP connection to the printer, made ready for the printer's protocols.
+    /// Makes a TCP connection to the printer and sets its options ([`stream::tune_upstream`]).
     ///
     /// # Errors
     ///
     /// Those of [`reach`].
     pub async fn connect(&self) -> Result<N::Connection, DialError> {
         let connection = reach(&self.net, &self.host, self.port).await?;
-        // Options that cannot be set belong to a lost connection, which the TLS handshake reports.
+        // Options can only fail on a lost connection, which the TLS handshake then reports.
         let _lost = stream::tune_upstream(&connection);
         Ok(connection)
     }
 
-    /// The TLS handshake over such a connection.
+    /// Makes the TLS handshake over `connection`, which [`connect`](Self::connect) returned.
     ///
     /// # Errors
     ///
@@ -85,8 +88,8 @@ impl<N: Net> Dial for Dialler<N> {
     }
 }
 
-/// A TCP connection to `port` of the printer at `host`. A name is resolved again each time, since the
-/// printer may have another address than before.
+/// Makes a TCP connection to `port` of the printer at `host`. A name is resolved each time, because the printer may
+/// have another address than before.
 ///
 /// # Errors
 ///
@@ -112,7 +115,7 @@ pub async fn reach<N: Net>(
     }
 }
 
-/// The printer's address now.
+/// Resolves the printer's address.
 async fn address<N: Net>(net: &N, host: &PrinterAddr, port: u16) -> Result<SocketAddr, DialError> {
     match host {
         PrinterAddr::Ip(address) => Ok(SocketAddr::new(*address, port)),
@@ -126,25 +129,25 @@ async fn address<N: Net>(net: &N, host: &PrinterAddr, port: u16) -> Result<Socke
 /// Why there is no connection to the printer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialError {
-    /// The name stands for no address.
+    /// The printer's name could not be resolved.
     NoSuchName,
-    /// Nobody answers there.
+    /// No TCP answer within 10 s, or the network is unreachable.
     Off,
-    /// Somebody is there, but not on this port.
+    /// The machine at the address refuses connections to this port.
     PortClosed {
-        /// The port.
+        /// The port's number.
         port: u16,
     },
-    /// TCP works, TLS does not answer.
+    /// TCP is connected, but the TLS handshake did not complete within 15 s.
     NoHandshake,
-    /// TLS failed.
+    /// The TLS handshake failed.
     Handshake(ConnectError),
     /// The certificate is not accepted.
     Refused(Refusal),
 }
 
 impl DialError {
-    /// Whether trying again soon cannot help: somebody has to do something.
+    /// Whether a retry cannot help before the user changes something, so that retries are slow.
     pub const fn is_lasting(self) -> bool {
         match self {
             Self::Refused(_) => true,
@@ -161,7 +164,7 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchName => {
-                f.write_str("the printer's name is unknown; give its address instead")
+                f.write_str("the printer's name cannot be resolved; give its address instead")
             }
             Self::Off => f.write_str(
                 "the printer does not answer; is it switched on, and is this its address?",
@@ -174,10 +177,24 @@ impl fmt::Display for DialError {
                 "the printer does not answer the TLS handshake; other programs may hold all its \
                  connections: close them or restart the printer",
             ),
-            Self::Handshake(error) => write!(f, "TLS handshake with the printer failed: {error}"),
+            Self::Handshake(error) => write!(f, "TLS handshake failed: {error}"),
             Self::Refused(refusal) => write!(f, "the printer's certificate is rejected: {refusal}"),
         }
     }
 }
 
 impl core::error::Error for DialError {}
+
+/// Messages of failed connections to the printer, for the table of messages.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    [
+        DialError::NoSuchName,
+        DialError::Off,
+        DialError::PortClosed { port: 8883 },
+        DialError::NoHandshake,
+        DialError::Handshake(ConnectError::Left),
+    ]
+    .map(|error| alloc::format!("mqtt: {error}"))
+    .into()
+}

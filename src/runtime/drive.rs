@@ -1,14 +1,13 @@
-//! Runs any session over any stream. Written once, for clients and printers of all services.
+//! Runs any [`Session`] over any stream, for clients and printers of all services.
 //!
 //! ```text
-//!   drain what the session has to say ─► offer what the peer said ─► wait: bytes, hub or deadline
-//!          ▲                                                                      │
-//!          └──────────────────────────────────────────────────────────────────────┘
+//!   send the session's output ─► pass input to the session ─► wait for input, hub or deadline
+//!          ▲                                                             │
+//!          └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! One piece of output is followed by one look at the input, so neither direction starves the other.
+//! Each piece of output is followed by one non-blocking read, so neither direction starves the other.
 
-use core::fmt;
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::Poll;
@@ -20,25 +19,24 @@ use embedded_io_async::{Read, Write};
 use tokio::time::timeout;
 
 use super::Clock;
-use super::stream::{STALL, StreamError};
+use super::stream::{StreamError, WRITE_TIMEOUT};
 use crate::memory::inbox::Inbox;
 use crate::session::{Handler, Output, Session};
 
-/// How long one piece of output, an outbox or a picture, may take to be sent: 16 KiB in that time are
-/// 4 kbit/s, and a picture of 100 KiB 27 kbit/s.
-const PIECE_TIMEOUT: Duration = STALL.saturating_mul(6);
+/// Time in which one piece of output, an outbox or a picture, has to be sent: 30 s. That is 4 kbit/s for 16 KiB
+/// and 27 kbit/s for a picture of 100 KiB.
+const PIECE_TIMEOUT: Duration = WRITE_TIMEOUT.saturating_mul(6);
 
-/// What one conversation needs to have in hand: made once for a task, used for one peer after
-/// another.
+/// A task's buffers for input and output, allocated once and used for one connection after another.
 pub struct Buffers {
     inbox: Inbox,
-    /// Empty until it is first needed, then `capacity` bytes.
+    /// Empty until the first connection, then `capacity` bytes.
     outbox: Vec<u8>,
     capacity: usize,
 }
 
 impl Buffers {
-    /// Room for `inbox` bytes not yet understood and `outbox` bytes not yet sent.
+    /// Buffers for `inbox` bytes of unparsed input and `outbox` bytes of unsent output.
     pub fn new(inbox: usize, outbox: usize) -> Self {
         Self { inbox: Inbox::new(inbox), outbox: Vec::with_capacity(outbox), capacity: outbox }
     }
@@ -49,33 +47,25 @@ impl Buffers {
     }
 }
 
-/// How a conversation ended.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End<E> {
-    /// By the session, or by its host.
+    /// The session or its handler ended it.
     Session(E),
     /// The peer closed the connection.
     Closed,
-    /// The connection broke or stalled.
+    /// Reading or writing failed, or a write timed out.
     Stream(StreamError),
 }
 
-impl<E: fmt::Display> fmt::Display for End<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Session(error) => error.fmt(f),
-            Self::Closed => f.write_str("closed the connection"),
-            Self::Stream(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Runs `session` over `stream` until one of them, or the host, has had enough.
+/// Runs `session` over `stream` until the session, its handler, the stream or the peer ends it. Returns which
+/// one did.
 ///
-/// A session's last answer is sent before this returns; closing the stream is the caller's.
+/// The session's last output (a CONNACK with an error code, for example) is sent before this returns. The caller
+/// closes the stream.
 pub async fn drive<S, H, T>(
     session: &mut S,
-    host: &H,
+    handler: &H,
     stream: &mut T,
     buffers: &mut Buffers,
     clock: &Clock,
@@ -87,14 +77,15 @@ where
 {
     buffers.make_ready();
     loop {
-        let step = step(session, host, stream, buffers, clock).await;
+        let step = step(session, handler, stream, buffers, clock).await;
         match step {
             Ok(()) => {}
             Err(end @ End::Session(_)) => {
-                // The last answer: a CONNACK that says why, say.
+                // The last output: for example, a CONNACK with an error code.
                 let now = clock.now();
                 if let Output::Written(len) = session.poll_output(now, &mut buffers.outbox) {
-                    let _gone = send(stream, buffers.outbox.get(..len)).await;
+                    // An error changes nothing: the connection ends here.
+                    let _failed = send(stream, buffers.outbox.get(..len)).await;
                 }
                 return end;
             }
@@ -105,7 +96,7 @@ where
 
 async fn step<S, H, T>(
     session: &mut S,
-    host: &H,
+    handler: &H,
     stream: &mut T,
     buffers: &mut Buffers,
     clock: &Clock,
@@ -134,24 +125,25 @@ where
         Output::End(error) => return Err(End::Session(error)),
     };
 
-    let mut understood = false;
-    while !buffers.inbox.waiting().is_empty() && host.admits(session) {
-        let taken = offer(session, host, buffers.inbox.waiting(), clock).map_err(End::Session)?;
+    let mut consumed = false;
+    while !buffers.inbox.waiting().is_empty() && handler.admits(session) {
+        let taken =
+            offer(session, handler, buffers.inbox.waiting(), clock).map_err(End::Session)?;
         let Some(taken) = taken else { break };
         buffers.inbox.consume(taken);
-        understood = true;
-        if host.lets_others_run() {
-            let_others_run().await;
+        consumed = true;
+        if handler.lets_others_run() {
+            yield_once().await;
         }
     }
 
-    let listens = buffers.inbox.has_room() && host.admits(session);
-    if wrote || understood {
-        // There may be more to say. Only look whether the peer has said something meanwhile.
-        if listens {
-            let seen = glance(stream, buffers.inbox.spare()).await;
-            if let Some(seen) = seen {
-                buffers.inbox.fill(heard(seen)?);
+    let may_read = buffers.inbox.has_room() && handler.admits(session);
+    if wrote || consumed {
+        // There may be more output. Only take input that has arrived already.
+        if may_read {
+            let read = read_now(stream, buffers.inbox.spare()).await;
+            if let Some(read) = read {
+                buffers.inbox.fill(received(read)?);
             }
         }
         return Ok(());
@@ -161,21 +153,21 @@ where
     let spare = buffers.inbox.spare();
     tokio::select! {
         biased;
-        seen = stream.read(spare), if listens => {
-            let len = heard(seen)?;
+        read = stream.read(spare), if may_read => {
+            let len = received(read)?;
             buffers.inbox.fill(len);
         }
-        () = host.woken() => {}
+        () = handler.woken() => {}
         () = until(clock, deadline) => {}
     }
     Ok(())
 }
 
-/// Pending once and woken at once: tasks that were woken before run first. tokio's own `yield_now` allocates.
-async fn let_others_run() {
-    let mut waited = false;
+/// Yields once, so that tasks that were woken before run first. Does not allocate, unlike tokio's `yield_now`.
+async fn yield_once() {
+    let mut yielded = false;
     poll_fn(|cx| {
-        if core::mem::replace(&mut waited, true) {
+        if core::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();
@@ -184,10 +176,10 @@ async fn let_others_run() {
     .await;
 }
 
-/// Offers the session what the peer said. How much it took, or `None` if it wants more first.
+/// Passes `input` to the session. Returns how many bytes it consumed, or `None` if it needs more input first.
 fn offer<S: Session, H: Handler<S>>(
     session: &mut S,
-    host: &H,
+    handler: &H,
     input: &[u8],
     clock: &Clock,
 ) -> Result<Option<usize>, S::Error> {
@@ -195,32 +187,33 @@ fn offer<S: Session, H: Handler<S>>(
     let (taken, event) = session.handle_input(now, input)?;
     let idle = taken == 0 && event.is_none();
     if let Some(event) = event {
-        host.handle_event(now, session, event)?;
+        handler.handle_event(now, session, event)?;
     }
     Ok((!idle).then_some(taken))
 }
 
-/// What the peer has said already, if anything, without waiting for it.
-async fn glance<T: Read>(stream: &mut T, room: &mut [u8]) -> Option<Result<usize, T::Error>> {
+/// Reads what has arrived already, without waiting. `None` if nothing has.
+async fn read_now<T: Read>(stream: &mut T, room: &mut [u8]) -> Option<Result<usize, T::Error>> {
     let mut read = pin!(stream.read(room));
     poll_fn(|cx| match read.as_mut().poll(cx) {
-        Poll::Ready(seen) => Poll::Ready(Some(seen)),
+        Poll::Ready(read) => Poll::Ready(Some(read)),
         Poll::Pending => Poll::Ready(None),
     })
     .await
 }
 
-/// How many bytes came, or why no more will.
-fn heard<E>(seen: Result<usize, StreamError>) -> Result<usize, End<E>> {
-    match seen {
+/// The number of bytes that were read, or how the connection ended.
+fn received<E>(read: Result<usize, StreamError>) -> Result<usize, End<E>> {
+    match read {
         Ok(0) => Err(End::Closed),
         Ok(len) => Ok(len),
         Err(error) => Err(End::Stream(error)),
     }
 }
 
-/// Sends one piece; none is a session that wrote more than it was given room for. A peer that takes a
-/// little now and then is stuck as well: it holds on to what others could use.
+/// Sends one piece of output within [`PIECE_TIMEOUT`], so that a peer that reads only a few bytes at a time
+/// does not hold a frame or a slot for ever. `None`, for a session that claims to have written more than the
+/// buffer holds, sends nothing.
 async fn send<T: Write<Error = StreamError>>(
     stream: &mut T,
     piece: Option<&[u8]>,
@@ -232,6 +225,7 @@ async fn send<T: Write<Error = StreamError>>(
     timeout(PIECE_TIMEOUT, piece).await.unwrap_or(Err(StreamError::Stalled))
 }
 
+/// Completes at `deadline`; never, if there is none.
 async fn until(clock: &Clock, deadline: Option<crate::clock::Instant>) {
     match deadline {
         Some(deadline) => clock.reach(deadline).await,

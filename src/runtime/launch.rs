@@ -39,7 +39,7 @@ use rand_core::{OsRng, RngCore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
-use super::accept::{Acceptor, say_if_absent};
+use super::accept::{Acceptor, warn_if_absent};
 use super::dial::{BackOff, Dialler};
 use super::files;
 use super::files::relay_ports::Openings;
@@ -180,7 +180,7 @@ impl Proxy {
         for declaration in declarations {
             bound.push(Bound::new(declaration, config, net)?);
         }
-        say_if_absent(config.bind);
+        warn_if_absent(config.bind);
         record(config, &context.clock)?;
         let mut root = Root {
             config,

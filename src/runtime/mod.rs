@@ -1,7 +1,7 @@
-//! Whatever touches a socket or a timer. Nothing outside this folder uses tokio.
+//! Sockets, timers and tasks. Only this folder uses tokio.
 //!
-//! Everything runs on one thread. A task is made at the start and lives until the end; a connection
-//! is served by a task that was waiting for one.
+//! Everything runs on one thread. All tasks are spawned at the start and run until the end; a connection is served
+//! by a worker task that waits for one.
 
 pub mod accept;
 mod clock;

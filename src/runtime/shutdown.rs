@@ -9,17 +9,17 @@ use tokio::time::timeout;
 
 use super::service::Service;
 
-/// How long clients have to be disconnected; a client that accepts no data is not waited for longer.
+/// Time in which clients are disconnected. Clients that accept no data are dropped after it.
 const CLIENTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the connections to the printer then have to be closed.
+/// Time in which the connections to the printer are closed after that.
 const PRINTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often the number of connections is looked at meanwhile.
+/// Interval at which the number of connections is checked meanwhile.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Disconnects all clients, then has the `maintainers` of the printer's connections close them, each
-/// within its timeout. A request that is in flight still reaches the printer before its connection is
+/// within its timeout (2 s and 1 s). A request that is in flight still reaches the printer before its connection is
 /// closed.
 pub async fn shut_down(
     services: &[Rc<dyn Service>],
@@ -55,7 +55,7 @@ mod tests {
     use tokio::task::spawn_local;
     use tokio::time::Instant;
 
-    /// A service with a client that never goes.
+    /// A service with a client that never disconnects.
     struct Stuck;
 
     impl Service for Stuck {

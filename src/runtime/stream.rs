@@ -1,9 +1,9 @@
-//! A tokio stream as an `embedded-io-async` one, with a deadline on every write. What it reads and writes
-//! is in the clear, so that this is where it is recorded.
+//! A tokio stream as an `embedded-io-async` stream, with a timeout for every write, and the socket options of all
+//! connections. Bytes are recorded here ([`trace`]), because here they are not encrypted.
 //!
-//! A peer that takes nothing for [`STALL`] is stuck: a sleeping laptop, a phone out of range, a
-//! viewer that never reads. Reading has no deadline here: a client may be silent for as long as it
-//! likes, and TCP keepalive finds the dead.
+//! A connection whose write makes no progress for [`WRITE_TIMEOUT`] is closed: a sleeping laptop, a phone out of
+//! range, a viewer that never reads. Reads have no timeout here: a client may be silent for any time its protocol
+//! allows, and TCP keepalive finds peers that are gone.
 
 use core::fmt;
 use core::time::Duration;
@@ -18,19 +18,19 @@ use super::Clock;
 use super::net::Connection;
 use crate::trace::{self, Party, Protocol, Tap};
 
-/// How long a write may make no progress.
-pub const STALL: Duration = Duration::from_secs(5);
+/// Time after which a write without progress fails.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a goodbye (`close_notify`, FIN) may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Time in which an orderly close (TLS `close_notify`, FIN) has to be sent.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the kernel keeps for a peer that has not read it yet, in bytes.
+/// The kernel's send buffer of a client's connection, in bytes.
 ///
-/// Small, so that a slow reader is noticed here, where it can be resynchronised, and not after
-/// minutes of stale reports in the kernel's memory.
+/// It is small, so that a slow client is noticed by its full ring, where it can be resynchronised, rather than
+/// served minutes of stale reports from the kernel's memory.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// A stream whose writes cannot hang.
+/// A stream whose writes fail after [`WRITE_TIMEOUT`] without progress.
 pub struct Stream<T> {
     inner: T,
     tap: Option<Tap>,
@@ -38,31 +38,32 @@ pub struct Stream<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
-    /// Puts the deadline on a stream to a client of this service, or to the printer's.
+    /// Wraps a stream to `party`, and records it as `protocol` if recording is on.
     pub fn new(inner: T, protocol: Protocol, party: Party, clock: &Clock) -> Self {
         Self { inner, tap: trace::begin(protocol, party, clock.now()), clock: *clock }
     }
 
-    /// Says goodbye in the protocol's way, waiting at most two seconds for it.
+    /// Closes the stream in order (TLS `close_notify`, FIN), within two seconds.
     pub async fn close(&mut self) {
-        // A peer that is gone cannot be told so; either way the stream is dropped next.
-        let _told = timeout(FAREWELL, self.inner.shutdown()).await;
+        // Errors change nothing: the stream is dropped next.
+        let _closed = timeout(CLOSE_TIMEOUT, self.inner.shutdown()).await;
     }
 }
 
 /// Why a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamError {
-    /// Nothing could be sent for [`STALL`].
+    /// A write made no progress for [`WRITE_TIMEOUT`], or one piece of output took longer than
+    /// [`drive`](super::drive) allows.
     Stalled,
-    /// The connection broke.
+    /// The operating system or TLS reported an error.
     Lost(io::ErrorKind),
 }
 
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stalled => write!(f, "took nothing for {} s", STALL.as_secs()),
+            Self::Stalled => write!(f, "write timed out after {} s", WRITE_TIMEOUT.as_secs()),
             Self::Lost(kind) => write!(f, "connection lost: {kind}"),
         }
     }
@@ -101,8 +102,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
     async fn write(&mut self, buf: &[u8]) -> Result<usize, StreamError> {
-        match timeout(STALL, self.inner.write(buf)).await {
-            // `write_all` takes it for granted that nothing written is an error.
+        match timeout(WRITE_TIMEOUT, self.inner.write(buf)).await {
+            // `write_all` would panic if `write` returned `Ok(0)`.
             Ok(Ok(0)) => Err(StreamError::Lost(io::ErrorKind::WriteZero)),
             Ok(written) => {
                 let len = written?;
@@ -116,35 +117,35 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
     }
 
     async fn flush(&mut self) -> Result<(), StreamError> {
-        match timeout(STALL, self.inner.flush()).await {
+        match timeout(WRITE_TIMEOUT, self.inner.flush()).await {
             Ok(flushed) => Ok(flushed?),
             Err(_elapsed) => Err(StreamError::Stalled),
         }
     }
 }
 
-/// Makes a socket fit for a proxied client: no Nagle, the dead found within two minutes, and a
-/// kernel buffer that does not hide a slow reader.
+/// Sets the options of a client's socket: `TCP_NODELAY`, keepalive that finds a peer that is gone within two
+/// minutes, and a send buffer of 32 KiB.
 ///
 /// # Errors
 ///
-/// The peer may be gone already.
+/// The connection is lost already.
 pub fn tune(connection: &impl Connection) -> io::Result<()> {
     let Some(socket) = connection.socket() else { return Ok(()) };
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    // Keepalive does not look at a peer to whom something is on its way, and to a reader it always is.
-    socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))?;
+    // Keepalive does not probe while data are unacknowledged, which is always so for a client that reads reports.
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     keep_alive(&socket)
 }
 
-/// Makes a socket fit for the printer: no Nagle, the dead found within two minutes, and within half
-/// a minute when something is on its way to them. A busy printer may be silent for much longer, but
-/// its TCP still answers.
+/// Sets the options of a socket to the printer: `TCP_NODELAY`, keepalive that finds a printer that is gone within
+/// two minutes, and a user timeout of 30 s for unacknowledged data. The program of a busy printer may be silent
+/// for longer, but its TCP still acknowledges.
 ///
 /// # Errors
 ///
-/// The printer may be gone already.
+/// The connection is lost already.
 pub fn tune_upstream(connection: &impl Connection) -> io::Result<()> {
     let Some(socket) = connection.socket() else { return Ok(()) };
     socket.set_tcp_nodelay(true)?;
@@ -152,76 +153,83 @@ pub fn tune_upstream(connection: &impl Connection) -> io::Result<()> {
     keep_alive(&socket)
 }
 
-/// Makes a [tuned](tune_upstream) socket fit for a connection that is silent for minutes while work is
-/// done: FTP's control connection during an upload.
+/// Raises the user timeout of a socket set up by [`tune_upstream`] to two minutes, for a connection that is silent
+/// for minutes: FTP's control connection during an upload.
 ///
-/// In Linux a user timeout takes the place of the number of keepalive probes: with 30 s, the first
-/// probe that is lost on a busy wireless network would be the end, and the upload's.
+/// In Linux a user timeout replaces the number of keepalive probes: with 30 s, one probe lost on a busy wireless
+/// network would end the connection, and the upload with it.
 ///
 /// # Errors
 ///
-/// The printer may be gone already.
+/// The connection is lost already.
 pub fn tune_silent(connection: &impl Connection) -> io::Result<()> {
     let Some(socket) = connection.socket() else { return Ok(()) };
-    socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// What the kernel keeps for one end of a relay that has not taken it yet, in bytes; it takes twice
-/// that for its own books.
+/// The kernel's send buffer for either end of a relay, in bytes. Linux doubles it for its own bookkeeping.
 ///
-/// A printer takes 75 kB/s at worst: what waits here is there within four seconds after the client
-/// believes that all is sent, well before it gives up on the printer's answer.
+/// The slowest printer receives 75 kB/s: the buffer is empty within four seconds after the client has sent its
+/// last byte, well before the client gives up waiting for the printer's reply.
 const RELAY_SEND_BUFFER: usize = 128 * 1024;
 
-/// Makes a client's FTP data connection ready: no Nagle.
+/// Sets the options of a client's FTP data connection: `TCP_NODELAY`.
 ///
 /// # Errors
 ///
-/// The connection may be lost already.
+/// The connection is lost already.
 pub fn tune_data(connection: &impl Connection) -> io::Result<()> {
     let Some(socket) = connection.socket() else { return Ok(()) };
     socket.set_tcp_nodelay(true)
 }
 
-/// Makes either end of a relay fit for it: no Nagle, the dead found within two minutes, and a reset in
-/// place of a FIN until `end_in_order`: whoever gets half a file, even because this program is
-/// killed, learns that it is half a file.
+/// Sets the options of either end of a relay: `TCP_NODELAY`, keepalive that finds a peer that is gone within two
+/// minutes, and a reset in place of a FIN until the transfer has ended in order: a receiver of half a file, even
+/// because this program was killed, sees that the file is not complete.
 ///
 /// # Errors
 ///
-/// The peer may be gone already.
+/// The connection is lost already.
 pub fn tune_relay(connection: &impl Connection) -> io::Result<()> {
     connection.set_reset_on_drop(true);
     let Some(socket) = connection.socket() else { return Ok(()) };
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(RELAY_SEND_BUFFER)?;
-    socket.set_tcp_user_timeout(Some(FOUND_DEAD_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     keep_alive(&socket)
 }
 
-/// How long a peer may be silent before it is asked whether it is there.
-const ASKED_AFTER: Duration = Duration::from_secs(60);
+/// Time without traffic after which the kernel sends the first keepalive probe.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
-/// How often it is asked then, until it answers.
-const ASKED_EVERY: Duration = Duration::from_secs(15);
+/// Time between two keepalive probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How many questions it may leave unanswered.
-const ASKED_TIMES: u32 = 4;
+/// Keepalive probes that may remain unanswered.
+const KEEPALIVE_PROBES: u32 = 4;
 
-/// How long a peer may answer none of them.
-const FOUND_DEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for which data or probes may remain unacknowledged (`TCP_USER_TIMEOUT`).
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
 const _: () = assert!(
-    FOUND_DEAD_TIMEOUT.as_secs()
-        >= ASKED_AFTER.as_secs() + ASKED_EVERY.as_secs() * ASKED_TIMES as u64,
-    "a peer is given up before it has missed as many questions as it may"
+    USER_TIMEOUT.as_secs()
+        >= KEEPALIVE_IDLE.as_secs() + KEEPALIVE_INTERVAL.as_secs() * KEEPALIVE_PROBES as u64,
+    "the user timeout ends before the last keepalive probe"
 );
 
 fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
-        .with_time(ASKED_AFTER)
-        .with_interval(ASKED_EVERY)
-        .with_retries(ASKED_TIMES);
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Messages of failed streams, for the table of messages.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    [StreamError::Stalled, StreamError::Lost(io::ErrorKind::ConnectionReset)]
+        .map(|error| alloc::format!("mqtt 3 (192.168.1.7): client disconnected: {error}"))
+        .into()
 }
 
 #[cfg(test)]
@@ -240,10 +248,10 @@ mod tests {
             tune_upstream(&socket).unwrap();
             tune_silent(&socket).unwrap();
             let socket = SockRef::from(&socket);
-            let asked_last = socket.tcp_keepalive_time().unwrap()
+            let last_probe = socket.tcp_keepalive_time().unwrap()
                 + socket.tcp_keepalive_interval().unwrap()
                     * socket.tcp_keepalive_retries().unwrap();
-            assert!(socket.tcp_user_timeout().unwrap() >= Some(asked_last));
+            assert!(socket.tcp_user_timeout().unwrap() >= Some(last_probe));
         });
     }
 }

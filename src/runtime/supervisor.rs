@@ -1,31 +1,31 @@
-//! What systemd is told, if it asked: ready, alive, stopping.
+//! Notifications to systemd (sd_notify(3)): starting, ready, watchdog, stopping. Without systemd they do nothing.
 
 use core::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// How long the start may take: a slow board makes its keys first.
-const START: Duration = Duration::from_secs(900);
+/// Time the start may take: a slow board makes its RSA keys first.
+const START_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Says that the start may take long.
+/// Extends systemd's start timeout to [`START_TIMEOUT`] (`EXTEND_TIMEOUT_USEC`).
 pub fn starting() {
-    let micros = u32::try_from(START.as_micros()).unwrap_or(u32::MAX);
-    tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
+    let micros = u32::try_from(START_TIMEOUT.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::ExtendTimeoutUsec(micros)]);
 }
 
-/// Says that every listener is bound.
+/// Notifies that all listeners are bound (`READY=1`).
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// Says that this program is about to end.
+/// Notifies that shutdown has begun (`STOPPING=1`).
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Says that this program still turns.
+/// Resets systemd's watchdog (`WATCHDOG=1`).
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 /// Interval between two [`alive`] notifications; `None` if systemd's watchdog is off.
@@ -38,9 +38,9 @@ fn interval(limit: Duration) -> Duration {
     limit / 2
 }
 
-fn tell(what: &[NotifyState<'_>]) {
-    // Without a supervisor there is nobody to tell.
-    let _nobody = sd_notify::notify(what);
+fn notify(states: &[NotifyState<'_>]) {
+    // An error changes nothing: the program runs without systemd as well.
+    let _failed = sd_notify::notify(states);
 }
 
 #[cfg(test)]

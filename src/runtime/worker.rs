@@ -1,4 +1,5 @@
-//! Workers: each takes one accepted connection after another, through TLS, to its service.
+//! Workers: each takes one accepted connection after another, makes the TLS handshake and lets its service serve
+//! the client.
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
@@ -9,7 +10,7 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accept::{Acceptor, PendingClient};
-use super::drive::Buffers;
+use super::drive::{Buffers, End};
 use super::net::{Connection, Net};
 use super::{Clock, stream};
 use crate::auth::WrongCodes;
@@ -22,34 +23,34 @@ use crate::trace;
 
 /// A client whose connection is ready for the service's protocol.
 pub struct AcceptedClient<'a> {
-    /// Its name in the log.
+    /// The client's name in the log.
     pub peer: Peer,
-    /// The address at which it finds the proxy, if the service may tell it.
+    /// The proxy's address as the client sees it; `None` if the service may not send it to the client.
     pub reached: Option<Ipv4Addr>,
-    /// When it has to have shown the access code.
+    /// Deadline of the client's login.
     pub until: Instant,
-    /// To be called once it has shown the access code.
+    /// Called once the client has logged in: frees its pre-auth slot.
     pub admitted: &'a dyn Fn(),
 }
 
-/// A service, as its workers see it.
+/// What a worker needs of its service.
 pub trait Serves {
-    /// How long a client has, from the connection on, to show the access code.
+    /// Time from the connection to the end of the client's login.
     const TIMEOUT: Duration;
 
-    /// Whether its clients are told the proxy's address even with `--keep-printer-address`.
+    /// Whether clients are sent the proxy's address even with `--keep-printer-address`.
     const TELLS: bool = false;
 
-    /// The buffers of one worker.
+    /// Allocates the buffers of one worker.
     fn buffers() -> Buffers;
 
-    /// How a client's session ends.
+    /// How a client's connection ended.
     type End: 'static;
 
-    /// The wrong access codes that a client showed whose session ended so.
+    /// The wrong access codes that a client sent whose connection ended like `end`.
     fn wrong_codes(end: &Self::End) -> WrongCodes;
 
-    /// Serves an accepted client until its session ends.
+    /// Serves an accepted client until its connection ends.
     fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
@@ -59,19 +60,60 @@ pub trait Serves {
     ) -> impl Future<Output = Self::End>;
 }
 
-/// Logs the end of a client's connection. Before a login each reason is logged once in a while only.
-pub(super) fn note_end(
-    now: Instant,
-    is_logged_in: bool,
-    kind: Kind,
-    peer: Peer,
-    what: fmt::Arguments<'_>,
-) {
-    if is_logged_in {
-        journal::note(kind, what);
-    } else {
-        rejections::note(now, kind, peer.address, what);
+/// The end of a client's connection, displayed as its log line:
+/// `mqtt 3 (192.168.1.7): client disconnected: write timed out after 5 s`.
+pub(super) struct ClientEnd<'a, E> {
+    /// The client.
+    pub(super) peer: Peer,
+    /// How the journal counts it. A client that a limit of this board kept out ([`Kind::Refused`]) was rejected.
+    pub(super) kind: Kind,
+    /// How the connection ended.
+    pub(super) end: &'a End<E>,
+    /// What follows the cause: figures in brackets, for example.
+    pub(super) details: fmt::Arguments<'a>,
+}
+
+impl<E: fmt::Display> ClientEnd<'_, E> {
+    /// Logs the end. Before the login, lines of the same kind are rate-limited.
+    pub(super) fn note(&self, now: Instant, is_logged_in: bool) {
+        if is_logged_in {
+            journal::note(self.kind, format_args!("{self}"));
+        } else {
+            rejections::note(now, self.kind, self.peer.address, format_args!("{self}"));
+        }
     }
+}
+
+impl<E: fmt::Display> fmt::Display for ClientEnd<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { peer, kind, end, details } = self;
+        let event = if *kind == Kind::Refused { "rejected" } else { "disconnected" };
+        write!(f, "{peer}: client {event}")?;
+        match end {
+            End::Closed => {}
+            End::Session(error) => write!(f, ": {error}")?,
+            End::Stream(error) => write!(f, ": {error}")?,
+        }
+        f.write_fmt(*details)
+    }
+}
+
+/// Log lines of the end of a connection, for the table of messages.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use super::stream::StreamError;
+
+    let line = |kind, end: End<&str>, details| {
+        let (sent, dropped) = details;
+        let details = format_args!(" ({sent} pictures sent, {dropped} dropped)");
+        alloc::format!("{}", ClientEnd { peer: Peer::unknown(), kind, end: &end, details })
+    };
+    alloc::vec![
+        line(Kind::Left, End::Closed, (12, 3)),
+        line(Kind::Stuck, End::Stream(StreamError::Stalled), (12, 3)),
+        line(Kind::WrongCode, End::Session("wrong access code"), (0, 0)),
+        line(Kind::Refused, End::Session("all 16 slots are in use"), (0, 0)),
+    ]
 }
 
 /// Serves one client after another.
@@ -96,13 +138,13 @@ impl<S: Serves, N: Net> Worker<S, N> {
             let handshake = tokio::select! {
                 handshake = self.net.accept_tls(&tls, connection) => handshake,
                 () = self.clock.reach(accepted.until) => {
-                    pending.turned_away(self.clock.now(), None);
+                    pending.note_handshake_failure(self.clock.now(), None);
                     continue;
                 }
             };
             match handshake {
                 Ok(stream) => self.serve(stream, pending, accepted, &mut buffers).await,
-                Err(error) => pending.turned_away(self.clock.now(), Some(error)),
+                Err(error) => pending.note_handshake_failure(self.clock.now(), Some(error)),
             }
         }
     }
@@ -117,7 +159,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
         }
     }
 
-    /// Sets the options of a new connection. `None`: it is lost already.
+    /// Sets the options of a new connection. `None` if the connection is lost already.
     fn accept(&self, connection: &N::Connection) -> Option<Accepted> {
         let until = self.clock.now() + S::TIMEOUT;
         let reached = self.reached(connection);
@@ -128,7 +170,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
         Some(Accepted { until, reached })
     }
 
-    /// The address at which clients of this connection find the proxy, if they are to be given one.
+    /// The proxy's address as the client of this connection sees it; `None` if the client is not sent one.
     fn reached(&self, connection: &N::Connection) -> Option<Ipv4Addr> {
         if !(self.rewrites || S::TELLS) {
             return None;
@@ -148,7 +190,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
     ) {
         let peer = pending.peer;
         let admitted = || {
-            journal::note(Kind::Admitted, format_args!("{peer}: admitted"));
+            journal::note(Kind::Admitted, format_args!("{peer}: client connected"));
             pending.pass();
         };
         let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
@@ -166,10 +208,10 @@ impl<S: Serves, N: Net> Worker<S, N> {
     }
 }
 
-/// A new connection's terms.
+/// The deadline and address of a new connection.
 struct Accepted {
-    /// When it has to have shown the access code.
+    /// Deadline of the client's login.
     until: Instant,
-    /// The address at which the client finds the proxy.
+    /// The proxy's address as the client sees it.
     reached: Option<Ipv4Addr>,
 }

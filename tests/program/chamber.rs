@@ -58,7 +58,10 @@ fn a_wrong_code_is_closed_without_a_byte() {
         let set = Set::new(camera()).await;
         let (status, out) = set.python("87654321", 1).await;
         assert_eq!((status, out.trim()), (Some(3), "closed without a byte"));
-        set.proxy.program.line("chamber 1 (127.0.0.1): wrong access code").await;
+        set.proxy
+            .program
+            .line("chamber 1 (127.0.0.1): client disconnected: wrong access code")
+            .await;
         assert_eq!(set.camera.wrong_logins(), 0, "the printer is not troubled");
         let log = set.proxy.program.log();
         assert!(!log.contains("87654321") && !log.contains(CODE), "{log}");
@@ -135,7 +138,7 @@ fn a_viewer_that_never_reads_is_closed() {
         let good = set.viewer(HOME).await;
         let numbers = watch(good, &set.camera, 400).await;
         assert!(numbers.windows(2).all(|two| two[0] < two[1]));
-        set.proxy.program.line("took nothing for 5 s").await;
+        set.proxy.program.line("write timed out after 5 s").await;
         drop(still);
         set.proxy.is_within_its_memory();
     });

@@ -53,7 +53,7 @@ fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_not
         let mut reader = proxy.reader(HOME, "somebody who comes later").await;
         reader.report().await;
         // What it writes is read by another thread here.
-        proxy.program.line(": admitted").await;
+        proxy.program.line(": client connected").await;
         let log = proxy.program.log();
         let told = log.lines().filter(|line| !line.starts_with("DEBUG"));
         let of_clients = |line: &&str| line.contains("(127.0.0.1)");

@@ -258,9 +258,9 @@ impl Relay {
     pub async fn work<N: Net>(self: Rc<Self>, net: N, acceptor: Rc<Acceptor<N>>, clock: Clock) {
         loop {
             let (socket, pending) = acceptor.next(&clock).await;
-            let step_in = || pending.step_in();
+            let step_in = || pending.release();
             if self.serve(&net, socket, pending.peer, step_in, &clock).await == Outcome::Silent {
-                pending.turned_away(clock.now(), None);
+                pending.note_handshake_failure(clock.now(), None);
             }
         }
     }

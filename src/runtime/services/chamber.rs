@@ -24,7 +24,7 @@ use crate::runtime::net::Net;
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::services::camera::maintain_camera;
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves, note_end};
+use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -125,13 +125,9 @@ pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
     };
     let end = drive(&mut viewer, &place, &mut stream, buffers, clock).await;
     let (sent, lost) = place.sent_and_lost();
-    note_end(
-        clock.now(),
-        is_logged_in.get(),
-        kind_of(&end),
-        peer,
-        format_args!("{peer}: {end} (got {sent} pictures, lost {lost} by being slow)"),
-    );
+    let details = format_args!(" ({sent} pictures sent, {lost} dropped)");
+    let kind = kind_of(&end);
+    ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
     // What it was in the middle of is free before its slot is.
     drop(viewer);
     drop(place);

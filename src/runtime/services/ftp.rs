@@ -26,7 +26,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
-use crate::runtime::worker::{AcceptedClient, Serves, note_end};
+use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
 use crate::session::Blame;
 use crate::trace::{Party, Protocol};
 
@@ -118,7 +118,8 @@ pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, N: Net>(
         never = passive_ports.tend(&place, peer.address, clock) => match never {},
     };
     let is_logged_in = is_logged_in.get();
-    note_end(clock.now(), is_logged_in, kind_of(&end), peer, format_args!("{peer}: {end}"));
+    let details = format_args!("");
+    ClientEnd { peer, kind: kind_of(&end), end: &end, details }.note(clock.now(), is_logged_in);
     drop(client);
     drop(place);
     passive_ports.close(slot);

@@ -27,7 +27,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves, note_end};
+use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -131,7 +131,8 @@ pub async fn serve_client<T: AsyncRead + AsyncWrite + Unpin>(
     };
     let end = drive(&mut client, &place, &mut stream, buffers, clock).await;
     let is_logged_in = is_logged_in.get();
-    note_end(clock.now(), is_logged_in, kind_of(&end), peer, format_args!("{peer}: {end}"));
+    let details = format_args!("");
+    ClientEnd { peer, kind: kind_of(&end), end: &end, details }.note(clock.now(), is_logged_in);
     drop(place);
     stream.close().await;
     end

@@ -33,7 +33,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves, note_end};
+use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -178,16 +178,11 @@ pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
     let end = drive(&mut player, &place, &mut stream, buffers, clock).await;
     let (sent, lost) = place.sent_and_lost();
     let wrong_codes = player.wrong_codes();
-    let is_said = wrong_codes == 0 || end == End::Session(client::Error::WrongCode);
-    let kind = if is_said { kind_of(&end) } else { Kind::WrongCode };
-    let wrong = if is_said { "" } else { ", and showed a wrong access code" };
-    note_end(
-        clock.now(),
-        is_logged_in.get(),
-        kind,
-        peer,
-        format_args!("{peer}: {end}{wrong} (got {sent} pictures, lost {lost} by being slow)"),
-    );
+    let is_logged = wrong_codes == 0 || end == End::Session(client::Error::WrongCode);
+    let kind = if is_logged { kind_of(&end) } else { Kind::WrongCode };
+    let wrong = if is_logged { "" } else { ", and showed a wrong access code" };
+    let details = format_args!("{wrong} ({sent} pictures sent, {lost} dropped)");
+    ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
     drop(player);
     drop(place);
     stream.close().await;
