@@ -461,7 +461,7 @@ fn each_printer_fault_has_a_log_line_with_a_hint() {
         serving.abort();
         assert!(serving.await.is_err());
         let proxy = Proxy::before(&printer, address, &[]).await;
-        let line = proxy.program.line("is closed; it is still starting, or LAN mode is off").await;
+        let line = proxy.program.line("; it is still starting, or LAN mode is off").await;
         assert!(line.contains("LAN mode is off"), "{line}");
         lines.push(line);
         let serial = ["-s", Model::A1Mini.serial()];
@@ -537,7 +537,7 @@ fn a_printer_switched_on_after_the_proxy_is_found() {
         serving.abort();
         assert!(serving.await.is_err());
         let proxy = Proxy::before(&printer, address, &[]).await;
-        proxy.program.line("is closed; it is still starting, or LAN mode is off").await;
+        proxy.program.line("; it is still starting, or LAN mode is off").await;
         let (_, _serving) = switch_on(&printer, address).await;
         proxy.live().await;
         proxy.reader(HOME, "late").await.report().await;
