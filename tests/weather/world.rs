@@ -32,7 +32,8 @@ const ACTIONS: usize = 60;
 
 /// How long the proxy may take to let go of an end after it could know that the other one has gone: it
 /// may be in the middle of a piece of output, and of a goodbye.
-const LET_GO_TIMEOUT: Duration = Duration::from_secs(6 * WRITE_TIMEOUT.as_secs() + WRITE_TIMEOUT.as_secs() + 2);
+const LET_GO_TIMEOUT: Duration =
+    Duration::from_secs(6 * WRITE_TIMEOUT.as_secs() + WRITE_TIMEOUT.as_secs() + 2);
 
 /// How long it may take until all is well again, once the weather is: the longest wait between two
 /// attempts to reach the printer, and then some.
@@ -533,9 +534,9 @@ impl World {
         }
         if self.net.waits() > 0 {
             let slept = within - LET_GO_TIMEOUT + secs(3);
-            let stuck = self
-                .net
-                .stuck(|what| slept + if what.contains("data") { STALL_TIMEOUT } else { WRITE_TIMEOUT });
+            let stuck = self.net.stuck(|what| {
+                slept + if what.contains("data") { STALL_TIMEOUT } else { WRITE_TIMEOUT }
+            });
             promise("an end that takes nothing is let go in time", stuck.is_none(), || {
                 stuck.clone().unwrap_or_default()
             });
