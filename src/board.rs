@@ -1,36 +1,36 @@
-//! What this build may spend: the board's profile, from `boards/<BOARD>/board.rs`.
+//! Capacities of this build: the board's profile, from `boards/<BOARD>/board.rs`.
 //!
-//! `BOARD` is an environment variable of the build; without it the board is `host`, which is the
-//! smallest on purpose: ordinary tests then meet every limit.
+//! `BOARD` is an environment variable of the build; its default is `host`, which has the smallest capacities, so that
+//! ordinary tests reach every limit.
 
 use crate::memory::pool::Shape;
-#[allow(unused_imports, reason = "a board counts its memory in whichever unit suits it")]
+#[allow(unused_imports, reason = "not every board uses both units")]
 use crate::memory::{KIB, MIB};
 
 /// A board and its capacities.
 #[derive(Clone, Copy, Debug)]
 pub struct Board {
-    /// The folder's name.
+    /// Name of the board's folder in `boards`.
     pub name: &'static str,
-    /// The most this program may hold at once on this board, in bytes.
+    /// Memory budget: most bytes that this program may allocate at once.
     pub memory: usize,
-    /// Cipher suites, in the order this board can afford them.
+    /// Order of the cipher suites.
     pub suites: Suites,
-    /// Connections that have not yet said who they are, at once and for each service.
+    /// Pre-auth slots of each service: connections that have not shown the access code yet.
     pub pre_auth: usize,
-    /// Of those, how many one address may hold.
+    /// Pre-auth slots of each service that one address may hold.
     pub pre_auth_per_address: usize,
-    /// Authenticated clients of each service.
+    /// Logged-in clients of each service.
     pub clients: Clients,
-    /// What the MQTT service holds.
+    /// Capacities of the MQTT service.
     pub mqtt: Mqtt,
-    /// What the chamber camera's service holds.
+    /// Capacities of the chamber camera's service.
     pub chamber: Chamber,
-    /// What the RTSPS camera's service holds.
+    /// Capacities of the RTSPS camera's service.
     pub rtsp: Rtsp,
 }
 
-/// Authenticated clients of each service at once.
+/// Most clients of each service that are logged in at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Clients {
     /// MQTT clients: slicers, home automation, dashboards.
@@ -43,50 +43,50 @@ pub struct Clients {
     pub ftp: usize,
 }
 
-/// What the MQTT service holds.
+/// Capacities of the MQTT service.
 #[derive(Clone, Copy, Debug)]
 pub struct Mqtt {
     /// The largest packet a client may send, in bytes.
     pub inbox: usize,
-    /// What is written to a peer in one piece, in bytes; 16 KiB fill a TLS record.
+    /// Most bytes that are written to a client at once; 16 KiB fill a TLS record.
     pub outbox: usize,
-    /// Reports a client may be behind before it loses them and gets the full state instead.
+    /// Reports that may wait for a client. A client with more loses them and is sent the full state instead.
     pub ring: usize,
-    /// Requests on their way to the printer.
+    /// Requests of all clients that may wait for the printer.
     pub requests: usize,
     /// Frames for deltas and requests.
     pub small: Shape,
-    /// Frames for full states; their size is the largest report there can be.
+    /// Frames for full states; their size is that of the largest report accepted.
     pub large: Shape,
 }
 
-/// What the chamber camera's service holds.
+/// Capacities of the chamber camera's service.
 #[derive(Clone, Copy, Debug)]
 pub struct Chamber {
-    /// Bytes in the largest picture there can be. There are three more frames of that size than
-    /// viewers: each may be in the middle of a picture of its own.
+    /// Bytes in the largest picture that is passed on. There are three more frames of that size than viewers, because
+    /// each viewer may be sent a different picture.
     pub picture: usize,
-    /// Pictures that may wait for a viewer before it loses all but the newest.
+    /// Pictures that may wait for a viewer. A viewer with more loses all but the newest.
     pub ring: usize,
 }
 
-/// What the RTSPS camera's service holds. Its packets are kept in blocks of 3 KiB.
+/// Capacities of the RTSPS camera's service. Its packets are kept in blocks of 3 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtsp {
-    /// Bytes in the longest picture that is shown, in packets of the usual size. Each player may be in the
-    /// middle of one of its own.
+    /// Bytes in the longest picture that is passed on, in packets of the usual size. Each player may be sent a
+    /// different picture.
     pub picture: usize,
-    /// Blocks that may wait for a player before it loses pictures. Half as many are kept of what came
-    /// since the last key frame, so that who comes next need not wait for another.
+    /// Blocks that may wait for a player before it loses pictures. Half as many are kept of the pictures since the last
+    /// key frame, so that a new player need not wait for the next one.
     pub ring: usize,
 }
 
-/// Which cipher suites go first.
+/// Order of the cipher suites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suites {
-    /// ChaCha20-Poly1305: the processor has no AES instructions (every Raspberry Pi before 5).
+    /// ChaCha20-Poly1305 first: the processor has no AES instructions (every Raspberry Pi before 5).
     ChaChaFirst,
-    /// AES-GCM: the processor has AES instructions.
+    /// AES-GCM first: the processor has AES instructions.
     AesFirst,
 }
 

@@ -18,7 +18,7 @@ use crate::peer::Peer;
 /// Time after which an unused data port is closed.
 pub const PASSIVE_PORT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of replies that are kept for a client: two lines of the printer's and one of the proxy's.
+/// Bytes of replies that may wait for a client: two lines of the printer and one of the proxy.
 pub const OUT: usize = 3 * LINE;
 
 /// TYPE: how bytes are represented in a transfer.
@@ -140,13 +140,13 @@ impl fmt::Display for TransferName<'_> {
 /// A client's command that is queued or runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its number: older commands have lower ones.
+    /// The command's number: older commands have lower numbers.
     pub number: u32,
-    /// What kind of command it is.
+    /// How the command's reply is treated.
     pub command_kind: CommandKind,
-    /// What it waits for.
+    /// What the command waits for.
     pub stage: Stage,
-    /// Whether it was given to a session that had been lost already.
+    /// Whether the command was given to a printer session that turned out to be lost.
     pub tried: bool,
 }
 
@@ -246,12 +246,12 @@ impl Slot {
         })
     }
 
-    /// Its index, from 0.
+    /// The slot's index, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Its state.
+    /// The slot's state.
     pub const fn state(&self) -> SlotState {
         self.occupancy.state()
     }
@@ -293,20 +293,20 @@ impl Slot {
         self.passive_port_notify.notified().await;
     }
 
-    /// Adds a reply line of the proxy's; CRLF is added here. In the middle of a printer's reply the line would be taken for
-    /// a part of it: then the client is disconnected instead.
+    /// Adds a reply line of the proxy, and CRLF. In the middle of a printer's reply the client would take the line for a
+    /// part of that reply: then the client is disconnected instead.
     pub fn say(&self, line: fmt::Arguments<'_>) {
         if self.tear_if_mid_reply() {
             return self.occupancy.notify();
         }
         let mut out = self.out.borrow_mut();
-        // It fits: callers check for room. A cut line would be better than none.
+        // The line fits: callers check for room.
         let _fits = out.write_fmt(line);
         let _fits = out.extend_from_slice(b"\r\n");
         self.occupancy.notify();
     }
 
-    /// Adds a reply line of the printer's.
+    /// Adds a reply line of the printer, and CRLF.
     pub(super) fn forward(&self, line: &[u8]) {
         let mut replies = self.replies.get();
         let _part = replies.take(line);
@@ -322,14 +322,14 @@ impl Slot {
         self.replies.get().is_open()
     }
 
-    /// Marks a reply that has begun as one that will never be completed. Whether there is one.
+    /// Marks a reply that has begun as one that will never be completed. Returns whether there is such a reply.
     pub(super) fn tear_if_mid_reply(&self) -> bool {
         let is_torn = self.is_mid_reply();
         self.torn.set(self.torn.get() || is_torn);
         is_torn
     }
 
-    /// Whether a reply will never come to its end.
+    /// Whether a reply that has begun will never be completed.
     pub(super) fn is_torn(&self) -> bool {
         self.torn.get()
     }
@@ -339,12 +339,12 @@ impl Slot {
         self.out.borrow().is_empty()
     }
 
-    /// Whether there is room for a line of the printer's and one of the proxy's.
+    /// Whether there is room for a line of the printer and one of the proxy.
     pub(super) fn has_room(&self) -> bool {
         self.out.borrow().len() <= LINE
     }
 
-    /// Moves replies into `to`: how many bytes.
+    /// Moves replies into `to`. Returns how many bytes.
     pub fn take(&self, to: &mut [u8]) -> usize {
         let mut out = self.out.borrow_mut();
         let len = out.len().min(to.len());

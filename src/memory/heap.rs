@@ -1,50 +1,49 @@
-//! The heap that rustls and tokio take what they need from: metered, with a lid.
+//! The global allocator: the system's allocator with a counter and a limit.
 //!
-//! What this program holds itself is proved by [`budget`](super::budget). What its libraries hold is
-//! counted here, by the global allocator. Past the lid the process ends at once, after writing what
-//! its [last words](on_limit_exceeded) are; a supervisor starts it again. The lid is out of a peer's reach: it
-//! lies above the budget, which counts the worst that every admitted peer can cause.
+//! [`budget`](super::budget) adds up at compile time what this program allocates itself. What its libraries (rustls,
+//! tokio) allocate is counted here. When the heap limit is exceeded, the process calls the function given to
+//! [`on_limit_exceeded`] and aborts; a supervisor starts it again. No peer can cause that: the limit is above the
+//! budget, which includes the most that all admitted peers can make the libraries hold.
 
-#![allow(unsafe_code, reason = "a global allocator cannot be had without")]
+#![allow(unsafe_code, reason = "implementing `GlobalAlloc` is unsafe")]
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::alloc::System;
 use std::sync::OnceLock;
 
-/// The system's allocator, counted.
+/// The system's allocator, with every allocation counted against the heap limit.
 pub struct Metered;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static HEAP_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-static LAST_WORDS: OnceLock<fn()> = OnceLock::new();
+static ON_LIMIT_EXCEEDED: OnceLock<fn()> = OnceLock::new();
 
-/// Bytes held now.
+/// Bytes that are allocated now.
 pub fn held() -> usize {
     HELD.load(Relaxed)
 }
 
-/// The most bytes ever held at once.
+/// Most bytes that were allocated at once, since the start or [`reset_peak`].
 pub fn peak() -> usize {
     PEAK.load(Relaxed)
 }
 
-/// Forgets the peak, so that the next one can be seen.
+/// Sets the peak to the bytes allocated now.
 pub fn reset_peak() {
     PEAK.store(held(), Relaxed);
 }
 
-/// From now on the process ends when it would hold more than `bytes`.
+/// Sets the heap limit in bytes. An allocation beyond it ends the process.
 pub fn set_limit(bytes: usize) {
     HEAP_LIMIT.store(bytes, Relaxed);
 }
 
-/// What to do when the lid is reached, before the process ends. It must not allocate.
-///
-/// The first call counts; later ones are ignored.
-pub fn on_limit_exceeded(last_words: fn()) {
-    let _already = LAST_WORDS.set(last_words);
+/// Sets the function that is called once before the process ends because the heap limit is exceeded. It must not
+/// allocate. Only the first call of `on_limit_exceeded` has an effect.
+pub fn on_limit_exceeded(report: fn()) {
+    let _already = ON_LIMIT_EXCEEDED.set(report);
 }
 
 fn take(bytes: usize) {
@@ -63,11 +62,10 @@ fn give_back(bytes: usize) {
 
 #[cold]
 fn end() {
-    // The last words may format numbers, which allocates nothing; should they allocate all the
-    // same, there is no second end.
+    // Without a limit from here on, so that an allocation in the report cannot end up here again.
     set_limit(usize::MAX);
-    if let Some(last_words) = LAST_WORDS.get() {
-        last_words();
+    if let Some(report) = ON_LIMIT_EXCEEDED.get() {
+        report();
     }
     std::process::abort();
 }
@@ -106,10 +104,9 @@ mod tests {
     use super::*;
     use alloc::vec;
 
-    /// Other tests run in this process at the same time, and give back what they took before this
-    /// one began: only what is held in all can be said, not what was added.
+    /// Other tests allocate and free at the same time, so only the total is certain, not the difference.
     #[test]
-    fn what_is_taken_is_counted() {
+    fn allocated_bytes_are_counted() {
         let buffer = vec![0u8; 1 << 20];
         assert!(held() >= buffer.len() && peak() >= buffer.len());
     }

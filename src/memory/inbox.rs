@@ -1,32 +1,32 @@
-//! What a peer has said that nobody has understood yet: a fixed buffer that never grows.
+//! Input that was received and not yet parsed: a buffer of fixed capacity.
 
 use alloc::vec::Vec;
 
-/// What is made ready for one read, in bytes: memory that is never needed is never touched.
+/// Bytes by which the buffer is extended for a read, so that memory beyond what is used is never touched.
 const STEP: usize = 4096;
 
-/// A fixed buffer, filled at its end and emptied at its front.
+/// A buffer of fixed capacity, filled at its end and emptied at its front.
 pub struct Inbox {
-    /// Invariant: never beyond the capacity it was made with.
+    /// Invariant: its length is at most `capacity`, so it never reallocates.
     bytes: Vec<u8>,
     capacity: usize,
-    /// Invariant: `start <= end <= bytes.len()`; both are 0 when nothing is waiting.
+    /// Invariant: `start <= end <= bytes.len()`; both are 0 when no input is waiting.
     start: usize,
     end: usize,
 }
 
 impl Inbox {
-    /// An empty inbox for `capacity` bytes. The only allocation it ever makes.
+    /// Allocates an empty inbox for `capacity` bytes. Nothing is allocated later.
     pub fn new(capacity: usize) -> Self {
         Self { bytes: Vec::with_capacity(capacity), capacity, start: 0, end: 0 }
     }
 
-    /// What is waiting.
+    /// The input that is waiting to be parsed.
     pub fn waiting(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Where the next bytes go; empty when the inbox is full of what is waiting.
+    /// The free space for the next read; empty if the inbox is full of waiting input.
     pub fn spare(&mut self) -> &mut [u8] {
         if self.end == self.capacity && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -39,12 +39,12 @@ impl Inbox {
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Counts `len` bytes, written into [`spare`](Self::spare), as waiting.
+    /// Adds the first `len` bytes of [`spare`](Self::spare) to the waiting input.
     pub fn fill(&mut self, len: usize) {
         self.end = self.end.saturating_add(len).min(self.bytes.len());
     }
 
-    /// Forgets the first `len` bytes of what is waiting.
+    /// Removes the first `len` bytes of the waiting input.
     pub fn consume(&mut self, len: usize) {
         self.start = self.start.saturating_add(len).min(self.end);
         if self.start == self.end {
@@ -52,12 +52,12 @@ impl Inbox {
         }
     }
 
-    /// Whether there is room for more without anything being consumed first.
+    /// Whether [`spare`](Self::spare) has room for at least one byte.
     pub fn has_room(&self) -> bool {
         self.start > 0 || self.end < self.capacity
     }
 
-    /// Forgets everything.
+    /// Removes all input.
     pub fn clear(&mut self) {
         self.start = 0;
         self.end = 0;
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out_in_order_whatever_the_steps() {
+    fn bytes_come_out_in_order_whatever_the_step() {
         for step in 1..=7 {
             let mut inbox = Inbox::new(8);
             let mut next = 0u8;

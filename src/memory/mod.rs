@@ -1,8 +1,13 @@
-//! Everything that holds bytes.
+//! Memory: fixed buffers, and the budget that they add up to.
 //!
-//! [`budget`] adds all of it up at compile time. [`pool`] holds what is shared, [`ring`] what one
-//! reader still has to get, [`slots`] what a hub and one client's session share, [`inbox`] what a peer has said that nobody has understood yet, and
-//! [`heap`] meters and lids what rustls and tokio take for themselves.
+//! | module | contents |
+//! |---|---|
+//! | [`budget`] | the sum of all allocations, computed at compile time |
+//! | [`pool`] | frames: payloads that are stored once and shared by all readers |
+//! | [`ring`] | a reader's queue of fixed capacity |
+//! | [`slots`] | what a hub and one client's session share |
+//! | [`inbox`] | input that was received and not yet parsed |
+//! | [`heap`] | the global allocator, with a counter and a limit |
 
 pub mod budget;
 pub mod heap;

@@ -1,8 +1,8 @@
-//! What is shared: frames of fixed sizes, each stored once and read by as many as like.
+//! Frames: payloads stored once, in buffers of two fixed sizes, and shared by any number of readers.
 //!
-//! All frames are made by [`Pool::new`]. A frame is free when the pool holds the only reference to
-//! it: there is no free list, nothing to give back, and nothing is allocated afterwards. There are
-//! two sizes, so that a hundred small reports do not each occupy the room of a full one.
+//! [`Pool::new`] allocates all frames; nothing is allocated afterwards. A frame is free when the pool holds the only
+//! reference to it, so there is no free list. There are two sizes, so that a small report does not occupy the space
+//! of a full one.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -12,47 +12,47 @@ use core::ops::Deref;
 
 use bytes::BytesMut;
 
-/// How many frames of which size.
+use super::slots::RC_COUNTS;
+
+/// Number and size of the frames of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Frames of this shape.
+    /// Number of frames.
     pub count: usize,
-    /// Bytes in each.
+    /// Bytes in each frame.
     pub size: usize,
 }
 
 impl Shape {
-    /// Bytes the frames of this shape take together, each with `slot` bytes beside its content.
+    /// Bytes that all frames of this shape allocate, each with `slot` bytes beside its content.
     pub const fn bytes(self, slot: usize) -> usize {
         self.count * (self.size + slot)
     }
 }
 
-/// A fixed set of frames, small and large. What is known about a frame's content, its tag, is stored
-/// beside it, once for all readers.
+/// A fixed set of small and large frames. Each frame has a tag: facts about its content, stored once for all
+/// readers.
 pub struct Pool<T = ()> {
     small: Shelf<T>,
     large: Rc<Shelf<T>>,
 }
 
 impl<T: Default> Pool<T> {
-    /// What a frame costs beyond its bytes: the reference, its counts, its length and its tag.
-    pub const FRAME_SLOT: usize =
-        size_of::<Place<T>>() + 2 * size_of::<usize>() + size_of::<Slot<T>>();
+    /// Bytes that a frame allocates beside its content: the reference, its counts, its length and its tag.
+    pub const FRAME_SLOT: usize = size_of::<Shared<T>>() + RC_COUNTS + size_of::<Buffer<T>>();
 
-    /// Makes all frames there will ever be.
+    /// Allocates all frames.
     pub fn new(small: Shape, large: Shape) -> Self {
         Self { small: Shelf::new(small), large: Rc::new(Shelf::new(large)) }
     }
 
-    /// Stores the pieces, one behind the other, in a free frame that holds them.
-    ///
-    /// `None` when no free frame is large enough.
+    /// Stores the concatenated pieces in a free frame, with the default tag. `None` if no free frame is large
+    /// enough.
     pub fn store(&self, pieces: &[&[u8]]) -> Option<Frame<T>> {
         self.store_tagged(pieces, T::default())
     }
 
-    /// The same with a tag.
+    /// Stores the concatenated pieces in a free frame, with `tag`. `None` if no free frame is large enough.
     pub fn store_tagged(&self, pieces: &[&[u8]], tag: T) -> Option<Frame<T>> {
         let len = pieces.iter().map(|piece| piece.len()).sum();
         self.fill(len, |mut room| {
@@ -65,9 +65,10 @@ impl<T: Default> Pool<T> {
         })
     }
 
-    /// Lets `write` fill a free frame of at least `len` bytes; it says how many it wrote, and the tag.
+    /// Calls `write` with a free frame of at least `len` bytes. `write` returns the number of bytes that it wrote, and
+    /// the tag.
     ///
-    /// `None` when no free frame is large enough, or when `write` gives up.
+    /// `None` if no free frame is large enough, or if `write` returns `None`.
     pub fn fill(
         &self,
         len: usize,
@@ -83,15 +84,15 @@ impl<T: Default> Pool<T> {
         shelf.fill(len, write)
     }
 
-    /// Takes a free large frame to be filled bit by bit, with `len` bytes at most.
+    /// Takes a free large frame, to be filled piece by piece with at most `len` bytes.
     ///
-    /// `None` when no large frame is free, or none holds `len` bytes.
+    /// `None` if no large frame is free, or `len` is larger than a large frame.
     pub fn begin(&self, len: usize) -> Option<Filling<T>> {
         if len > self.large.size {
             return None;
         }
-        let (place, slot) = self.large.take(len)?;
-        Some(Filling { shelf: Rc::clone(&self.large), slot, place, written: 0, len })
+        let (index, buffer) = self.large.take(len)?;
+        Some(Filling { shelf: Rc::clone(&self.large), buffer, index, written: 0, len })
     }
 
     /// Bytes in the largest frame.
@@ -99,22 +100,22 @@ impl<T: Default> Pool<T> {
         self.large.size
     }
 
-    /// Frames in use: small, large.
+    /// Numbers of small and of large frames in use.
     pub fn in_use(&self) -> (usize, usize) {
         (self.small.in_use(), self.large.in_use())
     }
 }
 
-/// A filled frame. Cloning it costs a counter, not a copy.
-pub struct Frame<T = ()>(Rc<Slot<T>>);
+/// A filled frame. Cloning increments a reference count and copies nothing.
+pub struct Frame<T = ()>(Rc<Buffer<T>>);
 
 impl<T> Frame<T> {
-    /// What is known about its content.
+    /// The facts about the content that the writer gave.
     pub fn tag(&self) -> &T {
         &self.0.tag
     }
 
-    /// Whether both are one and the same frame.
+    /// Whether both refer to the same frame.
     pub fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
@@ -140,24 +141,25 @@ impl<T> fmt::Debug for Frame<T> {
     }
 }
 
-/// A frame that is being filled. Dropping it frees the frame.
+/// A frame that is being filled. Dropping the value frees the frame.
 #[must_use]
 pub struct Filling<T = ()> {
     shelf: Rc<Shelf<T>>,
-    /// Invariant: there is no other reference to it.
-    slot: Rc<Slot<T>>,
-    /// Where it is kept in the shelf.
-    place: usize,
+    /// Invariant: this is the only reference to the buffer.
+    buffer: Rc<Buffer<T>>,
+    /// Index of the buffer in the shelf.
+    index: usize,
     written: usize,
     len: usize,
 }
 
 impl<T> Filling<T> {
-    /// Writes these bytes behind the others; `false` when they are more than was asked for.
+    /// Appends `bytes`. Returns false, and appends nothing, if that would exceed the length given to
+    /// [`Pool::begin`].
     pub fn append(&mut self, bytes: &[u8]) -> bool {
         let end = self.written.saturating_add(bytes.len());
-        let slot = Rc::get_mut(&mut self.slot);
-        let room = slot.and_then(|slot| slot.bytes.get_mut(self.written..end));
+        let buffer = Rc::get_mut(&mut self.buffer);
+        let room = buffer.and_then(|buffer| buffer.bytes.get_mut(self.written..end));
         let fits = end <= self.len;
         if let Some(room) = room.filter(|_| fits) {
             room.copy_from_slice(bytes);
@@ -166,97 +168,99 @@ impl<T> Filling<T> {
         fits
     }
 
-    /// The frame with what was written, and its tag.
+    /// Ends the writing: the frame with the bytes written, and `tag`.
     pub fn finish(mut self, tag: T) -> Option<Frame<T>> {
-        let slot = Rc::get_mut(&mut self.slot)?;
-        slot.len = self.written;
-        slot.tag = tag;
-        Some(Frame(Rc::clone(&self.slot)))
+        let buffer = Rc::get_mut(&mut self.buffer)?;
+        buffer.len = self.written;
+        buffer.tag = tag;
+        Some(Frame(Rc::clone(&self.buffer)))
     }
 
-    /// Whether as many bytes are written as were asked for.
+    /// Whether the length given to [`Pool::begin`] was written.
     pub const fn is_full(&self) -> bool {
         self.written == self.len
     }
 
-    /// What is written so far.
+    /// The bytes written so far.
     pub fn written(&self) -> &[u8] {
-        self.slot.bytes.get(..self.written).unwrap_or_default()
+        self.buffer.bytes.get(..self.written).unwrap_or_default()
     }
 }
 
 impl<T> Drop for Filling<T> {
     fn drop(&mut self) {
-        if let Some(place) = self.shelf.slots.get(self.place) {
-            *place.borrow_mut() = Some(Rc::clone(&self.slot));
+        if let Some(shared) = self.shelf.buffers.get(self.index) {
+            *shared.borrow_mut() = Some(Rc::clone(&self.buffer));
         }
     }
 }
 
-/// A frame's place. Its bytes are allocated at the start and written no further than they are used,
-/// so that memory which is never needed is never touched. All of a shape are one allocation: an allocator
-/// writes beside each one it makes, and frames of less than a page would all be resident.
-pub struct Slot<T> {
-    /// Its part of the shelf. Invariant: never beyond the capacity it was made with.
+/// A frame's buffer. It is allocated at the start and written no further than it is used, so that memory beyond that
+/// is never touched. The buffers of one shape are one allocation: an allocator writes a header beside each
+/// allocation, which would make frames of less than a page resident.
+pub struct Buffer<T> {
+    /// Part of the shelf's allocation. Invariant: its length is at most its first capacity, so it never
+    /// reallocates.
     bytes: BytesMut,
     len: usize,
     tag: T,
 }
 
-/// Where a frame's place is kept; `None` while it is being filled.
-type Place<T> = RefCell<Option<Rc<Slot<T>>>>;
+/// The shelf's reference to a buffer; `None` while the buffer is being filled.
+type Shared<T> = RefCell<Option<Rc<Buffer<T>>>>;
 
+/// All frames of one shape.
 struct Shelf<T> {
     size: usize,
-    slots: Box<[Place<T>]>,
+    buffers: Box<[Shared<T>]>,
 }
 
 impl<T: Default> Shelf<T> {
     fn new(shape: Shape) -> Self {
         let mut rest = BytesMut::with_capacity(shape.count * shape.size);
-        let mut place = || {
+        let mut shared = || {
             let behind = rest.split_off(shape.size);
             let bytes = core::mem::replace(&mut rest, behind);
-            RefCell::new(Some(Rc::new(Slot { bytes, len: 0, tag: T::default() })))
+            RefCell::new(Some(Rc::new(Buffer { bytes, len: 0, tag: T::default() })))
         };
-        Self { size: shape.size, slots: (0..shape.count).map(|_| place()).collect() }
+        Self { size: shape.size, buffers: (0..shape.count).map(|_| shared()).collect() }
     }
 
     fn any_free(&self) -> bool {
-        self.in_use() < self.slots.len()
+        self.in_use() < self.buffers.len()
     }
 
     fn in_use(&self) -> usize {
-        let in_use = |slot: &&Place<T>| match &*slot.borrow() {
-            Some(slot) => Rc::strong_count(slot) > 1,
+        let in_use = |shared: &&Shared<T>| match &*shared.borrow() {
+            Some(buffer) => Rc::strong_count(buffer) > 1,
             None => true,
         };
-        self.slots.iter().filter(in_use).count()
+        self.buffers.iter().filter(in_use).count()
     }
 
-    /// Takes the first free slot out of its place, so that recently used memory is used again.
-    fn take(&self, len: usize) -> Option<(usize, Rc<Slot<T>>)> {
-        for (place, shared) in self.slots.iter().enumerate() {
-            let taken = shared.borrow_mut().take_if(|slot| Rc::strong_count(slot) == 1);
-            let Some(mut slot) = taken else { continue };
-            if let Some(free) = Rc::get_mut(&mut slot)
+    /// Takes the first free buffer out of the shelf, so that recently used memory is used again. Returns its index.
+    fn take(&self, len: usize) -> Option<(usize, Rc<Buffer<T>>)> {
+        for (index, shared) in self.buffers.iter().enumerate() {
+            let taken = shared.borrow_mut().take_if(|buffer| Rc::strong_count(buffer) == 1);
+            let Some(mut buffer) = taken else { continue };
+            if let Some(free) = Rc::get_mut(&mut buffer)
                 && free.bytes.len() < len
             {
                 free.bytes.resize(len.min(self.size), 0);
             }
-            return Some((place, slot));
+            return Some((index, buffer));
         }
         None
     }
 
-    /// Takes the first free slot: those that were used lately are used again.
+    /// Fills the first free buffer, so that recently used memory is used again.
     fn fill(
         &self,
         len: usize,
         write: impl FnOnce(&mut [u8]) -> Option<(usize, T)>,
     ) -> Option<Frame<T>> {
-        for slot in &self.slots {
-            let mut shared = slot.borrow_mut();
+        for shared in &self.buffers {
+            let mut shared = shared.borrow_mut();
             let Some(shared) = &mut *shared else { continue };
             let Some(free) = Rc::get_mut(shared) else { continue };
             if free.bytes.len() < len {
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_free_again_when_its_last_reader_lets_go() {
+    fn a_frame_is_free_again_when_its_last_reader_drops_it() {
         let pool = pool();
         let first = pool.store(&[b"ab", b"cd"]).unwrap();
         let reader = first.clone();
@@ -305,22 +309,22 @@ mod tests {
     }
 
     #[test]
-    fn what_no_frame_can_hold_is_refused() {
+    fn content_larger_than_a_frame_is_not_stored() {
         assert!(pool().store(&[&[0; 17]]).is_none());
         assert!(pool().store(&[&[0; 16]]).is_some());
     }
 
     #[test]
-    fn a_frame_is_filled_bit_by_bit_and_freed_when_dropped() {
+    fn a_frame_is_filled_in_pieces_and_freed_when_dropped() {
         let pool = pool();
         let mut filling = pool.begin(5).unwrap();
-        assert!(pool.begin(1).is_none(), "the one large frame is taken");
+        assert!(pool.begin(1).is_none(), "the one large frame is in use");
         assert_eq!(pool.in_use(), (0, 1));
         for bytes in [&b"ab"[..], b"", b"cde"] {
             assert!(!filling.is_full());
             assert!(filling.append(bytes));
         }
-        assert!(filling.is_full() && !filling.append(b"f"), "it takes what was asked for");
+        assert!(filling.is_full() && !filling.append(b"f"), "the length is fixed at the beginning");
         assert_eq!(filling.written(), b"abcde");
         let frame = filling.finish(()).unwrap();
         assert_eq!((&*frame, pool.in_use()), (&b"abcde"[..], (0, 1)));
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_gives_up_leaves_the_frame_free() {
+    fn a_frame_stays_free_when_its_writer_fails() {
         let pool = pool();
         assert!(pool.fill(1, |_| None).is_none());
         assert_eq!(pool.in_use(), (0, 0));

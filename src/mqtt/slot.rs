@@ -1,8 +1,8 @@
-//! A client's slot: what the hub and one client's session have between them.
+//! A client's slot: shared by the hub and one client's session.
 //!
-//! The hub puts reports and verdicts in, the session takes them out at its own pace. Seats are made
-//! at the start, one for each task that can serve a client, and taken by one client after another;
-//! the generation tells them apart.
+//! The hub adds reports, answers and acknowledgements; the session takes them as fast as its client reads. Slots are
+//! allocated at the start, one for each worker, and used by one client after another. The generation, a counter,
+//! tells a slot's clients apart.
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -19,68 +19,69 @@ use crate::memory::ring::Ring;
 use crate::memory::slots::{self, Occupancy, RC_COUNTS};
 use crate::peer::Peer;
 
-/// Requests of one client that are accepted and not yet acknowledged. At the bound the client is
-/// not read further, which is the back-pressure TCP gives it.
+/// Most requests of one client that are accepted and not yet acknowledged. A client with as many is not read, which
+/// becomes TCP back-pressure.
 ///
 /// Clients commonly keep up to 20 in flight (paho's default window).
 pub const DEBTS: usize = 24;
 
-/// Answers under a client's own `sequence_id` that it still has to get.
+/// Most answers with a client's own `sequence_id` that wait to be sent.
 const ANSWERS: usize = 2;
 
-/// Something a client still has to get.
+/// A report or answer to be sent to a client.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// The payload, byte for byte as the printer sent it, stored once for all; its tag says where it
-    /// names an address or a sequence number that readers get replaced.
+    /// The payload as the printer sent it, stored once for all clients. Its tag has the positions of addresses and
+    /// sequence numbers that are replaced for each client.
     pub report: Frame<Patches>,
-    /// The caller's own `sequence_id`, when this answers a request of this client alone.
+    /// The client's own `sequence_id`, if this answers a request of this client.
     pub sequence: Option<SequenceId>,
 }
 
-/// An acknowledgement a client waits for.
+/// The acknowledgement that a request is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
-    /// QoS 0: it does not wait.
+    /// QoS 0: none.
     None,
-    /// QoS 1.
+    /// QoS 1: PUBACK.
     PubAck(PacketId),
-    /// QoS 2, the first half.
+    /// QoS 2: PUBREC.
     PubRec(PacketId),
 }
 
 /// State of a client's slot.
 pub type SlotState = slots::SlotState<Error>;
 
-/// One slot.
+/// One client's slot.
 pub struct Slot {
     occupancy: Occupancy<Error>,
-    /// Whether the printer has been connected since the client showed the code, so that it can be accepted.
+    /// Whether the client was accepted: it has shown the access code, and the printer was connected after that.
     is_admitted: Cell<bool>,
     generation: Cell<u32>,
     peer: Cell<Option<Peer>>,
     since: Cell<Instant>,
-    /// A hash of the client identifier: who may take over a slot that nobody uses any more.
+    /// A hash of the client identifier: a new connection with the same one may take over the slot.
     owner: Cell<u64>,
-    /// The `sequence_id` under which it waits for the printer's versions.
+    /// The `sequence_id` of the client's `get_version`, while it waits for the printer's versions.
     asked_version: RefCell<Option<SequenceId>>,
-    /// Whether it subscribed to the reports.
+    /// Whether the client subscribed to the reports.
     reads: Cell<bool>,
     ring: RefCell<Ring<Frame<Patches>, { BOARD.mqtt.ring }>>,
     answers: RefCell<Ring<(Frame<Patches>, SequenceId), ANSWERS>>,
-    /// Whether it lost reports and the full state did not fit then either.
+    /// Whether the client lost reports, and was not sent a full state since.
     missed: Cell<bool>,
     dropped: Cell<u32>,
-    /// Its lags, and its messages to topics that are nobody's.
+    /// Rate limit of the log lines about lost reports.
     pub(super) lags: RateLimit,
+    /// Rate limit of the log lines about messages to unknown topics.
     pub(super) strays: RateLimit,
     acks: RefCell<Ring<Ack, DEBTS>>,
-    /// Requests accepted whose fate is not known yet. Invariant: `debts + acks.len() <= DEBTS`.
+    /// Requests that were accepted and not yet sent to the printer. Invariant: `debts + acks.len() <= DEBTS`.
     debts: Cell<usize>,
 }
 
 const _: () =
-    assert!(size_of::<Slot>() + RC_COUNTS <= SLOT, "a slot is larger than its line in the budget");
+    assert!(size_of::<Slot>() + RC_COUNTS <= SLOT, "a slot is larger than its budget line");
 
 impl Slot {
     /// A vacant slot.
@@ -105,7 +106,7 @@ impl Slot {
         })
     }
 
-    /// A client takes the slot, at `now`.
+    /// Gives the slot to the client `peer`, connected at `now`.
     pub fn set_client(&self, now: Instant, peer: Peer) {
         self.peer.set(Some(peer));
         self.since.set(now);
@@ -116,76 +117,76 @@ impl Slot {
         self.occupancy.state()
     }
 
-    /// Whether its client is accepted.
+    /// Whether the slot's client was accepted.
     pub const fn is_admitted(&self) -> bool {
         self.occupancy.is_active() && self.is_admitted.get()
     }
 
-    /// Whether its client has shown the code and waits for the printer to be connected.
+    /// Whether the slot's client has shown the access code and waits for the printer to be connected.
     pub const fn is_waiting(&self) -> bool {
         self.occupancy.is_active() && !self.is_admitted.get()
     }
 
-    /// Whether it counts as a client: occupied, or waiting for the printer.
+    /// Whether the slot's client has shown the access code: it was accepted, or waits for the printer.
     pub fn is_taken(&self) -> bool {
         self.occupancy.is_active()
     }
 
-    /// Whether somebody sits here who has to go.
+    /// Whether the slot's client has to be disconnected.
     pub(super) fn is_dismissed(&self) -> bool {
         matches!(self.state(), SlotState::Dismissed(_))
     }
 
-    /// The code was right.
+    /// Records that the client `owner` has shown the access code and waits for the printer.
     pub(super) fn wait(&self, owner: u64) {
         self.owner.set(owner);
         self.occupancy.activate();
     }
 
-    /// The client is in.
+    /// Accepts the client.
     pub(super) fn admit(&self) {
         self.is_admitted.set(true);
         self.occupancy.notify();
     }
 
-    /// The client has to go.
+    /// Has the client disconnected, if it has shown the access code. The first of several reasons counts.
     pub(super) fn dismiss(&self, why: Error) {
         if self.is_taken() {
             self.occupancy.dismiss(why);
         }
     }
 
-    /// Who sits here.
+    /// The slot's client, for the log.
     pub fn peer(&self) -> Option<Peer> {
         self.peer.get()
     }
 
-    /// It waits for the printer's versions.
+    /// Records that the client waits for the printer's versions, to be answered with `sequence`.
     pub(super) fn ask_version(&self, sequence: SequenceId) {
         self.asked_version.replace(Some(sequence));
     }
 
-    /// The `sequence_id` under which it waits for the printer's versions, if it does.
+    /// Takes the `sequence_id` with which the client waits for the printer's versions, if it does.
     pub(super) fn take_asked_version(&self) -> Option<SequenceId> {
         self.asked_version.take()
     }
 
-    /// When its client came.
+    /// When the slot's client connected.
     pub(super) fn since(&self) -> Instant {
         self.since.get()
     }
 
-    /// Whose it is, as given to [`wait`](Self::wait).
+    /// The hash of the client identifier that was given to [`wait`](Self::wait).
     pub(super) fn owner(&self) -> u64 {
         self.owner.get()
     }
 
-    /// Whether its client gets the reports.
+    /// Whether the slot's client is sent the reports.
     pub fn reads(&self) -> bool {
         self.reads.get() && self.is_admitted()
     }
 
-    /// Says whether the client's subscriptions cover the reports.
+    /// Sets whether the client's subscriptions include the reports.
     pub(super) fn set_reads(&self, reads: bool) {
         self.reads.set(reads);
         if !reads {
@@ -194,8 +195,7 @@ impl Slot {
         }
     }
 
-    /// Adds a report behind the others. Whether it fits: a client at the bound is as far behind as it
-    /// may be.
+    /// Adds a report at the end of the ring. False if the ring is full.
     pub(super) fn put(&self, report: Frame<Patches>) -> bool {
         let fits = self.ring.borrow_mut().push(report).is_ok();
         if fits {
@@ -204,7 +204,7 @@ impl Slot {
         fits
     }
 
-    /// Adds an answer under the client's own `sequence_id`. Whether it fits.
+    /// Adds an answer with the client's own `sequence_id`. False if there are [`ANSWERS`] already.
     pub(super) fn put_answer(&self, report: Frame<Patches>, sequence: SequenceId) -> bool {
         let fits = self.answers.borrow_mut().push((report, sequence)).is_ok();
         if fits {
@@ -213,7 +213,7 @@ impl Slot {
         fits
     }
 
-    /// Takes what the client is to get next: answers, then the oldest report.
+    /// Takes the next item to be sent: answers first, then the oldest report.
     pub(super) fn take(&self) -> Option<Item> {
         if let Some((report, sequence)) = self.answers.borrow_mut().pop() {
             return Some(Item { report, sequence: Some(sequence) });
@@ -222,7 +222,7 @@ impl Slot {
         Some(Item { report, sequence: None })
     }
 
-    /// Drops all reports of the printer's state that the client still has to get; answers stay. Returns
+    /// Drops all waiting reports of the printer's state; answers stay. Returns
     /// how many reports the client lost since it last kept up.
     pub(super) fn drop_states(&self) -> u32 {
         let mut ring = self.ring.borrow_mut();
@@ -239,46 +239,46 @@ impl Slot {
         self.dropped.get()
     }
 
-    /// Drops everything that the client still has to get: it is about to be disconnected.
+    /// Drops all reports and answers that wait: the client is about to be disconnected.
     pub(super) fn drop_all(&self) {
         self.ring.borrow_mut().clear();
         self.answers.borrow_mut().clear();
     }
 
-    /// How many reports the client still has to get.
+    /// The number of reports that wait to be sent.
     pub fn backlog(&self) -> usize {
         self.ring.borrow().len()
     }
 
-    /// Whether so many more reports fit.
+    /// Whether `reports` more fit into the ring.
     pub(super) fn has_room_for(&self, reports: usize) -> bool {
         self.backlog() + reports <= BOARD.mqtt.ring
     }
 
-    /// How many of them are reports of the printer's state.
+    /// The number of waiting reports that are of the printer's state.
     pub(super) fn states(&self) -> usize {
         let is_state = |report: &&Frame<Patches>| report.tag().content() == Content::State;
         self.ring.borrow().iter().filter(is_state).count()
     }
 
-    /// Whether reports were lost that no full state has made good yet.
+    /// Whether the client lost reports, and was not sent a full state since.
     pub(super) fn has_missed(&self) -> bool {
         self.missed.get()
     }
 
-    /// It waits for the full state, which cannot be had at the moment.
+    /// Records that the client has to be sent the full state, which is not available now.
     pub(super) fn miss(&self) {
         if self.reads() {
             self.missed.set(true);
         }
     }
 
-    /// A full state is on its way: nothing is missed any more.
+    /// Records that a full state was added for the client.
     pub(super) fn caught_up(&self) {
         self.missed.set(false);
     }
 
-    /// Takes on a request whose fate is to be told. `None` at the bound.
+    /// Accepts a request, to be acknowledged with `ack`. `None` if [`DEBTS`] requests are not acknowledged yet.
     pub(super) fn owe(self: &Rc<Self>, ack: Ack) -> Option<PendingAck> {
         if !self.has_credit() {
             return None;
@@ -292,21 +292,21 @@ impl Slot {
         })
     }
 
-    /// Whether one more request may be accepted.
+    /// Whether fewer than [`DEBTS`] requests are not acknowledged yet.
     pub fn has_credit(&self) -> bool {
         self.debts.get() + self.acks.borrow().len() < DEBTS
     }
 
-    /// Acknowledges something that went no further than here.
+    /// Adds an acknowledgement to be sent.
     pub(super) fn acknowledge(&self, ack: Ack) {
         if ack != Ack::None {
-            // It fits: `has_credit` was asked before the request was read.
+            // It fits: `has_credit` was checked before the request was read.
             let _fits = self.acks.borrow_mut().push(ack);
             self.occupancy.notify();
         }
     }
 
-    /// Takes the next acknowledgement the client is to get.
+    /// Takes the next acknowledgement to be sent.
     pub(super) fn take_ack(&self) -> Option<Ack> {
         let ack = self.acks.borrow_mut().pop();
         if ack.is_some() {
@@ -320,7 +320,7 @@ impl Slot {
         self.occupancy.notify();
     }
 
-    /// Completes when there is something for the client, or it may be read further.
+    /// Completes when there is something to send, or the client may be read again.
     pub async fn notified(&self) {
         self.occupancy.notified().await;
     }
@@ -358,21 +358,20 @@ pub(super) fn taken_by(slot: &Slot, peer: Peer) {
     slot.set_client(Instant::START, peer);
 }
 
-/// What became of a request.
+/// State of a client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// On its way.
+    /// In the queue, or being sent.
     Queued,
-    /// With the printer's connection, and acknowledged to the client; the printer has not said so.
+    /// Sent to the printer and acknowledged to the client; the printer has not acknowledged it yet.
     Sent,
-    /// Known, or no longer asked for.
+    /// Acknowledged by the printer, or withdrawn.
     Settled,
 }
 
-/// Somebody waits to hear what became of a request.
+/// A client's request that is not settled yet.
 ///
-/// Dropping it unsettled closes the sender's connection, from which it sees that the request may be
-/// lost.
+/// Dropping the value before that disconnects the client, so that it knows that the request may be lost.
 pub struct PendingAck {
     slot: Rc<Slot>,
     generation: u32,
@@ -381,26 +380,26 @@ pub struct PendingAck {
 }
 
 impl PendingAck {
-    /// The request has been handed to the printer's connection in full.
+    /// Acknowledges the request to the client: all of it was written to the printer's connection.
     pub(super) fn sent(&mut self) {
         if self.fate == Fate::Queued {
             self.fate = Fate::Sent;
             if let Some(slot) = self.slot() {
                 slot.debts.set(slot.debts.get().saturating_sub(1));
                 slot.acknowledge(self.ack);
-                // Even without an acknowledgement to send, it may go on reading.
+                // The client may be read again, even if no acknowledgement is sent.
                 slot.notify();
             }
         }
     }
 
-    /// The printer has acknowledged it, or is not going to.
+    /// Ends the wait: the printer has acknowledged the request, or does not acknowledge it.
     pub(super) fn settle(mut self) {
         self.sent();
         self.fate = Fate::Settled;
     }
 
-    /// The request was not taken: there is nothing to wait for.
+    /// Ends the wait without an acknowledgement: the request was not queued.
     pub(super) fn withdraw(mut self) {
         if let Some(slot) = self.slot() {
             slot.debts.set(slot.debts.get().saturating_sub(1));
@@ -408,7 +407,7 @@ impl PendingAck {
         self.fate = Fate::Settled;
     }
 
-    /// The slot, if its client still sits there.
+    /// The slot, if the same client still has it.
     fn slot(&self) -> Option<&Slot> {
         (self.slot.generation.get() == self.generation).then_some(&*self.slot)
     }
@@ -452,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_lost_costs_its_sender_the_connection() {
+    fn a_lost_request_disconnects_its_client() {
         let slot = occupied();
         drop(slot.owe(ack(7)).unwrap());
         assert_eq!(slot.take_ack(), None);
@@ -471,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_be_owed_so_many_answers_and_no_more() {
+    fn unacknowledged_requests_are_bounded() {
         let slot = occupied();
         let mut pending_acks: alloc::vec::Vec<PendingAck> =
             (1..=DEBTS).map(|id| slot.owe(ack(id as u16)).unwrap()).collect();

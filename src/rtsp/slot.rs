@@ -112,7 +112,7 @@ impl Slot {
         let mut ring = self.ring.borrow_mut();
         ring.clear();
         for block in group {
-            // They fit: a group has no more than half of a ring.
+            // The blocks fit: a group has at most half as many as a ring.
             let _fits = ring.push(block.clone());
         }
         let flow = if ring.is_empty() { Flow::Waits { behind: false } } else { Flow::Flows };
@@ -187,7 +187,7 @@ impl Slot {
         self.sent.get()
     }
 
-    /// Pictures that this connection lost by being slow.
+    /// Pictures that were dropped because the player reads too slowly.
     pub fn lost(&self) -> u32 {
         self.lost.get()
     }
