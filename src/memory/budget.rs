@@ -1,9 +1,9 @@
-//! How much memory this program may come to need: a line for each holder, and the compiler adds them up.
+//! The memory budget: the most memory that each part of this program can need, added up at compile time.
 //!
-//! What is ours is exact: whoever holds it asserts beside its own type that it takes no more than its
-//! line says. What is rustls' and tokio's was measured, in the worst state that a peer can bring it
-//! to, and rounded up; `tests/bounds.rs` brings it there again. The sum has to fit
-//! `BOARD.memory`, or the build fails; the same figure is the limit of the [heap](super::heap).
+//! The lines of this program's own types are exact: an assertion beside each type compares its size with its line.
+//! The lines of rustls and tokio were measured in the worst state that a peer can cause, and rounded up; `tests/bounds`
+//! measures them again. The build fails if the sum exceeds `BOARD.memory`, from which the limit of the
+//! [heap](super::heap) follows.
 //!
 //! `pandaproxy --budget` prints these lines.
 
@@ -11,14 +11,13 @@ use super::KIB;
 use super::pool::Shape;
 use crate::board::BOARD;
 
-/// What rustls holds for one connection at worst: a handshake message that is said to have 64 KiB, all
-/// but its end, and 24 KiB that wait to be sent: 91 KiB. While an ordinary record of 16 KiB is put
-/// together and 24 KiB wait to be sent it is 59 KiB, idle 6 to 12 KiB.
+/// Most bytes that rustls allocates for one connection. Measured: 91 KiB with an incomplete handshake message of
+/// 64 KiB and 24 KiB of unsent output; 59 KiB with an incomplete record of 16 KiB and 24 KiB of unsent output; 6 to 12 KiB idle.
 pub const TLS: usize = 96 * KIB;
 
-/// What rustls takes on top of that while it looks at one piece of input. The worst is a handshake
-/// message of 48 KiB whose last record goes on with 4000 empty ones: 305.1 KiB in all, until the first
-/// of them is refused. There is one thread, so one connection at a time can be there.
+/// Bytes that rustls allocates beyond [`TLS`] while it processes one read. The worst case measured is a handshake
+/// message of 48 KiB followed by 4000 empty records: 305.1 KiB in all, until the first of them is rejected. Because
+/// there is one thread, one connection at a time can be in this state.
 pub const TLS_FLASH: usize = 224 * KIB;
 
 /// One task: its future, with the session and the TLS connection in it, and tokio's own part.
@@ -26,27 +25,26 @@ pub const TLS_FLASH: usize = 224 * KIB;
 /// [`runtime::launch`](crate::runtime::launch) does not compile with a larger one.
 pub const TASK: usize = 12 * KIB;
 
-/// What the hub and one client have between them, its ring of reports included.
+/// An MQTT client's slot, with its ring of reports.
 pub const SLOT: usize = KIB + BOARD.mqtt.ring * 8;
 
-/// What a frame costs beyond its bytes: its counts, its length, and where its readers get something
-/// replaced.
+/// Bytes of a frame beside its content: its counts, its length, and the positions to be rewritten for each reader.
 pub const FRAME_SLOT: usize = 192;
 
-/// What is kept of the printer's state besides the frames: what has changed since its last full
-/// report, twice, because a merge reads one and writes the other, and the index of a merge.
+/// The printer's state beside the frames: the changes since its last full report, twice, because a merge reads one copy
+/// and writes the other, and the index of a merge.
 pub const STATE: usize = 2 * STATE_CHANGES + 11 * KIB;
 
-/// The printer's largest report, and that report's head.
+/// Inbox of the MQTT upstream: the printer's largest report with its head.
 pub const REPORT_INBOX: usize = BOARD.mqtt.large.size + KIB;
 
-/// What has changed since the last full report, in bytes; past it a new full report is put together.
+/// Bytes of changes since the last full report. When exceeded, a new full report is built.
 pub const STATE_CHANGES: usize = 16 * KIB;
 
-/// Requests on their way, and those the printer has not acknowledged.
+/// The request queue, and the requests that the printer has not acknowledged.
 pub const LINE: usize = 3 * KIB + BOARD.mqtt.requests * 40;
 
-/// The hub, besides its slots, frames and state: what is kept to recognise a resend, and the names.
+/// The MQTT hub without its slots, frames and state: the topics, and what detects repeated requests.
 pub const HUB: usize = 2 * KIB;
 
 /// tokio: its scheduler, timers, signal pipe and event list.
@@ -55,70 +53,69 @@ pub const RUNTIME: usize = 64 * KIB;
 /// rustls' configurations, certificates and keys, on both sides.
 pub const CREDENTIALS: usize = 64 * KIB;
 
-/// One TLS session kept so that a client which comes back need not be recognised from scratch.
+/// One stored TLS session, which a returning client can resume.
 pub const RESUMPTION: usize = 2 * KIB;
 
-/// A connection that waits to be let in: a socket, and tokio's part of it.
+/// A connection in an accept queue: a socket, and tokio's part of it.
 pub const ARRIVAL: usize = KIB;
 
-/// The configuration, the arguments it came from, and the names made of them.
+/// The configuration, and the arguments it was read from.
 pub const CONFIGURATION: usize = 96 * KIB;
 
-/// The thread that looks up the printer's name, if it was given by name: its stack, and what the system's
-/// resolver allocates.
+/// The thread that resolves the printer's name, if the printer is given by name: its stack, and the allocations of the
+/// system's resolver.
 pub const RESOLVER: usize = 224 * KIB;
 
-/// The last events, and a count for each kind.
+/// The journal: the last events, and a count of each kind.
 pub const JOURNAL: usize = 12 * KIB - PRINTER_STATUS;
 
-/// Log lines that wait to be written to standard error; the largest print of the journal has 10 KiB.
+/// Log lines that wait to be written to standard error; the journal prints up to 10 KiB at once.
 pub const LOG_BUFFER: usize = 12 * KIB;
 
 /// The stack of the thread that writes the log.
 pub const LOG_STACK: usize = 32 * KIB;
 
-/// What is known about the printer.
+/// The facts known about the printer.
 pub const PRINTER_STATUS: usize = KIB / 2;
 
-/// What the hub and one viewer have between them: its ring of pictures, and its counts.
+/// A viewer's slot, with its ring of pictures.
 pub const CHAMBER_SLOT: usize = 256 + BOARD.chamber.ring * 8;
 
-/// What a viewer may say that was not understood yet: its login is 80 bytes.
+/// A viewer's inbox: its login has 80 bytes.
 pub const CHAMBER_INBOX: usize = 256;
 
-/// What a viewer is told besides pictures: their heads.
+/// A viewer's outbox: a picture's head.
 pub const CHAMBER_OUTBOX: usize = 64;
 
-/// What the camera says that was not put into a frame yet.
+/// The chamber camera's inbox: input that was not copied into a frame yet.
 pub const CAMERA_INBOX: usize = 16 * KIB;
 
-/// What the camera is told: our login.
+/// The chamber camera's outbox: the proxy's login.
 pub const CAMERA_OUTBOX: usize = 128;
 
 /// The chamber camera's hub, besides its slots and frames.
 pub const CHAMBER_HUB: usize = KIB;
 
-/// Pictures held at once: one that comes, two that are the newest, and one that each viewer is in the
-/// middle of.
+/// Frames for pictures: one that is being received, the two newest, and one that is being sent to each viewer.
 pub const PICTURES: Shape = Shape { count: BOARD.clients.chamber + 3, size: BOARD.chamber.picture };
 
-/// What the hub and one player have between them: its ring of blocks, and its counts.
+/// A player's slot, with its ring of blocks.
 pub const RTSP_SLOT: usize = 256 + BOARD.rtsp.ring * 8;
 
-/// A request of a player's that was not understood yet, with its body.
+/// A player's inbox: a request with its body.
 pub const RTSP_INBOX: usize = 4 * KIB;
 
-/// What a player is told in one piece: five blocks, which with their heads fill a TLS record.
+/// A player's outbox: five blocks, which with their heads fill a TLS record.
 pub const RTSP_OUTBOX: usize = 16 * KIB;
 
-/// What the RTSPS camera says that was not understood yet: a description, or a packet.
+/// The RTSPS camera's inbox: a description, or a packet.
 pub const STREAM_INBOX: usize = 16 * KIB;
 
-/// What the RTSPS camera is told in one piece: a request, or what came of its tracks.
+/// The RTSPS camera's outbox: a request, or RTCP reports of its tracks.
 pub const STREAM_OUTBOX: usize = KIB;
 
-/// The RTSPS camera's hub, besides its slots and blocks: what the camera describes, and the blocks of the
-/// picture that comes and of those since the last key frame.
+/// The RTSPS camera's hub without its slots and blocks: the description, and references to the blocks of the picture
+/// that is being received and of those since the last key frame.
 pub const RTSP_HUB: usize = 5 * KIB + (RTSP_PICTURE + BOARD.rtsp.ring / 2) * 8;
 
 /// Bytes of a packet of the RTSPS camera's with its head, as live555 sends them.
@@ -131,20 +128,20 @@ pub const RTSP_BLOCK: usize = 3 * KIB;
 /// Blocks in the longest picture.
 pub const RTSP_PICTURE: usize = BOARD.rtsp.picture.div_ceil(RTSP_BLOCK / RTSP_PACKET * RTSP_PACKET);
 
-/// Blocks held at once: what waits for players, which is the same for all who keep up; a picture, and one
-/// block more, that each player may be in the middle of; and the picture that comes.
+/// Blocks: those that wait for players, which are the same for all that keep up; for each player, one picture that is
+/// being sent and one block more; and the picture that is being received.
 pub const RTSP_BLOCKS: Shape = Shape {
     count: BOARD.rtsp.ring + BOARD.clients.rtsp * (RTSP_PICTURE + 1) + RTSP_PICTURE + 1,
     size: RTSP_BLOCK,
 };
 
-/// What the hub and one FTP client have between them: its line, its paths, what it has still to hear.
+/// An FTP client's slot, with its command line, paths and unsent replies.
 pub const FTP_SLOT: usize = 8 * KIB;
 
-/// A line that an FTP client or server has not finished, and what comes behind it.
+/// Inbox of an FTP client or server: an incomplete line, or one line and the beginning of the next.
 pub const FTP_INBOX: usize = 4 * KIB;
 
-/// What an FTP client is told in one piece; a server gets one line.
+/// Outbox of an FTP client or server: replies, or one command.
 pub const FTP_OUTBOX: usize = 3 * KIB;
 
 /// The FTP hub, besides its slots, and the data ports.
@@ -153,40 +150,39 @@ pub const FTP_HUB: usize = 2 * KIB + FILERS * 64;
 /// Sessions with the printer's FTP server at once, at most.
 pub const FTP_SESSIONS: usize = 2;
 
-/// What one of them, the hub and the mover of its data have between them.
+/// A printer session: shared by its upstream, the hub and its data task.
 pub const FTP_PRINTER_SESSION: usize = 2 * KIB;
 
-/// Bytes of a file that a mover has in hand.
+/// Buffer of a data task, in bytes.
 pub const FTP_BUFFER: usize = 16 * KIB;
 
 /// FTP sessions of the printer's that are relayed at once, at most: see
 /// [`Model::ftp_sessions`](crate::printer::model::Model::ftp_sessions).
 pub const RELAY_SESSIONS: usize = 4;
 
-/// Bytes on their way in one direction of a relayed connection that carries commands.
+/// Buffer of one direction of a relayed control connection, in bytes.
 pub const RELAY_COMMANDS: usize = 4 * KIB;
 
-/// Bytes on their way in one direction of a relayed connection that carries files: half a MB/s is 32
-/// rounds a second.
+/// Buffer of one direction of a relayed data connection, in bytes: at 0.5 MB/s it is filled 32 times a second.
 pub const RELAY_FILES: usize = 16 * KIB;
 
-/// A relay, besides its buffers: who is there and who is in line. The transfers of one have as much.
+/// A relay without its buffers: its connections, and the queue for a session. Its transfers take as much.
 pub const RELAY: usize = 4 * KIB;
 
-/// Relayed transfers at once: one for each control connection that the most patient printer takes.
+/// Relayed transfers at once: one for each session of the printer with most sessions.
 pub const TRANSFERS: usize = RELAY_SESSIONS;
 
-/// Data ports of the printer's that are open here: both families', 20 and 101, and some to spare.
+/// Data ports of the printer that the relay listens on: 20 and 101 of the two kinds of printer, and a reserve.
 pub const DATA_PORTS: usize = 128;
 
-/// One of them: a listening socket, and tokio's part of it.
+/// One data port: a listening socket, and tokio's part of it.
 pub const DATA_PORT: usize = KIB / 2;
 
-/// File tunnels at once: a slicer opens three or four for each job (PROTOCOL §6.2).
-/// One more, so that one address cannot have them all.
+/// File tunnels at once: a slicer opens three or four for each job
+/// ([`protocol`](crate::protocol#file-tunnel)). There is one more, so that one address cannot take all.
 pub const TUNNELS: usize = 5;
 
-/// Connections of one service that may wait to be let in.
+/// Connections in the accept queue of one service.
 pub const ACCEPT_QUEUE: usize = 4 * BOARD.pre_auth;
 
 /// MQTT connections served at once: clients, and those that have not shown the code yet.
@@ -201,40 +197,39 @@ pub const PLAYERS: usize = BOARD.clients.rtsp + BOARD.pre_auth;
 /// FTP connections served at once: clients, and those that have not shown the code yet.
 pub const FILERS: usize = BOARD.clients.ftp + BOARD.pre_auth;
 
-/// Services that have a acceptor of their own.
+/// Services that have an acceptor of their own.
 pub const SERVICES: usize = 4;
 
-/// TLS sessions kept.
+/// Stored TLS sessions of clients other than FTP clients.
 pub const SESSIONS: usize = SLOTS + VIEWERS + PLAYERS;
 
-/// TLS sessions kept of FTP clients, apart from the others: their data connections come back to them.
+/// Stored TLS sessions of FTP clients, apart from the others, because data connections resume them.
 pub const FILE_SESSIONS: usize = 2 * FILERS;
 
-/// Bytes of conversations that wait to be written to a recording.
+/// Bytes of recorded traffic that wait to be written.
 pub const RECORDING_QUEUE: usize = 512 * KIB;
 
-/// Conversations that can be recorded at once: with everybody who can be served, with the printer, and
-/// the data connections of files.
+/// Connections that can be recorded at once: those of all slots, those to the printer, and data connections.
 pub const RECORDED: usize = SLOTS + VIEWERS + PLAYERS + FILERS + SERVICES - 1 + 3 * FTP_SESSIONS;
 
-/// What is known of each of them while it is recorded.
+/// State of one recorded connection.
 pub const RECORDED_EACH: usize = KIB / 2 + KIB / 4;
 
 /// The stack of the thread that writes a recording.
 pub const WRITER_STACK: usize = 128 * KIB;
 
-/// What it has in hand: a piece, a piece being redacted with its marks, what waits for one system call,
-/// what is looked for and the addresses that were met.
+/// Buffers of that thread: a piece, the same piece redacted, the output of one system call, the secrets to be redacted,
+/// and the addresses met.
 pub const WRITER: usize = 96 * KIB;
 
-/// One holder of memory.
+/// One line of the budget.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
-    /// What it is.
+    /// The part of the program that needs the memory.
     pub what: &'static str,
-    /// How many there are.
+    /// The number of these parts.
     pub count: usize,
-    /// Bytes in each.
+    /// Bytes that each needs.
     pub each: usize,
 }
 
@@ -242,7 +237,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
     Line { what, count, each }
 }
 
-/// Every holder there is.
+/// All lines of the budget, without recordings.
 pub const LINES: [Line; 46] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
@@ -296,25 +291,25 @@ pub const LINES: [Line; 46] = [
     line("printer status", 1, PRINTER_STATUS),
 ];
 
-/// What is held beside all that while it is recorded (`--record`), and not at all otherwise.
+/// Lines that are added while traffic is recorded (`--record`).
 pub const RECORDING: [Line; 3] = [
     line("recording: waiting to be written", 1, RECORDING_QUEUE),
     line("recording: conversations", RECORDED, RECORDED_EACH),
     line("recording: writer, its stack", 1, WRITER + WRITER_STACK),
 ];
 
-/// Lines that are held in place of others, never beside them.
+/// Lines that replace others in some configurations.
 #[derive(Clone, Copy, Debug)]
 pub struct Alternative {
-    /// What those others begin with.
+    /// Beginning of the names of the lines that are replaced.
     pub of: &'static str,
-    /// When.
+    /// The configuration.
     pub when: &'static str,
-    /// What is held then.
+    /// The lines that replace them.
     pub lines: &'static [Line],
 }
 
-/// All there are. None holds more than what it stands in for, so the sum need not count them.
+/// All alternatives. None is larger than what it replaces, so the sum is without them.
 pub const ALTERNATIVES: [Alternative; 2] = [
     Alternative {
         of: "ftp ",
@@ -340,7 +335,7 @@ pub const ALTERNATIVES: [Alternative; 2] = [
     },
 ];
 
-/// What these lines hold together.
+/// The sum of `lines`, in bytes.
 const fn sum(mut lines: &[Line]) -> usize {
     let mut sum = 0;
     while let [line, others @ ..] = lines {
@@ -350,7 +345,7 @@ const fn sum(mut lines: &[Line]) -> usize {
     sum
 }
 
-/// What those of [`LINES`] hold together that begin so.
+/// The sum of those of [`LINES`] whose names begin with `beginning`, in bytes.
 const fn sum_of(beginning: &str) -> usize {
     let mut sum = 0;
     let mut lines: &[Line] = &LINES;
@@ -378,16 +373,16 @@ const _: () = {
     while let [alternative, others @ ..] = all {
         assert!(
             sum(alternative.lines) <= sum_of(alternative.of),
-            "what is held in place of something else is more than that"
+            "an alternative is larger than the lines it replaces"
         );
         all = others;
     }
 };
 
-/// All lines together, in bytes, recordings apart.
+/// The sum of all lines, in bytes, without recordings.
 pub const TOTAL: usize = sum(&LINES);
 
-/// The same while it is recorded.
+/// The sum of all lines, in bytes, with a recording.
 pub const TOTAL_RECORDING: usize = TOTAL + sum(&RECORDING);
 
 const _: () =
@@ -396,13 +391,13 @@ const _: () = assert!(
     TOTAL_RECORDING <= BOARD.memory,
     "this board has less memory than a recording would need"
 );
-// One frame is the state, one is being shown, and a merge needs a third to write into.
+// One frame is the state, one is being sent, and a merge writes into a third.
 const _: () = assert!(BOARD.mqtt.large.count >= 3, "a board needs three large frames");
 const _: () = assert!(
     BOARD.mqtt.large.count >= BOARD.mqtt.requests + 2,
     "a board needs two large frames more than requests, or senders of large ones are closed, not held back"
 );
-// A full state, and something behind it.
+// A full state, and the reports after it.
 const _: () = assert!(BOARD.mqtt.ring >= 4, "a client's ring holds at least four reports");
 // A report's head, a SUBACK or our own CONNECT is written in one piece.
 const _: () = assert!(BOARD.mqtt.outbox >= KIB, "an outbox holds at least 1 KiB");
@@ -414,9 +409,9 @@ const _: () = assert!(
 );
 const _: () = assert!(
     BOARD.pre_auth <= BOARD.clients.rtsp,
-    "a player that was told to go and is stuck, while another has its place, holds a block"
+    "a dismissed player that is stuck holds a block while another one has its slot"
 );
 const _: () = assert!(
     BOARD.pre_auth_per_address < BOARD.pre_auth,
-    "one address must not keep all others from knocking"
+    "one address must not hold all pre-auth slots"
 );

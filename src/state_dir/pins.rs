@@ -1,7 +1,7 @@
 //! Certificates remembered: one line a printer, in the file `pins`.
 //!
 //! A newer printer may be certified by an authority that nobody has published. Its certificate is
-//! then believed once, remembered, and has to be the same ever after (PROTOCOL §1.6 item 8). One that
+//! then believed once, remembered, and has to be the same ever after ([`protocol`](crate::protocol#certificates)). One that
 //! an authority vouches for is remembered as well, and replaces what was: so being believed at first
 //! sight is for printers that were never seen before.
 //!

@@ -1,4 +1,4 @@
-//! One conversation, as the printers' broker has it: MQTT 3.1.1 on any stream (PROTOCOL §2.1).
+//! One conversation, as the printers' broker has it: MQTT 3.1.1 on any stream (`src/protocol.md`, mqtt).
 //!
 //! One task reads, obeys and writes. While a packet is being written it goes on reading, and the
 //! other way round; what it may not do is block the printer, so whatever is said to a client goes

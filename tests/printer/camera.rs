@@ -1,4 +1,5 @@
-//! The chamber camera of a simulated A1 or P1: port 6000 (PROTOCOL §3), its manners and its vices.
+//! The chamber camera of a simulated A1 or P1: port 6000 (`src/protocol.md`, chamber-camera), with its
+//! faults.
 //!
 //! ```ignore
 //! let camera = Camera::new().code("12345678").viewers(2).every(Duration::from_secs(2));

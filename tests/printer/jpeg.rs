@@ -32,7 +32,7 @@ pub const LARGEST: usize = 160 * 1024;
 /// The most a picture can be padded to, in bytes.
 pub const PADDED_MOST: usize = 32 * 1024 * 1024;
 
-/// What pictures have unless told, in bytes: a fortieth to an eighth of a megabyte (PROTOCOL §3.2).
+/// What pictures have unless told, in bytes: a fortieth to an eighth of a megabyte (`src/protocol.md`, chamber-camera).
 const USUAL: RangeInclusive<usize> = 42_000..=118_000;
 
 const WIDTH: usize = 1280;

@@ -4,7 +4,7 @@
 //!
 //! Tests, the demo and benchmarks put it where a real printer would stand. It writes its own bytes
 //! and shares no code with the proxy, so that a misunderstanding cannot cancel itself out. What it
-//! does and does not do follows `PROTOCOL`'s observations of real printers (§ numbers are its).
+//! does and does not do follows observations of real printers, which `src/protocol.md` collects.
 //!
 //! ```ignore
 //! let printer = Printer::new(Model::P1S).code("12345678").connection_limit(2);

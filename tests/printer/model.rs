@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-/// A printer's model. Its manners are those of its family (PROTOCOL §7).
+/// A printer's model. Its manners are those of its family (`src/protocol.md`, models).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
     /// ESP32, deltas, closes on any topic but its own, four connections.
@@ -29,7 +29,7 @@ impl Model {
         }
     }
 
-    /// Connections at once (PROTOCOL §2.2; not known for X1 and H2 except that it is more).
+    /// Connections at once (`src/protocol.md`, mqtt; not known for X1 and H2 except that it is more).
     pub(super) const fn connections(self) -> usize {
         match self {
             Self::P1S | Self::A1Mini => 4,
@@ -72,7 +72,7 @@ impl Model {
 #[repr(u8)]
 pub enum Vice {
     /// Closes on a subscription or publication to anything but its own two topics, each in its
-    /// direction (P1 and A1; PROTOCOL §2.1). Off: any topic, as mosquitto has it.
+    /// direction (P1 and A1; `src/protocol.md`, mqtt). Off: any topic, as mosquitto has it.
     StrictTopics,
     /// Closes on a subscription to another serial's report topic (P1). Off: SUBACK, then silence.
     ClosesOnWrongSerial,

@@ -1,6 +1,6 @@
 //! What the simulated printers say: full states, deltas, versions and acks, as JSON bytes.
 //!
-//! The keys are those that printers of the family use (PROTOCOL §2.3); every value is made up.
+//! The keys are those that printers of the family use (`src/protocol.md`, reports); every value is made up.
 //! `state/common.json` is what all have, `state/esp32.json` and `state/linux.json` what the families
 //! add. Keys come out sorted. One seed gives the same run of values each time.
 //!
@@ -51,7 +51,7 @@ impl State {
     }
 
     /// Puts its own address where printers tell it: `net.info[].ip` as a little-endian number, and
-    /// the camera's URL on models that have one (PROTOCOL §6.4).
+    /// the camera's URL on models that have one (`src/protocol.md`, reports).
     pub(super) fn wear_address(&mut self, address: Ipv4Addr) {
         let own = json!({
             "ip": u32::from_le_bytes(address.octets()),
@@ -89,7 +89,7 @@ impl State {
             .filter_map(|key| Some((key.to_owned(), self.print.get(key)?.clone())))
             .collect();
         if let Some(ams) = print.get_mut("ams").and_then(Value::as_object_mut) {
-            // Never the trays: P1S 01.09 and A1 mini send scalars only (PROTOCOL §2.3).
+            // Never the trays: P1S 01.09 and A1 mini send scalars only (`src/protocol.md`, reports).
             ams.retain(|key, _| key.starts_with("tray_") || key == "version");
         }
         if form.non_utf8 {
@@ -152,7 +152,7 @@ impl State {
     /// The ack of any other request of this category.
     ///
     /// `project_file` comes back whole, others as their command and `sequence_id`; in an A1's
-    /// `print` without the command (PROTOCOL §2.3).
+    /// `print` without the command (`src/protocol.md`, reports).
     pub(super) fn ack(&self, category: &str, request: &Map<String, Value>, form: Form) -> Vec<u8> {
         let command = request.get("command").cloned().unwrap_or(Value::Null);
         let mut ack = Map::new();
@@ -266,7 +266,7 @@ impl State {
                         })
                     })
                     .collect();
-                // A unit beyond the fourth is an AMS HT, which counts from 128 (PROTOCOL §2.3).
+                // A unit beyond the fourth is an AMS HT, which counts from 128 (`src/protocol.md`, reports).
                 let id = if unit < 4 { unit } else { 124 + unit };
                 json!({ "humidity": "4", "id": id.to_string(), "temp": "27.5", "tray": trays })
             })

@@ -1,6 +1,6 @@
 //! The printers' side of TLS, with fixed test certificates from `pki/`.
 //!
-//! TLS 1.2 only, as every printer port but one (PROTOCOL §1.3). P1, A1 and X1 show an X.509 v1 leaf,
+//! TLS 1.2 only, as every printer port but one (`src/protocol.md`, certificates). P1, A1 and X1 show an X.509 v1 leaf,
 //! which rustls refuses to load the usual way and shows without a word through a resolver of one's
 //! own. All sign with RSA PKCS#1 and SHA-256, whatever else a client offers.
 
@@ -105,7 +105,7 @@ impl Shown {
     }
 }
 
-/// The plaintext an ESP32 printer puts into one record at most, in bytes (PROTOCOL §1.3).
+/// The plaintext an ESP32 printer puts into one record at most, in bytes (`src/protocol.md`, certificates).
 const RECORD_PLAINTEXT: usize = 4096;
 
 /// What rustls counts on top of it, in bytes.

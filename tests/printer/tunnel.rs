@@ -1,4 +1,4 @@
-//! The file tunnel that X1, H2 and P2 have on port 6000 (PROTOCOL §6.2), as far as its login.
+//! The file tunnel that X1, H2 and P2 have on port 6000 (`src/protocol.md`, file-tunnel), as far as its login.
 //!
 //! A camera's login gets 24 bytes that no camera sends, and an end; a tunnel's login an
 //! acknowledgement, and then what was sent comes back. Anything else is closed without a byte.

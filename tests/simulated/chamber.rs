@@ -230,7 +230,7 @@ fn viewers_stay_connected_while_the_printer_restarts() {
 #[test]
 fn a_camera_in_use_by_another_program_is_retried() {
     lan::run(async {
-        // A P1S answers a connection over its limit when another one ends (PROTOCOL §3.2).
+        // A P1S answers a connection over its limit when another one ends (`src/protocol.md`, chamber-camera).
         let camera = camera();
         let (mut other, far) = tokio::io::duplex(lan::WIRE);
         let theirs = camera.clone();

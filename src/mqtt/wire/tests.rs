@@ -221,7 +221,7 @@ fn a_packet_longer_than_its_fields_is_refused_where_they_end() {
     }
 }
 
-// The bugs of other codecs (CRATES §1).
+// Bugs that other MQTT codecs have or had.
 
 #[test]
 fn a_subscribe_without_its_last_qos_is_refused() {

@@ -9,7 +9,7 @@
 //! assert_eq!(files.file("/cache/plate.3mf").unwrap().len, 1_000_000);
 //! ```
 //!
-//! # The two families (PROTOCOL §5)
+//! # The two families (`src/protocol.md`, ftps)
 //!
 //! | | [`Esp32`](Family::Esp32) | [`Vsftpd`](Family::Vsftpd) |
 //! |---|---|---|

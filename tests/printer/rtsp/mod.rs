@@ -1,4 +1,4 @@
-//! The camera of a simulated X1, X2, P2 or H2: RTSP over TLS on port 322 (PROTOCOL §4), as live555
+//! The camera of a simulated X1, X2, P2 or H2: RTSP over TLS on port 322 (`src/protocol.md`, rtsps-camera), as live555
 //! serves it, with its manners and its vices.
 //!
 //! ```ignore

@@ -1,5 +1,5 @@
-//! What a client knows that merges reports as Bambuddy, Home Assistant and the relays do (PROTOCOL
-//! §2.3), written a second time, on data instead of text.
+//! A client's merge of reports, as Bambuddy and Home Assistant do it (`src/protocol.md`, reports), written a second
+//! time, on data instead of text.
 
 use serde_json::{Map, Value};
 
