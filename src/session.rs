@@ -97,7 +97,7 @@ pub trait Handler<S: Session> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// An orderly end.
-    Nobody,
+    Orderly,
     /// The peer broke the protocol or gave a wrong code.
     Peer,
     /// The network: a timeout, a stall or a reset.

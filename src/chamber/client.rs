@@ -175,7 +175,7 @@ impl Error {
             }
             Self::Silent => Blame::Network,
             Self::NoSlot | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
-            Self::Dismissed(Dismissal::Stopping) => Blame::Nobody,
+            Self::Dismissed(Dismissal::Stopping) => Blame::Orderly,
         }
     }
 }

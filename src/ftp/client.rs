@@ -104,7 +104,7 @@ impl Error {
     /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Quit | Self::Idle | Self::ShuttingDown => Blame::Nobody,
+            Self::Quit | Self::Idle | Self::ShuttingDown => Blame::Orderly,
             Self::Truncated => Blame::Network,
             Self::Silent
             | Self::TooLong

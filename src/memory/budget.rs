@@ -2,8 +2,8 @@
 //!
 //! The lines of this program's own types are exact: an assertion beside each type compares its size with its line.
 //! The lines of rustls and tokio were measured in the worst state that a peer can cause, and rounded up; `tests/bounds`
-//! measures them again. The build fails if the sum exceeds `BOARD.memory`, from which the limit of the
-//! [heap](super::heap) follows.
+//! measures them again. The build fails if the sum exceeds `BOARD.memory`. The sum is the limit of the
+//! [heap](super::heap).
 //!
 //! `pandaproxy --budget` prints these lines.
 
@@ -12,7 +12,8 @@ use super::pool::Shape;
 use crate::board::BOARD;
 
 /// Most bytes that rustls allocates for one connection. Measured: 91 KiB with an incomplete handshake message of
-/// 64 KiB and 24 KiB of unsent output; 59 KiB with an incomplete record of 16 KiB and 24 KiB of unsent output; 6 to 12 KiB idle.
+/// 64 KiB and 24 KiB of unsent output; 59 KiB with an incomplete record of 16 KiB and 24 KiB of unsent output; 6 to
+/// 12 KiB idle.
 pub const TLS: usize = 96 * KIB;
 
 /// Bytes that rustls allocates beyond [`TLS`] while it processes one read. The worst case measured is a handshake

@@ -88,7 +88,7 @@ impl Error {
     /// Which side caused it.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Nobody,
+            Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Orderly,
             Self::Silent
             | Self::NotConnect
             | Self::OutOfOrder

@@ -47,7 +47,7 @@ use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::KIB;
 use crate::memory::budget::LINE;
-use crate::session::{Blame, Output, Session};
+use crate::session::{Output, Session};
 use live::{InFlight, PUSH_ALL, Sending};
 
 /// How long the printer may take to answer CONNECT, and SUBSCRIBE. A cold P1S takes up to five
@@ -119,18 +119,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Which side caused it.
-    pub const fn blame(self) -> Blame {
-        match self {
-            Self::ShuttingDown => Blame::Nobody,
-            Self::NoAnswer | Self::Silent => Blame::Network,
-            Self::Refused(_)
-            | Self::SubscriptionRefused
-            | Self::Malformed(_)
-            | Self::OutOfOrder => Blame::Peer,
-        }
-    }
-
     /// Whether the printer refuses the access code.
     pub const fn is_wrong_code(self) -> bool {
         matches!(

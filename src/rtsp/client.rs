@@ -493,7 +493,9 @@ impl Error {
             | Self::WrongCode
             | Self::NoCode => Blame::Peer,
             Self::Silent => Blame::Network,
-            Self::Idle | Self::Dismissed(Dismissal::Stopping | Dismissal::Changed) => Blame::Nobody,
+            Self::Idle | Self::Dismissed(Dismissal::Stopping | Dismissal::Changed) => {
+                Blame::Orderly
+            }
         }
     }
 }

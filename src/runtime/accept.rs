@@ -247,7 +247,7 @@ impl<N: Net> PendingClient<N> {
         let kind = match reason.map(HandshakeError::blame) {
             None => Kind::Silent,
             Some(Blame::Peer | Blame::Board) => Kind::Malformed,
-            Some(Blame::Nobody | Blame::Network) => Kind::Left,
+            Some(Blame::Orderly | Blame::Network) => Kind::Left,
         };
         let peer = self.peer;
         if self.own && reason == Some(HandshakeError::Left) {

@@ -118,18 +118,6 @@ impl ConnectError {
             Failure::Io(kind) => Self::Io(kind),
         }
     }
-
-    /// Who caused it.
-    pub const fn blame(self) -> Blame {
-        match self {
-            Self::Refused(_)
-            | Self::NotTls
-            | Self::NothingInCommon
-            | Self::Alert(_)
-            | Self::Broken => Blame::Peer,
-            Self::Left | Self::Io(_) => Blame::Network,
-        }
-    }
 }
 
 impl fmt::Display for ConnectError {

@@ -56,7 +56,7 @@ use super::slot::{Prot, Slot, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
-use crate::session::{Blame, Output, Session};
+use crate::session::{Output, Session};
 
 /// Time the printer has to reply to login and to settings.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -112,15 +112,6 @@ impl Error {
 }
 
 impl Error {
-    /// Who caused the end.
-    pub const fn blame(self) -> Blame {
-        match self {
-            Self::IdleTimeout => Blame::Nobody,
-            Self::NoAnswer | Self::ServiceClosing => Blame::Network,
-            Self::Busy(_) | Self::WrongCode(_) | Self::UnexpectedReply => Blame::Peer,
-        }
-    }
-
     /// Whether the printer refuses our access code.
     pub const fn is_wrong_code(self) -> bool {
         matches!(self, Self::WrongCode(_))

@@ -464,7 +464,8 @@ pub async fn dial<N: Net>(
 ) -> Result<N::Connection, DialError> {
     let socket = reach(net, host, port).await?;
     // An error means that the connection is lost already; the next read or write reports it.
-    let _lost = (tune_relay(&socket), limit_unsent(&socket));
+    let _lost = tune_relay(&socket);
+    let _lost = limit_unsent(&socket);
     Ok(socket)
 }
 

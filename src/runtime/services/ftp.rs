@@ -162,7 +162,7 @@ const fn kind_of(end: &End<client::Error>) -> Kind {
         End::Session(client::Error::Silent) => Kind::Silent,
         End::Session(client::Error::TooLong) => Kind::TooLong,
         End::Session(error) => match error.blame() {
-            Blame::Nobody | Blame::Network => Kind::Left,
+            Blame::Orderly | Blame::Network => Kind::Left,
             Blame::Peer => Kind::Malformed,
             Blame::Board => Kind::Refused,
         },

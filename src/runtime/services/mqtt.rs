@@ -159,7 +159,7 @@ const fn kind_of(end: &End<client::Error>) -> Kind {
             client::Error::RequestRefused | client::Error::RequestLost | client::Error::Undecided,
         ) => Kind::RequestRefused,
         End::Session(error) => match error.blame() {
-            Blame::Nobody | Blame::Network => Kind::Left,
+            Blame::Orderly | Blame::Network => Kind::Left,
             Blame::Peer => Kind::Malformed,
             Blame::Board => Kind::Refused,
         },

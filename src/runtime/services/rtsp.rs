@@ -204,7 +204,7 @@ const fn kind_of(end: &End<client::Error>) -> Kind {
         End::Session(client::Error::WrongCode) => Kind::WrongCode,
         End::Session(client::Error::Silent | client::Error::Idle) => Kind::Silent,
         End::Session(error) => match error.blame() {
-            Blame::Nobody | Blame::Network => Kind::Left,
+            Blame::Orderly | Blame::Network => Kind::Left,
             Blame::Peer => Kind::Malformed,
             Blame::Board => Kind::Refused,
         },
