@@ -1,6 +1,7 @@
 //! The file services with every place taken by the worst clients there are, over real sockets: the
 //! proxy with TLS on all sides, the relay and the tunnel with both directions of everything full.
 
+use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::io;
@@ -8,45 +9,39 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pandaproxy::auth::AccessCode;
 use pandaproxy::board::BOARD;
-use pandaproxy::config::PrinterAddr;
-use pandaproxy::ftp::client::LOGIN_TIMEOUT;
+use pandaproxy::config::{Config, PrinterAddr};
+use pandaproxy::ftp::Service;
 use pandaproxy::ftp::printer_session::{PrinterSession, SlotState};
-use pandaproxy::ftp::{SESSIONS, Service};
 use pandaproxy::memory::budget::{
     self, ALTERNATIVES, DATA_PORTS, FILERS, FTP_INBOX, LINES, Line, RELAY_COMMANDS, RELAY_FILES,
     RELAY_SESSIONS, TRANSFERS, TUNNELS,
 };
 use pandaproxy::memory::heap;
-use pandaproxy::peer::Peer;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::accept::Acceptor;
-use pandaproxy::runtime::dial::{BackOff, Dialler};
-use pandaproxy::runtime::files::passive::PassivePorts;
 use pandaproxy::runtime::files::relay::{Counts, Relay};
 use pandaproxy::runtime::files::relay_ports::{Openings, Transfers};
-use pandaproxy::runtime::files::transfer::{DataDialler, move_data};
+use pandaproxy::runtime::launch::{self, Context, Credentials, services};
 use pandaproxy::runtime::net::{Net, Sockets};
-use pandaproxy::runtime::services::ftp::{
-    AddressTrackingDialler, Files, maintain_session, serve_caller,
-};
-use pandaproxy::runtime::worker::{AcceptedClient, Serves};
 use pandaproxy::state_dir::Pins;
-use pandaproxy::tls::{self, Identity, Policy, Subject, Trust};
+use pandaproxy::tls::{
+    ConnectError, HandshakeError, Identity, Policy, ServerConfig, Subject, Trust,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use rustls::{ClientConfig, RootCertStore, version};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::{JoinSet, spawn_local, yield_now};
+use tokio::task::{JoinHandle, JoinSet, spawn_local, yield_now};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::clients::proxy::{HOME, StateDir};
-use crate::lan::CODE;
+use crate::lan::weather::aside;
+use crate::lan::{CODE, root};
 use crate::share::{Share, alone};
 use printer::ftp::{Family, FileServer};
 use printer::{CA, Model};
@@ -142,7 +137,62 @@ fn proxy_lines() -> usize {
     lines + budget::FILE_SESSIONS * budget::RESUMPTION + budget::TLS_FLASH
 }
 
-/// The service as the program makes it, whose own heap is known.
+/// Real sockets, on ports that the system chooses, with the heap of the proxy's tasks counted.
+#[derive(Clone)]
+struct Counted {
+    share: Share,
+    /// The port that was bound first: the service's.
+    bound: Rc<Cell<Option<SocketAddr>>>,
+}
+
+impl Net for Counted {
+    type Connection = TcpStream;
+    type Listener = TcpListener;
+    type ClientStream = <Sockets as Net>::ClientStream;
+    type PrinterStream = <Sockets as Net>::PrinterStream;
+
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let listener = Sockets.bind(SocketAddr::new(address.ip(), 0))?;
+        self.bound.set(self.bound.get().or(listener.local_addr().ok()));
+        Ok(listener)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        Sockets.connect(address).await
+    }
+
+    async fn resolve(&self, _: &str, port: u16) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from((HOME, port)))
+    }
+
+    async fn accept_tls(
+        &self,
+        tls: &Arc<ServerConfig>,
+        connection: TcpStream,
+    ) -> Result<Self::ClientStream, HandshakeError> {
+        Sockets.accept_tls(tls, connection).await
+    }
+
+    async fn connect_tls(
+        &self,
+        trust: &Trust,
+        connection: TcpStream,
+    ) -> Result<Self::PrinterStream, ConnectError> {
+        Sockets.connect_tls(trust, connection).await
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+        // The memory of a task is in a line of its own in the budget.
+        aside(|| spawn_local(self.share.of(task)))
+    }
+}
+
+thread_local! {
+    /// What the proxy of this thread is started with.
+    static CREDENTIALS: RefCell<Option<Credentials>> = const { RefCell::new(None) };
+}
+
+/// The service as `runtime::launch` starts it, whose own heap is known.
 struct Proxy {
     service: Rc<Service>,
     share: Share,
@@ -156,43 +206,27 @@ impl Proxy {
         let any = SocketAddr::from((HOME, 0));
         let (printer, serving) = server.listen_tls(any, model).await.unwrap();
         spawn_local(serving);
-        let (dir, clock, share) = (StateDir::new(), Clock::start(), Share::default());
+        let (dir, share) = (StateDir::new(), Share::default());
         let subject = Subject { serial: model.serial(), addresses: &[IpAddr::V4(HOME)] };
         let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
-        let tls = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
+        let files = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
         let pins = Pins::in_dir(dir.path());
         let trust = Trust::new(model.serial(), Policy::Verify, Some(CA), pins, SystemTime::now);
-        let trust = trust.unwrap();
-        let files = share.during(|| Files {
-            service: Service::new(AccessCode::new(CODE.as_bytes()).unwrap(), SESSIONS),
-            passive_ports: PassivePorts::new(Sockets, HOME.into(), 0..=0),
-        });
-        let listener = Rc::new(Sockets.bind(any).unwrap());
-        let at = listener.local_addr().unwrap();
-        for number in 0..FILERS {
-            let (files, listener, tls) = (files.clone(), Rc::clone(&listener), Arc::clone(&tls));
-            spawn_local(share.of(work(files, listener, tls, number, clock)));
-        }
-        for printer_session in files.service.printer_sessions() {
-            let trust = trust.with_own_sessions();
-            let dialler =
-                Dialler::new(Sockets, PrinterAddr::Ip(HOME.into()), printer.port(), trust.clone());
-            let (place, back_off) = (Rc::default(), BackOff::new(1));
-            let (service, its) = (Rc::clone(&files.service), Rc::clone(printer_session));
-            let located = AddressTrackingDialler { dialler, at: Rc::clone(&place) };
-            let keeper = maintain_session(service, its, Rc::default(), located, clock, back_off);
-            spawn_local(share.of(keeper));
-            let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(&tls));
-            let mover = move_data(
-                Rc::clone(printer_session),
-                DataDialler { net: Sockets, at: place },
-                passive_ports,
-                trust,
-                tls,
-                clock,
-            );
-            spawn_local(share.of(mover));
-        }
+        CREDENTIALS.set(Some(Credentials {
+            tls: identity.server_config(BOARD.suites, budget::SESSIONS),
+            files_tls: Some(files),
+            trust: trust.unwrap(),
+        }));
+        let credentials = |_: &Config| Ok(CREDENTIALS.with_borrow(|made| made.clone().unwrap()));
+        let context = Context { clock: Clock::start(), seed: 1, credentials };
+        let printer_port = format!("--printer-port=ftp={}", printer.port());
+        let more = ["--services=ftp", "--ftp-mode=proxy", "--bind=127.0.0.1", &printer_port];
+        let config = root::config(model.serial(), CODE, &more);
+        let net = Counted { share: share.clone(), bound: Rc::default() };
+        let list = services();
+        let proxy =
+            share.during(|| launch::Proxy::start_these(&context, &config, &net, &list).unwrap());
+        let (service, at) = (proxy.service::<Service>().unwrap(), net.bound.get().unwrap());
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(identity.ca_pem().as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -203,26 +237,23 @@ impl Proxy {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let tls = TlsConnector::from(Arc::new(config));
-        Self { service: Rc::clone(&files.service), share, at, tls, _dir: dir }
-    }
-
-    async fn tls_to(&self, port: u16) -> TlsStream<TcpStream> {
-        let stream = connect(HOME, SocketAddr::from((HOME, port))).await.unwrap();
-        self.tls_over(stream).await
+        Self { service, share, at, tls, _dir: dir }
     }
 
     async fn tls_over(&self, stream: TcpStream) -> TlsStream<TcpStream> {
         self.tls.connect(ServerName::from(IpAddr::V4(HOME)), stream).await.unwrap()
     }
 
-    async fn stranger(&self) -> Control {
-        let mut control = Control(BufReader::new(self.tls_to(self.at.port()).await));
+    /// A client that has not logged in.
+    async fn stranger(&self, from: Ipv4Addr) -> Control {
+        let stream = connect(from, self.at).await.unwrap();
+        let mut control = Control(BufReader::new(self.tls_over(stream).await));
         assert!(control.reply().await.starts_with("220 "));
         control
     }
 
     async fn client(&self) -> Control {
-        let mut control = self.stranger().await;
+        let mut control = self.stranger(HOME).await;
         assert!(control.asks("USER bblp").await.starts_with("331 "));
         assert!(control.asks(&format!("PASS {CODE}")).await.starts_with("230 "));
         assert!(control.asks("TYPE I").await.starts_with("200 "));
@@ -257,27 +288,6 @@ impl Proxy {
             matches!(printer_session.standing(), SlotState::Idle | SlotState::Off)
         };
         self.service.connections() == 0 && self.service.printer_sessions().iter().all(idle)
-    }
-}
-
-/// What the program's workers do, without a acceptor before them.
-async fn work(
-    files: Files,
-    listener: Rc<TcpListener>,
-    tls: Arc<ServerConfig>,
-    number: usize,
-    clock: Clock,
-) {
-    let mut buffers = <Files as Serves>::buffers();
-    let number = u32::try_from(number).unwrap();
-    loop {
-        let (socket, from) = listener.accept().await.unwrap();
-        let peer = Peer { service: "ftp", number, address: from.ip() };
-        let until = clock.now() + LOGIN_TIMEOUT;
-        let accepted = timeout(LOGIN_TIMEOUT, tls::accept(&tls, socket)).await;
-        let Ok(Ok(stream)) = accepted else { continue };
-        let accepted_client = AcceptedClient { peer, reached: Some(HOME), until, admitted: &|| {} };
-        let _end = serve_caller(&files, stream, accepted_client, &mut buffers, &clock).await;
     }
 }
 
@@ -350,8 +360,9 @@ fn all_places_for_files_taken_by_the_worst_clients_stay_within_their_lines() {
             there.push(waits);
         }
         // The pre-auth slots: a line of which one byte is missing.
-        for _ in 0..BOARD.pre_auth {
-            let mut knocks = proxy.stranger().await;
+        for number in 0..BOARD.pre_auth {
+            let from = machine(u8::try_from(number).unwrap());
+            let mut knocks = proxy.stranger(from).await;
             knocks.says(&[b'x'; 1023]).await;
             there.push(knocks);
         }
