@@ -201,4 +201,4 @@ at=$(ssh "${options[@]}" -G "$host" | sed -n 's/^hostname //p')
 say "$host serves:"
 sed -n 's/^ *healthy: //p' "$ours/said" | tr -d '\r' | tr ',' '\n' |
     sed -n "s/^ *\([a-z]*\) on \([0-9]*\)\$/  \1 at $at:\2/p"
-say "for clients that check certificates: ssh $host ${as_root}pandaproxy ca --state-dir /var/lib/pandaproxy"
+say "for clients that check certificates: ssh $host ${as_root}pandaproxy ca"

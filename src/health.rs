@@ -1,16 +1,15 @@
-//! `pandaproxy health`: do the services of a running proxy answer?
+//! `pandaproxy health`: checks that the services of a running proxy answer on their ports.
 //!
-//! It asks on the machine that they run on, by the configuration that they run with. MQTT's port has
-//! to show a certificate of the proxy whose state directory this is; the others have to take a
-//! connection. Nobody logs in, so no code is shown, no place of a client is taken, and nothing
-//! reaches the printer. Whether the printer is there is not asked: a proxy whose printer is switched
-//! off is well.
+//! The check runs on the proxy's machine with the proxy's configuration. The MQTT port has to show a
+//! certificate signed by the authority in the state directory ([`greeting`](crate::tls::greeting)); each other
+//! port has to accept a TCP connection. The check does not log in: it sends no access code, takes no client's
+//! slot, and does not contact the printer. A proxy whose printer is switched off is healthy.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | all of it | [`TIMEOUT`] | what has not answered by then counts as silent |
+//! | the whole check | [`TIMEOUT`] | the port that is being checked is reported as not answering |
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,13 +21,13 @@ use std::time::{Instant, SystemTime};
 use crate::config::Config;
 use crate::tls::greeting::{GreetingError, greet};
 
-/// How long all of it may take.
+/// Time for the whole check, over all ports.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ports that may be asked.
+/// Ports that are checked at most: one for each service.
 const PORTS: usize = 4;
 
-/// What answers. `Display` names each service with its port.
+/// The services that answer. `Display` is `mqtt on 8883, ftp on 990`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answering(heapless::Vec<(&'static str, u16), PORTS>);
 
@@ -42,7 +41,7 @@ impl fmt::Display for Answering {
     }
 }
 
-/// What does not, the first that was found. `Display` is one line.
+/// The first service that does not answer. `Display` is `SERVICE on ADDRESS: CAUSE; HINT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unhealthy {
     service: &'static str,
@@ -50,18 +49,18 @@ pub struct Unhealthy {
     why: Why,
 }
 
-/// What is wrong with a service.
+/// Why a service is unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Why {
-    /// Its port is any: nobody can know where to ask.
+    /// The configured port is 0, which the system replaces by a free one.
     AnyPort,
-    /// Nothing listens.
+    /// The port is closed.
     Refused,
-    /// The connection is not taken in time.
+    /// The connection is not established in time.
     Silent,
     /// The connection failed otherwise.
     Io(ErrorKind),
-    /// What answers cannot be taken for the proxy.
+    /// The program on the port is not this proxy.
     Greeting(GreetingError),
 }
 
@@ -70,12 +69,10 @@ impl fmt::Display for Unhealthy {
         let Self { service, at, why } = self;
         write!(f, "{service} on {at}: ")?;
         match why {
-            Why::AnyPort => {
-                f.write_str("port 0 is any port, so there is no way to know which to ask")
-            }
-            Why::Refused => f.write_str("nothing listens: has the service started?"),
-            Why::Silent => f.write_str("no connection in time"),
-            Why::Io(kind) => write!(f, "no connection: {kind}"),
+            Why::AnyPort => f.write_str("port is 0; the health check needs fixed ports (--port)"),
+            Why::Refused => f.write_str("port is closed; has the service started?"),
+            Why::Silent => f.write_str("connection timed out"),
+            Why::Io(kind) => write!(f, "connection failed: {kind}"),
             Why::Greeting(error) => error.fmt(f),
         }
     }
@@ -83,30 +80,30 @@ impl fmt::Display for Unhealthy {
 
 impl core::error::Error for Unhealthy {}
 
-/// Asks each service of `config` on this machine.
+/// Checks each service of `config` on this machine, for [`TIMEOUT`] at most.
 ///
 /// # Errors
 ///
-/// One of them does not answer.
+/// [`Unhealthy`]: the first service that does not answer.
 pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
-    let until = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + TIMEOUT;
     let here = own_address(config.bind);
     let mut answering = heapless::Vec::new();
     for (service, port) in config.listening() {
         let at = SocketAddr::new(here, port);
         let unhealthy = |why| Unhealthy { service, at, why };
-        let mut line = Line::to(at, until).map_err(unhealthy)?;
+        let mut connection = Connection::open(at, deadline).map_err(unhealthy)?;
         if service == "mqtt" {
-            greet(&config.state_dir, &mut line, SystemTime::now)
+            greet(&config.state_dir, &mut connection, SystemTime::now)
                 .map_err(|error| unhealthy(Why::Greeting(error)))?;
         }
-        // It fits: there is one place for each port.
+        // Always fits: there is an element for each service.
         let _fits = answering.push((service, port));
     }
     Ok(Answering(answering))
 }
 
-/// Where a listener that is bound to `bind` is reached from its own machine.
+/// The address at which a listener bound to `bind` is reached from the same machine.
 const fn own_address(bind: IpAddr) -> IpAddr {
     match bind {
         IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -115,20 +112,20 @@ const fn own_address(bind: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection on which everything ends at one moment.
-struct Line {
+/// A TCP connection with one deadline for all reads and writes.
+struct Connection {
     stream: TcpStream,
-    until: Instant,
+    deadline: Instant,
 }
 
-impl Line {
-    fn to(at: SocketAddr, until: Instant) -> Result<Self, Why> {
+impl Connection {
+    fn open(at: SocketAddr, deadline: Instant) -> Result<Self, Why> {
         if at.port() == 0 {
             return Err(Why::AnyPort);
         }
-        let left = left(until).map_err(|_| Why::Silent)?;
+        let left = left(deadline).map_err(|_| Why::Silent)?;
         match TcpStream::connect_timeout(&at, left) {
-            Ok(stream) => Ok(Self { stream, until }),
+            Ok(stream) => Ok(Self { stream, deadline }),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => Err(Why::Refused),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(Why::Silent),
             Err(error) => Err(Why::Io(error.kind())),
@@ -136,26 +133,43 @@ impl Line {
     }
 }
 
-/// The time that is left. It is never zero, which would be for ever.
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
+/// The time until `deadline`. Never zero, which the socket would take for no timeout.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-impl Read for Line {
+impl Read for Connection {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(left(self.until)?))?;
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
         self.stream.read(bytes)
     }
 }
 
-impl Write for Line {
+impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.until)?))?;
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
         self.stream.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let causes = [
+        Why::AnyPort,
+        Why::Refused,
+        Why::Silent,
+        Why::Io(ErrorKind::HostUnreachable),
+        Why::Greeting(GreetingError::Foreign),
+    ];
+    let at = SocketAddr::from(([127, 0, 0, 1], 8883));
+    let unhealthy = causes.map(|why| Unhealthy { service: "mqtt", at, why }.to_string());
+    let answering = Answering([("mqtt", 8883), ("ftp", 990)].into_iter().collect());
+    unhealthy.into_iter().chain([answering.to_string()]).collect()
 }

@@ -28,6 +28,9 @@ const TABLE: &[Area] = &[
     Area { name: "stream", samples: crate::runtime::stream::samples },
     Area { name: "dial", samples: crate::runtime::dial::samples },
     Area { name: "worker", samples: crate::runtime::worker::samples },
+    Area { name: "tls", samples: crate::tls::samples },
+    Area { name: "health", samples: crate::health::samples },
+    Area { name: "trace", samples: crate::trace::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
 ];
 

@@ -1,6 +1,5 @@
-//! Certificates as others see them: our own in openssl's eyes, a printer's in ours.
-//!
-//! `openssl` plays the clients and the printers, over loopback, on ports that the system picks.
+//! Interoperability with openssl: the proxy's certificates with `openssl s_client`, and printers' certificates
+//! with `openssl s_server`, over loopback, on ports that the system picks.
 
 #![allow(
     clippy::expect_used,
@@ -41,14 +40,14 @@ use tokio::runtime::Builder;
 const SERIAL: &str = "01S00C123456789";
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 const SUBJECT: Subject<'_> = Subject { serial: SERIAL, addresses: &[ADDRESS] };
-/// 2026-11-01, before which no clock here can be right.
+/// 2026-11-01: an earlier clock counts as not set.
 const FLOOR: Duration = Duration::from_secs(1_793_491_200);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-// ---- what we show ----------------------------------------------------------------------------
+// ---- the proxy's certificates ----------------------------------------------------------------
 
 #[test]
-fn an_identity_is_made_once_and_is_private() {
+fn certificates_are_made_once_and_files_are_private() {
     let dir = Scratch::with_rsa_key();
     let first = load(&dir.0, &SUBJECT).unwrap();
     let files = contents(&dir.0);
@@ -60,7 +59,7 @@ fn an_identity_is_made_once_and_is_private() {
     for name in all {
         assert_eq!(mode(&dir.0.join(name)), 0o600, "{name}");
     }
-    // Brought from elsewhere, a file may be anybody's to read; it does not stay so.
+    // A file that others can read, as after a copy, is made private.
     fs::set_permissions(dir.0.join("rsa.key"), Permissions::from_mode(0o644)).unwrap();
     load(&dir.0, &SUBJECT).unwrap();
     assert_eq!(mode(&dir.0.join("rsa.key")), 0o600);
@@ -69,7 +68,7 @@ fn an_identity_is_made_once_and_is_private() {
 }
 
 #[test]
-fn certificates_are_what_clients_demand() {
+fn certificates_have_the_fields_that_clients_need() {
     let dir = Scratch::with_rsa_key();
     let identity = load(&dir.0, &SUBJECT).unwrap();
     let ca = text(&dir.0.join("ca.pem"));
@@ -111,7 +110,7 @@ fn certificates_are_what_clients_demand() {
 
 /// Guards: the authority is new and the certificate old, or two make one at once.
 #[test]
-fn a_new_address_or_serial_or_ca_reissues_and_keeps_the_rest() {
+fn a_new_address_serial_or_ca_reissues_only_the_leaves() {
     let dir = Scratch::with_rsa_key();
     load(&dir.0, &SUBJECT).unwrap();
     let other = [ADDRESS, "fe80::1".parse().unwrap()];
@@ -122,13 +121,13 @@ fn a_new_address_or_serial_or_ca_reissues_and_keeps_the_rest() {
         let before = contents(&dir.0);
         load(&dir.0, &subject).unwrap();
         assert_eq!(changed(&before, &contents(&dir.0)), ["ecdsa.pem", "rsa.pem"]);
-        // The order in which addresses are found is not a change.
+        // Another order of the addresses is not a change.
         let before = contents(&dir.0);
         let again = [other[1], other[0], other[1]];
         load(&dir.0, &Subject { addresses: &again, ..subject }).unwrap();
         assert_eq!(contents(&dir.0), before);
     }
-    // A serial of digits alone is no host name; it stays the common name.
+    // A serial number of digits alone is not a host name; it is the common name all the same.
     let leaf = text(&dir.0.join("rsa.pem"));
     assert!(leaf.contains("CN=030123456789012") && leaf.contains("DNS:localhost, IP"), "{leaf}");
     let before = contents(&dir.0);
@@ -139,7 +138,7 @@ fn a_new_address_or_serial_or_ca_reissues_and_keeps_the_rest() {
 }
 
 #[test]
-fn a_spoilt_or_missing_certificate_or_key_is_made_again() {
+fn a_damaged_or_missing_leaf_or_key_is_made_again() {
     let dir = Scratch::with_rsa_key();
     load(&dir.0, &SUBJECT).unwrap();
     for (file, expected) in [
@@ -201,18 +200,18 @@ fn a_ca_is_never_replaced_and_the_error_names_the_file() {
 }
 
 #[test]
-fn a_ca_whose_certificate_was_lost_is_made_again_as_the_same_authority() {
+fn a_lost_ca_certificate_is_made_again_from_its_key() {
     let dir = Scratch::with_rsa_key();
     load(&dir.0, &SUBJECT).unwrap();
     let before = contents(&dir.0);
     fs::remove_file(dir.0.join("ca.pem")).unwrap();
     load(&dir.0, &SUBJECT).unwrap();
-    // What it signed is still good, and so are the copies that clients have.
+    // The leaves stay valid, and so do the clients' copies of the CA.
     assert_eq!(changed(&before, &contents(&dir.0)), ["ca.pem"]);
 }
 
 #[test]
-fn a_key_that_somebody_brought_in_another_form_is_refused_and_not_overwritten() {
+fn a_key_of_another_format_is_an_error_and_is_kept() {
     let dir = Scratch::with_rsa_key();
     let brought = "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n";
     fs::write(dir.0.join("rsa.key"), brought).unwrap();
@@ -222,7 +221,7 @@ fn a_key_that_somebody_brought_in_another_form_is_refused_and_not_overwritten() 
 }
 
 #[test]
-fn a_start_before_the_network_is_up_costs_no_address() {
+fn a_start_without_a_network_keeps_the_addresses() {
     let dir = Scratch::with_rsa_key();
     load(&dir.0, &SUBJECT).unwrap();
     let before = contents(&dir.0);
@@ -231,7 +230,7 @@ fn a_start_before_the_network_is_up_costs_no_address() {
 }
 
 #[test]
-fn who_asks_whether_it_is_this_proxy_sees_it_even_in_1970_and_leaves_before_being_let_in() {
+fn a_health_check_identifies_the_proxy_even_in_1970() {
     let clocks: [(fn() -> SystemTime, _); 3] = [
         (|| UNIX_EPOCH, Ok(())),
         (|| UNIX_EPOCH + FLOOR + YEAR, Ok(())),
@@ -250,7 +249,7 @@ fn who_asks_whether_it_is_this_proxy_sees_it_even_in_1970_and_leaves_before_bein
 }
 
 #[test]
-fn a_clock_in_1970_issues_for_today_and_finds_nothing_expired() {
+fn a_clock_in_1970_counts_as_the_day_of_release() {
     let dir = Scratch::with_rsa_key();
     let at = |now| Identity::load_or_make(&dir.0, &SUBJECT, UNIX_EPOCH + now);
     at(Duration::ZERO).unwrap();
@@ -269,13 +268,13 @@ fn a_clock_in_1970_issues_for_today_and_finds_nothing_expired() {
     at(Duration::ZERO).unwrap();
 }
 
-/// A full or read-only card: what is there serves, and what is missing is made for this start.
+/// A full or read-only card: existing files are used, and missing ones are made for this start.
 #[test]
-fn a_state_directory_that_cannot_be_written_still_serves() {
+fn a_read_only_state_directory_is_enough_to_serve() {
     let dir = Scratch::with_rsa_key();
     let ca = load(&dir.0, &SUBJECT).unwrap().ca_pem().to_owned();
     let files = contents(&dir.0);
-    // Root may write anywhere, so the lock's place is taken by a directory.
+    // Root can write anywhere, so a directory takes the lock file's name.
     fs::remove_file(dir.0.join("lock")).unwrap();
     fs::create_dir(dir.0.join("lock")).unwrap();
     assert_eq!(load(&dir.0, &SUBJECT).unwrap().ca_pem(), ca);
@@ -298,7 +297,7 @@ fn two_that_start_at_once_have_one_ca() {
     let dir = Scratch::new();
     let start =
         |path: PathBuf| thread::spawn(move || load(&path, &SUBJECT).unwrap().ca_pem().to_owned());
-    // Not even the directory is there yet.
+    // The directory does not exist yet.
     let two = [start(dir.0.join("state")), start(dir.0.join("state"))];
     let [one, other] = two.map(|start| start.join().unwrap());
     assert_eq!(one, other);
@@ -308,7 +307,7 @@ fn two_that_start_at_once_have_one_ca() {
 // ---- openssl as a client ---------------------------------------------------------------------
 
 #[test]
-fn each_client_gets_the_certificate_it_can_read() {
+fn each_client_gets_a_certificate_of_a_kind_it_knows() {
     for (arguments, cipher, key) in [
         ("-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "2048 bit"),
         ("-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384", "2048 bit"),
@@ -323,17 +322,17 @@ fn each_client_gets_the_certificate_it_can_read() {
         ("-tls1_3 -sigalgs rsa_pss_rsae_sha256", "TLS_", "2048 bit"),
         ("", "TLS_", "256 bit"),
     ] {
-        let said = one_client(Suites::ChaChaFirst, arguments);
-        assert!(said.contains(&format!("Cipher is {cipher}")), "{arguments}:\n{said}");
-        assert!(said.contains(&format!("Server public key is {key}")), "{arguments}:\n{said}");
-        assert!(said.contains("Verify return code: 0 (ok)"), "{arguments}:\n{said}");
-        // The CA comes along, so that a client can show it.
-        assert!(said.contains("\n 1 s:"), "{arguments}:\n{said}");
+        let output = one_client(Suites::ChaChaFirst, arguments);
+        assert!(output.contains(&format!("Cipher is {cipher}")), "{arguments}:\n{output}");
+        assert!(output.contains(&format!("Server public key is {key}")), "{arguments}:\n{output}");
+        assert!(output.contains("Verify return code: 0 (ok)"), "{arguments}:\n{output}");
+        // The CA is sent along, so that a client can show it.
+        assert!(output.contains("\n 1 s:"), "{arguments}:\n{output}");
     }
 }
 
 #[test]
-fn suites_go_in_the_boards_order_whatever_the_clients() {
+fn cipher_suites_follow_the_boards_order() {
     let aes_first =
         "-ciphersuites TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
     for (suites, arguments, cipher) in [
@@ -343,13 +342,13 @@ fn suites_go_in_the_boards_order_whatever_the_clients() {
         (Suites::AesFirst, "-tls1_2", "ECDHE-ECDSA-AES128-GCM-SHA256"),
         (Suites::AesFirst, "-tls1_2 -sigalgs RSA+SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
     ] {
-        let said = one_client(suites, arguments);
-        assert!(said.contains(&format!("Cipher is {cipher}\n")), "{arguments}:\n{said}");
+        let output = one_client(suites, arguments);
+        assert!(output.contains(&format!("Cipher is {cipher}\n")), "{arguments}:\n{output}");
     }
 }
 
 #[test]
-fn a_client_comes_back_to_its_session_and_hears_us_leave() {
+fn a_client_resumes_its_session_and_gets_close_notify() {
     for version in ["-tls1_2", "-tls1_3"] {
         let (address, served) = serve(Suites::AesFirst, 2);
         let dir = Scratch::new();
@@ -364,7 +363,7 @@ fn a_client_comes_back_to_its_session_and_hears_us_leave() {
 }
 
 #[test]
-fn a_client_that_cannot_be_served_is_told_apart() {
+fn handshake_errors_of_clients_are_told_apart() {
     let foreign = Scratch::new();
     let other = Printer::under_a_root(&foreign.0).root;
     let distrusting = format!("-verify_return_error -CAfile {}", other.display());
@@ -391,15 +390,15 @@ fn a_client_that_cannot_be_served_is_told_apart() {
     }
     assert_eq!(
         HandshakeError::Distrusts.to_string(),
-        "the client does not trust this proxy's certificate: give it the CA that `pandaproxy ca` \
-         prints"
+        "proxy's certificate not trusted; import the authority that `sudo pandaproxy ca` \
+         prints into the client"
     );
 }
 
 // ---- openssl as a printer --------------------------------------------------------------------
 
 #[test]
-fn a_printer_with_a_v1_certificate_is_believed_and_its_session_resumed() {
+fn a_v1_printer_is_accepted_and_its_session_resumed() {
     let dir = Scratch::new();
     let printer = Printer::under_a_root(&dir.0);
     assert!(text(&printer.certificate).contains("Version: 1 (0x0)"));
@@ -407,7 +406,7 @@ fn a_printer_with_a_v1_certificate_is_believed_and_its_session_resumed() {
     let running = printer.run("-tls1_2 -rev");
     assert_eq!(talk(&trust, running.address), Ok(false));
     assert_eq!(talk(&trust, running.address), Ok(true));
-    // Sessions of its own: none yet, and the first one's is still there afterwards.
+    // A session cache of its own: empty, and the first cache keeps its session.
     let own = trust.with_own_sessions();
     assert_eq!(talk(&own, running.address), Ok(false));
     assert_eq!(talk(&own, running.address), Ok(true));
@@ -415,7 +414,7 @@ fn a_printer_with_a_v1_certificate_is_believed_and_its_session_resumed() {
 }
 
 #[test]
-fn a_printer_of_another_serial_is_refused_by_name_and_without_a_word() {
+fn another_printer_is_rejected_before_any_data_is_sent() {
     let dir = Scratch::new();
     let printer = Printer::under_a_root(&dir.0);
     let running = printer.run("-tls1_2 -rev");
@@ -424,13 +423,13 @@ fn a_printer_of_another_serial_is_refused_by_name_and_without_a_word() {
     let ConnectError::Refused(Refusal::WrongSerial { found }) = error else { panic!("{error:?}") };
     assert_eq!(found.as_str(), SERIAL);
     assert!(error.to_string().contains(SERIAL), "{error}");
-    // Unless the user says that anybody will do.
+    // Unless `--insecure-printer` is given.
     let trust = printer.trust("01S00C000000000", Policy::Insecure);
     assert_eq!(talk(&trust, running.address), Ok(false));
 }
 
 #[test]
-fn a_printer_nobody_vouches_for_is_refused() {
+fn a_printer_of_an_unknown_authority_is_rejected() {
     let dir = Scratch::new();
     let printer = Printer::under_a_root(&dir.0);
     let running = printer.run("-tls1_2 -rev");
@@ -441,7 +440,7 @@ fn a_printer_nobody_vouches_for_is_refused() {
 }
 
 #[test]
-fn a_printer_that_shares_no_version_or_suite_with_us_is_told_apart() {
+fn a_printer_without_a_common_version_or_suite_is_named() {
     let dir = Scratch::new();
     let printer = Printer::under_a_root(&dir.0);
     let trust = printer.trust(SERIAL, Policy::Verify);
@@ -456,7 +455,7 @@ fn a_printer_that_shares_no_version_or_suite_with_us_is_told_apart() {
 }
 
 #[test]
-fn a_certificate_without_its_key_is_worth_nothing() {
+fn a_certificate_without_its_key_is_rejected() {
     let dir = Scratch::new();
     let printer = Printer::under_a_root(&dir.0);
     let certificate = CertificateDer::from_pem_file(&printer.certificate).unwrap();
@@ -479,7 +478,7 @@ fn a_certificate_without_its_key_is_worth_nothing() {
 }
 
 #[test]
-fn what_is_no_printer_at_all_is_told_apart() {
+fn peers_that_are_not_printers_are_told_apart() {
     let dir = Scratch::new();
     let trust = Printer::under_a_root(&dir.0).trust(SERIAL, Policy::Verify);
     for (answer, error) in [
@@ -499,11 +498,11 @@ fn what_is_no_printer_at_all_is_told_apart() {
     }
 }
 
-// ---- both ends ours --------------------------------------------------------------------------
+// ---- the program at both ends ----------------------------------------------------------------
 
 /// Guards: bambuddy#1896: an end without close_notify loses what came before it.
 #[test]
-fn a_peer_that_leaves_without_a_word_has_left_and_no_more() {
+fn an_end_without_close_notify_is_an_orderly_end() {
     let identity = &OURS.1;
     let dir = Scratch::new();
     let ca = Some(identity.ca_pem().as_bytes());
@@ -533,11 +532,11 @@ fn a_peer_that_leaves_without_a_word_has_left_and_no_more() {
     });
 }
 
-// ---- below: how it is done -------------------------------------------------------------------
+// ---- support ---------------------------------------------------------------------------------
 
-/// An identity for all the tests that need any one, and where it is kept.
+/// Certificates for all tests that need any, and their directory.
 static OURS: LazyLock<(PathBuf, Identity)> = LazyLock::new(|| {
-    // Kept from run to run: that, too, has to work, and no key has to be made.
+    // Kept from run to run, so that no key has to be made and loading is tested.
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("identity");
     let identity = load(&dir, &SUBJECT).unwrap();
     (dir, identity)
@@ -547,7 +546,7 @@ fn load(dir: &Path, subject: &Subject<'_>) -> Result<Identity, IdentityError> {
     Identity::load_or_make(dir, subject, SystemTime::now().max(UNIX_EPOCH + FLOOR))
 }
 
-/// A directory for one test, gone after it.
+/// A directory for one test, removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -559,7 +558,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// With an RSA key in it, so that none has to be made.
+    /// With an RSA key in it: making one is slow.
     fn with_rsa_key() -> Self {
         let dir = Self::new();
         fs::copy(OURS.0.join("rsa.key"), dir.0.join("rsa.key")).unwrap();
@@ -621,7 +620,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     })
 }
 
-/// Greets `clients` clients, says good day to each, and reports which had been there before.
+/// Serves `clients` clients, sends a greeting to each, and returns whether each resumed a session.
 type Served = JoinHandle<Vec<Result<bool, HandshakeError>>>;
 
 fn serve(suites: Suites, clients: usize) -> (SocketAddr, Served) {
@@ -640,7 +639,7 @@ fn serve(suites: Suites, clients: usize) -> (SocketAddr, Served) {
                         stream.write_all(b"good day\n").await.unwrap();
                         stream.flush().await.unwrap();
                         stream.shutdown().await.unwrap();
-                        // Until the client has heard it and left.
+                        // Until the client has read it and closed.
                         let _ = stream.read_to_end(&mut Vec::new()).await;
                         Ok(stream.is_resumed())
                     }
@@ -653,7 +652,7 @@ fn serve(suites: Suites, clients: usize) -> (SocketAddr, Served) {
     (address, served)
 }
 
-/// Runs openssl as a client until the other end leaves; what it had to say.
+/// Runs openssl as a client until the server closes; returns its output.
 fn s_client(address: SocketAddr, arguments: &str) -> String {
     let mut child = Command::new("openssl")
         .args(["s_client", "-connect", &address.to_string()])
@@ -663,15 +662,15 @@ fn s_client(address: SocketAddr, arguments: &str) -> String {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // Its input stays open: at the end of it, it would leave.
+    // Its input stays open: openssl would end at its end.
     let _input = child.stdin.take();
-    let mut said = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+    let mut output = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
     child.wait().unwrap();
-    String::from_utf8_lossy(&said).into_owned()
+    String::from_utf8_lossy(&output).into_owned()
 }
 
-/// A client that trusts our CA and nobody else.
+/// A client that trusts the proxy's CA alone.
 fn client(address: SocketAddr, arguments: &str) -> String {
     let ca = OURS.0.join("ca.pem");
     let trusting = format!("-CAfile {} -verify_return_error -verify_ip 127.0.0.1", ca.display());
@@ -680,12 +679,12 @@ fn client(address: SocketAddr, arguments: &str) -> String {
 
 fn one_client(suites: Suites, arguments: &str) -> String {
     let (address, served) = serve(suites, 1);
-    let said = client(address, arguments);
-    assert_eq!(served.join().unwrap(), [Ok(false)], "{arguments}:\n{said}");
-    said
+    let output = client(address, arguments);
+    assert_eq!(served.join().unwrap(), [Ok(false)], "{arguments}:\n{output}");
+    output
 }
 
-/// A printer's key and certificate: v1, directly under a root of its own.
+/// A printer's key and certificate: v1, signed by a root of its own.
 struct Printer {
     root: PathBuf,
     key: PathBuf,
@@ -764,7 +763,7 @@ impl Printer {
         let address = lines
             .find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned))
             .expect("openssl s_server says where it listens");
-        // Whatever else it says is thrown away, so that it never waits to say it.
+        // Its further output is read and dropped, so that it does not block.
         thread::spawn(move || lines.for_each(drop));
         Running { address: address.parse().unwrap(), child }
     }
@@ -783,7 +782,7 @@ impl Drop for Running {
     }
 }
 
-/// Says a word to a printer that says it backwards; whether an earlier session was resumed.
+/// Sends a word to a printer that answers it reversed; returns whether an earlier session was resumed.
 fn talk(trust: &Trust, address: SocketAddr) -> Result<bool, ConnectError> {
     block_on(async {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -261,7 +261,11 @@ impl<N: Net> PendingClient<N> {
                 peer.address,
                 format_args!("{peer}: client rejected: TLS handshake timed out"),
             ),
-            Some(why) => rejections::note(now, kind, peer.address, format_args!("{peer}: {why}")),
+            Some(why) => {
+                let event = if matches!(kind, Kind::Left) { "disconnected" } else { "rejected" };
+                let line = format_args!("{peer}: client {event}: {why}");
+                rejections::note(now, kind, peer.address, line);
+            }
         }
     }
 

@@ -1,10 +1,10 @@
-//! Whom Bambu Lab's printers are certified by, as facts: a name, a key, and until when.
+//! Bambu Lab's certificate authorities: name, key and dates of each.
 //!
-//! The printers' own roots, and the device authorities of the newer families, which their printers
-//! do not always send along (PROTOCOL §1.1, §1.2). A fact says all a chain needs; the certificates
-//! they were read from say nothing more.
+//! They are the roots of all models, and the device authorities of P2S, X2D and H2C, which the printers do not
+//! always send ([`protocol`](crate::protocol#certificates)).
 //!
-//! To check one against a certificate, compare the key's SHA-256 with the one in the comment above it:
+//! To compare one with a certificate, compute the SHA-256 of the certificate's key; it stands in the comment
+//! above each authority:
 //!
 //! ```text
 //! openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum
@@ -16,30 +16,29 @@ use x509_parser::certificate::X509Certificate;
 
 use super::certificate::Facts;
 
-/// Somebody whose signature on a printer's certificate is believed.
+/// A certificate authority whose signature on a printer's certificate is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// Its name as DER, as it stands in the issuer field of what it signs.
+    /// The name as DER, equal to the issuer field of the certificates that it signs.
     pub name: Cow<'static, [u8]>,
-    /// Its SubjectPublicKeyInfo as DER.
+    /// The SubjectPublicKeyInfo as DER.
     pub key: Cow<'static, [u8]>,
-    /// Its key identifier, if it has one.
+    /// The subject key identifier, if any (RFC 5280 §4.2.1.2).
     pub key_id: Option<Cow<'static, [u8]>>,
-    /// How many authorities may stand between it and a printer; any number without.
+    /// Intermediate authorities that are allowed below this one; `None` is any number (RFC 5280 §4.2.1.9).
     pub path_len: Option<u32>,
-    /// When it came into being, in seconds since 1970.
+    /// Start of the validity, in seconds since 1970.
     pub not_before: i64,
-    /// When it ends, in seconds since 1970.
+    /// End of the validity, in seconds since 1970.
     ///
-    /// It is believed beyond that, as any trust anchor is (RFC 5280 §6.1.1): "BBL CA" ends in 2032,
-    /// and printers that carry its signature for longer get no other.
+    /// Not enforced, as for any trust anchor (RFC 5280 §6.1.1): "BBL CA" ends in 2032, and printers whose
+    /// certificates it signed are valid for longer.
     pub not_after: i64,
 }
 
 impl Authority {
-    /// The facts of a certificate: one that may sign others, or a v1 root, which cannot say so.
-    ///
-    /// `None` when it is neither.
+    /// The authority that a certificate is for; `None` unless the certificate may sign others or is a self-signed
+    /// v1 certificate, which cannot state whether it may.
     pub fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
         let facts = Facts::of(certificate).ok()?;
         let is_root = !facts.is_v3 && certificate.subject() == certificate.issuer();
@@ -145,7 +144,7 @@ static BBL_CA2_RSA_KEY: [u8; 550] =
      87b6efad7fff733fd5a2901497152d42d30203010001");
 static BBL_CA2_RSA_ID: [u8; 20] = hex("d54981069dd6c3533748f1564c1b27f5ccd5a9f5");
 
-// BBL CA2 ECC, 2025: no printer of it has been seen yet
+// BBL CA2 ECC, 2025: no printer with a certificate of it is known yet
 // fb3e35bc545f9b05fb3d0575bf1e35897b036badd124222d2cb2834c9c026420
 static BBL_CA2_ECC_NAME: [u8; 72] =
     hex("3046310b300906035504061302434e3121301f060355040a0c1842424c20546563686e6f6c6f676965732043\
@@ -219,7 +218,7 @@ static DEVICE_N6_KEY: [u8; 550] =
      0f718c7c17bc5914611c7d03048420244b0203010001");
 static DEVICE_N6_ID: [u8; 20] = hex("9768d096e4b434a7fddf2f4b118359646762b413");
 
-/// The bytes that `text` spells; a slip in it fails the build.
+/// The bytes of `text`, in hexadecimal digits. An error in `text` fails the build.
 #[allow(clippy::indexing_slicing, clippy::panic, reason = "runs at compile time only")]
 const fn hex<const N: usize>(text: &str) -> [u8; N] {
     const fn digit(character: u8) -> u8 {
@@ -230,7 +229,7 @@ const fn hex<const N: usize>(text: &str) -> [u8; N] {
         }
     }
     let text = text.as_bytes();
-    assert!(text.len() == 2 * N, "not as long as said");
+    assert!(text.len() == 2 * N, "wrong number of digits");
     let mut bytes = [0; N];
     let mut at = 0;
     while at < N {

@@ -1,6 +1,5 @@
-//! One certificate, parsed: its encoding is checked, and its extensions are summed up in `Facts`.
-//!
-//! [`chain`](super::chain) and [`authorities`](super::authorities) build on this.
+//! Parses one X.509 certificate, checks its encoding, and reads its extensions into `Facts`, for
+//! [`chain`](super::chain) and [`authorities`](super::authorities).
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
@@ -13,7 +12,7 @@ use x509_parser::x509::X509Version;
 
 use super::refusal::Refusal;
 
-/// Bytes of one certificate. With an RSA-4096 key it has about 1500.
+/// Bytes of the largest certificate that is parsed. One with an RSA-4096 key has about 1500.
 pub const CERTIFICATE: usize = 4096;
 
 /// Parses one certificate, which has to be the whole of `der`.
@@ -24,8 +23,8 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     let Ok(([], certificate)) = X509Certificate::from_der(der) else {
         return Err(Refusal::Malformed);
     };
-    // The parser skips bytes at the end of a sequence and does not look at every tag: what it read
-    // need not be what was signed.
+    // The parser skips bytes at the end of a sequence and does not check every tag: what it read may differ from
+    // what was signed.
     if is_sound(der, certificate.tbs_certificate.as_ref().len()) {
         Ok(certificate)
     } else {
@@ -33,10 +32,10 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     }
 }
 
-/// What a certificate's version and extensions say.
+/// Version and extensions of a certificate.
 pub(super) struct Facts<'a> {
     pub(super) is_v3: bool,
-    /// Says that it is an authority, and not that it must not sign.
+    /// The basic constraints say that it is an authority's (RFC 5280 §4.2.1.9).
     pub(super) is_authority: bool,
     pub(super) path_len: Option<u32>,
     pub(super) key_id: Option<&'a [u8]>,
@@ -70,7 +69,7 @@ impl<'a> Facts<'a> {
         Ok(facts)
     }
 
-    #[allow(clippy::wildcard_enum_match_arm, reason = "of the many there are, five matter here")]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "five of many extensions are used")]
     fn learn(&mut self, extension: &'a X509Extension<'_>) -> Result<(), Refusal> {
         match extension.parsed_extension() {
             ParsedExtension::BasicConstraints(constraints) => {
@@ -82,7 +81,7 @@ impl<'a> Facts<'a> {
             ParsedExtension::AuthorityKeyIdentifier(id) => {
                 self.issuer_key_id = id.key_identifier.as_ref().map(|id| id.0);
             }
-            // The serial is in the common name; other names neither help nor hurt.
+            // The serial number is in the common name; other names are not compared.
             ParsedExtension::SubjectAlternativeName(_) => {}
             ParsedExtension::ExtendedKeyUsage(usage) if usage.server_auth || usage.any => {}
             ParsedExtension::ParseError { .. } if is_needed(extension) => {
@@ -95,7 +94,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether this extension is one whose absence would change what is made of a certificate.
+/// Whether ignoring this extension could change the result of the verification.
 fn is_needed(extension: &X509Extension<'_>) -> bool {
     [
         OID_X509_EXT_BASIC_CONSTRAINTS,
@@ -106,8 +105,8 @@ fn is_needed(extension: &X509Extension<'_>) -> bool {
     .contains(&extension.oid)
 }
 
-/// Whether `der` is one sequence of exactly three elements, the first of `tbs` bytes, and the
-/// algorithm in the first (RFC 5280 §4.1.2.3) is the second, byte for byte.
+/// Whether `der` is one sequence of exactly three elements, the first of `tbs` bytes, and whether the algorithm in
+/// the first (RFC 5280 §4.1.2.3) equals the second byte for byte.
 fn is_sound(der: &[u8], tbs: usize) -> bool {
     let look = || {
         let whole = Element::first_of(der).filter(|whole| whole.tag == SEQUENCE)?;
@@ -128,12 +127,12 @@ fn is_sound(der: &[u8], tbs: usize) -> bool {
 
 /// The tag of a SEQUENCE.
 const SEQUENCE: u8 = 0x30;
-/// The tag of a BIT STRING, in one piece.
+/// The tag of a primitive BIT STRING.
 const BIT_STRING: u8 = 0x03;
 /// The tag of a certificate's version.
 const VERSION: u8 = 0xa0;
 
-/// One DER element, at the front of some bytes.
+/// One DER element, and what follows it.
 struct Element<'a> {
     tag: u8,
     all: &'a [u8],
@@ -142,7 +141,7 @@ struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// `None` if it is cut off, or longer than any certificate.
+    /// The first element of `der`; `None` if it is truncated or longer than 64 KiB.
     fn first_of(der: &'a [u8]) -> Option<Self> {
         let (&[tag, short], after) = der.split_first_chunk()?;
         let (len, after) = match short {

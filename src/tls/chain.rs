@@ -1,25 +1,26 @@
-//! Whether a printer's certificate is what it should be (PROTOCOL §1.6).
+//! Verification of a printer's certificate chain. What printers send is in
+//! [`protocol`](crate::protocol#certificates).
 //!
-//! Pure: bytes, a serial, authorities and the time go in, a [`Verdict`] or a [`Refusal`] comes out.
-//! webpki will not do: the X1, P1 and A1 show X.509 v1 certificates, which it refuses, and no
-//! printer's certificate has a subject alternative name, which is all it looks at.
+//! No input or output: certificates, a serial number, authorities and the time result in a [`Verdict`] or a
+//! [`Refusal`]. webpki cannot be used: X1, P1 and A1 have X.509 v1 certificates, which it rejects, and no
+//! printer's certificate has a subject alternative name, the only name that webpki compares.
 //!
 //! # What is accepted
 //!
-//! - v1 or v3; exactly one common name, and it is the serial, byte for byte;
-//! - signed with SHA-256 and RSA or ECDSA, and the two places that say so agree;
-//! - by an authority, or (v3 only) by one of at most [`INTERMEDIATES`] authorities that the printer
-//!   sent and that an authority signed in turn;
-//! - no critical extension that is not understood; not an authority itself;
-//! - not past its end, by a clock that can be right.
+//! - version 1 or 3 with exactly one common name, which equals the serial number byte for byte;
+//! - signed with SHA-256 and RSA or ECDSA, with the same algorithm in both fields (RFC 5280 §4.1.1.2);
+//! - signed by a known authority, or (v3 only) through at most [`INTERMEDIATES`] intermediate authorities that
+//!   the printer sent;
+//! - without unknown critical extensions; not an authority itself;
+//! - not expired, if the clock is not before [`FLOOR`].
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | certificates sent beside the printer's own | [`SENT`] | [`Refusal::TooLong`] |
 //! | bytes of one | [`CERTIFICATE`](super::certificate::CERTIFICATE) | [`Refusal::TooLong`] |
-//! | authorities between the printer and one we know | [`INTERMEDIATES`] | [`Refusal::PathTooLong`] |
+//! | intermediate authorities | [`INTERMEDIATES`] | [`Refusal::PathTooLong`] |
 
 use rustls::SignatureScheme;
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -32,32 +33,32 @@ use super::authorities::Authority;
 use super::certificate::{Facts, parse};
 use super::refusal::{Name, Refusal};
 
-/// Certificates a printer may send beside its own. One or two is what they do.
+/// Certificates that a printer may send beside its own. Printers send one or two.
 pub const SENT: usize = 4;
-/// Authorities that may stand between a printer and one we know.
+/// Intermediate authorities that may be between a printer's certificate and a known authority.
 pub const INTERMEDIATES: u32 = 2;
-/// Earlier than this program, in seconds since 1970: a clock that says so has not been set.
+/// 2026-11-01, before this program's first release, in seconds since 1970: an earlier clock has not been set.
 pub const FLOOR: i64 = 1_793_491_200;
 
-/// What to make of a certificate that is as it should be.
+/// Result for a certificate without a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// An authority vouches for it.
-    Vouched,
-    /// An authority vouches for it; its dates could not be checked, for the clock here is not set.
-    VouchedUndated,
-    /// Nobody known is even named as its issuer: it can only be recognised when it comes again.
-    Unknown,
+    /// A known authority signed it, directly or through intermediates.
+    Verified,
+    /// As `Verified`, but the dates are not checked: this machine's clock is not set.
+    VerifiedUndated,
+    /// The issuer's name is unknown and no certificate of the issuer was sent: the certificate can only be pinned.
+    UnknownIssuer,
 }
 
-/// Judges the certificate `leaf`, sent along with `sent`, of the printer that should be `serial`.
+/// Verifies the certificate `leaf` of the printer with the serial number `serial`, sent together with `sent`.
 ///
 /// `now` is in seconds since 1970.
 ///
 /// # Errors
 ///
-/// The first thing found wrong, the most telling first: a wrong serial before an unknown issuer.
+/// The first fault found, in an order that helps the user: a wrong serial number before an unknown issuer.
 pub fn judge<'a>(
     leaf: &[u8],
     sent: &[CertificateDer<'_>],
@@ -74,21 +75,21 @@ pub fn judge<'a>(
     if facts.is_authority {
         return Err(Refusal::NotALeaf);
     }
-    is_named(&leaf, serial)?;
+    check_name(&leaf, serial)?;
     scheme(&leaf)?;
     let judge = Judge { sent, authorities, algorithms, now };
-    match judge.vouch(&leaf, &facts, 0)? {
-        Some(Dates::Checked) => Ok(Verdict::Vouched),
-        Some(Dates::Unchecked) => Ok(Verdict::VouchedUndated),
-        None if facts.is_v3 => judge.dates(&leaf).map(|_| Verdict::Unknown),
-        // Nothing in a v1 certificate says that it is no authority.
+    match judge.verify(&leaf, &facts, 0)? {
+        Some(Dates::Checked) => Ok(Verdict::Verified),
+        Some(Dates::Unchecked) => Ok(Verdict::VerifiedUndated),
+        None if facts.is_v3 => judge.dates(&leaf).map(|_| Verdict::UnknownIssuer),
+        // A v1 certificate cannot state that it is not an authority's.
         None => Err(Refusal::UnknownIssuer),
     }
 }
 
-/// Whether the signature `signed` is over `message` and by the key `spki`, in the way `scheme` says.
+/// Whether `signed` is a signature over `message` by the key `spki` (SubjectPublicKeyInfo as DER) in `scheme`.
 ///
-/// From the raw key: rustls' own helpers want a v3 certificate around it (PROTOCOL §1.5).
+/// Works on the raw key: rustls' own functions need a v3 certificate, and X1, P1 and A1 have v1.
 pub(super) fn is_signed(
     algorithms: &WebPkiSupportedAlgorithms,
     scheme: SignatureScheme,
@@ -106,14 +107,14 @@ pub(super) fn is_signed(
         .any(|way| key.verify_signature(*way, message, signed).is_ok())
 }
 
-/// Whether a certificate's dates could be held against it.
+/// Whether the dates were compared with the clock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dates {
     Checked,
     Unchecked,
 }
 
-/// What does not change while one chain is followed.
+/// The inputs of one verification.
 struct Judge<'s, 'd, 'p, I> {
     sent: &'s [CertificateDer<'d>],
     authorities: I,
@@ -122,10 +123,10 @@ struct Judge<'s, 'd, 'p, I> {
 }
 
 impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
-    /// Finds who vouches for `certificate`, which has `below` authorities below it.
+    /// Verifies `certificate`, which has `below` authorities below it in the chain.
     ///
-    /// `None` when nobody it names as its issuer is known or was sent.
-    fn vouch(
+    /// `None` when its issuer is neither known nor sent along.
+    fn verify(
         &self,
         certificate: &X509Certificate<'_>,
         facts: &Facts<'_>,
@@ -133,8 +134,8 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
     ) -> Result<Option<Dates>, Refusal> {
         let named =
             self.authorities.clone().filter(|by| *by.name == *certificate.issuer().as_raw());
-        // Why the nearest miss was one. Whoever names somebody known and is not theirs is never
-        // merely unknown.
+        // The fault of the closest candidate: a certificate that names a known issuer without being signed by it
+        // must not count as one of an unknown issuer.
         let mut miss = None;
         for authority in named {
             if !is_same_key(facts.issuer_key_id, authority.key_id.as_deref())
@@ -148,14 +149,14 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
             }
         }
         for der in self.sent {
-            // A root that was sent along proves nothing that its absence would not.
+            // A self-signed certificate that was sent along proves nothing.
             let between = parse(der)?;
             if between.subject().as_raw() != certificate.issuer().as_raw()
                 || between.subject().as_raw() == between.issuer().as_raw()
             {
                 continue;
             }
-            match self.vouch_through(certificate, facts, &between, below) {
+            match self.verify_through(certificate, facts, &between, below) {
                 Ok(dates) => return Ok(Some(dates)),
                 Err(why) => miss = miss.or(Some(why)),
             }
@@ -163,8 +164,8 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
         miss.map_or(Ok(None), Err)
     }
 
-    /// Finds who vouches for `certificate` by way of an authority that was sent along.
-    fn vouch_through(
+    /// Verifies `certificate` through the intermediate authority `between`, which was sent along.
+    fn verify_through(
         &self,
         certificate: &X509Certificate<'_>,
         facts: &Facts<'_>,
@@ -186,7 +187,7 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
         {
             return Err(Refusal::BadSignature);
         }
-        match (self.vouch(between, &issuer, below + 1)?, self.dates(certificate)?) {
+        match (self.verify(between, &issuer, below + 1)?, self.dates(certificate)?) {
             (None, _) => Err(Refusal::UnknownIssuer),
             (Some(Dates::Checked), Dates::Checked) => Ok(Dates::Checked),
             (Some(Dates::Checked | Dates::Unchecked), Dates::Checked | Dates::Unchecked) => {
@@ -204,9 +205,11 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
         Ok(is_signed(self.algorithms, scheme(certificate)?, key, tbs, &signature.data))
     }
 
-    /// Holds the dates against the clock, if the clock can be right at all.
+    /// Compares the dates with the clock, unless the clock is before [`FLOOR`] or the certificate's start.
     ///
-    /// A Pi starts in 1970, and so it may before a printer's certificate was made.
+    /// # Errors
+    ///
+    /// [`Refusal::Expired`].
     fn dates(&self, certificate: &X509Certificate<'_>) -> Result<Dates, Refusal> {
         let validity = certificate.validity();
         if self.now < FLOOR || self.now < validity.not_before.timestamp() {
@@ -219,8 +222,8 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
     }
 }
 
-/// Whether the certificate has one common name, and it is `serial`.
-fn is_named(certificate: &X509Certificate<'_>, serial: &str) -> Result<(), Refusal> {
+/// Checks that the certificate has exactly one common name, and that it equals `serial`.
+fn check_name(certificate: &X509Certificate<'_>, serial: &str) -> Result<(), Refusal> {
     let mut names = certificate.subject().iter_common_name();
     let (Some(name), None) = (names.next(), names.next()) else {
         return Err(Refusal::NotOneName);
@@ -232,7 +235,7 @@ fn is_named(certificate: &X509Certificate<'_>, serial: &str) -> Result<(), Refus
     }
 }
 
-/// How the certificate is signed: one of the two ways printers are.
+/// The certificate's signature scheme: one of the two that printers use.
 fn scheme(certificate: &X509Certificate<'_>) -> Result<SignatureScheme, Refusal> {
     let algorithm = &certificate.signature_algorithm.algorithm;
     if *algorithm == OID_PKCS1_SHA256WITHRSA {
@@ -244,7 +247,8 @@ fn scheme(certificate: &X509Certificate<'_>) -> Result<SignatureScheme, Refusal>
     }
 }
 
-/// Whether a certificate that says by which key it is signed can mean this one.
+/// Whether the authority key identifier `wanted` can mean the key with the identifier `offered` (RFC 5280 §4.2.1.1).
+/// A missing identifier matches any.
 fn is_same_key(wanted: Option<&[u8]>, offered: Option<&[u8]>) -> bool {
     wanted.is_none() || offered.is_none() || wanted == offered
 }

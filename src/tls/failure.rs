@@ -1,4 +1,4 @@
-//! Why a handshake came to nothing: what rustls says, sorted by what its reader should do.
+//! Errors of TLS handshakes: rustls' errors, sorted by what the reader of the log can do about them.
 
 use core::error::Error;
 use core::fmt;
@@ -10,29 +10,29 @@ use super::refusal::Refusal;
 use super::trust::refusal_of;
 use crate::session::Blame;
 
-/// Why a client's handshake came to nothing. `Display` is a clause about "the client".
+/// Why a TLS handshake with a client failed. `Display` is the cause, and a hint behind `; `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeError {
-    /// It will not have our certificate.
+    /// The client does not trust the proxy's certificate (TLS alert 42 to 46 or 48).
     Distrusts,
-    /// What it sent is not TLS.
+    /// The client's first bytes are not a TLS record.
     NotTls,
-    /// It wants a version or a cipher suite that we do not have.
+    /// Client and proxy have no TLS version or no cipher suite in common.
     NothingInCommon,
-    /// It gave another reason, by the number of a TLS alert (RFC 8446 §6).
+    /// The client sent another TLS alert, with this number (RFC 8446 §6).
     Alert(u8),
-    /// It broke the protocol.
+    /// The client violated the TLS protocol.
     Broken,
-    /// It left in the middle.
+    /// The client closed the connection during the handshake.
     Left,
-    /// The line failed.
+    /// The connection failed.
     Io(ErrorKind),
 }
 
 impl HandshakeError {
     pub(super) fn of(error: &io::Error) -> Self {
         match Failure::of(error) {
-            // Nobody verifies clients.
+            // The proxy asks clients for no certificate, so `Refused` does not occur here.
             Failure::Refused(_) | Failure::Broken => Self::Broken,
             Failure::NotTls => Self::NotTls,
             Failure::NothingInCommon => Self::NothingInCommon,
@@ -60,48 +60,47 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Distrusts => f.write_str(
-                "the client does not trust this proxy's certificate: give it the CA that \
-                 `pandaproxy ca` prints",
+                "proxy's certificate not trusted; import the authority that `sudo pandaproxy ca` \
+                 prints into the client",
             ),
             Self::NotTls => f.write_str(
-                "the client does not speak TLS: switch TLS (SSL) on in its settings for this port",
+                "not a TLS connection; switch on TLS (SSL) for this port in the client's settings",
             ),
             Self::NothingInCommon => f.write_str(
-                "the client offers no TLS version or cipher suite of ours: it needs TLS 1.2 with \
-                 ECDHE, or 1.3; update it",
+                "no TLS version or cipher suite in common; update the client: it needs TLS 1.2 with \
+                 ECDHE, or TLS 1.3",
             ),
-            Self::Alert(alert) => write!(
-                f,
-                "the client ended the handshake with TLS alert {alert}: its own log should say why"
-            ),
-            Self::Broken => f.write_str("the client broke the TLS protocol: update it"),
+            Self::Alert(alert) => {
+                write!(f, "TLS alert {alert} during the handshake; see the client's log")
+            }
+            Self::Broken => f.write_str("TLS protocol error; update the client"),
             Self::Left => f.write_str(
-                "the client left during the handshake: if it does so each time, give it the CA that \
-                 `pandaproxy ca` prints",
+                "connection closed during the TLS handshake; if this repeats, import the authority \
+                 that `sudo pandaproxy ca` prints into the client",
             ),
-            Self::Io(kind) => write!(f, "the line to the client failed: {kind}"),
+            Self::Io(kind) => write!(f, "connection lost during the TLS handshake: {kind}"),
         }
     }
 }
 
 impl Error for HandshakeError {}
 
-/// Why there is no connection with the printer. `Display` is a clause about "the printer".
+/// Why a TLS handshake with the printer failed. `Display` is the cause, and a hint behind `; `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// It is not who it should be.
+    /// The printer's certificate was rejected.
     Refused(Refusal),
-    /// What it sent is not TLS.
+    /// The first bytes received are not a TLS record.
     NotTls,
-    /// It does not speak TLS 1.2, or has no cipher suite of ours.
+    /// The printer does not offer TLS 1.2, or has no cipher suite in common with the proxy.
     NothingInCommon,
-    /// It gave another reason, by the number of a TLS alert (RFC 5246 §7.2).
+    /// The printer sent another TLS alert, with this number (RFC 5246 §7.2).
     Alert(u8),
-    /// It broke the protocol.
+    /// The printer violated the TLS protocol.
     Broken,
-    /// It left in the middle.
+    /// The printer closed the connection during the handshake.
     Left,
-    /// The line failed.
+    /// The connection failed.
     Io(ErrorKind),
 }
 
@@ -123,28 +122,25 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(refusal) => write!(f, "the printer is not believed: {refusal}"),
-            Self::NotTls => f.write_str("what answers there does not speak TLS: is it the printer?"),
+            Self::Refused(refusal) => write!(f, "the printer's certificate is rejected: {refusal}"),
+            Self::NotTls => f.write_str("not a TLS connection; is this address a printer?"),
             Self::NothingInCommon => f.write_str(
-                "the printer takes neither TLS 1.2 nor a cipher suite of ours: update its firmware, \
-                 and report its model",
+                "no TLS version or cipher suite in common; update the printer's firmware, or report \
+                 its model",
             ),
-            Self::Alert(alert) => {
-                write!(f, "the printer ended the handshake with TLS alert {alert}")
-            }
-            Self::Broken => f.write_str("the printer broke the TLS protocol: is it the printer?"),
+            Self::Alert(alert) => write!(f, "TLS alert {alert} from the printer"),
+            Self::Broken => f.write_str("TLS protocol error; is this address a printer?"),
             Self::Left => f.write_str(
-                "the printer left during the handshake: it may be starting, or have no connection \
-                 to spare",
+                "connection closed by the printer; it may be starting, or have too many connections",
             ),
-            Self::Io(kind) => write!(f, "the line to the printer failed: {kind}"),
+            Self::Io(kind) => write!(f, "connection lost: {kind}"),
         }
     }
 }
 
 impl Error for ConnectError {}
 
-/// What a client says that does not like our certificate.
+/// TLS alerts of clients that do not trust the proxy's certificate (RFC 8446 §6.2).
 const DISTRUST: [AlertDescription; 6] = [
     AlertDescription::UnknownCA,
     AlertDescription::BadCertificate,
@@ -154,14 +150,14 @@ const DISTRUST: [AlertDescription; 6] = [
     AlertDescription::UnsupportedCertificate,
 ];
 
-/// What a printer says that likes none of what we offer.
+/// TLS alerts of printers that accept no version or cipher suite of the proxy's (RFC 5246 §7.2.2).
 const NOTHING_IN_COMMON: [AlertDescription; 3] = [
     AlertDescription::ProtocolVersion,
     AlertDescription::HandshakeFailure,
     AlertDescription::InsufficientSecurity,
 ];
 
-/// A failed handshake, whoever began it.
+/// Why a handshake failed, as a client or as a server.
 enum Failure {
     Refused(Refusal),
     NotTls,
@@ -181,7 +177,7 @@ impl Failure {
         }
     }
 
-    #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is the peer's fault, whatever")]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "all other errors are the peer's")]
     fn in_tls(error: &rustls::Error) -> Self {
         if let Some(refusal) = refusal_of(error) {
             return Self::Refused(refusal);
@@ -197,4 +193,31 @@ impl Failure {
             _ => Self::Broken,
         }
     }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(super) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let kind = ErrorKind::ConnectionReset;
+    let of_clients = [
+        HandshakeError::Distrusts,
+        HandshakeError::NotTls,
+        HandshakeError::NothingInCommon,
+        HandshakeError::Alert(80),
+        HandshakeError::Broken,
+        HandshakeError::Left,
+        HandshakeError::Io(kind),
+    ];
+    let of_printers = [
+        ConnectError::Refused(Refusal::Expired),
+        ConnectError::NotTls,
+        ConnectError::NothingInCommon,
+        ConnectError::Alert(80),
+        ConnectError::Broken,
+        ConnectError::Left,
+        ConnectError::Io(kind),
+    ];
+    let clients = of_clients.iter().map(ToString::to_string);
+    clients.chain(of_printers.iter().map(ToString::to_string)).collect()
 }

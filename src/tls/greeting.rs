@@ -1,9 +1,8 @@
-//! Whether whoever answers on a port is this proxy: the half of a TLS handshake that shows it.
+//! Identity check of a running proxy, for `pandaproxy health`: the first half of a TLS 1.3 handshake.
 //!
-//! A proxy that is asked whether it is well should not have to let anybody in for that. So only the
-//! part of the handshake is made in which it proves who it is: its certificate, judged by the CA in
-//! the state directory, and its signature over what was said. Then we leave. It sees a client that
-//! left in the middle, and neither waits for a login nor counts a wrong one.
+//! The handshake is made up to the server's Finished message (RFC 8446 §4.4.4): the proxy has then shown
+//! a certificate that the authority in the state directory signed, and proved that it has its key. The
+//! connection is closed there, without a login: it takes no client's slot, and no access code is sent.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -25,29 +24,29 @@ use super::chain::FLOOR;
 use super::identity::ca_there;
 use crate::board::BOARD;
 
-/// What a certificate of ours always names.
+/// A DNS name that each certificate of the proxy's has.
 const NAME: &str = "localhost";
 
-/// Why nobody at the other end can be taken for this proxy. `Display` is a clause.
+/// Why the peer is not this proxy. `Display` is the cause, and a hint behind `; `.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GreetingError {
-    /// There is no CA to judge by: this proxy has never started with this state directory.
+    /// There is no `ca.pem`: no proxy has started with this state directory.
     NoCa,
-    /// The CA cannot be read, for this reason.
+    /// `ca.pem` cannot be read.
     CaUnreadable(ErrorKind),
-    /// What is in the file of the CA is no certificate.
+    /// `ca.pem` does not hold a certificate.
     CaSpoilt,
-    /// Its certificate is not one of ours.
+    /// The peer's certificate is not signed by the authority in `ca.pem`.
     Foreign,
-    /// Its certificate is one of ours, and has expired.
+    /// The peer's certificate is the proxy's, and has expired.
     Expired,
-    /// It speaks TLS, but the handshake failed.
+    /// The TLS handshake failed otherwise.
     Broken(String),
-    /// It hung up.
+    /// The peer closed the connection during the handshake.
     Left,
-    /// It did not answer in time.
+    /// The peer did not answer in time.
     Silent,
-    /// The line failed.
+    /// The connection failed.
     Io(ErrorKind),
 }
 
@@ -55,41 +54,41 @@ impl fmt::Display for GreetingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCa => f.write_str(
-                "there is no ca.pem in the state directory: is it the one the service uses?",
+                "no ca.pem in the state directory; is it the one that the service uses?",
             ),
             Self::CaUnreadable(ErrorKind::PermissionDenied) => f.write_str(
-                "ca.pem in the state directory may not be read: ask as the user the service runs as",
+                "ca.pem in the state directory: permission denied; run as root or as the service's user",
             ),
             Self::CaUnreadable(kind) => {
-                write!(f, "ca.pem in the state directory cannot be read: {kind}")
+                write!(f, "cannot read ca.pem in the state directory: {kind}")
             }
-            Self::CaSpoilt => f.write_str("ca.pem in the state directory is no certificate"),
+            Self::CaSpoilt => f.write_str("ca.pem in the state directory is not a certificate"),
             Self::Foreign => f.write_str(
-                "its certificate is not signed by the CA in the state directory: another program \
-                 has this port, or the service uses another directory",
+                "certificate not signed by ca.pem in the state directory; does another program \
+                 have this port, or the service another state directory?",
             ),
             Self::Expired => {
-                f.write_str("its certificate has expired: check the date, and start it again")
+                f.write_str("certificate expired; check the date, then restart the service")
             }
-            Self::Broken(why) => write!(f, "the TLS handshake failed: {why}"),
-            Self::Left => f.write_str("it hung up during the TLS handshake: its log says why"),
-            Self::Silent => f.write_str("it takes connections but does not answer in time"),
-            Self::Io(kind) => write!(f, "the connection failed: {kind}"),
+            Self::Broken(why) => write!(f, "TLS handshake failed: {why}"),
+            Self::Left => f.write_str("connection closed during the TLS handshake; see the service's log"),
+            Self::Silent => f.write_str("no answer to the TLS handshake in time"),
+            Self::Io(kind) => write!(f, "connection failed: {kind}"),
         }
     }
 }
 
 impl Error for GreetingError {}
 
-/// Makes whoever is at the other end of `stream` show that it is the proxy whose state is in `dir`.
+/// Checks that the peer of `stream` is the proxy whose state directory is `dir`.
 ///
-/// How long that may take is the stream's affair: [`ErrorKind::TimedOut`] or
-/// [`ErrorKind::WouldBlock`] ends it. A `clock` before [`FLOOR`] counts as that moment, as it does
-/// when certificates are issued: a board's may start in 1970.
+/// The caller sets the stream's timeouts: [`ErrorKind::TimedOut`] or [`ErrorKind::WouldBlock`] ends the
+/// check. A `clock` before [`FLOOR`] counts as [`FLOOR`], as when certificates are issued: a board without
+/// a battery starts in 1970.
 ///
 /// # Errors
 ///
-/// [`GreetingError`].
+/// [`GreetingError`]: the peer is another program, or did not answer.
 pub fn greet(
     dir: &Path,
     stream: &mut (impl Read + Write),
@@ -105,7 +104,7 @@ pub fn greet(
         }
         connection.process_new_packets().map_err(|error| of_tls(&error))?;
     }
-    // Our own Finished waits to be written, and never is: it has shown what we wanted to see.
+    // The client's Finished is not sent: the server has proved its identity.
     Ok(())
 }
 
@@ -128,7 +127,7 @@ fn connection(dir: &Path, clock: FromFloor) -> Result<ClientConnection, Greeting
     ClientConnection::new(Arc::new(config), name).map_err(broken)
 }
 
-/// A clock that starts at [`FLOOR`].
+/// A clock that is never before [`FLOOR`].
 #[derive(Debug)]
 struct FromFloor(fn() -> SystemTime);
 
@@ -139,7 +138,7 @@ impl TimeProvider for FromFloor {
     }
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "the rest says for itself what it is")]
+#[allow(clippy::wildcard_enum_match_arm, reason = "other errors are passed on")]
 fn of_line(error: &io::Error) -> GreetingError {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => GreetingError::Silent,
@@ -150,7 +149,7 @@ fn of_line(error: &io::Error) -> GreetingError {
     }
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "the rest says for itself what it is")]
+#[allow(clippy::wildcard_enum_match_arm, reason = "other errors are passed on")]
 fn of_tls(error: &rustls::Error) -> GreetingError {
     match error {
         rustls::Error::InvalidCertificate(
@@ -159,4 +158,23 @@ fn of_tls(error: &rustls::Error) -> GreetingError {
         rustls::Error::InvalidCertificate(_) => GreetingError::Foreign,
         error => GreetingError::Broken(alloc::string::ToString::to_string(error)),
     }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(super) fn samples() -> alloc::vec::Vec<String> {
+    use alloc::string::ToString;
+    let all = [
+        GreetingError::NoCa,
+        GreetingError::CaUnreadable(ErrorKind::PermissionDenied),
+        GreetingError::CaUnreadable(ErrorKind::NotADirectory),
+        GreetingError::CaSpoilt,
+        GreetingError::Foreign,
+        GreetingError::Expired,
+        of_tls(&rustls::Error::DecryptError),
+        GreetingError::Left,
+        GreetingError::Silent,
+        GreetingError::Io(ErrorKind::ConnectionReset),
+    ];
+    all.iter().map(ToString::to_string).collect()
 }

@@ -1,26 +1,26 @@
-//! What we show to clients: a CA of our own, and two certificates signed by it.
+//! The proxy's certificates: a certificate authority (CA) of its own, and two leaves signed by it.
 //!
-//! A client is told to trust the CA once (`pandaproxy ca` prints it). What the CA signs may then be
-//! replaced without telling anybody, and is, when the printer's serial or our addresses change.
-//! There are two certificates because some clients know only RSA, and a slow board would rather
-//! sign with P-256: [`Identity::server_config`] gives each client the best it takes.
+//! Clients that verify certificates import the CA once (`pandaproxy ca` prints it). The leaves are issued
+//! again when the printer's serial number or this machine's addresses change, without a change at the clients.
+//! One leaf is ECDSA P-256, which a slow board signs with faster; the other RSA, for clients that know
+//! nothing else. [`Identity::server_config`] chooses by the client's ClientHello.
 //!
 //! # In the state directory
 //!
-//! | file | what | when it is missing or spoilt |
+//! | file | content | when missing or damaged |
 //! |---|---|---|
-//! | `ca.pem` | the CA, to be trusted by clients | made if there is no CA at all; else [`IdentityError`] |
-//! | `ca.key` | its key, P-256 | as above |
-//! | `ecdsa.key`, `rsa.key` | the keys of the two certificates | made again |
-//! | `ecdsa.pem`, `rsa.pem` | the two certificates | issued again |
+//! | `ca.pem` | the CA's certificate | made if there is no CA at all; else [`IdentityError`] |
+//! | `ca.key` | the CA's key, P-256 | as above |
+//! | `ecdsa.key`, `rsa.key` | the keys of the two leaves | made again |
+//! | `ecdsa.pem`, `rsa.pem` | the two leaves | issued again |
 //!
-//! All are readable by their owner only, and replaced whole (`state`). A key that somebody
-//! else made is as good: an RSA key in `rsa.key` spares a slow board the making of one.
+//! All files are readable by their owner only and replaced atomically ([`state_dir`]). Keys
+//! made by other programs can be used: an RSA key in `rsa.key` saves a slow board from making one.
 //!
 //! # Dates
 //!
-//! A Pi has no clock until the network gives it one. Before [`FLOOR`] it is
-//! taken to be that moment, so nothing is issued in 1970, and nothing is taken to be expired.
+//! A board without a battery starts in 1970. A clock before [`FLOOR`] counts as [`FLOOR`]: no certificate
+//! is issued for 1970, and none counts as expired.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -61,67 +61,70 @@ use crate::state_dir::{self, Lock};
 
 const CA_PEM: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
-/// What every key begins with, of whatever form.
+/// The end of the first line of a private key in PEM, in any format (RFC 7468).
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
-/// How the CA's name begins. Eight hexadecimal digits of its key follow: a client may know several.
+/// The first part of the CA's common name. Eight hexadecimal digits of its key's SHA-256 follow, so that a
+/// client can hold several.
 const CA_NAME: &str = "PandaProxy CA ";
-/// Addresses that a certificate names beside the loopback ones.
+/// Addresses in a leaf's subject alternative name beside the loopback ones.
 pub const ADDRESSES: usize = 16;
 
 const DAY: i64 = 24 * 3600;
 const YEAR: i64 = 365 * DAY + DAY / 4;
-/// How long the CA is good for, at most until [`LAST`].
+/// Validity of the CA, in seconds; it ends at [`LAST`] at the latest.
 const CA_LIFE: i64 = 20 * YEAR;
-/// How long what it signs is good for.
+/// Validity of a leaf, in seconds.
 const LEAF_LIFE: i64 = 10 * YEAR;
-/// What it signs is issued again when less than this is left.
+/// A leaf is issued again when its remaining validity is less than this, in seconds.
 const RENEW: i64 = YEAR;
-/// 2049-12-31: the last day of a UTCTime, which is all that some clients can read.
+/// 2049-12-31 in seconds since 1970: the last day of a UTCTime (RFC 5280 §4.1.2.5.1), the only form of date
+/// that some clients read.
 const LAST: i64 = 2_524_521_600;
 
-/// Who we are to clients.
+/// The proxy's certificates and keys, loaded.
 #[derive(Debug)]
 pub struct Identity {
     ca_pem: String,
     ca: Fingerprint,
-    /// For boards without AES instructions, and with. Neither keeps sessions.
+    /// With ChaCha20 first, for boards without AES instructions. Keeps no sessions.
     chacha_first: ServerConfig,
+    /// With AES first. Keeps no sessions.
     aes_first: ServerConfig,
     leaves: Arc<Leaves>,
 }
 
-/// Whom we speak for, and where.
+/// The names in a leaf.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The printer's serial number.
     pub serial: &'a str,
-    /// The addresses that clients may use; [`ADDRESSES`] of them are named.
+    /// Addresses of this machine that clients may connect to; the first [`ADDRESSES`] are used.
     pub addresses: &'a [IpAddr],
 }
 
-/// Why there is no identity. `Display` names the file; the caller names the state directory.
+/// Why the certificates cannot be loaded or made. `Display` names the file; the caller names the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityError {
     /// A file cannot be read or written.
     Io {
         /// Its name.
         file: &'static str,
-        /// What the system says.
+        /// The system's error.
         kind: ErrorKind,
     },
-    /// A file is not one that pandaproxy wrote, or not any more.
+    /// A file's content was not written by pandaproxy, or is damaged.
     NotOurs {
         /// Its name.
         file: &'static str,
     },
-    /// A key is not one that can be used, and not one that pandaproxy made.
+    /// A file holds a private key of a format or kind that is not supported.
     ForeignKey {
         /// Its name.
         file: &'static str,
     },
-    /// The CA is there, and its key is not.
+    /// `ca.pem` exists, `ca.key` does not.
     KeyMissing,
-    /// The key is not the CA's.
+    /// `ca.key` is not the key of `ca.pem`.
     KeyMismatch,
     /// The CA has expired.
     Expired,
@@ -132,22 +135,21 @@ pub enum IdentityError {
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const OTHERWISE: &str =
-            "or move ca.pem and ca.key away for a new CA, which all clients then have to be given";
+            "or move ca.pem and ca.key away for a new CA, and import that into all clients";
         match self {
             Self::Io { file, kind } => {
                 write!(
                     f,
-                    "{file} cannot be read or written: {kind}; choose a directory with --state-dir"
+                    "cannot read or write {file}: {kind}; choose another directory with --state-dir"
                 )
             }
             Self::NotOurs { file } => {
-                write!(f, "{file} is not what pandaproxy wrote; restore it, {OTHERWISE}")
+                write!(f, "{file} is damaged or not pandaproxy's; restore it, {OTHERWISE}")
             }
             Self::ForeignKey { file } => write!(
                 f,
-                "{file} holds a key that cannot be used; give it as PKCS#8 \
-                 without a password (`openssl pkcs8 -topk8 -nocrypt`), RSA of 2048 bits or P-256, or \
-                 move it away for a new one"
+                "{file} holds an unsupported key; convert it to PKCS#8 without a password \
+                 (`openssl pkcs8 -topk8 -nocrypt`), RSA of 2048 bits or P-256, or move it away for a new one"
             ),
             Self::KeyMissing => {
                 write!(f, "{CA_KEY} is missing beside {CA_PEM}; restore it, {OTHERWISE}")
@@ -162,21 +164,21 @@ impl fmt::Display for IdentityError {
                 "{CA_PEM} has expired; check the date of this machine, \
                  {OTHERWISE}"
             ),
-            Self::NotMade => f.write_str("cannot make a key: the system gives no randomness"),
+            Self::NotMade => f.write_str("cannot make a key: no randomness or no memory"),
         }
     }
 }
 
 impl Error for IdentityError {}
 
-/// Why `pandaproxy ca` has nothing to print.
+/// Why `pandaproxy ca` fails. `Display` is the cause, and a hint behind `; `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaError {
-    /// The service has not made one in this state directory.
+    /// There is no `ca.pem`: no service has started with this state directory.
     Missing,
-    /// The file system does not allow it, for this reason.
+    /// `ca.pem` cannot be read, with this error.
     Unreadable(ErrorKind),
-    /// What the file holds is not one certificate.
+    /// `ca.pem` does not hold exactly one certificate.
     Spoilt,
 }
 
@@ -190,7 +192,7 @@ impl fmt::Display for CaError {
             Self::Unreadable(ErrorKind::PermissionDenied) => {
                 write!(f, "{CA_PEM}: permission denied; try `sudo pandaproxy ca`")
             }
-            Self::Unreadable(kind) => write!(f, "{CA_PEM} cannot be read: {kind}"),
+            Self::Unreadable(kind) => write!(f, "cannot read {CA_PEM}: {kind}"),
             Self::Spoilt => write!(f, "{CA_PEM} is not a certificate; restore it from a backup"),
         }
     }
@@ -211,13 +213,14 @@ impl From<rcgen::Error> for IdentityError {
 }
 
 impl Identity {
-    /// The identity in the state directory `dir`, made or brought up to date if need be.
+    /// Loads the certificates and keys from the state directory `dir`, and makes or renews those that are missing,
+    /// damaged or out of date.
     ///
-    /// Waits while another process does the same. Making an RSA key can take a minute.
+    /// Blocks while another process does the same. Making an RSA key takes up to minutes on a slow board.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`]; a CA that is there is never replaced.
+    /// [`IdentityError`]; an existing CA is never replaced.
     pub fn load_or_make(
         dir: &Path,
         subject: &Subject<'_>,
@@ -239,8 +242,7 @@ impl Identity {
         })
     }
 
-    /// The CA in the state directory `dir` that clients are to trust, as PEM with a newline at its end, and
-    /// its SHA-256. Nothing is made or changed.
+    /// The CA in the state directory `dir`, as PEM with a newline at its end, and its SHA-256. Changes no file.
     ///
     /// # Errors
     ///
@@ -263,14 +265,14 @@ impl Identity {
         &self.ca_pem
     }
 
-    /// The SHA-256 of the CA, by which a person recognises it.
+    /// The SHA-256 of the CA's certificate.
     pub fn ca_sha256(&self) -> &Fingerprint {
         &self.ca
     }
 
-    /// How clients are greeted: TLS 1.2 and 1.3, the suites in this order, whatever the client's.
+    /// The TLS configuration for clients: TLS 1.2 and 1.3, with the proxy's order of cipher suites.
     ///
-    /// Up to `sessions` can be resumed; the oldest is forgotten first.
+    /// Keeps up to `sessions` sessions for resumption; when exceeded, the oldest is removed.
     pub fn server_config(&self, suites: Suites, sessions: usize) -> Arc<ServerConfig> {
         let config = match suites {
             Suites::ChaChaFirst => &self.chacha_first,
@@ -281,12 +283,12 @@ impl Identity {
         Arc::new(config)
     }
 
-    /// As [`server_config`](Self::server_config), with TLS 1.2 alone: what libcurl needs for files,
-    /// whose end it takes for a truncation with 1.3 (PROTOCOL §5.5).
+    /// As [`server_config`](Self::server_config), with TLS 1.2 alone, for FTPS: with TLS 1.3, libcurl takes the end
+    /// of a file without close_notify for a truncation ([`protocol`](crate::protocol#ftps)).
     ///
     /// # Errors
     ///
-    /// rustls will not have the suites.
+    /// [`IdentityError::NotMade`]: rustls rejects the cipher suites.
     pub fn server_config_tls12(
         &self,
         suites: Suites,
@@ -298,11 +300,11 @@ impl Identity {
     }
 }
 
-/// The CA in the state directory `dir` as PEM, if it is there. Nothing is made, and nothing waits.
+/// The CA in the state directory `dir` as PEM; `None` if there is none. Changes no file and takes no lock.
 ///
 /// # Errors
 ///
-/// Whatever the file system says.
+/// Those of [`state_dir::read`].
 pub(super) fn ca_there(dir: &Path) -> io::Result<Option<Zeroizing<String>>> {
     state_dir::read(dir, CA_PEM)
 }
@@ -333,7 +335,7 @@ struct Leaves {
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         const SUITES: [CipherSuite; 6] = [
-            // TLS 1.3 leaves the kind of certificate to the signature schemes.
+            // In TLS 1.3 the signature schemes alone decide on the kind of certificate.
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
             CipherSuite::TLS13_AES_128_GCM_SHA256,
             CipherSuite::TLS13_AES_256_GCM_SHA384,
@@ -341,14 +343,14 @@ impl ResolvesServerCert for Leaves {
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         ];
-        let takes_ecdsa =
+        let accepts_ecdsa =
             hello.signature_schemes().contains(&SignatureScheme::ECDSA_NISTP256_SHA256)
                 && hello.cipher_suites().iter().any(|suite| SUITES.contains(suite));
-        Some(Arc::clone(if takes_ecdsa { &self.ecdsa } else { &self.rsa }))
+        Some(Arc::clone(if accepts_ecdsa { &self.ecdsa } else { &self.rsa }))
     }
 }
 
-/// The state directory. Without the lock it can be read only: the file system may be full or read-only.
+/// The state directory. Without the lock, on a full or read-only file system, it can only be read.
 struct Store<'a> {
     dir: &'a Path,
     lock: io::Result<Lock>,
@@ -364,14 +366,43 @@ impl Store<'_> {
         state_dir::write(lock, self.dir, file, text).map_err(|error| failed(file, &error))
     }
 
-    /// Writes a file that can be made again. If it cannot be written, it is used until this program ends.
+    /// Writes a file that can be made again. If writing fails, that is logged and the content is used until this
+    /// program ends.
     fn write_if_possible(&self, file: &'static str, text: &str) {
         if let Err(error) = self.write(file, text) {
             log::warn!(
-                "state directory {}: {error}; {file} is made anew at each start",
-                self.dir.display()
+                "state directory {}: {}",
+                self.dir.display(),
+                NotKept { file, error: &error }
             );
         }
+    }
+}
+
+/// The log line about a file that is made again at each start, because it cannot be written.
+struct NotKept<'a> {
+    file: &'static str,
+    error: &'a IdentityError,
+}
+
+impl fmt::Display for NotKept<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, error } = self;
+        write!(f, "{file} is not kept, and made again at each start: {error}")
+    }
+}
+
+/// The log line about a new certificate authority of this name.
+struct Created<'a>(&'a str);
+
+impl fmt::Display for Created<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "created certificate authority {}; import it into clients that verify certificates: \
+             sudo pandaproxy ca",
+            self.0
+        )
     }
 }
 
@@ -384,7 +415,7 @@ fn failed(file: &'static str, error: &io::Error) -> IdentityError {
     }
 }
 
-/// The authority that signs what we show.
+/// The certificate authority that signs the leaves.
 struct Ca {
     pem: String,
     der: CertificateDer<'static>,
@@ -397,7 +428,7 @@ impl Ca {
     fn load_or_make(store: &Store<'_>, now: i64) -> Result<Self, IdentityError> {
         let key = store.read(CA_KEY)?;
         let Some(pem) = store.read(CA_PEM)? else {
-            // A start that was cut short, or a certificate that was lost: the key is the authority.
+            // An interrupted first start, or a lost certificate: the authority is made again from its key.
             return Self::make(store, key.and_then(|key| Kind::Ecdsa.read(&key)), now);
         };
         let ca = Self::load(&pem, &key.ok_or(IdentityError::KeyMissing)?)?;
@@ -406,13 +437,10 @@ impl Ca {
 
     fn make(store: &Store<'_>, key: Option<KeyPair>, now: i64) -> Result<Self, IdentityError> {
         let key = key.map_or_else(|| Kind::Ecdsa.make(), Ok)?;
-        // The key's, so that a CA whose certificate was lost is made again as the same authority.
+        // Derived from the key, so that a CA made again from its key has the same name.
         let [a, b, c, d, ..] = fingerprint(&key.subject_public_key_info());
         let name = format!("{CA_NAME}{a:02x}{b:02x}{c:02x}{d:02x}");
-        log::info!(
-            "created certificate authority {name}; import it into clients that verify certificates: \
-             sudo pandaproxy ca"
-        );
+        log::info!("{}", Created(&name));
         let start = plausible(now);
         let mut params = dated(&name, (start + CA_LIFE).min(LAST))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -425,7 +453,7 @@ impl Ca {
 
     fn load(pem: &str, key: &str) -> Result<Self, IdentityError> {
         const NOT_OURS: IdentityError = IdentityError::NotOurs { file: CA_PEM };
-        // It is printed for clients: nothing else may be in it.
+        // `pandaproxy ca` prints the file: it must hold the certificate alone.
         if pem.matches("-----BEGIN ").count() != 1 {
             return Err(NOT_OURS);
         }
@@ -449,7 +477,7 @@ impl Ca {
         })
     }
 
-    /// One of the two certificates with its key, as it is or issued again.
+    /// Loads a leaf and its key, and makes or issues again what is missing, damaged or out of date.
     fn load_or_issue(
         &self,
         store: &Store<'_>,
@@ -460,7 +488,7 @@ impl Ca {
         let text = tolerant(store.read(leaf.key))?;
         let key = match text.as_ref().and_then(|key| leaf.kind.read(key)) {
             Some(key) => key,
-            // Somebody made an effort: it is not overwritten.
+            // The user's own key, in a format that is not supported: it is not overwritten.
             None if text.is_some_and(|text| text.contains(PRIVATE_KEY)) => {
                 return Err(IdentityError::ForeignKey { file: leaf.key });
             }
@@ -488,7 +516,7 @@ impl Ca {
         Ok(Arc::new(CertifiedKey::new(vec![der, self.der.clone()], key)))
     }
 
-    /// Why a certificate has to be issued again, if it has.
+    /// Why a leaf has to be issued again; `None` if it is up to date.
     fn reissue(
         &self,
         der: Option<&CertificateDer<'_>>,
@@ -518,9 +546,9 @@ impl Ca {
         } else if named(&parsed).as_deref() != Some(names) {
             Some("renewed: this machine's addresses have changed")
         } else if now >= FLOOR && parsed.validity().not_before.timestamp() > now {
-            Some("it is not good yet: the clock was ahead when it was issued")
+            Some("renewed: it is not valid yet by this machine's clock")
         } else if now >= FLOOR && parsed.validity().not_after.timestamp() < now + RENEW {
-            Some("it ends within a year")
+            Some("renewed: it expires within a year")
         } else {
             None
         }
@@ -557,7 +585,7 @@ impl Ca {
     }
 }
 
-/// One of the two certificates: where it is kept.
+/// The kind and the files of a leaf.
 struct Leaf {
     kind: Kind,
     key: &'static str,
@@ -567,7 +595,7 @@ struct Leaf {
 const ECDSA: Leaf = Leaf { kind: Kind::Ecdsa, key: "ecdsa.key", pem: "ecdsa.pem" };
 const RSA: Leaf = Leaf { kind: Kind::Rsa, key: "rsa.key", pem: "rsa.pem" };
 
-/// Takes a spoilt file for none: what is in it can be made again.
+/// Treats a damaged file as missing: its content can be made again.
 fn tolerant<T>(read: Result<Option<T>, IdentityError>) -> Result<Option<T>, IdentityError> {
     match read {
         Err(IdentityError::NotOurs { .. }) => Ok(None),
@@ -575,7 +603,7 @@ fn tolerant<T>(read: Result<Option<T>, IdentityError>) -> Result<Option<T>, Iden
     }
 }
 
-/// A name beside the common one, under which clients may look for us.
+/// A subject alternative name of a leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Alternative {
     PrinterAddr(String),
@@ -591,9 +619,9 @@ impl Alternative {
     }
 }
 
-/// The names that a certificate for `subject` has to have, in their order. Addresses that it had
-/// stay as long as there is room: a start before the network is up must not cost it the one that
-/// clients know.
+/// The subject alternative names of a leaf for `subject`, in their order. Addresses of the former leaf `had` are
+/// kept as long as there is room ([`ADDRESSES`]): a start before the network is up must not remove the address that
+/// clients use.
 fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alternative> {
     let parsed = had.and_then(|der| parse(der).ok());
     let before = parsed.filter(|parsed| only_name(parsed) == Some(subject.serial));
@@ -607,7 +635,7 @@ fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alterna
         }
     }
     addresses.sort_unstable();
-    // A serial without a letter is no host name.
+    // A serial number of digits alone is not a valid host name.
     let serial = DnsName::try_from(subject.serial).ok().map(|_| subject.serial);
     let hosts =
         serial.into_iter().chain(["localhost"]).map(|host| Alternative::PrinterAddr(host.into()));
@@ -615,13 +643,13 @@ fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alterna
     hosts.chain(own.into_iter().chain(addresses).map(Alternative::Address)).collect()
 }
 
-/// The names that a certificate has; `None` when one of them is of no kind of ours.
+/// The subject alternative names of a certificate; `None` when one is neither a DNS name nor an address.
 fn named(certificate: &X509Certificate<'_>) -> Option<Vec<Alternative>> {
     let names = certificate.subject_alternative_name().ok()??;
     names.value.general_names.iter().map(alternative).collect()
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "of the nine there are, two are ours")]
+#[allow(clippy::wildcard_enum_match_arm, reason = "two of nine kinds are used")]
 fn alternative(name: &GeneralName<'_>) -> Option<Alternative> {
     match name {
         GeneralName::DNSName(host) => Some(Alternative::PrinterAddr((*host).into())),
@@ -634,7 +662,7 @@ fn alternative(name: &GeneralName<'_>) -> Option<Alternative> {
     }
 }
 
-/// The common name, if the subject has nothing else.
+/// The common name of the subject; `None` if the subject has other attributes.
 fn only_name<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
     only(certificate.subject())
 }
@@ -655,9 +683,9 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// A certificate for `name`, good until `end`, with a serial number of its own: some clients refuse
-/// two certificates of one CA that share one. It is good from before [`FLOOR`], whatever the clock
-/// says: a clock that was ahead once would make it of no use for years.
+/// Parameters of a certificate for `name` that expires at `end`, in seconds since 1970, with a random serial number:
+/// some clients reject two certificates of one CA that share one. It is valid from the day before [`FLOOR`], not from
+/// now: a clock that was ahead when it was issued would make it invalid for years.
 fn dated(name: &str, end: i64) -> Result<CertificateParams, IdentityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(name);
@@ -665,14 +693,14 @@ fn dated(name: &str, end: i64) -> Result<CertificateParams, IdentityError> {
     params.not_before = date(FLOOR - DAY);
     params.not_after = date(end);
     let [first, rest @ ..] = random::<16>()?;
-    // Positive, and of full length.
+    // Positive, without leading zeros (RFC 5280 §4.1.2.2).
     let mut serial = vec![first & 0x7f | 0x40];
     serial.extend(rest);
     params.serial_number = Some(SerialNumber::from(serial));
     Ok(params)
 }
 
-/// The moment to issue at when the clock says `now`.
+/// The time of issue, in seconds since 1970: `now`, or [`FLOOR`] if `now` is implausible.
 fn plausible(now: i64) -> i64 {
     if (FLOOR..LAST - YEAR).contains(&now) { now } else { FLOOR }
 }
@@ -686,4 +714,32 @@ fn random<const N: usize>() -> Result<[u8; N], IdentityError> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| IdentityError::NotMade)?;
     Ok(bytes)
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(super) fn samples() -> Vec<String> {
+    use alloc::string::ToString;
+    let io = IdentityError::Io { file: CA_PEM, kind: ErrorKind::NotFound };
+    let errors = [
+        io,
+        IdentityError::NotOurs { file: CA_PEM },
+        IdentityError::ForeignKey { file: RSA.key },
+        IdentityError::KeyMissing,
+        IdentityError::KeyMismatch,
+        IdentityError::Expired,
+        IdentityError::NotMade,
+    ];
+    let of_ca = [
+        CaError::Missing,
+        CaError::Unreadable(ErrorKind::PermissionDenied),
+        CaError::Unreadable(ErrorKind::NotADirectory),
+        CaError::Spoilt,
+    ];
+    let lines = [
+        NotKept { file: RSA.pem, error: &io }.to_string(),
+        Created("PandaProxy CA 01234567").to_string(),
+    ];
+    let errors = errors.iter().map(ToString::to_string);
+    errors.chain(of_ca.iter().map(ToString::to_string)).chain(lines).collect()
 }

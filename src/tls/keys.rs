@@ -1,4 +1,4 @@
-//! Private keys of our own: made here, kept as PKCS#8 in PEM.
+//! The proxy's private keys: making them, and reading and writing them as PKCS#8 in PEM (RFC 5958, RFC 7468).
 
 use alloc::string::String;
 
@@ -8,29 +8,33 @@ use rsa::pkcs8::EncodePrivateKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
 
-/// Bits of an RSA key: the fewest that clients accept.
+/// Bits of an RSA key: the smallest size that all clients accept.
 const RSA_BITS: usize = 2048;
 
-/// What a key is for signing with.
+/// The kind of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// RSA-2048: every client takes it.
+    /// RSA-2048, which all clients accept.
     Rsa,
-    /// P-256: a Pi Zero signs with it several times faster.
+    /// ECDSA P-256, with which a Pi Zero signs several times faster.
     Ecdsa,
 }
 
-/// No key could be made: the system gives no randomness, or no memory.
+/// A key cannot be made: the system provides no randomness or no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotMade;
 
 impl Kind {
-    /// Makes a key. An RSA key takes a second on a PC and up to minutes on a Pi Zero.
+    /// Makes a key. An RSA key takes about a second on a PC and up to minutes on a Pi Zero.
+    ///
+    /// # Errors
+    ///
+    /// [`NotMade`].
     pub(super) fn make(self) -> Result<KeyPair, NotMade> {
         match self {
             Self::Ecdsa => KeyPair::generate_for(self.algorithm()).map_err(|_| NotMade),
             Self::Rsa => {
-                log::info!("making an RSA key; this can take a minute on a slow board");
+                log::info!("making an RSA key (up to minutes on a slow board)");
                 // ring signs with RSA keys but makes none.
                 let key =
                     RsaPrivateKey::new(&mut rand_core::OsRng, RSA_BITS).map_err(|_| NotMade)?;
@@ -41,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Reads a key; `None` when it is none of this kind.
+    /// Reads a key in PEM; `None` if it is not PKCS#8 or of another kind.
     pub(super) fn read(self, pem: &str) -> Option<KeyPair> {
         KeyPair::from_pkcs8_pem_and_sign_algo(pem, self.algorithm()).ok()
     }

@@ -1,14 +1,13 @@
-//! TLS: the only folder that knows rustls, and what certificates are made of.
+//! TLS: the only module that uses rustls and X.509 certificates.
 //!
-//! [`identity`] is what we show to clients, [`trust`] what we accept from printers, and here the
-//! two meet a stream. Both sides are lenient about one thing: a peer that is gone without saying
-//! so (close_notify) is simply gone. Printers and most MQTT clients part that way (PROTOCOL §1.4),
-//! and every protocol here knows by itself when it has everything. We always say so ourselves,
-//! when a stream is shut down.
+//! [`identity`] makes the proxy's certificates, [`trust`] verifies the printer's, and this file makes TLS
+//! streams of connections. An end of TCP without close_notify counts as an orderly end in both directions:
+//! printers and most clients close that way ([`protocol`](crate::protocol#certificates)), and each protocol here
+//! knows by itself whether a message is complete. The proxy itself sends close_notify when a stream is shut down.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | plaintext accepted and not yet sent | [`UNSENT`] | a write waits |
 //! | a record received | 16 KiB, by TLS itself | the connection ends |
@@ -50,9 +49,9 @@ mod trust_tests;
 /// `BOARD.mqtt.outbox`, so that one piece of output leaves in one system call.
 pub const UNSENT: usize = 24 * KIB;
 
-/// ring's cryptography, with the cipher suites in the order a board can afford them.
+/// ring's cryptography provider, with the cipher suites in the board's order of preference.
 ///
-/// Among AES suites the shorter key comes first: it is the cheaper, and nothing here needs more.
+/// AES-128 comes before AES-256, which is slower.
 pub fn provider(suites: Suites) -> Arc<CryptoProvider> {
     let chacha = [
         suite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -74,11 +73,11 @@ pub fn provider(suites: Suites) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { cipher_suites, ..default_provider() })
 }
 
-/// Greets a client.
+/// Makes the TLS handshake with a client. No timeout: the caller sets one.
 ///
 /// # Errors
 ///
-/// Why there is no connection, as a clause about the client.
+/// [`HandshakeError`].
 pub async fn accept<S>(
     config: &Arc<ServerConfig>,
     stream: S,
@@ -93,16 +92,17 @@ where
         .map_err(|error| HandshakeError::of(&error))
 }
 
-/// Greets a printer, and makes sure that it is the one.
+/// Makes the TLS handshake with the printer and verifies its certificate as `trust` demands. No timeout: the
+/// caller sets one.
 ///
 /// # Errors
 ///
-/// Why there is no connection, as a clause about the printer.
+/// [`ConnectError`].
 pub async fn connect<S>(trust: &Trust, stream: S) -> Result<ClientStream<S>, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    trust.admit();
+    trust.warn_if_insecure();
     TlsConnector::from(Arc::clone(trust.config()))
         .connect_with(trust.name().clone(), stream, |connection| {
             connection.set_buffer_limit(Some(UNSENT));
@@ -112,44 +112,41 @@ where
         .map_err(|error| ConnectError::of(&error))
 }
 
-/// A connection with a client.
+/// A TLS connection to a client.
 pub type ServerStream<S> = Lenient<server::TlsStream<S>>;
 
-/// A connection with a printer.
+/// A TLS connection to a printer.
 pub type ClientStream<S> = Lenient<client::TlsStream<S>>;
 
-/// A TLS stream on which a peer that leaves without close_notify has simply left.
+/// A TLS stream on which an end of TCP without close_notify is read as an orderly end.
 #[derive(Debug)]
 pub struct Lenient<T>(T);
 
 impl<S> ServerStream<S> {
-    /// Whether the client came back to an earlier session instead of starting a new one.
-    ///
-    /// With TLS 1.2 that session need not be the one of a particular other connection.
+    /// Whether the client resumed an earlier TLS session.
     pub fn is_resumed(&self) -> bool {
         self.0.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// The stream below TLS.
+    /// The connection below TLS.
     pub fn below(&self) -> &S {
         self.0.get_ref().0
     }
 
-    /// Whether the client said that it has sent everything (close_notify), once it has been read to
-    /// its end.
-    pub fn has_said_goodbye(&mut self) -> bool {
-        // Nothing is left to process at the end; this is how rustls tells its state.
+    /// Whether the client has sent close_notify. Meaningful after reading to the end.
+    pub fn has_sent_close_notify(&mut self) -> bool {
+        // Processes nothing at the end; rustls reports its state this way.
         self.0.get_mut().1.process_new_packets().is_ok_and(|state| state.peer_has_closed())
     }
 }
 
 impl<S> ClientStream<S> {
-    /// The stream below TLS.
+    /// The connection below TLS.
     pub fn below(&self) -> &S {
         self.0.get_ref().0
     }
 
-    /// Whether the printer let us come back to an earlier session.
+    /// Whether an earlier TLS session with the printer was resumed.
     pub fn is_resumed(&self) -> bool {
         self.0.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
@@ -181,10 +178,23 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Lenient<T> {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    /// Sends close_notify, and does not wait for the peer's.
+    /// Sends close_notify. Does not wait for the peer's.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    let modules = [
+        failure::samples(),
+        greeting::samples(),
+        identity::samples(),
+        refusal::samples(),
+        trust::samples(),
+    ];
+    modules.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -194,7 +204,7 @@ mod tests {
     use rustls::CipherSuite;
 
     #[test]
-    fn a_board_gets_its_suites_first_and_all_nine_in_any_case() {
+    fn suites_are_in_the_boards_order_and_complete() {
         for (suites, first) in [
             (Suites::ChaChaFirst, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256),
             (Suites::AesFirst, CipherSuite::TLS13_AES_128_GCM_SHA256),

@@ -1,48 +1,49 @@
-//! Why a printer's certificate was not accepted, and what its owner should do about it.
+//! Why a printer's certificate is rejected, and what the user can do about it.
 
 use core::error::Error;
 use core::fmt;
 
-/// Why a printer was not believed to be the printer.
+/// Why a printer's certificate is rejected.
 ///
-/// `Display` is a clause about "the printer"; the caller says which.
+/// `Display` is the cause, to stand behind "the printer's certificate is rejected: ", and a hint behind `; `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The certificate is another printer's.
     WrongSerial {
-        /// What it says its printer's serial is.
+        /// The serial number in the certificate.
         found: Name,
     },
     /// The certificate has no common name, or several.
     NotOneName,
-    /// The certificate, or one sent along, does not follow its own form.
+    /// The certificate, or one sent along, is not valid DER or contradicts itself.
     Malformed,
-    /// More certificates, or a longer one, than [`chain`](super::chain) looks at.
+    /// More certificates, or a longer one, than [`chain`](super::chain) accepts.
     TooLong,
-    /// Its issuer is not known, and it could not be pinned (it is v1, or an authority was sent
-    /// along that nobody known vouches for).
+    /// The issuer is unknown and the certificate must not be pinned: it is v1, an unknown authority was sent
+    /// along, or the printer's model has a known authority.
     UnknownIssuer,
-    /// It names an issuer whose signature it does not carry. Nothing pins such a one.
+    /// The certificate names a known issuer, or one that was sent along, whose key did not sign it. It is
+    /// never pinned.
     BadSignature,
-    /// It is signed in a way that is no longer safe, or that no printer uses.
+    /// The signature algorithm is neither RSA nor ECDSA with SHA-256. No printer uses another one.
     WeakSignature,
-    /// It is an authority's certificate, not a printer's.
+    /// The certificate is an authority's, not a printer's.
     NotALeaf,
-    /// A certificate sent along signed it, and may not.
+    /// The certificate is signed by one that was sent along and must not sign.
     NotAnAuthority,
-    /// More authorities stand between than one of them, or we, allow.
+    /// More intermediate authorities than one of them, or [`chain`](super::chain), allows.
     PathTooLong,
-    /// It has a critical extension that is not understood.
+    /// The certificate has a critical extension that this program does not know.
     CriticalExtension,
-    /// It has ended.
+    /// The certificate has expired.
     Expired,
-    /// It is not the one that was pinned.
+    /// The certificate differs from the pinned one.
     PinChanged,
-    /// The pins cannot be read, so nobody knows whether it is the one that was pinned.
+    /// The pins cannot be read, so the certificate cannot be compared.
     PinsUnreadable,
-    /// It could not be pinned: believing it for now would be believing anybody after each start.
+    /// The certificate cannot be pinned. Accepting it unpinned would accept any certificate after each start.
     NotPinned,
-    /// The printer does not have the key of the certificate it shows.
+    /// The printer does not have the private key of its certificate.
     NotItsKey,
 }
 
@@ -52,69 +53,78 @@ impl fmt::Display for Refusal {
             Self::WrongSerial { found } => {
                 return write!(
                     f,
-                    "it says that it is printer {found}: give that serial number, or the right address"
+                    "issued to printer {found}; correct --serial-number or --printer-ip"
                 );
             }
-            Self::NotOneName => {
-                "its certificate does not have exactly one common name: is this address a printer?"
-            }
-            Self::Malformed => "its certificate is malformed: is this address a printer?",
-            Self::TooLong => {
-                "it sends more certificates than any printer does: is this address a printer?"
-            }
+            Self::NotOneName => "not exactly one common name; is this address a printer?",
+            Self::Malformed => "malformed; is this address a printer?",
+            Self::TooLong => "certificate chain too long; is this address a printer?",
             Self::UnknownIssuer => {
-                "its certificate is by an authority nobody knows: give that authority with --printer-ca"
+                "signed by an unknown authority; give the authority with --printer-ca"
             }
             Self::BadSignature => {
-                "its certificate names an authority that did not sign it: somebody may be in between; \
-                 if Bambu Lab has a new authority, give it with --printer-ca"
+                "not signed by the authority it names; possible man in the middle, or a new authority of \
+                 Bambu Lab (give it with --printer-ca)"
             }
-            Self::WeakSignature => {
-                "its certificate is not signed with SHA-256: is this address a printer?"
-            }
-            Self::NotALeaf => {
-                "it shows the certificate of an authority: is this address a printer?"
-            }
+            Self::WeakSignature => "not signed with SHA-256; is this address a printer?",
+            Self::NotALeaf => "an authority's certificate; is this address a printer?",
             Self::NotAnAuthority => {
-                "its certificate is signed by one that may not sign: somebody may be in between"
+                "signed by a certificate that must not sign; possible man in the middle"
             }
             Self::PathTooLong => {
-                "too many authorities stand between it and one that is known: give one of them with \
-                 --printer-ca"
+                "too many intermediate authorities; give one of them with --printer-ca"
             }
-            Self::CriticalExtension => {
-                "its certificate demands something that this version does not understand: update \
-                 pandaproxy"
-            }
+            Self::CriticalExtension => "unknown critical extension; update pandaproxy",
             Self::Expired => {
-                "its certificate has expired: check the date of this machine, then update the printer"
+                "expired; check the date of this machine, then update the printer's firmware"
             }
             Self::PinChanged => {
-                "its certificate is not the one pinned earlier: somebody may be in between; if the \
-                 printer was repaired or reset, remove its line from the file pins in the state \
-                 directory"
+                "differs from the pinned certificate; possible man in the middle; if the printer was \
+                 repaired or reset, remove its line from /var/lib/pandaproxy/pins (or pins in --state-dir)"
             }
             Self::PinsUnreadable => {
-                "the file pins in the state directory cannot be read: repair or remove it"
+                "pins unreadable; repair or remove /var/lib/pandaproxy/pins (or pins in --state-dir)"
             }
             Self::NotPinned => {
-                "its certificate is by an authority nobody knows and the file pins in the state \
-                 directory cannot take it: make that file writable (it holds 16 printers), or give \
-                 the authority with --printer-ca"
+                "signed by an unknown authority, and cannot be pinned; make /var/lib/pandaproxy/pins (or \
+                 pins in --state-dir) writable (16 printers at most), or give the authority with --printer-ca"
             }
-            Self::NotItsKey => {
-                "it does not have the key of the certificate it shows: somebody may be in between"
-            }
+            Self::NotItsKey => "private key does not match; possible man in the middle",
         })
     }
 }
 
 impl Error for Refusal {}
 
-/// The longest [`Name`], in bytes. A serial has 15.
+/// Each message of this module once.
+#[cfg(test)]
+pub(super) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let all = [
+        Refusal::WrongSerial { found: Name::of(b"01P00A3C1200417") },
+        Refusal::NotOneName,
+        Refusal::Malformed,
+        Refusal::TooLong,
+        Refusal::UnknownIssuer,
+        Refusal::BadSignature,
+        Refusal::WeakSignature,
+        Refusal::NotALeaf,
+        Refusal::NotAnAuthority,
+        Refusal::PathTooLong,
+        Refusal::CriticalExtension,
+        Refusal::Expired,
+        Refusal::PinChanged,
+        Refusal::PinsUnreadable,
+        Refusal::NotPinned,
+        Refusal::NotItsKey,
+    ];
+    all.iter().map(ToString::to_string).collect()
+}
+
+/// Bytes of the longest [`Name`]. A serial number has 15.
 const NAME: usize = 32;
 
-/// A name as a stranger gave it: cut to 32 bytes, and fit to be printed.
+/// A name from an unverified certificate: cut to 32 bytes, with `?` for what is not printable ASCII.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     /// Invariant: printable ASCII up to `len`, zero behind it.
@@ -155,7 +165,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn a_strangers_name_cannot_forge_a_log_line_nor_fill_it() {
+    fn an_unverified_name_is_printable_and_short() {
         assert_eq!(Name::of(b"01S00C\n\x1b[31m\xff").to_string(), "01S00C??[31m?");
         assert_eq!(Name::of(&[b'A'; 1000]).as_str().len(), NAME);
         assert_eq!(Name::of(b"").as_str(), "");

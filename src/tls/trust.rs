@@ -1,15 +1,14 @@
-//! What we accept from printers: TLS 1.2, and the certificate of the printer that was named.
+//! TLS towards the printer: the configuration, and the check of the printer's certificate and key.
 //!
-//! Only TLS 1.2 is offered. Every printer speaks it; some never answer when they are offered 1.3,
-//! others cut their file transfers short with it (PROTOCOL §1.3). Who the printer is, [`chain`]
-//! decides from its certificate, and [`pins`](crate::state_dir::pins) where no authority can; that it has the
-//! key of that certificate is checked here. `ServerName` plays no part in it: it only keys the
-//! sessions to resume.
+//! Only TLS 1.2 is offered: all printers have it, X1C and H2D nothing newer, and a P2S truncates files with
+//! TLS 1.3 ([`protocol`](crate::protocol#certificates)). [`chain`] verifies the certificate; a certificate
+//! of an unknown authority is compared with its [pin](crate::state_dir::pins). This module checks that the
+//! printer has the certificate's key. The `ServerName` is not compared: it is the key of the session cache alone.
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | sessions to resume | one | a full handshake |
-//! | authorities given | [`GIVEN`] | [`TrustError::TooMany`] |
+//! | sessions kept for resumption | one | the older one is replaced; a full handshake is made |
+//! | authorities given by `--printer-ca` | [`GIVEN`] | [`TrustError::TooMany`] |
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -36,10 +35,10 @@ use crate::board::BOARD;
 use crate::printer::model::Model;
 use crate::state_dir::pins::{Fingerprint, PinError, Pins, fingerprint};
 
-/// Authorities that `--printer-ca` may give.
+/// Authorities that `--printer-ca` may give at most.
 pub const GIVEN: usize = 8;
 
-/// What it takes for a printer to be believed. Cloning it costs a few counters.
+/// How connections to one printer are authenticated. Clones share the session cache.
 #[derive(Clone, Debug)]
 pub struct Trust {
     config: Arc<ClientConfig>,
@@ -48,36 +47,36 @@ pub struct Trust {
     serial: Arc<str>,
 }
 
-/// Whether certificates are looked at.
+/// Whether the printer's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// A printer has to be the one that was named.
+    /// The certificate has to be the printer's with the configured serial number.
     Verify,
-    /// Anybody will do: `--insecure-printer`. Said in the log at each connection.
+    /// Any certificate is accepted (`--insecure-printer`). Logged as a warning at each connection.
     Insecure,
 }
 
-/// Why there can be no [`Trust`].
+/// Why a [`Trust`] cannot be made. `Display` is a cause, and a hint behind `; `, about the file of `--printer-ca`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustError {
-    /// The authorities given are not PEM, or hold no certificate.
+    /// The file is not PEM, or holds no certificate.
     NotPem,
-    /// One of them cannot be read, or may not sign certificates.
+    /// A certificate in the file is malformed, or must not sign certificates.
     NotAnAuthority,
-    /// There are more than [`GIVEN`].
+    /// The file holds more than [`GIVEN`] certificates.
     TooMany,
-    /// rustls will not have the board's cipher suites.
+    /// rustls rejects the board's cipher suites.
     Suites,
 }
 
 impl fmt::Display for TrustError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPem => f.write_str("no certificate in it: give authorities as PEM"),
+            Self::NotPem => f.write_str("no certificate found; expected authorities as PEM"),
             Self::NotAnAuthority => f.write_str(
-                "a certificate in it is not an authority's: give the one that signed the printer's",
+                "a certificate is not an authority's; give the one that signed the printer's",
             ),
-            Self::TooMany => write!(f, "more than {GIVEN} certificates in it"),
+            Self::TooMany => write!(f, "more than {GIVEN} certificates"),
             Self::Suites => f.write_str("no cipher suites for TLS 1.2"),
         }
     }
@@ -86,13 +85,14 @@ impl fmt::Display for TrustError {
 impl Error for TrustError {}
 
 impl Trust {
-    /// Trust in the printer `serial`, by Bambu Lab's authorities and those in `given` (PEM).
+    /// Trust in the printer with the serial number `serial`, by Bambu Lab's authorities and those in `given`
+    /// (PEM, the content of the file of `--printer-ca`).
     ///
-    /// `clock` is asked at each full handshake.
+    /// `clock` is read at each full handshake.
     ///
     /// # Errors
     ///
-    /// [`TrustError`], about `given` but for the last.
+    /// [`TrustError::Suites`] is about the board; all others are about `given`.
     pub fn new(
         serial: &str,
         policy: Policy,
@@ -109,51 +109,47 @@ impl Trust {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         config.resumption = sessions();
-        // No printer wants a server name; one that equals the common name cannot hurt. A serial
-        // without a letter is no host name: an address stands in for it, and none is sent.
+        // Printers need no server name (SNI); the serial number, their common name, does no harm. A serial number
+        // of digits alone is not a valid host name: an address is used instead, and no SNI is sent.
         let name = DnsName::try_from(String::from(&*serial))
             .map_or_else(|_| ServerName::from(Ipv4Addr::UNSPECIFIED), ServerName::DnsName);
         Ok(Self { config: Arc::new(config), name, policy, serial })
     }
 
-    /// The same trust with sessions of its own.
+    /// The same trust with a session cache of its own.
     ///
-    /// An FTPS data connection has to resume the session of its control connection (PROTOCOL §1.4);
-    /// another connection to the printer in between must not have put its own in that place.
+    /// An X1C wants each FTPS data connection to resume the TLS session of its control connection
+    /// ([`protocol`](crate::protocol#ftps)): another connection to the printer must not replace that session.
     pub fn with_own_sessions(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = sessions();
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// How the connections are to be made.
+    /// The TLS client configuration.
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 
-    /// What to call the printer while a connection is made.
+    /// The server name: the serial number, or an unspecified address.
     pub(super) fn name(&self) -> &ServerName<'static> {
         &self.name
     }
 
-    /// Says in the log what has to be said at each connection.
-    pub(super) fn admit(&self) {
+    /// Logs a warning if certificates are not verified. Called at each connection.
+    pub(super) fn warn_if_insecure(&self) {
         if self.policy == Policy::Insecure {
-            log::warn!(
-                "printer {}: its certificate is not checked (--insecure-printer): anybody on this \
-                 network can be it, and learn the access code",
-                self.serial
-            );
+            log::warn!("{}", Warning { serial: &self.serial, about: About::NotVerified });
         }
     }
 }
 
-/// Room for one session: there is one name to keep it under.
+/// A session cache with one element, since there is one server name.
 fn sessions() -> Resumption {
     Resumption::in_memory_sessions(1)
 }
 
-/// The authorities that the user gave.
+/// The authorities in `pem`, the content of the file of `--printer-ca`.
 fn authorities(pem: &[u8]) -> Result<Vec<Authority>, TrustError> {
     let mut given = Vec::with_capacity(GIVEN);
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -167,7 +163,7 @@ fn authorities(pem: &[u8]) -> Result<Vec<Authority>, TrustError> {
     if given.is_empty() { Err(TrustError::NotPem) } else { Ok(given) }
 }
 
-/// What [`Trust::new`] makes, before rustls has it.
+/// The verifier of [`Trust::new`].
 pub(super) fn verifier(
     serial: &str,
     policy: Policy,
@@ -183,11 +179,11 @@ pub(super) fn verifier(
         may_pin: Model::of_serial(serial).is_none_or(|model| model.needs_pin),
         clock,
         algorithms: super::provider(BOARD.suites).signature_verification_algorithms,
-        met: Mutex::new(None),
+        accepted: Mutex::new(None),
     })
 }
 
-/// Trust, as rustls asks for it.
+/// Verifies the printer's certificate and key for rustls.
 #[derive(Debug)]
 pub(super) struct Verifier {
     serial: Arc<str>,
@@ -199,81 +195,80 @@ pub(super) struct Verifier {
     may_pin: bool,
     clock: fn() -> SystemTime,
     algorithms: WebPkiSupportedAlgorithms,
-    /// Whose certificate was believed last, until it has proved that it is its own. rustls shares a
-    /// verifier between threads, whether there are any or not.
-    met: Mutex<Option<(Fingerprint, Belief)>>,
+    /// The last accepted certificate, until the printer has proved that it has its key. rustls requires `Sync`.
+    accepted: Mutex<Option<(Fingerprint, Basis)>>,
 }
 
-/// Why a certificate is believed.
+/// Why a certificate is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Belief {
-    /// An authority vouches for it.
-    Vouched,
-    /// It is the one that is pinned.
-    Known,
-    /// Nobody vouches for it, and none is pinned: it is the first.
-    Stranger,
+pub(super) enum Basis {
+    /// A known authority signed it.
+    Verified,
+    /// It equals the pinned certificate.
+    Pinned,
+    /// Its authority is unknown and the printer has no pin yet: it is trusted on first use.
+    FirstUse,
 }
 
 impl Verifier {
-    fn met(&self) -> MutexGuard<'_, Option<(Fingerprint, Belief)>> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    fn accepted(&self) -> MutexGuard<'_, Option<(Fingerprint, Basis)>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the printer that shows `leaf`, and `sent` with it, is the one that was named.
+    /// Verifies the certificate `leaf`, sent together with `sent`.
     ///
-    /// Nothing is remembered yet: it has not proved that the certificate is its own.
+    /// Pins nothing: the printer has not proved yet that it has the certificate's key.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
     pub(super) fn verify(
         &self,
         leaf: &[u8],
         sent: &[CertificateDer<'_>],
-    ) -> Result<Belief, Refusal> {
+    ) -> Result<Basis, Refusal> {
         let now = (self.clock)()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         let authorities = BAMBU_LAB.iter().chain(&self.given);
         match chain::judge(leaf, sent, &self.serial, authorities, &self.algorithms, now)? {
-            Verdict::Vouched => Ok(Belief::Vouched),
-            Verdict::VouchedUndated => {
-                log::warn!(
-                    "printer {}: the clock here is not set, so whether its certificate has expired \
-                     cannot be checked",
-                    self.serial
-                );
-                Ok(Belief::Vouched)
+            Verdict::Verified => Ok(Basis::Verified),
+            Verdict::VerifiedUndated => {
+                log::warn!("{}", Warning { serial: &self.serial, about: About::Undated });
+                Ok(Basis::Verified)
             }
-            // Its authority is built in: another issuer is not the printer's.
-            Verdict::Unknown if !self.may_pin => Err(Refusal::UnknownIssuer),
-            Verdict::Unknown => match self.pins.get(&self.serial)? {
-                Some(pinned) if pinned == fingerprint(leaf) => Ok(Belief::Known),
+            // This model's authority is built in: a certificate of another issuer is not the printer's.
+            Verdict::UnknownIssuer if !self.may_pin => Err(Refusal::UnknownIssuer),
+            Verdict::UnknownIssuer => match self.pins.get(&self.serial)? {
+                Some(pinned) if pinned == fingerprint(leaf) => Ok(Basis::Pinned),
                 Some(_) => Err(Refusal::PinChanged),
-                None => Ok(Belief::Stranger),
+                None => Ok(Basis::FirstUse),
             },
         }
     }
 
-    /// Remembers the certificate of a printer that has proved that it is its own.
+    /// Pins the certificate of a printer that has proved that it has its key.
     ///
-    /// One that was vouched for is remembered too: from then on nobody can pass for that printer by a
-    /// certificate that nobody vouches for.
-    pub(super) fn keep(&self, leaf: &[u8], belief: Belief) -> Result<(), Refusal> {
-        match belief {
-            Belief::Known => Ok(()),
-            Belief::Vouched => {
-                // Believed all the same; whoever looks after the pins has said why they cannot be.
-                let _kept = self.pins.replace(&self.serial, fingerprint(leaf));
+    /// A certificate of a known authority is pinned too: from then on a certificate of an unknown authority is
+    /// rejected for this printer.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the certificate has to be pinned, and cannot be.
+    pub(super) fn pin(&self, leaf: &[u8], basis: Basis) -> Result<(), Refusal> {
+        match basis {
+            Basis::Pinned => Ok(()),
+            Basis::Verified => {
+                // Accepted without a pin too; `pins` has logged why it cannot be written.
+                let _pinned = self.pins.replace(&self.serial, fingerprint(leaf));
                 Ok(())
             }
-            Belief::Stranger => {
+            Basis::FirstUse => {
                 let shown = fingerprint(leaf);
                 if self.pins.add(&self.serial, shown)? != shown {
                     return Err(Refusal::PinChanged);
                 }
-                log::warn!(
-                    "printer {}: nobody known vouches for its certificate; it is believed this first \
-                     time and pinned in the state directory, and has to be the same from now on",
-                    self.serial
-                );
+                log::warn!("{}", Warning { serial: &self.serial, about: About::FirstUse });
                 Ok(())
             }
         }
@@ -282,11 +277,43 @@ impl Verifier {
     /// Whether `message` was signed with the key of the certificate `leaf`.
     fn is_owner(&self, message: &[u8], leaf: &[u8], signed: &DigitallySignedStruct) -> bool {
         let Ok(certificate) = parse(leaf) else {
-            // Nobody looked at it before either.
+            // `verify` has rejected it before, unless nothing is verified.
             return self.policy == Policy::Insecure;
         };
         let key = certificate.public_key().raw;
         chain::is_signed(&self.algorithms, signed.scheme, key, message, signed.signature())
+    }
+}
+
+/// A log line about the certificate of the printer with this serial number.
+struct Warning<'a> {
+    serial: &'a str,
+    about: About,
+}
+
+/// What a [`Warning`] is about.
+enum About {
+    /// `--insecure-printer`.
+    NotVerified,
+    /// The clock is not set.
+    Undated,
+    /// The certificate has just been pinned.
+    FirstUse,
+}
+
+impl fmt::Display for Warning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "printer {}: ", self.serial)?;
+        f.write_str(match self.about {
+            About::NotVerified => {
+                "certificate not verified (--insecure-printer); any device on this network can pose as \
+                 the printer and learn the access code"
+            }
+            About::Undated => "this machine's clock is not set: expiry of the certificate not checked",
+            About::FirstUse => {
+                "unknown certificate authority: trusting this certificate from now on (pinned)"
+            }
+        })
     }
 }
 
@@ -310,8 +337,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.policy {
             Policy::Verify => {
-                let belief = self.verify(leaf, sent).map_err(carried)?;
-                *self.met() = Some((fingerprint(leaf), belief));
+                let basis = self.verify(leaf, sent).map_err(carried)?;
+                *self.accepted() = Some((fingerprint(leaf), basis));
             }
             Policy::Insecure => {}
         }
@@ -327,14 +354,14 @@ impl ServerCertVerifier for Verifier {
         if !self.is_owner(message, leaf, signed) {
             return Err(carried(Refusal::NotItsKey));
         }
-        let met = self.met().take_if(|(shown, _)| *shown == fingerprint(leaf));
-        if let Some((_, belief)) = met {
-            self.keep(leaf, belief).map_err(carried)?;
+        let accepted = self.accepted().take_if(|(shown, _)| *shown == fingerprint(leaf));
+        if let Some((_, basis)) = accepted {
+            self.pin(leaf, basis).map_err(carried)?;
         }
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// Never asked: TLS 1.3 is not offered. If it were, a signature would mean the same.
+    /// Not called, since TLS 1.3 is not offered; checks the signature all the same.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -349,16 +376,27 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A refusal on its way through rustls.
+/// A rustls error that carries `refusal`.
 fn carried(refusal: Refusal) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(refusal))).into()
 }
 
-/// The refusal that a rustls error carries, if it does.
+/// The refusal that a rustls error carries, if any.
 pub(super) fn refusal_of(error: &rustls::Error) -> Option<Refusal> {
     if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(carried))) = error {
         carried.downcast_ref().copied()
     } else {
         None
     }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(super) fn samples() -> Vec<String> {
+    use alloc::string::ToString;
+    let errors =
+        [TrustError::NotPem, TrustError::NotAnAuthority, TrustError::TooMany, TrustError::Suites];
+    let about = [About::NotVerified, About::Undated, About::FirstUse];
+    let warnings = about.map(|about| Warning { serial: "01P00A3C1200417", about }.to_string());
+    errors.iter().map(ToString::to_string).chain(warnings).collect()
 }

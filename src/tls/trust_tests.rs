@@ -1,4 +1,4 @@
-//! Certificates made by openssl, each wrong in one way, and what becomes of them.
+//! Verification of certificates made by openssl, each with one fault.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -19,7 +19,7 @@ use super::authorities::{Authority, BAMBU_LAB};
 use super::certificate::parse;
 use super::chain::{self, FLOOR, Verdict};
 use super::refusal::{Name, Refusal};
-use super::trust::Belief;
+use super::trust::Basis;
 use super::trust::{GIVEN, Policy, Trust, TrustError};
 use crate::state_dir::Pins;
 use crate::state_dir::scratch::Scratch;
@@ -57,7 +57,7 @@ fn ec() -> String {
     key(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
 }
 
-/// Somebody with a key and a certificate.
+/// A key and a certificate.
 #[derive(Clone)]
 struct Party {
     key: String,
@@ -77,7 +77,7 @@ impl Party {
         Authority::of(&parse(&self.der()).unwrap()).unwrap()
     }
 
-    /// Certifies `subject`'s `key`; v1 without `extensions`. `None` when openssl will not.
+    /// Certifies `subject`'s `key`; v1 without `extensions`. `None` if openssl rejects the options.
     fn try_sign(&self, key: &str, subject: &str, extensions: &str, digest: &str) -> Option<Self> {
         let dir = Scratch::new("sign");
         let file = |name: &str, text: &str| {
@@ -181,7 +181,7 @@ fn judge_at(
     chain::judge(leaf, sent, SERIAL, all, &algorithms, now)
 }
 
-/// What becomes of `leaf` when the two roots are known.
+/// The verdict on `leaf` when the two roots are known.
 fn judge(leaf: &Party, sent: &[&Party]) -> Result<Verdict, Refusal> {
     let sent: Vec<_> = sent.iter().map(|party| party.sent()).collect();
     judge_at(now(), &[&WORLD.root, &WORLD.ecc], &leaf.der(), &sent)
@@ -192,36 +192,36 @@ fn version(party: &Party) -> u32 {
 }
 
 #[test]
-fn a_v1_printer_directly_under_a_root_is_vouched_for_whether_or_not_it_sends_the_root() {
+fn a_v1_leaf_under_a_known_root_is_verified() {
     let leaf = printer(&WORLD.root, "");
     assert_eq!(version(&leaf), 1);
-    assert_eq!(judge(&leaf, &[]), Ok(Verdict::Vouched));
-    assert_eq!(judge(&leaf, &[&WORLD.root]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[]), Ok(Verdict::Verified));
+    assert_eq!(judge(&leaf, &[&WORLD.root]), Ok(Verdict::Verified));
 }
 
 #[test]
-fn a_v3_printer_is_vouched_for_through_a_device_authority_sent_or_known() {
+fn a_v3_leaf_is_verified_through_a_device_authority() {
     let leaf = v3(&WORLD.device);
     assert_eq!(version(&leaf), 3);
-    assert_eq!(judge(&leaf, &[&WORLD.device]), Ok(Verdict::Vouched));
-    assert_eq!(judge(&leaf, &[&WORLD.root, &WORLD.device]), Ok(Verdict::Vouched));
-    assert_eq!(judge_at(now(), &[&WORLD.device], &leaf.der(), &[]), Ok(Verdict::Vouched));
-    assert_eq!(judge(&leaf, &[]), Ok(Verdict::Unknown));
-    assert_eq!(judge(&leaf, &[&WORLD.root]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&leaf, &[&WORLD.device]), Ok(Verdict::Verified));
+    assert_eq!(judge(&leaf, &[&WORLD.root, &WORLD.device]), Ok(Verdict::Verified));
+    assert_eq!(judge_at(now(), &[&WORLD.device], &leaf.der(), &[]), Ok(Verdict::Verified));
+    assert_eq!(judge(&leaf, &[]), Ok(Verdict::UnknownIssuer));
+    assert_eq!(judge(&leaf, &[&WORLD.root]), Ok(Verdict::UnknownIssuer));
 }
 
 #[test]
-fn an_elliptic_printer_an_elliptic_root_and_a_large_rsa_key_are_vouched_for() {
+fn ecdsa_keys_and_large_rsa_keys_are_verified() {
     let elliptic = WORLD.ecc.sign(&ec(), &format!("/CN={SERIAL}"), &format!("{LEAF}{IDS}"));
-    assert_eq!(judge(&elliptic, &[]), Ok(Verdict::Vouched));
-    assert_eq!(judge(&v3(&WORLD.ecc), &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&elliptic, &[]), Ok(Verdict::Verified));
+    assert_eq!(judge(&v3(&WORLD.ecc), &[]), Ok(Verdict::Verified));
     let large = Party::root(&rsa("4096"), "Large", CA);
     let leaf = v3(&large);
-    assert_eq!(judge_at(now(), &[&large], &leaf.der(), &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &[&large], &leaf.der(), &[]), Ok(Verdict::Verified));
 }
 
 #[test]
-fn another_serial_is_refused_and_named() {
+fn another_serial_number_is_rejected_and_named() {
     for (subject, found) in
         [("/CN=01S00C987654321", "01S00C987654321"), ("/CN=01s00c123456789", "01s00c123456789")]
     {
@@ -234,7 +234,7 @@ fn another_serial_is_refused_and_named() {
 }
 
 #[test]
-fn a_serial_counts_as_the_only_common_name_and_nowhere_else() {
+fn the_serial_number_has_to_be_the_only_common_name() {
     let twice = WORLD.root.sign(&WORLD.key, &format!("/CN={SERIAL}/CN={SERIAL}"), "");
     assert_eq!(judge(&twice, &[]), Err(Refusal::NotOneName));
     let none = WORLD.root.sign(&WORLD.key, &format!("/O={SERIAL}"), "");
@@ -247,53 +247,53 @@ fn a_serial_counts_as_the_only_common_name_and_nowhere_else() {
 }
 
 #[test]
-fn a_name_that_is_not_certified_by_that_names_key_is_never_merely_unknown() {
+fn a_known_issuer_without_its_signature_is_a_bad_signature() {
     let imitation = Party::root(&rsa("2048"), "Root", CA);
     assert_eq!(judge(&v3(&imitation), &[]), Err(Refusal::BadSignature));
     assert_eq!(judge(&v3(&imitation), &[&imitation]), Err(Refusal::BadSignature));
     assert_eq!(judge(&printer(&imitation, ""), &[]), Err(Refusal::BadSignature));
-    // The same without saying by which key.
+    // The same without an authority key identifier.
     assert_eq!(judge(&printer(&imitation, LEAF), &[]), Err(Refusal::BadSignature));
     let device = imitation.sign(&rsa("2048"), "/CN=Device", &authority(""));
     assert_eq!(judge(&v3(&device), &[&device]), Err(Refusal::BadSignature));
-    // A true device authority beside a printer that it did not certify.
+    // A genuine device authority that did not sign the printer's certificate.
     assert_eq!(judge(&v3(&device), &[&WORLD.device]), Err(Refusal::BadSignature));
 }
 
 #[test]
-fn of_two_authorities_of_one_name_the_key_identifier_says_which() {
+fn the_key_identifier_tells_authorities_of_one_name_apart() {
     let base = WORLD.ecc.sign(&WORLD.root.key, "/CN=Twin", &authority(""));
     let other = format!("{CA}\nsubjectKeyIdentifier=00112233\n");
     let twin = WORLD.ecc.sign(&WORLD.root.key, "/CN=Twin", &other);
     let leaf = v3(&twin);
-    assert_eq!(judge(&leaf, &[&twin]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[&twin]), Ok(Verdict::Verified));
     assert_eq!(judge(&leaf, &[&base]), Err(Refusal::BadSignature));
-    assert_eq!(judge(&leaf, &[&base, &twin]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&leaf, &[&base, &twin]), Ok(Verdict::Verified));
     assert_eq!(judge_at(now(), &[&base], &leaf.der(), &[]), Err(Refusal::BadSignature));
-    assert_eq!(judge_at(now(), &[&base, &twin], &leaf.der(), &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &[&base, &twin], &leaf.der(), &[]), Ok(Verdict::Verified));
 }
 
 #[test]
-fn a_stranger_is_unknown_and_may_be_pinned_only_without_a_story() {
+fn an_unknown_issuer_can_be_pinned_unless_one_was_sent() {
     let stranger = Party::root(&rsa("2048"), "Stranger", CA);
-    assert_eq!(judge(&v3(&stranger), &[]), Ok(Verdict::Unknown));
-    assert_eq!(judge(&v3(&stranger), &[&stranger]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&v3(&stranger), &[]), Ok(Verdict::UnknownIssuer));
+    assert_eq!(judge(&v3(&stranger), &[&stranger]), Ok(Verdict::UnknownIssuer));
     assert_eq!(judge(&printer(&stranger, ""), &[]), Err(Refusal::UnknownIssuer));
     let device = stranger.sign(&rsa("2048"), "/CN=Device of a stranger", &authority(""));
-    assert_eq!(judge(&v3(&device), &[]), Ok(Verdict::Unknown));
+    assert_eq!(judge(&v3(&device), &[]), Ok(Verdict::UnknownIssuer));
     assert_eq!(judge(&v3(&device), &[&device]), Err(Refusal::UnknownIssuer));
     assert_eq!(judge(&v3(&device), &[&device, &stranger]), Err(Refusal::UnknownIssuer));
 }
 
 #[test]
-fn a_v1_printer_is_not_vouched_for_through_what_it_sends() {
+fn a_v1_leaf_is_not_verified_through_sent_authorities() {
     let leaf = printer(&WORLD.device, "");
     assert_eq!(judge(&leaf, &[&WORLD.device]), Err(Refusal::UnknownIssuer));
-    assert_eq!(judge_at(now(), &[&WORLD.device], &leaf.der(), &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &[&WORLD.device], &leaf.der(), &[]), Ok(Verdict::Verified));
 }
 
 #[test]
-fn what_was_sent_may_sign_only_if_it_says_so() {
+fn a_sent_certificate_has_to_be_allowed_to_sign() {
     let key = rsa("2048");
     for (extensions, refusal) in [
         (format!("basicConstraints=CA:FALSE\n{IDS}"), Refusal::NotAnAuthority),
@@ -311,19 +311,19 @@ fn what_was_sent_may_sign_only_if_it_says_so() {
         assert_eq!(judge(&leaf, &[&between]), Err(refusal), "{extensions}");
     }
     let without_usage = WORLD.root.sign(&key, "/CN=Between", &format!("{CA}\n{IDS}"));
-    assert_eq!(judge(&v3(&without_usage), &[&without_usage]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&v3(&without_usage), &[&without_usage]), Ok(Verdict::Verified));
 }
 
 #[test]
-fn two_authorities_may_stand_between_unless_one_of_them_allows_fewer() {
+fn two_intermediate_authorities_are_the_limit() {
     let mut chain = vec![WORLD.root.clone()];
     for number in 1..=3 {
         let by = chain.last().unwrap();
         chain.push(by.sign(&rsa("2048"), &format!("/CN=Between {number}"), &authority("")));
     }
     let [_, one, two, three] = &chain[..] else { panic!() };
-    assert_eq!(judge(&v3(two), &[two, one]), Ok(Verdict::Vouched));
-    assert_eq!(judge(&v3(two), &[one, two]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&v3(two), &[two, one]), Ok(Verdict::Verified));
+    assert_eq!(judge(&v3(two), &[one, two]), Ok(Verdict::Verified));
     assert_eq!(judge(&v3(three), &[three, two, one]), Err(Refusal::PathTooLong));
     // A device authority that certifies another one.
     let below = WORLD.device.sign(&rsa("2048"), "/CN=Below", &authority(""));
@@ -341,16 +341,16 @@ fn an_authority_is_not_a_printer() {
 }
 
 #[test]
-fn only_a_critical_extension_has_to_be_understood() {
+fn unknown_extensions_are_rejected_only_if_critical() {
     let private = "1.3.6.1.4.1.1666250441.1";
     let plain = printer(&WORLD.root, &format!("{LEAF}{private}=ASN1:UTF8String:v1\n"));
-    assert_eq!(judge(&plain, &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&plain, &[]), Ok(Verdict::Verified));
     let critical = printer(&WORLD.root, &format!("{LEAF}{private}=critical,ASN1:UTF8String:v1\n"));
     assert_eq!(judge(&critical, &[]), Err(Refusal::CriticalExtension));
     let client = printer(&WORLD.root, &format!("{LEAF}extendedKeyUsage=critical,clientAuth\n"));
     assert_eq!(judge(&client, &[]), Err(Refusal::CriticalExtension));
     let server = printer(&WORLD.root, &format!("{LEAF}extendedKeyUsage=critical,serverAuth\n"));
-    assert_eq!(judge(&server, &[]), Ok(Verdict::Vouched));
+    assert_eq!(judge(&server, &[]), Ok(Verdict::Verified));
     let broken = printer(&WORLD.root, "basicConstraints=DER:3003010101ff\n");
     assert!(judge(&broken, &[]).is_err());
 }
@@ -371,24 +371,24 @@ fn an_unsafe_digest_is_refused() {
 }
 
 #[test]
-fn dates_count_only_by_a_clock_that_can_be_right() {
+fn dates_are_checked_unless_the_clock_is_not_set() {
     let leaf = printer(&WORLD.root, "").der();
     let at = |now| judge_at(now, &[&WORLD.root], &leaf, &[]);
-    assert_eq!(at(now()), Ok(Verdict::Vouched));
+    assert_eq!(at(now()), Ok(Verdict::Verified));
     assert_eq!(at(now() + CENTURY), Err(Refusal::Expired));
-    assert_eq!(at(0), Ok(Verdict::VouchedUndated));
-    assert_eq!(at(FLOOR - 1), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(0), Ok(Verdict::VerifiedUndated));
+    assert_eq!(at(FLOOR - 1), Ok(Verdict::VerifiedUndated));
     let stranger = v3(&Party::root(&ec(), "Stranger", CA)).der();
     assert_eq!(judge_at(now() + CENTURY, &[], &stranger, &[]), Err(Refusal::Expired));
-    assert_eq!(judge_at(0, &[], &stranger, &[]), Ok(Verdict::Unknown));
-    // An authority that was sent is dated, too; one that is known is not.
+    assert_eq!(judge_at(0, &[], &stranger, &[]), Ok(Verdict::UnknownIssuer));
+    // The dates of a sent authority are checked too; those of a known one are not.
     let leaf = v3(&WORLD.device).der();
     let sent = [WORLD.device.sent()];
-    assert_eq!(judge_at(0, &[&WORLD.root], &leaf, &sent), Ok(Verdict::VouchedUndated));
+    assert_eq!(judge_at(0, &[&WORLD.root], &leaf, &sent), Ok(Verdict::VerifiedUndated));
 }
 
 #[test]
-fn an_expired_printer_is_refused_unless_the_clock_here_is_not_set() {
+fn an_expired_leaf_is_rejected_unless_the_clock_is_not_set() {
     let dir = Scratch::new("dates");
     let file = |name: &str, text: &str| {
         fs::write(dir.join(name), text).unwrap();
@@ -438,14 +438,14 @@ fn an_expired_printer_is_refused_unless_the_clock_here_is_not_set() {
     // 2026-11-20 to 2026-11-30, either side of 2026-12-31 (1798675200).
     let past = dated("20261120000000Z", "20261130000000Z");
     assert_eq!(at(&past, 1_798_675_200), Err(Refusal::Expired));
-    assert_eq!(at(&past, 0), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(&past, 0), Ok(Verdict::VerifiedUndated));
     // Over before this program was made, by a clock that stands before it, too.
     let over = dated("20260101000000Z", "20260201000000Z");
-    assert_eq!(at(&over, FLOOR - 1), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(&over, FLOOR - 1), Ok(Verdict::VerifiedUndated));
     assert_eq!(at(&over, FLOOR), Err(Refusal::Expired));
     let future = dated("20400101000000Z", "20410101000000Z");
-    assert_eq!(at(&future, 1_798_675_200), Ok(Verdict::VouchedUndated));
-    assert_eq!(at(&future, 0), Ok(Verdict::VouchedUndated));
+    assert_eq!(at(&future, 1_798_675_200), Ok(Verdict::VerifiedUndated));
+    assert_eq!(at(&future, 0), Ok(Verdict::VerifiedUndated));
 }
 
 #[test]
@@ -458,16 +458,16 @@ fn no_altered_byte_goes_unnoticed() {
                 bad[at] ^= bits;
                 let known = [&WORLD.root, &WORLD.ecc];
                 let outcome = judge_at(now(), &known, &bad, &[]);
-                // Of another issuer's name nobody can say that it is wrong: it can be pinned.
-                assert_ne!(outcome, Ok(Verdict::Vouched), "byte {at}");
-                assert_ne!(outcome, Ok(Verdict::VouchedUndated), "byte {at}");
+                // With another issuer's name it counts as of an unknown issuer, and can be pinned.
+                assert_ne!(outcome, Ok(Verdict::Verified), "byte {at}");
+                assert_ne!(outcome, Ok(Verdict::VerifiedUndated), "byte {at}");
             }
         }
     }
 }
 
 #[test]
-fn the_two_algorithm_fields_have_to_agree() {
+fn the_two_algorithm_fields_have_to_be_equal() {
     let good = printer(&WORLD.root, "").der();
     let sha256_with_rsa = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
     let places: Vec<_> =
@@ -481,7 +481,7 @@ fn the_two_algorithm_fields_have_to_agree() {
 }
 
 #[test]
-fn what_is_cut_off_or_added_is_malformed() {
+fn truncated_or_extended_certificates_are_malformed() {
     let good = v3(&WORLD.root).der();
     for len in 0..good.len() {
         let cut = judge_at(now(), &[&WORLD.root], &good[..len], &[]);
@@ -490,7 +490,7 @@ fn what_is_cut_off_or_added_is_malformed() {
     let mut longer = good.clone();
     longer.push(0);
     assert_eq!(judge_at(now(), &[&WORLD.root], &longer, &[]), Err(Refusal::Malformed));
-    // Inside the outermost sequence, where the parser does not look.
+    // Inside the outermost sequence, where the parser skips bytes.
     let mut inside = good.clone();
     inside.push(5);
     inside.push(0);
@@ -500,19 +500,19 @@ fn what_is_cut_off_or_added_is_malformed() {
 }
 
 #[test]
-fn garbage_nothing_and_too_much_are_refused() {
+fn garbage_empty_and_oversized_input_is_rejected() {
     let leaf = v3(&WORLD.device);
     let sent = |count: usize| vec![WORLD.device.sent(); count];
     let known = [&WORLD.root];
-    assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(chain::SENT)), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(chain::SENT)), Ok(Verdict::Verified));
     assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(20)), Err(Refusal::TooLong));
     assert_eq!(judge_at(now(), &known, b"", &[]), Err(Refusal::Malformed));
     assert_eq!(judge_at(now(), &known, &[0x30; 4097], &[]), Err(Refusal::TooLong));
     let garbage = [CertificateDer::from(vec![0x30, 0x80, 1, 2])];
     assert_eq!(judge_at(now(), &known, &leaf.der(), &garbage), Err(Refusal::Malformed));
-    // Garbage beside a certificate that needs no help changes nothing.
+    // Garbage sent beside a certificate of a known authority changes nothing.
     let leaf = printer(&WORLD.root, "");
-    assert_eq!(judge_at(now(), &known, &leaf.der(), &garbage), Ok(Verdict::Vouched));
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &garbage), Ok(Verdict::Verified));
 }
 
 proptest! {
@@ -536,15 +536,15 @@ proptest! {
         }
         if leaf != *GOOD {
             let outcome = judge_at(now(), &[&WORLD.device], &leaf, &[]);
-            prop_assert!(!matches!(outcome, Ok(Verdict::Vouched | Verdict::VouchedUndated)));
+            prop_assert!(!matches!(outcome, Ok(Verdict::Verified | Verdict::VerifiedUndated)));
         }
     }
 }
 
-/// What becomes of a printer that shows `leaf` and proves that it is its own.
+/// The result for a printer that shows `leaf` and has its key.
 fn believe(verifier: &super::trust::Verifier, leaf: &[u8]) -> Result<(), Refusal> {
-    let belief = verifier.verify(leaf, &[])?;
-    verifier.keep(leaf, belief)
+    let basis = verifier.verify(leaf, &[])?;
+    verifier.pin(leaf, basis)
 }
 
 fn clock() -> SystemTime {
@@ -552,7 +552,7 @@ fn clock() -> SystemTime {
 }
 
 #[test]
-fn a_stranger_is_pinned_once_and_has_to_be_the_same_ever_after() {
+fn an_unknown_issuers_leaf_is_pinned_and_must_not_change() {
     let dir = Scratch::new("trust");
     let trust = |given: Option<&str>| {
         let given = given.map(str::as_bytes);
@@ -561,7 +561,7 @@ fn a_stranger_is_pinned_once_and_has_to_be_the_same_ever_after() {
     let stranger = Party::root(&ec(), "Stranger", CA);
     let (first, second) = (v3(&stranger), v3(&stranger));
     assert_ne!(first.pem, second.pem);
-    // Nothing wrong is pinned.
+    // A rejected certificate is not pinned.
     let imitation = Party::root(&ec(), "Root", CA);
     let known = trust(Some(&WORLD.root.pem));
     assert_eq!(believe(&known, &v3(&imitation).der()), Err(Refusal::BadSignature));
@@ -571,7 +571,7 @@ fn a_stranger_is_pinned_once_and_has_to_be_the_same_ever_after() {
     assert!(fs::read_to_string(dir.join("pins")).unwrap().starts_with(SERIAL));
     assert_eq!(believe(&trust(None), &first.der()), Ok(()));
     assert_eq!(believe(&trust(None), &second.der()), Err(Refusal::PinChanged));
-    // Whom an authority vouches for is not held to a pin, and becomes it.
+    // A verified certificate is accepted whatever the pin is, and replaces it.
     assert_eq!(believe(&trust(Some(&stranger.pem)), &second.der()), Ok(()));
     assert_eq!(believe(&trust(None), &second.der()), Ok(()));
     assert_eq!(believe(&trust(None), &first.der()), Err(Refusal::PinChanged));
@@ -602,9 +602,9 @@ fn only_models_without_a_known_authority_are_trusted_on_first_use() {
     }
 }
 
-/// Somebody in between need not name the printer's authority; any other would do.
+/// A man in the middle could present a certificate of an authority that is not known.
 #[test]
-fn nobody_passes_for_a_printer_that_an_authority_has_vouched_for() {
+fn a_verified_printer_is_not_replaced_by_an_unknown_one() {
     let dir = Scratch::new("trust");
     let given = Some(WORLD.root.pem.as_bytes());
     let trust =
@@ -617,17 +617,17 @@ fn nobody_passes_for_a_printer_that_an_authority_has_vouched_for() {
 }
 
 #[test]
-fn nothing_is_remembered_of_whoever_has_not_proved_that_the_certificate_is_its_own() {
+fn nothing_is_pinned_without_proof_of_the_key() {
     let dir = Scratch::new("trust");
     let pins = Pins::in_dir(&dir);
     let trust = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
     let leaf = v3(&Party::root(&ec(), "Stranger", CA)).der();
-    assert_eq!(trust.verify(&leaf, &[]), Ok(Belief::Stranger));
+    assert_eq!(trust.verify(&leaf, &[]), Ok(Basis::FirstUse));
     assert!(!dir.join("pins").exists());
 }
 
 #[test]
-fn a_stranger_that_cannot_be_pinned_is_refused() {
+fn an_unknown_issuers_leaf_needs_a_writable_pin() {
     let dir = Scratch::new("trust");
     fs::create_dir(dir.join(".pins.new")).unwrap();
     let pins = Pins::in_dir(&dir);
@@ -637,7 +637,7 @@ fn a_stranger_that_cannot_be_pinned_is_refused() {
 }
 
 #[test]
-fn what_is_given_as_authorities_has_to_be_authorities() {
+fn given_authorities_have_to_be_authorities() {
     let dir = Scratch::new("given");
     let given = |pem: &str| {
         Trust::new(SERIAL, Policy::Verify, Some(pem.as_bytes()), Pins::in_dir(&dir), clock).err()
@@ -655,10 +655,10 @@ fn what_is_given_as_authorities_has_to_be_authorities() {
     }
 }
 
-/// What can be known of the built-in authorities without their certificates: names and keys parse and differ, each
+/// Consistency of the built-in authorities without their certificates: names and keys parse and differ, each
 /// key identifier is its key's (RFC 5280 §4.2.1.2), and a device authority is below a root that outlives it.
 #[test]
-fn the_built_in_authorities_fit_together() {
+fn the_built_in_authorities_are_consistent() {
     use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Name};
     let mut seen = Vec::new();
     for one in &BAMBU_LAB {
@@ -690,7 +690,7 @@ fn the_built_in_authorities_fit_together() {
 }
 
 #[test]
-fn the_authorities_say_what_their_certificates_say() {
+fn the_built_in_authorities_match_their_certificates() {
     let files = skips::shared("ca", ".pem", 8);
     let is_there = !files.is_empty();
     let mut seen = 0;

@@ -332,5 +332,13 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
+/// Each message of this module once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let dir = StartError::Dir { dir: "/recordings".into(), error: io::ErrorKind::NotFound.into() };
+    alloc::vec![dir.to_string(), StartError::TooShort.to_string()]
+}
+
 #[cfg(test)]
 mod tests;

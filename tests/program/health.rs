@@ -1,4 +1,4 @@
-//! `pandaproxy health`, asked about real programs: one that serves, and what may be there instead.
+//! `pandaproxy health` with real programs: a proxy that serves, and other programs on its ports.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use core::net::{Ipv4Addr, SocketAddr};
@@ -14,8 +14,8 @@ use crate::clients::proxy::{
 use printer::{Model, Printer};
 
 #[test]
-fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_nothing_of_it() {
-    /// Past the wrong codes that lock an address out, and past the places on a pre-auth slots.
+fn health_checks_succeed_repeatedly_and_are_logged_at_debug() {
+    /// More than the wrong codes that lock an address out, and more than the pre-auth slots.
     const TIMES: usize = 8;
     proxy::run(async {
         let printer = Printer::new(Model::P1S).code(CODE);
@@ -26,7 +26,7 @@ fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_not
         args.extend(
             ["--port", "chamber=0,rtsp=0,ftp=0", "--ftp-data-ports", "0"].map(str::to_owned),
         );
-        // Nobody is there: what the cameras and files of the printer say does not mix with the rest.
+        // Closed ports: the printer's camera and files add no log lines.
         args.extend(["--printer-port", "chamber=9,rtsp=9,ftp=9"].map(str::to_owned));
         let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
         proxy.live().await;
@@ -37,33 +37,33 @@ fn a_proxy_that_serves_is_healthy_however_often_it_is_asked_and_its_log_says_not
             services.iter().map(|(name, port)| format!("{name} on {port}")).collect();
 
         for _ in 0..TIMES {
-            let (code, said) = health(&["--port", &ports.join(",")], &dir).await;
-            assert_eq!(code, Some(0), "{}", said.err);
+            let (code, output) = health(&["--port", &ports.join(",")], &dir).await;
+            assert_eq!(code, Some(0), "{}", output.err);
             assert_eq!(
-                String::from_utf8(said.out).unwrap(),
+                String::from_utf8(output.out).unwrap(),
                 format!("healthy: {}\n", named.join(", "))
             );
-            assert_eq!(said.err, "");
+            assert_eq!(output.err, "");
         }
 
         proxy
             .program
             .lines("closed during the TLS handshake (health check)", TIMES * services.len())
             .await;
-        let mut reader = proxy.reader(HOME, "somebody who comes later").await;
+        let mut reader = proxy.reader(HOME, "reader").await;
         reader.report().await;
-        // What it writes is read by another thread here.
+        // Another thread of this test reads the program's output.
         proxy.program.line(": client connected").await;
         let log = proxy.program.log();
-        let told = log.lines().filter(|line| !line.starts_with("DEBUG"));
+        let lines = log.lines().filter(|line| !line.starts_with("DEBUG"));
         let of_clients = |line: &&str| line.contains("(127.0.0.1)");
-        assert_eq!(told.filter(of_clients).count(), 1, "but for who was admitted: {log}");
+        assert_eq!(lines.filter(of_clients).count(), 1, "the reader's alone: {log}");
         drop(reader);
     });
 }
 
 #[test]
-fn what_is_not_this_proxy_is_named_in_one_line() {
+fn another_program_on_the_port_is_named_in_one_line() {
     proxy::run(async {
         let printer = Printer::new(Model::P1S);
         let nowhere = SocketAddr::from((HOME, 9));
@@ -76,53 +76,59 @@ fn what_is_not_this_proxy_is_named_in_one_line() {
 
         let refusing = Refusing::new();
         let closed_port = refusing.port();
-        // Connections wait in its backlog, and nobody ever takes them.
+        // Connections wait in its backlog and are never accepted.
         let mute = listener();
-        let no_tls = says(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        let gone = says(b"");
+        let no_tls = answers(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let gone = answers(b"");
         let empty = StateDir::new();
         for (dir, port, words) in [
-            (&dir, closed_port, "nothing listens"),
-            (&dir, other.address.port(), "not signed by the CA"),
-            (&dir, port(&mute), "does not answer in time"),
-            (&dir, no_tls, "the TLS handshake failed"),
-            (&dir, gone, "it hung up"),
-            (&dir, 0, "port 0 is any port"),
+            (&dir, closed_port, "port is closed"),
+            (&dir, other.address.port(), "certificate not signed by ca.pem"),
+            (&dir, port(&mute), "no answer to the TLS handshake in time"),
+            (&dir, no_tls, "TLS handshake failed"),
+            (&dir, gone, "connection closed during the TLS handshake"),
+            (&dir, 0, "port is 0"),
             (&empty, own.address.port(), "no ca.pem"),
         ] {
-            let (code, said) =
+            let (code, output) =
                 health(&["--services=mqtt", "--port", &format!("mqtt={port}")], dir).await;
-            assert_eq!(code, Some(1), "{words}: {}", said.err);
-            assert!(said.out.is_empty(), "{words}");
-            assert_eq!(said.err.lines().count(), 1, "{words}: {}", said.err);
+            assert_eq!(code, Some(1), "{words}: {}", output.err);
+            assert!(output.out.is_empty(), "{words}");
+            assert_eq!(output.err.lines().count(), 1, "{words}: {}", output.err);
             let begin = format!("pandaproxy health: mqtt on 127.0.0.1:{port}: ");
             assert!(
-                said.err.starts_with(&begin) && said.err.contains(words),
+                output.err.starts_with(&begin) && output.err.contains(words),
                 "{words}: {}",
-                said.err
+                output.err
             );
         }
 
-        // MQTT answers, and something else does not.
+        // MQTT answers, the camera's port does not.
         let ports = format!("mqtt={},chamber={closed_port}", own.address.port());
-        let (code, said) = health(&["--services=mqtt,camera", "--port", &ports], &dir).await;
+        let (code, output) = health(&["--services=mqtt,camera", "--port", &ports], &dir).await;
         assert_eq!(code, Some(1));
-        assert!(said.err.contains("chamber on 127.0.0.1") && said.err.contains("nothing listens"));
+        assert!(
+            output.err.contains("chamber on 127.0.0.1") && output.err.contains("port is closed")
+        );
     });
 }
 
 #[test]
-fn a_value_that_is_no_good_is_told_as_at_a_start_and_the_code_is_not() {
+fn an_invalid_setting_is_named_without_the_access_code() {
     proxy::run(async {
         let dir = StateDir::new();
-        let (code, said) = health(&["--services=web"], &dir).await;
-        assert_eq!(code, Some(2), "{}", said.err);
-        assert!(said.err.contains("--services") && said.err.lines().count() == 1, "{}", said.err);
-        assert!(!said.err.contains(CODE), "{}", said.err);
+        let (code, output) = health(&["--services=web"], &dir).await;
+        assert_eq!(code, Some(2), "{}", output.err);
+        assert!(
+            output.err.contains("--services") && output.err.lines().count() == 1,
+            "{}",
+            output.err
+        );
+        assert!(!output.err.contains(CODE), "{}", output.err);
     });
 }
 
-/// How `pandaproxy health` ends with these options, and what it says.
+/// Runs `pandaproxy health` with these options: its exit code and its output.
 async fn health(more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
     let mut command = command(["-p", "127.0.0.1", "-s", Model::P1S.serial(), "-b", "127.0.0.1"]);
     command.env("ACCESS_CODE", CODE).args(["--printer-ca", PRINTER_CA]);
@@ -130,7 +136,7 @@ async fn health(more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
     Program::start(&mut command).ended().await
 }
 
-/// The services that a program says it has started, and their ports.
+/// The services in a program's log, and their ports.
 fn started(program: &Program) -> Vec<(String, u16)> {
     let log = program.log();
     let service = |line: &str| {
@@ -150,17 +156,17 @@ fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Whoever calls there first hears these words, once they have said something, and is closed.
-fn says(words: &'static [u8]) -> u16 {
+/// A port whose first client gets `words` after its ClientHello, and is closed.
+fn answers(words: &'static [u8]) -> u16 {
     use std::io::{Read as _, Write as _};
     let listener = listener();
     let port = port(&listener);
     thread::spawn(move || {
-        let (mut caller, _) = listener.accept().unwrap();
+        let (mut client, _) = listener.accept().unwrap();
         // All of a ClientHello, or closing would be a reset.
         let mut hello = [0; 4096];
-        let _heard = caller.read(&mut hello).unwrap();
-        caller.write_all(words).unwrap();
+        let _read = client.read(&mut hello).unwrap();
+        client.write_all(words).unwrap();
     });
     port
 }

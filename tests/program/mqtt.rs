@@ -238,7 +238,7 @@ fn other_protocols_than_tls_are_cut_off_alone() {
         let mut http = lan.proxy.tcp_from(other(2)).await.unwrap();
         http.write_all(b"GET / HTTP/1.1\r\nHost: printer\r\n\r\n").await.unwrap();
         assert!(is_closed(&mut http).await);
-        log.line("(127.0.0.2): the client does not speak TLS").await;
+        log.line("(127.0.0.2): client rejected: not a TLS connection").await;
 
         for (at, garbage) in [
             &[0x16, 3, 1, 0, 5, 1, 0xff, 0xff, 0xff, 0xff][..],
@@ -430,12 +430,12 @@ fn each_printer_fault_has_a_log_line_with_a_hint() {
             (
                 Printer::new(Model::X1C).code(CODE).stranger(),
                 &[],
-                ["the printer's certificate is refused", "did not sign it"],
+                ["the printer's certificate is rejected", "not signed by the authority it names"],
             ),
             (
                 Printer::new(Model::P1S).code(CODE).certificate_of(Model::X1C),
                 &[],
-                ["it says that it is printer 00M00A2B0700218", "give that serial number"],
+                ["issued to printer 00M00A2B0700218", "correct --serial-number"],
             ),
             (
                 Printer::new(Model::X1C).code(CODE),
@@ -471,7 +471,7 @@ fn each_printer_fault_has_a_log_line_with_a_hint() {
         let at = args.iter().position(|arg| arg == serial[0]).unwrap();
         args[at + 1] = serial[1].to_owned();
         let proxy = Proxy::start(command(args), dir).await;
-        let line = proxy.program.line("it says that it is printer 01P00A3C1200417").await;
+        let line = proxy.program.line("issued to printer 01P00A3C1200417").await;
         lines.push(line);
 
         let kinds = lines.len();
@@ -508,7 +508,7 @@ fn insecure_printer_is_logged_at_each_connection() {
         reader.report().await;
         printer.reboot(Duration::from_millis(200));
         proxy.program.lines("connected to the printer", 2).await;
-        assert!(proxy.program.lines_with("(--insecure-printer): anybody on this") >= 2);
+        assert!(proxy.program.lines_with("certificate not verified (--insecure-printer)") >= 2);
     });
 }
 

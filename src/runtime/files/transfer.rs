@@ -343,7 +343,7 @@ impl<W: Connection> Data<W> {
     /// Whether the peer sent close_notify.
     fn has_close_notify(&mut self) -> bool {
         match self {
-            Self::Client(stream) => stream.has_said_goodbye(),
+            Self::Client(stream) => stream.has_sent_close_notify(),
             Self::Clear(_) | Self::Printer(_) => false,
         }
     }

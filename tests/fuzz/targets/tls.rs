@@ -23,7 +23,7 @@ pub(crate) fn chain(data: &[u8]) {
     let algorithms = default_provider().signature_verification_algorithms;
     let judged = judge(leaf, sent, SERIAL, BAMBU_LAB.iter(), &algorithms, NOW);
     assert!(
-        !matches!(judged, Ok(Verdict::Vouched | Verdict::VouchedUndated)),
+        !matches!(judged, Ok(Verdict::Verified | Verdict::VerifiedUndated)),
         "vouched for without a key"
     );
     if judged.is_ok() {

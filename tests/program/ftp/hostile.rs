@@ -133,7 +133,10 @@ fn plain_ftp_on_the_tls_port_is_closed_and_logged() {
         let _reset = timeout(PATIENCE, plain.read_to_end(&mut said)).await.expect("it is closed");
         assert!(!said.starts_with(b"220") && !said.starts_with(b"331"), "{said:?}");
         let line = files.proxy.program.line("127.0.0.2").await;
-        assert!(line.contains("ftp ") && line.contains("the client does not speak TLS"), "{line}");
+        assert!(
+            line.contains("ftp ") && line.contains("client rejected: not a TLS connection"),
+            "{line}"
+        );
         files.next_upload_works().await;
     });
 }
