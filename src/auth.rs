@@ -82,7 +82,7 @@ impl AccessCode {
         (same_bytes & same_len).into()
     }
 
-    /// The code itself, for the printer's eyes.
+    /// The code itself, to be sent to the printer.
     pub fn reveal(&self) -> &[u8] {
         self.padded.get(..self.len).unwrap_or_default()
     }
@@ -94,14 +94,14 @@ impl fmt::Debug for AccessCode {
     }
 }
 
-/// Why something is no access code.
+/// Why a text is not an access code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeError {
-    /// There is nothing.
+    /// The text is empty.
     Empty,
     /// More than [`CODE_MAX`] bytes.
     TooLong,
-    /// A blank, a control character, or a byte beyond ASCII.
+    /// A space, a control character, or a byte beyond ASCII.
     Invisible,
 }
 
@@ -110,16 +110,16 @@ impl fmt::Display for CodeError {
         f.write_str(match self {
             Self::Empty => "empty access code",
             Self::TooLong => "access code too long",
-            Self::Invisible => "access code with something other than visible ASCII",
+            Self::Invisible => "access code with characters other than visible ASCII",
         })
     }
 }
 
 impl core::error::Error for CodeError {}
 
-/// A wrong code, as far as it has to be told from another one: a hash with a key of this process.
+/// A keyed hash of a wrong code, with a key of this process, to recognise the same code again.
 ///
-/// The code cannot be computed from it, and it means nothing in another process.
+/// The code cannot be computed from the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guess(u64);
 
@@ -134,46 +134,46 @@ impl Guess {
         Self(KEY.get_or_init(RandomState::new).hash_one(code))
     }
 
-    /// A login with another user name than [`USER`], whatever its code.
+    /// The guess that stands for any login with another user name than [`USER`].
     pub fn of_wrong_user() -> Self {
-        // No code is that long.
+        // Longer than any code.
         Self::of(&[b'u'; 2 * CODE_MAX])
     }
 }
 
-/// The wrong codes that one connection showed.
+/// The wrong codes that a client sent on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum WrongCodes {
-    /// None: it logged in, or did not try.
+    /// None: the client logged in, or did not try.
     None,
-    /// This one.
+    /// One wrong code.
     One(Guess),
-    /// So many that cannot be told apart: a digest of a code differs each time (RFC 2617 §3.2.2).
+    /// This number of wrong digests. Their codes cannot be compared: a digest differs each time (RFC 2617 §3.2.2).
     Digests(usize),
 }
 
-/// What a wrong code led to.
+/// Result of counting a wrong code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Lockout {
     /// The origin is at this number of different wrong codes, at most [`WRONG_CODES`].
     Counted(usize),
-    /// This wrong code was the last one: from now on the origin is rejected.
+    /// The limit is reached: the origin is rejected from now on, for [`REFUSED_FOR`].
     JustLocked,
 }
 
 /// The wrong codes of each origin at each service.
 ///
-/// Ask [`is_refused`](Self::is_refused) when a connection comes in, and again before its code is
-/// compared: meanwhile others of its origin may have used up the guesses.
+/// The caller asks [`is_refused`](Self::is_refused) when a connection is accepted, and again before its code is
+/// compared: other connections of the same origin may have reached the limit in between.
 #[derive(Debug, Default)]
 pub struct Limiter {
     entries: Vec<Entry, ADDRESSES>,
 }
 
 impl Limiter {
-    /// A limiter that has seen no wrong code.
+    /// A limiter without wrong codes.
     pub const fn new() -> Self {
         Self { entries: Vec::new() }
     }
@@ -186,7 +186,7 @@ impl Limiter {
     }
 
     /// Counts a wrong code from `address` at `service`; one without a [`Guess`] counts as different from
-    /// each other one. A code that counts already costs nothing more, nor does one that comes while the
+    /// all others. A code that is counted already is not counted again, nor is one that comes while the
     /// origin is rejected.
     pub fn count_wrong_code(
         &mut self,
@@ -205,12 +205,12 @@ impl Limiter {
         }
         let mut entry = Entry { from, wrong: Deque::new(), locked: None };
         let outcome = entry.count(now, guess);
-        // There is room: if there was none, the oldest entry was removed.
+        // Always fits: the oldest entry of a full table has been removed.
         let _ = self.entries.push(entry);
         outcome
     }
 
-    /// Forgets the wrong codes of `address` at each service: a client there has logged in.
+    /// Forgets the wrong codes of `address` at all services, after a login from there.
     pub fn forget_wrong_codes(&mut self, address: IpAddr) {
         let from = Origin::of(address);
         self.entries.retain(|entry| entry.from.0 != from);
@@ -229,14 +229,14 @@ impl Limiter {
 #[derive(Debug)]
 struct Entry {
     from: (Origin, &'static str),
-    /// When each different code came first, oldest first. Never empty once the entry is in the table.
+    /// When each different code was first received, oldest first. Never empty once the entry is in the table.
     wrong: Deque<(Instant, Option<Guess>), WRONG_CODES>,
     /// When the origin was locked out.
     locked: Option<Instant>,
 }
 
 impl Entry {
-    /// Whether nothing in it counts any more.
+    /// Whether the entry has no effect any more.
     fn is_over(&self, now: Instant) -> bool {
         match self.locked {
             Some(since) => now.since(since) >= REFUSED_FOR,
@@ -254,7 +254,7 @@ impl Entry {
         if guess.is_some() && self.wrong.iter().any(|(_, counted)| *counted == guess) {
             return Lockout::Counted(self.wrong.len());
         }
-        // There is room: a full row is locked.
+        // Always fits: a full queue is locked out.
         let _ = self.wrong.push_back((now, guess));
         if self.wrong.is_full() {
             self.locked = Some(now);
@@ -307,7 +307,7 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
     }
 
-    /// The limiter at one service, with a code of its own each time.
+    /// The limiter at one service, with a different code each time.
     trait AtMqtt {
         fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout;
         fn refused(&mut self, now: Instant, address: IpAddr) -> bool;
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_or_a_continuation_of_the_code_is_not_the_code() {
+    fn a_shorter_or_longer_code_is_not_admitted() {
         let full = [b'7'; CODE_MAX];
         let code = AccessCode::new(b"12345678").unwrap();
         for near in [&b""[..], b"1234567", b"123456789", b"12345678\0", b"\0", b"12345679"] {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_printer_shows_is_no_code() {
+    fn invalid_access_codes_are_rejected() {
         let too_long = [b'1'; CODE_MAX + 1];
         for (given, why) in [
             (&b""[..], CodeError::Empty),
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_codes_count_for_a_minute_each() {
+    fn a_wrong_code_counts_for_a_minute() {
         let mut limiter = Limiter::new();
         for second in 0..100 {
             // One every 15 seconds: four in any minute, for ever.
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_wrong_code_again_costs_nothing_more() {
+    fn the_same_wrong_code_counts_once() {
         let mut limiter = Limiter::new();
         let old = Some(Guess::of(b"87654321"));
         for second in 0..1000 {
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lockout_at_one_service_leaves_the_others_open() {
+    fn a_lockout_applies_to_one_service() {
         let mut limiter = Limiter::new();
         lock(&mut limiter, at(0), host(1));
         assert!(limiter.is_refused(at(0), "mqtt", host(1)));
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_code_clears_the_slate() {
+    fn the_right_code_resets_the_count() {
         let mut limiter = Limiter::new();
         for _ in 1..WRONG_CODES {
             let _ = limiter.wrong_code(at(0), host(1));
@@ -457,14 +457,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_who_was_wrong_longest_ago() {
+    fn a_full_table_forgets_the_oldest_origin() {
         let mut limiter = Limiter::new();
         lock(&mut limiter, at(0), host(0));
         for n in 1..ADDRESSES as u8 {
             let _ = limiter.wrong_code(at(1), host(n));
         }
         assert!(limiter.refused(at(2), host(0)));
-        // Wrong again, and so not the stalest any more.
+        // Another wrong code: no longer the oldest.
         assert_eq!(limiter.wrong_code(at(2), host(1)), Lockout::Counted(2));
         assert_eq!(limiter.wrong_code(at(2), host(200)), Lockout::Counted(1));
         assert!(!limiter.refused(at(2), host(0)));

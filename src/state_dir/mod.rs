@@ -1,9 +1,8 @@
-//! The state directory: a few small files that survive a restart, readable by their owner only.
+//! The state directory: small files that survive a restart, readable by their owner only.
 //!
-//! The [certificates](crate::tls::identity) and their keys are kept here, and the [`pins`]. A file is written
-//! under a temporary name beside its own, synced, then renamed: after a crash a reader finds the old
-//! file or the new one, never a part. A file larger than `MAX_FILE` was not written by this program and is
-//! not read.
+//! It holds the [certificates](crate::tls::identity) with their keys, and the [`pins`]. A file is written under a
+//! temporary name in the same directory, synced, then renamed: after a crash there is the old file or the new
+//! one, never a part. A file larger than `MAX_FILE` was not written by this program and is not read.
 
 use core::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -19,31 +18,31 @@ pub mod pins;
 #[cfg(test)]
 pub(crate) mod scratch;
 
-/// The largest file, in bytes. A key and a certificate have two KiB each.
+/// Bytes of the largest file that is read. Keys and certificates have up to 2 KiB each.
 const MAX_FILE: usize = 16 * 1024;
-/// Who may read and write a file: its owner.
+/// File mode: readable and writable by the owner alone.
 const PRIVATE: u32 = 0o600;
 
 /// The exclusive right to change a state directory, until dropped.
 pub(crate) struct Lock {
-    /// Locked; the system lets go when it is closed, however the process ends.
+    /// Locked (flock); the system unlocks it when it is closed, at the end of the process at the latest.
     _file: File,
 }
 
 impl Lock {
-    /// Makes the directory if there is none, and waits for whoever else is changing it.
+    /// Makes the directory if there is none, and locks it. Blocks while another process holds the lock.
     ///
     /// # Errors
     ///
-    /// Whatever the file system says.
+    /// The file system's error.
     pub(crate) fn take(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = dir.join("lock");
         let file = OpenOptions::new().create(true).append(true).mode(PRIVATE).open(path)?;
         match file.lock() {
-            // Two at once are then on their own, as they would be without a lock file.
+            // A file system without locks: two processes at once are not kept apart.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                log::debug!("{} cannot be locked: {error}", dir.display());
+                log::debug!("cannot lock {}: {error}", dir.display());
             }
             locked => locked?,
         }
@@ -51,12 +50,12 @@ impl Lock {
     }
 }
 
-/// Reads a file; `None` when there is none.
+/// Reads a file; `None` if it does not exist. A file that others can read is made private, and that is logged.
 ///
 /// # Errors
 ///
-/// Whatever the file system says; [`ErrorKind::FileTooLarge`] and [`ErrorKind::InvalidData`] for
-/// what is too large or not text.
+/// The file system's error; [`ErrorKind::FileTooLarge`] above [`MAX_FILE`] bytes; [`ErrorKind::InvalidData`] if the
+/// content is not UTF-8.
 pub(crate) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc::string::String>>> {
     let path = dir.join(name);
     let file = match File::open(&path) {
@@ -64,9 +63,9 @@ pub(crate) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc:
         opened => opened?,
     };
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        log::warn!("{} could be read by others: made private", path.display());
+        log::warn!("{} was readable by other users: made private", path.display());
         if let Err(error) = fs::set_permissions(&path, Permissions::from_mode(PRIVATE)) {
-            log::warn!("{} could not be made private: {error}", path.display());
+            log::warn!("cannot make {} private: {error}", path.display());
         }
     }
     let mut text = Zeroizing::new(alloc::string::String::with_capacity(MAX_FILE + 1));
@@ -74,24 +73,25 @@ pub(crate) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc:
     if text.len() > MAX_FILE { Err(ErrorKind::FileTooLarge.into()) } else { Ok(Some(text)) }
 }
 
-/// Replaces a file, or makes it. Whoever calls holds the [`Lock`].
+/// Replaces a file, or makes it. The caller holds the [`Lock`].
 ///
 /// # Errors
 ///
-/// Whatever the file system says; the file is then as it was.
+/// The file system's error; the file is then unchanged.
 pub(crate) fn write(_lock: &Lock, dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let mut beside = heapless::String::<32>::new();
-    write!(beside, ".{name}.new").map_err(|_| io::Error::from(ErrorKind::InvalidFilename))?;
-    let beside = dir.join(beside.as_str());
-    // Left behind by a process that ended in the middle; its mode may be anything.
-    match fs::remove_file(&beside) {
+    let mut temporary = heapless::String::<32>::new();
+    write!(temporary, ".{name}.new").map_err(|_| io::Error::from(ErrorKind::InvalidFilename))?;
+    let temporary = dir.join(temporary.as_str());
+    // A temporary file of an interrupted write may exist, with any mode.
+    match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(PRIVATE).open(&beside)?;
+    let mut file =
+        OpenOptions::new().create_new(true).write(true).mode(PRIVATE).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&beside, dir.join(name))?;
-    // The new name is on the disk once the directory is.
+    fs::rename(&temporary, dir.join(name))?;
+    // The rename is on the disk once the directory is synced.
     File::open(dir)?.sync_all()
 }

@@ -1,17 +1,17 @@
-//! Certificates remembered: one line a printer, in the file `pins`.
+//! Certificate pins: the SHA-256 of each printer's certificate, one line for each printer, in the file `pins`.
 //!
-//! A newer printer may be certified by an authority that nobody has published. Its certificate is
-//! then believed once, remembered, and has to be the same ever after ([`protocol`](crate::protocol#certificates)). One that
-//! an authority vouches for is remembered as well, and replaces what was: so being believed at first
-//! sight is for printers that were never seen before.
+//! Newer models have certificates of device authorities that are not published
+//! ([`protocol`](crate::protocol#certificates)). Such a certificate is trusted on first use, pinned, and must not
+//! change afterwards. A certificate of a known authority is pinned as well and replaces the former pin: from then
+//! on the printer's certificate is not trusted on first use.
 //!
 //! ```text
 //! 01P00C000000000 0f3a…64 hexadecimal digits: the SHA-256 of the certificate…
 //! ```
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | lines | [`PRINTERS`] | nothing more is pinned |
+//! | printers | [`PRINTERS`] | [`PinError::NotKept`]: no further printer is pinned |
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,15 +21,15 @@ use std::path::{Path, PathBuf};
 
 use super::{self as state_dir, Lock};
 
-/// Printers that one state directory remembers.
+/// Printers in one file of pins at most.
 pub const PRINTERS: usize = 16;
 /// The file's name.
 const FILE: &str = "pins";
 
-/// The SHA-256 of a certificate.
+/// The SHA-256 of a certificate as DER.
 pub type Fingerprint = [u8; 32];
 
-/// The fingerprint of a certificate, given as DER.
+/// The fingerprint of a certificate as DER.
 pub fn fingerprint(certificate: &[u8]) -> Fingerprint {
     let mut fingerprint = Fingerprint::default();
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
@@ -43,22 +43,22 @@ pub struct Pins {
     dir: PathBuf,
 }
 
-/// Why the pins could not be used.
+/// Why the pins cannot be used. The file's path and the system's error are in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinError {
-    /// They cannot be read, or are not pins.
+    /// The file cannot be read, or a line of it is not a pin.
     Unreadable,
-    /// They cannot be written, or there are [`PRINTERS`] of them already.
+    /// The file cannot be written, or holds [`PRINTERS`] pins already.
     NotKept,
 }
 
 impl Pins {
-    /// The pins in the state directory `dir`. Nothing is read or made yet.
+    /// The pins in the state directory `dir`. Reads and writes nothing.
     pub fn in_dir(dir: &Path) -> Self {
         Self { dir: dir.into() }
     }
 
-    /// What `serial` is pinned to, if it is.
+    /// The pin of the printer with the serial number `serial`; `None` if it has none.
     ///
     /// # Errors
     ///
@@ -67,11 +67,11 @@ impl Pins {
         Ok(find(&self.read()?, serial))
     }
 
-    /// Pins `serial` to `fingerprint`, unless it is pinned already; says what it is pinned to.
+    /// Pins `serial` to `fingerprint` unless it has a pin; returns its pin.
     ///
     /// # Errors
     ///
-    /// [`PinError::Unreadable`] or [`PinError::NotKept`]; the pins are then as they were.
+    /// [`PinError::Unreadable`] or [`PinError::NotKept`]; the pins are then unchanged.
     pub fn add(&self, serial: &str, fingerprint: Fingerprint) -> Result<Fingerprint, PinError> {
         let lock = Lock::take(&self.dir).map_err(|error| self.not_kept(&error))?;
         let text = self.read()?;
@@ -81,12 +81,11 @@ impl Pins {
         }
     }
 
-    /// Pins `serial` to `fingerprint`, whatever it was pinned to. Nothing is written when it is that
-    /// already.
+    /// Pins `serial` to `fingerprint` in place of its former pin. Writes nothing if it is pinned to that already.
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add).
+    /// Those of [`add`](Self::add).
     pub fn replace(&self, serial: &str, fingerprint: Fingerprint) -> Result<(), PinError> {
         if self.get(serial)? == Some(fingerprint) {
             return Ok(());
@@ -98,7 +97,7 @@ impl Pins {
         self.write(&lock, &kept.join("\n"), serial, fingerprint)
     }
 
-    /// Writes `others`, and `serial` behind them.
+    /// Writes the lines `others`, and the pin of `serial` behind them.
     fn write(
         &self,
         lock: &Lock,
@@ -116,7 +115,7 @@ impl Pins {
         text.push_str(serial);
         text.push(' ');
         for byte in fingerprint {
-            // A `String` takes whatever it is given.
+            // Writing to a `String` cannot fail.
             let _ = write!(text, "{byte:02x}");
         }
         text.push('\n');
@@ -124,14 +123,14 @@ impl Pins {
     }
 
     fn not_kept(&self, error: &io::Error) -> PinError {
-        log::error!("{}: {error}", self.dir.join(FILE).display());
+        log::error!("cannot write {}: {error}", self.dir.join(FILE).display());
         PinError::NotKept
     }
 
-    /// The file's text, every line of which is a pin, empty, or a comment.
+    /// The file's text, each line of which is a pin, empty, or a comment.
     fn read(&self) -> Result<String, PinError> {
         let text = state_dir::read(&self.dir, FILE).map_err(|error| {
-            log::error!("{}: {error}", self.dir.join(FILE).display());
+            log::error!("cannot read {}: {error}", self.dir.join(FILE).display());
             PinError::Unreadable
         })?;
         let text = text.map_or_else(String::new, |text| String::from(text.as_str()));
@@ -175,7 +174,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_pin_outlives_the_process_and_the_first_one_stays() {
+    fn a_pin_survives_a_restart_and_add_keeps_the_first() {
         let dir = Scratch::new("pins");
         let pins = Pins::in_dir(&dir.join("state"));
         assert_eq!(pins.get("A"), Ok(None));
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_pins_is_an_error_and_never_an_empty_one() {
+    fn a_malformed_file_is_an_error_and_is_left_unchanged() {
         let dir = Scratch::new("pins");
         let pins = Pins::in_dir(&dir);
         let good = "a".repeat(64);
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_takes_no_more_and_keeps_what_it_has() {
+    fn a_full_file_takes_no_further_pin() {
         let dir = Scratch::new("pins");
         let pins = Pins::in_dir(&dir);
         for printer in 0..PRINTERS {
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_keeps_nothing() {
+    fn a_directory_that_cannot_be_made_is_an_error() {
         let dir = Scratch::new("pins");
         fs::write(dir.join("file"), "").unwrap();
         let pins = Pins::in_dir(&dir.join("file"));

@@ -1,4 +1,4 @@
-//! A directory for one test, gone after it.
+//! A directory for one test, removed when dropped.
 
 use alloc::format;
 use core::ops::Deref;
