@@ -3,6 +3,7 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -10,16 +11,18 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accept::{Acceptor, PendingClient};
-use super::drive::{Buffers, End};
+use super::drive::{Buffers, End, drive};
 use super::net::{Connection, Net};
+use super::stream::Stream;
 use super::{Clock, stream};
 use crate::auth::WrongCodes;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::peer::Peer;
 use crate::rejections;
+use crate::session::{Handler, Session};
 use crate::tls::ServerConfig;
-use crate::trace;
+use crate::trace::{self, Party, Protocol};
 
 /// A client whose connection is ready for the service's protocol.
 pub struct AcceptedClient<'a> {
@@ -60,22 +63,107 @@ pub trait Serves {
     ) -> impl Future<Output = Self::End>;
 }
 
+/// A service whose clients each have a [`Session`] and a slot: what [`serve_session`] needs to know of it.
+pub(super) trait ServesSessions: Serves {
+    /// The protocol, as recordings name it.
+    const PROTOCOL: Protocol;
+
+    /// A client's session.
+    type Session: Session;
+
+    /// A client's slot, which handles the events of the session. Dropping it frees the slot.
+    type Link<'a>: Handler<Self::Session>
+    where
+        Self: 'a;
+
+    /// Takes a slot for a client, whose session calls `admitted` of `accepted_client` after the login.
+    ///
+    /// # Errors
+    ///
+    /// All slots are in use.
+    fn open<'a>(
+        &'a self,
+        accepted_client: &AcceptedClient<'a>,
+        clock: &'a Clock,
+    ) -> Result<(Self::Session, Self::Link<'a>), Self::End>;
+
+    /// Runs the session until it ends.
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        session: &mut Self::Session,
+        link: &Self::Link<'_>,
+        stream: &mut Stream<T>,
+        buffers: &mut Buffers,
+        clock: &Clock,
+    ) -> SessionEnd<Self> {
+        drive(session, link, stream, buffers, clock).await
+    }
+
+    /// How the journal counts the end of the session, and what follows the cause in its log line.
+    fn details(
+        session: &Self::Session,
+        link: &Self::Link<'_>,
+        end: SessionEnd<Self>,
+    ) -> (Kind, impl fmt::Display);
+
+    /// What the worker is given when the session has ended.
+    fn outcome(session: &Self::Session, end: SessionEnd<Self>) -> Self::End;
+}
+
+/// How a session of the service `S` ends.
+pub(super) type SessionEnd<S> = End<<<S as ServesSessions>::Session as Session>::Error>;
+
+/// Serves one client over a stream that is ready for the service's protocol, until the session ends. Then the
+/// end is logged, the session is freed, the slot is freed, and the stream is closed, in this order.
+pub(super) async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
+    service: &S,
+    stream: T,
+    accepted_client: AcceptedClient<'_>,
+    buffers: &mut Buffers,
+    clock: &Clock,
+) -> S::End {
+    let AcceptedClient { peer, reached, until, admitted } = accepted_client;
+    let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
+    let is_logged_in = Cell::new(false);
+    let admitted = || {
+        is_logged_in.set(true);
+        admitted();
+    };
+    let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
+    let (mut session, link) = match service.open(&accepted_client, clock) {
+        Ok(opened) => opened,
+        // This does not happen: there are as many slots as workers.
+        Err(end) => return end,
+    };
+    let end = S::run(&mut session, &link, &mut stream, buffers, clock).await;
+    {
+        let (kind, details) = S::details(&session, &link, end);
+        let details = format_args!("{details}");
+        ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
+    }
+    let outcome = S::outcome(&session, end);
+    // The session's memory is free before another client can take its slot.
+    drop(session);
+    drop(link);
+    stream.close().await;
+    outcome
+}
+
 /// The end of a client's connection, displayed as its log line:
 /// `mqtt 3 (192.168.1.7): client disconnected: write timed out after 5 s`.
-pub(super) struct ClientEnd<'a, E> {
+struct ClientEnd<'a, E> {
     /// The client.
-    pub(super) peer: Peer,
+    peer: Peer,
     /// How the journal counts it. A client that a limit of this board kept out ([`Kind::Refused`]) was rejected.
-    pub(super) kind: Kind,
+    kind: Kind,
     /// How the connection ended.
-    pub(super) end: &'a End<E>,
+    end: &'a End<E>,
     /// What follows the cause: figures in brackets, for example.
-    pub(super) details: fmt::Arguments<'a>,
+    details: fmt::Arguments<'a>,
 }
 
 impl<E: fmt::Display> ClientEnd<'_, E> {
     /// Logs the end. Before the login, lines of the same kind are rate-limited.
-    pub(super) fn note(&self, now: Instant, is_logged_in: bool) {
+    fn note(&self, now: Instant, is_logged_in: bool) {
         if is_logged_in {
             journal::note(self.kind, format_args!("{self}"));
         } else {
@@ -214,4 +302,179 @@ struct Accepted {
     until: Instant,
     /// The proxy's address as the client sees it.
     reached: Option<Ipv4Addr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Output;
+    use alloc::vec::Vec;
+    use core::cell::RefCell;
+    use core::convert::Infallible;
+    use core::pin::Pin;
+    use core::task::{Context, Poll};
+    use std::io;
+    use tokio::io::ReadBuf;
+    use tokio::runtime::Builder;
+
+    /// What happened, in order.
+    type Events = Rc<RefCell<Vec<&'static str>>>;
+
+    /// Adds its event when it is dropped.
+    struct OnDrop(Events, &'static str);
+
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.borrow_mut().push(self.1);
+        }
+    }
+
+    impl Session for OnDrop {
+        type Event<'i> = Infallible;
+        type Error = Infallible;
+
+        fn handle_input<'i>(
+            &mut self,
+            _: Instant,
+            input: &'i [u8],
+        ) -> Result<(usize, Option<Infallible>), Infallible> {
+            Ok((input.len(), None))
+        }
+
+        fn handle_timeout(&mut self, _: Instant) -> Result<(), Infallible> {
+            Ok(())
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            None
+        }
+
+        fn poll_output(&mut self, _: Instant, _: &mut [u8]) -> Output<Infallible> {
+            Output::Idle
+        }
+    }
+
+    impl Handler<Self> for OnDrop {
+        fn admits(&self, _: &Self) -> bool {
+            true
+        }
+
+        fn handle_event(
+            &self,
+            _: Instant,
+            _: &mut Self,
+            event: Infallible,
+        ) -> Result<(), Infallible> {
+            match event {}
+        }
+
+        async fn woken(&self) {
+            core::future::pending::<()>().await;
+        }
+    }
+
+    struct Recorded(Events);
+
+    impl Serves for Recorded {
+        const TIMEOUT: Duration = Duration::from_secs(10);
+
+        type End = End<Infallible>;
+
+        fn buffers() -> Buffers {
+            Buffers::new(16, 16)
+        }
+
+        fn wrong_codes(_: &Self::End) -> WrongCodes {
+            WrongCodes::None
+        }
+
+        async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+            &self,
+            stream: T,
+            accepted_client: AcceptedClient<'_>,
+            buffers: &mut Buffers,
+            clock: &Clock,
+        ) -> Self::End {
+            serve_session(self, stream, accepted_client, buffers, clock).await
+        }
+    }
+
+    impl ServesSessions for Recorded {
+        const PROTOCOL: Protocol = Protocol::Mqtt;
+
+        type Session = OnDrop;
+        type Link<'a> = OnDrop;
+
+        fn open<'a>(
+            &'a self,
+            _: &AcceptedClient<'a>,
+            _: &'a Clock,
+        ) -> Result<(OnDrop, OnDrop), Self::End> {
+            let event = |name| OnDrop(Rc::clone(&self.0), name);
+            Ok((event("session freed"), event("slot freed")))
+        }
+
+        fn details(
+            session: &OnDrop,
+            _: &Self::Link<'_>,
+            _: Self::End,
+        ) -> (Kind, impl fmt::Display) {
+            session.0.borrow_mut().push("end logged");
+            (Kind::Left, "")
+        }
+
+        fn outcome(_: &OnDrop, end: Self::End) -> Self::End {
+            end
+        }
+    }
+
+    /// A connection that the client has closed.
+    struct Closed(Events);
+
+    impl AsyncRead for Closed {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Closed {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.borrow_mut().push("stream closed");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_session_is_freed_before_its_slot_and_its_stream() {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let (events, clock) = (Events::default(), runtime.block_on(async { Clock::start() }));
+        let accepted_client = AcceptedClient {
+            peer: Peer::unknown(),
+            reached: None,
+            until: clock.now() + Recorded::TIMEOUT,
+            admitted: &|| {},
+        };
+        let (service, mut buffers) = (Recorded(Rc::clone(&events)), Recorded::buffers());
+        let stream = Closed(Rc::clone(&events));
+        let end = runtime.block_on(service.serve(stream, accepted_client, &mut buffers, &clock));
+        assert_eq!(end, End::Closed);
+        let expected = ["end logged", "session freed", "slot freed", "stream closed"];
+        assert_eq!(*events.borrow(), expected);
+    }
 }

@@ -3,16 +3,16 @@
 //! The connection is dialled by [`camera`](super::camera), which also decides which camera the printer has.
 
 use alloc::rc::Rc;
-use core::cell::Cell;
+use core::fmt;
 use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::{Guess, WrongCodes};
 use crate::board::BOARD;
-use crate::chamber::Service;
 use crate::chamber::client::{self, LOGIN_TIMEOUT};
 use crate::chamber::upstream::{self, Purpose};
+use crate::chamber::{Service, ViewerLink};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
@@ -24,7 +24,7 @@ use crate::runtime::net::Net;
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::services::camera::maintain_camera;
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -48,7 +48,51 @@ impl Serves for Rc<Service> {
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> End<client::Error> {
-        serve_viewer(self, stream, accepted_client, buffers, clock).await
+        serve_session(self, stream, accepted_client, buffers, clock).await
+    }
+}
+
+impl ServesSessions for Rc<Service> {
+    const PROTOCOL: Protocol = Protocol::Chamber;
+
+    type Session = client::Viewer;
+    type Link<'a> = ViewerLink<&'a dyn Fn()>;
+
+    fn open<'a>(
+        &'a self,
+        accepted_client: &AcceptedClient<'a>,
+        _clock: &'a Clock,
+    ) -> Result<(client::Viewer, Self::Link<'a>), Self::End> {
+        let AcceptedClient { until, admitted, .. } = *accepted_client;
+        self.viewer(until, admitted).ok_or(End::Session(client::Error::NoSlot))
+    }
+
+    fn details(
+        _session: &client::Viewer,
+        link: &Self::Link<'_>,
+        end: Self::End,
+    ) -> (Kind, impl fmt::Display) {
+        let (sent, lost) = link.sent_and_lost();
+        (kind_of(&end), Details { sent, lost })
+    }
+
+    fn outcome(_session: &client::Viewer, end: Self::End) -> Self::End {
+        end
+    }
+}
+
+/// What follows the cause in the log line of a viewer's end.
+struct Details {
+    /// Pictures that were sent to the viewer.
+    sent: u32,
+    /// Pictures that were dropped because the viewer was too slow.
+    lost: u32,
+}
+
+impl fmt::Display for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, lost } = self;
+        write!(f, " ({sent} pictures sent, {lost} dropped)")
     }
 }
 
@@ -101,38 +145,6 @@ impl service::Service for Service {
     fn shut_down(&self) {
         self.leave();
     }
-}
-
-/// Serves one viewer over a stream that is ready for its login, until it ends, and says why it did.
-pub async fn serve_viewer<T: AsyncRead + AsyncWrite + Unpin>(
-    service: &Rc<Service>,
-    stream: T,
-    accepted_client: AcceptedClient<'_>,
-    buffers: &mut Buffers,
-    clock: &Clock,
-) -> End<client::Error> {
-    let party = Party::Client(accepted_client.peer.address);
-    let mut stream = Stream::new(stream, Protocol::Chamber, party, clock);
-    let AcceptedClient { peer, until, admitted, reached: _ } = accepted_client;
-    let is_logged_in = Cell::new(false);
-    let admitted = &|| {
-        is_logged_in.set(true);
-        admitted();
-    };
-    let Some((mut viewer, place)) = service.viewer(until, admitted) else {
-        // There are as many slots as workers.
-        return End::Session(client::Error::NoSlot);
-    };
-    let end = drive(&mut viewer, &place, &mut stream, buffers, clock).await;
-    let (sent, lost) = place.sent_and_lost();
-    let details = format_args!(" ({sent} pictures sent, {lost} dropped)");
-    let kind = kind_of(&end);
-    ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
-    // What it was in the middle of is free before its slot is.
-    drop(viewer);
-    drop(place);
-    stream.close().await;
-    end
 }
 
 /// The wrong code that a client showed, if it did; a wrong user name counts like one.

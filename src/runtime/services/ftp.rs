@@ -9,10 +9,11 @@ use core::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::{Guess, WrongCodes};
+use crate::clock::Instant;
 use crate::ftp::client::{self, LOGIN_TIMEOUT};
 use crate::ftp::printer_session::PrinterSession;
 use crate::ftp::upstream;
-use crate::ftp::{Front, Service};
+use crate::ftp::{ClientLink, Front, Service};
 use crate::journal::Kind;
 use crate::memory::budget;
 use crate::printer::status::{Login, Status};
@@ -26,8 +27,8 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service;
 use crate::runtime::stream::{Stream, StreamError, tune_silent};
-use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
-use crate::session::Blame;
+use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
+use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
 /// The service, and the data ports of its clients.
@@ -65,7 +66,7 @@ impl<N: Net> Serves for Files<N> {
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> End<client::Error> {
-        serve_caller(self, stream, accepted_client, buffers, clock).await
+        serve_session(self, stream, accepted_client, buffers, clock).await
     }
 }
 
@@ -87,61 +88,103 @@ impl service::Service for Service {
     }
 }
 
-/// Serves one client over a stream that is ready for the greeting, until it ends, and says why it did.
-pub async fn serve_caller<T: AsyncRead + AsyncWrite + Unpin, N: Net>(
-    files: &Files<N>,
-    stream: T,
-    accepted_client: AcceptedClient<'_>,
-    buffers: &mut Buffers,
-    clock: &Clock,
-) -> End<client::Error> {
-    let party = Party::Client(accepted_client.peer.address);
-    let mut stream = Stream::new(stream, Protocol::Ftp, party, clock);
-    let Files { service, passive_ports } = files;
-    let AcceptedClient { peer, reached, until, admitted } = accepted_client;
-    let is_logged_in = Cell::new(false);
-    let admitted = &|| {
-        is_logged_in.set(true);
-        admitted();
-    };
-    let Some(place) = service.pending(peer) else {
-        // There are as many slots as workers.
-        return End::Session(client::Error::NoSlot);
-    };
-    let slot = place.slot().index();
-    let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);
-    let mut client = place.client(reached, until);
-    let host = place.attended(Reception { passive_ports, slot, clock, admitted });
-    let end = tokio::select! {
-        biased;
-        end = drive(&mut client, &host, &mut stream, buffers, clock) => end,
-        never = passive_ports.tend(&place, peer.address, clock) => match never {},
-    };
-    let is_logged_in = is_logged_in.get();
-    let details = format_args!("");
-    ClientEnd { peer, kind: kind_of(&end), end: &end, details }.note(clock.now(), is_logged_in);
-    drop(client);
-    drop(place);
-    passive_ports.close(slot);
-    stream.close().await;
-    end
+impl<N: Net> ServesSessions for Files<N> {
+    const PROTOCOL: Protocol = Protocol::Ftp;
+
+    type Session = client::Client;
+    type Link<'a> = Reception<'a, N>;
+
+    fn open<'a>(
+        &'a self,
+        accepted_client: &AcceptedClient<'a>,
+        clock: &'a Clock,
+    ) -> Result<(client::Client, Self::Link<'a>), Self::End> {
+        let AcceptedClient { peer, reached, until, admitted } = *accepted_client;
+        let link = self.service.pending(peer).ok_or(End::Session(client::Error::NoSlot))?;
+        let slot = link.slot().index();
+        let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);
+        let client = link.client(reached, until);
+        let data_port = DataPort { passive_ports: &self.passive_ports, slot };
+        Ok((client, Reception { link, data_port, address: peer.address, clock, admitted }))
+    }
+
+    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        client: &mut client::Client,
+        reception: &Self::Link<'_>,
+        stream: &mut Stream<T>,
+        buffers: &mut Buffers,
+        clock: &Clock,
+    ) -> Self::End {
+        let Reception { link, data_port, address, .. } = reception;
+        tokio::select! {
+            biased;
+            end = drive(client, reception, stream, buffers, clock) => end,
+            never = data_port.passive_ports.tend(link, *address, clock) => match never {},
+        }
+    }
+
+    fn details(
+        _client: &client::Client,
+        _reception: &Self::Link<'_>,
+        end: Self::End,
+    ) -> (Kind, impl fmt::Display) {
+        (kind_of(&end), "")
+    }
+
+    fn outcome(_client: &client::Client, end: Self::End) -> Self::End {
+        end
+    }
 }
 
-/// What is done for one client here.
-struct Reception<'a, N: Net> {
-    passive_ports: &'a PassivePorts<N>,
-    slot: usize,
+/// A client's slot and data port. The slot is freed before the data port is closed.
+pub(in crate::runtime) struct Reception<'a, N: Net> {
+    link: ClientLink,
+    data_port: DataPort<'a, N>,
+    /// The client's address, from which alone data connections are accepted.
+    address: IpAddr,
     clock: &'a Clock,
     admitted: &'a dyn Fn(),
 }
 
-impl<N: Net> Front for Reception<'_, N> {
+/// The data port of a slot. Dropping it closes the port, if it is open, and its connection.
+struct DataPort<'a, N: Net> {
+    passive_ports: &'a PassivePorts<N>,
+    slot: usize,
+}
+
+impl<N: Net> Drop for DataPort<'_, N> {
+    fn drop(&mut self) {
+        self.passive_ports.close(self.slot);
+    }
+}
+
+impl<N: Net> Front for &Reception<'_, N> {
     fn admitted(&self) {
         (self.admitted)();
     }
 
     fn open_passive_port(&self) -> Option<u16> {
-        self.passive_ports.open(self.slot, self.clock)
+        let DataPort { passive_ports, slot } = self.data_port;
+        passive_ports.open(slot, self.clock)
+    }
+}
+
+impl<N: Net> Handler<client::Client> for Reception<'_, N> {
+    fn admits(&self, client: &client::Client) -> bool {
+        self.link.attended(self).admits(client)
+    }
+
+    fn handle_event(
+        &self,
+        now: Instant,
+        client: &mut client::Client,
+        event: client::Event,
+    ) -> Result<(), client::Error> {
+        self.link.attended(self).handle_event(now, client, event)
+    }
+
+    async fn woken(&self) {
+        self.link.attended(self).woken().await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
-use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::memory::budget;
 use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
 use crate::mqtt::version::firmware;
-use crate::mqtt::{Link, REPORT_INBOX, Service, Topics};
+use crate::mqtt::{ClientLink, Link, REPORT_INBOX, Service, Topics};
 use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
@@ -27,7 +26,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -54,7 +53,36 @@ impl Serves for Rc<Service> {
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> End<client::Error> {
-        serve_client(self, stream, accepted_client, buffers, clock).await
+        serve_session(self, stream, accepted_client, buffers, clock).await
+    }
+}
+
+impl ServesSessions for Rc<Service> {
+    const PROTOCOL: Protocol = Protocol::Mqtt;
+
+    type Session = client::Client;
+    type Link<'a> = ClientLink<&'a dyn Fn()>;
+
+    fn open<'a>(
+        &'a self,
+        accepted_client: &AcceptedClient<'a>,
+        clock: &'a Clock,
+    ) -> Result<(client::Client, Self::Link<'a>), Self::End> {
+        let AcceptedClient { peer, reached, until, admitted } = *accepted_client;
+        self.client(clock.now(), until, peer, reached, admitted)
+            .ok_or(End::Session(client::Error::NoSlot))
+    }
+
+    fn details(
+        _session: &client::Client,
+        _link: &Self::Link<'_>,
+        end: Self::End,
+    ) -> (Kind, impl fmt::Display) {
+        (kind_of(&end), "")
+    }
+
+    fn outcome(_session: &client::Client, end: Self::End) -> Self::End {
+        end
     }
 }
 
@@ -106,36 +134,6 @@ impl service::Service for Service {
     fn shut_down(&self) {
         self.leave();
     }
-}
-
-/// Serves one client over a stream that is ready for MQTT, until it ends, and says why it did.
-pub async fn serve_client<T: AsyncRead + AsyncWrite + Unpin>(
-    service: &Rc<Service>,
-    stream: T,
-    accepted_client: AcceptedClient<'_>,
-    buffers: &mut Buffers,
-    clock: &Clock,
-) -> End<client::Error> {
-    let party = Party::Client(accepted_client.peer.address);
-    let mut stream = Stream::new(stream, Protocol::Mqtt, party, clock);
-    let AcceptedClient { peer, reached, until, admitted } = accepted_client;
-    let is_logged_in = Cell::new(false);
-    let admitted = &|| {
-        is_logged_in.set(true);
-        admitted();
-    };
-    let slot = service.client(clock.now(), until, peer, reached, admitted);
-    let Some((mut client, place)) = slot else {
-        // There are as many slots as workers.
-        return End::Session(client::Error::NoSlot);
-    };
-    let end = drive(&mut client, &place, &mut stream, buffers, clock).await;
-    let is_logged_in = is_logged_in.get();
-    let details = format_args!("");
-    ClientEnd { peer, kind: kind_of(&end), end: &end, details }.note(clock.now(), is_logged_in);
-    drop(place);
-    stream.close().await;
-    end
 }
 
 /// The wrong code that a client showed, if it did; a wrong user name counts like one.

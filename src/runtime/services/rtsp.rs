@@ -2,7 +2,6 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
-use core::cell::Cell;
 use core::fmt::{self, Write};
 use core::net::IpAddr;
 use core::time::Duration;
@@ -23,7 +22,7 @@ use crate::rtsp::digest::{Nonce, write_hex};
 use crate::rtsp::sdp::Url;
 use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
-use crate::rtsp::{Link, Service};
+use crate::rtsp::{Link, PlayerLink, Service};
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
@@ -33,7 +32,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, ClientEnd, Serves};
+use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
 use crate::session::{Blame, Handler};
 use crate::trace::{Party, Protocol};
 
@@ -76,7 +75,58 @@ impl Serves for Rc<Service> {
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> Played {
-        serve_player(self, stream, accepted_client, buffers, clock).await
+        serve_session(self, stream, accepted_client, buffers, clock).await
+    }
+}
+
+impl ServesSessions for Rc<Service> {
+    const PROTOCOL: Protocol = Protocol::Rtsp;
+
+    type Session = client::Player;
+    type Link<'a> = PlayerLink<&'a dyn Fn()>;
+
+    fn open<'a>(
+        &'a self,
+        accepted_client: &AcceptedClient<'a>,
+        clock: &'a Clock,
+    ) -> Result<(client::Player, Self::Link<'a>), Played> {
+        let AcceptedClient { until, admitted, .. } = *accepted_client;
+        let end = End::Session(client::Error::NoSlot);
+        self.player((clock.now(), until), nonce(), admitted).ok_or(Played { end, wrong_codes: 0 })
+    }
+
+    fn details(
+        session: &client::Player,
+        link: &Self::Link<'_>,
+        end: End<client::Error>,
+    ) -> (Kind, impl fmt::Display) {
+        let ended_for_code = end == End::Session(client::Error::WrongCode);
+        let has_wrong_code = session.wrong_codes() > 0 && !ended_for_code;
+        let kind = if has_wrong_code { Kind::WrongCode } else { kind_of(&end) };
+        let (sent, lost) = link.sent_and_lost();
+        (kind, Details { has_wrong_code, sent, lost })
+    }
+
+    fn outcome(session: &client::Player, end: End<client::Error>) -> Played {
+        Played { end, wrong_codes: session.wrong_codes() }
+    }
+}
+
+/// What follows the cause in the log line of a player's end.
+struct Details {
+    /// Whether the player sent a wrong access code, and the session ended for another cause.
+    has_wrong_code: bool,
+    /// Pictures that were sent to the player.
+    sent: u32,
+    /// Pictures that were dropped because the player was too slow.
+    lost: u32,
+}
+
+impl fmt::Display for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { has_wrong_code, sent, lost } = self;
+        let wrong = if *has_wrong_code { ", and showed a wrong access code" } else { "" };
+        write!(f, "{wrong} ({sent} pictures sent, {lost} dropped)")
     }
 }
 
@@ -151,42 +201,6 @@ pub struct Played {
     pub end: End<client::Error>,
     /// Wrong codes that it had shown, if it never showed the right one.
     pub wrong_codes: usize,
-}
-
-/// Serves one player over a stream that is ready for its first request, until it ends, and says why it
-/// did.
-pub async fn serve_player<T: AsyncRead + AsyncWrite + Unpin>(
-    service: &Rc<Service>,
-    stream: T,
-    accepted_client: AcceptedClient<'_>,
-    buffers: &mut Buffers,
-    clock: &Clock,
-) -> Played {
-    let party = Party::Client(accepted_client.peer.address);
-    let mut stream = Stream::new(stream, Protocol::Rtsp, party, clock);
-    let AcceptedClient { peer, until, admitted, reached: _ } = accepted_client;
-    let is_logged_in = Cell::new(false);
-    let admitted = &|| {
-        is_logged_in.set(true);
-        admitted();
-    };
-    let slot = service.player((clock.now(), until), nonce(), admitted);
-    let Some((mut player, place)) = slot else {
-        // There are as many slots as workers.
-        return Played { end: End::Session(client::Error::NoSlot), wrong_codes: 0 };
-    };
-    let end = drive(&mut player, &place, &mut stream, buffers, clock).await;
-    let (sent, lost) = place.sent_and_lost();
-    let wrong_codes = player.wrong_codes();
-    let is_logged = wrong_codes == 0 || end == End::Session(client::Error::WrongCode);
-    let kind = if is_logged { kind_of(&end) } else { Kind::WrongCode };
-    let wrong = if is_logged { "" } else { ", and showed a wrong access code" };
-    let details = format_args!("{wrong} ({sent} pictures sent, {lost} dropped)");
-    ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
-    drop(player);
-    drop(place);
-    stream.close().await;
-    Played { end, wrong_codes }
 }
 
 /// What one player is asked to answer.
