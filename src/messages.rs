@@ -25,6 +25,7 @@ const TABLE: &[Area] = &[
     Area { name: "ftp", samples: crate::ftp::samples },
     Area { name: "files", samples: crate::runtime::files::samples },
     Area { name: "rtsp", samples: crate::rtsp::samples },
+    Area { name: "accept", samples: crate::runtime::accept::samples },
     Area { name: "stream", samples: crate::runtime::stream::samples },
     Area { name: "dial", samples: crate::runtime::dial::samples },
     Area { name: "worker", samples: crate::runtime::worker::samples },
@@ -66,6 +67,16 @@ const BANNED: &[&str] = &[
     "is believed",
     "takes leave",
     "seldom",
+    "rung",
+    "sight",
+    "outlook",
+    "wish",
+    "homeless",
+    "knocks",
+    "told",
+    "takes no part",
+    "waiting room",
+    "blot",
 ];
 
 /// Why a message does not read as a log line should.

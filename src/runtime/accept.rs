@@ -17,6 +17,7 @@
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
+use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 use std::io;
@@ -71,6 +72,68 @@ pub struct Acceptor<N: Net = Sockets> {
     logged: Cell<Option<Instant>>,
 }
 
+/// Why a connection was closed before it got a pre-auth slot, displayed as in the log.
+#[derive(Debug)]
+enum Rejection {
+    /// Its address sent wrong access codes.
+    LockedOut(IpAddr),
+    /// The accept queue is full.
+    QueueFull(IpAddr),
+    /// The operating system reported an error.
+    Accept(io::Error),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LockedOut(address) => write!(
+                f,
+                "{address}: client rejected: locked out for up to {} s after wrong access codes",
+                REFUSED_FOR.as_secs()
+            ),
+            Self::QueueFull(address) => write!(
+                f,
+                "{address}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"
+            ),
+            Self::Accept(error) => write!(f, "cannot accept connections: {error}"),
+        }
+    }
+}
+
+/// An address was locked out, displayed as in the log.
+struct LockedOut {
+    service: &'static str,
+    address: IpAddr,
+}
+
+impl fmt::Display for LockedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, address } = self;
+        let seconds = REFUSED_FOR.as_secs();
+        write!(
+            f,
+            "{service}: {address}: locked out for {seconds} s after {WRONG_CODES} wrong access codes"
+        )
+    }
+}
+
+/// Log lines of admission control, for the table of messages.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+
+    let address = IpAddr::from([192, 168, 1, 7]);
+    let mut lines: alloc::vec::Vec<_> = [
+        Rejection::LockedOut(address),
+        Rejection::QueueFull(address),
+        Rejection::Accept(io::ErrorKind::OutOfMemory.into()),
+    ]
+    .map(|rejection| alloc::format!("mqtt: {rejection}"))
+    .into();
+    lines.push(LockedOut { service: "mqtt", address }.to_string());
+    lines
+}
+
 /// A connection that holds a pre-auth slot, until it is dropped,
 /// [logged in](Self::pass) or [released](Self::release).
 pub struct PendingClient<N: Net = Sockets> {
@@ -105,7 +168,7 @@ impl<N: Net> Acceptor<N> {
                 Ok((stream, from)) => self.arrive(clock.now(), stream, from.ip().to_canonical()),
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    self.refuse(clock.now(), format_args!("cannot accept: {error}"));
+                    self.reject(clock.now(), &Rejection::Accept(error));
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
@@ -114,20 +177,12 @@ impl<N: Net> Acceptor<N> {
 
     fn arrive(&self, now: Instant, stream: N::Connection, address: IpAddr) {
         if self.limiter.borrow_mut().is_refused(now, self.service, address) {
-            self.refuse(
-                now,
-                format_args!("{address}: client rejected: locked out after wrong access codes"),
-            );
+            self.reject(now, &Rejection::LockedOut(address));
             return;
         }
         let closed = self.queue_up(stream, address);
         if let Some(from) = closed {
-            self.refuse(
-                now,
-                format_args!(
-                    "{from}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"
-                ),
-            );
+            self.reject(now, &Rejection::QueueFull(from));
         }
         if closed != Some(address) {
             // The worker that became idle last: its buffers are in use already, others' remain untouched.
@@ -157,7 +212,7 @@ impl<N: Net> Acceptor<N> {
     }
 
     /// Logs that a connection was rejected, at most once in [`LOG_INTERVAL`].
-    fn refuse(&self, now: Instant, why: core::fmt::Arguments<'_>) {
+    fn reject(&self, now: Instant, why: &Rejection) {
         if self.logged.get().is_some_and(|logged| now.since(logged) < LOG_INTERVAL) {
             self.unlogged.set(self.unlogged.get().saturating_add(1));
             journal::tally(Kind::Refused);
@@ -275,14 +330,9 @@ impl<N: Net> PendingClient<N> {
         let mut limiter = self.acceptor.limiter.borrow_mut();
         match limiter.count_wrong_code(now, service, address, guess) {
             Lockout::Counted(_) => {}
-            Lockout::JustLocked => journal::note(
-                Kind::LockedOut,
-                format_args!(
-                    "{}: {address}: locked out for {} s after {WRONG_CODES} wrong access codes",
-                    self.peer.service,
-                    REFUSED_FOR.as_secs()
-                ),
-            ),
+            Lockout::JustLocked => {
+                journal::note(Kind::LockedOut, format_args!("{}", LockedOut { service, address }));
+            }
         }
     }
 }
