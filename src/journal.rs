@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_often_is_told_seldom_and_counted_meanwhile() {
+    fn frequent_events_are_logged_rarely_and_counted() {
         let seldom = RateLimit::default();
         let at = |seconds| Instant::at(Duration::from_secs(seconds));
         assert_eq!(seldom.check(at(0)), Some(1));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Each folder of boards/ is whole: both files, and every setting that scripts read.
 #[test]
-fn every_board_says_all_that_scripts_ask_for() {
+fn every_board_has_all_that_scripts_need() {
     let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
     let mut seen = 0;
     for entry in fs::read_dir(boards).unwrap() {

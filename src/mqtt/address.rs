@@ -585,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_answer_carries_the_id_of_who_asks() {
+    fn a_stored_answer_carries_the_clients_sequence_id() {
         let answer =
             br#"{"info":{"command":"get_version","sequence_id":"0","module":[{"sn":"X"}]}}"#;
         for id in ["\"20001\"", "7", "\"\""] {
@@ -619,7 +619,7 @@ mod tests {
 
         /// Guards: a rewritten report has another length than its head says.
         #[test]
-        fn a_rewritten_report_says_the_same_but_for_the_addresses(
+        fn a_rewritten_report_differs_in_the_addresses_only(
             ips in prop::collection::vec(prop_oneof![Just(0u32), any::<u32>()], 0..PLACES),
             user in "([a-z]{1,4}(:[a-z0-9]{1,8})?@)?", port in "(:[0-9]{1,5})?", path in "(/[a-z0-9]{0,6}){0,3}",
             to in any::<u32>().prop_filter("specified", |to| *to != 0),

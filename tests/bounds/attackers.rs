@@ -1,5 +1,4 @@
-//! Those who take part in a [siege](crate::siege): each does one bad thing, over and over, until the siege is
-//! over.
+//! The attacking clients of a [siege](crate::siege): each repeats one kind of misbehaviour until the siege ends.
 
 use core::cell::Cell;
 use core::fmt;
@@ -27,10 +26,10 @@ use crate::clients::rtsp::basic;
 use crate::siege::{PATIENCE, Town, machine};
 use printer::camera::login;
 
-/// How long an attacker catches its breath.
+/// Pause of an attacker between two attempts.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// How long it holds on to a connection that nobody takes from it.
+/// Time for which an attacker keeps a connection that the proxy does not close.
 const HOLDS: Duration = Duration::from_secs(20);
 
 const MQTT: usize = 0;
@@ -38,7 +37,7 @@ const CHAMBER: usize = 1;
 const RTSP: usize = 2;
 const FTP: usize = 3;
 
-/// At the acceptors: what is done there needs no code.
+/// Misbehaviour before the login: it needs no access code.
 const AT_THE_DOOR: [&str; 8] = [
     "half a ClientHello",
     "half a handshake",
@@ -50,10 +49,11 @@ const AT_THE_DOOR: [&str; 8] = [
     "handshake, and gone",
 ];
 
-/// Those from here on come and go, as fast as they can; the others stay for as long as they are let.
+/// Index from which attackers reconnect as fast as they can; those before it keep their connections as long as
+/// possible.
 const FLOODS: usize = 6;
 
-/// Inside: what takes a client's place.
+/// Misbehaviour after the login: it takes a client's slot.
 const INSIDE: [&str; 5] = [
     "a record but its end",
     "a byte a second",
@@ -62,27 +62,27 @@ const INSIDE: [&str; 5] = [
     "talks and never reads",
 ];
 
-/// How long those at the acceptors who stay do so. Then it is the turn of those who come and go, and whoever was
-/// sent out from inside gets in again.
+/// Time for which attackers keep pre-auth slots. Then those that reconnect get them, and disconnected clients can log
+/// in again.
 const TURN: Duration = Duration::from_secs(6);
 
-/// How often each thing was done, and to how many renegotiation was refused.
+/// How often each kind of misbehaviour was done, and how many renegotiations were refused.
 #[derive(Default)]
 pub(crate) struct Attacks {
     acceptors: [Cell<u64>; AT_THE_DOOR.len()],
     inside: [Cell<u64>; INSIDE.len()],
     renegotiations: Cell<u64>,
-    /// Clients of each service that are inside, and the most there were.
+    /// Clients of each service that are logged in, and the most there were.
     within: [Cell<usize>; 4],
     most_within: [Cell<usize>; 4],
 }
 
-/// Places for clients of each service.
+/// Client slots of each service.
 const PLACES: [usize; 4] =
     [BOARD.clients.mqtt, BOARD.clients.chamber, BOARD.clients.rtsp, BOARD.clients.ftp];
 
 impl Attacks {
-    /// Waits until all places of these services were taken at once, but for one.
+    /// Waits until all slots but one of these services were in use at once.
     pub(crate) async fn have_taken_all(&self, services: &[usize]) {
         for service in services {
             let taken = async {
@@ -96,7 +96,7 @@ impl Attacks {
     }
 }
 
-/// Somebody inside.
+/// A client that is logged in.
 struct Within<'a>(&'a Attacks, usize);
 
 impl<'a> Within<'a> {
@@ -131,7 +131,7 @@ impl fmt::Display for Attacks {
     }
 }
 
-/// Everybody: as many inside as there are places, but for one, and a few in each way at each acceptor.
+/// All attackers: logged-in ones for all slots but one, and a few of each kind before the login of each service.
 pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()>) {
     for (service, clients) in PLACES.into_iter().enumerate() {
         for way in 0..AT_THE_DOOR.len() {
@@ -146,7 +146,7 @@ pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()
                         let turn = async {
                             loop {
                                 count(&attacks.acceptors[way]);
-                                at_the_door(&town, from, service, way).await;
+                                before_login(&town, from, service, way).await;
                                 sleep(BREATH).await;
                             }
                         };
@@ -182,7 +182,7 @@ pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()
     }
 }
 
-async fn at_the_door(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
+async fn before_login(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
     let hello = client_hello();
     match AT_THE_DOOR[way] {
         "half a ClientHello" => pending(town, from, service, &hello[..hello.len() / 2]).await,
@@ -215,7 +215,7 @@ async fn at_the_door(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
     }
 }
 
-/// Says this, and stays until it is sent away.
+/// Sends `bytes`, and keeps the connection until it is closed.
 async fn pending(town: &Town, from: Ipv4Addr, service: usize, bytes: &[u8]) {
     let Some(mut tcp) = town.tcp(from, service).await else { return };
     let said = timeout(HOLDS, tcp.write_all(bytes)).await;
@@ -230,7 +230,7 @@ async fn wait_for_the_end(mut tcp: TcpStream) {
     let _patience = timeout(HOLDS, over).await;
 }
 
-/// Logs in, asks for what there is to be had, and behaves badly from then on.
+/// Logs in, requests data, and misbehaves from then on.
 async fn inside(
     town: &Town,
     attacks: &Attacks,
@@ -278,7 +278,7 @@ async fn inside(
     Some(())
 }
 
-/// What logs in, all at once.
+/// A login in one piece.
 fn first_words(service: usize, from: Ipv4Addr, code: &str) -> Vec<u8> {
     match service {
         MQTT => {
@@ -308,7 +308,7 @@ fn first_words(service: usize, from: Ipv4Addr, code: &str) -> Vec<u8> {
     }
 }
 
-/// As much as one may say at once.
+/// The largest message a client may send.
 fn long_words(town: &Town, service: usize) -> Vec<u8> {
     match service {
         MQTT => publish_bytes(&town.request_topic, &vec![b' '; BOARD.mqtt.inbox - 200], 0, 0),
@@ -320,7 +320,7 @@ fn long_words(town: &Town, service: usize) -> Vec<u8> {
     }
 }
 
-/// What asks for an answer.
+/// A message that requests an answer.
 fn short_words(town: &Town, service: usize) -> Vec<u8> {
     match service {
         MQTT => {
@@ -333,7 +333,7 @@ fn short_words(town: &Town, service: usize) -> Vec<u8> {
     }
 }
 
-/// TLS 1.2 by OpenSSL, which is told to renegotiate as soon as the first handshake is over.
+/// TLS 1.2 by OpenSSL, which renegotiates as soon as the first handshake is complete.
 async fn renegotiate(town: &Town, service: usize) {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-tls1_2", "-legacy_renegotiation", "-connect"]);
@@ -348,7 +348,7 @@ async fn renegotiate(town: &Town, service: usize) {
     }
 }
 
-/// The first thing a client says, in one record.
+/// A ClientHello in one record.
 fn client_hello() -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -18,17 +18,17 @@ use crate::lan::{WIRE, root};
 use crate::share::Share;
 use printer::{Model, Printer};
 
-/// A proxy whose own heap is known.
+/// A proxy whose own allocations are counted.
 pub(crate) struct Bed {
     pub(crate) service: Rc<Service>,
-    /// What the proxy holds, without the simulated ends.
+    /// Allocations of the proxy, without those of the simulated ends.
     pub(crate) share: Share,
     net: SimNet,
     printer: Rc<RefCell<Option<Printer>>>,
 }
 
 impl Bed {
-    /// A proxy before the place where a P1S will stand.
+    /// A proxy of a P1S that is not there yet.
     pub(crate) fn new() -> Rc<Self> {
         let (net, share) = (SimNet::new(), Share::default());
         let printer = Rc::new(RefCell::new(None));
@@ -42,19 +42,19 @@ impl Bed {
         Rc::new(Self { service, share, net, printer })
     }
 
-    /// Puts a printer there.
+    /// Switches a printer on.
     pub(crate) fn plug_in(&self, printer: &Printer) {
         *self.printer.borrow_mut() = Some(printer.clone());
     }
 
-    /// Takes the printer away, with all its connections.
+    /// Switches the printer off, which ends its connections.
     pub(crate) fn unplug(&self) {
         if let Some(printer) = self.printer.take() {
             printer.reboot(Duration::ZERO);
         }
     }
 
-    /// Waits until the printer takes requests.
+    /// Waits until the printer accepts requests.
     pub(crate) async fn live(&self) {
         for _ in 0..1200 {
             if self.service.is_live() {
@@ -65,7 +65,7 @@ impl Bed {
         panic!("the printer is not there after two minutes");
     }
 
-    /// A wire to the proxy that holds `bytes` in each direction.
+    /// A connection to the proxy that buffers `bytes` in each direction.
     pub(crate) fn wire(&self, bytes: usize) -> DuplexStream {
         let (near, far) = duplex(bytes);
         assert!(self.net.arrive(8883, self.net.next_client(), far), "the port is open");
@@ -93,7 +93,7 @@ impl Dial for Dialler {
     }
 }
 
-/// The printer's side of the wire: its tasks are not the proxy's.
+/// The printer's end of the connection: its tasks are not the proxy's.
 async fn answer(printer: Rc<RefCell<Option<Printer>>>, calls: Rc<Queue<DuplexStream>>) {
     loop {
         let far = calls.next().await;
@@ -104,13 +104,13 @@ async fn answer(printer: Rc<RefCell<Option<Printer>>>, calls: Rc<Queue<DuplexStr
     }
 }
 
-/// Whoever waits; never more than [`ACCEPT_QUEUE`].
+/// Connections that wait; at most [`ACCEPT_QUEUE`].
 struct Queue<T> {
     waiting: RefCell<VecDeque<T>>,
     came: Notify,
 }
 
-/// Wires that may wait for a worker.
+/// Connections that may wait for a worker.
 const ACCEPT_QUEUE: usize = 64;
 
 impl<T> Queue<T> {

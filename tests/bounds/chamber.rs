@@ -112,7 +112,7 @@ fn full_viewer_slots_fit_the_budget_and_cost_others_nothing() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(studio.service.connections(), VIEWERS);
         let (now, peak) = (studio.share.now(), studio.share.peak());
-        println!("all {VIEWERS} seats: {now} bytes, at most {peak}; lines allow {}", in_memory());
+        println!("all {VIEWERS} slots: {now} bytes, at most {peak}; lines allow {}", in_memory());
         assert!(peak <= in_memory());
         // Those that take nothing and those that never log in are let go.
         let stuck = journal::count(Kind::Stuck);
@@ -171,7 +171,7 @@ fn a_day_of_viewers_and_reboots_leaves_nothing_behind() {
 }
 
 #[test]
-fn each_thing_of_the_chamber_is_as_large_as_its_line_says() {
+fn chamber_sizes_fit_their_budget_lines() {
     let _alone = alone();
     assert!(size_of::<Slot>() <= budget::CHAMBER_SLOT, "{}", size_of::<Slot>());
     assert!(size_of::<Service>() <= budget::CHAMBER_HUB, "{}", size_of::<Service>());

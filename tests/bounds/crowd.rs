@@ -30,16 +30,16 @@ const WARM: usize = 2;
 /// A wire that holds less than a picture, and less than a full state.
 const NARROW: usize = 512;
 
-/// What a client does with its place.
+/// How a client behaves.
 #[derive(Clone, Copy)]
 enum Way {
-    /// Reads nothing, until it is sent away, and comes again.
+    /// Reads nothing until it is disconnected, and reconnects.
     Stares,
     /// Reads a little every few seconds.
     Sips,
     /// Reads all of it.
     Drains,
-    /// Reads for a minute, and leaves without a word.
+    /// Reads for a minute, and closes the connection without a message.
     ComesAndGoes,
 }
 
@@ -53,7 +53,7 @@ impl Way {
         }
     }
 
-    /// Until it is sent away, or has had enough.
+    /// Reads until it is disconnected, or its time is over.
     async fn take(self, mut stream: DuplexStream) {
         let mut room = vec![0; WIRE];
         match self {
@@ -85,7 +85,7 @@ fn a_day_with_all_slots_taken_stays_within_the_budget() {
         let studio = Rc::new(chamber::Studio::before(&camera));
         let film = lan::rtsp::showing(Media::made(1, 4, 6000, 2000));
         let theatre = Rc::new(rtsp::Studio::before(&film));
-        // The wires between are nobody's in particular, so that all of the process is looked at.
+        // The buffers of simulated connections belong to neither end, so the whole process is measured.
         let most = Rc::new(Cell::new(0));
         let seen = Rc::clone(&most);
         spawn_local(async move {
@@ -134,7 +134,7 @@ fn a_day_with_all_slots_taken_stays_within_the_budget() {
                 [bed.service.clients(), studio.service.viewers(), theatre.service.players()];
             let places = [BOARD.clients.mqtt, BOARD.clients.chamber, BOARD.clients.rtsp];
             for (taken, places) in taken.into_iter().zip(places) {
-                assert!(taken > places / 2, "{taken} of {places} seats are taken");
+                assert!(taken > places / 2, "{taken} of {places} slots are in use");
             }
             sleep(Duration::from_secs(2880)).await;
             there.shutdown().await;
@@ -147,7 +147,7 @@ fn a_day_with_all_slots_taken_stays_within_the_budget() {
         println!("held after each hour: {held:?}");
         println!("stuck {}, lagged {}", journal::count(Kind::Stuck), journal::count(Kind::Lagged));
         assert!(most <= named);
-        assert!(journal::count(Kind::Stuck) > 100, "the worst of them are sent away");
+        assert!(journal::count(Kind::Stuck) > 100, "stuck clients are disconnected");
         let day = &held[WARM..];
         let [least, most] = [day.iter().min(), day.iter().max()].map(Option::unwrap);
         assert!(most - least <= 1024, "{held:?}");

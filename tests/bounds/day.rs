@@ -18,11 +18,11 @@ use printer::{Model, Printer};
 const HOURS: usize = 24;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Long enough for clients to be told that the printer is away, and for everything to settle.
+/// Time after which clients were disconnected because the printer is off, and all tasks are idle.
 const QUIET: Duration = Duration::from_secs(90);
 
-/// Each hour ends with the printer unplugged and everybody gone, so that nothing of the simulated
-/// ends is counted: what is held then is the proxy's own, and it is the same every hour.
+/// Each hour ends with the printer off and all clients disconnected, so that only the proxy's allocations are counted.
+/// They have to be the same every hour.
 #[test]
 fn a_day_of_printing_leaves_nothing_behind() {
     let _alone = alone();
@@ -78,7 +78,7 @@ async fn hour(bed: &Rc<Bed>) {
     sleep(QUIET).await;
 }
 
-/// A dashboard: reads everything, and comes back when it is sent away.
+/// A dashboard: reads everything, and reconnects when it is disconnected.
 async fn watches(bed: Rc<Bed>, n: usize) {
     loop {
         if let Some(client) = let_in(&bed, &format!("watches-{n}"), WIRE).await {
@@ -88,7 +88,7 @@ async fn watches(bed: Rc<Bed>, n: usize) {
     }
 }
 
-/// A phone on weak Wi-Fi: takes a quarter of a kilobyte every three seconds.
+/// A phone on weak Wi-Fi: reads 256 bytes every three seconds.
 async fn watches_slowly(bed: Rc<Bed>, n: usize) {
     loop {
         if let Some(client) = let_in(&bed, &format!("slow-{n}"), 1024).await {
@@ -111,7 +111,7 @@ async fn stares(bed: Rc<Bed>, n: usize) {
     }
 }
 
-/// A slicer: asks for everything, gives orders, and leaves, in order or not.
+/// A slicer: requests the state, sends commands, and disconnects, in order or not.
 async fn comes_and_goes(bed: Rc<Bed>, topic: Rc<str>, n: u16) {
     for visit in 0u16.. {
         if let Some(mut client) = let_in(&bed, &format!("slicer-{n}"), WIRE).await {
@@ -151,7 +151,7 @@ async fn comes_and_goes(bed: Rc<Bed>, topic: Rc<str>, n: u16) {
     }
 }
 
-/// Somebody with an old code.
+/// A client with an old access code.
 async fn guesses(bed: Rc<Bed>) {
     loop {
         let mut client = Client::over(bed.wire(WIRE));
@@ -161,7 +161,7 @@ async fn guesses(bed: Rc<Bed>) {
     }
 }
 
-/// A subscriber, unless the printer is away.
+/// A subscriber, unless the printer is off.
 async fn let_in(bed: &Bed, id: &str, wire: usize) -> Option<Client<tokio::io::DuplexStream>> {
     let mut client = Client::over(bed.wire(wire));
     if client.connect(&Hello { id, ..Hello::default() }).await != 0 {

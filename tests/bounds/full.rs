@@ -19,10 +19,10 @@ use crate::lan::{self, WIRE};
 use crate::share::alone;
 use printer::{Model, Printer, Vice};
 
-/// A wire that holds little, so that whoever does not read is noticed.
+/// Buffer of a connection, in bytes: small, so that a client that does not read is noticed.
 const NARROW: usize = 512;
 
-/// A full state that does not fit into an outbox: who reads nothing holds its frame.
+/// A full state that does not fit into an outbox: a client that reads nothing holds its frame.
 const HELD: usize = BOARD.mqtt.outbox + 8 * 1024;
 
 const MOMENT: Duration = Duration::from_millis(10);
@@ -60,7 +60,7 @@ fn report_of(bytes: usize, n: usize) -> Vec<u8> {
 }
 
 #[test]
-fn all_seats_full_of_hostile_clients_stay_within_their_lines() {
+fn all_slots_with_hostile_clients_stay_within_the_budget() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).with(Vice::NoPuback);
@@ -99,7 +99,7 @@ fn all_seats_full_of_hostile_clients_stay_within_their_lines() {
             sleep(MOMENT).await;
         }
         println!(
-            "all {SLOTS} seats: the proxy held {} bytes, at most {}; its lines allow {}",
+            "all {SLOTS} slots: the proxy held {} bytes, at most {}; its lines allow {}",
             bed.share.now(),
             bed.share.peak(),
             in_memory(),
@@ -116,10 +116,10 @@ fn all_seats_full_of_hostile_clients_stay_within_their_lines() {
     });
 }
 
-/// Every large frame is held by a client that takes nothing: the report is lost to all, nobody is
-/// closed over it, and whoever reads is resynchronised once a frame is free.
+/// Each large frame is held by a client that reads nothing: all clients lose the report, none is disconnected, and
+/// clients that read are resynchronised once a frame is free.
 #[test]
-fn a_report_that_finds_no_frame_costs_nobody_the_connection() {
+fn a_report_without_a_frame_disconnects_no_client() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).state_bytes(HELD).quiet();
@@ -138,7 +138,7 @@ fn a_report_that_finds_no_frame_costs_nobody_the_connection() {
         printer.report(&large);
         sleep(MOMENT).await;
         assert_eq!(journal::count(Kind::NoFrame), 1);
-        assert_eq!(bed.service.clients(), before, "nobody is closed over it");
+        assert_eq!(bed.service.clients(), before, "no client is disconnected");
         // Those who take nothing go after five seconds, and their frames are free.
         sleep(Duration::from_secs(10)).await;
         assert_eq!(bed.service.clients(), 1);
@@ -150,7 +150,7 @@ fn a_report_that_finds_no_frame_costs_nobody_the_connection() {
     });
 }
 
-/// Holds every large frame by a client that takes nothing; one of them is the state's as well.
+/// Has each large frame held by a client that reads nothing; one of the frames is also the state's.
 async fn hold_all_frames(bed: &Bed, printer: &Printer) -> Vec<Client<DuplexStream>> {
     let mut holders = Vec::new();
     for n in 0..BOARD.mqtt.large.count {
@@ -160,7 +160,7 @@ async fn hold_all_frames(bed: &Bed, printer: &Printer) -> Vec<Client<DuplexStrea
     holders
 }
 
-/// The same when it is the state that finds no frame: it is asked for again, and not all the time.
+/// If there is no frame for the full state, the state is requested again, at intervals.
 #[test]
 fn a_full_state_without_a_frame_is_requested_again() {
     let _alone = alone();
@@ -181,7 +181,7 @@ fn a_full_state_without_a_frame_is_requested_again() {
     });
 }
 
-/// What has changed since the last full state is full, and there is no frame to fold it into.
+/// The buffer of changes since the last full state is full, and there is no frame to merge it into.
 #[test]
 fn a_delta_without_a_frame_makes_the_state_requested_again() {
     let _alone = alone();
@@ -207,10 +207,10 @@ fn a_delta_without_a_frame_makes_the_state_requested_again() {
     });
 }
 
-/// The line's queue is full while the printer takes nothing: senders are not read further, nothing is
-/// lost, and all of it arrives in order afterwards.
+/// The request queue is full while the printer reads nothing: its clients are not read, and all requests arrive in
+/// order afterwards.
 #[test]
-fn a_line_full_of_requests_holds_back_those_who_send_them() {
+fn a_full_request_queue_stops_reading_its_clients() {
     let _alone = alone();
     lan::run(async {
         let printer = Printer::new(Model::P1S).quiet();
@@ -242,7 +242,7 @@ fn a_line_full_of_requests_holds_back_those_who_send_them() {
     });
 }
 
-/// Bounds of one client's session, each with what is past it.
+/// Bounds of one client's session, each exceeded once.
 #[test]
 fn a_client_at_its_bounds_costs_the_others_nothing() {
     let _alone = alone();
@@ -268,7 +268,7 @@ fn a_client_at_its_bounds_costs_the_others_nothing() {
         assert!(hoarder.is_closed().await);
 
         let mut giant = Client::connected(bed.wire(WIRE), "giant").await;
-        // It may be sent away before it has said all of it.
+        // The client may be disconnected before it has sent all of it.
         let _gone = giant.send(&publish_bytes(&topic, &vec![b'x'; BOARD.mqtt.inbox], 0, 0)).await;
         assert!(giant.is_closed().await);
 

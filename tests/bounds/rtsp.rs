@@ -134,7 +134,7 @@ fn full_player_slots_fit_the_budget_and_cost_others_nothing() {
                 most = most.max(studio.service.blocks());
             }
             sleep(Duration::from_secs(8)).await;
-            assert_eq!(studio.service.connections(), 1, "those that take nothing are let go");
+            assert_eq!(studio.service.connections(), 1, "stuck players are disconnected");
             there.clear();
         }
         for _ in 1..BOARD.clients.rtsp {
@@ -152,7 +152,7 @@ fn full_player_slots_fit_the_budget_and_cost_others_nothing() {
         assert_eq!(studio.service.connections(), PLAYERS);
         let peak = studio.share.peak();
         println!(
-            "all {PLAYERS} seats: {} bytes, at most {peak}; lines allow {}; at most {most} blocks of {}",
+            "all {PLAYERS} slots: {} bytes, at most {peak}; lines allow {}; at most {most} blocks of {}",
             studio.share.now(),
             in_memory(),
             RTSP_BLOCKS.count
@@ -189,7 +189,7 @@ fn replacing_stuck_players_does_not_exhaust_blocks() {
                 stuck.push(studio.player(NARROW).await);
                 sleep(Duration::from_millis(200)).await;
             }
-            // The camera comes back with something else to show: all that were told have to go, but a
+            // The camera returns with another description: all players that were sent the old one are dismissed, but a
             // write that is stuck takes seconds to be given up.
             camera.turn(Vice::NoVideo, round % 2 == 0);
             camera.close();
@@ -242,7 +242,7 @@ fn a_day_of_players_and_reboots_leaves_nothing_behind() {
             drop(players);
             sleep(Duration::from_secs(3000)).await;
             assert_eq!((studio.service.connections(), camera.open()), (0, 0));
-            assert_eq!(studio.service.blocks(), 0, "nobody holds on to a picture");
+            assert_eq!(studio.service.blocks(), 0, "no block is held");
             *held = heap::held();
         }
         println!("held after each hour: {held:?}");
@@ -253,7 +253,7 @@ fn a_day_of_players_and_reboots_leaves_nothing_behind() {
 }
 
 #[test]
-fn each_thing_of_the_rtsps_camera_is_as_large_as_its_line_says() {
+fn rtsp_sizes_fit_their_budget_lines() {
     let _alone = alone();
     let pointers = 2 * size_of::<usize>();
     assert!(size_of::<Slot>() + pointers <= budget::RTSP_SLOT, "{}", size_of::<Slot>());

@@ -1,5 +1,5 @@
-//! Who holds what: the heap counts for the whole process, and here its growth is put down to whoever
-//! was running. What the [net](crate::lan::weather) holds is nobody's.
+//! Allocations by owner: the heap counts for the whole process, and its growth is attributed to the task that ran
+//! meanwhile. Buffers of the simulated [network](crate::lan::weather) are attributed to no task.
 
 use core::cell::Cell;
 use core::future::poll_fn;
@@ -31,14 +31,14 @@ struct Counts {
 }
 
 impl Share {
-    /// Puts down to this share what `future` takes and gives back while it runs.
+    /// Attributes to this share what `future` allocates and frees while it runs.
     pub(crate) fn of<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let share = self.clone();
         let mut future = Box::pin(future);
         poll_fn(move |cx| share.during(|| future.as_mut().poll(cx)))
     }
 
-    /// The same for something that does not wait.
+    /// Attributes to this share what a function allocates and frees.
     pub(crate) fn during<T>(&self, act: impl FnOnce() -> T) -> T {
         let Counts { now, peak } = &*self.0;
         let own = || heap::held().cast_signed() - put_aside();
@@ -51,7 +51,7 @@ impl Share {
         result
     }
 
-    /// Puts down to this share what the tasks of a proxy on `net` take and give back.
+    /// Attributes to this share what the tasks of a proxy on `net` allocate and free.
     #[allow(dead_code, reason = "the weather counts each task's share by itself")]
     pub(crate) fn of_tasks_on(&self, net: &SimNet) {
         let share = self.clone();

@@ -82,7 +82,7 @@ fn start_allocations_fit_the_budget() {
 }
 
 #[test]
-fn each_thing_is_as_large_as_its_line_says() {
+fn sizes_equal_their_budget_lines() {
     let rows = [
         ("Seat, with its ring", size_of::<Slot>(), budget::SLOT),
         (

@@ -23,7 +23,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | viewers with a place | [`Camera::viewers`] | as [`OverLimit`] says |
 //! | connections, those in line included | [`STREAMS_MOST`] | closed |

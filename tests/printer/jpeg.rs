@@ -10,7 +10,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | a picture in an album | [`SMALLEST`] to [`LARGEST`] bytes | a panic |
 //! | a padded picture | [`PADDED_MOST`] bytes | a panic |

@@ -33,7 +33,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | connections | [`Printer::connection_limit`] | refused as [`Refusal`] says |
 //! | connections ignored or in TLS | [`STREAMS_MOST`] | closed |

@@ -3,7 +3,7 @@
 //! It is written from the standard and shares nothing with the proxy's own codec, so that a mistake
 //! made in one is met by the other. Section numbers (§) here are those of the OASIS MQTT 3.1.1 text.
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | a packet | [`PACKET_MOST`] | [`Malformed`], as soon as its length is read |
 //! | filters in one SUBSCRIBE | [`FILTERS_MOST`] | [`Malformed`] |

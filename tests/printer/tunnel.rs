@@ -5,7 +5,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | connections | [`STREAMS_MOST`] | closed |
 //! | TLS, then the login | [`HANDSHAKE_WITHIN`](super::HANDSHAKE_WITHIN), [`LOGIN_WITHIN`] | closed |

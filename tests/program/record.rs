@@ -41,7 +41,7 @@ const MADE_WITH: [&str; 4] = ["84736251", "127.0.0.1", "127.0.0.2", "127.0.0.3"]
 
 /// A client that is let in, one that is not, a request: all of it is there, and none of the secrets.
 #[test]
-fn a_recording_has_what_was_said_and_no_secret() {
+fn a_recording_has_the_traffic_and_no_secret() {
     proxy::run(async {
         let printer = Printer::new(Model::P1S).code(CODE);
         let (address, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;

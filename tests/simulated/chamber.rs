@@ -536,7 +536,7 @@ fn rtsps_is_found_beside_a_file_tunnel() {
 }
 
 #[test]
-fn viewers_of_an_x1_are_closed_and_the_log_says_why() {
+fn viewers_of_an_x1_are_closed_with_a_logged_reason() {
     lan::run(async {
         let (chamber, rtsp) = (Port::new(At::Off), Port::new(At::Rtsp(Rtsp::new())));
         let studio = Studio::at(&chamber, &rtsp);

@@ -546,7 +546,7 @@ impl Iterator for Liar {
 impl ExactSizeIterator for Liar {}
 
 #[test]
-fn a_suback_never_has_another_length_than_its_header_says() {
+fn a_suback_has_the_length_in_its_header() {
     for (announced, given) in [(2, 1), (2, 3), (1, 0), (usize::MAX, 1)] {
         assert_eq!(suback(&mut [0; 32], id(1), Liar(announced, given)), None);
     }

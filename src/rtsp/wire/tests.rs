@@ -53,7 +53,7 @@ fn a_packet_is_parsed_when_its_last_byte_has_come() {
 }
 
 #[test]
-fn a_packet_that_is_too_long_is_told_by_its_head_alone() {
+fn a_packet_is_too_long_by_its_head_alone() {
     assert_eq!(whole(b"$\x01\xff\xff"), (4, Piece::Oversized { channel: 1, len: 65535 }));
     assert_eq!(whole(b"$\x01\0\x11"), (4, Piece::Oversized { channel: 1, len: 17 }));
 }
@@ -78,7 +78,7 @@ fn a_head_or_body_beyond_its_bound_is_an_error() {
 }
 
 #[test]
-fn what_is_no_rtsp_is_told_apart_from_another_version() {
+fn input_that_is_not_rtsp_differs_from_another_version() {
     let table: [(&[u8], Fault); 11] = [
         (b"\x16\x03\x01\x02\0\x01", Fault::NotRtsp),
         (b"get / HTTP/1.1\r\n\r\n", Fault::NotRtsp),

@@ -29,7 +29,7 @@
 //! It takes less than three minutes and judges nothing: a machine may be slow. At the end it says which
 //! aims this run has met.
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | starting, joining | half a minute each | it ends and says what the program said |
 //! | the deliveries of one run | two seconds after its last report | counted as lost |

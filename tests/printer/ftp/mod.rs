@@ -32,7 +32,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | connections, held ones with them | [`CONNECTIONS_MOST`] | closed |
 //! | files, folders | [`FILES_MOST`], [`FOLDERS_MOST`] | 553, 550 |

@@ -23,7 +23,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | sessions | [`Rtsp::sessions`] | as [`OverLimit`] says |
 //! | connections, those unanswered included | [`STREAMS_MOST`](super::STREAMS_MOST) | closed |

@@ -3,7 +3,7 @@
 //! It reads responses, requests and interleaved frames as they come, each within [`TIMEOUT`], and puts
 //! what came in RTP packets together again.
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | a head, or a body | [`MAX_HEAD`] bytes | a panic |
 //! | frames set aside while a response is awaited | [`MAX_ASIDE`] | a panic |

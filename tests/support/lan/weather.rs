@@ -12,7 +12,7 @@
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
 //! | bytes on their way, each way | the wire's room | its writer waits |
 //! | wires remembered | those of which an end is left | |
