@@ -102,9 +102,9 @@ pub async fn reach<N: Net>(
     let address = address(net, host, port).await?;
     match timeout(CONNECT_TIMEOUT, net.connect(address)).await {
         Ok(Ok(connection)) => {
-            trace::knows(address.ip());
+            trace::redact_address(address.ip());
             if let Ok(own) = connection.local_addr() {
-                trace::knows(own.ip());
+                trace::redact_address(own.ip());
             }
             Ok(connection)
         }

@@ -94,7 +94,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize, StreamError> {
         let len = self.inner.read(buf).await?;
         if let Some(tap) = &mut self.tap {
-            tap.heard(buf.get(..len).unwrap_or_default(), self.clock.now());
+            tap.received(buf.get(..len).unwrap_or_default(), self.clock.now());
         }
         Ok(len)
     }
@@ -108,7 +108,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
             Ok(written) => {
                 let len = written?;
                 if let Some(tap) = &mut self.tap {
-                    tap.said(buf.get(..len).unwrap_or_default(), self.clock.now());
+                    tap.sent(buf.get(..len).unwrap_or_default(), self.clock.now());
                 }
                 Ok(len)
             }

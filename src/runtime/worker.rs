@@ -252,7 +252,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
         let until = self.clock.now() + S::TIMEOUT;
         let reached = self.reached(connection);
         if let Ok(own) = connection.local_addr() {
-            trace::knows(own.ip());
+            trace::redact_address(own.ip());
         }
         stream::tune(connection).ok()?;
         Some(Accepted { until, reached })

@@ -1,10 +1,10 @@
-//! One conversation as it is written: as TCP between invented addresses, with what is secret redacted.
+//! One connection as it is written: as TCP between synthetic addresses, with secrets redacted.
 //!
-//! | who | address | port |
+//! | end | address | port |
 //! |---|---|---|
-//! | clients | 10.0.1.1 to 10.0.1.250, one for each address | 20000 + the conversation's number |
-//! | this proxy | 10.0.0.1 | the protocol's in the clear; towards the printer as a client's |
-//! | the printer | 10.0.0.2 | the protocol's in the clear |
+//! | clients | 10.0.1.1 to 10.0.1.250, one for each address | 20000 + the connection's number |
+//! | the proxy | 10.0.0.1 | the protocol's without TLS; towards the printer as a client's |
+//! | the printer | 10.0.0.2 | the protocol's without TLS |
 
 use alloc::format;
 use alloc::string::String;
@@ -16,36 +16,36 @@ use super::pcapng::{self, ACK, End, FIN, PSH, SYN, Segment};
 use super::redact::{Scanner, Secrets, Work};
 use super::{Party, Protocol};
 
-/// Which of the two ends says something.
+/// The end that sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// The end that has connected.
+    /// The end that opened the connection.
     Client,
-    /// The end that was connected to.
+    /// The end that accepted the connection.
     Server,
 }
 
-/// A conversation that is being written.
+/// A connection that is being written.
 pub struct Conversation {
     client: Side,
     server: Side,
 }
 
-/// What one end says.
+/// One end of a connection, as a sender.
 struct Side {
     end: End,
-    /// The number of the next byte.
+    /// TCP sequence number of the next byte.
     sequence: u32,
     scanner: Scanner,
     login: Login,
-    /// When the first byte that is held back was said.
+    /// When the first byte that is held back was sent.
     held_since: u64,
-    /// Bytes that are missing before the next one.
+    /// Bytes dropped before the next one.
     missing: u64,
 }
 
 impl Conversation {
-    /// Begins the `number`th one.
+    /// Begins connection `number`: writes the TCP handshake.
     ///
     /// # Errors
     ///
@@ -91,12 +91,12 @@ impl Conversation {
         Ok(begun)
     }
 
-    /// Writes what one end says, and what of it was held back before; `lost` bytes are missing before it.
+    /// Writes `piece`, sent by one end, behind what was held back of it; `lost` bytes before it were dropped.
     ///
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn say(
+    pub fn send_piece(
         &mut self,
         (out, secrets, work): (&mut impl Write, &mut Secrets, &mut Work),
         from: From,
@@ -114,7 +114,7 @@ impl Conversation {
         self.release((out, secrets, work), from, at, piece, false)
     }
 
-    /// Ends it: writes what is held back, and that both ends have gone. `left_out` bytes were not recorded.
+    /// Ends the connection: writes what is held back, and a FIN of each end. `left_out` bytes were not recorded.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Conversation {
         self.send(out, first, at, ACK, "")
     }
 
-    /// Writes of what was held back and of `piece` all that can be; with `over` all there is.
+    /// Writes what was held back and `piece`, up to what may be the beginning of a secret; with `over`, everything.
     fn release(
         &mut self,
         (out, secrets, work): (&mut impl Write, &mut Secrets, &mut Work),
@@ -161,15 +161,15 @@ impl Conversation {
         for (byte, mark) in bytes.iter_mut().zip(marks) {
             *byte = side.login.next(*byte, *mark);
         }
-        // What was held back keeps the time at which it was said.
+        // Bytes that were held back keep their time.
         let (before, now) = bytes.split_at(held.min(len));
         let held_since = side.held_since;
         if len >= held {
             side.held_since = at;
         }
-        for (said, at) in [(before, held_since), (now, at)] {
-            if !said.is_empty() {
-                self.send_bytes(out, from, at, said)?;
+        for (bytes, at) in [(before, held_since), (now, at)] {
+            if !bytes.is_empty() {
+                self.send_bytes(out, from, at, bytes)?;
             }
         }
         Ok(())

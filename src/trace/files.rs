@@ -1,7 +1,6 @@
-//! A bounded set of files in one directory: when the newest is full, the oldest is removed.
+//! The recording's files: at most `FILES` in one directory; when the newest is full, the oldest is removed.
 //!
-//! They are numbered, on from those that are there already, so that their names sort and a restart
-//! never takes more room than was allowed.
+//! Numbers continue from those of existing files, so that names sort by age and a restart does not exceed the size.
 
 use alloc::format;
 use std::fs::{self, File, OpenOptions};
@@ -12,25 +11,25 @@ use std::path::{Path, PathBuf};
 /// Files kept at once.
 pub(super) const FILES: u32 = 8;
 
-/// What waits to be written in one system call, in bytes.
+/// Bytes of the write buffer: one system call writes as much.
 pub(super) const BUFFER: usize = 32 * 1024;
 
 const BEFORE: &str = "pandaproxy-";
 const BEHIND: &str = ".pcapng";
 
-/// The files, and the one that is being written.
+/// The directory, and the file that is being written.
 pub(super) struct Files {
     dir: PathBuf,
     size: u64,
     file: BufWriter<File>,
     number: u32,
-    /// Bytes of the file that are there with everything that belongs to them.
+    /// Bytes of the file up to the end of the last complete block.
     whole: u64,
     written: u64,
 }
 
 impl Files {
-    /// Begins a file in `dir`, which is made if it is not there. Each file will have about `size` bytes.
+    /// Begins a file in `dir`, which is made if missing. Each file will have about `size` bytes.
     ///
     /// # Errors
     ///
@@ -44,7 +43,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Whether it is time for another.
+    /// Whether the file has its size.
     pub(super) const fn is_full(&self) -> bool {
         self.written >= self.size
     }
@@ -63,7 +62,7 @@ impl Files {
         Ok(())
     }
 
-    /// Brings everything to the file; what is there now is whole.
+    /// Writes the buffer to the file. The caller has written complete blocks.
     ///
     /// # Errors
     ///
@@ -74,14 +73,14 @@ impl Files {
         Ok(())
     }
 
-    /// Cuts off what is not whole, after writing has failed.
+    /// Truncates the file to its last complete block, after writing has failed.
     pub(super) fn cut(&mut self) {
         let file = self.file.get_mut();
-        // A disk that does not take this either leaves a file whose last block is cut short.
+        // If this fails too, the file ends with a truncated block.
         let _left = file.set_len(self.whole).and_then(|()| file.rewind());
     }
 
-    /// Removes what is older than the last [`FILES`], of which one is begun.
+    /// Removes all but the newest [`FILES`] files.
     fn make_room(&self) -> io::Result<()> {
         for number in numbers(&self.dir)? {
             if number.saturating_add(FILES) <= self.number {
@@ -104,7 +103,7 @@ impl Write for Files {
     }
 }
 
-/// The numbers of the files that are there.
+/// The numbers of the existing files.
 fn numbers(dir: &Path) -> io::Result<impl Iterator<Item = u32>> {
     let number = |entry: io::Result<fs::DirEntry>| {
         let name = entry.ok()?.file_name();
@@ -118,7 +117,7 @@ fn path(dir: &Path, number: u32) -> PathBuf {
 }
 
 fn open(dir: &Path, number: u32) -> io::Result<BufWriter<File>> {
-    // What is redacted may not be all that is private.
+    // Readable by the owner alone: not everything private is redacted.
     let file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(dir, number))?;
     Ok(BufWriter::with_capacity(BUFFER, file))
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_files_than_allowed_even_after_a_restart() {
+    fn the_number_of_files_is_bounded_across_restarts() {
         let dir = std::env::temp_dir().join(format!("pandaproxy-trace-{}", std::process::id()));
         for begun in 0..3 {
             let mut files = Files::begin(&dir, 10).unwrap();
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_cut_off() {
+    fn an_incomplete_block_is_cut_off() {
         let dir = std::env::temp_dir().join(format!("pandaproxy-cut-{}", std::process::id()));
         let mut files = Files::begin(&dir, 100).unwrap();
         files.write_all(b"whole").unwrap();

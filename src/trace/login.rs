@@ -1,4 +1,4 @@
-//! What somebody shows to be let in, right or wrong: where each protocol has it, one byte at a time.
+//! Redaction of credentials in logins, right or wrong ones, one byte at a time.
 //!
 //! | protocol | what is redacted |
 //! |---|---|
@@ -7,17 +7,17 @@
 //! | RTSP | the credentials of `Authorization`: of Digest the `response`, from which a code of eight digits can be found by trying, and another user than `bblp` |
 //! | chamber camera | the second half of the login's 80 bytes, and another user than `bblp` |
 //!
-//! The printer's own code, which was redacted before, keeps what stands in for it, so that it is seen
-//! whether the right one was shown.
+//! The printer's access code has been redacted before and keeps its replacement, so that a recording shows
+//! whether a login had the right code.
 
 use super::redact::unknown;
 
-/// Bytes that are redacted after a hole, in which a login may have begun.
+/// Bytes that are redacted after a gap, in which a login may have begun.
 pub const AFTER_HOLE: u16 = 256;
 
 const USER: &[u8] = b"bblp";
 
-/// What was said so far, as far as it matters. Only for the direction in which people log in.
+/// The state of the direction in which clients log in.
 pub struct Login {
     protocol: Protocol,
     after_hole: u16,
@@ -32,7 +32,7 @@ enum Protocol {
 }
 
 impl Login {
-    /// Nobody logs in here.
+    /// A direction without logins.
     pub const fn none() -> Self {
         Self::of(Protocol::None)
     }
@@ -61,7 +61,7 @@ impl Login {
         Self { protocol, after_hole: 0 }
     }
 
-    /// Something is missing here.
+    /// Bytes were dropped here.
     pub fn misses(&mut self) {
         self.after_hole = AFTER_HOLE;
         match &mut self.protocol {
@@ -73,7 +73,7 @@ impl Login {
         }
     }
 
-    /// Takes the next byte, which was `redacted` already or not, and gives what is to be written.
+    /// The byte to write for `byte`, which has been `redacted` already or not.
     pub fn next(&mut self, byte: u8, redacted: bool) -> u8 {
         let kept = match &mut self.protocol {
             Protocol::None => Keep::Yes,
@@ -99,7 +99,7 @@ impl Login {
     }
 }
 
-/// What becomes of a byte.
+/// Whether a byte is kept.
 enum Keep {
     Yes,
     No,

@@ -1,5 +1,5 @@
-//! Recordings: what clients, this proxy and the printer say to each other in the clear, in files that
-//! Wireshark opens, without what is secret.
+//! Recordings: the decrypted traffic between clients, the proxy and the printer, in pcapng files for Wireshark,
+//! with secrets redacted.
 //!
 //! ```text
 //!   Stream ─ Tap ─► queue: one fixed ring of bytes ─► writer's thread: redacts ─► pcapng ─► 8 files
@@ -7,23 +7,21 @@
 //!             └─ what does not fit is dropped and counted
 //! ```
 //!
-//! Nobody is served slower for being recorded: a tap copies what was read or written into the queue, or
-//! counts it where there is no room, and a thread of its own waits for the disk. Without a recording a
-//! tap is a `None`, and nothing of all this is allocated.
+//! Recording does not delay connections: a tap copies bytes into the queue, or counts them when it is full, and a
+//! separate thread writes the files. Without a recording there are no taps, and nothing is allocated.
 //!
-//! Conversations are recorded on both sides of the proxy, with the times of one clock that never jumps,
-//! as MQTT (1883), RTSP (554), FTP (21 and its data ports) and the chamber camera (6000) would look
-//! without TLS. What is relayed with the printer's own TLS (`--ftp-mode relay`, the file tunnel) is not
-//! in the clear here, and cannot be recorded.
+//! Connections are recorded on both sides of the proxy, with times of a monotonic clock, as MQTT (port 1883),
+//! RTSP (554), FTP (21 and the data ports) and chamber camera (6000) would look without TLS. Relayed connections
+//! (`--ftp-mode relay`, the file tunnel) are not recorded: only client and printer can decrypt them.
 //!
 //! # Bounds
 //!
-//! | what | bound | past it |
+//! | what | bound | when exceeded |
 //! |---|---|---|
-//! | what waits for the disk | [`RECORDING_QUEUE`] bytes | the piece is dropped; the next says how many bytes are missing |
-//! | conversations at once | [`RECORDED`] | as many as can be served |
-//! | a camera's conversation | [`MAX_MEDIA`] bytes in each direction | the rest is left out; its end says how much |
-//! | a file that is transferred | [`MAX_FILE`] bytes | the same |
+//! | bytes waiting for the disk | [`RECORDING_QUEUE`] | the piece is dropped; a comment in the file says how many bytes are missing |
+//! | connections recorded at once | [`RECORDED`], as many as can be served | the connection is not recorded |
+//! | a camera connection | [`MAX_MEDIA`] bytes in each direction | the rest is left out; a comment at its end says how much |
+//! | a transferred file | [`MAX_FILE`] bytes | the same |
 //! | the directory | 8 files of equal size | the oldest is removed |
 
 pub mod conversation;
@@ -52,30 +50,30 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget::{RECORDED, RECORDING_QUEUE};
 
-/// Bytes of a camera's conversation that are recorded in each direction: some tens of pictures.
+/// Bytes recorded of a camera connection in each direction: some tens of pictures.
 pub const MAX_MEDIA: u64 = 1024 * 1024;
 
-/// Bytes that are recorded of a file or a listing.
+/// Bytes recorded of a transferred file or a listing.
 pub const MAX_FILE: u64 = 64 * 1024;
 
-/// How long the end of the program waits for the last of it to be written.
+/// How long [`stop`] waits for the queue to be written.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the log says that something is missing.
-const SAID_EVERY: Duration = Duration::from_secs(60);
+/// Interval between log lines about dropped bytes.
+const LOSS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is spoken.
+/// The protocol of a recorded connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// MQTT.
     Mqtt,
-    /// The chamber camera's.
+    /// Chamber camera.
     Chamber,
     /// RTSP.
     Rtsp,
-    /// FTP's commands and replies.
+    /// FTP control connection.
     Ftp,
-    /// What FTP transfers, on the port that was said.
+    /// FTP data connection.
     FtpData {
         /// The server's port.
         port: u16,
@@ -83,7 +81,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The server's port, as it is without TLS.
+    /// The server's port in the recording: the protocol's port without TLS.
     pub const fn port(self) -> u16 {
         match self {
             Self::Mqtt => 1883,
@@ -94,8 +92,8 @@ impl Protocol {
         }
     }
 
-    /// Bytes of each direction that are recorded.
-    const fn most(self) -> u64 {
+    /// Bytes recorded of each direction.
+    const fn limit(self) -> u64 {
         match self {
             Self::Mqtt | Self::Ftp => u64::MAX,
             Self::Chamber | Self::Rtsp => MAX_MEDIA,
@@ -104,7 +102,7 @@ impl Protocol {
     }
 }
 
-/// Who this proxy talks to.
+/// The proxy's peer in a recorded connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
     /// A client at this address.
@@ -129,19 +127,20 @@ thread_local! {
 struct Recorder {
     queue: Arc<Queue>,
     start: Instant,
-    /// Conversations that are recorded now.
+    /// Which slots of the writer are in use.
     taken: Box<[Cell<bool>]>,
     numbers: Cell<u32>,
-    /// Bytes that were dropped, and how many of them the log knows of.
+    /// Bytes dropped so far.
     lost: Cell<u64>,
-    said: Cell<(u64, Instant)>,
+    /// Bytes dropped until the last log line, and when that was.
+    logged: Cell<(u64, Instant)>,
 }
 
-/// Records the conversations of this thread from `now` on, into files in `dir` of `size` bytes together.
+/// Starts recording the connections of this thread, into files in `dir` of at most about `size` bytes together.
 ///
 /// # Errors
 ///
-/// It cannot be recorded there, or not without showing what nobody is to see.
+/// [`StartError`]: the directory cannot be written, or the secrets are too short to be redacted.
 pub fn start(
     dir: &Path,
     size: u64,
@@ -160,45 +159,47 @@ pub fn start(
         taken: (0..RECORDED).map(|_| Cell::new(false)).collect(),
         numbers: Cell::new(0),
         lost: Cell::new(0),
-        said: Cell::new((0, now)),
+        logged: Cell::new((0, now)),
     };
     RECORDER.set(Some(Rc::new(recorder)));
     Ok(())
 }
 
-/// Ends the recording of this thread's conversations; waits for the disk, two seconds at most.
+/// Ends the recording. Waits until the queue is written, two seconds at most.
 pub fn stop() {
     let Some(recorder) = RECORDER.take() else { return };
-    recorder.say_lost();
+    recorder.log_lost();
     if !recorder.queue.close(CLOSING_TIMEOUT) {
-        log::warn!("recording: the disk is slow; the end of the last file may be missing");
+        log::warn!(
+            "recording: not all data written within 2 s; the end of the last file may be missing"
+        );
     }
 }
 
-/// Looks whether there is something to say in the log. To be called now and then.
+/// Logs dropped bytes, once in a minute at most. Called periodically.
 pub fn handle_timeout(now: Instant) {
     RECORDER.with_borrow(|recorder| {
         if let Some(recorder) = recorder
-            && now.since(recorder.said.get().1) >= SAID_EVERY
+            && now.since(recorder.logged.get().1) >= LOSS_INTERVAL
         {
-            recorder.say_lost();
-            recorder.said.set((recorder.lost.get(), now));
+            recorder.log_lost();
+            recorder.logged.set((recorder.lost.get(), now));
         }
     });
 }
 
-/// An address of this network, which is not to be in a recording.
-pub fn knows(address: IpAddr) {
+/// Has `address` redacted in the recording from now on.
+pub fn redact_address(address: IpAddr) {
     RECORDER.with_borrow(|recorder| {
         if let Some(recorder) = recorder {
             let record = Record { what: What::Address, slot: 0, at: 0, lost: 0 };
-            // What does not fit is said again with the next connection.
+            // If the queue is full, the next connection queues the address again.
             let _fits = recorder.queue.push(record, &writer::address_bytes(address));
         }
     });
 }
 
-/// Records a conversation that begins. `None` if nothing is recorded.
+/// Starts recording a connection. `None` without a recording, or if the queue or all slots are full.
 pub fn begin(protocol: Protocol, party: Party, now: Instant) -> Option<Tap> {
     let recorder = RECORDER.with_borrow(Clone::clone)?;
     let slot = recorder.taken.iter().position(|taken| !taken.get())?;
@@ -206,16 +207,16 @@ pub fn begin(protocol: Protocol, party: Party, now: Instant) -> Option<Tap> {
     let number = recorder.numbers.get();
     let record = recorder.record(What::Begin, u16::try_from(slot).ok()?, now, 0);
     if !recorder.queue.push(record, &writer::begin_bytes(protocol, party, number)) {
-        log::debug!("recording: no room for a conversation that begins");
+        log::debug!("recording: queue full; a connection is not recorded");
         return None;
     }
     recorder.taken.get(slot)?.set(true);
-    let count = || Count { left: protocol.most(), lost: 0 };
+    let count = || Count { left: protocol.limit(), lost: 0 };
     Some(Tap {
         recorder,
         slot: record.slot,
-        heard: count(),
-        said: count(),
+        received: count(),
+        sent: count(),
         left_out: 0,
         peer_ended: false,
         last: now,
@@ -227,26 +228,21 @@ impl Recorder {
         Record { what, slot, at: now.since(self.start).as_nanos() as u64, lost }
     }
 
-    fn say_lost(&self) {
-        let lost = self.lost.get() - self.said.get().0;
+    fn log_lost(&self) {
+        let lost = self.lost.get() - self.logged.get().0;
         if lost > 0 {
-            journal::note(
-                Kind::NotRecorded,
-                format_args!(
-                    "recording: {lost} bytes are missing, which came faster than files are written"
-                ),
-            );
+            journal::note(Kind::NotRecorded, format_args!("{}", Lost(lost)));
         }
     }
 }
 
-/// Where the bytes of one conversation are recorded. Its end is, too: when it is dropped.
+/// Records the bytes of one connection, and its end on drop.
 pub struct Tap {
     recorder: Rc<Recorder>,
     slot: u16,
-    heard: Count,
-    said: Count,
-    /// Bytes beyond what is recorded of such a conversation.
+    received: Count,
+    sent: Count,
+    /// Bytes beyond the limit of the protocol.
     left_out: u64,
     peer_ended: bool,
     last: Instant,
@@ -259,23 +255,23 @@ struct Count {
 }
 
 impl Tap {
-    /// The peer has said this; nothing is its end.
-    pub fn heard(&mut self, bytes: &[u8], now: Instant) {
+    /// Records bytes received from the peer; an empty slice is the end of its data.
+    pub fn received(&mut self, bytes: &[u8], now: Instant) {
         self.peer_ended |= bytes.is_empty();
-        self.put(What::Heard, bytes, now);
+        self.put(What::Received, bytes, now);
     }
 
-    /// The peer was told this.
-    pub fn said(&mut self, bytes: &[u8], now: Instant) {
-        self.put(What::Said, bytes, now);
+    /// Records bytes sent to the peer.
+    pub fn sent(&mut self, bytes: &[u8], now: Instant) {
+        self.put(What::Sent, bytes, now);
     }
 
     fn put(&mut self, what: What, bytes: &[u8], now: Instant) {
         self.last = now;
         let Self { recorder, slot, left_out, .. } = self;
-        let count = if what == What::Heard { &mut self.heard } else { &mut self.said };
-        let most = usize::try_from(count.left).unwrap_or(usize::MAX);
-        let (recorded, rest) = bytes.split_at(bytes.len().min(most));
+        let count = if what == What::Received { &mut self.received } else { &mut self.sent };
+        let limit = usize::try_from(count.left).unwrap_or(usize::MAX);
+        let (recorded, rest) = bytes.split_at(bytes.len().min(limit));
         *left_out += rest.len() as u64;
         count.left -= recorded.len() as u64;
         for piece in recorded.chunks(PIECE) {
@@ -292,10 +288,10 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        let Self { recorder, slot, heard, said, left_out, peer_ended, last } = self;
-        let missing = *left_out + heard.lost + said.lost;
+        let Self { recorder, slot, received, sent, left_out, peer_ended, last } = self;
+        let missing = *left_out + received.lost + sent.lost;
         let end = recorder.record(What::End, *slot, *last, missing);
-        // There is always room for it, unless the recording is over.
+        // Always fits while the queue is open: it reserves room for ends.
         let _room = recorder.queue.push(end, &[u8::from(*peer_ended)]);
         if let Some(taken) = recorder.taken.get(usize::from(*slot)) {
             taken.set(false);
@@ -303,17 +299,17 @@ impl Drop for Tap {
     }
 }
 
-/// Why nothing is recorded.
+/// Why a recording cannot start.
 #[derive(Debug)]
 pub enum StartError {
-    /// It cannot be written there.
+    /// The directory cannot be written.
     Dir {
-        /// Where.
+        /// The directory.
         dir: PathBuf,
-        /// Why not.
+        /// The system's error.
         error: io::Error,
     },
-    /// The access code or the serial number is so short that blotting it would redact everything else.
+    /// The access code or the serial number is so short that redacting it would redact unrelated data.
     TooShort,
 }
 
@@ -323,7 +319,7 @@ impl fmt::Display for StartError {
             Self::Dir { dir, error } => write!(f, "cannot record in {}: {error}", dir.display()),
             Self::TooShort => write!(
                 f,
-                "cannot record: an access code or a serial number of less than {SHORTEST} characters \
+                "cannot record: access code or serial number has less than {SHORTEST} characters and \
                  cannot be redacted"
             ),
         }
@@ -332,12 +328,24 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
+/// The log line about this number of dropped bytes.
+struct Lost(u64);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "recording: {} bytes dropped: the disk is too slow", self.0)
+    }
+}
+
 /// Each message of this module once.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     use alloc::string::ToString;
     let dir = StartError::Dir { dir: "/recordings".into(), error: io::ErrorKind::NotFound.into() };
-    alloc::vec![dir.to_string(), StartError::TooShort.to_string()]
+    let ended =
+        writer::Ended { dir: "/recordings".into(), error: io::ErrorKind::StorageFull.into() };
+    let errors = [dir.to_string(), StartError::TooShort.to_string()];
+    errors.into_iter().chain([Lost(512).to_string(), ended.to_string()]).collect()
 }
 
 #[cfg(test)]

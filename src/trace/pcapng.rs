@@ -1,8 +1,7 @@
 //! The format of recordings: pcapng, with one interface of raw IPv4 and times in nanoseconds.
 //!
-//! Nothing of what is written was ever a packet: what was read and written in the clear is put into
-//! TCP segments between invented addresses, with right sequence numbers and checksums, so that
-//! Wireshark puts the conversations together as if they had been on a wire.
+//! The packets are synthetic: decrypted data is written as TCP segments between synthetic addresses, with correct
+//! sequence numbers and checksums, so that Wireshark reassembles the streams.
 //!
 //! Source: draft-ietf-opsawg-pcapng, sections 4.1 to 4.6; RFC 791, RFC 9293.
 
@@ -52,9 +51,9 @@ pub struct End {
 pub struct Segment<'a> {
     /// Nanoseconds since 1970.
     pub at: u64,
-    /// Who sends it.
+    /// The sender.
     pub from: End,
-    /// To whom.
+    /// The receiver.
     pub to: End,
     /// The number of its first byte.
     pub sequence: u32,
@@ -64,7 +63,7 @@ pub struct Segment<'a> {
     pub flags: u8,
     /// At most [`MAX_PAYLOAD`] bytes.
     pub payload: &'a [u8],
-    /// A remark for whoever looks at it; empty for none.
+    /// A comment shown by Wireshark; empty for none.
     pub comment: &'a str,
 }
 

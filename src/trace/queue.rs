@@ -1,8 +1,7 @@
-//! What waits to be written: one fixed ring of bytes between the thread that serves and the one that
-//! writes.
+//! The queue between the serving thread and the writer's: a ring of bytes of fixed size.
 //!
-//! The thread that serves never waits for the disk: what does not fit is not taken, and the caller
-//! counts it. Both hold the lock for no longer than copying one piece takes.
+//! The serving thread never waits for the disk: a record that does not fit is rejected, and the caller counts it.
+//! Each thread holds the lock for the time of copying one piece.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -10,36 +9,36 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes in the longest piece of a conversation that is queued at once; longer ones are divided.
+/// Bytes of the longest record's content; longer data is divided.
 pub(super) const PIECE: usize = 16 * 1024;
 
 /// Bytes of a record's head.
 const HEAD: usize = 24;
 
-/// What a record tells.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// A conversation begins; the bytes say which.
+    /// A connection begins; the content is its protocol and peer.
     Begin = 1,
-    /// The peer said this.
-    Heard = 2,
-    /// The peer was told this.
-    Said = 3,
-    /// A conversation is over.
+    /// Bytes received from the peer.
+    Received = 2,
+    /// Bytes sent to the peer.
+    Sent = 3,
+    /// A connection has ended.
     End = 4,
-    /// Here is an address of this network.
+    /// An address that is to be redacted.
     Address = 5,
 }
 
-/// The head of what is queued.
+/// The head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) what: What,
-    /// Which conversation.
+    /// The connection's slot.
     pub(super) slot: u16,
-    /// When, in nanoseconds from the start of the recording.
+    /// Time in nanoseconds since the start of the recording.
     pub(super) at: u64,
-    /// Bytes of this direction (at the end: of both) that are missing before this.
+    /// Bytes dropped before this record, in its direction (at an end: in both).
     pub(super) lost: u64,
 }
 
@@ -63,8 +62,8 @@ impl Record {
         let [what, _, s0, s1, l0, l1, l2, l3, rest @ ..] = bytes;
         let what = match what {
             1 => What::Begin,
-            2 => What::Heard,
-            3 => What::Said,
+            2 => What::Received,
+            3 => What::Sent,
             4 => What::End,
             5 => What::Address,
             _ => return None,
@@ -81,11 +80,11 @@ impl Record {
     }
 }
 
-/// The ring.
+/// The queue.
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// Bytes that only the ends of conversations may take, so that none is ever missed.
+    /// Bytes reserved for ends of connections, so that none is dropped.
     kept_for_ends: usize,
 }
 
@@ -93,14 +92,14 @@ struct State {
     bytes: Box<[u8]>,
     head: usize,
     len: usize,
-    /// Nothing more will be queued.
+    /// No further record is accepted.
     closed: bool,
-    /// Nothing more will be written.
+    /// The writer has ended.
     done: bool,
 }
 
 impl Queue {
-    /// A ring of `size` bytes, taken at once, with room for the ends of `conversations`.
+    /// A queue of `size` bytes, allocated at once, with room reserved for the ends of `conversations`.
     pub(super) fn new(size: usize, conversations: usize) -> Self {
         let state = State {
             bytes: vec![0; size].into_boxed_slice(),
@@ -116,7 +115,7 @@ impl Queue {
         }
     }
 
-    /// Queues a record. False if there is no room for it.
+    /// Queues a record. Returns false if it does not fit or the queue is closed.
     pub(super) fn push(&self, record: Record, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         let kept = if record.what == What::End { 0 } else { self.kept_for_ends };
@@ -127,14 +126,14 @@ impl Queue {
         state.put(&record.to_bytes(bytes.len()));
         state.put(bytes);
         drop(state);
-        // The other thread only waits when there is nothing.
+        // The writer waits only while the queue is empty.
         if was_empty {
             self.changed.notify_all();
         }
         true
     }
 
-    /// Takes the oldest record, if there is one; its bytes are put in the place of what `into` has.
+    /// Takes the oldest record, if any; its content replaces that of `into`.
     pub(super) fn pop(&self, into: &mut Vec<u8>) -> Option<Record> {
         let mut state = self.lock();
         if state.len == 0 {
@@ -148,7 +147,7 @@ impl Queue {
         Some(record)
     }
 
-    /// Waits until there is something. False if there will not be anything more.
+    /// Waits for a record. Returns false if the queue is closed and empty.
     pub(super) fn wait(&self) -> bool {
         let state = self.lock();
         let state = self.changed.wait_while(state, |state| state.len == 0 && !state.closed);
@@ -156,13 +155,13 @@ impl Queue {
         state.len > 0
     }
 
-    /// Says that everything was written that there will be.
+    /// Marks the writer as ended.
     pub(super) fn finish(&self) {
         self.lock().done = true;
         self.changed.notify_all();
     }
 
-    /// Takes no more, and waits until all is written, but no longer than this. Whether it is.
+    /// Closes the queue and waits for the writer's end, for `within` at most. Returns whether it has ended.
     pub(super) fn close(&self, within: Duration) -> bool {
         let mut state = self.lock();
         state.closed = true;
@@ -172,14 +171,14 @@ impl Queue {
         state.done
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.lock().len == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nobody panics while holding it.
+        // No code panics while holding the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,13 +227,13 @@ mod tests {
         let queue = Queue::new(HEAD * 3 + 11, 0);
         let mut bytes = Vec::new();
         for turn in 0..500_u16 {
-            let said = turn.to_le_bytes();
+            let bytes_in = turn.to_le_bytes();
             let len = usize::from(turn % 3);
-            assert!(queue.push(record(What::Heard, turn), &said[..len]));
-            assert!(queue.push(record(What::Said, turn), &said));
-            for (what, len) in [(What::Heard, len), (What::Said, 2)] {
+            assert!(queue.push(record(What::Received, turn), &bytes_in[..len]));
+            assert!(queue.push(record(What::Sent, turn), &bytes_in));
+            for (what, len) in [(What::Received, len), (What::Sent, 2)] {
                 assert_eq!(queue.pop(&mut bytes), Some(record(what, turn)));
-                assert_eq!(bytes, said[..len]);
+                assert_eq!(bytes, bytes_in[..len]);
             }
             assert_eq!(queue.pop(&mut bytes), None);
         }
@@ -244,9 +243,9 @@ mod tests {
     fn what_does_not_fit_is_refused_and_an_end_always_fits() {
         // An end has one byte: how it ended.
         let queue = Queue::new(4 * HEAD + 2 + 10, 2);
-        assert!(!queue.push(record(What::Said, 0), &[7; HEAD + 11]));
-        assert!(queue.push(record(What::Said, 0), &[7; HEAD + 10]));
-        assert!(!queue.push(record(What::Said, 0), &[]));
+        assert!(!queue.push(record(What::Sent, 0), &[7; HEAD + 11]));
+        assert!(queue.push(record(What::Sent, 0), &[7; HEAD + 10]));
+        assert!(!queue.push(record(What::Sent, 0), &[]));
         assert!(queue.push(record(What::End, 0), &[0]));
         assert!(queue.push(record(What::End, 1), &[0]));
         assert!(!queue.push(record(What::End, 2), &[]));
@@ -256,7 +255,7 @@ mod tests {
     fn closing_waits_for_the_writer_but_not_for_ever() {
         let queue = Queue::new(100, 0);
         assert!(!queue.close(Duration::from_millis(1)));
-        assert!(!queue.push(record(What::Said, 0), b"late"));
+        assert!(!queue.push(record(What::Sent, 0), b"late"));
         assert!(!queue.wait());
         queue.finish();
         assert!(queue.close(Duration::ZERO));

@@ -1,12 +1,12 @@
-//! What is redacted in a recording: the access code, the serial number, addresses of this network, in
-//! each form in which they occur. What somebody shows in a login is [`login`](super::login)'s.
+//! Redaction of access codes, serial numbers and addresses of this network in recordings, in each form in which
+//! they occur. [`login`](super::login) redacts other credentials in logins.
 //!
-//! Whatever is redacted keeps its length and its kind, so that all lengths in the protocols stay true: a
-//! digit becomes a digit, an address an address, Base64 stays Base64.
+//! Redacted data keeps its length and character class, so that all lengths in the protocols stay true: a digit
+//! becomes a digit, an address an address, Base64 stays Base64.
 //!
 //! | what | where it is found | what stands there then |
 //! |---|---|---|
-//! | access code | as it is; in JSON; percent-encoded; in Base64, whatever is before it | `1`, `x`, `X`, `*` |
+//! | access code | as it is; in JSON; percent-encoded; in Base64, at each offset | `1`, `x`, `X`, `*` |
 //! | serial number | as it is, in either case; in Base64 | its first three characters, then `0`, `X` |
 //! | another serial number, an AMS's say | behind `"sn":` | the same |
 //! | IPv4 address of the printer, of a client, of this machine, or in a private range | `a.b.c.d`; with commas in FTP | another, of the same length |
@@ -16,26 +16,26 @@
 //! | another access code, a new one | behind `"access_code":` | the same |
 //! | certificates and keys | in PEM, of which lines may cut anything in two | `A` |
 //!
-//! What is looked for may lie across two pieces. So a [`Scanner`] holds back what may be the beginning of
-//! something, [`HELD`] bytes at most, until the next piece of its direction has come or the direction ends.
+//! A secret may be divided between two pieces. So a [`Scanner`] holds back what may be the beginning of a secret,
+//! [`HELD`] bytes at most, until the next piece of the same direction, or its end.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::net::{IpAddr, Ipv4Addr};
 
-/// Bytes held back at most: more than the longest thing that is looked for.
+/// Bytes held back at most: more than the longest secret.
 pub const HELD: usize = 160;
 
-/// Bytes in the shortest code and serial number that can be told from anything else.
+/// Bytes of the shortest access code and serial number that can be redacted without redacting unrelated data.
 pub const SHORTEST: usize = 6;
 
-/// Characters of a serial number that say the model, and stay.
+/// Characters of a serial number that name the model, and are kept.
 const MODEL: usize = 3;
 
-/// Characters of another serial number that are looked at.
+/// Characters of another serial number that are redacted at most.
 const MAX_SERIAL: usize = 32;
 
-/// Characters of another access code that are looked at.
+/// Characters of another access code that are redacted at most.
 const MAX_CODE: usize = 64;
 
 /// Where PEM begins and ends (RFC 7468 §2), and the rest of either line.
@@ -43,19 +43,19 @@ const PEM_BEGINS: &[u8] = b"-----BEGIN ";
 const PEM_ENDS: &[u8] = b"-----END ";
 const PEM_LINE: &[u8] = b"-----";
 
-/// Characters of what a PEM says that it is.
+/// Characters of a PEM label at most.
 const MAX_PEM_LABEL: usize = 40;
 
-/// Characters before the `@` of a URL that are looked at.
+/// Characters before the `@` of a URL that are redacted at most.
 const MAX_USERINFO: usize = 128;
 
-/// Addresses that are remembered; past it the oldest is forgotten.
+/// Addresses that are remembered; when exceeded, the oldest is forgotten.
 const ADDRESSES: usize = 64;
 
-/// A beginning that is shorter than this says nothing when the rest never comes.
+/// Bytes of a secret's beginning before a gap that are redacted; a shorter beginning reveals nothing.
 const TELLING: usize = 3;
 
-/// What is not to be in a recording.
+/// The secrets that are redacted.
 pub struct Secrets {
     patterns: Vec<Pattern>,
     addresses: Addresses,
@@ -95,7 +95,7 @@ impl Secrets {
         Some(Self { patterns, addresses: Addresses::default(), begins })
     }
 
-    /// Takes one more address of this network: the number that it is called by.
+    /// Adds an address that is to be redacted; returns its number, 1 to 250.
     pub fn address(&mut self, address: IpAddr) -> u8 {
         let address = address.to_canonical();
         let number = self.addresses.number(address);
@@ -167,8 +167,8 @@ impl Secrets {
         if wants { Look::Wants } else { Look::Nothing }
     }
 
-    /// `"ip":` has an address of the printer's that nobody may have connected to, its second interface's, say;
-    /// `"sn":` has the serial number of something in it, `"access_code":` what clients may show from now on.
+    /// Redacts the values of `"ip":`, an address of any interface of the printer; `"sn":`, a serial number;
+    /// `"access_code":`, the present or a new access code.
     fn look_at_key(&mut self, data: &mut [u8], over: bool) -> Look {
         let keys: [&[u8]; 3] = [b"\"ip\"", b"\"sn\"", b"\"access_code\""];
         match keys.map(|key| value_of(data, key, over)) {
@@ -230,7 +230,7 @@ impl Secrets {
     }
 }
 
-/// What one direction of a conversation has said and is not written yet.
+/// The state of one direction of a connection: bytes that are held back, and what the last byte was part of.
 pub struct Scanner {
     held: heapless::Vec<u8, HELD>,
     before: u8,
@@ -239,7 +239,7 @@ pub struct Scanner {
     pem: bool,
 }
 
-/// Room for a piece and what was held back before it: made once, used for all.
+/// Buffers for a piece and the bytes held back before it, allocated once.
 pub struct Work {
     bytes: Vec<u8>,
     /// Whether the byte was redacted.
@@ -271,8 +271,8 @@ impl Scanner {
         self.held.len()
     }
 
-    /// Blots what was held back and `piece`, in `work`: how many bytes of it can be written. With `over`
-    /// it is all of them: what follows, if anything does, is not known.
+    /// Redacts the bytes held back and `piece`, in `work`. Returns how many bytes of it can be written: all of them
+    /// with `over`, when a gap or the end follows.
     pub fn scan(
         &mut self,
         secrets: &mut Secrets,
@@ -316,7 +316,7 @@ impl Scanner {
         at
     }
 
-    /// Blots what PEM is made of. Nothing of it is looked at otherwise, and a string's end is its end.
+    /// Redacts the Base64 inside PEM. PEM ends at its end line, or at the end of the JSON string.
     fn look_at_pem(&mut self, data: &mut [u8], before: u8, over: bool) -> Look {
         let Some(first) = data.first().copied() else { return Look::Nothing };
         if first == b'-' {
@@ -351,7 +351,7 @@ impl Scanner {
     }
 }
 
-/// What stands in for a byte of which nobody knows what it is.
+/// The replacement for a byte of unknown meaning, of the same character class.
 pub fn unknown(byte: u8) -> u8 {
     match byte {
         0 | b'\r' | b'\n' => byte,
@@ -598,7 +598,7 @@ fn look_at_serial(data: &mut [u8], at: usize, over: bool) -> Look {
     Look::Redacted(at + 1 + len)
 }
 
-/// `://user:code@`: what is between is nobody's business but for a known code, which is redacted as such.
+/// Redacts credentials in a URL, `://user:code@`. A known code has been redacted before.
 fn look_at_url(data: &mut [u8], over: bool) -> Look {
     const BEGINNING: &[u8] = b"://";
     let rest = match after(data, BEGINNING) {

@@ -1,4 +1,4 @@
-//! What is redacted, in every form and however it was cut into pieces; and what stays as it was.
+//! Redaction of secrets in each form, divided into pieces in each way; other bytes stay unchanged.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,7 +18,7 @@ const SERIAL: &str = "01P00A1B2C3D4E5";
 const PRINTER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 
-/// What a recording has of a direction in which these pieces were said.
+/// The payloads recorded of a direction in which these pieces were sent.
 fn written(code: &str, protocol: Protocol, from: From, pieces: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut secrets = Secrets::new(code.as_bytes(), SERIAL.as_bytes()).unwrap();
@@ -28,7 +28,7 @@ fn written(code: &str, protocol: Protocol, from: From, pieces: &[&[u8]]) -> Vec<
     let who = (protocol, Party::Client(CLIENT));
     let mut talk = Conversation::begin(&mut out, &mut secrets, who, 1, 5).unwrap();
     for piece in pieces {
-        talk.say((&mut out, &mut secrets, &mut work), from, 7, 0, piece).unwrap();
+        talk.send_piece((&mut out, &mut secrets, &mut work), from, 7, 0, piece).unwrap();
     }
     talk.end((&mut out, &mut secrets, &mut work), From::Client, 9, 0).unwrap();
     payloads(&out, protocol, from)
@@ -39,25 +39,25 @@ fn payloads(file: &[u8], protocol: Protocol, from: From) -> Vec<u8> {
     let word = |at: usize| {
         u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]) as usize
     };
-    let (mut at, mut said) = (0, Vec::new());
+    let (mut at, mut sent) = (0, Vec::new());
     while at < file.len() {
         if word(at) == 6 {
             let packet = &file[at + 28..at + 28 + word(at + 20)];
             let to = u16::from_be_bytes([packet[22], packet[23]]);
             if (to == protocol.port()) == (from == From::Client) {
-                said.extend_from_slice(&packet[40..]);
+                sent.extend_from_slice(&packet[40..]);
             }
         }
         at += word(at + 4);
     }
-    said
+    sent
 }
 
-/// It is written so however it is cut into two pieces, and byte by byte.
+/// Asserts the recorded bytes, for each division into two pieces, and byte by byte.
 #[track_caller]
-fn is_written(protocol: Protocol, from: From, said: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
-    let (said, expected) = (said.as_ref(), expected.as_ref());
-    assert_eq!(said.len(), expected.len(), "lengths stay");
+fn is_written(protocol: Protocol, from: From, sent: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
+    let (sent, expected) = (sent.as_ref(), expected.as_ref());
+    assert_eq!(sent.len(), expected.len(), "lengths stay");
     let same = |pieces: &[&[u8]], how: &str| {
         let found = written(CODE, protocol, from, pieces);
         assert!(
@@ -67,21 +67,21 @@ fn is_written(protocol: Protocol, from: From, said: impl AsRef<[u8]>, expected: 
             expected.escape_ascii()
         );
     };
-    for at in 0..=said.len() {
-        let (first, second) = said.split_at(at);
+    for at in 0..=sent.len() {
+        let (first, second) = sent.split_at(at);
         same(&[first, second], &format!("cut at {at}"));
     }
-    let bytes: Vec<&[u8]> = said.chunks(1).collect();
+    let bytes: Vec<&[u8]> = sent.chunks(1).collect();
     same(&bytes, "byte by byte");
 }
 
-fn base64(said: impl AsRef<[u8]>) -> String {
-    STANDARD.encode(said)
+fn base64(sent: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(sent)
 }
 
 #[test]
-fn the_code_is_blotted_as_text_and_in_json() {
-    for (said, expected) in [
+fn the_code_is_redacted_as_text_and_in_json() {
+    for (sent, expected) in [
         ("12345678", "11111111"),
         ("112345678x", "111111111x"),
         ("{\"code\": 12345678}", "{\"code\": 11111111}"),
@@ -89,26 +89,26 @@ fn the_code_is_blotted_as_text_and_in_json() {
         ("1234567", "9999999"),
         ("1234568 12345679", "1234568 12345679"),
     ] {
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
 }
 
 /// `system.get_access_code` is answered with it, and it may be a new one.
 #[test]
-fn an_access_code_that_is_not_ours_is_blotted_where_the_printer_names_it() {
-    for (said, expected) in [
+fn another_access_code_is_redacted_in_the_printers_answer() {
+    for (sent, expected) in [
         ("{\"access_code\":\"aB34-678\",\"x\":1}", "{\"access_code\":\"zZ99*999\",\"x\":1}"),
         ("{\"access_code\":\"12345678ab\"}", "{\"access_code\":\"99999999zz\"}"),
         ("{\"access_code\" : \"12345678\"}", "{\"access_code\" : \"11111111\"}"),
         ("{\"access_code\":\"\",\"access_code\":3}", "{\"access_code\":\"\",\"access_code\":3}"),
     ] {
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
 }
 
 /// A printer's certificate names its serial number, and a line may end in the middle of it.
 #[test]
-fn a_certificate_is_blotted_whole_wherever_its_lines_end() {
+fn a_certificate_is_redacted_whatever_its_line_ends() {
     let line = "MIIBszCCAVqgAwIB/+Zx";
     let pem = |line: &str, end: &str| {
         let (begin, over) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
@@ -116,9 +116,9 @@ fn a_certificate_is_blotted_whole_wherever_its_lines_end() {
     };
     let redacted = "A".repeat(line.len());
     for end in ["\n", "\r\n", "\\n"] {
-        let said = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(line, end));
+        let sent = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(line, end));
         let expected = format!("{{\"cert\":\"{}\",\"a\":\"bc-d\"}}", pem(&redacted, end));
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
     // One that is cut off ends with its string.
     let cut = "{\"cert\":\"-----BEGIN X-----\\nMIIB\",\"a\":\"bcd\"}";
@@ -127,12 +127,12 @@ fn a_certificate_is_blotted_whole_wherever_its_lines_end() {
 }
 
 #[test]
-fn a_code_with_odd_characters_is_blotted_in_json_and_in_urls() {
+fn a_code_is_redacted_escaped_in_json_and_in_urls() {
     let code = "a/B\"c:%1";
-    let redacted = |said: &str| {
-        let whole = written(code, Protocol::Mqtt, From::Server, &[said.as_bytes()]);
-        for at in 0..said.len() {
-            let (first, second) = said.as_bytes().split_at(at);
+    let redacted = |sent: &str| {
+        let whole = written(code, Protocol::Mqtt, From::Server, &[sent.as_bytes()]);
+        for at in 0..sent.len() {
+            let (first, second) = sent.as_bytes().split_at(at);
             assert_eq!(written(code, Protocol::Mqtt, From::Server, &[first, second]), whole);
         }
         String::from_utf8(whole).unwrap()
@@ -145,12 +145,12 @@ fn a_code_with_odd_characters_is_blotted_in_json_and_in_urls() {
 }
 
 #[test]
-fn base64_is_blotted_wherever_the_code_stands_in_it_and_stays_base64() {
+fn a_code_in_base64_is_redacted_at_each_offset() {
     for before in ["", "a", "ab", "abc", "bblp:", "x:bblp:"] {
         for behind in ["", "z", "zz", "zzz"] {
             let plain = |code: &str| format!("{before}{code}{behind}");
-            let (said, expected) = (base64(plain(CODE)), base64(plain("11111111")));
-            is_written(Protocol::Rtsp, From::Server, &said, &expected);
+            let (sent, expected) = (base64(plain(CODE)), base64(plain("11111111")));
+            is_written(Protocol::Rtsp, From::Server, &sent, &expected);
             let url = URL_SAFE_NO_PAD.encode(plain(CODE));
             is_written(
                 Protocol::Mqtt,
@@ -176,8 +176,8 @@ fn the_serial_number_keeps_its_model() {
 }
 
 #[test]
-fn other_serial_numbers_keep_their_model_too() {
-    for (said, expected) in [
+fn other_serial_numbers_keep_their_model() {
+    for (sent, expected) in [
         (
             "{\"name\":\"ams/0\",\"sn\":\"00600A4B1234567\"}",
             "{\"name\":\"ams/0\",\"sn\":\"00600X0X0000000\"}",
@@ -186,13 +186,13 @@ fn other_serial_numbers_keep_their_model_too() {
         ("\"sn\":\"00600A4B12", "\"sn\":\"00600X0X00"),
         ("\"sna\":\"abcdef\" \"s", "\"sna\":\"abcdef\" \"s"),
     ] {
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
 }
 
 #[test]
 fn addresses_become_others_of_the_same_length() {
-    for (said, expected) in [
+    for (sent, expected) in [
         // The printer's, and whatever is of a private range.
         ("ip 203.0.113.77.", "ip 192.0.199.91."),
         ("192.168.1.50:80", "192.168.9.94:80"),
@@ -206,7 +206,7 @@ fn addresses_become_others_of_the_same_length() {
         ("192.168.1.256 1192.168.1.5", "192.168.1.256 1192.168.1.5"),
         ("203,0,113,77", "203,0,113,77"),
     ] {
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
     is_written(
         Protocol::Ftp,
@@ -229,7 +229,7 @@ fn addresses_are_found_as_the_printer_writes_them_in_json() {
         IpAddr::V6(_) => 0,
     });
     assert_eq!((known, other), (1_299_251_403, 838_969_536));
-    for (said, expected) in [
+    for (sent, expected) in [
         ("{\"x\":1299251403}", "{\"x\":1111111111}"),
         ("[1299251403]", "[1111111111]"),
         ("\"ip\":838969536,", "\"ip\":111111114,"),
@@ -237,20 +237,20 @@ fn addresses_are_found_as_the_printer_writes_them_in_json() {
         ("\"ip\":0,\"mask\":16777215", "\"ip\":0,\"mask\":16777215"),
         ("838969536 12992514030", "838969536 12992514030"),
     ] {
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
 }
 
 #[test]
-fn urls_lose_what_is_shown_in_them() {
-    for (said, expected) in [
+fn credentials_in_urls_are_redacted() {
+    for (sent, expected) in [
         ("rtsps://bblp:12345678@x/", "rtsps://bblp:99999999@x/"),
         ("https://me:Wrong-1@203.0.113.77/a@b", "https://zz:Zzzzz*9@192.0.199.91/a@b"),
         ("rtsps://Wrong-1:bblp@x/", "rtsps://Zzzzz*9:zzzz@x/"),
         ("https://token99@x", "https://zzzzz99@x"),
         ("http://x/a:b@c ://", "http://x/a:b@c ://"),
     ] {
-        is_written(Protocol::Mqtt, From::Server, said, expected);
+        is_written(Protocol::Mqtt, From::Server, sent, expected);
     }
     let long = format!("http://{}@x", "a".repeat(300));
     is_written(Protocol::Mqtt, From::Server, &long, &long);
@@ -290,11 +290,11 @@ fn connect(level: u8, user: Option<&str>, password: Option<&str>, will: bool) ->
 }
 
 #[test]
-fn what_an_mqtt_client_shows_is_blotted_right_or_wrong() {
+fn mqtt_credentials_are_redacted_right_or_wrong() {
     for level in [3, 4, 5] {
         for will in [false, true] {
             let packet = |user, password| connect(level, user, password, will);
-            for (said, expected) in [
+            for (sent, expected) in [
                 ((Some("bblp"), Some(CODE)), (Some("bblp"), Some("11111111"))),
                 ((Some("bblp"), Some("x")), (Some("bblp"), Some("z"))),
                 ((Some("bblp"), Some("Wrong#87654321")), (Some("bblp"), Some("Zzzzz*99999999"))),
@@ -302,27 +302,27 @@ fn what_an_mqtt_client_shows_is_blotted_right_or_wrong() {
                 ((Some("bblp"), None), (Some("bblp"), None)),
                 ((None, None), (None, None)),
             ] {
-                let (said, expected) = (packet(said.0, said.1), packet(expected.0, expected.1));
-                is_written(Protocol::Mqtt, From::Client, said, expected);
+                let (sent, expected) = (packet(sent.0, sent.1), packet(expected.0, expected.1));
+                is_written(Protocol::Mqtt, From::Client, sent, expected);
             }
         }
     }
 }
 
 #[test]
-fn what_an_ftp_client_shows_is_blotted_right_or_wrong() {
-    for (said, expected) in [
+fn ftp_credentials_are_redacted_right_or_wrong() {
+    for (sent, expected) in [
         ("USER bblp\r\nPASS 12345678\r\n", "USER bblp\r\nPASS 11111111\r\n"),
         ("user root\r\npass Wrong 1\r\nPWD\r\n", "user zzzz\r\npass Zzzzz*9\r\nPWD\r\n"),
         (" PASS x\nACCT y\nPASSWORD z\nPASS", " PASS z\nACCT z\nPASSWORD z\nPASS"),
         ("STOR PASS 1\r\n", "STOR PASS 1\r\n"),
     ] {
-        is_written(Protocol::Ftp, From::Client, said, expected);
+        is_written(Protocol::Ftp, From::Client, sent, expected);
     }
 }
 
 #[test]
-fn what_a_viewer_shows_is_blotted_right_or_wrong() {
+fn chamber_camera_credentials_are_redacted_right_or_wrong() {
     for (user, code, shown) in [
         ("bblp", CODE, "11111111"),
         ("bblp", "87654321", "99999999"),
@@ -344,7 +344,7 @@ fn what_a_viewer_shows_is_blotted_right_or_wrong() {
 }
 
 #[test]
-fn what_a_player_shows_is_blotted_right_or_wrong() {
+fn rtsp_credentials_are_redacted_right_or_wrong() {
     let request = |credentials: &str| {
         format!("DESCRIBE rtsp://x/ RTSP/1.0\r\nCSeq: 1\r\n{credentials}\r\nA: b\r\n\r\n")
     };
@@ -355,7 +355,7 @@ fn what_a_player_shows_is_blotted_right_or_wrong() {
              response=\"{response}\", uri=\"/\""
         )
     };
-    for (said, expected) in [
+    for (sent, expected) in [
         (basic("bblp:12345678"), basic("bblp:11111111")),
         (basic("bblp:87654321"), "Authorization: Basic AAAAAAAAAAAAAAAAAA==".to_string()),
         (basic("me:x"), "Authorization: Basic AAAAAA==".to_string()),
@@ -370,12 +370,12 @@ fn what_a_player_shows_is_blotted_right_or_wrong() {
         ("Authorization: Basic\r\n YWJj".to_string(), "Authorization: Basic\r\n ZZZz".to_string()),
         ("Authorisation: Basic YWJj".to_string(), "Authorisation: Basic YWJj".to_string()),
     ] {
-        is_written(Protocol::Rtsp, From::Client, request(&said), request(&expected));
+        is_written(Protocol::Rtsp, From::Client, request(&sent), request(&expected));
     }
 }
 
 #[test]
-fn what_is_missing_tells_nothing_of_a_secret_at_its_edges() {
+fn parts_of_secrets_beside_a_gap_are_redacted() {
     for protocol in [Protocol::Mqtt, Protocol::Ftp, Protocol::Rtsp, Protocol::Chamber] {
         for at in TELLING..CODE.len() {
             let mut out = Vec::new();
@@ -387,13 +387,19 @@ fn what_is_missing_tells_nothing_of_a_secret_at_its_edges() {
             let from = From::Client;
             for (lost, piece) in [(0, before), (5, behind)] {
                 let piece = format!("{piece:->0$}", 40 * usize::from(lost == 0));
-                talk.say((&mut out, &mut secrets, &mut work), from, 7, lost, piece.as_bytes())
-                    .unwrap();
+                talk.send_piece(
+                    (&mut out, &mut secrets, &mut work),
+                    from,
+                    7,
+                    lost,
+                    piece.as_bytes(),
+                )
+                .unwrap();
             }
             talk.end((&mut out, &mut secrets, &mut work), from, 9, 0).unwrap();
-            let said = payloads(&out, protocol, from);
-            let said = String::from_utf8(said).unwrap();
-            assert!(!said.contains(&before[..TELLING]) && !said.contains(behind), "{said}");
+            let sent = payloads(&out, protocol, from);
+            let sent = String::from_utf8(sent).unwrap();
+            assert!(!sent.contains(&before[..TELLING]) && !sent.contains(behind), "{sent}");
             let comment = "5 bytes before this are missing";
             assert!(out.windows(comment.len()).any(|seen| seen == comment.as_bytes()));
         }
@@ -403,7 +409,7 @@ fn what_is_missing_tells_nothing_of_a_secret_at_its_edges() {
 const TELLING: usize = 3;
 
 #[test]
-fn what_is_no_secret_stays_as_it_was() {
+fn other_bytes_are_recorded_unchanged() {
     // A pseudo-random picture, and all bytes there are.
     let mut state = 7_u32;
     let noise: Vec<u8> = (0..4096)
@@ -422,7 +428,7 @@ fn what_is_no_secret_stays_as_it_was() {
 }
 
 #[test]
-fn a_code_that_is_too_short_to_be_told_apart_is_not_recorded_with() {
+fn a_short_code_prevents_a_recording() {
     assert!(Secrets::new(b"12345", SERIAL.as_bytes()).is_none());
     assert!(Secrets::new(CODE.as_bytes(), b"01P00").is_none());
 }
@@ -430,14 +436,14 @@ fn a_code_that_is_too_short_to_be_told_apart_is_not_recorded_with() {
 #[test]
 fn without_a_recording_there_is_no_tap() {
     assert!(begin(Protocol::Mqtt, Party::Printer, Instant::START).is_none());
-    knows(CLIENT);
+    redact_address(CLIENT);
     handle_timeout(Instant::START);
     stop();
 }
 
 // ---- bounds ------------------------------------------------------------------------------------
 
-/// A directory of its own, removed in the end.
+/// A directory for one test, removed when dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -465,7 +471,7 @@ impl Drop for Dir {
     }
 }
 
-/// Waits until the writer has taken everything.
+/// Waits until the writer has emptied the queue.
 fn drained(tap: &Tap) {
     let end = std::time::Instant::now() + Duration::from_secs(60);
     while !tap.recorder.queue.is_empty() {
@@ -486,7 +492,7 @@ fn numbers_before(file: &[u8], words: &str) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_beyond_the_first_part_of_a_picture_stream_or_a_file_is_left_out_and_counted() {
+fn bytes_beyond_a_protocols_limit_are_left_out_and_counted() {
     let data = Protocol::FtpData { port: 2024 };
     for (protocol, most) in [(Protocol::Chamber, MAX_MEDIA), (data, MAX_FILE)] {
         let dir = Dir::new(&format!("left-out-{}", protocol.port()));
@@ -494,7 +500,7 @@ fn what_is_beyond_the_first_part_of_a_picture_stream_or_a_file_is_left_out_and_c
         let mut tap = begin(protocol, Party::Client(CLIENT), Instant::START).unwrap();
         let piece = [b'-'; 4096];
         for _ in 0..most / 4096 + 3 {
-            tap.said(&piece, Instant::START);
+            tap.sent(&piece, Instant::START);
             drained(&tap);
         }
         drop(tap);
@@ -506,24 +512,24 @@ fn what_is_beyond_the_first_part_of_a_picture_stream_or_a_file_is_left_out_and_c
 }
 
 #[test]
-fn what_comes_faster_than_it_is_written_is_dropped_and_counted_to_the_byte() {
+fn bytes_beyond_the_queue_are_dropped_and_counted() {
     let dir = Dir::new("dropped");
     dir.start();
     let missed = journal::count(Kind::NotRecorded);
     let mut tap = begin(Protocol::Mqtt, Party::Printer, Instant::START).unwrap();
     let piece = vec![b'-'; 1 << 20];
     for _ in 0..16 {
-        tap.heard(&piece, Instant::START);
+        tap.received(&piece, Instant::START);
     }
     let lost = tap.recorder.lost.get();
     assert!(lost > 0, "nothing has written 16 MiB in no time");
     let start = Instant::START;
-    handle_timeout(start + SAID_EVERY);
-    handle_timeout(start + SAID_EVERY);
+    handle_timeout(start + LOSS_INTERVAL);
+    handle_timeout(start + LOSS_INTERVAL);
     assert_eq!(journal::count(Kind::NotRecorded), missed + 1, "the log says it once");
     // What comes next says how much is missing, if there is room for it.
     drained(&tap);
-    tap.heard(b"next", start);
+    tap.received(b"next", start);
     drop(tap);
     stop();
     let file = dir.read();
@@ -533,7 +539,7 @@ fn what_comes_faster_than_it_is_written_is_dropped_and_counted_to_the_byte() {
 }
 
 #[test]
-fn as_many_conversations_are_recorded_as_can_be_had_and_no_more() {
+fn the_number_of_recorded_connections_is_bounded() {
     let dir = Dir::new("conversations");
     dir.start();
     let new = || begin(Protocol::Mqtt, Party::Client(CLIENT), Instant::START);
@@ -550,7 +556,7 @@ fn as_many_conversations_are_recorded_as_can_be_had_and_no_more() {
 }
 
 #[test]
-fn the_oldest_address_is_forgotten_and_still_blotted_if_it_is_private() {
+fn a_forgotten_address_is_redacted_if_it_is_private() {
     let mut secrets = Secrets::new(CODE.as_bytes(), SERIAL.as_bytes()).unwrap();
     let address = |number: u8| IpAddr::V4(Ipv4Addr::new(203, 0, 113, number));
     let first = secrets.address(address(0));

@@ -1,12 +1,13 @@
-//! The thread that writes: takes what is queued, redacts it and brings it to the files.
+//! The writer's thread: takes records from the queue, redacts them and writes them to the files.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::Builder;
 
 use super::conversation::{Conversation, From};
@@ -17,7 +18,7 @@ use super::{Party, Protocol, pcapng};
 use crate::memory::KIB;
 use crate::memory::budget::{RECORDED, RECORDED_EACH, WRITER, WRITER_STACK};
 
-/// What the rows of characters that are looked for take: eleven of them, of at most 96 characters.
+/// Bytes of the patterns that are searched for: eleven patterns of at most 96 characters.
 const PATTERNS: usize = 4 * KIB;
 
 const _: () = {
@@ -26,7 +27,11 @@ const _: () = {
     assert!(in_hand + size_of::<Writer>() + PATTERNS <= WRITER, "more than its line in the budget");
 };
 
-/// Begins the first file and starts the thread. `began` is the time of day of moment zero.
+/// Begins the first file and starts the thread. `began` is the start of the recording, since 1970.
+///
+/// # Errors
+///
+/// The directory or the first file cannot be written, or there is no thread.
 pub(super) fn start(
     dir: &Path,
     size: u64,
@@ -50,11 +55,8 @@ pub(super) fn start(
         let mut piece = Vec::with_capacity(PIECE);
         if let Err(error) = writer.write(&queue, &mut piece) {
             writer.files.cut();
-            log::error!(
-                "recording has ended, and everything else goes on: {}: {error}",
-                place.display()
-            );
-            // What is queued from here on is for nobody.
+            log::error!("{}", Ended { dir: place, error });
+            // Later records are dropped.
             while queue.wait() {
                 while queue.pop(&mut piece).is_some() {}
             }
@@ -62,15 +64,28 @@ pub(super) fn start(
         queue.finish();
     };
     let thread = Builder::new().name("recorder".into()).stack_size(WRITER_STACK).spawn(write)?;
-    // It ends when the queue is closed, which is waited for there.
+    // The thread ends when the queue is closed; `Queue::close` waits for that.
     drop(thread);
     Ok(())
 }
 
-/// What of a conversation is to be known.
+/// The log line about a recording that has ended because writing failed.
+pub(super) struct Ended {
+    pub(super) dir: PathBuf,
+    pub(super) error: io::Error,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dir, error } = self;
+        write!(f, "recording stopped: cannot write to {}: {error}", dir.display())
+    }
+}
+
+/// A connection that is being written.
 struct Talk {
     conversation: Conversation,
-    /// Which end the peer is.
+    /// The proxy's peer: client or server.
     peer: From,
 }
 
@@ -79,11 +94,11 @@ struct Writer {
     secrets: Secrets,
     work: Work,
     talks: Box<[Option<Talk>]>,
-    /// Nanoseconds from 1970 to the beginning.
+    /// Start of the recording, in nanoseconds since 1970.
     began: u64,
-    /// The time of the last record.
+    /// Time of the last record, in nanoseconds since 1970.
     now: u64,
-    /// Pieces that are missing so far.
+    /// Gaps so far.
     dropped: u64,
 }
 
@@ -92,7 +107,7 @@ impl Writer {
         pcapng::begin(&mut self.files, concat!("pandaproxy ", env!("PANDAPROXY_VERSION")))
     }
 
-    /// Writes until there is nothing more.
+    /// Writes all records until the queue is closed and empty.
     fn write(&mut self, queue: &Queue, piece: &mut Vec<u8>) -> io::Result<()> {
         while queue.wait() {
             while let Some(record) = queue.pop(piece) {
@@ -131,12 +146,12 @@ impl Writer {
                 Ok(())
             }
             What::Begin => self.begins(slot, at, bytes),
-            What::Heard | What::Said => {
+            What::Received | What::Sent => {
                 self.dropped += u64::from(lost > 0);
                 let Self { files, secrets, work, talks, .. } = self;
                 let Some(Some(talk)) = talks.get_mut(slot) else { return Ok(()) };
-                let from = if what == What::Heard { talk.peer } else { other(talk.peer) };
-                talk.conversation.say((files, secrets, work), from, at, lost, bytes)
+                let from = if what == What::Received { talk.peer } else { other(talk.peer) };
+                talk.conversation.send_piece((files, secrets, work), from, at, lost, bytes)
             }
             What::End => self.end(slot, at, lost, bytes == [1]),
         }
@@ -170,10 +185,10 @@ const fn other(end: From) -> From {
     }
 }
 
-/// Bytes of a queued address.
+/// Bytes of an address in the queue.
 const ADDRESS: usize = 16;
 
-/// An address as it is queued.
+/// An address as it stands in the queue: IPv6, or IPv4-mapped.
 pub(super) fn address_bytes(address: IpAddr) -> [u8; ADDRESS] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -186,7 +201,7 @@ fn address_from(bytes: &[u8]) -> Option<IpAddr> {
     Some(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical())
 }
 
-/// The beginning of a conversation as it is queued.
+/// The begin of a connection as it stands in the queue.
 pub(super) fn begin_bytes(protocol: Protocol, party: Party, number: u32) -> [u8; 24] {
     let kind = match protocol {
         Protocol::Mqtt => 0,

@@ -1,5 +1,5 @@
-//! The real program while it is recorded: what is in the files, what never is, and what happens where
-//! nothing can be written. Recordings of all services lie in `tests/traces`, made by `make.sh` there.
+//! Recordings by the real program: what the files hold, what they never hold, and directories that cannot be
+//! written. `tests/traces` has recordings of all services, made by its `make.sh`.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -39,7 +39,7 @@ const WRONG: &str = "Wr0ng5C0de";
 /// The code in `tests/traces/make.sh`, and the addresses there.
 const MADE_WITH: [&str; 4] = ["84736251", "127.0.0.1", "127.0.0.2", "127.0.0.3"];
 
-/// A client that is let in, one that is not, a request: all of it is there, and none of the secrets.
+/// A login, a rejected login and a request are recorded, without the secrets.
 #[test]
 fn a_recording_has_the_traffic_and_no_secret() {
     proxy::run(async {
@@ -63,9 +63,9 @@ fn a_recording_has_the_traffic_and_no_secret() {
         let came = |printer: &Printer| printer.requests_ever() > 2;
         assert!(printer.until(Duration::from_secs(20), came).await);
         proxy.program.signal("TERM");
-        let (code, said) = proxy.program.ended().await;
-        assert_eq!(code, Some(0), "{}", said.err);
-        assert!(said.err.contains("before you share"), "{}", said.err);
+        let (code, output) = proxy.program.ended().await;
+        assert_eq!(code, Some(0), "{}", output.err);
+        assert!(output.err.contains("before you share"), "{}", output.err);
 
         let files = recordings(&out);
         assert_eq!(files.len(), 1);
@@ -87,7 +87,7 @@ fn a_recording_has_the_traffic_and_no_secret() {
     });
 }
 
-/// Whoever logs in to the other services: right and wrong codes, and the proxy itself at the camera.
+/// Logins at the other services with right and wrong codes, and the proxy's own at the camera.
 #[test]
 fn a_recording_of_every_login_has_no_secret() {
     proxy::run(async {
@@ -113,18 +113,18 @@ fn a_recording_of_every_login_has_no_secret() {
             login[..8].copy_from_slice(&[0x40, 0, 0, 0, 0, 0x30, 0, 0]);
             login[16..20].copy_from_slice(b"bblp");
             login[48..48 + code.len()].copy_from_slice(code.as_bytes());
-            told(&proxy, "chamber", &[&login]).await;
+            send_to(&proxy, "chamber", &[&login]).await;
             let basic = STANDARD.encode(format!("bblp:{code}"));
             let describe = format!(
                 "DESCRIBE rtsps://bblp:{code}@127.0.0.1/ RTSP/1.0\r\nCSeq: 1\r\n\
                  Authorization: Basic {basic}\r\n\r\n"
             );
-            told(&proxy, "rtsp", &[describe.as_bytes()]).await;
+            send_to(&proxy, "rtsp", &[describe.as_bytes()]).await;
             let pass = format!("PASS {code}\r\n");
             // In pieces, as slow clients do.
             let (half, rest) = pass.split_at(9);
             let commands = ["USER bblp\r\n", half, rest, "PASV\r\n"].map(str::as_bytes);
-            told(&proxy, "ftp", &commands).await;
+            send_to(&proxy, "ftp", &commands).await;
         }
         proxy.program.signal("TERM");
         let (_, Said { err: log, .. }) = proxy.program.ended().await;
@@ -135,11 +135,11 @@ fn a_recording_of_every_login_has_no_secret() {
             secrets.push(secret.to_owned());
             secrets.extend((0..3).map(|before| base64(secret, before)));
         }
-        let said: Vec<u8> = conversations(&out).concat();
+        let output: Vec<u8> = conversations(&out).concat();
         for secret in secrets {
-            assert!(!holds(&bytes, &secret) && !holds(&said, &secret), "{secret} is in it");
+            assert!(!holds(&bytes, &secret) && !holds(&output, &secret), "{secret} is in it");
         }
-        // That each was said.
+        // Each login was recorded.
         let login = format!("bblp{}1Xx1xX1x", "\0".repeat(28));
         for (there, times) in [
             (login.as_str(), 2),
@@ -149,14 +149,15 @@ fn a_recording_of_every_login_has_no_secret() {
             ("Authorization: Basic AAAA", 1),
             ("227 ", 1),
         ] {
-            let found = said.windows(there.len()).filter(|seen| *seen == there.as_bytes()).count();
+            let found =
+                output.windows(there.len()).filter(|seen| *seen == there.as_bytes()).count();
             assert!(found >= times, "{there}: {found} times\n{log}");
         }
     });
 }
 
 #[test]
-fn where_nothing_can_be_written_a_service_goes_on_and_a_recorder_does_not() {
+fn an_unwritable_directory_ends_record_but_not_the_proxy() {
     proxy::run(async {
         let printer = Printer::new(Model::P1S).code(CODE);
         let (address, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;
@@ -171,13 +172,13 @@ fn where_nothing_can_be_written_a_service_goes_on_and_a_recorder_does_not() {
         let dir = StateDir::new();
         let mut arguments = usual(&printer, address, &dir);
         arguments.extend(["record", "--out", nowhere].map(str::to_owned));
-        let (code, said) = Program::start(&mut command(arguments)).ended().await;
-        assert_eq!(code, Some(1), "{}", said.err);
-        assert!(said.err.contains("cannot record in /proc/nowhere"), "{}", said.err);
+        let (code, output) = Program::start(&mut command(arguments)).ended().await;
+        assert_eq!(code, Some(1), "{}", output.err);
+        assert!(output.err.contains("cannot record in /proc/nowhere"), "{}", output.err);
     });
 }
 
-/// A full disk ends the recording with one sentence, and nothing else.
+/// A full disk ends the recording with one log line; the proxy goes on.
 #[test]
 fn a_disk_that_is_full_ends_the_recording_and_nothing_else() {
     proxy::run(async {
@@ -199,18 +200,18 @@ fn a_disk_that_is_full_ends_the_recording_and_nothing_else() {
         for _ in 0..3 {
             printer.large(20_000);
         }
-        let line = proxy.program.line("recording has ended").await;
-        assert!(line.contains("everything else goes on"), "{line}");
+        let line = proxy.program.line("recording stopped: cannot write to").await;
+        assert!(line.contains("File too large") || line.contains("file too large"), "{line}");
         printer.report(b"{\"print\":{\"command\":\"after\"}}");
         reader.report_where(|report| report.ends_with(b"\"after\"}}")).await;
         assert!(fs::metadata(&recordings(&out)[0]).unwrap().len() <= 40 * 1024);
     });
 }
 
-/// Of every service there is a recording here, made with real programs: none holds what it was made with,
-/// and each can be looked at.
+/// The recordings of all services in `tests/traces`, made with real programs, hold none of the secrets that they were
+/// made with, and can be dissected.
 #[test]
-fn the_recordings_of_all_services_hold_no_secret_and_can_be_dissected() {
+fn stored_recordings_have_no_secret_and_can_be_dissected() {
     let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
     for (service, filter, least) in
         [("mqtt", "mqtt", 20), ("rtsp", "rtsp", 10), ("ftp", "ftp", 20), ("chamber", "tcp", 20)]
@@ -243,14 +244,14 @@ fn the_recordings_of_all_services_hold_no_secret_and_can_be_dissected() {
     }
 }
 
-/// Connects to a service, says this, and listens until nothing comes for half a second.
-async fn told(proxy: &Proxy, service: &str, pieces: &[&[u8]]) {
+/// Connects to a service, sends `pieces`, and reads until nothing comes for half a second.
+async fn send_to(proxy: &Proxy, service: &str, pieces: &[&[u8]]) {
     let line = proxy.program.line(&format!("{service:<8} listening on ")).await;
     let address = line.split(" on ").nth(1).unwrap().split(',').next().unwrap();
     let tcp = TcpStream::connect(address).await.unwrap();
     let mut stream = proxy.tls_over(tcp).await.unwrap();
     for piece in pieces {
-        // Whoever showed a wrong code is not there any more.
+        // Fails after a wrong code, when the proxy has closed the connection.
         let _gone = stream.write_all(piece).await;
         let _gone = stream.flush().await;
         sleep(Duration::from_millis(20)).await;
@@ -276,7 +277,7 @@ fn base64(secret: &str, before: usize) -> String {
     whole.map(|at| char::from(LETTERS[letter(at)])).collect()
 }
 
-/// What each end of each conversation in the first file of a folder said, without what lies between.
+/// The bytes that each end of each connection sent, from the first file of a folder.
 fn conversations(folder: &Path) -> Vec<Vec<u8>> {
     let read = recording::read(&recordings(folder)[0]);
     let both = |talk: &recording::Conversation| [End::Client, End::Server].map(|end| talk.all(end));
@@ -298,12 +299,12 @@ fn recordings(folder: &Path) -> Vec<PathBuf> {
 
 /// A field of every packet of a file that this filter lets pass.
 fn dissected(file: &Path, filter: &str, field: &str) -> Vec<String> {
-    let said = Command::new("tshark")
+    let output = Command::new("tshark")
         .arg("-r")
         .arg(file)
         .args(["-Y", filter, "-T", "fields", "-e", field])
         .output()
         .unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    String::from_utf8(said.stdout).unwrap().lines().map(str::to_owned).collect()
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }

@@ -280,7 +280,7 @@ where
         let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| gone)?;
         let mut left = buffer.get(..len).unwrap_or_default();
         if let Some(tap) = &mut heard {
-            tap.heard(left, clock.now());
+            tap.received(left, clock.now());
         }
         if len == 0 {
             break;
@@ -292,7 +292,7 @@ where
                 return Err(lost);
             }
             if let Some(tap) = &mut said {
-                tap.said(left.get(..wrote).unwrap_or_default(), clock.now());
+                tap.sent(left.get(..wrote).unwrap_or_default(), clock.now());
             }
             left = left.get(wrote..).unwrap_or_default();
         }

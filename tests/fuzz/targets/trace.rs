@@ -56,7 +56,7 @@ pub(crate) fn login(data: &[u8]) {
     for (number, piece) in (1..).zip(data.chunks(usize::from(*cut) + 1)) {
         let from = if flags & 4 != 0 && number % 2 == 0 { From::Server } else { From::Client };
         let lost = u64::from(flags & 8 != 0 && number % 5 == 0);
-        talk.say((&mut out, &mut secrets, &mut work), from, number, lost, piece)
+        talk.send_piece((&mut out, &mut secrets, &mut work), from, number, lost, piece)
             .expect("memory takes everything");
     }
     talk.end((&mut out, &mut secrets, &mut work), From::Client, 9, 0)
