@@ -58,7 +58,7 @@ const MAX_BODY: usize = 512;
 /// The proxy's end of a player's connection.
 pub struct Player {
     slot: Rc<Slot>,
-    offer: Rc<StreamInfo>,
+    stream_info: Rc<StreamInfo>,
     code: Rc<AccessCode>,
     nonce: Nonce,
     /// The name of its session (RFC 2326 §12.37).
@@ -118,16 +118,16 @@ impl Player {
     /// A session whose access code is due at `until`. `nonce` and `session` are the connection's own.
     pub fn new(
         slot: Rc<Slot>,
-        offer: Rc<StreamInfo>,
+        stream_info: Rc<StreamInfo>,
         code: Rc<AccessCode>,
         nonce: Nonce,
         session: heapless::String<8>,
         (now, until): (Instant, Instant),
     ) -> Self {
-        let playback = Playback::new(Rc::clone(&slot), Rc::clone(&offer));
+        let playback = Playback::new(Rc::clone(&slot), Rc::clone(&stream_info));
         Self {
             slot,
-            offer,
+            stream_info,
             code,
             nonce,
             session,
@@ -271,9 +271,9 @@ impl Player {
         if self.slot.flow() != Flow::Still {
             return Err(Status::NOT_IN_THIS_STATE);
         }
-        let description = self.offer.description();
+        let description = self.stream_info.description();
         if description.tracks().is_empty() {
-            return Err(refusal(self.offer.stream_status()));
+            return Err(refusal(self.stream_info.stream_status()));
         }
         let Some(track) = description.track_of(url) else {
             return Err(Status::NO_SUCH_TRACK);
@@ -290,14 +290,14 @@ impl Player {
             return Err(Status::BAD_REQUEST);
         }
         self.slot.set_described();
-        self.answer = Some(Answer::SetUp { channels, source: self.offer.source(track) });
+        self.answer = Some(Answer::SetUp { channels, source: self.stream_info.source(track) });
         Ok(())
     }
 
     /// Writes the answer to the last request, if it is known by now. Returns its bytes.
     fn write_answer(&mut self, out: &mut [u8]) -> Option<usize> {
         if self.waits.is_some() {
-            let stream_status = self.offer.stream_status();
+            let stream_status = self.stream_info.stream_status();
             let answer = match stream_status {
                 StreamStatus::Ready => Answer::Described,
                 StreamStatus::Elsewhere => Answer::Plain(refusal(stream_status)),
@@ -323,7 +323,7 @@ impl Player {
         answer.write_head(out, self.cseq, &self.nonce, &self.session)?;
         match answer {
             Answer::Described => {
-                let description = self.offer.description();
+                let description = self.stream_info.description();
                 write!(
                     out,
                     "Content-Base: {}/\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{}",
@@ -418,7 +418,7 @@ impl Session for Player {
             Some(until) if until <= now => {
                 self.waits = None;
                 self.heard = now;
-                self.answer = Some(Answer::Plain(refusal(self.offer.stream_status())));
+                self.answer = Some(Answer::Plain(refusal(self.stream_info.stream_status())));
                 Ok(())
             }
             Some(_) => Ok(()),

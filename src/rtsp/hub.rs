@@ -41,7 +41,7 @@ pub const MAX_PACKET: usize = RTSP_BLOCK - FRAME_HEAD;
 pub struct Hub {
     slots: Slots<Slot>,
     demand: Rc<Demand>,
-    offer: Rc<StreamInfo>,
+    stream_info: Rc<StreamInfo>,
     pool: Pool<u32>,
     coming: Coming,
     /// The pictures since the last key frame, if none is missing.
@@ -99,11 +99,16 @@ const _: () =
 
 impl Hub {
     /// A hub for these slots. Players' sequence numbers begin at `first`.
-    pub fn new(slots: Slots<Slot>, demand: Rc<Demand>, offer: Rc<StreamInfo>, first: u16) -> Self {
+    pub fn new(
+        slots: Slots<Slot>,
+        demand: Rc<Demand>,
+        stream_info: Rc<StreamInfo>,
+        first: u16,
+    ) -> Self {
         Self {
             slots,
             demand,
-            offer,
+            stream_info,
             pool: Pool::new(Shape { count: 0, size: 0 }, RTSP_BLOCKS),
             coming: Coming::default(),
             group: Group::default(),
@@ -147,11 +152,11 @@ impl Hub {
             line.begin(track.rate);
         }
         self.main = description.main();
-        if self.offer.description().text() != description.text() {
+        if self.stream_info.description().text() != description.text() {
             for slot in self.slots.iter().filter(|slot| slot.is_described()) {
                 slot.dismiss(Dismissal::Changed);
             }
-            self.offer.describe(description.clone());
+            self.stream_info.describe(description.clone());
         }
         self.keyed = Some(now);
         self.set_status(StreamStatus::Ready);
@@ -159,7 +164,7 @@ impl Hub {
 
     /// Sets the stream's status, and wakes all players if it has changed.
     pub fn set_status(&self, stream_status: StreamStatus) {
-        if self.offer.set_status(stream_status) {
+        if self.stream_info.set_status(stream_status) {
             for slot in self.slots.iter() {
                 slot.notify();
             }
@@ -188,7 +193,7 @@ impl Hub {
         if is_main {
             self.coming.content = self.coming.content.and(content);
         }
-        let source = self.offer.source(track);
+        let source = self.stream_info.source(track);
         let (head, rest) = packet.renumbered(stamp.sequence, stamp.timestamp, source);
         self.store(now, track, false, [&head, rest]);
         if is_main && packet.marker {
@@ -201,8 +206,8 @@ impl Hub {
         let time = self.lines.get(track).and_then(|line| line.time_of(report.timestamp));
         let Some(timestamp) = time else { return };
         let report = SenderReport { timestamp, ..report };
-        self.offer.set_report(track, report, now);
-        self.store(now, track, true, [&report.bytes(self.offer.source(track)), &[]]);
+        self.stream_info.set_report(track, report, now);
+        self.store(now, track, true, [&report.bytes(self.stream_info.source(track)), &[]]);
     }
 
     /// A packet of `len` bytes is too long. It is skipped, and its picture with it.
@@ -218,7 +223,7 @@ impl Hub {
         self.number = self.number.wrapping_add(1);
         self.interrupt();
         self.keyed = None;
-        if self.offer.stream_status() == StreamStatus::Ready {
+        if self.stream_info.stream_status() == StreamStatus::Ready {
             self.set_status(StreamStatus::Open);
         }
     }

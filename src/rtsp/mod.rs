@@ -92,7 +92,7 @@ pub struct Service {
     hub: RefCell<Hub>,
     slots: Slots<Slot>,
     demand: Rc<Demand>,
-    offer: Rc<StreamInfo>,
+    stream_info: Rc<StreamInfo>,
     code: Rc<AccessCode>,
     /// The URL of the camera's stream.
     url: Url,
@@ -107,14 +107,14 @@ impl Service {
         let sources: [u32; TRACKS] = core::array::from_fn(|_| (draw(&chance) >> 32) as u32);
         let slots = Slots::new(PLAYERS, |_| Slot::new());
         let demand = Rc::new(Demand::default());
-        let offer = Rc::new(StreamInfo::new(sources));
+        let stream_info = Rc::new(StreamInfo::new(sources));
         let first = draw(&chance) as u16;
-        let hub = Hub::new(slots.clone(), Rc::clone(&demand), Rc::clone(&offer), first);
+        let hub = Hub::new(slots.clone(), Rc::clone(&demand), Rc::clone(&stream_info), first);
         Rc::new(Self {
             hub: RefCell::new(hub),
             slots,
             demand,
-            offer,
+            stream_info,
             code: Rc::new(code),
             url,
             chance,
@@ -133,8 +133,9 @@ impl Service {
         let mut session = heapless::String::new();
         // It fits: eight digits.
         let _fits = write!(session, "{:08X}", (draw(&self.chance) >> 32) as u32);
-        let (its, offer) = (Rc::clone(&slot), Rc::clone(&self.offer));
-        let player = Player::new(its, offer, Rc::clone(&self.code), nonce, session, (now, until));
+        let (its, stream_info) = (Rc::clone(&slot), Rc::clone(&self.stream_info));
+        let player =
+            Player::new(its, stream_info, Rc::clone(&self.code), nonce, session, (now, until));
         Some((player, PlayerLink { service: Rc::clone(self), slot, admitted }))
     }
 
