@@ -86,11 +86,9 @@ enum Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LockedOut(address) => write!(
-                f,
-                "{address}: client rejected: locked out for up to {} s after wrong access codes",
-                REFUSED_FOR.as_secs()
-            ),
+            Self::LockedOut(address) => {
+                write!(f, "{address}: client rejected: locked out after wrong access codes")
+            }
             Self::QueueFull(address) => write!(
                 f,
                 "{address}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"

@@ -334,7 +334,7 @@ fn one_old_code_locks_nothing_and_fills_no_log() {
         lan.is_well().await;
         let log = &lan.proxy.program;
         assert_eq!(log.lines_with("wrong access code"), 1, "{}", log.log());
-        assert_eq!(log.lines_with("wrong codes"), 0, "{}", log.log());
+        assert_eq!(log.lines_with("locked out"), 0, "{}", log.log());
     });
 }
 
