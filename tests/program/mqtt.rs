@@ -265,7 +265,7 @@ fn other_protocols_than_tls_are_cut_off_alone() {
             let (code, said) = Program::start(&mut old).ended().await;
             assert_ne!(code, Some(0), "{}", said.err);
             if said.err.contains("alert") {
-                log.line("offers no TLS version or cipher suite").await;
+                log.line("no TLS version or cipher suite in common").await;
             } else {
                 skips::cannot("this openssl does not speak TLS 1.1");
             }
@@ -440,7 +440,7 @@ fn each_printer_fault_has_a_log_line_with_a_hint() {
             (
                 Printer::new(Model::X1C).code(CODE),
                 &["--printer-ip", "no-such-printer.invalid"],
-                ["the printer's name is not known here", "give its address instead"],
+                ["the printer's name cannot be resolved", "give its address instead"],
             ),
         ] {
             let (address, _serving) = switch_on(&printer, loopback(1)).await;

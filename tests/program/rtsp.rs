@@ -200,8 +200,8 @@ fn mpv_plays_with_the_right_code_and_not_with_a_wrong_one() {
             let (ended, said) = Program::start(&mut player).ended().await;
             assert_eq!(ended, status, "{}{}", said.err, String::from_utf8_lossy(&said.out));
         }
-        let line = set.proxy.program.line("(got ").await;
-        let (_, got) = line.split_once("(got ").unwrap();
+        let line = set.proxy.program.line("client disconnected (").await;
+        let (_, got) = line.split_once("disconnected (").unwrap();
         let got: usize = got.split(' ').next().unwrap().parse().unwrap();
         assert!(got >= 60, "{line}");
     });
