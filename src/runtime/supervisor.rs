@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 /// Time the start may take: a slow board makes its RSA keys first.
 const START_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Extends systemd's start timeout to [`START_TIMEOUT`] (`EXTEND_TIMEOUT_USEC`).
+/// Extends systemd's start timeout to `START_TIMEOUT` (`EXTEND_TIMEOUT_USEC`).
 pub fn starting() {
     let micros = u32::try_from(START_TIMEOUT.as_micros()).unwrap_or(u32::MAX);
     notify(&[NotifyState::ExtendTimeoutUsec(micros)]);

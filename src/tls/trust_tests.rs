@@ -542,7 +542,7 @@ proptest! {
 }
 
 /// The result for a printer that shows `leaf` and has its key.
-fn believe(verifier: &super::trust::Verifier, leaf: &[u8]) -> Result<(), Refusal> {
+fn accept(verifier: &super::trust::Verifier, leaf: &[u8]) -> Result<(), Refusal> {
     let basis = verifier.verify(leaf, &[])?;
     verifier.pin(leaf, basis)
 }
@@ -564,26 +564,26 @@ fn an_unknown_issuers_leaf_is_pinned_and_must_not_change() {
     // A rejected certificate is not pinned.
     let imitation = Party::root(&ec(), "Root", CA);
     let known = trust(Some(&WORLD.root.pem));
-    assert_eq!(believe(&known, &v3(&imitation).der()), Err(Refusal::BadSignature));
+    assert_eq!(accept(&known, &v3(&imitation).der()), Err(Refusal::BadSignature));
     assert!(!dir.join("pins").exists());
 
-    assert_eq!(believe(&trust(None), &first.der()), Ok(()));
+    assert_eq!(accept(&trust(None), &first.der()), Ok(()));
     assert!(fs::read_to_string(dir.join("pins")).unwrap().starts_with(SERIAL));
-    assert_eq!(believe(&trust(None), &first.der()), Ok(()));
-    assert_eq!(believe(&trust(None), &second.der()), Err(Refusal::PinChanged));
+    assert_eq!(accept(&trust(None), &first.der()), Ok(()));
+    assert_eq!(accept(&trust(None), &second.der()), Err(Refusal::PinChanged));
     // A verified certificate is accepted whatever the pin is, and replaces it.
-    assert_eq!(believe(&trust(Some(&stranger.pem)), &second.der()), Ok(()));
-    assert_eq!(believe(&trust(None), &second.der()), Ok(()));
-    assert_eq!(believe(&trust(None), &first.der()), Err(Refusal::PinChanged));
+    assert_eq!(accept(&trust(Some(&stranger.pem)), &second.der()), Ok(()));
+    assert_eq!(accept(&trust(None), &second.der()), Ok(()));
+    assert_eq!(accept(&trust(None), &first.der()), Err(Refusal::PinChanged));
     assert_eq!(fs::read_to_string(dir.join("pins")).unwrap().lines().count(), 1);
 
     fs::write(dir.join("pins"), "rubbish").unwrap();
-    assert_eq!(believe(&trust(None), &first.der()), Err(Refusal::PinsUnreadable));
+    assert_eq!(accept(&trust(None), &first.der()), Err(Refusal::PinsUnreadable));
 }
 
 /// A self-signed certificate must not get the access code of a printer whose authority is built in.
 #[test]
-fn only_models_without_a_known_authority_are_trusted_on_first_use() {
+fn first_use_is_for_models_without_a_known_authority() {
     for (serial, outcome) in [
         ("01P00C123456789", Err(Refusal::UnknownIssuer)),
         ("03900C123456789", Err(Refusal::UnknownIssuer)),
@@ -597,7 +597,7 @@ fn only_models_without_a_known_authority_are_trusted_on_first_use() {
         let trust = super::trust::verifier(serial, Policy::Verify, None, pins, clock).unwrap();
         let stranger = Party::root(&ec(), "Stranger", CA);
         let leaf = stranger.sign(&ec(), &format!("/CN={serial}"), &format!("{LEAF}{IDS}"));
-        assert_eq!(believe(&trust, &leaf.der()), outcome, "{serial}");
+        assert_eq!(accept(&trust, &leaf.der()), outcome, "{serial}");
         assert_eq!(dir.join("pins").exists(), outcome.is_ok(), "{serial}");
     }
 }
@@ -611,9 +611,9 @@ fn a_verified_printer_is_not_replaced_by_an_unknown_one() {
         super::trust::verifier(SERIAL, Policy::Verify, given, Pins::in_dir(&dir), clock).unwrap();
     let printer = v3(&WORLD.root).der();
     let imitation = v3(&Party::root(&ec(), "Stranger", CA)).der();
-    assert_eq!(believe(&trust, &printer), Ok(()));
-    assert_eq!(believe(&trust, &imitation), Err(Refusal::PinChanged));
-    assert_eq!(believe(&trust, &printer), Ok(()));
+    assert_eq!(accept(&trust, &printer), Ok(()));
+    assert_eq!(accept(&trust, &imitation), Err(Refusal::PinChanged));
+    assert_eq!(accept(&trust, &printer), Ok(()));
 }
 
 #[test]
@@ -633,7 +633,7 @@ fn an_unknown_issuers_leaf_needs_a_writable_pin() {
     let pins = Pins::in_dir(&dir);
     let trust = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
     let leaf = v3(&Party::root(&ec(), "Stranger", CA));
-    assert_eq!(believe(&trust, &leaf.der()), Err(Refusal::NotPinned));
+    assert_eq!(accept(&trust, &leaf.der()), Err(Refusal::NotPinned));
 }
 
 #[test]
