@@ -7,8 +7,9 @@ use alloc::rc::Rc;
 use crate::board::BOARD;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
+use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::{Full, Ring};
-use crate::memory::slots::{self, Occupancy, RC_COUNTS};
+use crate::memory::slots::{self, Occupancy};
 
 /// State of a viewer's slot.
 pub type SlotState = slots::SlotState<Dismissal>;

@@ -12,7 +12,8 @@ use core::ops::Deref;
 
 use bytes::BytesMut;
 
-use super::slots::RC_COUNTS;
+/// Bytes that an `Rc` allocates beside its content: two counts.
+pub const RC_COUNTS: usize = 2 * size_of::<usize>();
 
 /// Number and size of the frames of one kind.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,6 @@ use core::ops::Deref;
 
 use crate::notify::Notify;
 
-/// Bytes that an `Rc` allocates beside its content: two counts.
-pub const RC_COUNTS: usize = 2 * size_of::<usize>();
-
 /// State of a slot. `R` is why a client has to be disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState<R> {

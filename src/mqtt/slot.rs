@@ -15,8 +15,9 @@ use crate::clock::Instant;
 use crate::journal::RateLimit;
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
+use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
-use crate::memory::slots::{self, Occupancy, RC_COUNTS};
+use crate::memory::slots::{self, Occupancy};
 use crate::peer::Peer;
 
 /// Most requests of one client that are accepted and not yet acknowledged. A client with as many is not read, which

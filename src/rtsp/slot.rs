@@ -6,8 +6,9 @@ use core::cell::{Cell, RefCell};
 use super::RING;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
+use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
-use crate::memory::slots::{self, Occupancy, RC_COUNTS};
+use crate::memory::slots::{self, Occupancy};
 
 /// Packets of one picture, all or some of them, as interleaved frames one after the other. The tag is the
 /// picture's number.

@@ -333,10 +333,10 @@ mod tests {
         type Event<'i> = Infallible;
         type Error = Infallible;
 
-        fn handle_input<'i>(
+        fn handle_input(
             &mut self,
             _: Instant,
-            input: &'i [u8],
+            input: &[u8],
         ) -> Result<(usize, Option<Infallible>), Infallible> {
             Ok((input.len(), None))
         }

@@ -152,7 +152,7 @@ fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
         (
             "closed",
             ("pre_auth_per_address: 3", "pre_auth_per_address: 4"),
-            Some("one address must not keep all others from knocking"),
+            Some("one address must not hold all pre-auth slots"),
         ),
     ] {
         let board = host.replace(change.0, change.1);

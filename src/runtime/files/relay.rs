@@ -69,7 +69,7 @@ use crate::board::BOARD;
 use crate::config::PrinterAddr;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
-use crate::memory::slots::RC_COUNTS;
+use crate::memory::pool::RC_COUNTS;
 use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
