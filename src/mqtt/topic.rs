@@ -108,7 +108,7 @@ mod tests {
         ("a/b", "a/b/", false),
         ("device/+/report", "device/01S00/report", true),
         ("device/01S00/#", "device/01S00/request", true),
-        // Filters that nobody may have.
+        // Filters that no client may have.
         ("a/#/c", "a/b/c", false),
         ("a#", "ab", false),
         ("a+", "ab", false),

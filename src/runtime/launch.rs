@@ -570,7 +570,7 @@ fn read_authorities(path: &Path) -> Result<Vec<u8>, StartError> {
 fn towards(printer: &PrinterAddr) -> Option<IpAddr> {
     let printer = match printer {
         PrinterAddr::Ip(address) => *address,
-        // An address that is nobody's (RFC 5737).
+        // An address reserved for documentation (RFC 5737), which no host has.
         PrinterAddr::Name(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
     };
     let any: IpAddr = match printer {

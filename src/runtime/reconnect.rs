@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(losses, ["off", "off", "-", "off", "slow", "-"]);
         let waits: Vec<Duration> = waits.iter().map(|(_, wait)| *wait).collect();
         assert!(waits[0] <= FIRST && waits[1] > FIRST, "{waits:?}");
-        assert_eq!(waits[2], waits[1], "an attempt that nobody used does not shorten the wait");
+        assert_eq!(waits[2], waits[1], "an attempt that was not used does not shorten the wait");
         assert!(waits[3] <= FIRST, "{waits:?}");
         assert!(waits[4] >= SLOW_FIRST * 3 / 4, "{waits:?}");
         assert_eq!(waits[5], Duration::ZERO);

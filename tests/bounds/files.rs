@@ -320,7 +320,7 @@ impl Control {
 }
 
 #[test]
-fn all_places_for_files_taken_by_the_worst_clients_stay_within_their_lines() {
+fn all_ftp_slots_taken_by_the_worst_clients_fit_the_budget() {
     let _alone = alone();
     run(async {
         let server = FileServer::new(Family::Vsftpd).code(CODE);
@@ -526,7 +526,7 @@ fn alternative(when: &str) -> usize {
 }
 
 #[test]
-fn a_relay_with_all_sessions_transfers_and_its_line_full_stays_within_its_lines() {
+fn a_full_relay_with_a_full_queue_fits_the_budget() {
     let _alone = alone();
     run(async {
         let allowed = alternative("files are relayed");
@@ -572,7 +572,7 @@ fn a_relay_with_all_sessions_transfers_and_its_line_full_stays_within_its_lines(
 }
 
 #[test]
-fn a_tunnel_with_all_connections_and_its_line_full_stays_within_its_lines() {
+fn a_full_tunnel_with_a_full_queue_fits_the_budget() {
     let _alone = alone();
     run(async {
         let allowed = alternative("port 6000 is a file tunnel");

@@ -1,8 +1,8 @@
 //! The codec against another one, `mqtt-protocol-core`, which knows 3.1.1 only.
 //!
-//! What one writes the other reads, and says the same of it. Of packets that nobody would write,
-//! the two may disagree about whether they are packets at all, but only where [`lenient`] and
-//! [`beyond`] say why; where both accept one, they say the same.
+//! Each reads what the other writes, and finds the same in it. For packets that no implementation writes, the
+//! two may disagree about whether they are valid, but only where [`lenient`] and [`beyond`] give the reason;
+//! where both accept a packet, they find the same in it.
 
 use super::*;
 use alloc::string::{String, ToString};
@@ -20,7 +20,7 @@ use proptest::collection::vec as several;
 use proptest::option::of as maybe;
 use proptest::prelude::*;
 
-/// What a packet says, whoever read it.
+/// The content of a packet, independent of the codec that parsed it.
 #[derive(Clone, Debug, PartialEq)]
 enum Said {
     Connect {

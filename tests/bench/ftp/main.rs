@@ -62,7 +62,7 @@ const LARGE: u64 = 1_000_000_000;
 const SMALL: u64 = 1_000_000;
 /// Bytes of the one that is moved at [`PRINTERS_PACE`].
 const PACED: u64 = 20_000_000;
-/// What a printer that is not the slowest takes, in bytes a second (PROTOCOL §5.4: a P2S).
+/// What a printer that is not the slowest takes, in bytes a second (a P2S; see `protocol`, section `ftps`).
 const PRINTERS_PACE: u64 = 2_000_000;
 /// How often each way is measured.
 const ROUNDS: usize = 3;
