@@ -1,4 +1,4 @@
-//! The log: one line an event on standard error, written by a thread of its own.
+//! The log: one line an event on standard error, formatted by `env_logger` and written by a thread of its own.
 //!
 //! A log reader may stop reading: a full pipe, a stuck journald, a terminal on hold. The thread that serves
 //! must not wait for it, so a line goes into a buffer of fixed size, and only the writer thread waits. A line
@@ -16,6 +16,7 @@
 //! | lines that wait to be written | [`LOG_BUFFER`] bytes | the new line is dropped and counted |
 //! | one line | [`MAX_LINE`] bytes | it is cut at a character and ends in `…` |
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write as _};
 use core::time::Duration;
@@ -26,7 +27,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use log::{LevelFilter, Metadata, Record};
+use env_logger::Target;
+use log::LevelFilter;
 
 use crate::journal;
 use crate::memory::budget::{JOURNAL, LOG_BUFFER, LOG_STACK};
@@ -54,10 +56,22 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// The system cannot start the writer thread.
 pub fn start(verbose: bool) -> io::Result<()> {
     let log = LOG.get_or_init(|| Log::new(has_no_clock(&io::stderr())));
-    if log::set_logger(log).is_err() {
+    let has_times = log.has_times;
+    let started = env_logger::Builder::new()
+        .filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info })
+        // rustls logs each handshake at INFO and below.
+        .filter_module("rustls", LevelFilter::Warn)
+        .format(move |out, record| {
+            if has_times {
+                write!(out, "{} ", Utc::of(SystemTime::now()))?;
+            }
+            writeln!(out, "{:5} {}", record.level(), record.args())
+        })
+        .target(Target::Pipe(Box::new(Lines(log))))
+        .try_init();
+    if started.is_err() {
         return Ok(());
     }
-    log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
     let writer = thread::Builder::new().name("log".into()).stack_size(LOG_STACK);
     writer.spawn(|| log.write_to(&mut io::stderr())).map(drop)
 }
@@ -191,25 +205,24 @@ impl Log {
     }
 }
 
-impl log::Log for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // rustls logs each handshake at INFO and below.
-        !metadata.target().starts_with("rustls") || metadata.level() <= log::Level::Warn
-    }
+/// Takes formatted lines from `env_logger`, which writes each with one call, and never waits.
+struct Lines(&'static Log);
 
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
+impl Write for Lines {
+    fn write(&mut self, formatted: &[u8]) -> io::Result<usize> {
+        for text in formatted.utf8_chunks() {
+            for text in text.valid().lines() {
+                let mut line = Line::new();
+                line.add(text);
+                self.0.push(&line);
+            }
         }
-        // Written before the buffer is locked: an argument's `Display` may log, too.
-        let mut line = Line::new();
-        let now = self.has_times.then(SystemTime::now);
-        let _cut = now.map(|now| write!(line, "{} ", Utc::of(now)));
-        let _cut = write!(line, "{:5} {}", record.level(), record.args());
-        self.push(&line);
+        Ok(formatted.len())
     }
 
-    fn flush(&self) {}
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Buffer {
