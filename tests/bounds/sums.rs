@@ -137,6 +137,8 @@ const TOO_POOR: &str = "this board has less memory than its clients would need";
 /// Compiles the real budget for each board, and for some that are not well thought out.
 #[test]
 fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
+    // What it allocates would be counted in the measurements of the tests beside it.
+    let _alone = alone();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = Scratch::new();
     let host = fs::read_to_string(root.join("boards/host/board.rs")).unwrap();
@@ -179,6 +181,8 @@ fn a_board_that_cannot_afford_its_own_profile_does_not_compile() {
 #[test]
 fn a_boards_service_limit_is_above_its_budget() {
     const BESIDE: usize = 16;
+    // What it allocates would be counted in the measurements of the tests beside it.
+    let _alone = alone();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let figure = |text: &str, before: &str, behind: &str| -> usize {
         let (_, rest) = text.split_once(before).unwrap();
