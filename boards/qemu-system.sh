@@ -45,7 +45,8 @@ binary=dist/pandaproxy-$board
 case $QEMU_MACHINE in
 raspi0)
     arch=armel kernel=linux-image-rpi emulator=qemu-system-arm tree=bcm2835-rpi-zero.dtb
-    modules=(cdc_ether)
+    # An ARMv6 without a cycle counter may wait for random numbers for ever, unless the Pi's generator is there.
+    modules=(bcm2835-rng cdc_ether)
     append='initcall_blacklist=bcm2835_power_driver_init,bcm2835_pm_driver_init console=ttyAMA0,115200'
     serials=(-serial) ;;
 raspi3b)
