@@ -54,7 +54,7 @@ mount --bind "$(buildah "${storage[@]}" mount "$container")" "$root"
 check "nothing but the binary and a place for certificates" is \
     "$(cd "$root" && find . -type f -not -path './var/lib/pandaproxy/*' | tr '\n' ' ')" "./pandaproxy "
 check "whose mode is" is "$(stat -c '%a %u:%g' "$root/var/lib/pandaproxy")" "755 65532:65532"
-environment=(PRINTER_IP=127.0.0.9 ACCESS_CODE=7Kq2xW9p SERIAL_NUMBER=01P00A000000001)
+environment=(PRINTER_IP=192.0.2.9 ACCESS_CODE=7Kq2xW9p SERIAL_NUMBER=01P00A000000001)
 
 # Gives a folder of the container an RSA key, so that nobody waits for one, and an owner.
 with_key() {
