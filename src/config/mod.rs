@@ -38,6 +38,7 @@ pub use self::settings::{Group, Kind, Setting};
 use self::sources::{Source, Sources};
 use crate::auth::AccessCode;
 use crate::printer::model::Model;
+use crate::printer::status::Name;
 pub use crate::printer::status::Port6000;
 
 /// Printer's serial number: upper-case letters and digits, as in its topics.
@@ -81,6 +82,8 @@ pub struct Config {
     pub code: AccessCode,
     /// Printer's serial number.
     pub serial: Serial,
+    /// Printer's name for its clients, if it was given.
+    pub name: Option<Name>,
     /// Address to listen on.
     pub bind: IpAddr,
     /// Services to offer; at least one.
@@ -217,6 +220,10 @@ impl Config {
         if serial.len() != SERIAL_LEN {
             notice(Notice::SerialLength(serial.len()));
         }
+        let name = match find(&Setting::NAME) {
+            Some(given) => Some(given.parse(printer_name)?),
+            None => None,
+        };
         let bind = match find(&Setting::BIND) {
             Some(given) => given.parse(|value| value.parse().ok())?,
             None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -259,6 +266,7 @@ impl Config {
             printer,
             code,
             serial,
+            name,
             bind,
             services,
             ports,
@@ -527,6 +535,12 @@ fn truth(value: &str) -> Option<bool> {
     } else {
         None
     }
+}
+
+/// Visible text that a slicer can show.
+fn printer_name(value: &str) -> Option<Name> {
+    let is_text = !value.trim().is_empty() && !value.contains(char::is_control);
+    Name::try_from(value).ok().filter(|_| is_text)
 }
 
 fn reachable(value: &str) -> Option<Ipv4Addr> {

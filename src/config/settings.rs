@@ -232,6 +232,16 @@ impl Setting {
         help: "Leave the printer's own address in its reports",
         ..FLAG
     };
+    /// `--name`.
+    pub const NAME: Self = Self {
+        option: "--name",
+        key: "PRINTER_NAME",
+        value: "NAME",
+        group: Group::Services,
+        expected: "1 to 64 bytes of text",
+        help: "Printer's name for slicers, in place of the one that it has",
+        ..ROW
+    };
     /// `--ftp-mode`.
     pub const FTP_MODE: Self = Self {
         option: "--ftp-mode",
@@ -328,7 +338,7 @@ impl Setting {
         Self { option: "--verbose", short: Some('v'), key: "DEBUG", help: "Log more", ..FLAG };
 
     /// Every setting, group by group. All but [`CONFIG`](Self::CONFIG) may stand in the file of settings.
-    pub const ALL: [&'static Self; 21] = [
+    pub const ALL: [&'static Self; 22] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -340,6 +350,7 @@ impl Setting {
         &Self::PRINTER_PORTS,
         &Self::ADVERTISE_IP,
         &Self::KEEP_PRINTER_ADDRESS,
+        &Self::NAME,
         &Self::FTP_MODE,
         &Self::FTP_DATA_PORTS,
         &Self::PORT_6000,

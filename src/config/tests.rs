@@ -108,6 +108,20 @@ fn every_option_has_a_long_form() {
 }
 
 #[test]
+fn the_printers_name_is_visible_text_of_64_bytes_at_most() {
+    assert_eq!(with(&[]).unwrap().name, None);
+    let longest = "ü".repeat(32);
+    for name in ["Workshop 2", "\u{1f5a8} \"rechts\"", &longest] {
+        assert_eq!(with(&["--name", name]).unwrap().name.as_deref(), Some(name));
+    }
+    let too_long = format!("{longest}x");
+    for name in [" ", "a\nb", "\u{7f}", &too_long] {
+        let message = refused(with(&["--name", name]));
+        assert!(message.ends_with("for --name: expected 1 to 64 bytes of text"), "{message}");
+    }
+}
+
+#[test]
 fn names_of_the_python_version_keep_working() {
     let env = [
         ("PRINTER_IP", "10.0.0.9"),

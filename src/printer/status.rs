@@ -6,12 +6,12 @@
 //! | access code accepted or refused | the services that log in: MQTT, both cameras, FTP |
 //! | last report, firmware version, live view | MQTT |
 //! | camera, file tunnel on port 6000 | the camera probe |
-//! | name | what announces the printer in the LAN |
+//! | name, model code, firmware version | the printer's answer to `detect`, and its announcements in the LAN |
 //!
 //! Every fact is bounded, nothing is allocated, and one task may wait for a change.
 
 use core::cell::{Cell, RefCell};
-use core::fmt;
+use core::fmt::{self, Write};
 
 use super::camera::{AtChamber, CameraKind, CameraProbe};
 use super::model::{Camera, Model};
@@ -23,6 +23,12 @@ pub const MAX_VERSION: usize = 24;
 
 /// Bytes kept of the printer's name, in UTF-8.
 pub const MAX_NAME: usize = 64;
+
+/// Bytes kept of the printer's model code: the longest known has seven, `BL-P001`.
+pub const MAX_CODE: usize = 16;
+
+/// The printer's name.
+pub type Name = heapless::String<MAX_NAME>;
 
 /// A service of the printer that asks for the access code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +127,12 @@ pub struct Status {
     logged_in: [Cell<bool>; LOGINS],
     last_report: Cell<Option<Instant>>,
     version: RefCell<heapless::String<MAX_VERSION>>,
-    name: RefCell<heapless::String<MAX_NAME>>,
+    name: RefCell<Name>,
+    /// Whether the name is a setting, which goes before what the printer says.
+    is_name_set: bool,
+    /// Whether the name is the one that the printer had when it left the factory, which may have been changed.
+    is_name_guessed: Cell<bool>,
+    model_code: RefCell<heapless::String<MAX_CODE>>,
     /// Whether port 6000 was seen to be a file tunnel.
     has_shown_tunnel: Cell<Option<bool>>,
     changed: Notify,
@@ -145,9 +156,23 @@ impl Status {
             logged_in: <[Cell<bool>; LOGINS]>::default(),
             last_report: Cell::default(),
             version: RefCell::default(),
-            name: RefCell::default(),
+            name: RefCell::new(factory_name(serial)),
+            is_name_set: false,
+            is_name_guessed: Cell::new(true),
+            model_code: RefCell::default(),
             has_shown_tunnel: Cell::default(),
             changed: Notify::default(),
+        }
+    }
+
+    /// With this name, whatever the printer says. `None` keeps what the printer says.
+    pub fn named(self, name: Option<&Name>) -> Self {
+        let Some(name) = name else { return self };
+        Self {
+            name: RefCell::new(name.clone()),
+            is_name_set: true,
+            is_name_guessed: Cell::new(false),
+            ..self
         }
     }
 
@@ -250,14 +275,41 @@ impl Status {
         self.set_text(&self.version, version);
     }
 
-    /// The name that the user gave the printer. Empty: unknown.
-    pub fn name(&self) -> heapless::String<MAX_NAME> {
+    /// The printer's name: the setting, else what the printer says, else the name that it has from the factory.
+    pub fn name(&self) -> Name {
         self.name.borrow().clone()
     }
 
-    /// The printer has this name. Longer ones than [`MAX_NAME`] are ignored.
+    /// Whether the name is neither set nor reported by the printer, so that it is worth asking for.
+    pub const fn is_name_guessed(&self) -> bool {
+        self.is_name_guessed.get()
+    }
+
+    /// The printer says that it has this name. An empty one and a longer one than [`MAX_NAME`] are ignored.
     pub fn set_name(&self, name: &str) {
-        self.set_text(&self.name, name);
+        if !self.is_name_set && !name.is_empty() && name.len() <= MAX_NAME {
+            self.is_name_guessed.set(false);
+            self.set_text(&self.name, name);
+        }
+    }
+
+    /// The code of the printer's model, such as `C12`: what the printer says, else that of its serial number. Empty:
+    /// unknown.
+    pub fn model_code(&self) -> heapless::String<MAX_CODE> {
+        let said = self.model_code.borrow();
+        match self.model {
+            // It fits: no code in the table is longer.
+            Some(model) if said.is_empty() => model.code.try_into().unwrap_or_default(),
+            Some(_) | None => said.clone(),
+        }
+    }
+
+    /// The printer says that its model has this code. An empty one, as an A2L sends, and a longer one than
+    /// [`MAX_CODE`] are ignored.
+    pub fn set_model_code(&self, code: &str) {
+        if !code.is_empty() {
+            self.set_text(&self.model_code, code);
+        }
     }
 
     fn set_text<const N: usize>(&self, fact: &RefCell<heapless::String<N>>, text: &str) {
@@ -323,6 +375,17 @@ impl Status {
             Port6000::Chamber | Port6000::Tunnel => expected,
         }
     }
+}
+
+/// The name that a printer has from the factory: `3DP`, and the first and the last three characters of its serial
+/// number.
+fn factory_name(serial: &str) -> Name {
+    let first = serial.get(..3).unwrap_or_default();
+    let last = serial.len().checked_sub(3).and_then(|at| serial.get(at..)).unwrap_or_default();
+    let mut name = Name::new();
+    // It fits: these are eleven bytes.
+    let _fits = write!(name, "3DP-{first}-{last}");
+    name
 }
 
 impl Default for Status {
@@ -398,6 +461,45 @@ mod tests {
                 assert_eq!(status.has_tunnel(), has_tunnel, "{serial} {setting:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_printers_name_goes_before_the_factorys() {
+        let of = status("01P00A3C1200417");
+        assert_eq!(of.name(), "3DP-01P-417");
+        assert!(of.is_name_guessed());
+        of.set_name("");
+        of.set_name(&"9".repeat(MAX_NAME + 1));
+        assert!(of.is_name_guessed());
+        of.set_name("Grüner Drucker");
+        assert_eq!((&*of.name(), of.is_name_guessed()), ("Grüner Drucker", false));
+        for serial in ["", "0", "01P"] {
+            assert!(status(serial).name().starts_with("3DP-"), "{serial}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_set_goes_before_the_printers() {
+        let name = Name::try_from("Workshop").unwrap();
+        let of = status("01P00A3C1200417").named(Some(&name));
+        assert_eq!((&*of.name(), of.is_name_guessed()), ("Workshop", false));
+        of.set_name("3DP-01P-417");
+        assert_eq!(of.name(), "Workshop");
+        assert_eq!(status("01P00A3C1200417").named(None).name(), "3DP-01P-417");
+    }
+
+    #[test]
+    fn the_printers_model_code_goes_before_the_serials() {
+        let of = status("31B00A3C1200417");
+        assert_eq!(of.model_code(), "O1C2");
+        for ignored in ["", "x23456789abcdef01"] {
+            of.set_model_code(ignored);
+            assert_eq!(of.model_code(), "O1C2", "{ignored}");
+        }
+        of.set_model_code("O1C");
+        assert_eq!(of.model_code(), "O1C");
+        assert_eq!(status("99900A3C1200417").model_code(), "");
+        assert!(Model::ALL.iter().all(|model| model.code.len() <= MAX_CODE));
     }
 
     #[test]

@@ -186,7 +186,9 @@ impl Proxy {
             config,
             net: net.clone(),
             clock: context.clock,
-            status: Rc::new(Status::new(&config.serial, config.port_6000)),
+            status: Rc::new(
+                Status::new(&config.serial, config.port_6000).named(config.name.as_ref()),
+            ),
             credentials: (context.credentials)(config)?,
             limiter: Rc::default(),
             seed: context.seed,
