@@ -60,6 +60,23 @@ const KEPT: &[Kept] = &[
     },
 ];
 
+/// Modules of the runtime that a folder or file may not name: the composition root starts the services, the services
+/// use the transfers, and nothing leads back.
+const NOT_NAMED: &[(&str, &[&str], &str)] = &[
+    (
+        "src/runtime/files/",
+        &["launch", "root", "services"],
+        "runtime/files knows neither the composition root nor the services",
+    ),
+    ("src/runtime/services/", &["launch"], "services know runtime::root, not runtime::launch"),
+    ("src/runtime/root.rs", &["launch", "services"], "runtime::root knows no service by name"),
+    (
+        "src/runtime/service.rs",
+        &["launch", "services"],
+        "runtime::service knows no service by name",
+    ),
+];
+
 /// Where `unsafe` may be written.
 const UNSAFE: &str = "src/memory/heap.rs";
 
@@ -166,6 +183,7 @@ impl File {
         if self.path.starts_with("src/") {
             self.check_imports(&mut complain);
             self.check_kept(&mut complain);
+            self.check_not_named(&mut complain);
         }
         found.into_iter().map(|(_, complaint)| complaint).collect()
     }
@@ -191,6 +209,16 @@ impl File {
                     "imports only point right"
                 };
                 complain(at, &format!("{own} names {name}: {rule}"));
+            }
+        }
+    }
+
+    fn check_not_named(&self, complain: &mut impl FnMut(usize, &str)) {
+        for (place, modules, rule) in NOT_NAMED {
+            if is_in(&self.path, place) {
+                for at in modules.iter().flat_map(|module| module_names(self.shipped(), module)) {
+                    complain(at, rule);
+                }
             }
         }
     }
@@ -311,6 +339,16 @@ fn listed(code: &str, end: usize) -> Vec<&str> {
     }
     names.retain(|name| !name.is_empty());
     names
+}
+
+/// Where the module `name` is named: in a path, or in a list of imports.
+fn module_names<'t>(code: &'t str, name: &'t str) -> impl Iterator<Item = usize> + 't {
+    words(code, name).filter(|at| {
+        let before = code[..*at].trim_end();
+        let after = code[at + name.len()..].trim_start();
+        let in_list = before.ends_with(['{', ',']) && after.starts_with([',', '}']);
+        before.ends_with("::") || after.starts_with("::") || in_list
+    })
 }
 
 /// Where something of the crate `name` is named, and what: `name::a::{b, c}` gives two paths.
@@ -520,6 +558,26 @@ fn what_is_planted_is_found() {
             "tests/printer/main.rs:2: the simulated printer shares nothing",
         ),
         (
+            "src/runtime/files/relay.rs",
+            "use crate::runtime::launch::Root;",
+            "src/runtime/files/relay.rs:2: runtime/files knows neither",
+        ),
+        (
+            "src/runtime/files/mod.rs",
+            "use super::{net::Net, services};",
+            "src/runtime/files/mod.rs:2: runtime/files knows neither",
+        ),
+        (
+            "src/runtime/services/ftp.rs",
+            "use crate::{runtime::{launch::Root, net::Net}};",
+            "src/runtime/services/ftp.rs:2: services know runtime::root",
+        ),
+        (
+            "src/runtime/root.rs",
+            "use super::services::mqtt;",
+            "src/runtime/root.rs:2: runtime::root knows no service",
+        ),
+        (
             "src/config.rs",
             "#[cfg(test)]\nmod tests;\nuse crate::mqtt;",
             "src/config.rs:4: config names mqtt",
@@ -561,6 +619,8 @@ fn what_only_looks_planted_is_left_alone() {
         ("src/mqtt/tests.rs", "use crate::runtime; use tokio::time;"),
         ("src/board.rs", "use crate::memory::pool::Shape;"),
         ("src/runtime/mod.rs", "use crate::{mqtt, tls}; use tokio::net::TcpListener;"),
+        ("src/runtime/files/relay.rs", "fn f(services: usize, root: u8) { g(services, root) }"),
+        ("src/runtime/services/ftp.rs", "use crate::runtime::root::Root;"),
         (
             "src/tls/mod.rs",
             "use tokio::io::{AsyncRead, AsyncWrite, ReadBuf}; use tokio_rustls::Accept;",

@@ -10,7 +10,6 @@ use std::io;
 use tokio::time::timeout;
 
 use super::net::{Connection, Net, Sockets};
-pub use super::reconnect::BackOff;
 use super::stream;
 use crate::config::PrinterAddr;
 use crate::tls::{ConnectError, Refusal, Trust};

@@ -5,15 +5,20 @@
 
 pub mod accept;
 mod clock;
+pub mod credentials;
+pub mod data_ports;
 pub mod dial;
 pub mod drive;
 pub mod files;
 pub mod launch;
 pub mod net;
+pub mod pacing;
 pub mod reconnect;
+pub mod root;
 pub mod service;
 pub mod services;
 pub mod shutdown;
+pub mod start_error;
 pub mod stream;
 pub mod supervisor;
 pub mod worker;

@@ -8,8 +8,9 @@ use core::any::Any;
 use core::fmt;
 use core::ops::RangeInclusive;
 
-use super::launch::{Root, StartError};
 use super::net::{Net, Sockets};
+use super::root::Root;
+use super::start_error::StartError;
 use crate::clock::Instant;
 use crate::config::Config;
 

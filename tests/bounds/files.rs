@@ -20,8 +20,9 @@ use pandaproxy::memory::budget::{
 use pandaproxy::memory::heap;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::accept::Acceptor;
+use pandaproxy::runtime::data_ports::DataPorts;
 use pandaproxy::runtime::files::relay::{Counts, Relay};
-use pandaproxy::runtime::files::relay_ports::{Openings, Transfers};
+use pandaproxy::runtime::files::relay_ports::Transfers;
 use pandaproxy::runtime::launch::{self, Context, Credentials, services};
 use pandaproxy::runtime::net::{Net, Sockets};
 use pandaproxy::state_dir::Pins;
@@ -539,7 +540,7 @@ fn a_full_relay_with_a_full_queue_fits_the_budget() {
             let mut listeners = Vec::with_capacity(DATA_PORTS);
             listeners.extend((0..DATA_PORTS).map(|_| (Sockets.bind(any).unwrap(), port)));
             let ports = [0, DATA_PORTS - 1].map(|at| listeners[at].0.local_addr().unwrap());
-            (Transfers::new(Sockets, Rc::clone(&bed.relay)), Openings::over(listeners), ports)
+            (Transfers::new(Sockets, Rc::clone(&bed.relay)), DataPorts::over(listeners), ports)
         });
         spawn_local(bed.share.of(Rc::clone(&transfers).listen(openings, bed.clock)));
         for _ in 0..TRANSFERS {

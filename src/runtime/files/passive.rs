@@ -19,13 +19,13 @@ use core::ops::RangeInclusive;
 use core::task::Poll;
 use core::time::Duration;
 
-use super::pacing::limit_unread;
 use super::relay::Seen;
 use crate::ftp::slot::PassivePort as State;
 use crate::ftp::{ClientLink, SLOTS};
 use crate::journal::{self, Kind, RateLimit};
 use crate::runtime::Clock;
 use crate::runtime::net::{Listener, Net, Sockets};
+use crate::runtime::pacing::limit_unread;
 use crate::runtime::stream::tune_data;
 
 /// Pause after a failure to accept.

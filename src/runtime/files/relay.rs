@@ -63,7 +63,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::pacing::{limit_unread_of, limit_unsent};
 use super::records::{self, Hello, Records};
 use crate::board::BOARD;
 use crate::config::PrinterAddr;
@@ -75,6 +74,7 @@ use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
 use crate::runtime::net::{Connection, Net};
+use crate::runtime::pacing::{limit_unread_of, limit_unsent};
 use crate::runtime::stream::tune_relay;
 
 /// Time from the TCP connection to a whole ClientHello.

@@ -11,138 +11,29 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | ports | [`DATA_PORTS`] | refused by the configuration |
+//! | ports | [`DATA_PORTS`](budget::DATA_PORTS) | refused by the configuration |
 //! | transfers carried at once | [`TRANSFERS`] | wait: [`TRANSFERS`] here, more in the kernel |
 //! | of those, from one address | all but one | wait for one of the address's own |
 //! | transfers of one address | two for each of its sessions | closed |
 //! | silence of a transfer | [`FILE_SILENCE_TIMEOUT`](super::relay::FILE_SILENCE_TIMEOUT), [`STALL_TIMEOUT`](super::relay::STALL_TIMEOUT) | reset |
 
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use core::fmt;
-use core::future::poll_fn;
-use core::net::{IpAddr, SocketAddr};
-use core::ops::RangeInclusive;
-use core::task::Poll;
-use std::io;
+use core::net::IpAddr;
 
 use tokio::sync::Notify;
 
-use super::pacing::limit_unread;
 use super::relay::{Buffers, Limits, Relay, Seen, carry, dial};
 use crate::journal::{self, Kind, RateLimit};
-use crate::memory::budget::{self, DATA_PORTS, RELAY_FILES, TRANSFERS};
+use crate::memory::budget::{self, RELAY_FILES, TRANSFERS};
 use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
 use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::{AFTER_FAILURE, is_of_the_peer};
-use crate::runtime::net::{Listener, Net, Sockets};
+use crate::runtime::data_ports::DataPorts;
+use crate::runtime::net::{Net, Sockets};
 use crate::runtime::stream::tune_relay;
-
-/// Listeners, each with the printer's port that it stands for.
-pub struct Openings<N: Net = Sockets> {
-    listeners: Vec<(N::Listener, u16)>,
-    /// Index of the listener that is polled first.
-    next: usize,
-}
-
-impl<N: Net> Openings<N> {
-    /// Listens on each port of `ranges`. Ports that cannot be bound are left out and logged.
-    ///
-    /// # Errors
-    ///
-    /// No port can be bound, or there are more than [`DATA_PORTS`].
-    pub fn bind(net: &N, address: IpAddr, ranges: &[RangeInclusive<u16>]) -> io::Result<Self> {
-        let count = ranges.iter().map(ExactSizeIterator::len).sum();
-        if count > DATA_PORTS {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let mut listeners = Vec::with_capacity(count);
-        let mut skipped = heapless::Vec::<u16, DATA_PORTS>::new();
-        let mut why = None;
-        for port in ranges.iter().cloned().flatten() {
-            match net.bind(SocketAddr::new(address, port)) {
-                Ok(listener) => listeners.push((listener, port)),
-                Err(error) => {
-                    why = Some(error);
-                    // It fits: there are no more ports than that.
-                    let _fits = skipped.push(port);
-                }
-            }
-        }
-        match why {
-            Some(why) if listeners.is_empty() => return Err(why),
-            Some(why) => journal::note(
-                Kind::Refused,
-                format_args!(
-                    "ftp: cannot listen on data ports {}: {}; transfers for which the printer names \
-                     one of them fail",
-                    Runs(&skipped),
-                    why.kind()
-                ),
-            ),
-            None => {}
-        }
-        Ok(Self::over(listeners))
-    }
-
-    /// These listeners, each for a port of the printer.
-    pub fn over(listeners: Vec<(N::Listener, u16)>) -> Self {
-        for (listener, _) in &listeners {
-            // A listener with larger buffers serves as well.
-            let _larger = limit_unread(listener);
-        }
-        Self { listeners, next: 0 }
-    }
-
-    /// The printer's ports that are open here.
-    pub fn ports(&self) -> impl Iterator<Item = u16> {
-        self.listeners.iter().map(|(_, port)| *port)
-    }
-
-    /// The next connection, its source, and the printer's port that it is for. Ports take turns: each call begins behind
-    /// the port that was served last.
-    ///
-    /// # Errors
-    ///
-    /// A connection could not be accepted.
-    pub async fn accept(&mut self) -> io::Result<(N::Connection, SocketAddr, u16)> {
-        poll_fn(|cx| {
-            let count = self.listeners.len();
-            let (first, last) = self.listeners.split_at(self.next.min(count));
-            for (at, (listener, port)) in
-                last.iter().chain(first).enumerate().map(|(at, one)| (self.next + at, one))
-            {
-                if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                    self.next = (at + 1) % count;
-                    return Poll::Ready(accepted.map(|(stream, from)| (stream, from, *port)));
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-/// Ports as a person lists them: `2024, 2030-2031`.
-struct Runs<'p>(&'p [u16]);
-
-impl fmt::Display for Runs<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let runs = self.0.chunk_by(|port, next| port.checked_add(1) == Some(*next));
-        for (at, run) in runs.enumerate() {
-            f.write_str(if at == 0 { "" } else { ", " })?;
-            match run {
-                [] => {}
-                [only] => write!(f, "{only}")?,
-                [first, .., last] => write!(f, "{first}-{last}")?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A connection to a data port that waits for a task.
 struct Arrival<N: Net> {
@@ -228,12 +119,12 @@ impl<N: Net> Transfers<N> {
     }
 
     /// Accepts transfers while there is room for another that waits: the body of one task.
-    pub async fn listen(self: Rc<Self>, mut openings: Openings<N>, clock: Clock) {
+    pub async fn listen(self: Rc<Self>, mut data_ports: DataPorts<N>, clock: Clock) {
         loop {
             while self.waiting.borrow().is_full() {
                 self.taken.notified().await;
             }
-            match openings.accept().await {
+            match data_ports.accept().await {
                 Ok((stream, from, port)) => {
                     self.arrive(stream, from.ip().to_canonical(), port, &clock);
                 }
@@ -354,11 +245,12 @@ mod tests {
     use super::*;
     use crate::config::PrinterAddr;
     use crate::memory::budget::RELAY_COMMANDS;
-    use crate::runtime::files::pacing::tests::{MAX_AHEAD, ahead, printer};
     use crate::runtime::files::records::tests::{client_hello, record};
     use crate::runtime::files::relay::Counts;
-    use alloc::format;
+    use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
+    use alloc::vec::Vec;
     use core::net::Ipv4Addr;
+    use core::net::SocketAddr;
     use core::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -404,8 +296,9 @@ mod tests {
                 Counts::FTP,
             );
             let transfers = Transfers::new(Sockets, Rc::clone(&control));
-            let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
-            spawn_local(Rc::clone(&transfers).listen(openings, clock));
+            let data_ports =
+                DataPorts::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
+            spawn_local(Rc::clone(&transfers).listen(data_ports, clock));
             for _ in 0..TRANSFERS {
                 spawn_local(Rc::clone(&transfers).work(clock));
             }
@@ -552,8 +445,9 @@ mod tests {
             let data = printer();
             let ours = Sockets.bind(SocketAddr::from((HOME, 0))).unwrap();
             bed.at = ours.local_addr().unwrap();
-            let openings = Openings::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
-            spawn_local(Rc::clone(&bed.transfers).listen(openings, bed.clock));
+            let data_ports =
+                DataPorts::over(Vec::from([(ours, data.local_addr().unwrap().port())]));
+            spawn_local(Rc::clone(&bed.transfers).listen(data_ports, bed.clock));
             let _control = bed.login_from(HOME).await;
             let mut client = bed.transfer_from(HOME).await;
             let _printers_end = data.accept().await.unwrap();
@@ -601,66 +495,8 @@ mod tests {
             let _control = bed.login_from(HOME).await;
             let mut near = bed.transfer_from(HOME).await;
             let error = near.read(&mut [0]).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
             assert_eq!(journal::count(Kind::PrinterLost), 1);
         });
-    }
-
-    #[test]
-    fn a_data_port_in_use_is_left_out_and_logged() {
-        run(async {
-            // Ten ports in a row of which the first is taken; others may be, on a busy machine.
-            let (taken, port) = loop {
-                let taken = std::net::TcpListener::bind((HOME, 0)).unwrap();
-                let port = taken.local_addr().unwrap().port();
-                if port < u16::MAX - 10 {
-                    break (taken, port);
-                }
-            };
-            let openings = Openings::bind(&Sockets, HOME.into(), &[port..=port + 9]).unwrap();
-            assert!(openings.ports().all(|open| open != port));
-            assert!(openings.ports().count() > 0);
-            let mut text = alloc::string::String::new();
-            journal::write_to(&mut text).unwrap();
-            assert!(text.contains(&format!("data ports {port}")), "{text}");
-            assert!(Openings::bind(&Sockets, HOME.into(), &[port..=port]).is_err(), "none is left");
-            drop(taken);
-        });
-    }
-
-    /// Guards: bambuddy#1646: a thousand data ports cost gigabytes.
-    #[test]
-    fn too_many_data_ports_are_refused() {
-        let most = u16::try_from(DATA_PORTS).unwrap();
-        let refused = Openings::bind(&Sockets, HOME.into(), &[50_000..=50_000 + most]);
-        assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
-    }
-
-    #[test]
-    fn data_ports_take_turns() {
-        run(async {
-            let listeners: Vec<_> = (0..101)
-                .map(|n| (Sockets.bind(SocketAddr::from((HOME, 0))).unwrap(), 50_000 + n))
-                .collect();
-            let at = |n: usize| listeners[n].0.local_addr().unwrap();
-            let (busy, last) = (at(0), at(100));
-            let mut openings = Openings::<Sockets>::over(listeners);
-            let mut clients = Vec::new();
-            for _ in 0..8 {
-                clients.push(connect(HOME, busy).await);
-            }
-            clients.push(connect(HOME, last).await);
-            let mut ports = Vec::new();
-            for _ in 0..9 {
-                ports.push(openings.accept().await.unwrap().2);
-            }
-            assert_eq!(ports.iter().filter(|port| **port == 50_100).count(), 1);
-            assert_ne!(ports[8], 50_100, "it came last and was not served last: {ports:?}");
-        });
-    }
-
-    #[test]
-    fn ports_are_listed_in_ranges() {
-        assert_eq!(format!("{}", Runs(&[2024, 2030, 2031, 2032, 2040])), "2024, 2030-2032, 2040");
     }
 }

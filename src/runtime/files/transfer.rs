@@ -12,7 +12,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | data between client and printer | [`FTP_BUFFER`] bytes, the TLS records, and the sockets' buffers ([`pacing`](super::pacing)) | the sender waits |
+//! | data between client and printer | [`FTP_BUFFER`] bytes, the TLS records, and the sockets' buffers ([`pacing`](crate::runtime::pacing)) | the sender waits |
 //! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`DataEvent::Unreachable`] |
 //! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`DataEvent::Failed`] |
 //! | no data copied | [`STALL_TIMEOUT`] | [`TransferError::Stalled`] |
@@ -30,7 +30,6 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use super::pacing::limit_unsent;
 use super::passive::PassivePorts;
 use crate::ftp::printer_session::{
     DataCommand, DataCopy, DataEvent, PrinterSession, TransferError,
@@ -39,6 +38,7 @@ use crate::ftp::slot::Prot;
 use crate::memory::budget::FTP_BUFFER;
 use crate::runtime::Clock;
 use crate::runtime::net::{Connection, Net, Sockets};
+use crate::runtime::pacing::limit_unsent;
 use crate::runtime::stream;
 use crate::tls::{ClientStream, ServerConfig, ServerStream, Trust, accept, connect};
 use crate::trace::{self, Party, Protocol, Tap};
@@ -399,7 +399,7 @@ mod tests {
     use crate::auth::AccessCode;
     use crate::ftp::Service;
     use crate::peer::Peer;
-    use crate::runtime::files::pacing::tests::{MAX_AHEAD, ahead, printer};
+    use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
     use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpStream;
     use tokio::runtime::{Builder, LocalOptions};

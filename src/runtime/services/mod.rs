@@ -2,6 +2,7 @@
 
 pub mod camera;
 pub mod chamber;
+pub mod files;
 pub mod ftp;
 pub mod mqtt;
 pub mod port_6000;

@@ -22,8 +22,8 @@ use crate::printer::status::Status;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::files::relay::{Counts, Relay};
-use crate::runtime::launch::{Root, spawn};
 use crate::runtime::net::Net;
+use crate::runtime::root::{Root, spawn};
 use crate::runtime::worker::Worker;
 use crate::tls::ServerConfig;
 

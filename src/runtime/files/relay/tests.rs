@@ -3,9 +3,9 @@
 use super::*;
 use crate::memory::MIB;
 use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
-use crate::runtime::files::pacing::tests::{MAX_AHEAD, ahead, printer};
 use crate::runtime::files::records::tests::{client_hello, record};
 use crate::runtime::net::Sockets;
+use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
 use core::net::{Ipv4Addr, SocketAddr};
 use ring::digest::{SHA256, digest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -443,8 +443,7 @@ fn a_relays_tasks_fit_their_budget() {
     let work = Rc::clone(&relay).work(Sockets, Acceptor::new("ftp", Rc::default()), clock);
     let transfers = crate::runtime::files::relay_ports::Transfers::new(Sockets, relay);
     let carry = Rc::clone(&transfers).work(clock);
-    let listens =
-        transfers.listen(crate::runtime::files::relay_ports::Openings::over(Vec::new()), clock);
+    let listens = transfers.listen(crate::runtime::data_ports::DataPorts::over(Vec::new()), clock);
     let sizes = [size_of_val(&work), size_of_val(&carry), size_of_val(&listens)];
     std::println!("{sizes:?}");
     assert!(sizes.iter().all(|size| *size <= budget::TASK), "{sizes:?}");

@@ -1,0 +1,110 @@
+//! The proxy's certificates for its clients, and what it verifies the printer's certificate by, from the state
+//! directory and the settings.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::start_error::StartError;
+use super::supervisor;
+use crate::board::BOARD;
+use crate::config::{Config, FtpMode, PrinterAddr};
+use crate::memory::budget;
+use crate::state_dir::Pins;
+use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
+
+/// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
+const MAX_AUTHORITIES: u64 = 64 * 1024;
+
+/// The proxy's certificates for its clients, and what it verifies the printer's certificate by.
+#[derive(Clone)]
+pub struct Credentials {
+    /// For all services but files.
+    pub tls: Arc<ServerConfig>,
+    /// For files in proxy mode: TLS 1.2, whose data connections resume the control connection's session.
+    pub files_tls: Option<Arc<ServerConfig>>,
+    /// What the printer's certificate has to be.
+    pub trust: Trust,
+}
+
+impl Credentials {
+    /// Loads keys and certificates from the state directory, and makes those that are missing.
+    ///
+    /// # Errors
+    ///
+    /// The state directory or `--printer-ca` cannot be used.
+    pub fn load(config: &Config) -> Result<Self, StartError> {
+        let trust = trust(config)?;
+        supervisor::starting();
+        let identity = identity(config)?;
+        let tls = identity.server_config(BOARD.suites, budget::SESSIONS);
+        let is_proxy = config.services.ftp && matches!(config.ftp.mode, FtpMode::Proxy { .. });
+        let files_tls = is_proxy
+            .then(|| identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS))
+            .transpose()
+            .map_err(|error| StartError::Identity(config.state_dir.clone(), error))?;
+        Ok(Self { tls, files_tls, trust })
+    }
+}
+
+/// What this proxy shows to its clients.
+fn identity(config: &Config) -> Result<Identity, StartError> {
+    let mut addresses = heapless::Vec::<IpAddr, 4>::new();
+    let advertised = config.advertise.map(IpAddr::V4);
+    let specific = Some(config.bind).filter(|bind| !bind.is_unspecified());
+    for address in [advertised, specific, towards(&config.printer)].into_iter().flatten() {
+        if !addresses.contains(&address) {
+            // It fits: there are three at most.
+            let _fits = addresses.push(address);
+        }
+    }
+    let subject = Subject { serial: &config.serial, addresses: &addresses };
+    Identity::load_or_make(&config.state_dir, &subject, SystemTime::now())
+        .map_err(|error| StartError::Identity(config.state_dir.clone(), error))
+}
+
+/// What this proxy accepts from the printer.
+fn trust(config: &Config) -> Result<Trust, StartError> {
+    let policy = if config.insecure_printer { Policy::Insecure } else { Policy::Verify };
+    let given = match &config.printer_ca {
+        Some(path) => Some(read_authorities(path)?),
+        None => None,
+    };
+    let pins = Pins::in_dir(&config.state_dir);
+    Trust::new(&config.serial, policy, given.as_deref(), pins, SystemTime::now)
+        .map_err(StartError::Trust)
+}
+
+/// Reads the file of `--printer-ca`.
+fn read_authorities(path: &Path) -> Result<Vec<u8>, StartError> {
+    let unreadable = |error| StartError::PrinterCa { path: PathBuf::from(path), error };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut pem = Vec::new();
+    file.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem).map_err(unreadable)?;
+    if pem.len() as u64 > MAX_AUTHORITIES {
+        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(pem)
+}
+
+/// Our address on the way to the printer: the one clients of its network reach us at. For a printer
+/// given by name it is the one on the way out.
+fn towards(printer: &PrinterAddr) -> Option<IpAddr> {
+    let printer = match printer {
+        PrinterAddr::Ip(address) => *address,
+        // An address reserved for documentation (RFC 5737), which no host has.
+        PrinterAddr::Name(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+    };
+    let any: IpAddr = match printer {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => core::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connecting a datagram socket sends nothing; it only chooses the way. The port is any.
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((printer, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}

@@ -1,0 +1,208 @@
+//! What the services are started with: the surroundings of the proxy, each service's ports, and the tasks so far.
+//!
+//! [`launch`](super::launch) makes the one [`Root`] and ends the tasks; services know only this module of the two.
+
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::cell::RefCell;
+use core::net::SocketAddr;
+
+use tokio::task::JoinHandle;
+
+use super::Clock;
+use super::accept::Acceptor;
+use super::credentials::Credentials;
+use super::data_ports::DataPorts;
+use super::dial::Dialler;
+use super::net::{Listener, Net};
+use super::reconnect::BackOff;
+use super::service::{Declaration, Service};
+use super::start_error::StartError;
+use super::worker::{Serves, Worker};
+use crate::auth::Limiter;
+use crate::config::Config;
+use crate::memory::budget;
+use crate::printer::status::Status;
+use crate::tls::{ServerConfig, Trust};
+
+/// A service by its type.
+pub(super) fn find<S: Service>(services: &[Rc<dyn Service>]) -> Option<Rc<S>> {
+    services.iter().find_map(|service| {
+        let service: Rc<dyn Any> = Rc::clone(service) as Rc<dyn Any>;
+        service.downcast().ok()
+    })
+}
+
+/// The ports of one service, bound before anything is started.
+pub(super) struct Bound<N: Net> {
+    listener: Option<N::Listener>,
+    pub(super) at: Option<SocketAddr>,
+    data_ports: Option<DataPorts<N>>,
+}
+
+impl<N: Net> Bound<N> {
+    pub(super) const NONE: Self = Self { listener: None, at: None, data_ports: None };
+
+    pub(super) fn new(
+        declaration: &Declaration<N>,
+        config: &Config,
+        net: &N,
+    ) -> Result<Self, StartError> {
+        let Some(listening) = declaration.listening(config) else { return Ok(Self::NONE) };
+        let port = listening.port;
+        let listener = net
+            .bind(SocketAddr::new(config.bind, port))
+            .map_err(|error| StartError::Bind { port, error })?;
+        let at = listener.local_addr().map_err(StartError::Runtime)?;
+        let data_ports = match listening.data_ports {
+            [] => None,
+            ranges => {
+                let bound = DataPorts::bind(net, config.bind, ranges);
+                Some(bound.map_err(StartError::DataPorts)?)
+            }
+        };
+        Ok(Self { listener: Some(listener), at: Some(at), data_ports })
+    }
+}
+
+/// What a service starts its tasks with.
+pub struct Root<'a, N: Net> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The network.
+    pub net: N,
+    /// The clock.
+    pub clock: Clock,
+    /// What is known about the printer.
+    pub status: Rc<Status>,
+    /// The proxy's certificates, and what the printer's has to be.
+    pub credentials: Credentials,
+    /// A random number.
+    pub seed: u64,
+    /// Counts wrong access codes by address, for all services.
+    pub limiter: Rc<RefCell<Limiter>>,
+    pub(super) services: Vec<Rc<dyn Service>>,
+    pub(super) retries: u32,
+    pub(super) bound: Bound<N>,
+    pub(super) acceptors: Vec<JoinHandle<()>>,
+    pub(super) maintainers: Vec<JoinHandle<()>>,
+}
+
+impl<N: Net> Root<'_, N> {
+    /// Starts a task that lives until the program ends. The build fails if it is larger than its line in
+    /// the memory budget.
+    pub fn spawn<F: Future<Output = ()> + 'static>(&self, task: F) -> JoinHandle<()> {
+        spawn(&self.net, task)
+    }
+
+    /// A service that has been started before, by its type.
+    pub fn service<S: Service>(&self) -> Option<Rc<S>> {
+        find(&self.services)
+    }
+
+    /// The service's port, if it has one.
+    pub const fn take_listener(&mut self) -> Option<N::Listener> {
+        self.bound.listener.take()
+    }
+
+    /// Starts the task that maintains a connection to the printer. It ends by itself once its service is
+    /// [shut down](Service::shut_down), and the program waits for that.
+    pub fn maintain<F: Future<Output = ()> + 'static>(&mut self, task: F) {
+        let task = self.spawn(task);
+        self.maintainers.push(task);
+    }
+
+    /// Serves clients over TLS on the service's port, `slots` at once.
+    pub fn serve_tls<S: Serves + Clone + 'static>(
+        &mut self,
+        name: &'static str,
+        service: &S,
+        slots: usize,
+        tls: &Arc<ServerConfig>,
+    ) {
+        self.accept(name, slots, |root, acceptor| {
+            root.spawn(root.worker(acceptor, service).work_tls(Arc::clone(tls)));
+        });
+    }
+
+    /// Serves clients over TCP without TLS on the service's port, `slots` at once.
+    pub fn serve_plain<S: Serves + Clone + 'static>(
+        &mut self,
+        name: &'static str,
+        service: &S,
+        slots: usize,
+    ) {
+        self.accept(name, slots, |root, acceptor| {
+            root.spawn(root.worker(acceptor, service).work_plain());
+        });
+    }
+
+    /// Accepts connections on the service's port for `workers` tasks, each of which `start` starts.
+    pub fn accept(
+        &mut self,
+        name: &'static str,
+        workers: usize,
+        start: impl Fn(&Self, Rc<Acceptor<N>>),
+    ) {
+        let Some(listener) = self.bound.listener.take() else { return };
+        let acceptor = Acceptor::new(name, Rc::clone(&self.limiter));
+        for _ in 0..workers {
+            start(self, Rc::clone(&acceptor));
+        }
+        self.accept_by(accept_all(acceptor, listener, self.clock));
+    }
+
+    /// Starts a task that accepts connections: it is ended first when the program ends.
+    pub fn accept_by<F: Future<Output = ()> + 'static>(&mut self, task: F) {
+        let task = self.spawn(task);
+        self.acceptors.push(task);
+    }
+
+    /// The service's data ports, if it has any.
+    pub const fn take_data_ports(&mut self) -> Option<DataPorts<N>> {
+        self.bound.data_ports.take()
+    }
+
+    /// Connects to the printer's `port`, with TLS sessions of its own.
+    pub fn dialler(&self, port: u16) -> Dialler<N> {
+        let trust = self.credentials.trust.with_own_sessions();
+        self.dialler_with(port, trust)
+    }
+
+    /// Connects to the printer's `port`, with the TLS sessions of `trust`.
+    pub fn dialler_with(&self, port: u16, trust: Trust) -> Dialler<N> {
+        Dialler::new(self.net.clone(), self.config.printer.clone(), port, trust)
+    }
+
+    /// A back-off whose jitter is another one each time.
+    pub const fn back_off(&mut self) -> BackOff {
+        self.retries += 8;
+        BackOff::new((self.seed as u32).rotate_left(self.retries))
+    }
+
+    fn worker<S: Serves + Clone>(&self, acceptor: Rc<Acceptor<N>>, service: &S) -> Worker<S, N> {
+        Worker {
+            net: self.net.clone(),
+            acceptor,
+            service: service.clone(),
+            advertise: self.config.advertise,
+            rewrites: !self.config.keep_printer_address,
+            clock: self.clock,
+        }
+    }
+}
+
+/// Starts a task. The build fails if it is larger than its line in the memory budget.
+pub(super) fn spawn<N: Net, F: Future<Output = ()> + 'static>(net: &N, task: F) -> JoinHandle<()> {
+    const {
+        assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget");
+    }
+    net.spawn(task)
+}
+
+/// The task that accepts a service's connections.
+async fn accept_all<N: Net>(acceptor: Rc<Acceptor<N>>, listener: N::Listener, clock: Clock) {
+    acceptor.listen(&listener, &clock).await;
+}
