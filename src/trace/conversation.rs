@@ -156,11 +156,9 @@ impl Conversation {
     ) -> io::Result<()> {
         let side = self.side(from);
         let held = side.scanner.held();
-        let len = side.scanner.scan(secrets, piece, over, work);
-        let (bytes, marks) = work.released(len);
-        for (byte, mark) in bytes.iter_mut().zip(marks) {
-            *byte = side.login.next(*byte, *mark);
-        }
+        let rewrite = |byte, redacted| side.login.next(byte, redacted);
+        let len = side.scanner.scan(secrets, piece, over, work, rewrite);
+        let bytes = work.released(len);
         // Bytes that were held back keep their time.
         let (before, now) = bytes.split_at(held.min(len));
         let held_since = side.held_since;

@@ -18,6 +18,11 @@
 //!
 //! A secret may be divided between two pieces. So a [`Scanner`] holds back what may be the beginning of a secret,
 //! [`HELD`] bytes at most, until the next piece of the same direction, or its end.
+//!
+//! A replacement and the bytes beside it may together be a secret again: a serial number's replacement ends with the
+//! digit that a serial number begins with. So a last step looks at each byte before it is released: where it completes
+//! the code or the serial number in one of their forms, those bytes become a character that is part of none of them
+//! (`*` as a rule). Then no form of either is released, whatever the steps before have written.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -52,6 +57,9 @@ const MAX_USERINFO: usize = 128;
 /// Addresses that are remembered; when exceeded, the oldest is forgotten.
 const ADDRESSES: usize = 64;
 
+/// Bytes of the longest form of a code or serial number but one: a code of 32 characters, percent-encoded, has 96.
+const LOOK_BACK: usize = 95;
+
 /// Bytes of a secret's beginning before a gap that are redacted; a shorter beginning reveals nothing.
 const TELLING: usize = 3;
 
@@ -61,6 +69,10 @@ pub struct Secrets {
     addresses: Addresses,
     /// Whether something that is looked for may begin with this byte.
     begins: [bool; 256],
+    /// Whether a form of the code or of the serial number may end with this byte.
+    ends: [bool; 256],
+    /// A byte that is part of no form of the code and of the serial number.
+    blank: u8,
 }
 
 impl Secrets {
@@ -92,7 +104,27 @@ impl Secrets {
                 || matches!(byte, b'"' | b':')
                 || patterns.iter().any(|pattern| pattern.begins_with(byte));
         }
-        Some(Self { patterns, addresses: Addresses::default(), begins })
+        let mut ends = [false; 256];
+        for (byte, ends) in (0..=u8::MAX).zip(&mut ends) {
+            *ends = patterns.iter().any(|pattern| pattern.ends_with(byte));
+        }
+        let is_in_none = |byte: &u8| !patterns.iter().any(|pattern| pattern.has(*byte));
+        // Both are visible characters, and this is none.
+        const DELETE: u8 = 0x7f;
+        let blank = [b'*'].into_iter().chain(b'!'..DELETE).find(is_in_none).unwrap_or(DELETE);
+        Some(Self { patterns, addresses: Addresses::default(), begins, ends, blank })
+    }
+
+    /// Blanks what `bytes`, which follow those `before`, end with, if that is the code or the serial number.
+    /// Nothing that a blank is part of is a secret, so that none comes to be by it.
+    fn blank_secret(&self, before: &[u8], bytes: &mut [u8]) {
+        let last = bytes.last().copied().unwrap_or_default();
+        if !self.ends.get(usize::from(last)).copied().unwrap_or_default() {
+            return;
+        }
+        let found = self.patterns.iter().filter(|pattern| pattern.is_end_of(before, bytes));
+        let len = found.map(|pattern| pattern.0.len()).max().unwrap_or_default();
+        bytes.iter_mut().rev().take(len).for_each(|byte| *byte = self.blank);
     }
 
     /// Adds an address that is to be redacted; returns its number, 1 to 250.
@@ -133,7 +165,7 @@ impl Secrets {
         match self.look_at_v6(data, over) {
             Look::Nothing => {}
             Look::Wants => wants = true,
-            redacted @ Look::Redacted(_) => return redacted,
+            redacted @ (Look::Redacted(_) | Look::Kept(_)) => return redacted,
         }
         if other == Look::Nothing && wants { Look::Wants } else { other }
     }
@@ -237,6 +269,8 @@ pub struct Scanner {
     ftp: bool,
     /// Within a PEM.
     pem: bool,
+    /// The last bytes that were released.
+    released: heapless::Vec<u8, LOOK_BACK, u8>,
 }
 
 /// Buffers for a piece and the bytes held back before it, allocated once.
@@ -253,17 +287,22 @@ impl Work {
         Self { bytes: Vec::with_capacity(most), marks: Vec::with_capacity(most) }
     }
 
-    /// The first `len` bytes, and whether each was redacted.
-    pub fn released(&mut self, len: usize) -> (&mut [u8], &[bool]) {
-        let marks = self.marks.get(..len).unwrap_or_default();
-        (self.bytes.get_mut(..len).unwrap_or_default(), marks)
+    /// The first `len` bytes.
+    pub fn released(&self, len: usize) -> &[u8] {
+        self.bytes.get(..len).unwrap_or_default()
     }
 }
 
 impl Scanner {
     /// For a direction of FTP commands and replies, or of anything else.
     pub const fn new(ftp: bool) -> Self {
-        Self { held: heapless::Vec::new(), before: 0, ftp, pem: false }
+        Self {
+            held: heapless::Vec::new(),
+            before: 0,
+            ftp,
+            pem: false,
+            released: heapless::Vec::new(),
+        }
     }
 
     /// Bytes that are held back.
@@ -272,13 +311,15 @@ impl Scanner {
     }
 
     /// Redacts the bytes held back and `piece`, in `work`. Returns how many bytes of it can be written: all of them
-    /// with `over`, when a gap or the end follows.
+    /// with `over`, when a gap or the end follows. `rewrite` is given each of these, and whether it was redacted, and
+    /// returns the byte to write.
     pub fn scan(
         &mut self,
         secrets: &mut Secrets,
         piece: &[u8],
         over: bool,
         work: &mut Work,
+        mut rewrite: impl FnMut(u8, bool) -> u8,
     ) -> usize {
         let Work { bytes, marks } = work;
         bytes.clear();
@@ -294,7 +335,7 @@ impl Scanner {
             let left = rest.len();
             let look = match self.look_at_pem(rest, before, over) {
                 Look::Nothing if begins => secrets.look(rest, before, self.ftp, over),
-                look @ (Look::Nothing | Look::Wants | Look::Redacted(_)) => look,
+                look @ (Look::Nothing | Look::Wants | Look::Redacted(_) | Look::Kept(_)) => look,
             };
             let len = match look {
                 Look::Nothing => 1,
@@ -304,6 +345,7 @@ impl Scanner {
                     marks.iter_mut().skip(at).take(len).for_each(|mark| *mark = true);
                     len.max(1)
                 }
+                Look::Kept(len) => len.max(1),
             };
             at += len;
             before = bytes.get(at - 1).copied().unwrap_or_default();
@@ -313,7 +355,26 @@ impl Scanner {
         self.held.clear();
         // It fits: more is never held back.
         let _fits = self.held.extend_from_slice(rest);
+        for (end, mark) in (1..=at).zip(marks.iter()) {
+            let bytes = bytes.get_mut(..end).unwrap_or_default();
+            if let Some(last) = bytes.last_mut() {
+                *last = rewrite(*last, *mark);
+            }
+            secrets.blank_secret(&self.released, bytes);
+        }
+        self.remember(bytes.get(..at).unwrap_or_default());
         at
+    }
+
+    /// Keeps the last bytes that were released.
+    fn remember(&mut self, released: &[u8]) {
+        let (_, new) = released.split_at(released.len().saturating_sub(LOOK_BACK));
+        let kept = self.released.len().min(LOOK_BACK - new.len());
+        let forgotten = self.released.len() - kept;
+        self.released.rotate_left(forgotten);
+        self.released.truncate(kept);
+        // It fits: as many as that were forgotten.
+        let _fits = self.released.extend_from_slice(new);
     }
 
     /// Redacts the Base64 inside PEM. PEM ends at its end line, or at the end of the JSON string.
@@ -326,13 +387,13 @@ impl Scanner {
                 Err(false) if !over => return Look::Wants,
                 Err(_) => return Look::Nothing,
             };
-            // A label stays as it is. It has no digits and no small letters, so that no code stands in one.
+            // A label stays as it is, unless it is a secret.
             let is_label = |byte: &&u8| byte.is_ascii_uppercase() || **byte == b' ';
             let len = label.iter().take(MAX_PEM_LABEL).take_while(is_label).count();
             return match after(label.get(len..).unwrap_or_default(), PEM_LINE) {
                 Ok(_) => {
                     self.pem = !self.pem;
-                    Look::Redacted(edge.len() + len + PEM_LINE.len())
+                    Look::Kept(edge.len() + len + PEM_LINE.len())
                 }
                 Err(false) if !over => Look::Wants,
                 Err(_) => Look::Nothing,
@@ -381,6 +442,8 @@ enum Look {
     Wants,
     /// So many bytes are done.
     Redacted(usize),
+    /// So many bytes are not to be looked at.
+    Kept(usize),
 }
 
 enum Found {
@@ -503,6 +566,23 @@ impl Pattern {
 
     fn begins_with(&self, byte: u8) -> bool {
         self.0.first().is_some_and(|first| first.redact(byte).is_some())
+    }
+
+    fn ends_with(&self, byte: u8) -> bool {
+        self.0.last().is_some_and(|last| last.redact(byte).is_some())
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.0.iter().any(|element| element.redact(byte).is_some())
+    }
+
+    /// Whether `bytes`, which follow those `before`, end with this.
+    fn is_end_of(&self, before: &[u8], bytes: &[u8]) -> bool {
+        let mut backwards = bytes.iter().rev().chain(before.iter().rev());
+        let is_same = |element: &Element| {
+            backwards.next().is_some_and(|byte| element.redact(*byte).is_some())
+        };
+        self.0.iter().rev().all(is_same)
     }
 
     fn find(&self, data: &[u8]) -> Found {

@@ -93,6 +93,65 @@ fn the_code_is_redacted_as_text_and_in_json() {
     }
 }
 
+/// No form of the code and of the serial number, divided in each way.
+#[track_caller]
+fn no_secret_is_left(code: &str, protocol: Protocol, sent: &str) {
+    let is_left = |found: &[u8]| {
+        let has = |secret: &str| found.windows(secret.len()).any(|seen| seen == secret.as_bytes());
+        has(code) || has(SERIAL)
+    };
+    for at in 0..=sent.len() {
+        let (first, second) = sent.as_bytes().split_at(at);
+        let found = written(code, protocol, From::Client, &[first, second]);
+        assert_eq!(found.len(), sent.len(), "lengths stay");
+        assert!(!is_left(&found), "{sent:?}, cut at {at}: {}", found.escape_ascii());
+    }
+    let bytes: Vec<&[u8]> = sent.as_bytes().chunks(1).collect();
+    let found = written(code, protocol, From::Client, &bytes);
+    assert!(!is_left(&found), "{sent:?}, byte by byte: {}", found.escape_ascii());
+}
+
+#[test]
+fn a_replacement_completes_no_secret() {
+    // What stands in for the first ends as the second begins.
+    let serial = "01P00A1B2C3D4E0";
+    let twice = format!("{serial}{}", &serial[1..]);
+    let mut secrets = Secrets::new(CODE.as_bytes(), serial.as_bytes()).unwrap();
+    let mut scanner = redact::Scanner::new(false);
+    let mut work = Work::new(PIECE);
+    let len = scanner.scan(&mut secrets, twice.as_bytes(), true, &mut work, |byte, _| byte);
+    assert_eq!(work.released(len).escape_ascii().to_string(), format!("01P00X0X0X0X0X{:*<15}", ""));
+    // A code that begins with what stands in for digits, and one that ends so.
+    no_secret_is_left("11111112", Protocol::Mqtt, "1111111111111122 11111112");
+    no_secret_is_left("21111111", Protocol::Mqtt, "222111111121111111");
+    // An AMS's serial number of which ours is the end, and an address before ours.
+    let long = format!("{{\"sn\":\"{:0>31}{SERIAL}\"}}", "");
+    no_secret_is_left(CODE, Protocol::Mqtt, &long);
+    for ip in 1..=40 {
+        let sent = format!("\"ip\":{}{}", 1_000_000_000 + ip, &SERIAL[1..]);
+        no_secret_is_left(CODE, Protocol::Mqtt, &sent);
+    }
+    // A wrong password becomes nines, of which this code consists.
+    no_secret_is_left("99999999", Protocol::Ftp, "PASS 12345678\r\n");
+}
+
+#[test]
+fn a_code_is_redacted_in_the_label_of_a_pem() {
+    no_secret_is_left("ABCDEFGH", Protocol::Mqtt, "-----BEGIN ABCDEFGH-----\n");
+    no_secret_is_left("----- A-", Protocol::Mqtt, "-----BEGIN B----- A-----END X-----");
+}
+
+#[test]
+fn the_longest_code_and_serial_number_are_redacted() {
+    let code = "\"#$%&/()=?{[]}+*^!<>|;,:@'\"#$%&/";
+    let percent: String = code.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let into = written(code, Protocol::Mqtt, From::Server, &[percent.as_bytes()]);
+    assert!(into.len() == percent.len() && into != percent.as_bytes());
+    for sent in [code.to_string(), format!("x{code}{code}"), percent] {
+        no_secret_is_left(code, Protocol::Mqtt, &sent);
+    }
+}
+
 /// `system.get_access_code` is answered with it, and it may be a new one.
 #[test]
 fn another_access_code_is_redacted_in_the_printers_answer() {

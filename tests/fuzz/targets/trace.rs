@@ -26,11 +26,11 @@ fn redacted(data: &[u8], is_ftp: bool, piece: usize) -> Vec<u8> {
     let (mut secrets, mut scanner, mut work) = (secrets(), Scanner::new(is_ftp), Work::new(PIECE));
     let mut out = Vec::new();
     for piece in data.chunks(piece) {
-        let len = scanner.scan(&mut secrets, piece, false, &mut work);
-        out.extend_from_slice(work.released(len).0);
+        let len = scanner.scan(&mut secrets, piece, false, &mut work, |byte, _| byte);
+        out.extend_from_slice(work.released(len));
     }
-    let len = scanner.scan(&mut secrets, &[], true, &mut work);
-    out.extend_from_slice(work.released(len).0);
+    let len = scanner.scan(&mut secrets, &[], true, &mut work, |byte, _| byte);
+    out.extend_from_slice(work.released(len));
     out
 }
 
