@@ -15,7 +15,7 @@
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
 //!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, tls, trace → config → printer → session
-//!        → memory, auth, journal, notify, peer, state_dir → clock → board          imports only point right
+//!        → memory, auth, journal, notify, peer, segment, state_dir → clock → board     imports only point right
 //! ```
 //!
 //! | module | contents |
@@ -36,6 +36,7 @@
 //! | [`auth`] | the access code, and the limiter of wrong codes |
 //! | [`journal`], [`logger`], [`rejections`] | the last events; the log; rate limits for log lines |
 //! | [`state_dir`] | files that survive a restart |
+//! | [`segment`] | a network that this machine has an address in |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
 //! | [`board`], [`clock`] | the capacities of this build; points in time |
 //!
@@ -153,6 +154,7 @@ pub mod protocol {}
 pub mod rejections;
 pub mod rtsp;
 pub mod runtime;
+pub mod segment;
 pub mod session;
 pub mod state_dir;
 pub mod tls;

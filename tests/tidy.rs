@@ -20,7 +20,7 @@ const ROWS: &[&[&str]] = &[
     &["printer"],
     &["session", "logger", "rejections"],
     &["memory", "auth", "journal", "state_dir"],
-    &["notify", "peer"],
+    &["notify", "peer", "segment"],
     &["clock"],
     &["board"],
 ];

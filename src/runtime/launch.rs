@@ -238,7 +238,10 @@ struct ListeningOn {
 impl fmt::Display for ListeningOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, at, clients } = self;
-        write!(f, "{service:<8} listening on {at}, up to {clients} clients")
+        match clients {
+            0 => write!(f, "{service:<8} listening on {at} (UDP)"),
+            _ => write!(f, "{service:<8} listening on {at}, up to {clients} clients"),
+        }
     }
 }
 
@@ -328,6 +331,8 @@ pub(crate) fn samples() -> Vec<alloc::string::String> {
     use alloc::string::ToString;
     let at = (core::net::Ipv4Addr::UNSPECIFIED, 8883).into();
     let mut samples = super::start_error::samples();
+    samples.extend(super::root::samples());
     samples.push(ListeningOn { service: "mqtt", at, clients: 10 }.to_string());
+    samples.push(ListeningOn { service: "ssdp", at, clients: 0 }.to_string());
     samples
 }

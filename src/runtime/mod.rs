@@ -7,6 +7,7 @@ pub mod accept;
 mod clock;
 pub mod credentials;
 pub mod data_ports;
+pub mod datagram;
 pub mod dial;
 pub mod drive;
 pub mod files;

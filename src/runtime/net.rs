@@ -7,16 +7,18 @@
 use alloc::sync::Arc;
 use core::any::Any;
 use core::future::poll_fn;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::datagram::{self, Datagrams};
+use crate::segment::Segments;
 use crate::tls::{
     ClientStream, ConnectError, HandshakeError, ServerConfig, ServerStream, Trust, accept, connect,
 };
@@ -33,6 +35,8 @@ pub trait Net: Clone + 'static {
     type Connection: Connection;
     /// A listening TCP port.
     type Listener: Listener<Connection = Self::Connection>;
+    /// A UDP port.
+    type Datagrams: Datagrams;
     /// A connection with a client after the TLS handshake.
     type ClientStream: AsyncRead + AsyncWrite + Unpin + 'static;
     /// A connection with the printer after the TLS handshake.
@@ -45,6 +49,25 @@ pub trait Net: Clone + 'static {
     ///
     /// The port cannot be bound.
     fn bind(&self, address: SocketAddr) -> io::Result<Self::Listener>;
+
+    /// Binds a UDP port of all addresses of this machine, and shares it with other programs.
+    ///
+    /// # Errors
+    ///
+    /// Another program has the port and does not share it.
+    fn bind_datagrams(&self, port: u16) -> io::Result<Self::Datagrams>;
+
+    /// The networks that this machine has an address in now, without the loopback network. A simulated network may have
+    /// none.
+    fn segments(&self) -> Segments {
+        Segments::new()
+    }
+
+    /// The address from which this machine would send to `to` now.
+    fn source_towards(&self, to: Ipv4Addr) -> Option<Ipv4Addr> {
+        let _ = to;
+        None
+    }
 
     /// Connects to `address`, without a deadline of its own.
     ///
@@ -174,6 +197,7 @@ pub struct Sockets;
 impl Net for Sockets {
     type Connection = TcpStream;
     type Listener = TcpListener;
+    type Datagrams = UdpSocket;
     type ClientStream = ServerStream<TcpStream>;
     type PrinterStream = ClientStream<TcpStream>;
 
@@ -196,6 +220,18 @@ impl Net for Sockets {
             bound => bound?,
         }
         socket.listen(BACKLOG)
+    }
+
+    fn bind_datagrams(&self, port: u16) -> io::Result<UdpSocket> {
+        datagram::bind(port)
+    }
+
+    fn segments(&self) -> Segments {
+        datagram::segments()
+    }
+
+    fn source_towards(&self, to: Ipv4Addr) -> Option<Ipv4Addr> {
+        datagram::source_towards(to)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {

@@ -7,7 +7,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::cell::RefCell;
-use core::net::SocketAddr;
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddr};
+use std::io;
 
 use tokio::task::JoinHandle;
 
@@ -18,7 +20,7 @@ use super::data_ports::DataPorts;
 use super::dial::Dialler;
 use super::net::{Listener, Net};
 use super::reconnect::BackOff;
-use super::service::{Declaration, Service};
+use super::service::{Declaration, Listening, Service, Transport};
 use super::start_error::StartError;
 use super::worker::{Serves, Worker};
 use crate::auth::Limiter;
@@ -38,12 +40,20 @@ pub(super) fn find<S: Service>(services: &[Rc<dyn Service>]) -> Option<Rc<S>> {
 /// The ports of one service, bound before anything is started.
 pub(super) struct Bound<N: Net> {
     listener: Option<N::Listener>,
+    datagrams: Datagrams<N>,
     pub(super) at: Option<SocketAddr>,
     data_ports: Option<DataPorts<N>>,
 }
 
+/// UDP ports of one service, with their numbers.
+pub type Datagrams<N> = heapless::Vec<(u16, <N as Net>::Datagrams), MAX_DATAGRAM_PORTS>;
+
+/// UDP ports of one service, at most.
+pub const MAX_DATAGRAM_PORTS: usize = 2;
+
 impl<N: Net> Bound<N> {
-    pub(super) const NONE: Self = Self { listener: None, at: None, data_ports: None };
+    pub(super) const NONE: Self =
+        Self { listener: None, datagrams: Datagrams::<N>::new(), at: None, data_ports: None };
 
     pub(super) fn new(
         declaration: &Declaration<N>,
@@ -52,6 +62,9 @@ impl<N: Net> Bound<N> {
     ) -> Result<Self, StartError> {
         let Some(listening) = declaration.listening(config) else { return Ok(Self::NONE) };
         let port = listening.port;
+        if listening.transport == Transport::Datagram {
+            return Ok(Self::datagrams(declaration.name, &listening, net));
+        }
         let listener = net
             .bind(SocketAddr::new(config.bind, port))
             .map_err(|error| StartError::Bind { port, error })?;
@@ -63,7 +76,37 @@ impl<N: Net> Bound<N> {
                 Some(bound.map_err(StartError::DataPorts)?)
             }
         };
-        Ok(Self { listener: Some(listener), at: Some(at), data_ports })
+        Ok(Self { listener: Some(listener), at: Some(at), data_ports, ..Self::NONE })
+    }
+
+    /// The ports of a service of datagrams. It does without those that another program does not share.
+    fn datagrams(name: &'static str, listening: &Listening<'_>, net: &N) -> Self {
+        let mut datagrams = Datagrams::<N>::new();
+        let further = listening.data_ports.iter().cloned().flatten();
+        for port in core::iter::once(listening.port).chain(further).take(MAX_DATAGRAM_PORTS) {
+            match net.bind_datagrams(port) {
+                // It fits: no more are taken.
+                Ok(bound) => drop(datagrams.push((port, bound))),
+                Err(error) => log::warn!("{}", NotShared { name, port, error }),
+            }
+        }
+        let first = datagrams.first().map(|(port, _)| *port);
+        let at = first.map(|port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
+        Self { datagrams, at, ..Self::NONE }
+    }
+}
+
+/// A port for datagrams that another program does not share.
+struct NotShared {
+    name: &'static str,
+    port: u16,
+    error: io::Error,
+}
+
+impl fmt::Display for NotShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, port, error } = self;
+        write!(f, "{name}: cannot bind UDP port {port}: {error}; nothing is received there")
     }
 }
 
@@ -100,6 +143,11 @@ impl<N: Net> Root<'_, N> {
     /// A service that has been started before, by its type.
     pub fn service<S: Service>(&self) -> Option<Rc<S>> {
         find(&self.services)
+    }
+
+    /// The service's UDP ports, with their numbers: those that could be bound.
+    pub fn take_datagrams(&mut self) -> Datagrams<N> {
+        core::mem::take(&mut self.bound.datagrams)
     }
 
     /// The service's port, if it has one.
@@ -205,4 +253,12 @@ pub(super) fn spawn<N: Net, F: Future<Output = ()> + 'static>(net: &N, task: F) 
 /// The task that accepts a service's connections.
 async fn accept_all<N: Net>(acceptor: Rc<Acceptor<N>>, listener: N::Listener, clock: Clock) {
     acceptor.listen(&listener, &clock).await;
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(super) fn samples() -> Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let error = io::ErrorKind::AddrInUse.into();
+    alloc::vec![NotShared { name: "ssdp", port: 2021, error }.to_string()]
 }

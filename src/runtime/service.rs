@@ -21,19 +21,21 @@ pub enum Transport {
     Tls,
     /// TCP whose bytes the service reads as they are: plain text, or the printer's own TLS.
     Plain,
+    /// Datagrams (UDP), by a port that other programs may share. Without it the service runs nevertheless.
+    Datagram,
 }
 
 /// Where a service listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening<'c> {
-    /// The TCP port; 0 lets the system choose.
+    /// The port; 0 lets the system choose.
     pub port: u16,
     /// How clients reach it there.
     pub transport: Transport,
-    /// Clients served at once.
+    /// Clients served at once; none where there are no connections.
     pub clients: usize,
     /// Further ports, of which those that cannot be bound are left out: the printer's data ports in a
-    /// relay.
+    /// relay, or further ones for datagrams.
     pub data_ports: &'c [RangeInclusive<u16>],
 }
 

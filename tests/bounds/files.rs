@@ -149,6 +149,7 @@ struct Counted {
 impl Net for Counted {
     type Connection = TcpStream;
     type Listener = TcpListener;
+    type Datagrams = <Sockets as Net>::Datagrams;
     type ClientStream = <Sockets as Net>::ClientStream;
     type PrinterStream = <Sockets as Net>::PrinterStream;
 
@@ -156,6 +157,10 @@ impl Net for Counted {
         let listener = Sockets.bind(SocketAddr::new(address.ip(), 0))?;
         self.bound.set(self.bound.get().or(listener.local_addr().ok()));
         Ok(listener)
+    }
+
+    fn bind_datagrams(&self, _: u16) -> io::Result<Self::Datagrams> {
+        Sockets.bind_datagrams(0)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {

@@ -191,7 +191,7 @@ mod tests {
     use core::pin::pin;
     use core::task::{Context, Waker};
     use std::io;
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpStream, UdpSocket};
 
     /// A network with one port.
     #[derive(Clone, Default)]
@@ -203,6 +203,7 @@ mod tests {
     impl Net for OnePort {
         type Connection = TcpStream;
         type Listener = Bound;
+        type Datagrams = UdpSocket;
         type ClientStream = TcpStream;
         type PrinterStream = TcpStream;
 
@@ -211,6 +212,10 @@ mod tests {
                 false => Ok(Bound(Rc::clone(&self.0))),
                 true => Err(io::ErrorKind::AddrInUse.into()),
             }
+        }
+
+        fn bind_datagrams(&self, _: u16) -> io::Result<UdpSocket> {
+            Err(io::ErrorKind::AddrInUse.into())
         }
 
         async fn connect(&self, _: SocketAddr) -> io::Result<TcpStream> {

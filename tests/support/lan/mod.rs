@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod chamber;
+pub(crate) mod datagram;
 pub(crate) mod net;
 pub(crate) mod oracle;
 pub(crate) mod root;

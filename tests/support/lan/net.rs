@@ -6,7 +6,7 @@
 
 use core::any::Any;
 use core::cell::{Cell, RefCell};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
@@ -16,16 +16,18 @@ use std::sync::Arc;
 
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::net::{self, Connection, Listener};
+use pandaproxy::segment::Segments;
 use pandaproxy::tls::{ConnectError, HandshakeError, ServerConfig, Trust};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::PROXY;
+use super::datagram::{self, Air};
 use super::weather::{Wire, aside};
 
 /// The printer's address.
-pub(crate) const PRINTER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 2, 4));
+pub(crate) const PRINTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 4));
 
 /// Connections that a port keeps until they are accepted.
 const BACKLOG: usize = 128;
@@ -98,6 +100,7 @@ struct Inner {
     spawn: RefCell<Option<Spawn>>,
     ended: RefCell<Option<Ended>>,
     clients: Cell<u32>,
+    air: Rc<Air>,
 }
 
 #[derive(Default)]
@@ -109,7 +112,14 @@ struct Arrivals {
 impl SimNet {
     /// A network without a printer.
     pub(crate) fn new() -> Self {
-        Self(Rc::default())
+        let net = Self(Rc::default());
+        net.0.air.set_proxy(&[PROXY]);
+        net
+    }
+
+    /// Its datagrams.
+    pub(crate) fn air(&self) -> &Rc<Air> {
+        &self.0.air
     }
 
     /// Puts something behind a port of the printer.
@@ -208,6 +218,7 @@ impl SimNet {
 impl net::Net for SimNet {
     type Connection = Stream;
     type Listener = Port;
+    type Datagrams = datagram::Bound;
     type ClientStream = Stream;
     type PrinterStream = Stream;
 
@@ -225,6 +236,18 @@ impl net::Net for SimNet {
             ports.insert(port, Rc::clone(&arrivals));
             Ok(Port { address: SocketAddr::new(address.ip(), port), arrivals, net: self.clone() })
         })
+    }
+
+    fn bind_datagrams(&self, port: u16) -> io::Result<datagram::Bound> {
+        aside(|| self.0.air.proxys(port))
+    }
+
+    fn segments(&self) -> Segments {
+        aside(|| self.0.air.segments())
+    }
+
+    fn source_towards(&self, to: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.0.air.source_towards(to)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
