@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One tarball a board, in dist/release: the binary, and what installs it as a service.
+# One tarball a board, in dist/release: the binary, and what installs it as a service; beside them the scripts that make
+# slicers trust it.
 set -euo pipefail
 
 usage() {
@@ -7,8 +8,9 @@ usage() {
 usage: boards/release.sh [--dry-run] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
-binary, licence, README, units, example settings, board.env and install.sh. Binaries that dist/ does
-not have are built. The same files give the same bytes.
+binary, licence, README, units, example settings, board.env and install.sh; and copies trust.sh and
+trust.ps1, for the machines that slicers run on. Binaries that dist/ does not have are built. The same
+files give the same bytes.
 
   --dry-run   say what would be made, and make nothing
 END
@@ -53,3 +55,7 @@ for board in "${boards[@]}"; do
         gzip -9n >"dist/release/$name.tar.gz"
     printf 'dist/release/%s.tar.gz\n' "$name"
 done
+if [ -z "$dry" ]; then
+    install -m 755 boards/slicer/trust.sh dist/release
+    install -m 644 boards/slicer/trust.ps1 dist/release
+fi
