@@ -150,6 +150,11 @@ impl<N: Net> Root<'_, N> {
         core::mem::take(&mut self.bound.datagrams)
     }
 
+    /// Runs a further service beside the one that is being started.
+    pub fn add_service(&mut self, service: Rc<dyn Service>) {
+        self.services.push(service);
+    }
+
     /// The service's port, if it has one.
     pub const fn take_listener(&mut self) -> Option<N::Listener> {
         self.bound.listener.take()

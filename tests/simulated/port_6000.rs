@@ -2,7 +2,9 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use tokio::time::timeout;
 
 use crate::lan::chamber::{At, Port, Viewer};
 use crate::lan::net::SimNet;
@@ -37,6 +39,15 @@ async fn log_in_to_tunnel(net: &SimNet) -> DuplexStream {
     slicer
 }
 
+async fn is_closed(stream: &mut DuplexStream) -> bool {
+    loop {
+        match timeout(secs(1), stream.read(&mut [0; 256])).await {
+            Ok(Ok(1..)) => {}
+            read => return read.is_ok(),
+        }
+    }
+}
+
 #[test]
 fn a_tunnel_is_relayed_though_the_serial_is_unknown() {
     lan::run(async {
@@ -44,11 +55,15 @@ fn a_tunnel_is_relayed_though_the_serial_is_unknown() {
         let net = network(At::Tunnel(tunnel.clone()));
         let proxy = root::start(&net, UNKNOWN, CODE, &["--services=camera,ftp"]);
         pass(secs(60)).await;
-        let slicer = log_in_to_tunnel(&net).await;
+        let mut slicer = log_in_to_tunnel(&net).await;
         assert_eq!(tunnel.logins(), 1);
         assert!(journal_says("the printer has the file tunnel on port 6000"));
-        drop(slicer);
+        let mut status = String::new();
+        proxy.write_status(&mut status).unwrap();
+        assert!(status.contains("tunnel: 1 connections relayed: 10.9.0.1\n"), "{status}");
         proxy.stop().await;
+        pass(ms(1)).await;
+        assert!(is_closed(&mut slicer).await, "its client is disconnected");
         assert!(net.open().is_empty(), "the port is closed with the others");
     });
 }

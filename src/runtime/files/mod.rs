@@ -34,7 +34,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     ];
     let mut samples: alloc::vec::Vec<_> =
         ends.iter().map(|end| format!("{peer}: {end} (10 bytes up, 20 down in 1.5 s)")).collect();
-    samples.push(relay::sample_full(peer));
+    samples.extend(relay::samples(peer));
     for times in [1, 3] {
         samples.push(format!("ftp: cannot listen on data port 2024: in use{}", Seen(times)));
     }

@@ -161,6 +161,8 @@ pub struct Relay {
     trouble_log: RateLimit,
     full_log: RateLimit,
     login: Counts,
+    /// Whether the program ends.
+    is_ending: Cell<bool>,
 }
 
 const _: () =
@@ -214,6 +216,7 @@ impl Relay {
             trouble_log: RateLimit::default(),
             full_log: RateLimit::default(),
             login,
+            is_ending: Cell::new(false),
         })
     }
 
@@ -225,6 +228,38 @@ impl Relay {
     /// Sessions of `address`.
     pub fn connections_of(&self, address: IpAddr) -> usize {
         self.active.borrow().iter().filter(|active| active.address == address).count()
+    }
+
+    /// Sessions that are relayed.
+    pub fn connections(&self) -> usize {
+        self.active.borrow().len()
+    }
+
+    /// Ends every session, and begins no other: the connections of both ends are reset, since the relay can send
+    /// nothing within their TLS.
+    pub fn disconnect_all(&self) {
+        self.is_ending.set(true);
+        self.changed.notify_waiters();
+    }
+
+    /// Writes the line of the operator's status: the number of sessions, and whose they are.
+    ///
+    /// # Errors
+    ///
+    /// `out` fails.
+    pub fn write_status(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "{}: {}", self.service, Relayed(&self.active.borrow()))
+    }
+
+    /// Completes when the program ends.
+    async fn ended(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_ending.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether `address` has a session of which the printer has answered a command after the login, and whose client
@@ -259,7 +294,12 @@ impl Relay {
         loop {
             let (socket, pending) = acceptor.next(&clock).await;
             let step_in = || pending.release();
-            if self.serve(&net, socket, pending.peer, step_in, &clock).await == Outcome::Silent {
+            let outcome = tokio::select! {
+                biased;
+                () = self.ended() => continue,
+                outcome = self.serve(&net, socket, pending.peer, step_in, &clock) => outcome,
+            };
+            if outcome == Outcome::Silent {
                 pending.note_handshake_failure(clock.now(), None);
             }
         }
@@ -362,20 +402,45 @@ struct Full<'a> {
 
 impl fmt::Display for Full<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("waiting: all sessions are in use by ")?;
-        for (at, Active { address, .. }) in self.active.iter().enumerate() {
-            write!(f, "{}{address}", if at == 0 { "" } else { ", " })?;
-        }
+        write!(f, "waiting: all sessions are in use by {}", Addresses(self.active))?;
         Seen(self.times).fmt(f)
     }
 }
 
-/// The log line of a client that waits.
+/// Whose sessions these are.
+struct Addresses<'a>(&'a [Active]);
+
+impl fmt::Display for Addresses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Active { address, .. }) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// The sessions in the operator's status.
+struct Relayed<'a>(&'a [Active]);
+
+impl fmt::Display for Relayed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} connections relayed", self.0.len())?;
+        if !self.0.is_empty() {
+            write!(f, ": {}", Addresses(self.0))?;
+        }
+        Ok(())
+    }
+}
+
+/// The log line of a client that waits, and the line of the operator's status.
 #[cfg(test)]
-pub(super) fn sample_full(peer: Peer) -> alloc::string::String {
+pub(super) fn samples(peer: Peer) -> [alloc::string::String; 2] {
     let (counts, active_at) = (Counts::NONE, crate::clock::Instant::START);
     let active = [Active { ticket: 1, address: peer.address, counts, active_at }; 2];
-    alloc::format!("{peer}: {}", Full { active: &active, times: 3 })
+    [
+        alloc::format!("{peer}: {}", Full { active: &active, times: 3 }),
+        alloc::format!("{}: {}", peer.service, Relayed(&active)),
+    ]
 }
 
 /// End of a rate-limited log line: how often the event was seen since the last one, if more than once.

@@ -114,7 +114,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
         start: |root| {
             let config = root.config;
             let service = Service::new(config.code.clone());
-            super::port_6000::serve(root, Some(Rc::clone(&service)));
+            let tunnel = super::port_6000::serve(root, Some(Rc::clone(&service)));
+            root.add_service(tunnel);
             let dialler = root.dialler(config.printer_ports.chamber);
             let rtsp = root.dialler(config.printer_ports.rtsp);
             let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());

@@ -3,6 +3,7 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::cell::RefCell;
 use core::fmt::Write;
 use core::ops::RangeInclusive;
 
@@ -88,8 +89,7 @@ pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
         },
         start: |root| {
             let camera = root.service::<chamber::Service>();
-            port_6000::serve(root, camera.filter(|_| root.config.services.chamber));
-            Ok(Rc::new(Relayed("tunnel")))
+            Ok(port_6000::serve(root, camera.filter(|_| root.config.services.chamber)))
         },
     }
 }
@@ -140,7 +140,9 @@ fn start_relay<N: Net>(root: &mut Root<'_, N>) -> Rc<dyn Service> {
         root.accept_by(transfers.listen(data_ports, root.clock));
     }
     serve_relay(root, "ftp", &control);
-    Rc::new(Relayed("ftp"))
+    let service = Relayed::new("ftp");
+    service.set(Some(control));
+    service
 }
 
 /// Accepts connections for a relay, with [`Relay::workers`] tasks.
@@ -150,23 +152,42 @@ fn serve_relay<N: Net>(root: &mut Root<'_, N>, name: &'static str, relay: &Rc<Re
     });
 }
 
-/// A running relay. Its clients are reset when the program ends: the relay cannot send anything within their TLS.
-struct Relayed(&'static str);
+/// A relay as a running service. Its clients are reset when the program ends.
+pub struct Relayed {
+    name: &'static str,
+    /// `None` while port 6000 is the chamber camera's.
+    relay: RefCell<Option<Rc<Relay>>>,
+}
+
+impl Relayed {
+    pub(super) fn new(name: &'static str) -> Rc<Self> {
+        Rc::new(Self { name, relay: RefCell::new(None) })
+    }
+
+    /// The relay that runs from now on.
+    pub(super) fn set(&self, relay: Option<Rc<Relay>>) {
+        self.relay.replace(relay);
+    }
+}
 
 impl Service for Relayed {
     fn name(&self) -> &'static str {
-        self.0
+        self.name
     }
 
     fn connections(&self) -> usize {
-        0
+        self.relay.borrow().as_ref().map_or(0, |relay| relay.connections())
     }
 
-    fn disconnect_all(&self) {}
+    fn disconnect_all(&self) {
+        if let Some(relay) = &*self.relay.borrow() {
+            relay.disconnect_all();
+        }
+    }
 
     fn shut_down(&self) {}
 
-    fn write_status(&self, _: &mut dyn Write) -> core::fmt::Result {
-        Ok(())
+    fn write_status(&self, out: &mut dyn Write) -> core::fmt::Result {
+        self.relay.borrow().as_ref().map_or(Ok(()), |relay| relay.write_status(out))
     }
 }

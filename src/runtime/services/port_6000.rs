@@ -13,6 +13,7 @@ use core::net::SocketAddr;
 
 use tokio::task::JoinHandle;
 
+use super::files::Relayed;
 use crate::auth::Limiter;
 use crate::chamber;
 use crate::config::PrinterAddr;
@@ -28,10 +29,11 @@ use crate::runtime::worker::Worker;
 use crate::tls::ServerConfig;
 
 /// Serves the port that the service in `root` has bound. `camera` is `None` where no cameras are served; files
-/// that are not served have no tunnel.
-pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>>) {
+/// that are not served have no tunnel. Returns the tunnel's relay as a service, which is idle while the port is the camera's.
+pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>>) -> Rc<Relayed> {
+    let relayed = Relayed::new("tunnel");
     let config = root.config;
-    let Some(listener) = root.take_listener() else { return };
+    let Some(listener) = root.take_listener() else { return relayed };
     let (ports, bind) = (&config.ports, config.bind);
     let port = Port {
         net: root.net.clone(),
@@ -45,8 +47,10 @@ pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>
         camera,
         tls: Arc::clone(&root.credentials.tls),
         tunnel: config.services.ftp.then(|| (config.printer.clone(), config.printer_ports.tunnel)),
+        relayed: Rc::clone(&relayed),
     };
     root.accept_by(port.work());
+    relayed
 }
 
 /// The port, with what each of its roles needs.
@@ -62,6 +66,7 @@ struct Port<N: Net> {
     tls: Arc<ServerConfig>,
     /// The printer's address and the port there.
     tunnel: Option<(PrinterAddr, u16)>,
+    relayed: Rc<Relayed>,
 }
 
 /// The tasks of one role. They go on when the port is closed: the program ends them in order.
@@ -89,6 +94,7 @@ impl<N: Net> Port<N> {
                 () = acceptor.listen(&self.listener, &self.clock) => {}
                 () = self.until_changed(has_tunnel) => {}
             }
+            self.relayed.set(None);
             tasks.end().await;
             let name = if has_tunnel { "chamber" } else { "tunnel" };
             let found = if has_tunnel { "the chamber camera" } else { "the file tunnel" };
@@ -152,6 +158,7 @@ impl<N: Net> Port<N> {
                 RELAY_FILES,
                 Counts::TUNNEL,
             );
+            self.relayed.set(Some(Rc::clone(&relay)));
             tasks.reserve_exact(relay.workers());
             for _ in 0..relay.workers() {
                 let work =
