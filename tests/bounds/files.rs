@@ -1,8 +1,9 @@
-//! The file services with every place taken by the worst clients there are, over real sockets: the
-//! proxy with TLS on all sides, the relay and the tunnel with both directions of everything full.
+//! Memory of the file services with every slot taken, over real sockets: proxy mode with TLS on all sides, relay mode
+//! and the file tunnel with the buffers of both directions full.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::io;
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
-use pandaproxy::config::{Config, PrinterAddr};
+use pandaproxy::config::Config;
 use pandaproxy::ftp::Service;
 use pandaproxy::ftp::printer_session::{PrinterSession, SlotState};
 use pandaproxy::memory::budget::{
@@ -19,10 +20,6 @@ use pandaproxy::memory::budget::{
 };
 use pandaproxy::memory::heap;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::accept::Acceptor;
-use pandaproxy::runtime::data_ports::DataPorts;
-use pandaproxy::runtime::files::relay::{Counts, Relay};
-use pandaproxy::runtime::files::relay_ports::Transfers;
 use pandaproxy::runtime::launch::{self, Context, Credentials, services};
 use pandaproxy::runtime::net::{Net, Sockets};
 use pandaproxy::state_dir::Pins;
@@ -47,13 +44,13 @@ use crate::share::{Share, alone};
 use printer::ftp::{Family, FileServer};
 use printer::{CA, Model};
 
-/// How long anything may take here. Only what hangs takes that long.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Deadline of each step, for a test that would wait for ever otherwise.
+const STEP_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long nothing has moved when nothing will any more.
-const STILL: Duration = Duration::from_millis(200);
+/// Time without progress after which all buffers count as full.
+const SETTLED: Duration = Duration::from_millis(200);
 
-/// More than anything here holds.
+/// More bytes than all buffers of one connection hold.
 static FLOOD: [u8; 64 * 1024] = flood_of_records();
 
 /// TLS records of application data, 27 bytes in each: a relay counts them.
@@ -70,7 +67,7 @@ const fn flood_of_records() -> [u8; 64 * 1024] {
 /// The shortest ClientHello: a relay waits for a whole one.
 const HELLO: &[u8] = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00";
 
-/// In real time, with sockets.
+/// Runs a test in real time, with sockets.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime =
         Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
@@ -83,15 +80,15 @@ async fn until(is: impl Fn() -> bool) {
             yield_now().await;
         }
     };
-    timeout(PATIENCE, met).await.expect("it comes to that");
+    timeout(STEP_TIMEOUT, met).await.expect("the condition holds in time");
 }
 
-/// Writes until it is not taken any more, or the other end has gone.
+/// Writes until nothing more is accepted, or the connection is lost.
 async fn fill(to: &mut (impl AsyncWrite + Unpin)) {
-    while let Ok(Ok(1..)) = timeout(STILL, to.write(&FLOOD)).await {}
+    while let Ok(Ok(1..)) = timeout(SETTLED, to.write(&FLOOD)).await {}
 }
 
-/// The same with each of many at once.
+/// Does the same with each of `streams`, at once.
 async fn fill_all(streams: Vec<TcpStream>) -> Vec<TcpStream> {
     let mut filling = JoinSet::new();
     for mut stream in streams {
@@ -103,9 +100,9 @@ async fn fill_all(streams: Vec<TcpStream>) -> Vec<TcpStream> {
     filling.join_all().await
 }
 
-/// What this process holds once nothing is given back any more: tokio gives a socket's part back by
-/// itself, whoever had it.
-async fn at_rest() -> usize {
+/// Bytes that this process holds once its heap does not change any more: tokio frees its part of a socket some time after
+/// the socket is dropped.
+async fn held_at_rest() -> usize {
     loop {
         let held = heap::held();
         let changes = async {
@@ -113,7 +110,7 @@ async fn at_rest() -> usize {
                 yield_now().await;
             }
         };
-        if timeout(STILL, changes).await.is_err() {
+        if timeout(SETTLED, changes).await.is_err() {
             return held;
         }
     }
@@ -131,19 +128,35 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
 
 // ---- proxy mode ---------------------------------------------------------------------------------
 
-/// What the lines of proxy mode allow, with what TLS keeps and takes for a moment.
+/// Bytes that the budget has for proxy mode, with the TLS sessions that are kept and the memory of one handshake.
 fn proxy_lines() -> usize {
     let lines = LINES.iter().filter(|line| line.what.starts_with("ftp "));
     let lines: usize = lines.map(|line| line.count * line.each).sum();
     lines + budget::FILE_SESSIONS * budget::RESUMPTION + budget::TLS_FLASH
 }
 
-/// Real sockets, on ports that the system chooses, with the heap of the proxy's tasks counted.
+/// Data ports of the printer in relay mode.
+const PRINTER_DATA_PORTS: RangeInclusive<u16> = 50_000..=50_000 + DATA_PORTS as u16 - 1;
+
+/// Real sockets on ports that the system chooses, with the heap of the proxy's tasks counted.
 #[derive(Clone)]
 struct Counted {
     share: Share,
-    /// The port that was bound first: the service's.
-    bound: Rc<Cell<Option<SocketAddr>>>,
+    /// The first listeners: the service's port, then the data ports of a relay.
+    bound: Rc<RefCell<heapless::Vec<SocketAddr, { DATA_PORTS + 1 }>>>,
+    /// The port that stands for each of the printer's data ports.
+    data: u16,
+}
+
+impl Counted {
+    fn new(share: &Share, data: u16) -> Self {
+        Self { share: share.clone(), bound: Rc::default(), data }
+    }
+
+    /// The address of the service's listener.
+    fn service(&self) -> SocketAddr {
+        self.bound.borrow()[0]
+    }
 }
 
 impl Net for Counted {
@@ -155,7 +168,8 @@ impl Net for Counted {
 
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let listener = Sockets.bind(SocketAddr::new(address.ip(), 0))?;
-        self.bound.set(self.bound.get().or(listener.local_addr().ok()));
+        // Later listeners are data ports in proxy mode, which clients are told.
+        let _first = self.bound.borrow_mut().push(listener.local_addr()?);
         Ok(listener)
     }
 
@@ -163,7 +177,10 @@ impl Net for Counted {
         Sockets.bind_datagrams(0)
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+    async fn connect(&self, mut address: SocketAddr) -> io::Result<TcpStream> {
+        if PRINTER_DATA_PORTS.contains(&address.port()) {
+            address.set_port(self.data);
+        }
         Sockets.connect(address).await
     }
 
@@ -188,17 +205,17 @@ impl Net for Counted {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
-        // The memory of a task is in a line of its own in the budget.
+        // The budget has a line of its own for the memory of a task.
         aside(|| spawn_local(self.share.of(task)))
     }
 }
 
 thread_local! {
-    /// What the proxy of this thread is started with.
+    /// The certificates of this thread's proxy.
     static CREDENTIALS: RefCell<Option<Credentials>> = const { RefCell::new(None) };
 }
 
-/// The service as `runtime::launch` starts it, whose own heap is known.
+/// Proxy mode as `runtime::launch` starts it, with its heap counted.
 struct Proxy {
     service: Rc<Service>,
     share: Share,
@@ -228,11 +245,11 @@ impl Proxy {
         let printer_port = format!("--printer-port=ftp={}", printer.port());
         let more = ["--services=ftp", "--ftp-mode=proxy", "--bind=127.0.0.1", &printer_port];
         let config = root::config(model.serial(), CODE, &more);
-        let net = Counted { share: share.clone(), bound: Rc::default() };
+        let net = Counted::new(&share, 0);
         let list = services();
         let proxy =
             share.during(|| launch::Proxy::start_these(&context, &config, &net, &list).unwrap());
-        let (service, at) = (proxy.service::<Service>().unwrap(), net.bound.get().unwrap());
+        let (service, at) = (proxy.service::<Service>().unwrap(), net.service());
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(identity.ca_pem().as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -250,8 +267,8 @@ impl Proxy {
         self.tls.connect(ServerName::from(IpAddr::V4(HOME)), stream).await.unwrap()
     }
 
-    /// A client that has not logged in.
-    async fn stranger(&self, from: Ipv4Addr) -> Control {
+    /// A client before its login.
+    async fn unknown_client(&self, from: Ipv4Addr) -> Control {
         let stream = connect(from, self.at).await.unwrap();
         let mut control = Control(BufReader::new(self.tls_over(stream).await));
         assert!(control.reply().await.starts_with("220 "));
@@ -259,30 +276,30 @@ impl Proxy {
     }
 
     async fn client(&self) -> Control {
-        let mut control = self.stranger(HOME).await;
-        assert!(control.asks("USER bblp").await.starts_with("331 "));
-        assert!(control.asks(&format!("PASS {CODE}")).await.starts_with("230 "));
-        assert!(control.asks("TYPE I").await.starts_with("200 "));
-        assert!(control.asks("PROT P").await.starts_with("200 "));
+        let mut control = self.unknown_client(HOME).await;
+        assert!(control.command("USER bblp").await.starts_with("331 "));
+        assert!(control.command(&format!("PASS {CODE}")).await.starts_with("230 "));
+        assert!(control.command("TYPE I").await.starts_with("200 "));
+        assert!(control.command("PROT P").await.starts_with("200 "));
         control
     }
 
-    /// A data connection, and the command for it, which the printer has begun to do.
-    async fn begins(&self, control: &mut Control, line: &str) -> TlsStream<TcpStream> {
+    /// Opens a data connection and sends the command for it. Returns once the printer has begun the transfer.
+    async fn begin(&self, control: &mut Control, line: &str) -> TlsStream<TcpStream> {
         let data = control.data().await;
-        assert!(control.asks(line).await.starts_with("150 "), "{line}");
+        assert!(control.command(line).await.starts_with("150 "), "{line}");
         self.tls_over(data).await
     }
 
-    async fn uploads(&self, control: &mut Control, name: &str, bytes: &[u8]) {
-        let mut data = self.begins(control, &format!("STOR {name}")).await;
+    async fn upload(&self, control: &mut Control, name: &str, bytes: &[u8]) {
+        let mut data = self.begin(control, &format!("STOR {name}")).await;
         data.write_all(bytes).await.unwrap();
         data.shutdown().await.unwrap();
         assert!(control.reply().await.starts_with("226 "));
     }
 
-    async fn downloads(&self, control: &mut Control, line: &str) -> usize {
-        let mut data = self.begins(control, line).await;
+    async fn download(&self, control: &mut Control, line: &str) -> usize {
+        let mut data = self.begin(control, line).await;
         let mut bytes = Vec::new();
         data.read_to_end(&mut bytes).await.unwrap();
         assert!(control.reply().await.starts_with("226 "));
@@ -297,80 +314,80 @@ impl Proxy {
     }
 }
 
-/// A control connection, a line at a time.
+/// A client's control connection, read line by line.
 struct Control(BufReader<TlsStream<TcpStream>>);
 
 impl Control {
-    async fn says(&mut self, bytes: &[u8]) {
+    async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
         self.0.flush().await.unwrap();
     }
 
     async fn reply(&mut self) -> String {
         let mut line = String::new();
-        let read = timeout(PATIENCE, self.0.read_line(&mut line)).await;
-        read.expect("an answer within its time").unwrap();
+        let read = timeout(STEP_TIMEOUT, self.0.read_line(&mut line)).await;
+        read.expect("a reply in time").unwrap();
         line
     }
 
-    async fn asks(&mut self, line: &str) -> String {
-        self.says(format!("{line}\r\n").as_bytes()).await;
+    async fn command(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n").as_bytes()).await;
         self.reply().await
     }
 
     async fn data(&mut self) -> TcpStream {
-        let said = self.asks("EPSV").await;
-        let port: Option<u16> = said.split('|').nth(3).and_then(|port| port.parse().ok());
+        let reply = self.command("EPSV").await;
+        let port: Option<u16> = reply.split('|').nth(3).and_then(|port| port.parse().ok());
         connect(HOME, SocketAddr::from((HOME, port.unwrap()))).await.unwrap()
     }
 }
 
 #[test]
-fn all_ftp_slots_taken_by_the_worst_clients_fit_the_budget() {
+fn all_ftp_slots_in_use_fit_the_budget() {
     let _alone = alone();
     run(async {
         let server = FileServer::new(Family::Vsftpd).code(CODE);
         server.put_pattern("/large.mp4", 100_000_000, 1);
         let proxy = Proxy::before(&server, Model::X1C).await;
-        let mut there = Vec::new();
+        let mut clients = Vec::new();
         let mut data = Vec::new();
-        // One that takes nothing of what it has asked for, up to where nothing moves any more.
+        // A client that reads nothing of its download, until all buffers are full.
         let mut reader = proxy.client().await;
-        data.push(proxy.begins(&mut reader, "RETR large.mp4").await);
-        there.push(reader);
+        data.push(proxy.begin(&mut reader, "RETR large.mp4").await);
+        clients.push(reader);
         loop {
             let given = server.look(|seen| seen.given);
-            if !server.until(STILL, |seen| seen.given > given).await {
+            if !server.until(SETTLED, |seen| seen.given > given).await {
                 break;
             }
         }
         assert!(server.look(|seen| seen.given) > 100_000);
-        // One that gives more than the printer takes.
+        // A client that sends more than the printer takes.
         let slow = server.clone().rate(50_000);
         let mut writer = proxy.client().await;
-        let mut upload = proxy.begins(&mut writer, "STOR large.3mf").await;
+        let mut upload = proxy.begin(&mut writer, "STOR large.3mf").await;
         fill(&mut upload).await;
         data.push(upload);
-        there.push(writer);
-        // Those who wait, their data and almost too much of what they want next already here.
+        clients.push(writer);
+        // Clients whose commands are queued, with their data and as many further lines as are accepted.
         let mut early = Vec::new();
-        while there.len() < BOARD.clients.ftp {
-            let mut waits = proxy.client().await;
-            let mut data = waits.data().await;
+        while clients.len() < BOARD.clients.ftp {
+            let mut waiting = proxy.client().await;
+            let mut data = waiting.data().await;
             fill(&mut data).await;
             early.push(data);
-            waits.says(b"STOR next.3mf\r\n").await;
+            waiting.send(b"STOR next.3mf\r\n").await;
             let mut ahead = b"NOOP\r\n".repeat(FTP_INBOX);
             ahead.truncate(FTP_INBOX - 1);
-            waits.says(&ahead).await;
-            there.push(waits);
+            waiting.send(&ahead).await;
+            clients.push(waiting);
         }
-        // The pre-auth slots: a line of which one byte is missing.
+        // The pre-auth slots: an incomplete line each.
         for number in 0..BOARD.pre_auth {
             let from = machine(u8::try_from(number).unwrap());
-            let mut knocks = proxy.stranger(from).await;
-            knocks.says(&[b'x'; 1023]).await;
-            there.push(knocks);
+            let mut pending = proxy.unknown_client(from).await;
+            pending.send(&[b'x'; 1023]).await;
+            clients.push(pending);
         }
         assert_eq!(
             (proxy.service.connections(), proxy.service.clients()),
@@ -384,26 +401,23 @@ fn all_ftp_slots_taken_by_the_worst_clients_fit_the_budget() {
                 .all(|printer_session| printer_session.standing() == SlotState::Busy)
         );
         let (now, peak) = (proxy.share.now(), proxy.share.peak());
-        println!(
-            "files, all {FILERS} places: {now} bytes, at most {peak}; {} allowed",
-            proxy_lines()
-        );
+        println!("ftp, all {FILERS} slots: {now} bytes, at most {peak}; {} allowed", proxy_lines());
         assert!(peak <= proxy_lines());
-        // More than it would be if nobody were there.
+        // More than without clients.
         assert!(now > FILERS * (budget::FTP_SLOT + FTP_INBOX + budget::FTP_OUTBOX));
 
-        drop((there, data, early));
+        drop((clients, data, early));
         until(|| proxy.is_idle()).await;
         let _fast = slow.rate(0);
         let mut next = proxy.client().await;
-        proxy.uploads(&mut next, "next.3mf", b"what comes next").await;
+        proxy.upload(&mut next, "next.3mf", b"what comes next").await;
         let stored = server.file("/next.3mf").unwrap();
         assert_eq!(stored.content.as_deref(), Some(&b"what comes next"[..]));
     });
 }
 
 #[test]
-fn what_files_hold_is_the_same_after_each_of_many_transfers() {
+fn the_heap_is_the_same_after_each_of_many_transfers() {
     let _alone = alone();
     run(async {
         let server = FileServer::new(Family::Esp32).code(CODE);
@@ -414,19 +428,19 @@ fn what_files_hold_is_the_same_after_each_of_many_transfers() {
             // More connections than TLS sessions are kept, so that the first round fills their store.
             for _ in 0..budget::FILE_SESSIONS {
                 let mut control = proxy.client().await;
-                proxy.uploads(&mut control, "plate.3mf", &FLOOD).await;
-                assert_eq!(proxy.downloads(&mut control, "RETR large.mp4").await, 300_000);
-                assert!(proxy.downloads(&mut control, "LIST").await > 0);
-                assert!(control.asks("QUIT").await.starts_with("221 "));
+                proxy.upload(&mut control, "plate.3mf", &FLOOD).await;
+                assert_eq!(proxy.download(&mut control, "RETR large.mp4").await, 300_000);
+                assert!(proxy.download(&mut control, "LIST").await > 0);
+                assert!(control.command("QUIT").await.starts_with("221 "));
                 assert_eq!(control.reply().await, "");
             }
             until(|| proxy.is_idle()).await;
-            // But for what the simulated printer remembers.
+            // Without the commands that the simulated printer remembers.
             let commands = server.look(|seen| {
                 let bytes: usize = seen.commands.iter().map(String::capacity).sum();
                 bytes + seen.commands.capacity() * size_of::<String>()
             });
-            *held = at_rest().await - commands;
+            *held = held_at_rest().await - commands;
         }
         println!(
             "held after each {} connections with three transfers: {held:?}",
@@ -439,82 +453,97 @@ fn what_files_hold_is_the_same_after_each_of_many_transfers() {
 
 // ---- relay mode and the tunnel ------------------------------------------------------------------
 
-/// A printer's port that takes nothing and says more than anybody takes.
-fn flood(listener: TcpListener) {
+/// A printer's port that reads nothing and sends more than is read.
+fn flood(listener: TcpListener) -> u16 {
+    let port = listener.local_addr().unwrap().port();
     spawn_local(async move {
-        let mut there = Vec::new();
+        let mut connections = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            there.push(spawn_local(async move { while stream.write_all(&FLOOD).await.is_ok() {} }));
-            there.retain(|task| !task.is_finished());
+            let sending = async move { while stream.write_all(&FLOOD).await.is_ok() {} };
+            connections.push(spawn_local(sending));
+            connections.retain(|task| !task.is_finished());
         }
     });
+    port
 }
 
-/// A relay with its acceptor, whose own heap is known.
+/// A relay as `runtime::launch` starts it before a printer that floods, with its heap counted.
 struct Bed {
-    relay: Rc<Relay>,
+    proxy: launch::Proxy,
+    net: Counted,
     share: Share,
-    at: SocketAddr,
-    clock: Clock,
 }
 
 impl Bed {
-    fn new(name: &'static str, sessions: usize, buffer: usize) -> Self {
+    /// This service of the list alone.
+    fn new(name: &str) -> Self {
         let any = SocketAddr::from((HOME, 0));
-        let (printer, ours) = (Sockets.bind(any).unwrap(), Sockets.bind(any).unwrap());
-        let (clock, share) = (Clock::start(), Share::default());
-        let (at, port) = (ours.local_addr().unwrap(), printer.local_addr().unwrap().port());
-        flood(printer);
-        let (relay, acceptor) = share.during(|| {
-            let relay =
-                Relay::new(name, PrinterAddr::Ip(HOME.into()), port, sessions, buffer, Counts::FTP);
-            (relay, Acceptor::new(name, Rc::default()))
-        });
-        for _ in 0..relay.workers() {
-            spawn_local(share.of(Rc::clone(&relay).work(Sockets, Rc::clone(&acceptor), clock)));
-        }
-        spawn_local(share.of(async move { acceptor.listen(&ours, &clock).await }));
-        Self { relay, share, at, clock }
+        let control = flood(Sockets.bind(any).unwrap());
+        let data = flood(Sockets.bind(any).unwrap());
+        let printer_ports = format!("--printer-port=ftp={control},tunnel={control}");
+        let (first, last) = (PRINTER_DATA_PORTS.start(), PRINTER_DATA_PORTS.end());
+        let data_ports = format!("--ftp-data-ports={first}-{last}");
+        let more = ["--services=ftp", "--bind=127.0.0.1", &printer_ports, &data_ports];
+        let config = root::config(Model::X1C.serial(), CODE, &more);
+        // The certificates of the simulated proxies are made before the heap is counted.
+        let (context, _made) = (root::context(), root::tls_client());
+        let share = Share::default();
+        let net = Counted::new(&share, data);
+        let mut list = Vec::from(services());
+        list.retain(|service| service.name == name);
+        let start = || launch::Proxy::start_these(&context, &config, &net, &list).unwrap();
+        let proxy = share.during(start);
+        Self { proxy, net, share }
     }
 
-    /// As many as have sessions, none of which takes or gives any more, and a line behind them that is
-    /// full up to the waiting room.
-    async fn crowd(&self, sessions: usize) -> Vec<TcpStream> {
+    /// Sessions of `address`, as the proxy's status has them.
+    fn sessions_of(&self, address: Ipv4Addr) -> usize {
+        let mut status = String::new();
+        self.proxy.write_status(&mut status).unwrap();
+        let relayed = status.lines().find_map(|line| line.split_once(" connections relayed"));
+        let (_, addresses) = relayed.expect("the relay writes its status");
+        let addresses = addresses.trim_start_matches(": ").split(", ");
+        addresses.filter(|one| one.parse() == Ok(address)).count()
+    }
+
+    /// Takes all sessions, with full buffers in both directions, and fills the pre-auth slots and the accept queue.
+    async fn fill(&self, sessions: usize) -> Vec<TcpStream> {
         let mut first = Vec::new();
         for number in 0..sessions {
             // One address may not have all of them.
             first.push(self.client(machine(u8::from(number == 0))).await);
         }
-        let mut there = fill_all(first).await;
+        let mut clients = fill_all(first).await;
         let mut others = Vec::new();
         for number in 0..BOARD.pre_auth + budget::ACCEPT_QUEUE + 8 {
             let from = machine(2 + u8::try_from(number % 8).unwrap());
-            // Whoever finds no room is closed.
+            // The last ones are closed.
             others.push(self.client(from).await);
         }
-        there.append(&mut fill_all(others).await);
-        let has = |number| self.relay.connections_of(machine(number).into());
-        assert_eq!((has(0), has(1)), (sessions - 1, 1), "all sessions are taken");
-        there
+        clients.append(&mut fill_all(others).await);
+        let sessions_of = |number| self.sessions_of(machine(number));
+        assert_eq!((sessions_of(0), sessions_of(1)), (sessions - 1, 1), "all sessions are in use");
+        clients
     }
 
     /// A connection that has sent its ClientHello.
     async fn client(&self, from: Ipv4Addr) -> TcpStream {
-        let mut stream = connect(from, self.at).await.unwrap();
+        let mut stream = connect(from, self.net.service()).await.unwrap();
         // A full acceptor closes it.
         let _closed = stream.write_all(HELLO).await;
         stream
     }
 
-    /// Somebody new hears the printer, once all others have gone.
-    async fn next_is_relayed(&self) {
+    /// Checks that a new client is relayed, once all others have disconnected.
+    async fn check_next(&self) {
         let mut next = self.client(machine(20)).await;
-        let mut heard = [0; 1000];
-        timeout(PATIENCE, next.read_exact(&mut heard)).await.expect("it is its turn").unwrap();
-        assert_eq!(heard, FLOOD[..1000]);
+        let mut received = [0; 1000];
+        let read = timeout(STEP_TIMEOUT, next.read_exact(&mut received)).await;
+        read.expect("a session is free").unwrap();
+        assert_eq!(received, FLOOD[..1000]);
         drop(next);
-        until(|| self.relay.connections_of(machine(20).into()) == 0).await;
+        until(|| self.sessions_of(machine(20)) == 0).await;
     }
 }
 
@@ -522,7 +551,7 @@ const fn machine(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 2, 1 + number)
 }
 
-/// What stands in for other lines, with the waiting room before it.
+/// Bytes that the budget has for an alternative, with the accept queue before it.
 fn alternative(when: &str) -> usize {
     let found = ALTERNATIVES.iter().find(|alternative| alternative.when == when).unwrap();
     let of: Vec<Line> =
@@ -536,43 +565,30 @@ fn a_full_relay_with_a_full_queue_fits_the_budget() {
     let _alone = alone();
     run(async {
         let allowed = alternative("files are relayed");
-        let bed = Bed::new("ftp", RELAY_SESSIONS, RELAY_COMMANDS);
-        let any = SocketAddr::from((HOME, 0));
-        let data = Sockets.bind(any).unwrap();
-        let port = data.local_addr().unwrap().port();
-        flood(data);
-        let (transfers, openings, ports) = bed.share.during(|| {
-            let mut listeners = Vec::with_capacity(DATA_PORTS);
-            listeners.extend((0..DATA_PORTS).map(|_| (Sockets.bind(any).unwrap(), port)));
-            let ports = [0, DATA_PORTS - 1].map(|at| listeners[at].0.local_addr().unwrap());
-            (Transfers::new(Sockets, Rc::clone(&bed.relay)), DataPorts::over(listeners), ports)
-        });
-        spawn_local(bed.share.of(Rc::clone(&transfers).listen(openings, bed.clock)));
-        for _ in 0..TRANSFERS {
-            spawn_local(bed.share.of(Rc::clone(&transfers).work(bed.clock)));
-        }
+        let bed = Bed::new("ftp");
+        let ports = [1, DATA_PORTS].map(|at| bed.net.bound.borrow()[at]);
         let mut held = [0; 3];
         for (round, held) in held.iter_mut().enumerate() {
-            let there = bed.crowd(RELAY_SESSIONS).await;
-            let mut moving = Vec::new();
-            // Two for each control connection: as many as are carried, and as many waiting.
+            let clients = bed.fill(RELAY_SESSIONS).await;
+            let mut transfers = Vec::new();
+            // Two for each control connection: as many as are carried, and as many that wait.
             for number in 0..2 * RELAY_SESSIONS + 2 {
                 let from = machine(u8::from(number < 2));
-                moving.push(connect(from, ports[number % 2]).await.unwrap());
+                transfers.push(connect(from, ports[number % 2]).await.unwrap());
             }
-            let moving = fill_all(moving).await;
+            let transfers = fill_all(transfers).await;
             let (now, peak) = (bed.share.now(), bed.share.peak());
-            // What tokio gives back by itself is not taken off: the first round is the exact one.
+            // Memory that tokio frees later is not counted as freed: the first round is the exact one.
             if round == 0 {
                 println!("relay, all full: {now} bytes, at most {peak}; {allowed} allowed");
             }
             assert!(peak <= allowed);
             assert!(now > RELAY_SESSIONS * 2 * RELAY_COMMANDS + TRANSFERS * 2 * RELAY_FILES);
-            drop((there, moving));
-            bed.next_is_relayed().await;
-            *held = at_rest().await;
+            drop((clients, transfers));
+            bed.check_next().await;
+            *held = held_at_rest().await;
         }
-        println!("held when they had gone: {held:?}");
+        println!("held when all clients had disconnected: {held:?}");
         assert!(held[1].abs_diff(held[2]) <= 256, "{held:?}");
     });
 }
@@ -582,22 +598,22 @@ fn a_full_tunnel_with_a_full_queue_fits_the_budget() {
     let _alone = alone();
     run(async {
         let allowed = alternative("port 6000 is a file tunnel");
-        let bed = Bed::new("tunnel", TUNNELS, RELAY_FILES);
+        let bed = Bed::new("tunnel");
         let mut held = [0; 3];
         for (round, held) in held.iter_mut().enumerate() {
-            let there = bed.crowd(TUNNELS).await;
+            let clients = bed.fill(TUNNELS).await;
             let (now, peak) = (bed.share.now(), bed.share.peak());
-            // What tokio gives back by itself is not taken off: the first round is the exact one.
+            // Memory that tokio frees later is not counted as freed: the first round is the exact one.
             if round == 0 {
                 println!("tunnel, all full: {now} bytes, at most {peak}; {allowed} allowed");
             }
             assert!(peak <= allowed);
             assert!(now > TUNNELS * 2 * RELAY_FILES);
-            drop(there);
-            bed.next_is_relayed().await;
-            *held = at_rest().await;
+            drop(clients);
+            bed.check_next().await;
+            *held = held_at_rest().await;
         }
-        println!("held when they had gone: {held:?}");
+        println!("held when all clients had disconnected: {held:?}");
         assert!(held[1].abs_diff(held[2]) <= 256, "{held:?}");
     });
 }
