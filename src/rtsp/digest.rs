@@ -182,7 +182,7 @@ fn basic(code: &AccessCode) -> Zeroizing<heapless::String<MAX_BASIC>> {
 }
 
 /// The value of a parameter in a list such as `a="b", c=d`.
-fn parameter<'v>(list: &'v str, name: &str) -> Option<&'v str> {
+pub fn parameter<'v>(list: &'v str, name: &str) -> Option<&'v str> {
     let mut rest = list;
     loop {
         rest = rest.trim_start_matches([' ', ',', '\t']);

@@ -3,7 +3,7 @@
 //! | protocol | what is redacted |
 //! |---|---|
 //! | MQTT 3.1, 3.1.1, 5 | the password of CONNECT, and another user than `bblp` |
-//! | FTP | what follows `PASS` and `ACCT`, and another user than `bblp` |
+//! | FTP | what follows a word that ends with `PASS` or `ACCT`, bytes of telnet left out, and another user than `bblp` |
 //! | RTSP | the credentials of `Authorization`: of Digest the `response`, from which a code of eight digits can be found by trying, and another user than `bblp` |
 //! | chamber camera | the second half of the login's 80 bytes, and another user than `bblp` |
 //!
@@ -170,7 +170,8 @@ impl Connect {
                 }
             }
             Step::Level => {
-                self.level = byte;
+                // The highest bit is a bridge's.
+                self.level = byte & 0x7f;
                 self.go(Step::Flags);
             }
             Step::Flags => {
@@ -252,9 +253,14 @@ impl Connect {
     }
 }
 
-/// A line of FTP.
+/// Telnet's "interpret as command", which may stand anywhere in a line of FTP.
+const IAC: u8 = 0xff;
+
+/// A line of FTP. Whatever is no letter may stand before, in and behind its word: how servers read bytes of telnet,
+/// control characters and a CR without LF differs, and a password is to be found by any of them.
 struct Command {
-    word: heapless::Vec<u8, 5>,
+    /// The last letters of the line's word.
+    word: [u8; 4],
     is: Is,
 }
 
@@ -268,37 +274,39 @@ enum Is {
 
 impl Command {
     const fn new() -> Self {
-        Self { word: heapless::Vec::new(), is: Is::Word }
+        Self { word: [0; 4], is: Is::Word }
     }
 
     fn next(&mut self, byte: u8) -> Keep {
-        if byte == b'\n' {
-            *self = Self::new();
-            return Keep::Yes;
-        }
         match self.is {
-            Is::Word if byte == b' ' => {
-                self.is = match self.word.as_slice() {
-                    b"PASS" | b"ACCT" => Is::Secret,
-                    b"USER" => Is::User(0),
-                    // Blanks before a word are none.
-                    [] => Is::Word,
-                    _ => Is::Plain,
-                };
-                Keep::Yes
+            _ if byte == b'\n' => *self = Self::new(),
+            Is::Word if byte.is_ascii_alphabetic() => {
+                let [_, second, third, fourth] = self.word;
+                self.word = [second, third, fourth, byte.to_ascii_uppercase()];
             }
             Is::Word => {
-                // A longer word is none that matters.
-                let _full = self.word.push(byte.to_ascii_uppercase());
-                Keep::Yes
+                self.is = match &self.word {
+                    b"PASS" | b"ACCT" => Is::Secret,
+                    b"USER" => Is::User(0),
+                    [.., 0] => Is::Word,
+                    _ if byte == b' ' => Is::Plain,
+                    _ => Is::Word,
+                };
+                if byte == b'\r' && self.is == Is::Word {
+                    *self = Self::new();
+                } else if self.is == Is::Secret && !matches!(byte, b' ' | b'\t') {
+                    return Keep::No;
+                }
             }
-            Is::Plain => Keep::Yes,
+            Is::Plain if matches!(byte, IAC | b'\r') => *self = Self::new(),
+            Is::Plain => {}
             Is::User(at) => {
                 self.is = Is::User(at + 1);
-                Keep::User(at)
+                return Keep::User(at);
             }
-            Is::Secret => Keep::No,
+            Is::Secret => return Keep::No,
         }
+        Keep::Yes
     }
 }
 
@@ -319,18 +327,20 @@ enum In {
     Scheme(u8),
     Basic,
     Digest,
-    /// A value that does not matter, in quotes or not.
-    Value {
-        quoted: bool,
-    },
-    User {
-        at: usize,
-        quoted: bool,
-    },
-    Response {
-        quoted: bool,
-    },
+    /// A value that does not matter.
+    Value(Quotes),
+    User(usize, Quotes),
+    Response(Quotes),
     Secret,
+}
+
+/// Whether a value is in quotes: only if it begins with one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// It has not begun.
+    Before,
+    Within,
+    None,
 }
 
 impl Header {
@@ -342,7 +352,16 @@ impl Header {
         self.word.iter().eq(word)
     }
 
+    fn ends_with(&self, name: &[u8]) -> bool {
+        let tail = self.word.iter().rev();
+        name.len() <= self.word.len() && tail.zip(name.iter().rev()).all(|(a, b)| a == b)
+    }
+
+    /// Blanks of any kind, of which some may stand behind a name, are left out.
     fn push(&mut self, byte: u8) {
+        if !byte.is_ascii_graphic() {
+            return;
+        }
         if self.word.is_full() {
             let _oldest = self.word.pop_front();
         }
@@ -365,7 +384,7 @@ impl Header {
             In::Basic if matches!(byte, b' ' | b'\t' | b'\r') => {}
             In::Basic => return Keep::Base64,
             In::Digest => self.parameter(byte),
-            In::Value { .. } | In::User { .. } | In::Response { .. } => return self.value(byte),
+            In::Value(_) | In::User(..) | In::Response(_) => return self.value(byte),
             In::Secret => return Keep::No,
         }
         Keep::Yes
@@ -376,11 +395,8 @@ impl Header {
         if byte != b':' {
             return self.push(byte);
         }
-        let ends = |name: &[u8]| {
-            let tail = self.word.iter().rev();
-            name.len() <= self.word.len() && tail.zip(name.iter().rev()).all(|(a, b)| a == b)
-        };
-        self.is = if ends(b"authorization") { In::Scheme(0) } else { In::Plain };
+        let is_login = self.ends_with(b"authorization");
+        self.is = if is_login { In::Scheme(0) } else { In::Plain };
         self.word.clear();
     }
 
@@ -413,42 +429,41 @@ impl Header {
     fn parameter(&mut self, byte: u8) {
         match byte {
             b'=' => {
-                self.is = if self.says(b"response") {
-                    In::Response { quoted: false }
-                } else if self.says(b"username") {
-                    In::User { at: 0, quoted: false }
+                self.is = if self.ends_with(b"response") {
+                    In::Response(Quotes::Before)
+                } else if self.ends_with(b"username") {
+                    In::User(0, Quotes::Before)
                 } else {
-                    In::Value { quoted: false }
+                    In::Value(Quotes::Before)
                 };
                 self.word.clear();
             }
-            b',' | b' ' | b'\t' => self.word.clear(),
+            b',' => self.word.clear(),
             _ => self.push(byte),
         }
     }
 
     fn value(&mut self, byte: u8) -> Keep {
-        let (In::Value { quoted } | In::User { quoted, .. } | In::Response { quoted }) =
-            &mut self.is
-        else {
+        let (In::Value(quotes) | In::User(_, quotes) | In::Response(quotes)) = &mut self.is else {
             return Keep::Yes;
         };
-        if byte == b'"' {
-            let opens = !*quoted;
-            *quoted = true;
-            if !opens {
-                self.is = In::Digest;
+        match (*quotes, byte) {
+            (Quotes::Before, b' ' | b'\t') => return Keep::Yes,
+            (Quotes::Before, b'"') => {
+                *quotes = Quotes::Within;
+                return Keep::Yes;
             }
-            return Keep::Yes;
+            (Quotes::Within, b'"') | (Quotes::Before | Quotes::None, b',') => {
+                self.is = In::Digest;
+                return Keep::Yes;
+            }
+            (Quotes::Before, _) => *quotes = Quotes::None,
+            (Quotes::Within | Quotes::None, _) => {}
         }
-        if byte == b',' && !*quoted {
-            self.is = In::Digest;
-            return Keep::Yes;
-        }
-        if let In::User { at, .. } = &mut self.is {
+        if let In::User(at, _) = &mut self.is {
             *at += 1;
             return Keep::User(*at - 1);
         }
-        if matches!(self.is, In::Response { .. }) { Keep::Hex } else { Keep::Yes }
+        if matches!(self.is, In::Response(_)) { Keep::Hex } else { Keep::Yes }
     }
 }

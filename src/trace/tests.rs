@@ -350,7 +350,8 @@ fn connect(level: u8, user: Option<&str>, password: Option<&str>, will: bool) ->
 
 #[test]
 fn mqtt_credentials_are_redacted_right_or_wrong() {
-    for level in [3, 4, 5] {
+    // The last is that of a mosquitto bridge.
+    for level in [3, 4, 5, 0x84] {
         for will in [false, true] {
             let packet = |user, password| connect(level, user, password, will);
             for (sent, expected) in [
@@ -378,6 +379,33 @@ fn ftp_credentials_are_redacted_right_or_wrong() {
     ] {
         is_written(Protocol::Ftp, From::Client, sent, expected);
     }
+}
+
+/// Servers differ in what they ignore in a line: telnet's commands, control characters, a CR without LF.
+#[test]
+fn telnet_bytes_hide_no_ftp_credentials() {
+    for before in [
+        &b"\xff\xf4\xff\xf2"[..],
+        b"\xff\xff",
+        b"\xff\xfb\x01\xff\xfd\x03",
+        b"\xff\xfa\x18 a b\xff\xf0",
+        b"NOOP\xff\xf1 \xff\xf4",
+        b"NOOP\r",
+        b"STOR a\r",
+        b"STOR \xff\xf4",
+        b"\0\x0b ",
+    ] {
+        for (sent, expected) in [
+            ("PASS Wrong 1\r\n", "PASS Zzzzz*9\r\n"),
+            ("acct\tWrong\n", "acct\tZzzzz\n"),
+            ("USER root\r\n", "USER zzzz\r\n"),
+        ] {
+            let line = |text: &str| [before, text.as_bytes()].concat();
+            is_written(Protocol::Ftp, From::Client, line(sent), line(expected));
+        }
+    }
+    let (sent, expected) = (b"PA\xff\xf4SS\xff\xf1Wrong\n", b"PA\xff\xf4SS**Zzzzz\n");
+    is_written(Protocol::Ftp, From::Client, sent, expected);
 }
 
 #[test]
@@ -428,6 +456,11 @@ fn rtsp_credentials_are_redacted_right_or_wrong() {
         ("Authorization: Bearer abc".to_string(), "Authorization: Bzzzzz*zzz".to_string()),
         ("Authorization: Basic\r\n YWJj".to_string(), "Authorization: Basic\r\n ZZZz".to_string()),
         ("Authorisation: Basic YWJj".to_string(), "Authorisation: Basic YWJj".to_string()),
+        ("Authorization \t: Basic YWJj".to_string(), "Authorization \t: Basic AAAA".to_string()),
+        (
+            "Authorization: Digest nonce=a\"b,response = \"12ab\", x=\"y\"response=34".to_string(),
+            "Authorization: Digest nonce=a\"b,response = \"0000\", x=\"y\"response=00".to_string(),
+        ),
     ] {
         is_written(Protocol::Rtsp, From::Client, request(&sent), request(&expected));
     }

@@ -36,6 +36,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("ftp_upstream", ftp::upstream),
     ("trace_redact", trace::redact),
     ("trace_login", trace::login),
+    ("trace_password", trace::password),
     ("tls_chain", tls::chain),
 ];
 

@@ -2,8 +2,14 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use pandaproxy::chamber::wire as chamber;
+use pandaproxy::ftp::wire as ftp;
+use pandaproxy::mqtt::wire as mqtt;
+use pandaproxy::rtsp::digest::parameter;
+use pandaproxy::rtsp::wire as rtsp;
 use pandaproxy::trace::conversation::{Conversation, From};
-use pandaproxy::trace::redact::{Scanner, Secrets, Work};
+use pandaproxy::trace::login::Login;
+use pandaproxy::trace::redact::{Scanner, Secrets, Work, unknown};
 use pandaproxy::trace::{Party, Protocol};
 
 /// What must not be in a recording: unlike anything that the recorder writes by itself.
@@ -62,4 +68,69 @@ pub(crate) fn login(data: &[u8]) {
     talk.end((&mut out, &mut secrets, &mut work), From::Client, 9, 0)
         .expect("memory takes everything");
     assert!(!has_secret(&out), "{protocol:?}: a secret is recorded");
+}
+
+/// Credentials as the services' own parsers find them are redacted, whatever they are.
+pub(crate) fn password(data: &[u8]) {
+    let Some((flags, data)) = data.split_first() else { return };
+    let new = [Login::mqtt, Login::chamber, Login::rtsp, Login::ftp][usize::from(flags & 3)];
+    let mut login = new();
+    let out: Vec<u8> = data.iter().map(|byte| login.next(*byte, false)).collect();
+    let is_hidden = |what: &str, part: &[u8]| {
+        let at = part.as_ptr() as usize - data.as_ptr() as usize;
+        for (byte, seen) in part.iter().zip(&out[at..]) {
+            // Of Basic and Digest other replacements are known.
+            let is_other = flags & 3 == 2 && matches!(seen, b'A' | b'0' | b'=');
+            let is_any = matches!(byte, b' ' | b'\t' | b'\r');
+            assert!(is_other || is_any || *seen == unknown(*byte), "{what} is recorded");
+        }
+    };
+    match flags & 3 {
+        0 => {
+            if let Ok(Some(header)) = mqtt::header(data)
+                && let Ok(mqtt::Packet::Connect(connect)) =
+                    mqtt::packet(header, &data[header.body_at()..])
+                && let Some(password) = connect.password
+            {
+                is_hidden("the password of CONNECT", password);
+            }
+        }
+        1 => {
+            if let Some(bytes) = data.first_chunk() {
+                let login = chamber::Login::parse(bytes);
+                login.iter().for_each(|login| is_hidden("the camera's code", login.code));
+            }
+        }
+        2 => {
+            let mut rest = data;
+            while let Ok((len @ 1.., piece)) = rtsp::next(rest, 1024, 1024) {
+                if let rtsp::Piece::Message(message) = piece {
+                    message.fields_named("Authorization").for_each(|value| {
+                        let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+                        if scheme.eq_ignore_ascii_case("Basic") {
+                            is_hidden("Basic", rest.trim().as_bytes());
+                        } else if scheme.eq_ignore_ascii_case("Digest")
+                            && let Some(response) = parameter(rest, "response")
+                            && response.bytes().all(|byte| byte.is_ascii_hexdigit())
+                        {
+                            is_hidden("a digest", response.as_bytes());
+                        }
+                    });
+                }
+                rest = &rest[len..];
+            }
+        }
+        _ => {
+            let mut rest = data;
+            while let ftp::Taken::Line(line, len) = ftp::line(rest) {
+                if let Ok(command) = ftp::command(line)
+                    && (command.verb == ftp::Verb::Pass
+                        || command.line.to_ascii_uppercase().starts_with(b"ACCT "))
+                {
+                    is_hidden("the password of FTP", command.argument);
+                }
+                rest = &rest[len..];
+            }
+        }
+    }
 }
