@@ -17,7 +17,7 @@
 //! | origins remembered, for each service they tried | [`ADDRESSES`] | the one whose wrong code is the oldest is forgotten |
 
 use core::fmt;
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hash};
 use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 use std::hash::RandomState;
@@ -38,6 +38,9 @@ pub const CODE_MAX: usize = 32;
 
 /// Different wrong codes from one origin at one service before the origin is rejected: a few typing errors.
 pub const WRONG_CODES: usize = 5;
+
+/// Wrong codes on one connection: with this one the connection ends.
+pub const MAX_WRONG: usize = 2;
 
 /// How long a wrong code counts.
 pub const COUNTED_FOR: Duration = Duration::from_secs(60);
@@ -82,6 +85,23 @@ impl AccessCode {
         (same_bytes & same_len).into()
     }
 
+    /// Checks a login. The code is compared even if the user name is wrong, so that the time it takes does not tell
+    /// whether the user name is right.
+    ///
+    /// # Errors
+    ///
+    /// The user name or the code is wrong.
+    pub fn check(&self, user: &[u8], code: &[u8]) -> Result<(), LoginError> {
+        let is_right = self.admits(code);
+        if user != USER.as_bytes() {
+            Err(LoginError::WrongUser)
+        } else if !is_right {
+            Err(LoginError::WrongCode(Guess::of(code)))
+        } else {
+            Ok(())
+        }
+    }
+
     /// The code itself, to be sent to the printer.
     pub fn reveal(&self) -> &[u8] {
         self.padded.get(..self.len).unwrap_or_default()
@@ -117,9 +137,39 @@ impl fmt::Display for CodeError {
 
 impl core::error::Error for CodeError {}
 
-/// A keyed hash of a wrong code, with a key of this process, to recognise the same code again.
-///
-/// The code cannot be computed from the hash.
+/// Why a login is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginError {
+    /// The user name is not [`USER`].
+    WrongUser,
+    /// The access code is not the printer's.
+    WrongCode(Guess),
+}
+
+impl LoginError {
+    /// What is counted against the client's origin: all wrong user names are the same guess.
+    pub fn guess(self) -> Guess {
+        match self {
+            // Longer than any code.
+            Self::WrongUser => Guess::of([b'u'; 2 * CODE_MAX]),
+            Self::WrongCode(guess) => guess,
+        }
+    }
+}
+
+impl fmt::Display for LoginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongUser => write!(f, "wrong user name; it is `{USER}`"),
+            Self::WrongCode(_) => f.write_str("wrong access code"),
+        }
+    }
+}
+
+impl core::error::Error for LoginError {}
+
+/// A keyed hash of a wrong code or of a wrong proof of it, with a key of this process, to recognise the same one
+/// again. The code cannot be computed from the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guess(u64);
 
@@ -128,30 +178,15 @@ impl Guess {
     #[cfg(test)]
     pub(crate) const ANY: Self = Self(0);
 
-    /// The guess that `code` is.
-    pub fn of(code: &[u8]) -> Self {
+    /// The guess that this code is, or this proof of one.
+    pub fn of(code: impl Hash) -> Self {
         static KEY: OnceLock<RandomState> = OnceLock::new();
         Self(KEY.get_or_init(RandomState::new).hash_one(code))
-    }
-
-    /// The guess that stands for any login with another user name than [`USER`].
-    pub fn of_wrong_user() -> Self {
-        // Longer than any code.
-        Self::of(&[b'u'; 2 * CODE_MAX])
     }
 }
 
 /// The wrong codes that a client sent on one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum WrongCodes {
-    /// None: the client logged in, or did not try.
-    None,
-    /// One wrong code.
-    One(Guess),
-    /// This number of wrong digests. Their codes cannot be compared: a digest differs each time (RFC 2617 §3.2.2).
-    Digests(usize),
-}
+pub type WrongCodes = Vec<Guess, MAX_WRONG>;
 
 /// Result of counting a wrong code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,15 +220,14 @@ impl Limiter {
         self.entries.iter().any(|entry| entry.from == from && entry.locked.is_some())
     }
 
-    /// Counts a wrong code from `address` at `service`; one without a [`Guess`] counts as different from
-    /// all others. A code that is counted already is not counted again, nor is one that comes while the
-    /// origin is rejected.
+    /// Counts a wrong code from `address` at `service`. A code that is counted already is not counted again, nor
+    /// is one that comes while the origin is rejected.
     pub fn count_wrong_code(
         &mut self,
         now: Instant,
         service: &'static str,
         address: IpAddr,
-        guess: Option<Guess>,
+        guess: Guess,
     ) -> Lockout {
         self.entries.retain(|entry| !entry.is_over(now));
         let from = (Origin::of(address), service);
@@ -230,7 +264,7 @@ impl Limiter {
 struct Entry {
     from: (Origin, &'static str),
     /// When each different code was first received, oldest first. Never empty once the entry is in the table.
-    wrong: Deque<(Instant, Option<Guess>), WRONG_CODES>,
+    wrong: Deque<(Instant, Guess), WRONG_CODES>,
     /// When the origin was locked out.
     locked: Option<Instant>,
 }
@@ -244,14 +278,14 @@ impl Entry {
         }
     }
 
-    fn count(&mut self, now: Instant, guess: Option<Guess>) -> Lockout {
+    fn count(&mut self, now: Instant, guess: Guess) -> Lockout {
         if self.locked.is_some() {
             return Lockout::Counted(WRONG_CODES);
         }
         while self.wrong.front().is_some_and(|(first, _)| now.since(*first) >= COUNTED_FOR) {
             self.wrong.pop_front();
         }
-        if guess.is_some() && self.wrong.iter().any(|(_, counted)| *counted == guess) {
+        if self.wrong.iter().any(|(_, counted)| *counted == guess) {
             return Lockout::Counted(self.wrong.len());
         }
         // Always fits: a full queue is locked out.
@@ -293,6 +327,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use core::net::Ipv4Addr;
+    use core::sync::atomic::{AtomicU64, Ordering};
     use proptest::prelude::*;
 
     fn at(secs: u64) -> Instant {
@@ -315,7 +350,9 @@ mod tests {
 
     impl AtMqtt for Limiter {
         fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout {
-            self.count_wrong_code(now, "mqtt", address, None)
+            static CODES: AtomicU64 = AtomicU64::new(0);
+            let guess = Guess(CODES.fetch_add(1, Ordering::Relaxed));
+            self.count_wrong_code(now, "mqtt", address, guess)
         }
 
         fn refused(&mut self, now: Instant, address: IpAddr) -> bool {
@@ -421,18 +458,18 @@ mod tests {
     #[test]
     fn the_same_wrong_code_counts_once() {
         let mut limiter = Limiter::new();
-        let old = Some(Guess::of(b"87654321"));
+        let old = Guess::of(b"87654321");
         for second in 0..1000 {
             let outcome = limiter.count_wrong_code(at(second), "mqtt", host(1), old);
             assert_eq!(outcome, Lockout::Counted(1), "at {second}");
             assert!(!limiter.refused(at(second), host(1)), "at {second}");
         }
         for n in 2..WRONG_CODES {
-            let guess = Some(Guess::of(&[n as u8]));
+            let guess = Guess::of([n as u8]);
             let outcome = limiter.count_wrong_code(at(1000), "mqtt", host(1), guess);
             assert_eq!(outcome, Lockout::Counted(n), "different codes are guesses");
         }
-        let _ = limiter.count_wrong_code(at(1000), "mqtt", host(1), Some(Guess::of(b"last")));
+        let _ = limiter.count_wrong_code(at(1000), "mqtt", host(1), Guess::of(b"last"));
         assert!(limiter.refused(at(1000), host(1)));
     }
 

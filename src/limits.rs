@@ -5,7 +5,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::auth::{COUNTED_FOR, REFUSED_FOR, WRONG_CODES};
+use crate::auth::{COUNTED_FOR, MAX_WRONG, REFUSED_FOR, WRONG_CODES};
 use crate::board::{BOARD, Mqtt};
 use crate::memory::{KIB, budget};
 use crate::runtime::files::relay;
@@ -148,12 +148,7 @@ impl fmt::Display for Limits {
             &[
                 limit!("players", "503", "{}", BOARD.clients.rtsp),
                 limit!("time to log in", "disconnected", "{} s", s(&rtsp::client::LOGIN_TIMEOUT)),
-                limit!(
-                    "wrong codes of a connection",
-                    "403, disconnected",
-                    "{}",
-                    rtsp::client::MAX_WRONG
-                ),
+                limit!("wrong codes of a connection", "403, disconnected", "{}", MAX_WRONG),
                 limit!("request", "400, disconnected", "{} bytes", rtsp::wire::MAX_HEAD),
                 limit!(
                     "a player that does not play",

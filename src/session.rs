@@ -7,7 +7,9 @@
 
 use core::fmt;
 
+use crate::auth::LoginError;
 use crate::clock::Instant;
+use crate::journal::Kind;
 
 /// One end of a connection.
 pub trait Session {
@@ -15,7 +17,7 @@ pub trait Session {
     /// payload.
     type Event<'i>;
     /// Why the session ends.
-    type Error: Copy + fmt::Debug + fmt::Display;
+    type Error: Copy + fmt::Debug + fmt::Display + 'static;
 
     /// Reads from the front of `input`, up to the end of what makes one event. Says how much was read,
     /// and the event if there was one.
@@ -93,15 +95,11 @@ pub trait Handler<S: Session> {
     fn woken(&self) -> impl Future<Output = ()>;
 }
 
-/// Which side caused the end of a session. The [`Kind`](crate::journal::Kind) of its log line depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// An orderly end.
-    Orderly,
-    /// The peer broke the protocol or gave a wrong code.
-    Peer,
-    /// The network: a timeout, a stall or a reset.
-    Network,
-    /// A limit of this board was reached.
-    Board,
+/// Why a client's session ends.
+pub trait ClientError: Copy + fmt::Debug + fmt::Display {
+    /// How the journal counts the end.
+    fn kind(self) -> Kind;
+
+    /// The refused login that ended the session, if that was the cause.
+    fn login_error(self) -> Option<LoginError>;
 }

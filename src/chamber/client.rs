@@ -19,11 +19,12 @@ use core::time::Duration;
 
 use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, HEAD, LOGIN, Login, LoginFault};
-use crate::auth::{AccessCode, Guess, USER};
+use crate::auth::{AccessCode, LoginError};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::journal::Kind;
 use crate::memory::pool::Frame;
-use crate::session::{Blame, Output, Session};
+use crate::session::{ClientError, Output, Session};
 
 /// Time for the login, from the end of the TLS handshake.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,15 +68,7 @@ impl Viewer {
 
     fn login(&self, bytes: &[u8; LOGIN]) -> Result<(), Error> {
         let login = Login::parse(bytes).map_err(Error::NoLogin)?;
-        // The code is checked in any case, so that timing does not tell whether the user is right.
-        let right = self.code.admits(login.code);
-        if login.user != USER.as_bytes() {
-            Err(Error::WrongUser)
-        } else if !right {
-            Err(Error::WrongCode(Guess::of(login.code)))
-        } else {
-            Ok(())
-        }
+        self.code.check(login.user, login.code).map_err(Error::Login)
     }
 }
 
@@ -152,31 +145,29 @@ impl Session for Viewer {
 pub enum Error {
     /// The first bytes are not a login.
     NoLogin(LoginFault),
-    /// The user is not `bblp`.
-    WrongUser,
-    /// The access code is wrong.
-    WrongCode(Guess),
+    /// The user name or the access code is wrong.
+    Login(LoginError),
     /// No login arrived within [`LOGIN_TIMEOUT`].
     Silent,
     /// More than [`MAX_TALK`] bytes arrived after the login.
     UnexpectedData,
-    /// No slot is free.
-    NoSlot,
     /// The hub dismissed the viewer.
     Dismissed(Dismissal),
 }
 
-impl Error {
-    /// Who caused the end.
-    pub const fn blame(self) -> Blame {
+impl ClientError for Error {
+    fn kind(self) -> Kind {
         match self {
-            Self::NoLogin(_) | Self::WrongUser | Self::WrongCode(_) | Self::UnexpectedData => {
-                Blame::Peer
-            }
-            Self::Silent => Blame::Network,
-            Self::NoSlot | Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Blame::Board,
-            Self::Dismissed(Dismissal::Stopping) => Blame::Orderly,
+            Self::Login(_) => Kind::WrongCode,
+            Self::NoLogin(_) | Self::UnexpectedData => Kind::Malformed,
+            Self::Silent => Kind::Silent,
+            Self::Dismissed(Dismissal::Full | Dismissal::Elsewhere) => Kind::Refused,
+            Self::Dismissed(Dismissal::Stopping) => Kind::Left,
         }
+    }
+
+    fn login_error(self) -> Option<LoginError> {
+        if let Self::Login(error) = self { Some(error) } else { None }
     }
 }
 
@@ -188,11 +179,10 @@ impl fmt::Display for Error {
             }
             Self::NoLogin(LoginFault::Words) => "not a chamber camera's login",
             Self::NoLogin(LoginFault::Padding) => "login padding is not zero",
-            Self::WrongUser => "wrong user name; it is `bblp`",
-            Self::WrongCode(_) => "wrong access code",
+            Self::Login(error) => return error.fmt(f),
             Self::Silent => return write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
             Self::UnexpectedData => "unexpected data after the login",
-            Self::NoSlot | Self::Dismissed(Dismissal::Full) => {
+            Self::Dismissed(Dismissal::Full) => {
                 let slots = BOARD.clients.chamber;
                 return write!(f, "all {slots} slots are in use (BOARD.clients.chamber)");
             }
@@ -209,6 +199,7 @@ impl core::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Guess;
     use crate::memory::pool::{Pool, Shape};
     use crate::memory::slots::Slot as _;
     use alloc::vec;
@@ -275,9 +266,12 @@ mod tests {
         let mut words = login(b"bblp", b"12345678");
         words[4] = 1;
         let cases = [
-            (login(b"bblp", b"12345679"), Error::WrongCode(Guess::of(b"12345679"))),
-            (login(b"bblp", b""), Error::WrongCode(Guess::of(b""))),
-            (login(b"root", b"12345678"), Error::WrongUser),
+            (
+                login(b"bblp", b"12345679"),
+                Error::Login(LoginError::WrongCode(Guess::of(b"12345679"))),
+            ),
+            (login(b"bblp", b""), Error::Login(LoginError::WrongCode(Guess::of(b"")))),
+            (login(b"root", b"12345678"), Error::Login(LoginError::WrongUser)),
             (words, Error::NoLogin(LoginFault::Words)),
         ];
         for (bytes, error) in cases {

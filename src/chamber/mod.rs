@@ -213,6 +213,7 @@ impl Handler<Upstream> for Link {
 /// Each message of the service once, with typical values.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use crate::auth::LoginError;
     use alloc::string::ToString;
     use client::Error as Client;
     use upstream::Error as Printer;
@@ -223,11 +224,10 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::NoLogin(LoginFault::Tunnel),
         Client::NoLogin(LoginFault::Words),
         Client::NoLogin(LoginFault::Padding),
-        Client::WrongUser,
-        Client::WrongCode(crate::auth::Guess::of(b"87654321")),
+        Client::Login(LoginError::WrongUser),
+        Client::Login(LoginError::WrongCode(crate::auth::Guess::of(b"87654321"))),
         Client::Silent,
         Client::UnexpectedData,
-        Client::NoSlot,
         Client::Dismissed(Dismissal::Elsewhere),
         Client::Dismissed(Dismissal::Stopping),
     ];

@@ -35,10 +35,11 @@ use core::time::Duration;
 use super::hub::{Hub, QUEUE_TIMEOUT};
 use super::slot::{CommandKind, PassivePort, Prot, Slot, SlotState, Stage, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
-use crate::auth::{AccessCode, Guess, USER};
+use crate::auth::{AccessCode, Guess, LoginError, USER};
 use crate::clock::Instant;
+use crate::journal::Kind;
 use crate::memory::budget::FTP_INBOX;
-use crate::session::{Blame, Output, Session};
+use crate::session::{ClientError, Output, Session};
 
 /// Time without a command after which a client is disconnected: vsFTPd's default, so printers do the same
 /// ([protocol](crate::protocol#ftps)). A command that is queued or runs does not count as idleness.
@@ -74,10 +75,8 @@ pub enum Error {
     TooLong,
     /// The client sent [`FTP_INBOX`] bytes before the reply to its command.
     PipelineOverflow,
-    /// The user is not `bblp`.
-    WrongUser,
-    /// The access code is wrong.
-    WrongCode(Guess),
+    /// The user name or the access code is wrong.
+    Login(LoginError),
     /// There are [`CLIENTS`](super::CLIENTS) clients already.
     NoSlot,
     /// The proxy shuts down.
@@ -93,26 +92,27 @@ impl Error {
         Self::Idle,
         Self::TooLong,
         Self::PipelineOverflow,
-        Self::WrongUser,
-        Self::WrongCode(Guess::ANY),
+        Self::Login(LoginError::WrongUser),
+        Self::Login(LoginError::WrongCode(Guess::ANY)),
         Self::NoSlot,
         Self::ShuttingDown,
     ];
 }
 
-impl Error {
-    /// Who caused it.
-    pub const fn blame(self) -> Blame {
+impl ClientError for Error {
+    fn kind(self) -> Kind {
         match self {
-            Self::Quit | Self::Idle | Self::ShuttingDown => Blame::Orderly,
-            Self::Truncated => Blame::Network,
-            Self::Silent
-            | Self::TooLong
-            | Self::PipelineOverflow
-            | Self::WrongUser
-            | Self::WrongCode(_) => Blame::Peer,
-            Self::NoSlot => Blame::Board,
+            Self::Login(_) => Kind::WrongCode,
+            Self::Silent => Kind::Silent,
+            Self::TooLong => Kind::TooLong,
+            Self::Quit | Self::Idle | Self::ShuttingDown | Self::Truncated => Kind::Left,
+            Self::PipelineOverflow => Kind::Malformed,
+            Self::NoSlot => Kind::Refused,
         }
+    }
+
+    fn login_error(self) -> Option<LoginError> {
+        if let Self::Login(error) = self { Some(error) } else { None }
     }
 }
 
@@ -133,8 +133,7 @@ impl fmt::Display for Error {
             Self::TooLong => {
                 write!(f, "line longer than {} bytes", wire::LINE)
             }
-            Self::WrongUser => write!(f, "wrong user name (expected {USER})"),
-            Self::WrongCode(_) => f.write_str("wrong access code"),
+            Self::Login(error) => error.fmt(f),
             Self::NoSlot => write!(f, "all {} slots are in use", super::CLIENTS),
             Self::ShuttingDown => f.write_str("shutting down"),
         }
@@ -224,7 +223,7 @@ impl Client {
             && let Some(peer) = self.slot.peer()
         {
             self.malformed_logged = true;
-            let kind = crate::journal::Kind::Malformed;
+            let kind = Kind::Malformed;
             crate::journal::note(kind, format_args!("{peer}: malformed command: {fault}"));
         }
     }
@@ -312,11 +311,11 @@ impl Client {
         };
         if !user {
             self.slot.say(format_args!("530 Wrong user name: use {USER}"));
-            return Err(Error::WrongUser);
+            return Err(Error::Login(LoginError::WrongUser));
         }
         if !self.code.admits(code) {
             self.say("530 Wrong access code: see the printer's screen");
-            return Err(Error::WrongCode(Guess::of(code)));
+            return Err(Error::Login(LoginError::WrongCode(Guess::of(code))));
         }
         if !self.hub.admit(&self.slot) {
             self.say("421 Too many clients");

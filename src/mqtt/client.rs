@@ -65,7 +65,7 @@ use super::wire::{
     self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
     Subscribe, SubscribeCode, UNSUPPORTED_PROTOCOL_VERSION, Unsubscribe,
 };
-use crate::auth::{AccessCode, Guess, USER};
+use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::KIB;
@@ -239,14 +239,10 @@ impl Client {
             return Err(self.refuse(answer, Error::NoIdentifier));
         }
         let answer = Answer::ConnAck(ConnectCode::NotAuthorized);
-        // The code is compared even if the user name is wrong: the answer takes as long either way.
+        let user = connect.user_name.unwrap_or_default();
         let password = connect.password.unwrap_or_default();
-        let right = self.code.admits(password);
-        if connect.user_name != Some(USER) {
-            return Err(self.refuse(answer, Error::WrongUser));
-        }
-        if !right {
-            return Err(self.refuse(answer, Error::WrongCode(Guess::of(password))));
+        if let Err(error) = self.code.check(user.as_bytes(), password) {
+            return Err(self.refuse(answer, Error::Login(error)));
         }
         self.state = State::Waiting { until: now + HOLD };
         Ok(Event::Connected { id: connect.client_id })

@@ -7,9 +7,10 @@ use core::fmt;
 use core::time::Duration;
 
 use super::wire::WireError;
-use crate::auth::Guess;
+use crate::auth::LoginError;
 use crate::board::BOARD;
-use crate::session::Blame;
+use crate::journal::Kind;
+use crate::session::ClientError;
 
 /// How long a connection may take to send its CONNECT, TLS included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,10 +55,8 @@ pub enum Error {
     },
     /// No client identifier, and a session that should be kept.
     NoIdentifier,
-    /// Another user than `bblp`.
-    WrongUser,
-    /// Another access code than the printer's.
-    WrongCode(Guess),
+    /// The user name or the access code is wrong.
+    Login(LoginError),
     /// All slots are in use.
     NoSlot,
     /// More than [`FILTERS_PER_PACKET`] filters in one packet.
@@ -84,31 +83,32 @@ pub enum Error {
     ShuttingDown,
 }
 
-impl Error {
-    /// Which side caused it.
-    pub const fn blame(self) -> Blame {
+impl ClientError for Error {
+    fn kind(self) -> Kind {
         match self {
-            Self::Left | Self::ShuttingDown | Self::TakenOver => Blame::Orderly,
-            Self::Silent
-            | Self::NotConnect
+            Self::Login(_) => Kind::WrongCode,
+            Self::TooLong { .. } => Kind::TooLong,
+            Self::Silent => Kind::Silent,
+            Self::TooSlow => Kind::Stuck,
+            Self::RequestRefused | Self::RequestLost | Self::Undecided => Kind::RequestRefused,
+            Self::Left
+            | Self::ShuttingDown
+            | Self::TakenOver
+            | Self::AnswersLost
+            | Self::PrinterAway => Kind::Left,
+            Self::NotConnect
             | Self::OutOfOrder
             | Self::Malformed(_)
             | Self::BadFilter
             | Self::Protocol { .. }
             | Self::NoIdentifier
-            | Self::WrongUser
-            | Self::WrongCode(_)
-            | Self::TooManyUnreleased => Blame::Peer,
-            Self::TooSlow
-            | Self::AnswersLost
-            | Self::PrinterAway
-            | Self::RequestRefused
-            | Self::RequestLost
-            | Self::Undecided => Blame::Network,
-            Self::TooLong { .. } | Self::NoSlot | Self::NoRoom | Self::TooManyFilters => {
-                Blame::Board
-            }
+            | Self::TooManyUnreleased => Kind::Malformed,
+            Self::NoSlot | Self::NoRoom | Self::TooManyFilters => Kind::Refused,
         }
+    }
+
+    fn login_error(self) -> Option<LoginError> {
+        if let Self::Login(error) = self { Some(error) } else { None }
     }
 }
 
@@ -128,8 +128,7 @@ impl fmt::Display for Error {
                 write!(f, "unsupported MQTT protocol level {level}; use MQTT 3.1.1")
             }
             Self::NoIdentifier => f.write_str("no client identifier and clean session not set"),
-            Self::WrongUser => f.write_str("wrong user name; it is `bblp`"),
-            Self::WrongCode(_) => f.write_str("wrong access code"),
+            Self::Login(error) => error.fmt(f),
             Self::NoSlot => {
                 write!(f, "all {} slots are in use (BOARD.clients.mqtt)", BOARD.clients.mqtt)
             }

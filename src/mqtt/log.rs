@@ -79,6 +79,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     use super::json;
     use super::upstream::Error as Printer;
     use super::wire::{ConnectCode, Fault, WireError};
+    use crate::auth::LoginError;
     use alloc::string::ToString;
 
     let wire = WireError { at: 12, fault: Fault::Utf8 };
@@ -106,8 +107,8 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::TooLong { announced: 70_000, bound: BOARD.mqtt.inbox },
         Client::Protocol { level: 5 },
         Client::NoIdentifier,
-        Client::WrongUser,
-        Client::WrongCode(crate::auth::Guess::of(b"")),
+        Client::Login(LoginError::WrongUser),
+        Client::Login(LoginError::WrongCode(crate::auth::Guess::of(b""))),
         Client::NoSlot,
         Client::TooManyFilters,
         Client::TooManyUnreleased,

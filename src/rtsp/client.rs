@@ -13,7 +13,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | time to show the code | [`LOGIN_TIMEOUT`], in [`MAX_TALK`] bytes | disconnected |
-//! | wrong codes on one connection | [`MAX_WRONG`] | 403, disconnected |
+//! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG) | 403, disconnected |
 //! | a request | an inbox of `RTSP_INBOX` bytes | 400, disconnected |
 //! | a URL | [`MAX_URL`] bytes | 414 |
 //! | a player's own packets (RTCP) | skipped, whatever their length | |
@@ -31,20 +31,18 @@ use super::playback::Playback;
 use super::slot::{Dismissal, Flow, Slot, SlotState};
 use super::stream::{StreamInfo, StreamStatus};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
-use crate::auth::AccessCode;
+use crate::auth::{AccessCode, Guess, LoginError, WrongCodes};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::journal::Kind;
 use crate::memory::budget::RTSP_INBOX;
-use crate::session::{Blame, Output, Session};
+use crate::session::{ClientError, Output, Session};
 
 /// Time to show the access code, from the end of the TLS handshake.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that a player may send before it has shown the access code.
 pub const MAX_TALK: usize = 8 * 1024;
-
-/// Wrong access codes on one connection: the second one ends it.
-pub const MAX_WRONG: usize = 2;
 
 /// How long DESCRIBE is held until the camera has described its stream.
 pub const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(15);
@@ -87,7 +85,7 @@ enum Login {
         /// Bytes that the player has sent.
         received: usize,
         /// Wrong access codes that it has shown.
-        wrong: usize,
+        wrong: WrongCodes,
     },
     Done,
 }
@@ -131,7 +129,7 @@ impl Player {
             code,
             nonce,
             session,
-            login: Login::Due { until, received: 0, wrong: 0 },
+            login: Login::Due { until, received: 0, wrong: WrongCodes::new() },
             heard: now,
             skip: 0,
             answer: None,
@@ -142,11 +140,11 @@ impl Player {
         }
     }
 
-    /// Wrong access codes that the player has shown; 0 once it has shown the right one.
-    pub const fn wrong_codes(&self) -> usize {
-        match self.login {
+    /// Wrong access codes that the player has shown; none once it has shown the right one.
+    pub fn wrong_codes(&self) -> &[Guess] {
+        match &self.login {
             Login::Due { wrong, .. } => wrong,
-            Login::Done => 0,
+            Login::Done => &[],
         }
     }
 
@@ -171,11 +169,13 @@ impl Player {
             Verdict::Stale => Err(Refused::Answer(Answer::Challenge { stale: true })),
             Verdict::Unusable => Err(Refused::Answer(Answer::Challenge { stale: false })),
             Verdict::Wrong => {
-                *wrong += 1;
-                if *wrong < MAX_WRONG {
-                    Err(Refused::Answer(Answer::Challenge { stale: false }))
-                } else {
+                // The same method and credentials prove the same code, to the same nonce.
+                // It fits: a full list ends the connection.
+                let _fits = wrong.push(Guess::of((method.name(), authorization)));
+                if wrong.is_full() {
                     Err(Refused::End(Answer::Plain(Status::FORBIDDEN), Error::WrongCode))
+                } else {
+                    Err(Refused::Answer(Answer::Challenge { stale: false }))
                 }
             }
         }
@@ -476,27 +476,26 @@ pub enum Error {
     NoCode,
     /// The player does not play, and has sent nothing for [`SESSION_TIMEOUT`].
     Idle,
-    /// No slot is free.
-    NoSlot,
     /// The hub dismissed the player.
     Dismissed(Dismissal),
 }
 
-impl Error {
-    /// Who caused the end.
-    pub const fn blame(self) -> Blame {
+impl ClientError for Error {
+    fn kind(self) -> Kind {
         match self {
+            Self::WrongCode => Kind::WrongCode,
+            Self::Silent | Self::Idle => Kind::Silent,
             Self::Fault(wire::Fault::HeadTooLong | wire::Fault::BodyTooLong)
-            | Self::NoSlot
-            | Self::Dismissed(Dismissal::Full) => Blame::Board,
+            | Self::Dismissed(Dismissal::Full) => Kind::Refused,
             Self::Fault(wire::Fault::NotRtsp | wire::Fault::Version | wire::Fault::Malformed)
-            | Self::WrongCode
-            | Self::NoCode => Blame::Peer,
-            Self::Silent => Blame::Network,
-            Self::Idle | Self::Dismissed(Dismissal::Stopping | Dismissal::Changed) => {
-                Blame::Orderly
-            }
+            | Self::NoCode => Kind::Malformed,
+            Self::Dismissed(Dismissal::Stopping | Dismissal::Changed) => Kind::Left,
         }
+    }
+
+    /// The codes that a player sent are counted by its session.
+    fn login_error(self) -> Option<LoginError> {
+        None
     }
 }
 
@@ -511,7 +510,7 @@ impl fmt::Display for Error {
                 write!(f, "idle for {} s without playing", SESSION_TIMEOUT.as_secs())
             }
             Self::Dismissed(Dismissal::Stopping) => f.write_str("shutting down"),
-            Self::NoSlot | Self::Dismissed(Dismissal::Full) => {
+            Self::Dismissed(Dismissal::Full) => {
                 write!(f, "all {} slots are in use (BOARD.clients.rtsp)", BOARD.clients.rtsp)
             }
             Self::Dismissed(Dismissal::Changed) => {

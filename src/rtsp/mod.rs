@@ -317,7 +317,6 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::Silent,
         Client::NoCode,
         Client::Idle,
-        Client::NoSlot,
         Client::Dismissed(Dismissal::Stopping),
         Client::Dismissed(Dismissal::Changed),
     ];

@@ -35,7 +35,6 @@ use crate::memory::budget::ACCEPT_QUEUE;
 use crate::memory::ring::{Full, Ring};
 use crate::peer::Peer;
 use crate::rejections;
-use crate::session::Blame;
 use crate::tls::HandshakeError;
 
 /// The pause after accepting failed, as it does without free file descriptors.
@@ -297,11 +296,7 @@ impl<N: Net> PendingClient<N> {
     /// Logs that the TLS handshake failed with `reason`, or timed out (`None`). A connection from this machine that
     /// closes during the handshake is a health check (`pandaproxy health`): logged at debug level.
     pub fn note_handshake_failure(&self, now: Instant, reason: Option<HandshakeError>) {
-        let kind = match reason.map(HandshakeError::blame) {
-            None => Kind::Silent,
-            Some(Blame::Peer | Blame::Board) => Kind::Malformed,
-            Some(Blame::Orderly | Blame::Network) => Kind::Left,
-        };
+        let kind = reason.map_or(Kind::Silent, HandshakeError::kind);
         let peer = self.peer;
         if self.own && reason == Some(HandshakeError::Left) {
             log::debug!("{peer}: closed during the TLS handshake (health check)");
@@ -322,8 +317,8 @@ impl<N: Net> PendingClient<N> {
         }
     }
 
-    /// Counts a wrong access code. With a [`Guess`], the same wrong code counts once; without, each one counts.
-    pub fn count_wrong_code(&self, now: Instant, guess: Option<Guess>) {
+    /// Counts a wrong access code. The same one counts once.
+    pub fn count_wrong_code(&self, now: Instant, guess: Guess) {
         let Peer { service, address, .. } = self.peer;
         let mut limiter = self.acceptor.limiter.borrow_mut();
         match limiter.count_wrong_code(now, service, address, guess) {
@@ -559,8 +554,8 @@ mod tests {
             let bed = Bed::new();
             let _client = bed.arrival(2).await;
             let (_stream, pending) = bed.dequeued().unwrap();
-            for _ in 0..WRONG_CODES {
-                pending.count_wrong_code(Instant::START, None);
+            for code in 0..WRONG_CODES {
+                pending.count_wrong_code(Instant::START, Guess::of(code));
             }
             assert_eq!(journal::count(Kind::LockedOut), 1);
             let mut locked_out = bed.arrival(2).await;

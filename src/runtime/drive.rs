@@ -20,8 +20,9 @@ use tokio::time::timeout;
 
 use super::Clock;
 use super::stream::{StreamError, WRITE_TIMEOUT};
+use crate::journal::Kind;
 use crate::memory::inbox::Inbox;
-use crate::session::{Handler, Output, Session};
+use crate::session::{ClientError, Handler, Output, Session};
 
 /// Time in which one piece of output, an outbox or a picture, has to be sent: 30 s. That is 4 kbit/s for 16 KiB
 /// and 27 kbit/s for a picture of 100 KiB.
@@ -56,6 +57,17 @@ pub enum End<E> {
     Closed,
     /// Reading or writing failed, or a write timed out.
     Stream(StreamError),
+}
+
+impl<E: ClientError> End<E> {
+    /// How the journal counts it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Session(error) => error.kind(),
+            Self::Stream(StreamError::Stalled) => Kind::Stuck,
+            Self::Closed | Self::Stream(StreamError::Lost(_)) => Kind::Left,
+        }
+    }
 }
 
 /// Runs `session` over `stream` until the session, its handler, the stream or the peer ends it. Returns which

@@ -15,12 +15,12 @@ use super::drive::{Buffers, End, drive};
 use super::net::{Connection, Net};
 use super::stream::Stream;
 use super::{Clock, stream};
-use crate::auth::WrongCodes;
+use crate::auth::{LoginError, WrongCodes};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::peer::Peer;
 use crate::rejections;
-use crate::session::{Handler, Session};
+use crate::session::{ClientError, Handler, Session};
 use crate::tls::ServerConfig;
 use crate::trace::{self, Party, Protocol};
 
@@ -42,16 +42,13 @@ pub trait Serves {
     const TIMEOUT: Duration;
 
     /// Whether clients are sent the proxy's address even with `--keep-printer-address`.
-    const TELLS: bool = false;
+    const ALWAYS_SENDS_ADDRESS: bool = false;
+
+    /// Why the service ends a client's connection.
+    type Error: 'static;
 
     /// Allocates the buffers of one worker.
     fn buffers() -> Buffers;
-
-    /// How a client's connection ended.
-    type End: 'static;
-
-    /// The wrong access codes that a client sent whose connection ended like `end`.
-    fn wrong_codes(end: &Self::End) -> WrongCodes;
 
     /// Serves an accepted client until its connection ends.
     fn serve<T: AsyncRead + AsyncWrite + Unpin>(
@@ -60,67 +57,115 @@ pub trait Serves {
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> impl Future<Output = Self::End>;
+    ) -> impl Future<Output = Served<Self::Error>>;
 }
 
-/// A service whose clients each have a [`Session`] and a slot: what [`serve_session`] needs to know of it.
-pub(super) trait ServesSessions: Serves {
+/// What came of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served<E> {
+    /// How its connection ended.
+    pub end: End<E>,
+    /// The wrong access codes that it sent, unless it sent the right one in the end.
+    pub wrong_codes: WrongCodes,
+}
+
+/// A service whose clients each have a [`Session`] and a slot.
+pub trait ServesSessions {
     /// The protocol, as recordings name it.
     const PROTOCOL: Protocol;
 
+    /// As for [`Serves`].
+    const TIMEOUT: Duration;
+
+    /// As for [`Serves`].
+    const ALWAYS_SENDS_ADDRESS: bool = false;
+
     /// A client's session.
-    type Session: Session;
+    type Session: Session<Error: ClientError>;
 
     /// A client's slot, which handles the events of the session. Dropping it frees the slot.
     type Link<'a>: Handler<Self::Session>
     where
         Self: 'a;
 
-    /// Takes a slot for a client, whose session calls `admitted` of `accepted_client` after the login.
-    ///
-    /// # Errors
-    ///
-    /// All slots are in use.
+    /// As for [`Serves`].
+    fn buffers() -> Buffers;
+
+    /// Takes a slot for a client, whose session calls `admitted` of `accepted_client` after the login. `None` if
+    /// all slots are in use.
     fn open<'a>(
         &'a self,
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
-    ) -> Result<(Self::Session, Self::Link<'a>), Self::End>;
+    ) -> Option<(Self::Session, Self::Link<'a>)>;
 
     /// Runs the session until it ends.
-    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+    fn run<T: AsyncRead + AsyncWrite + Unpin>(
         session: &mut Self::Session,
         link: &Self::Link<'_>,
         stream: &mut Stream<T>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> SessionEnd<Self> {
-        drive(session, link, stream, buffers, clock).await
+    ) -> impl Future<Output = SessionEnd<Self>> {
+        drive(session, link, stream, buffers, clock)
     }
 
-    /// How the journal counts the end of the session, and what follows the cause in its log line.
+    /// The wrong access codes that the client sent, unless it sent the right one in the end.
+    fn wrong_codes(session: &Self::Session, end: SessionEnd<Self>) -> WrongCodes {
+        let _ = session;
+        match end {
+            End::Session(error) => error.login_error().map(LoginError::guess).into_iter().collect(),
+            End::Closed | End::Stream(_) => WrongCodes::new(),
+        }
+    }
+
+    /// What follows the cause in the log line of the session's end.
     fn details(
         session: &Self::Session,
         link: &Self::Link<'_>,
         end: SessionEnd<Self>,
-    ) -> (Kind, impl fmt::Display);
-
-    /// What the worker is given when the session has ended.
-    fn outcome(session: &Self::Session, end: SessionEnd<Self>) -> Self::End;
+    ) -> impl fmt::Display {
+        let _ = (session, link, end);
+        ""
+    }
 }
 
+/// Why a session of the service `S` ends.
+pub type SessionError<S> = <<S as ServesSessions>::Session as Session>::Error;
+
 /// How a session of the service `S` ends.
-pub(super) type SessionEnd<S> = End<<<S as ServesSessions>::Session as Session>::Error>;
+pub type SessionEnd<S> = End<SessionError<S>>;
+
+impl<S: ServesSessions> Serves for S {
+    const TIMEOUT: Duration = S::TIMEOUT;
+    const ALWAYS_SENDS_ADDRESS: bool = S::ALWAYS_SENDS_ADDRESS;
+
+    type Error = SessionError<S>;
+
+    fn buffers() -> Buffers {
+        S::buffers()
+    }
+
+    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        accepted_client: AcceptedClient<'_>,
+        buffers: &mut Buffers,
+        clock: &Clock,
+    ) -> Served<SessionError<S>> {
+        serve_session(self, stream, accepted_client, buffers, clock).await
+    }
+}
 
 /// Serves one client over a stream that is ready for the service's protocol, until the session ends. Then the
 /// end is logged, the session is freed, the slot is freed, and the stream is closed, in this order.
-pub(super) async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
+async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     service: &S,
     stream: T,
     accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
     clock: &Clock,
-) -> S::End {
+) -> Served<SessionError<S>> {
     let AcceptedClient { peer, reached, until, admitted } = accepted_client;
     let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
     let is_logged_in = Cell::new(false);
@@ -129,23 +174,23 @@ pub(super) async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite +
         admitted();
     };
     let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
-    let (mut session, link) = match service.open(&accepted_client, clock) {
-        Ok(opened) => opened,
+    let Some((mut session, link)) = service.open(&accepted_client, clock) else {
         // This does not happen: there are as many slots as workers.
-        Err(end) => return end,
+        return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
     let end = S::run(&mut session, &link, &mut stream, buffers, clock).await;
+    let wrong_codes = S::wrong_codes(&session, end);
+    let kind = if wrong_codes.is_empty() { end.kind() } else { Kind::WrongCode };
     {
-        let (kind, details) = S::details(&session, &link, end);
+        let details = S::details(&session, &link, end);
         let details = format_args!("{details}");
         ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
     }
-    let outcome = S::outcome(&session, end);
     // The session's memory is free before another client can take its slot.
     drop(session);
     drop(link);
     stream.close().await;
-    outcome
+    Served { end, wrong_codes }
 }
 
 /// The end of a client's connection, displayed as its log line:
@@ -260,7 +305,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
 
     /// The proxy's address as the client of this connection sees it; `None` if the client is not sent one.
     fn reached(&self, connection: &N::Connection) -> Option<Ipv4Addr> {
-        if !(self.rewrites || S::TELLS) {
+        if !(self.rewrites || S::ALWAYS_SENDS_ADDRESS) {
             return None;
         }
         self.advertise.or_else(|| match connection.local_addr().ok()?.ip() {
@@ -282,16 +327,10 @@ impl<S: Serves, N: Net> Worker<S, N> {
             pending.pass();
         };
         let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
-        let end = self.service.serve(stream, accepted_client, buffers, &self.clock).await;
-        self.net.session_ended(&end);
-        match S::wrong_codes(&end) {
-            WrongCodes::None => {}
-            WrongCodes::One(guess) => pending.count_wrong_code(self.clock.now(), Some(guess)),
-            WrongCodes::Digests(count) => {
-                for _ in 0..count {
-                    pending.count_wrong_code(self.clock.now(), None);
-                }
-            }
+        let served = self.service.serve(stream, accepted_client, buffers, &self.clock).await;
+        self.net.session_ended(&served);
+        for guess in served.wrong_codes {
+            pending.count_wrong_code(self.clock.now(), guess);
         }
     }
 }
@@ -375,56 +414,35 @@ mod tests {
 
     struct Recorded(Events);
 
-    impl Serves for Recorded {
-        const TIMEOUT: Duration = Duration::from_secs(10);
-
-        type End = End<Infallible>;
-
-        fn buffers() -> Buffers {
-            Buffers::new(16, 16)
+    impl ClientError for Infallible {
+        fn kind(self) -> Kind {
+            match self {}
         }
 
-        fn wrong_codes(_: &Self::End) -> WrongCodes {
-            WrongCodes::None
-        }
-
-        async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-            &self,
-            stream: T,
-            accepted_client: AcceptedClient<'_>,
-            buffers: &mut Buffers,
-            clock: &Clock,
-        ) -> Self::End {
-            serve_session(self, stream, accepted_client, buffers, clock).await
+        fn login_error(self) -> Option<LoginError> {
+            match self {}
         }
     }
 
     impl ServesSessions for Recorded {
         const PROTOCOL: Protocol = Protocol::Mqtt;
+        const TIMEOUT: Duration = Duration::from_secs(10);
 
         type Session = OnDrop;
         type Link<'a> = OnDrop;
 
-        fn open<'a>(
-            &'a self,
-            _: &AcceptedClient<'a>,
-            _: &'a Clock,
-        ) -> Result<(OnDrop, OnDrop), Self::End> {
+        fn buffers() -> Buffers {
+            Buffers::new(16, 16)
+        }
+
+        fn open<'a>(&'a self, _: &AcceptedClient<'a>, _: &'a Clock) -> Option<(OnDrop, OnDrop)> {
             let event = |name| OnDrop(Rc::clone(&self.0), name);
-            Ok((event("session freed"), event("slot freed")))
+            Some((event("session freed"), event("slot freed")))
         }
 
-        fn details(
-            session: &OnDrop,
-            _: &Self::Link<'_>,
-            _: Self::End,
-        ) -> (Kind, impl fmt::Display) {
+        fn details(session: &OnDrop, _: &Self::Link<'_>, _: SessionEnd<Self>) -> impl fmt::Display {
             session.0.borrow_mut().push("end logged");
-            (Kind::Left, "")
-        }
-
-        fn outcome(_: &OnDrop, end: Self::End) -> Self::End {
-            end
+            ""
         }
     }
 
@@ -467,13 +485,13 @@ mod tests {
         let accepted_client = AcceptedClient {
             peer: Peer::unknown(),
             reached: None,
-            until: clock.now() + Recorded::TIMEOUT,
+            until: clock.now() + Duration::from_secs(10),
             admitted: &|| {},
         };
-        let (service, mut buffers) = (Recorded(Rc::clone(&events)), Recorded::buffers());
+        let (service, mut buffers) = (Recorded(Rc::clone(&events)), Buffers::new(16, 16));
         let stream = Closed(Rc::clone(&events));
-        let end = runtime.block_on(service.serve(stream, accepted_client, &mut buffers, &clock));
-        assert_eq!(end, End::Closed);
+        let serving = service.serve(stream, accepted_client, &mut buffers, &clock);
+        assert_eq!(runtime.block_on(serving).end, End::Closed);
         let expected = ["end logged", "session freed", "slot freed", "stream closed"];
         assert_eq!(*events.borrow(), expected);
     }

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, InvalidMessage};
 
 use super::refusal::Refusal;
 use super::trust::refusal_of;
-use crate::session::Blame;
+use crate::journal::Kind;
 
 /// Why a TLS handshake with a client failed. `Display` is the cause, and a hint behind `; `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +43,15 @@ impl HandshakeError {
         }
     }
 
-    /// Who caused it.
-    pub const fn blame(self) -> Blame {
+    /// How the journal counts it.
+    pub const fn kind(self) -> Kind {
         match self {
             Self::Distrusts
             | Self::NotTls
             | Self::NothingInCommon
             | Self::Alert(_)
-            | Self::Broken => Blame::Peer,
-            Self::Left | Self::Io(_) => Blame::Network,
+            | Self::Broken => Kind::Malformed,
+            Self::Left | Self::Io(_) => Kind::Left,
         }
     }
 }

@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use pandaproxy::auth::Guess;
+use pandaproxy::auth::{Guess, LoginError};
 use pandaproxy::board::BOARD;
 use pandaproxy::chamber::client::{Error, MAX_TALK};
 use pandaproxy::chamber::hub::Counts;
@@ -335,9 +335,12 @@ fn wrong_logins_are_closed_and_viewers_go_on() {
         let mut talks = login(CODE).to_vec();
         talks.resize(80 + MAX_TALK + 1, b'x');
         let cases = [
-            (login("87654321").to_vec(), Error::WrongCode(Guess::of(b"87654321"))),
+            (
+                login("87654321").to_vec(),
+                Error::Login(LoginError::WrongCode(Guess::of(b"87654321"))),
+            ),
             (wrong_words, Error::NoLogin(LoginFault::Words)),
-            (wrong_user, Error::WrongUser),
+            (wrong_user, Error::Login(LoginError::WrongUser)),
             (
                 b"\x16\x03\x01 TLS in TLS, or anything else ".repeat(4),
                 Error::NoLogin(LoginFault::Words),

@@ -1,6 +1,6 @@
 //! Commands of clients and the replies they get.
 
-use crate::auth::Guess;
+use crate::auth::{Guess, LoginError};
 
 use super::*;
 
@@ -23,10 +23,13 @@ fn login_needs_the_right_user_and_code() {
 
     let mut wrong = Caller::new(&service);
     assert!(wrong.say("USER bblp\r\nPASS 12345679").contains("\r\n530 "));
-    assert_eq!(wrong.ended, Some(client::Error::WrongCode(Guess::of(b"12345679"))));
+    assert_eq!(
+        wrong.ended,
+        Some(client::Error::Login(LoginError::WrongCode(Guess::of(b"12345679"))))
+    );
     let mut other = Caller::new(&service);
     assert!(other.say("USER root\r\nPASS 12345678").contains("\r\n530 "));
-    assert_eq!(other.ended, Some(client::Error::WrongUser));
+    assert_eq!(other.ended, Some(client::Error::Login(LoginError::WrongUser)));
     assert_eq!(service.clients(), 0);
 }
 

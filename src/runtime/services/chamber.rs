@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::auth::{Guess, WrongCodes};
 use crate::board::BOARD;
 use crate::chamber::client::{self, LOGIN_TIMEOUT};
 use crate::chamber::upstream::{self, Purpose};
@@ -23,61 +22,38 @@ use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::services::camera::maintain_camera;
-use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
-use crate::session::{Blame, Handler};
+use crate::runtime::stream::Stream;
+use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
+use crate::session::Handler;
 use crate::trace::{Party, Protocol};
 
-impl Serves for Rc<Service> {
-    type End = End<client::Error>;
-
+impl ServesSessions for Rc<Service> {
+    const PROTOCOL: Protocol = Protocol::Chamber;
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
+
+    type Session = client::Viewer;
+    type Link<'a> = ViewerLink<&'a dyn Fn()>;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::CHAMBER_INBOX, budget::CHAMBER_OUTBOX)
     }
 
-    fn wrong_codes(end: &Self::End) -> WrongCodes {
-        wrong_codes(end)
-    }
-
-    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: T,
-        accepted_client: AcceptedClient<'_>,
-        buffers: &mut Buffers,
-        clock: &Clock,
-    ) -> End<client::Error> {
-        serve_session(self, stream, accepted_client, buffers, clock).await
-    }
-}
-
-impl ServesSessions for Rc<Service> {
-    const PROTOCOL: Protocol = Protocol::Chamber;
-
-    type Session = client::Viewer;
-    type Link<'a> = ViewerLink<&'a dyn Fn()>;
-
     fn open<'a>(
         &'a self,
         accepted_client: &AcceptedClient<'a>,
         _clock: &'a Clock,
-    ) -> Result<(client::Viewer, Self::Link<'a>), Self::End> {
+    ) -> Option<(client::Viewer, Self::Link<'a>)> {
         let AcceptedClient { until, admitted, .. } = *accepted_client;
-        self.viewer(until, admitted).ok_or(End::Session(client::Error::NoSlot))
+        self.viewer(until, admitted)
     }
 
     fn details(
         _session: &client::Viewer,
         link: &Self::Link<'_>,
-        end: Self::End,
-    ) -> (Kind, impl fmt::Display) {
+        _end: SessionEnd<Self>,
+    ) -> impl fmt::Display {
         let (sent, lost) = link.sent_and_lost();
-        (kind_of(&end), Details { sent, lost })
-    }
-
-    fn outcome(_session: &client::Viewer, end: Self::End) -> Self::End {
-        end
+        Details { sent, lost }
     }
 }
 
@@ -145,31 +121,6 @@ impl service::Service for Service {
 
     fn shut_down(&self) {
         self.leave();
-    }
-}
-
-/// The wrong code that a client showed, if it did; a wrong user name counts like one.
-#[allow(clippy::wildcard_enum_match_arm, reason = "two of many causes are about the login")]
-fn wrong_codes(end: &End<client::Error>) -> WrongCodes {
-    match end {
-        End::Session(client::Error::WrongCode(guess)) => WrongCodes::One(*guess),
-        End::Session(client::Error::WrongUser) => WrongCodes::One(Guess::of_wrong_user()),
-        _ => WrongCodes::None,
-    }
-}
-
-/// How the journal counts the end of a viewer's conversation.
-const fn kind_of(end: &End<client::Error>) -> Kind {
-    match end {
-        End::Session(client::Error::WrongCode(_) | client::Error::WrongUser) => Kind::WrongCode,
-        End::Session(client::Error::Silent) => Kind::Silent,
-        End::Session(error) => match error.blame() {
-            Blame::Orderly | Blame::Network => Kind::Left,
-            Blame::Peer => Kind::Malformed,
-            Blame::Board => Kind::Refused,
-        },
-        End::Stream(StreamError::Stalled) => Kind::Stuck,
-        End::Closed | End::Stream(StreamError::Lost(_)) => Kind::Left,
     }
 }
 

@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::auth::{Guess, WrongCodes};
 use crate::clock::Instant;
 use crate::ftp::client::{self, LOGIN_TIMEOUT};
 use crate::ftp::printer_session::PrinterSession;
@@ -26,9 +25,9 @@ use crate::runtime::reconnect::{
     BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
 };
 use crate::runtime::service;
-use crate::runtime::stream::{Stream, StreamError, tune_silent};
-use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
-use crate::session::{Blame, Handler};
+use crate::runtime::stream::{Stream, tune_silent};
+use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
+use crate::session::Handler;
 use crate::trace::{Party, Protocol};
 
 /// The service, and the data ports of its clients.
@@ -42,31 +41,6 @@ pub struct Files<N: Net = Sockets> {
 impl<N: Net> Clone for Files<N> {
     fn clone(&self) -> Self {
         Self { service: Rc::clone(&self.service), passive_ports: Rc::clone(&self.passive_ports) }
-    }
-}
-
-impl<N: Net> Serves for Files<N> {
-    type End = End<client::Error>;
-
-    const TIMEOUT: Duration = LOGIN_TIMEOUT;
-    const TELLS: bool = true;
-
-    fn buffers() -> Buffers {
-        Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
-    }
-
-    fn wrong_codes(end: &Self::End) -> WrongCodes {
-        wrong_codes(end)
-    }
-
-    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: T,
-        accepted_client: AcceptedClient<'_>,
-        buffers: &mut Buffers,
-        clock: &Clock,
-    ) -> End<client::Error> {
-        serve_session(self, stream, accepted_client, buffers, clock).await
     }
 }
 
@@ -90,22 +64,28 @@ impl service::Service for Service {
 
 impl<N: Net> ServesSessions for Files<N> {
     const PROTOCOL: Protocol = Protocol::Ftp;
+    const TIMEOUT: Duration = LOGIN_TIMEOUT;
+    const ALWAYS_SENDS_ADDRESS: bool = true;
 
     type Session = client::Client;
     type Link<'a> = Reception<'a, N>;
+
+    fn buffers() -> Buffers {
+        Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
+    }
 
     fn open<'a>(
         &'a self,
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
-    ) -> Result<(client::Client, Self::Link<'a>), Self::End> {
+    ) -> Option<(client::Client, Self::Link<'a>)> {
         let AcceptedClient { peer, reached, until, admitted } = *accepted_client;
-        let link = self.service.pending(peer).ok_or(End::Session(client::Error::NoSlot))?;
+        let link = self.service.pending(peer)?;
         let slot = link.slot().index();
         let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);
         let client = link.client(reached, until);
         let data_port = DataPort { passive_ports: &self.passive_ports, slot };
-        Ok((client, Reception { link, data_port, address: peer.address, clock, admitted }))
+        Some((client, Reception { link, data_port, address: peer.address, clock, admitted }))
     }
 
     async fn run<T: AsyncRead + AsyncWrite + Unpin>(
@@ -114,7 +94,7 @@ impl<N: Net> ServesSessions for Files<N> {
         stream: &mut Stream<T>,
         buffers: &mut Buffers,
         clock: &Clock,
-    ) -> Self::End {
+    ) -> SessionEnd<Self> {
         let Reception { link, data_port, address, .. } = reception;
         tokio::select! {
             biased;
@@ -122,22 +102,10 @@ impl<N: Net> ServesSessions for Files<N> {
             never = data_port.passive_ports.tend(link, *address, clock) => match never {},
         }
     }
-
-    fn details(
-        _client: &client::Client,
-        _reception: &Self::Link<'_>,
-        end: Self::End,
-    ) -> (Kind, impl fmt::Display) {
-        (kind_of(&end), "")
-    }
-
-    fn outcome(_client: &client::Client, end: Self::End) -> Self::End {
-        end
-    }
 }
 
 /// A client's slot and data port. The slot is freed before the data port is closed.
-pub(in crate::runtime) struct Reception<'a, N: Net> {
+pub struct Reception<'a, N: Net> {
     link: ClientLink,
     data_port: DataPort<'a, N>,
     /// The client's address, from which alone data connections are accepted.
@@ -185,32 +153,6 @@ impl<N: Net> Handler<client::Client> for Reception<'_, N> {
 
     async fn woken(&self) {
         self.link.attended(self).woken().await;
-    }
-}
-
-/// The wrong code that a client showed, if it did; a wrong user name counts like one.
-#[allow(clippy::wildcard_enum_match_arm, reason = "two of many causes are about the login")]
-fn wrong_codes(end: &End<client::Error>) -> WrongCodes {
-    match end {
-        End::Session(client::Error::WrongCode(guess)) => WrongCodes::One(*guess),
-        End::Session(client::Error::WrongUser) => WrongCodes::One(Guess::of_wrong_user()),
-        _ => WrongCodes::None,
-    }
-}
-
-/// How the journal counts the end of a client's conversation.
-const fn kind_of(end: &End<client::Error>) -> Kind {
-    match end {
-        End::Session(client::Error::WrongCode(_) | client::Error::WrongUser) => Kind::WrongCode,
-        End::Session(client::Error::Silent) => Kind::Silent,
-        End::Session(client::Error::TooLong) => Kind::TooLong,
-        End::Session(error) => match error.blame() {
-            Blame::Orderly | Blame::Network => Kind::Left,
-            Blame::Peer => Kind::Malformed,
-            Blame::Board => Kind::Refused,
-        },
-        End::Stream(StreamError::Stalled) => Kind::Stuck,
-        End::Closed | End::Stream(StreamError::Lost(_)) => Kind::Left,
     }
 }
 
@@ -299,7 +241,7 @@ pub async fn maintain_session<D: Dial>(
     clock: Clock,
     back_off: BackOff,
 ) {
-    let buffers = <Files as Serves>::buffers();
+    let buffers = <Files as ServesSessions>::buffers();
     let session = Session { service, printer_session, status, dialler, clock, buffers };
     keep_connected("ftp", session, back_off).await;
 }

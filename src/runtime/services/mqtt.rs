@@ -5,9 +5,6 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::auth::{Guess, WrongCodes};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::Kind;
@@ -25,64 +22,32 @@ use crate::runtime::reconnect::{
     BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
-use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
-use crate::session::{Blame, Handler};
+use crate::runtime::stream::Stream;
+use crate::runtime::worker::{AcceptedClient, ServesSessions};
+use crate::session::Handler;
 use crate::trace::{Party, Protocol};
 
 /// How long a conversation with the printer has to last before the next is dialled without back-off.
 const SETTLED: Duration = Duration::from_secs(30);
 
-impl Serves for Rc<Service> {
-    type End = End<client::Error>;
-
+impl ServesSessions for Rc<Service> {
+    const PROTOCOL: Protocol = Protocol::Mqtt;
     const TIMEOUT: Duration = CONNECT_TIMEOUT;
+
+    type Session = client::Client;
+    type Link<'a> = ClientLink<&'a dyn Fn()>;
 
     fn buffers() -> Buffers {
         Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox)
     }
 
-    fn wrong_codes(end: &Self::End) -> WrongCodes {
-        wrong_codes(end)
-    }
-
-    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: T,
-        accepted_client: AcceptedClient<'_>,
-        buffers: &mut Buffers,
-        clock: &Clock,
-    ) -> End<client::Error> {
-        serve_session(self, stream, accepted_client, buffers, clock).await
-    }
-}
-
-impl ServesSessions for Rc<Service> {
-    const PROTOCOL: Protocol = Protocol::Mqtt;
-
-    type Session = client::Client;
-    type Link<'a> = ClientLink<&'a dyn Fn()>;
-
     fn open<'a>(
         &'a self,
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
-    ) -> Result<(client::Client, Self::Link<'a>), Self::End> {
+    ) -> Option<(client::Client, Self::Link<'a>)> {
         let AcceptedClient { peer, reached, until, admitted } = *accepted_client;
         self.client(clock.now(), until, peer, reached, admitted)
-            .ok_or(End::Session(client::Error::NoSlot))
-    }
-
-    fn details(
-        _session: &client::Client,
-        _link: &Self::Link<'_>,
-        end: Self::End,
-    ) -> (Kind, impl fmt::Display) {
-        (kind_of(&end), "")
-    }
-
-    fn outcome(_session: &client::Client, end: Self::End) -> Self::End {
-        end
     }
 }
 
@@ -133,36 +98,6 @@ impl service::Service for Service {
 
     fn shut_down(&self) {
         self.leave();
-    }
-}
-
-/// The wrong code that a client showed, if it did; a wrong user name counts like one.
-#[allow(clippy::wildcard_enum_match_arm, reason = "two of many causes are about the login")]
-fn wrong_codes(end: &End<client::Error>) -> WrongCodes {
-    match end {
-        End::Session(client::Error::WrongCode(guess)) => WrongCodes::One(*guess),
-        End::Session(client::Error::WrongUser) => WrongCodes::One(Guess::of_wrong_user()),
-        _ => WrongCodes::None,
-    }
-}
-
-/// How the journal counts the end of a client's conversation.
-const fn kind_of(end: &End<client::Error>) -> Kind {
-    match end {
-        End::Session(client::Error::WrongCode(_) | client::Error::WrongUser) => Kind::WrongCode,
-        End::Session(client::Error::TooLong { .. }) => Kind::TooLong,
-        End::Session(client::Error::Silent) => Kind::Silent,
-        End::Session(client::Error::TooSlow) => Kind::Stuck,
-        End::Session(
-            client::Error::RequestRefused | client::Error::RequestLost | client::Error::Undecided,
-        ) => Kind::RequestRefused,
-        End::Session(error) => match error.blame() {
-            Blame::Orderly | Blame::Network => Kind::Left,
-            Blame::Peer => Kind::Malformed,
-            Blame::Board => Kind::Refused,
-        },
-        End::Stream(StreamError::Stalled) => Kind::Stuck,
-        End::Closed | End::Stream(StreamError::Lost(_)) => Kind::Left,
     }
 }
 

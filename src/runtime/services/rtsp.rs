@@ -7,7 +7,6 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use rand_core::{OsRng, RngCore};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::WrongCodes;
 use crate::board::BOARD;
@@ -31,9 +30,9 @@ use crate::runtime::reconnect::{
     BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
-use crate::runtime::stream::{Stream, StreamError};
-use crate::runtime::worker::{AcceptedClient, Serves, ServesSessions, serve_session};
-use crate::session::{Blame, Handler};
+use crate::runtime::stream::Stream;
+use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
+use crate::session::Handler;
 use crate::trace::{Party, Protocol};
 
 /// How long a session has to last before the next is made without back-off: longer than one takes that
@@ -52,63 +51,39 @@ const FIRST_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest time between two probes while a player waits.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Serves for Rc<Service> {
-    type End = Played;
-
+impl ServesSessions for Rc<Service> {
+    const PROTOCOL: Protocol = Protocol::Rtsp;
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
+
+    type Session = client::Player;
+    type Link<'a> = PlayerLink<&'a dyn Fn()>;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
     }
 
-    fn wrong_codes(end: &Self::End) -> WrongCodes {
-        match end.wrong_codes {
-            0 => WrongCodes::None,
-            count => WrongCodes::Digests(count),
-        }
-    }
-
-    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: T,
-        accepted_client: AcceptedClient<'_>,
-        buffers: &mut Buffers,
-        clock: &Clock,
-    ) -> Played {
-        serve_session(self, stream, accepted_client, buffers, clock).await
-    }
-}
-
-impl ServesSessions for Rc<Service> {
-    const PROTOCOL: Protocol = Protocol::Rtsp;
-
-    type Session = client::Player;
-    type Link<'a> = PlayerLink<&'a dyn Fn()>;
-
     fn open<'a>(
         &'a self,
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
-    ) -> Result<(client::Player, Self::Link<'a>), Played> {
+    ) -> Option<(client::Player, Self::Link<'a>)> {
         let AcceptedClient { until, admitted, .. } = *accepted_client;
-        let end = End::Session(client::Error::NoSlot);
-        self.player((clock.now(), until), nonce(), admitted).ok_or(Played { end, wrong_codes: 0 })
+        self.player((clock.now(), until), nonce(), admitted)
+    }
+
+    fn wrong_codes(session: &client::Player, _end: SessionEnd<Self>) -> WrongCodes {
+        session.wrong_codes().iter().copied().collect()
     }
 
     fn details(
         session: &client::Player,
         link: &Self::Link<'_>,
-        end: End<client::Error>,
-    ) -> (Kind, impl fmt::Display) {
+        end: SessionEnd<Self>,
+    ) -> impl fmt::Display {
         let ended_for_code = end == End::Session(client::Error::WrongCode);
-        let has_wrong_code = session.wrong_codes() > 0 && !ended_for_code;
-        let kind = if has_wrong_code { Kind::WrongCode } else { kind_of(&end) };
+        let has_wrong_code = !session.wrong_codes().is_empty() && !ended_for_code;
         let (sent, lost) = link.sent_and_lost();
-        (kind, Details { has_wrong_code, sent, lost })
-    }
-
-    fn outcome(session: &client::Player, end: End<client::Error>) -> Played {
-        Played { end, wrong_codes: session.wrong_codes() }
+        Details { has_wrong_code, sent, lost }
     }
 }
 
@@ -194,15 +169,6 @@ fn url(config: &Config) -> Url {
     url
 }
 
-/// What came of a player.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Played {
-    /// How it ended.
-    pub end: End<client::Error>,
-    /// Wrong codes that it had shown, if it never showed the right one.
-    pub wrong_codes: usize,
-}
-
 /// What one player is asked to answer.
 fn nonce() -> Nonce {
     let mut bytes = [0; 16];
@@ -210,21 +176,6 @@ fn nonce() -> Nonce {
     let mut nonce = Nonce::new();
     write_hex(&mut nonce, &bytes);
     nonce
-}
-
-/// How the journal counts the end of a player's conversation.
-const fn kind_of(end: &End<client::Error>) -> Kind {
-    match end {
-        End::Session(client::Error::WrongCode) => Kind::WrongCode,
-        End::Session(client::Error::Silent | client::Error::Idle) => Kind::Silent,
-        End::Session(error) => match error.blame() {
-            Blame::Orderly | Blame::Network => Kind::Left,
-            Blame::Peer => Kind::Malformed,
-            Blame::Board => Kind::Refused,
-        },
-        End::Stream(StreamError::Stalled) => Kind::Stuck,
-        End::Closed | End::Stream(StreamError::Lost(_)) => Kind::Left,
-    }
 }
 
 /// Why there is no session with the camera.

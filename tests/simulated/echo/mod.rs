@@ -2,6 +2,7 @@
 //! to add one: this folder, and its declaration in a list of services.
 
 use core::cell::Cell;
+use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -9,12 +10,12 @@ use pandaproxy::auth::WrongCodes;
 use pandaproxy::clock::Instant;
 use pandaproxy::config::Config;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::drive::Buffers;
+use pandaproxy::runtime::drive::{Buffers, End};
 use pandaproxy::runtime::net::Net;
 use pandaproxy::runtime::root::Root;
 use pandaproxy::runtime::service::{Declaration, Listening, Service, Transport};
 use pandaproxy::runtime::start_error::StartError;
-use pandaproxy::runtime::worker::{AcceptedClient, Serves};
+use pandaproxy::runtime::worker::{AcceptedClient, Served, Serves};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -76,13 +77,9 @@ impl Service for Echo {
 struct Clients(Rc<Echo>);
 
 impl Serves for Clients {
-    type End = ();
+    type Error = Infallible;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
-
-    fn wrong_codes((): &()) -> WrongCodes {
-        WrongCodes::None
-    }
 
     fn buffers() -> Buffers {
         Buffers::new(0, 0)
@@ -94,7 +91,7 @@ impl Serves for Clients {
         client: AcceptedClient<'_>,
         _: &mut Buffers,
         _: &Clock,
-    ) {
+    ) -> Served<Infallible> {
         (client.admitted)();
         let Self(service) = self;
         service.connections.set(service.connections.get() + 1);
@@ -111,5 +108,6 @@ impl Serves for Clients {
             () = service.ending.notified(), if !service.is_ending.get() => {}
         }
         service.connections.set(service.connections.get() - 1);
+        Served { end: End::Closed, wrong_codes: WrongCodes::new() }
     }
 }

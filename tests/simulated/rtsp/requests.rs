@@ -71,9 +71,9 @@ fn digest_with_md5_and_basic_are_accepted() {
             };
             assert_eq!(refused.status, 403, "{scheme:?}");
             assert!(wrong.rest().await.is_empty(), "and is closed");
-            let played = studio.ends.borrow().last().copied().unwrap();
+            let played = studio.ends.borrow().last().cloned().unwrap();
             assert_eq!(played.end, End::Session(Error::WrongCode));
-            assert_eq!((played.wrong_codes, studio.admitted()), (2, 1));
+            assert_eq!((played.wrong_codes.len(), studio.admitted()), (2, 1));
             assert!(!journal_says("87654321") && !journal_says(CODE));
         });
     }
@@ -114,7 +114,7 @@ fn a_stale_nonce_is_asked_for_again_and_not_counted() {
             assert!(refused.header("www-authenticate").unwrap().contains("stale=true"));
             drop(client);
             pass(ms(10)).await;
-            assert_eq!(studio.end().wrong_codes, 0);
+            assert_eq!(studio.end().wrong_codes.len(), 0);
         }
     });
 }
@@ -130,12 +130,12 @@ fn a_wrong_code_is_counted_unless_the_right_one_follows() {
         assert_eq!(client.describe(URL).await.status, 200);
         drop(client);
         pass(ms(10)).await;
-        assert_eq!((studio.end().wrong_codes, wrong.now()), (0, 0), "it was a slip");
+        assert_eq!((studio.end().wrong_codes.len(), wrong.now()), (0, 0), "it was a slip");
         let mut client = Client::over(studio.stream(WIRE)).knowing(Scheme::Basic, "87654321");
         assert_eq!(client.ask("DESCRIBE", URL, "").await.status, 401);
         drop(client);
         pass(ms(10)).await;
-        assert_eq!((studio.end().wrong_codes, wrong.now()), (1, 1));
+        assert_eq!((studio.end().wrong_codes.len(), wrong.now()), (1, 1));
         assert!(journal_says("and showed a wrong access code"));
     });
 }
@@ -259,7 +259,7 @@ fn an_unknown_method_does_not_count_as_a_wrong_code() {
         assert_eq!(other.describe(URL).await.status, 200);
         drop(other);
         pass(ms(10)).await;
-        assert_eq!(studio.end().wrong_codes, 0);
+        assert_eq!(studio.end().wrong_codes.len(), 0);
     });
 }
 

@@ -13,6 +13,7 @@ use pandaproxy::printer::status::Status;
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::launch;
+use pandaproxy::runtime::worker::Served;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -102,7 +103,7 @@ impl Studio {
         let net = SimNet::new();
         net.put(6000, chamber.clone());
         net.put(322, rtsp.clone());
-        let ends = net.keep_ends();
+        let ends = net.keep_ends(|served: &Served<Error>| served.end);
         let proxy = root::start(&net, Model::P1S.serial(), CODE, &["--services=camera"]);
         let (service, status) = (proxy.service().unwrap(), Rc::clone(proxy.status()));
         Self { service, status, proxy, net, next: Cell::new(1), ends }

@@ -30,6 +30,7 @@ use pandaproxy::mqtt::client::Error;
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::launch;
+use pandaproxy::runtime::worker::Served;
 use serde_json::Value;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::{Builder, LocalOptions};
@@ -144,7 +145,7 @@ impl Proxy {
             more.push("--keep-printer-address");
         }
         let serial = settings.serial.unwrap_or(printer.serial());
-        let ends = net.keep_ends();
+        let ends = net.keep_ends(|served: &Served<Error>| served.end);
         let proxy = root::start(&net, serial, settings.code, &more);
         let service = proxy.service().unwrap();
         Self { service, proxy, net, next: Cell::new(1), ends }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::net::{self, Connection, Listener};
+use pandaproxy::runtime::worker::Served;
 use pandaproxy::segment::Segments;
 use pandaproxy::tls::{ConnectError, HandshakeError, ServerConfig, Trust};
 use socket2::SockRef;
@@ -161,13 +162,16 @@ impl SimNet {
     }
 
     /// Keeps how clients' sessions end, the last 4096 of them.
-    pub(crate) fn keep_ends<E: Copy + 'static>(&self) -> Rc<RefCell<Vec<E>>> {
-        let ends = Rc::<RefCell<Vec<E>>>::default();
+    pub(crate) fn keep_ends<E: 'static, T: 'static>(
+        &self,
+        kept_of: fn(&Served<E>) -> T,
+    ) -> Rc<RefCell<Vec<T>>> {
+        let ends = Rc::<RefCell<Vec<T>>>::default();
         let kept = Rc::clone(&ends);
         *self.0.ended.borrow_mut() = Some(Rc::new(move |end: &dyn Any| {
             let mut kept = kept.borrow_mut();
             if kept.len() < 4096 {
-                kept.extend(end.downcast_ref::<E>().copied());
+                kept.extend(end.downcast_ref().map(kept_of));
             }
         }));
         ends

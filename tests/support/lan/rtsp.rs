@@ -10,8 +10,9 @@ use std::rc::Rc;
 use pandaproxy::journal::Kind;
 use pandaproxy::printer::status::Status;
 use pandaproxy::rtsp::Service;
+use pandaproxy::rtsp::client::Error;
 use pandaproxy::runtime::launch;
-use pandaproxy::runtime::services::rtsp::Played;
+use pandaproxy::runtime::worker::Served;
 use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 
@@ -68,7 +69,7 @@ pub(crate) struct Studio {
     next: Cell<u32>,
     admitted: Tally,
     /// How players ended, oldest first.
-    pub(crate) ends: Rc<RefCell<Vec<Played>>>,
+    pub(crate) ends: Rc<RefCell<Vec<Served<Error>>>>,
 }
 
 impl Studio {
@@ -88,7 +89,7 @@ impl Studio {
         let net = SimNet::new();
         net.put(6000, chamber.clone());
         net.put(322, port.clone());
-        let ends = net.keep_ends();
+        let ends = net.keep_ends(Served::clone);
         let admitted = Tally::of(Kind::Admitted);
         let proxy = root::start(&net, Model::X1C.serial(), code, &["--services=camera"]);
         let (service, status) = (proxy.service().unwrap(), Rc::clone(proxy.status()));
@@ -127,7 +128,7 @@ impl Studio {
     }
 
     /// How the only player that has ended did.
-    pub(crate) fn end(&self) -> Played {
+    pub(crate) fn end(&self) -> Served<Error> {
         let mut ends = self.ends.borrow_mut();
         let end = ends.pop().expect("somebody has ended");
         assert!(ends.is_empty(), "{ends:?} and {end:?}");
