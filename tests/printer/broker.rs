@@ -1,8 +1,8 @@
 //! One conversation, as the printers' broker has it: MQTT 3.1.1 on any stream (`src/protocol.md`, mqtt).
 //!
-//! One task reads, obeys and writes. While a packet is being written it goes on reading, and the
-//! other way round; what it may not do is block the printer, so whatever is said to a client goes
-//! through its [seat](super::seat)'s queue.
+//! One task reads, executes and writes. While a packet is being written it keeps reading, and the
+//! other way round. It must not block the printer, so everything that is sent to a client goes
+//! through the queue of its [slot](super::slot).
 
 use core::time::Duration;
 use std::rc::Rc;
@@ -14,54 +14,54 @@ use tokio::time::{Instant, sleep_until};
 use super::ledger::{Ending, Event, Hello, Request, remember};
 use super::machine::{Machine, Whom};
 use super::model::Vice;
-use super::packet::{self, Connect, FILTERS_MOST, PACKET_MOST, Packet, Publish};
-use super::seat::Seat;
-use super::{CONNECT_WITHIN, SILENT_MOST, WRITE_WITHIN};
+use super::packet::{self, Connect, MAX_FILTERS, MAX_PACKET, Packet, Publish};
+use super::slot::Slot;
+use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
 
 /// Talks to one client to the end.
-pub(super) async fn converse<S>(machine: &Machine, seat: &Seat, stream: S) -> Ending
+pub(super) async fn converse<S>(machine: &Machine, slot: &Slot, stream: S) -> Ending
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut from, mut to) = split(stream);
-    let mut talk = Talk::new(machine, seat, Instant::now());
+    let mut talk = Talk::new(machine, slot, Instant::now());
     let mut outbox = Outbox::default();
     let mut read = vec![0; READ];
     loop {
         let now = Instant::now();
         let frozen = machine.has(Vice::HalfOpen);
-        let mut wake = now + SILENT_MOST;
+        let mut wake = now + IDLE_TIMEOUT;
         wake = machine.push_if_due(now).map_or(wake, |at| wake.min(at));
         if frozen {
-            talk.heard = now; // it does not listen, so it cannot know
+            talk.heard = now; // a half-open printer does not read, so the time does not count
             outbox.stuck_at = None;
         } else {
             match talk.progress(now) {
                 Ok(at) => wake = wake.min(at),
-                Err(ending) => seat.close_for(ending), // what was answered before still goes out
+                Err(ending) => slot.close_for(ending), // earlier answers are still sent
             }
         }
-        if let Some(ending) = seat.dropping() {
+        if let Some(ending) = slot.dropping() {
             return ending;
         }
-        let busy = outbox.is_busy(seat);
-        if let Some(ending) = seat.closing()
+        let busy = outbox.is_busy(slot);
+        if let Some(ending) = slot.closing()
             && !busy
         {
             return ending;
         }
         if busy && !frozen {
-            let stuck_at = *outbox.stuck_at.get_or_insert(now + WRITE_WITHIN);
+            let stuck_at = *outbox.stuck_at.get_or_insert(now + WRITE_TIMEOUT);
             if stuck_at <= now {
-                return seat.closing().unwrap_or(Ending::Stuck);
+                return slot.closing().unwrap_or(Ending::Stuck);
             }
             wake = wake.min(stuck_at);
         }
         select! {
             biased;
-            () = seat.bell.notified() => {}
-            sent = outbox.send(seat, &mut to), if busy && !frozen => if !sent {
-                return seat.closing().unwrap_or(Ending::Lost);
+            () = slot.notify.notified() => {}
+            sent = outbox.send(slot, &mut to), if busy && !frozen => if !sent {
+                return slot.closing().unwrap_or(Ending::Lost);
             },
             got = from.read(&mut read), if !frozen && talk.is_hungry() => match got {
                 Ok(0) | Err(_) => return Ending::Lost,
@@ -87,15 +87,15 @@ struct Outbox {
 }
 
 impl Outbox {
-    fn is_busy(&self, seat: &Seat) -> bool {
-        self.packet.is_some() || self.unflushed || seat.has_next()
+    fn is_busy(&self, slot: &Slot) -> bool {
+        self.packet.is_some() || self.unflushed || slot.has_next()
     }
 
     /// Writes a piece, or flushes. False when the stream is broken. Nothing is lost by a cancellation:
     /// state changes only where nothing more is awaited.
-    async fn send<W: AsyncWrite + Unpin>(&mut self, seat: &Seat, to: &mut W) -> bool {
+    async fn send<W: AsyncWrite + Unpin>(&mut self, slot: &Slot, to: &mut W) -> bool {
         if self.packet.is_none() {
-            self.packet = seat.next();
+            self.packet = slot.next();
             self.written = 0;
         }
         let sent = match &self.packet {
@@ -118,54 +118,54 @@ impl Outbox {
     }
 }
 
-/// How far a client has come.
+/// A client's state.
 #[derive(Clone, Copy)]
 enum Stage {
-    /// CONNECT has to come by then.
+    /// CONNECT is expected by then.
     Expected(Instant),
-    /// CONNACK with this code goes out then.
+    /// CONNACK with this code is sent then.
     Pausing(Instant, u8),
-    /// It is in.
+    /// Connected.
     Welcome,
 }
 
-/// What one client has said so far.
+/// What one client has sent so far.
 struct Talk<'m> {
     machine: &'m Machine,
-    seat: &'m Seat,
+    slot: &'m Slot,
     stage: Stage,
     inbox: Vec<u8>,
     /// When it last completed a packet.
     heard: Instant,
-    /// How long it may say nothing.
+    /// How long it may be silent.
     silent_most: Duration,
 }
 
 impl<'m> Talk<'m> {
-    fn new(machine: &'m Machine, seat: &'m Seat, now: Instant) -> Self {
+    fn new(machine: &'m Machine, slot: &'m Slot, now: Instant) -> Self {
         Self {
             machine,
-            seat,
-            stage: Stage::Expected(now + CONNECT_WITHIN),
+            slot,
+            stage: Stage::Expected(now + CONNECT_TIMEOUT),
             inbox: Vec::new(),
             heard: now,
-            silent_most: SILENT_MOST,
+            silent_most: IDLE_TIMEOUT,
         }
     }
 
     /// Whether there is room for more. Whole packets wait only behind a slow CONNACK.
     fn is_hungry(&self) -> bool {
-        self.inbox.len() < PACKET_MOST && self.seat.closing().is_none()
+        self.inbox.len() < MAX_PACKET && self.slot.closing().is_none()
     }
 
-    /// Does what is due and obeys what has come; when something will next be due.
+    /// Does what is due and executes received packets; returns when something is due next.
     fn progress(&mut self, now: Instant) -> Result<Instant, Ending> {
         let mut inbox = core::mem::take(&mut self.inbox);
         let mut rest = inbox.as_slice();
         let due = loop {
             let due = self.handle_time(now)?;
             let paused = matches!(self.stage, Stage::Pausing(..));
-            if paused || self.seat.closing().is_some() || self.seat.dropping().is_some() {
+            if paused || self.slot.closing().is_some() || self.slot.dropping().is_some() {
                 break due;
             }
             let length = packet::length(rest).map_err(|_| Ending::Malformed)?;
@@ -193,13 +193,13 @@ impl<'m> Talk<'m> {
                 self.heard = now;
                 self.stage = Stage::Welcome;
                 if code != 0 {
-                    self.seat.close_for(Ending::Refused(code));
+                    self.slot.close_for(Ending::Refused(code));
                 }
             }
             Stage::Welcome => {}
         }
         let reaps = self.machine.has(Vice::ReapsIdle);
-        let until = self.heard + if reaps { self.silent_most } else { SILENT_MOST };
+        let until = self.heard + if reaps { self.silent_most } else { IDLE_TIMEOUT };
         if until <= now { Err(Ending::Silent) } else { Ok(until) }
     }
 
@@ -212,7 +212,7 @@ impl<'m> Talk<'m> {
             (_, Packet::Puback) => {}
             (_, Packet::Subscribe { id, filters }) => self.handle_subscribe(id, &filters)?,
             (_, Packet::Unsubscribe { id, filters }) => {
-                self.seat.filters.borrow_mut().retain(|filter| !filters.contains(&filter.as_str()));
+                self.slot.filters.borrow_mut().retain(|filter| !filters.contains(&filter.as_str()));
                 self.machine.note(|_| {});
                 self.say(packet::unsuback(id));
             }
@@ -233,7 +233,7 @@ impl<'m> Talk<'m> {
             self.silent_most = Duration::from_secs(connect.keep_alive.into()) * 3 / 2;
         }
         let hello = Hello {
-            connection: self.seat.number,
+            connection: self.slot.number,
             client_id: connect.client_id.to_owned(),
             keep_alive: connect.keep_alive,
             clean_session: connect.clean_session,
@@ -248,7 +248,7 @@ impl<'m> Talk<'m> {
     fn handle_subscribe(&self, id: u16, filters: &[(&str, u8)]) -> Result<(), Ending> {
         let mut granted = Vec::with_capacity(filters.len());
         for &(filter, qos) in filters {
-            self.machine.tell(&Event::Subscribed(self.seat.number, filter));
+            self.machine.tell(&Event::Subscribed(self.slot.number, filter));
             self.machine.note(|ledger| remember(&mut ledger.subscriptions, filter.to_owned()));
             let cause = if filter == self.machine.report_topic {
                 None
@@ -260,10 +260,10 @@ impl<'m> Talk<'m> {
             if cause.is_some_and(|vice| self.machine.has(vice)) {
                 return Err(Ending::Unwanted);
             }
-            let mut held = self.seat.filters.borrow_mut();
+            let mut held = self.slot.filters.borrow_mut();
             if held.iter().any(|held| held == filter) {
                 granted.push(qos.min(1));
-            } else if held.len() < FILTERS_MOST {
+            } else if held.len() < MAX_FILTERS {
                 held.push(filter.to_owned());
                 granted.push(qos.min(1));
             } else {
@@ -277,7 +277,7 @@ impl<'m> Talk<'m> {
 
     fn handle_publish(&self, publish: &Publish<'_>) -> Result<(), Ending> {
         let wanted = publish.topic == self.machine.request_topic;
-        // Commands are accepted at QoS 0 and 1 (§2.1); nobody has reported 2, so it stands out here.
+        // Printers accept commands at QoS 0 and 1; QoS 2 was never reported, so it is counted here.
         if publish.qos == 2 || (!wanted && self.machine.has(Vice::StrictTopics)) {
             return Err(Ending::Unwanted);
         }
@@ -290,20 +290,20 @@ impl<'m> Talk<'m> {
         self.machine.publish(publish.topic, publish.payload, Whom::All);
         if wanted {
             let request = Request {
-                connection: self.seat.number,
+                connection: self.slot.number,
                 payload: publish.payload.to_vec(),
                 qos: publish.qos,
                 dup: publish.dup,
                 retain: publish.retain,
                 id: publish.id,
             };
-            self.machine.request(self.seat, &request);
+            self.machine.request(self.slot, &request);
         }
         Ok(())
     }
 
     fn say(&self, packet: Vec<u8>) {
-        self.machine.send(self.seat, packet.into());
+        self.machine.send(self.slot, packet.into());
     }
 }
 

@@ -13,10 +13,10 @@
 //!
 //! A viewer sends [80 bytes](login), which are compared as a whole, and gets pictures: a
 //! [header](header) of 16 bytes by itself, then a JPEG. Pictures are numbered through all viewers, so
-//! that each goes out once; the first comes at once after the login, unless told otherwise.
-//! What a viewer says after its login is passed over.
+//! that each goes out once; the first comes at once after the login by default.
+//! What a viewer sends after its login is ignored.
 //!
-//! Whoever finds no place is in line, unanswered, until one is free; those in line are not looked at,
+//! A viewer that finds no place waits unanswered until one is free; waiting connections are not read,
 //! so one that has left is served all the same, and found out then.
 //!
 //! It needs what a [`Printer`](super::Printer) needs.
@@ -26,13 +26,13 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | viewers with a place | [`Camera::viewers`] | as [`OverLimit`] says |
-//! | connections, those in line included | [`STREAMS_MOST`] | closed |
-//! | time in line | [`HELD_MOST`] | closed |
-//! | TLS, then the login | [`HANDSHAKE_WITHIN`], [`LOGIN_WITHIN`] | closed |
-//! | a write without progress | [`WRITE_WITHIN`] | closed |
-//! | a viewer that has left, with [`Vice::Orphans`] | [`ORPHAN_MOST`] | closed |
-//! | bytes put on one connection by hand | [`RAW_MOST`] pieces | a panic |
-//! | a picture | [`LARGEST`](super::jpeg::LARGEST), by hand [`PADDED_MOST`](super::jpeg::PADDED_MOST) | a panic |
+//! | connections, those in line included | [`MAX_STREAMS`] | closed |
+//! | time in line | [`MAX_HELD`] | closed |
+//! | TLS, then the login | [`HANDSHAKE_TIMEOUT`], [`LOGIN_TIMEOUT`] | closed |
+//! | a write without progress | [`WRITE_TIMEOUT`] | closed |
+//! | a viewer that has left, with [`Vice::Orphans`] | [`ORPHAN_TIMEOUT`] | closed |
+//! | bytes put on one connection by hand | [`MAX_RAW`] pieces | a panic |
+//! | a picture | [`LARGEST`](super::jpeg::LARGEST), by hand [`MAX_PADDED`](super::jpeg::MAX_PADDED) | a panic |
 //! | endings remembered | [`KEPT`](super::KEPT) | the oldest is forgotten |
 
 use core::cell::{Cell, RefCell};
@@ -57,16 +57,16 @@ use super::jpeg::Album;
 use super::ledger::remember;
 use super::model::Model;
 use super::tls::Shown;
-use super::{HANDSHAKE_WITHIN, HELD_MOST, STREAMS_MOST, WRITE_WITHIN, listener, witnessed};
+use super::{HANDSHAKE_TIMEOUT, MAX_HELD, MAX_STREAMS, WRITE_TIMEOUT, listener, witnessed};
 
 /// The time for the login, from when the camera listens to it.
-pub const LOGIN_WITHIN: Duration = Duration::from_secs(20);
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a viewer that has left keeps its place with [`Vice::Orphans`] (§3.2: about twenty minutes).
-pub const ORPHAN_MOST: Duration = Duration::from_secs(20 * 60);
+/// How long a viewer that has left keeps its place with [`Vice::Orphans`] (on printers about twenty minutes).
+pub const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 /// Pieces that may wait to be put on one connection.
-pub const RAW_MOST: usize = 16;
+pub const MAX_RAW: usize = 16;
 
 /// What goes out at a time, in bytes, and the pause before each, with [`Vice::Slow`]: 8 KB/s.
 pub const TRICKLE: (usize, Duration) = (512, Duration::from_millis(64));
@@ -107,7 +107,7 @@ pub enum OverLimit {
     Closes,
 }
 
-/// What a camera may do badly, and go on doing until it is [turned](Camera::turn) off.
+/// A fault of the camera, until it is [turned](Camera::turn) off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Vice {
@@ -119,7 +119,7 @@ pub enum Vice {
     Damaged,
     /// Sends a [little](TRICKLE) at a time.
     Slow,
-    /// Does not notice a viewer that has left, and keeps its place for [`ORPHAN_MOST`].
+    /// Does not notice a viewer that has left, and keeps its place for [`ORPHAN_TIMEOUT`].
     Orphans,
 }
 
@@ -181,7 +181,7 @@ pub enum Event {
     Ended(u64, Ending),
 }
 
-/// How it is made. Each of these may be called again while it runs, through a clone.
+/// Construction. Each of these may be called again while it runs, through a clone.
 impl Camera {
     /// A camera for one viewer with the code `12345678` that takes a picture every two seconds.
     pub fn new() -> Self {
@@ -198,7 +198,7 @@ impl Camera {
                 pad_next: Cell::new(None),
                 down_until: Cell::new(None),
                 number: Cell::new(0),
-                seats: RefCell::default(),
+                slots: RefCell::default(),
                 ledger: RefCell::default(),
                 listener: RefCell::default(),
                 changed: Notify::new(),
@@ -220,7 +220,7 @@ impl Camera {
         self
     }
 
-    /// What becomes of connections over that. Default: they hang.
+    /// What happens to connections over that limit. Default: they wait.
     pub fn over_limit(self, over: OverLimit) -> Self {
         self.lens.over.set(over);
         self
@@ -233,7 +233,7 @@ impl Camera {
         self
     }
 
-    /// How long after the login the first picture comes (§3.2: seconds on a cold start). Default: 0.
+    /// Time between the login and the first picture (on printers seconds after a cold start). Default: 0.
     pub fn first_after(self, delay: Duration) -> Self {
         self.lens.first_after.set(delay);
         self
@@ -252,7 +252,7 @@ impl Camera {
         self
     }
 
-    /// Tells somebody what happens, as it happens.
+    /// Calls `observer` with each event, as it happens.
     pub fn narrate(self, listener: impl Fn(Event) + 'static) -> Self {
         *self.lens.listener.borrow_mut() = Some(Rc::new(listener));
         self
@@ -268,12 +268,12 @@ impl Camera {
         self.lens.ring_all();
     }
 
-    /// Closes in the middle of the next picture, once, whoever gets it.
+    /// Closes the connection in the middle of the next picture, once.
     pub fn cut(&self) {
         self.lens.cut_next.set(true);
     }
 
-    /// Makes the next picture have exactly so many bytes, once, whoever gets it.
+    /// Makes the next picture exactly this many bytes long, once.
     pub fn oversized(&self, bytes: usize) {
         self.lens.pad_next.set(Some(bytes));
     }
@@ -281,17 +281,17 @@ impl Camera {
     /// Puts these bytes on the connection of everybody who watches, between two pictures; on how many.
     pub fn raw(&self, bytes: &[u8]) -> usize {
         let bytes: Rc<[u8]> = bytes.into();
-        let seats = self.lens.seats.borrow();
-        let watching = seats.iter().filter(|seat| seat.watching.get());
-        watching.map(|seat| seat.put(Rc::clone(&bytes))).count()
+        let slots = self.lens.slots.borrow();
+        let watching = slots.iter().filter(|slot| slot.watching.get());
+        watching.map(|slot| slot.put(Rc::clone(&bytes))).count()
     }
 
-    /// Puts a header that tells of this length on their connections, and these bytes behind it.
+    /// Sends a header with this length on all connections, and these bytes behind it.
     pub fn lie(&self, length: u32, bytes: &[u8]) -> usize {
         self.raw(&[&header(length), bytes].concat())
     }
 
-    /// Closes every connection now, wherever it is, and goes on accepting.
+    /// Closes every connection now, and keeps accepting.
     pub fn close(&self) {
         self.lens.drop_all(Ending::Closed);
     }
@@ -303,7 +303,7 @@ impl Camera {
     }
 }
 
-/// How it is run.
+/// Running it.
 impl Camera {
     /// Serves one connection over any stream, from accept to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
@@ -311,7 +311,7 @@ impl Camera {
         let mut early = Vec::with_capacity(LOGIN);
         let seated = select! {
             biased;
-            seated = occupied.seat.seated() => seated,
+            seated = occupied.slot.seated() => seated,
             () = take_early(&mut stream, &mut early) => unreachable!("it waits for ever"),
         };
         match seated {
@@ -343,13 +343,13 @@ impl Camera {
 
     async fn serve_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) {
         let Some(occupied) = self.lens.admit() else { return };
-        if let Err(ending) = occupied.seat.seated().await {
+        if let Err(ending) = occupied.slot.seated().await {
             return occupied.end(ending);
         }
         let _ = stream.set_nodelay(true); // a picture is not held back for its header
         let shaken = select! {
-            shaken = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)) => shaken,
-            ending = occupied.seat.dropped() => return occupied.end(ending),
+            shaken = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => shaken,
+            ending = occupied.slot.dropped() => return occupied.end(ending),
         };
         match shaken {
             Ok(Ok(stream)) => self.converse(occupied, stream, Vec::new()).await,
@@ -357,30 +357,30 @@ impl Camera {
         }
     }
 
-    /// Serves a connection that has its place. `early` is what it has said already.
+    /// Serves a connection that has a place. `early` is what was received already.
     async fn converse<S>(&self, occupied: Occupied, stream: S, mut early: Vec<u8>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (lens, seat) = (&*self.lens, &*occupied.seat);
+        let (lens, slot) = (&*self.lens, &*occupied.slot);
         let (mut from, mut to) = split(stream);
         let served = async {
             lens.receive_login(&mut from, &mut early).await?;
-            seat.watching.set(true);
+            slot.watching.set(true);
             lens.note(|_| {});
-            lens.tell(Event::Watching(seat.number));
+            lens.tell(Event::Watching(slot.number));
             select! {
-                ended = lens.show(seat, &mut to) => ended,
+                ended = lens.show(slot, &mut to) => ended,
                 ended = lens.ignore(&mut from) => ended,
             }
         };
         let ending = select! {
             biased;
-            ending = seat.dropped() => ending,
+            ending = slot.dropped() => ending,
             Err(ending) = served => ending,
         };
         let ending = match ending {
-            Ending::Lost | Ending::Stuck if lens.has(Vice::Orphans) => lens.mourn(seat).await,
+            Ending::Lost | Ending::Stuck if lens.has(Vice::Orphans) => lens.mourn(slot).await,
             ending => ending,
         };
         drop((from, to));
@@ -397,17 +397,17 @@ impl Camera {
 
     /// Connections that are not over yet, from accept on: in line, in their handshake, or watching.
     pub fn open(&self) -> usize {
-        self.lens.seats.borrow().len()
+        self.lens.slots.borrow().len()
     }
 
     /// Of those, the ones that wait for a place.
     pub fn in_line(&self) -> usize {
-        self.lens.seats.borrow().iter().filter(|seat| !seat.placed.get()).count()
+        self.lens.slots.borrow().iter().filter(|slot| !slot.placed.get()).count()
     }
 
     /// Of those, the ones whose login was right.
     pub fn watching(&self) -> usize {
-        self.lens.seats.borrow().iter().filter(|seat| seat.watching.get()).count()
+        self.lens.slots.borrow().iter().filter(|slot| slot.watching.get()).count()
     }
 
     /// Connections it ever accepted and did not refuse.
@@ -446,7 +446,7 @@ impl Camera {
     }
 }
 
-/// Somebody who is told what happens.
+/// An observer of the camera's events.
 type Listener = Rc<dyn Fn(Event)>;
 
 /// Everything of one camera that its connections share.
@@ -464,11 +464,11 @@ struct Lens {
     down_until: Cell<Option<Instant>>,
     /// Of the next picture.
     number: Cell<u32>,
-    /// In the order in which they came, those in line among them.
-    seats: RefCell<VecDeque<Rc<Seat>>>,
+    /// In the order of arrival, waiting ones included.
+    slots: RefCell<VecDeque<Rc<Slot>>>,
     ledger: RefCell<Ledger>,
     listener: RefCell<Option<Listener>>,
-    /// Wakes whoever waits to see something.
+    /// Wakes tasks that wait for a change.
     changed: Notify,
 }
 
@@ -486,10 +486,10 @@ impl Lens {
     /// Lets a connection in, with a place or in line.
     fn admit(self: &Rc<Self>) -> Option<Occupied> {
         let down = self.down_until.get().is_some_and(|until| Instant::now() < until);
-        let open = self.seats.borrow().len();
+        let open = self.slots.borrow().len();
         let full = match self.over.get() {
-            OverLimit::Closes => open >= self.viewers.get().min(STREAMS_MOST),
-            OverLimit::Hangs => open >= STREAMS_MOST,
+            OverLimit::Closes => open >= self.viewers.get().min(MAX_STREAMS),
+            OverLimit::Hangs => open >= MAX_STREAMS,
         };
         if down || full {
             self.note(|ledger| ledger.refused += 1);
@@ -497,27 +497,27 @@ impl Lens {
             return None;
         }
         let number = self.ledger.borrow().ever + 1;
-        let seat = Rc::new(Seat { number, ..Seat::default() });
-        self.seats.borrow_mut().push_back(Rc::clone(&seat));
+        let slot = Rc::new(Slot { number, ..Slot::default() });
+        self.slots.borrow_mut().push_back(Rc::clone(&slot));
         self.note(|ledger| {
             ledger.ever = number;
             ledger.most = ledger.most.max(open + 1);
         });
         self.seat_those_in_line();
         self.tell(Event::Connected(number));
-        Some(Occupied { lens: Rc::clone(self), seat, ended: Cell::new(None) })
+        Some(Occupied { lens: Rc::clone(self), slot, ended: Cell::new(None) })
     }
 
     /// Gives free places to those who have waited longest.
     fn seat_those_in_line(&self) {
-        let seats = self.seats.borrow();
-        for seat in seats.iter().take(STREAMS_MOST) {
-            let taken = seats.iter().filter(|seat| seat.placed.get()).count();
+        let slots = self.slots.borrow();
+        for slot in slots.iter().take(MAX_STREAMS) {
+            let taken = slots.iter().filter(|slot| slot.placed.get()).count();
             if taken >= self.viewers.get() {
                 break;
             }
-            if !seat.placed.replace(true) {
-                seat.bell.notify_one();
+            if !slot.placed.replace(true) {
+                slot.notify.notify_one();
             }
         }
     }
@@ -529,7 +529,7 @@ impl Lens {
     {
         let mut rest = [0; LOGIN];
         let rest = &mut rest[login.len()..];
-        match timeout(LOGIN_WITHIN, from.read_exact(rest)).await {
+        match timeout(LOGIN_TIMEOUT, from.read_exact(rest)).await {
             Ok(Ok(_)) => login.extend_from_slice(rest),
             Ok(Err(_)) => return Err(Ending::Lost),
             Err(_) => return Err(Ending::Late),
@@ -541,13 +541,13 @@ impl Lens {
         Ok(())
     }
 
-    /// Passes over whatever a viewer says, until it leaves.
+    /// Ignores what a viewer sends, until it disconnects.
     async fn ignore<R: AsyncRead + Unpin>(&self, from: &mut R) -> Result<(), Ending> {
         let mut unread = [0; 256];
         loop {
             if matches!(from.read(&mut unread).await, Ok(0) | Err(_)) {
                 if self.has(Vice::Orphans) {
-                    return pending().await; // writing to it will tell, if anything
+                    return pending().await; // a failed write will end it
                 }
                 return Err(Ending::Lost);
             }
@@ -555,17 +555,17 @@ impl Lens {
     }
 
     /// Sends a viewer its pictures, and what is put between them.
-    async fn show<W: AsyncWrite + Unpin>(&self, seat: &Seat, to: &mut W) -> Result<(), Ending> {
+    async fn show<W: AsyncWrite + Unpin>(&self, slot: &Slot, to: &mut W) -> Result<(), Ending> {
         let mut due = Instant::now() + self.first_after.get();
         let mut last = None;
         loop {
-            let bell = seat.bell.notified();
-            if let Some(bytes) = seat.next() {
+            let notify = slot.notify.notified();
+            if let Some(bytes) = slot.next() {
                 self.put(to, &bytes).await?;
                 continue;
             }
             if self.has(Vice::Silence) {
-                bell.await;
+                notify.await;
                 continue;
             }
             if let Some(last) = last {
@@ -575,7 +575,7 @@ impl Lens {
             if now < due {
                 select! {
                     () = sleep_until(due) => {}
-                    () = bell => {}
+                    () = notify => {}
                 }
                 continue;
             }
@@ -616,7 +616,7 @@ impl Lens {
                 sleep(TRICKLE.1).await;
                 piece = &rest[..rest.len().min(TRICKLE.0)];
             }
-            let patience = if self.has(Vice::Orphans) { ORPHAN_MOST } else { WRITE_WITHIN };
+            let patience = if self.has(Vice::Orphans) { ORPHAN_TIMEOUT } else { WRITE_TIMEOUT };
             let written = timeout(patience, async {
                 let written = if piece.is_empty() { 0 } else { to.write(piece).await? };
                 if piece.len() < rest.len() || written == rest.len() {
@@ -637,16 +637,16 @@ impl Lens {
     }
 
     /// Keeps the place of a viewer that has left, until that is noticed.
-    async fn mourn(&self, seat: &Seat) -> Ending {
+    async fn mourn(&self, slot: &Slot) -> Ending {
         let noticed = async {
             while self.has(Vice::Orphans) {
-                seat.bell.notified().await;
+                slot.notify.notified().await;
             }
         };
         select! {
-            ending = seat.dropped() => ending,
+            ending = slot.dropped() => ending,
             () = noticed => Ending::Orphaned,
-            () = sleep(ORPHAN_MOST) => Ending::Orphaned,
+            () = sleep(ORPHAN_TIMEOUT) => Ending::Orphaned,
         }
     }
 
@@ -655,16 +655,16 @@ impl Lens {
     }
 
     fn drop_all(&self, ending: Ending) {
-        for seat in self.seats.borrow().iter() {
-            seat.dropping.set(Some(ending));
-            seat.gone.notify_one();
-            seat.bell.notify_one();
+        for slot in self.slots.borrow().iter() {
+            slot.dropping.set(Some(ending));
+            slot.gone.notify_one();
+            slot.notify.notify_one();
         }
     }
 
     fn ring_all(&self) {
-        for seat in self.seats.borrow().iter() {
-            seat.bell.notify_one();
+        for slot in self.slots.borrow().iter() {
+            slot.notify.notify_one();
         }
     }
 
@@ -683,24 +683,24 @@ impl Lens {
 
 /// What the camera knows of one connection.
 #[derive(Default)]
-struct Seat {
+struct Slot {
     /// Counted from 1.
     number: u64,
-    /// Whether it is served, rather than in line.
+    /// Whether it is served, not waiting.
     placed: Cell<bool>,
     /// Whether its login was right.
     watching: Cell<bool>,
-    /// Rung whenever its task has to look around.
-    bell: Notify,
+    /// Wakes its task.
+    notify: Notify,
     queue: RefCell<VecDeque<Rc<[u8]>>>,
     dropping: Cell<Option<Ending>>,
     gone: Notify,
 }
 
-impl Seat {
+impl Slot {
     /// Completes when it has a place, or will get none.
     async fn seated(&self) -> Result<(), Ending> {
-        let until = Instant::now() + HELD_MOST;
+        let until = Instant::now() + MAX_HELD;
         loop {
             if let Some(ending) = self.dropping.get() {
                 return Err(ending);
@@ -709,13 +709,13 @@ impl Seat {
                 return Ok(());
             }
             select! {
-                () = self.bell.notified() => {}
+                () = self.notify.notified() => {}
                 () = sleep_until(until) => return Err(Ending::Unserved),
             }
         }
     }
 
-    /// Completes when it is to end now.
+    /// Completes when the connection is to be closed now.
     async fn dropped(&self) -> Ending {
         loop {
             if let Some(ending) = self.dropping.get() {
@@ -727,9 +727,9 @@ impl Seat {
 
     fn put(&self, bytes: Rc<[u8]>) {
         let mut queue = self.queue.borrow_mut();
-        assert!(queue.len() < RAW_MOST, "more than {RAW_MOST} pieces wait");
+        assert!(queue.len() < MAX_RAW, "more than {MAX_RAW} pieces wait");
         queue.push_back(bytes);
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     fn next(&self) -> Option<Rc<[u8]>> {
@@ -737,7 +737,7 @@ impl Seat {
     }
 }
 
-/// Takes what somebody in line says, a login's worth, as a socket does without anybody looking.
+/// Reads up to a login's length from a waiting connection, as the kernel's receive buffer does.
 async fn take_early<R: AsyncRead + Unpin>(from: &mut R, early: &mut Vec<u8>) {
     let mut rest = [0; LOGIN];
     while early.len() < LOGIN {
@@ -752,10 +752,10 @@ async fn take_early<R: AsyncRead + Unpin>(from: &mut R, early: &mut Vec<u8>) {
     pending::<()>().await;
 }
 
-/// A connection's entry in the camera's book, until it is dropped.
+/// A connection's entry in the camera's list, removed when this is dropped.
 struct Occupied {
     lens: Rc<Lens>,
-    seat: Rc<Seat>,
+    slot: Rc<Slot>,
     ended: Cell<Option<Ending>>,
 }
 
@@ -769,9 +769,9 @@ impl Occupied {
 impl Drop for Occupied {
     fn drop(&mut self) {
         let ending = self.ended.get().unwrap_or(Ending::Abandoned);
-        self.lens.seats.borrow_mut().retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        self.lens.slots.borrow_mut().retain(|slot| !Rc::ptr_eq(slot, &self.slot));
         self.lens.seat_those_in_line();
         self.lens.note(|ledger| remember(&mut ledger.endings, ending));
-        self.lens.tell(Event::Ended(self.seat.number, ending));
+        self.lens.tell(Event::Ended(self.slot.number, ending));
     }
 }

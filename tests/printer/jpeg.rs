@@ -13,7 +13,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | a picture in an album | [`SMALLEST`] to [`LARGEST`] bytes | a panic |
-//! | a padded picture | [`PADDED_MOST`] bytes | a panic |
+//! | a padded picture | [`MAX_PADDED`] bytes | a panic |
 
 use core::f32::consts::PI;
 use core::ops::RangeInclusive;
@@ -30,9 +30,9 @@ pub const SMALLEST: usize = 32 * 1024;
 pub const LARGEST: usize = 160 * 1024;
 
 /// The most a picture can be padded to, in bytes.
-pub const PADDED_MOST: usize = 32 * 1024 * 1024;
+pub const MAX_PADDED: usize = 32 * 1024 * 1024;
 
-/// What pictures have unless told, in bytes: a fortieth to an eighth of a megabyte (`src/protocol.md`, chamber-camera).
+/// Default size of pictures, in bytes: a fortieth to an eighth of a megabyte (`src/protocol.md`, chamber-camera).
 const USUAL: RangeInclusive<usize> = 42_000..=118_000;
 
 const WIDTH: usize = 1280;
@@ -68,7 +68,7 @@ impl Album {
     /// The same, made to have exactly so many bytes by comments without meaning.
     pub(super) fn padded(&self, number: u32, bytes: usize) -> Rc<[u8]> {
         let bare = self.picture(number).len();
-        assert!((bare + 4..=PADDED_MOST).contains(&bytes), "{bytes} bytes, without padding {bare}");
+        assert!((bare + 4..=MAX_PADDED).contains(&bytes), "{bytes} bytes, without padding {bare}");
         let mut comments = comment(number).to_vec();
         let mut missing = bytes - bare;
         while missing > 0 {

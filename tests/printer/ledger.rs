@@ -16,7 +16,7 @@ pub struct Request {
     pub payload: Vec<u8>,
     /// 0 or 1.
     pub qos: u8,
-    /// Whether it says that it has been sent before.
+    /// The DUP flag.
     pub dup: bool,
     /// Whether it asks to be retained.
     pub retain: bool,
@@ -32,7 +32,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What a CONNECT said, without its password.
+/// A CONNECT's fields, without its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Which connection it came by, counted from 1.
@@ -70,7 +70,7 @@ pub enum Ending {
     Lagging,
     /// It took nothing of what was written.
     Stuck,
-    /// It said nothing for too long.
+    /// The client was silent for too long.
     Silent,
     /// The printer rebooted.
     Rebooted,

@@ -28,22 +28,22 @@
 //!
 //! # Whom it sends what
 //!
-//! A report goes to every subscriber, as a broker does it, whoever asked; never with more than QoS 0.
-//! Nobody waits for a slow subscriber: each has a queue, and whoever overruns it is dropped.
+//! A report goes to every subscriber, as with a broker, never with more than QoS 0.
+//! A slow subscriber delays no other: each has a queue, and is dropped when it overflows.
 //!
 //! # Bounds
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | connections | [`Printer::connection_limit`] | refused as [`Refusal`] says |
-//! | connections ignored or in TLS | [`STREAMS_MOST`] | closed |
+//! | connections ignored or in TLS | [`MAX_STREAMS`] | closed |
 //! | a packet, either way | 1 MiB | the connection is dropped; our own: a panic |
-//! | waiting for one subscriber | [`QUEUE_MOST`] packets, [`QUEUE_BYTES_MOST`] | it is dropped |
+//! | waiting for one subscriber | [`MAX_QUEUE`] packets, [`MAX_QUEUE_BYTES`] | it is dropped |
 //! | filters of one connection | 32 | SUBACK 0x80 |
-//! | TLS, then CONNECT | [`HANDSHAKE_WITHIN`], [`CONNECT_WITHIN`] | dropped |
-//! | a write without progress | [`WRITE_WITHIN`] | dropped |
-//! | a client's silence | [`SILENT_MOST`] | dropped |
-//! | a connection held unanswered | [`HELD_MOST`] | closed |
+//! | TLS, then CONNECT | [`HANDSHAKE_TIMEOUT`], [`CONNECT_TIMEOUT`] | dropped |
+//! | a write without progress | [`WRITE_TIMEOUT`] | dropped |
+//! | a client's silence | [`IDLE_TIMEOUT`] | dropped |
+//! | a connection held unanswered | [`MAX_HELD`] | closed |
 //! | requests, filters, hellos, endings remembered | [`KEPT`] each | the oldest is forgotten |
 #![allow(
     clippy::indexing_slicing,
@@ -67,7 +67,7 @@ mod model;
 mod packet;
 mod reports;
 pub mod rtsp;
-mod seat;
+mod slot;
 pub mod stated;
 pub mod tls;
 pub mod tunnel;
@@ -89,9 +89,9 @@ pub use self::{
     jpeg::picture_number,
     ledger::{Ending, Event, Hello, KEPT, Request},
     model::{Model, Refusal, Vice},
-    packet::PACKET_MOST,
+    packet::MAX_PACKET,
     rtsp::Rtsp,
-    seat::{QUEUE_BYTES_MOST, QUEUE_MOST},
+    slot::{MAX_QUEUE, MAX_QUEUE_BYTES},
     tls::{CA, DEVICE_CA, STRANGER_CA},
     tunnel::{Tunnel, Upload},
 };
@@ -100,24 +100,24 @@ use self::ledger::Ledger;
 use self::machine::{Admission, Machine, Occupied};
 
 /// Connections that are ignored, in their handshake or being served by one listener at once.
-pub const STREAMS_MOST: usize = 64;
+pub const MAX_STREAMS: usize = 64;
 
 /// The time for a TLS handshake.
-pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The time for CONNECT after it.
-pub const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a client may take none of what we write.
-pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client may say nothing. Long: printers do not cut Orca, which is idle for hours (§2.1).
-pub const SILENT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a client may be silent. Long, since printers do not disconnect Orca, which is idle for hours.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a connection that is [ignored](Refusal::Ignores) is held.
-pub const HELD_MOST: Duration = Duration::from_secs(600);
+pub const MAX_HELD: Duration = Duration::from_secs(600);
 
-/// How long a reboot takes that a client has asked for (§2.6: one to two minutes).
+/// Duration of a reboot that a client asked for (printers: one to two minutes).
 pub const REBOOT_TAKES: Duration = Duration::from_secs(90);
 
 /// A handle on a simulated printer. Clones are handles on the same one.
@@ -126,7 +126,7 @@ pub struct Printer {
     machine: Rc<Machine>,
 }
 
-/// How it is made. Each of these may be called again while it runs, through a clone.
+/// Construction. Each of these may be called again while it runs, through a clone.
 impl Printer {
     /// A printer with its model's manners and the code `12345678`, in the middle of a print.
     pub fn new(model: Model) -> Self {
@@ -170,29 +170,29 @@ impl Printer {
 
     /// Pads its full states to about this many bytes, at most 1 MB.
     pub fn state_bytes(self, bytes: usize) -> Self {
-        self.machine.bytes.set(bytes.min(STATE_MOST));
+        self.machine.bytes.set(bytes.min(MAX_STATE));
         self
     }
 
-    /// Waits this long before every CONNACK (§2.1: up to five seconds on a cold P1S).
+    /// Waits this long before every CONNACK (up to five seconds on a cold P1S).
     pub fn slow_connack(self, delay: Duration) -> Self {
         self.machine.connack_after.set(delay);
         self
     }
 
-    /// The CONNACK return code for a wrong user or code: 5 unless told, 4 on some printers.
+    /// The CONNACK return code for a wrong user or code: 5 by default, 4 on some printers.
     pub fn wrong_code_answer(self, code: u8) -> Self {
         self.machine.wrong_code_answer.set(code);
         self
     }
 
-    /// The address it believes to have and tells in its reports. Default: 192.168.1.50.
+    /// The address in its reports. Default: 192.168.1.50.
     pub fn address(self, address: Ipv4Addr) -> Self {
         self.machine.state.borrow_mut().wear_address(address);
         self
     }
 
-    /// Other measurements than the usual ones. Starts its state anew, so it comes before `address`.
+    /// Another seed of the measurements. Resets the state, so call it before `address`.
     pub fn seed(self, seed: u64) -> Self {
         self.machine.reseed(seed);
         self
@@ -223,13 +223,13 @@ impl Printer {
         self
     }
 
-    /// Shows its leaf without the authority above it (§1.2). For listeners opened after.
+    /// Sends its leaf without the authority that signed it. For listeners opened afterwards.
     pub fn leaf_only(self) -> Self {
         self.machine.show(|shown| shown.leaf_only = true);
         self
     }
 
-    /// Tells somebody what happens, as it happens.
+    /// Calls `observer` with each event, as it happens.
     pub fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
         *self.machine.listener.borrow_mut() = Some(Rc::new(listener));
         self
@@ -260,10 +260,10 @@ impl Printer {
 
     /// Publishes its full state padded to about this many bytes, at most 1 MB, once; to how many.
     pub fn large(&self, bytes: usize) -> usize {
-        self.machine.push_full(bytes.min(STATE_MOST))
+        self.machine.push_full(bytes.min(MAX_STATE))
     }
 
-    /// Puts these bytes on every connection between two packets, say [`GARBAGE`].
+    /// Sends these bytes on every connection between two packets, for example [`GARBAGE`].
     pub fn raw(&self, bytes: &[u8]) {
         self.machine.raw(bytes);
     }
@@ -283,14 +283,14 @@ impl Printer {
 pub const GARBAGE: &[u8] = b"\xff\x10no packet at all";
 
 /// What a full state can be padded to, in bytes: a packet less its topic and some air.
-const STATE_MOST: usize = PACKET_MOST - 4096;
+const MAX_STATE: usize = MAX_PACKET - 4096;
 
-/// How it is run.
+/// Running it.
 impl Printer {
     /// Serves one connection over any stream, from accept to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         match self.machine.admit() {
-            Admission::Seated(occupied) => self.converse(occupied, stream).await,
+            Admission::Admitted(occupied) => self.converse(occupied, stream).await,
             Admission::Refused(refusal) => self.refuse(refusal, stream).await,
         }
     }
@@ -316,16 +316,16 @@ impl Printer {
 
     async fn serve_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) {
         let occupied = match self.machine.admit() {
-            Admission::Seated(occupied) => occupied,
+            Admission::Admitted(occupied) => occupied,
             Admission::Refused(refusal) => return self.refuse(refusal, stream).await,
         };
         let handshake = async {
-            self.machine.awake(&occupied.seat).await;
-            timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await
+            self.machine.awake(&occupied.slot).await;
+            timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await
         };
         let shaken = select! {
             shaken = handshake => shaken,
-            ending = occupied.seat.dropped() => return occupied.end(ending),
+            ending = occupied.slot.dropped() => return occupied.end(ending),
         };
         match shaken {
             Ok(Ok(stream)) => self.converse(occupied, stream).await,
@@ -334,13 +334,13 @@ impl Printer {
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, occupied: Occupied, stream: S) {
-        let ending = broker::converse(&self.machine, &occupied.seat, stream).await;
+        let ending = broker::converse(&self.machine, &occupied.slot, stream).await;
         occupied.end(ending);
     }
 
     async fn refuse<S: AsyncRead + Unpin>(&self, refusal: Refusal, mut stream: S) {
         let Some(_held) = self.machine.hold(refusal) else { return };
-        let until = Instant::now() + HELD_MOST;
+        let until = Instant::now() + MAX_HELD;
         let mut unread = [0; 256];
         loop {
             select! {
@@ -399,7 +399,7 @@ impl Printer {
         self.look(|ledger| ledger.refused)
     }
 
-    /// What the CONNECT packets said, oldest first; never the password. The last [`KEPT`].
+    /// The fields of the CONNECT packets, oldest first, without passwords. The last [`KEPT`].
     pub fn hellos(&self) -> Vec<Hello> {
         self.look(|ledger| ledger.hellos.iter().cloned().collect())
     }
@@ -429,12 +429,12 @@ impl Printer {
         self.look(|ledger| ledger.subscriptions.iter().cloned().collect())
     }
 
-    /// Reports that went out to somebody, each counted once however many got it.
+    /// Reports that were sent to at least one client; each counts once.
     pub fn reports(&self) -> u64 {
         self.look(|ledger| ledger.reports)
     }
 
-    /// The last full state that went out to somebody, byte for byte.
+    /// The last full state that was sent to at least one client, byte for byte.
     pub fn last_full(&self) -> Option<Rc<[u8]>> {
         self.look(|ledger| ledger.last_full.clone())
     }
@@ -464,7 +464,7 @@ impl Printer {
     }
 }
 
-/// Waits until something is seen, looking again at each change. False when it is not within this time.
+/// Waits until `seen` returns true, asking again after each change. False after this time.
 async fn witnessed(changed: &Notify, within: Duration, seen: impl Fn() -> bool) -> bool {
     let end = Instant::now() + within;
     loop {

@@ -1,6 +1,6 @@
 //! Listening on a real address, for whatever of the simulated printer is served there.
 //!
-//! One local task for each connection, at most [`STREAMS_MOST`] of them; past that they are closed as
+//! One local task for each connection, at most [`MAX_STREAMS`] of them; past that they are closed as
 //! soon as they are accepted. A panic in one of them is the listener's own.
 
 use core::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{HANDSHAKE_WITHIN, STREAMS_MOST};
+use super::{HANDSHAKE_TIMEOUT, MAX_STREAMS};
 
 /// Listens. Where, and what has to be polled (in a `LocalSet` or `LocalRuntime`) to serve it; dropping
 /// that closes the listener and drops all its connections.
@@ -44,7 +44,7 @@ where
                     std::panic::resume_unwind(panic);
                 },
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if streams.len() < STREAMS_MOST => {
+                    Ok((stream, _)) if streams.len() < MAX_STREAMS => {
                         streams.spawn_local(serve(stream));
                     }
                     Ok(_) => {}
@@ -56,7 +56,7 @@ where
     Ok((address, serving))
 }
 
-/// Listens, and serves what has come through its TLS handshake within [`HANDSHAKE_WITHIN`].
+/// Listens, and serves what has come through its TLS handshake within [`HANDSHAKE_TIMEOUT`].
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ where
     listen(address, move |stream| {
         let (acceptor, serve) = (acceptor.clone(), serve.clone());
         async move {
-            if let Ok(Ok(stream)) = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
+            if let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 serve(stream).await;
             }
         }
@@ -82,5 +82,5 @@ where
     .await
 }
 
-/// After a failed accept, say for want of descriptors.
+/// Pause after a failed accept, for example for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

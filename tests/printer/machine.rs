@@ -1,4 +1,4 @@
-//! The printer behind the connections: whom it admits, what it says to whom, what it obeys.
+//! The printer behind the connections: which it admits, what it sends to which, which commands it executes.
 
 use core::cell::{Cell, RefCell};
 use core::net::Ipv4Addr;
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::ledger::{Ending, Event, Ledger, Request, remember};
 use super::model::{Model, Refusal, Vice};
-use super::packet::{self, PACKET_MOST};
+use super::packet::{self, MAX_PACKET};
 use super::reports::{Form, State};
-use super::seat::Seat;
+use super::slot::Slot;
 use super::tls::Shown;
-use super::{REBOOT_TAKES, STREAMS_MOST};
+use super::{MAX_STREAMS, REBOOT_TAKES};
 
 /// Everything of one printer that its connections share.
 pub(super) struct Machine {
@@ -33,7 +33,7 @@ pub(super) struct Machine {
     pub(super) state: RefCell<State>,
     pub(super) ledger: RefCell<Ledger>,
     pub(super) listener: RefCell<Option<Rc<Listener>>>,
-    /// Wakes whoever waits to see something.
+    /// Wakes tasks that wait for a change.
     pub(super) changed: Notify,
     /// Wakes the connections that are held unanswered.
     pub(super) rebooted: Notify,
@@ -41,19 +41,19 @@ pub(super) struct Machine {
     vices: Cell<u16>,
     /// Zero: nothing is pushed unasked.
     period: Cell<Duration>,
-    /// When the next report goes out unasked. Whichever connection's task wakes first sends it.
+    /// When the next periodic report is due. The connection task that wakes first sends it.
     push_at: Cell<Option<Instant>>,
     down_until: Cell<Option<Instant>>,
-    seats: RefCell<Vec<Rc<Seat>>>,
+    slots: RefCell<Vec<Rc<Slot>>>,
     held: Cell<usize>,
 }
 
-/// Whoever wants to be told what happens.
+/// An observer of the printer's events.
 pub(super) type Listener = dyn Fn(&Event<'_>);
 
-/// Whether a connection may come in.
+/// Whether a connection is admitted.
 pub(super) enum Admission {
-    Seated(Occupied),
+    Admitted(Occupied),
     Refused(Refusal),
 }
 
@@ -80,7 +80,7 @@ impl Machine {
             period: Cell::new(model.period()),
             push_at: Cell::new(None),
             down_until: Cell::new(None),
-            seats: RefCell::default(),
+            slots: RefCell::default(),
             held: Cell::new(0),
         };
         for &vice in model.vices() {
@@ -115,7 +115,7 @@ impl Machine {
         self.ring_all();
     }
 
-    /// Lets a connection in, or says how to turn it away.
+    /// Admits a connection, or says how it is refused.
     pub(super) fn admit(self: &Rc<Self>) -> Admission {
         let down = self.down_until.get().is_some_and(|until| Instant::now() < until);
         if down || self.open() >= self.limit.get() {
@@ -124,44 +124,44 @@ impl Machine {
             return Admission::Refused(self.refusal.get());
         }
         if self.open() == 0 {
-            self.push_at.set(None); // what was missed while nobody was connected stays missed
+            self.push_at.set(None); // reports due while no client was connected are not sent later
         }
         let number = self.ledger.borrow().ever + 1;
-        let seat = Rc::new(Seat::new(number));
-        self.seats.borrow_mut().push(Rc::clone(&seat));
+        let slot = Rc::new(Slot::new(number));
+        self.slots.borrow_mut().push(Rc::clone(&slot));
         let open = self.open();
         self.note(|ledger| {
             ledger.ever = number;
             ledger.most = ledger.most.max(open);
         });
         self.tell(&Event::Connected(number));
-        Admission::Seated(Occupied { machine: Rc::clone(self), seat, ended: Cell::new(None) })
+        Admission::Admitted(Occupied { machine: Rc::clone(self), slot, ended: Cell::new(None) })
     }
 
-    /// Room to hold a connection unanswered, if it is to be held.
+    /// A place for a connection that is held unanswered, if there is one.
     pub(super) fn hold(&self, refusal: Refusal) -> Option<Held<'_>> {
-        (refusal == Refusal::Ignores && self.held.get() < STREAMS_MOST).then(|| {
+        (refusal == Refusal::Ignores && self.held.get() < MAX_STREAMS).then(|| {
             self.held.set(self.held.get() + 1);
             Held(self)
         })
     }
 
     pub(super) fn open(&self) -> usize {
-        self.seats.borrow().len()
+        self.slots.borrow().len()
     }
 
     pub(super) fn subscribers(&self) -> usize {
-        self.seats.borrow().iter().filter(|seat| seat.wants(&self.report_topic)).count()
+        self.slots.borrow().iter().filter(|slot| slot.wants(&self.report_topic)).count()
     }
 
-    /// Completes when it is not half-open, or the seat is dropped.
-    pub(super) async fn awake(&self, seat: &Seat) {
-        while self.has(Vice::HalfOpen) && seat.dropping().is_none() {
-            seat.bell.notified().await;
+    /// Completes when the printer is not half-open, or the slot is dropped.
+    pub(super) async fn awake(&self, slot: &Slot) {
+        while self.has(Vice::HalfOpen) && slot.dropping().is_none() {
+            slot.notify.notified().await;
         }
     }
 
-    /// Sends what is due unasked, and says when the next is.
+    /// Sends the periodic reports that are due; returns when the next one is.
     pub(super) fn push_if_due(&self, now: Instant) -> Option<Instant> {
         let period = self.period.get();
         if period.is_zero() {
@@ -213,8 +213,8 @@ impl Machine {
 
     pub(super) fn raw(&self, bytes: &[u8]) {
         let bytes: Rc<[u8]> = bytes.into();
-        self.each(|seat| {
-            self.send(seat, Rc::clone(&bytes));
+        self.each(|slot| {
+            self.send(slot, Rc::clone(&bytes));
         });
     }
 
@@ -222,22 +222,22 @@ impl Machine {
         let delta = self.state.borrow_mut().delta(self.form(0));
         let whole = packet::publication(&self.report_topic, &delta);
         let half: Rc<[u8]> = whole[..whole.len() / 2].into();
-        self.each(|seat| {
-            if seat.wants(&self.report_topic) && self.send(seat, Rc::clone(&half)) {
-                seat.close_for(Ending::Cut);
+        self.each(|slot| {
+            if slot.wants(&self.report_topic) && self.send(slot, Rc::clone(&half)) {
+                slot.close_for(Ending::Cut);
             }
         });
     }
 
     pub(super) fn reboot(&self, down_for: Duration) {
         self.down_until.set(Some(Instant::now() + down_for));
-        self.each(|seat| seat.drop_for(Ending::Rebooted));
+        self.each(|slot| slot.drop_for(Ending::Rebooted));
         self.rebooted.notify_waiters();
     }
 
-    /// Takes a request that came by this seat.
-    pub(super) fn request(&self, seat: &Seat, request: &Request) {
-        // OrcaSlicer on Linux ends its JSON with a NUL, which printers pass over (§2.3).
+    /// Handles a request from this slot's client.
+    pub(super) fn request(&self, slot: &Slot, request: &Request) {
+        // OrcaSlicer on Linux ends its JSON with a NUL, which printers ignore.
         let text = request.payload.strip_suffix(b"\0").unwrap_or(&request.payload);
         let understood = serde_json::from_slice::<Map<String, Value>>(text).ok();
         let asked = understood.as_ref().and_then(|request| {
@@ -262,18 +262,18 @@ impl Machine {
             && !self.has(Vice::Zombie)
             && !self.has(Vice::Silence)
         {
-            self.obey(seat, category, command, body);
+            self.obey(slot, category, command, body);
         }
     }
 
-    fn obey(&self, seat: &Seat, category: &str, command: &str, body: &Map<String, Value>) {
+    fn obey(&self, slot: &Slot, category: &str, command: &str, body: &Map<String, Value>) {
         let form = self.form(0);
         match (category, command) {
             ("pushing", "pushall" | "start") => {
-                seat.stopped.set(false);
+                slot.stopped.set(false);
                 self.push_full(self.bytes.get());
             }
-            ("pushing", "stop") => seat.stopped.set(true),
+            ("pushing", "stop") => slot.stopped.set(true),
             ("info", "get_version") => {
                 let answer = self.state.borrow().version(body, form);
                 self.report(&answer);
@@ -286,23 +286,23 @@ impl Machine {
         }
     }
 
-    /// Sends a payload to whoever has subscribed to its topic; how many that is.
+    /// Sends a payload to the subscribers of its topic; returns their number.
     pub(super) fn publish(&self, topic: &str, payload: &[u8], whom: Whom) -> usize {
         let packet: Rc<[u8]> = packet::publication(topic, payload).into();
-        assert!(packet.len() <= PACKET_MOST, "a report of {} bytes", payload.len());
+        assert!(packet.len() <= MAX_PACKET, "a report of {} bytes", payload.len());
         let mut reached = 0;
-        self.each(|seat| {
-            let told = whom == Whom::All || !seat.stopped.get();
-            if told && seat.wants(topic) && self.send(seat, Rc::clone(&packet)) {
+        self.each(|slot| {
+            let told = whom == Whom::All || !slot.stopped.get();
+            if told && slot.wants(topic) && self.send(slot, Rc::clone(&packet)) {
                 reached += 1;
             }
         });
         reached
     }
 
-    /// Queues a packet, unless it is half-open: then it is lost.
-    pub(super) fn send(&self, seat: &Seat, packet: Rc<[u8]>) -> bool {
-        !self.has(Vice::HalfOpen) && seat.send(packet)
+    /// Queues a packet; a half-open printer loses it.
+    pub(super) fn send(&self, slot: &Slot, packet: Rc<[u8]>) -> bool {
+        !self.has(Vice::HalfOpen) && slot.send(packet)
     }
 
     pub(super) fn note(&self, entry: impl FnOnce(&mut Ledger)) {
@@ -322,12 +322,12 @@ impl Machine {
     }
 
     fn ring_all(&self) {
-        self.each(|seat| seat.bell.notify_one());
+        self.each(|slot| slot.notify.notify_one());
     }
 
-    fn each(&self, mut act: impl FnMut(&Seat)) {
-        for seat in self.seats.borrow().iter() {
-            act(seat);
+    fn each(&self, mut act: impl FnMut(&Slot)) {
+        for slot in self.slots.borrow().iter() {
+            act(slot);
         }
     }
 }
@@ -341,9 +341,9 @@ pub(super) enum Whom {
     NotStopped,
 }
 
-/// A connection's place in the printer, until it is dropped.
+/// A connection's slot, freed when this is dropped.
 pub(super) struct Occupied {
-    pub(super) seat: Rc<Seat>,
+    pub(super) slot: Rc<Slot>,
     machine: Rc<Machine>,
     ended: Cell<Option<Ending>>,
 }
@@ -358,7 +358,7 @@ impl Occupied {
 impl Drop for Occupied {
     fn drop(&mut self) {
         let ending = self.ended.get().unwrap_or(Ending::Abandoned);
-        self.machine.seats.borrow_mut().retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        self.machine.slots.borrow_mut().retain(|slot| !Rc::ptr_eq(slot, &self.slot));
         self.machine.note(|ledger| {
             match ending {
                 Ending::Orderly => ledger.orderly += 1,
@@ -366,11 +366,11 @@ impl Drop for Occupied {
             }
             remember(&mut ledger.endings, ending);
         });
-        self.machine.tell(&Event::Ended(self.seat.number, ending));
+        self.machine.tell(&Event::Ended(self.slot.number, ending));
     }
 }
 
-/// A connection that is held unanswered, until it is dropped.
+/// A connection that is held unanswered, freed when this is dropped.
 pub(super) struct Held<'m>(&'m Machine);
 
 impl Drop for Held<'_> {
@@ -379,8 +379,8 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Where a printer believes to be unless told.
+/// The printer's own address by default.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 50);
 
-/// What its measurements start from unless told.
+/// The measurements' default seed.
 const SEED: u64 = 1;

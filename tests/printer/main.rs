@@ -14,7 +14,7 @@
 //! ffplay rtsps://bblp:12345678@127.0.0.1:3220/streaming/live/1
 //! ```
 //!
-//! It says where it listens, then one line for each connection, greeting, filter, request and ending.
+//! It prints where it listens, then one line for each connection, greeting, filter, request and end.
 
 use core::future::pending;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -87,7 +87,7 @@ struct Arguments {
     /// Bytes a second that its disk takes and gives
     #[arg(long, value_name = "BYTES")]
     ftp_rate: Option<u64>,
-    /// Ports of its data connections, say 2024-2043
+    /// Ports of its data connections, for example 2024-2043
     #[arg(long, value_name = "FROM-TO", value_parser = ftp_ports)]
     ftp_data_ports: Option<RangeInclusive<u16>>,
 }
@@ -314,7 +314,7 @@ fn narrate(event: &Event<'_>) {
             say(out, format_args!("{connection}: subscribes to {filter:?}"));
         }
         Event::Requested(request) => {
-            let shown = request.payload.get(..SHOWN_MOST).unwrap_or(&request.payload);
+            let shown = request.payload.get(..MAX_SHOWN).unwrap_or(&request.payload);
             say(
                 out,
                 format_args!(
@@ -331,9 +331,9 @@ fn narrate(event: &Event<'_>) {
 }
 
 /// How much of a request is shown, in bytes.
-const SHOWN_MOST: usize = 160;
+const MAX_SHOWN: usize = 160;
 
-/// One line. Whoever reads them may leave; the printer goes on.
+/// Prints one line. A closed pipe does not end the printer.
 fn say(out: &mut dyn Write, line: core::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

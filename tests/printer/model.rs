@@ -1,4 +1,4 @@
-//! The printers that can be simulated, and what they may do badly.
+//! The printers that can be simulated, and their faults.
 
 use core::time::Duration;
 
@@ -65,7 +65,7 @@ impl Model {
     }
 }
 
-/// What a printer may do badly, and go on doing until it is [turned](super::Printer::turn) off.
+/// A fault of a printer, until it is [turned](super::Printer::turn) off.
 ///
 /// What it does badly once is a method of [`Printer`](super::Printer): `reboot`, `cut`, `raw`, `large`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,16 +5,16 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | a packet | [`PACKET_MOST`] | [`Malformed`], as soon as its length is read |
-//! | filters in one SUBSCRIBE | [`FILTERS_MOST`] | [`Malformed`] |
+//! | a packet | [`MAX_PACKET`] | [`Malformed`], as soon as its length is read |
+//! | filters in one SUBSCRIBE | [`MAX_FILTERS`] | [`Malformed`] |
 
 use core::fmt;
 
 /// The largest packet, fixed header included, that is read or written.
-pub const PACKET_MOST: usize = 1024 * 1024;
+pub const MAX_PACKET: usize = 1024 * 1024;
 
 /// The most filters that one SUBSCRIBE or UNSUBSCRIBE may carry.
-pub(crate) const FILTERS_MOST: usize = 32;
+pub(crate) const MAX_FILTERS: usize = 32;
 
 /// A packet from a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,24 +72,24 @@ pub(super) struct Publish<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// How long the packet at the front of `input` is in all, once enough of it is there to tell.
+/// How long the packet at the front of `input` is in all, once its header is complete.
 ///
 /// # Errors
 ///
-/// Its length takes more than four bytes, or is more than [`PACKET_MOST`].
+/// Its length takes more than four bytes, or is more than [`MAX_PACKET`].
 pub(super) fn length(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let mut rest = 0_usize;
     for (place, byte) in input.iter().skip(1).take(4).enumerate() {
         rest |= usize::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
             let whole = 2 + place + rest;
-            return if whole > PACKET_MOST { Err(Malformed) } else { Ok(Some(whole)) };
+            return if whole > MAX_PACKET { Err(Malformed) } else { Ok(Some(whole)) };
         }
     }
     if input.len() >= 5 { Err(Malformed) } else { Ok(None) }
 }
 
-/// Understands one whole packet, as long as [`length`] said.
+/// Parses one whole packet of the length that [`length`] returned.
 pub(super) fn parse(packet: &[u8]) -> Result<Packet<'_>, Malformed> {
     let (&first, rest) = packet.split_first().ok_or(Malformed)?;
     let digits = rest.iter().position(|byte| byte & 0x80 == 0).ok_or(Malformed)? + 1;
@@ -234,7 +234,7 @@ fn filters<'a, T>(
 ) -> Result<Vec<T>, Malformed> {
     let mut filters = vec![one(body)?];
     while !body.0.is_empty() {
-        if filters.len() == FILTERS_MOST {
+        if filters.len() == MAX_FILTERS {
             return Err(Malformed);
         }
         filters.push(one(body)?);

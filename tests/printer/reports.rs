@@ -1,4 +1,4 @@
-//! What the simulated printers say: full states, deltas, versions and acks, as JSON bytes.
+//! The simulated printers' messages: full states, deltas, versions and acks, as JSON bytes.
 //!
 //! The keys are those that printers of the family use (`src/protocol.md`, reports); every value is made up.
 //! `state/common.json` is what all have, `state/esp32.json` and `state/linux.json` what the families
@@ -50,7 +50,7 @@ impl State {
         state
     }
 
-    /// Puts its own address where printers tell it: `net.info[].ip` as a little-endian number, and
+    /// Puts its own address where printers put theirs: `net.info[].ip` as a little-endian number, and
     /// the camera's URL on models that have one (`src/protocol.md`, reports).
     pub(super) fn wear_address(&mut self, address: Ipv4Addr) {
         let own = json!({
@@ -167,7 +167,7 @@ impl State {
         written(&json!({ category: ack }), Form { non_utf8: false, ..form })
     }
 
-    /// A few measurements move and the print goes on; which keys have changed.
+    /// Changes a few measurements and the print's progress; returns the keys that changed.
     fn advance(&mut self) -> Vec<&'static str> {
         let nozzle = 219.5 + f64::from(self.chance.below(32)) / 32.0;
         let bed = 59.75 + f64::from(self.chance.below(16)) / 32.0;
@@ -208,7 +208,7 @@ impl State {
         changed
     }
 
-    /// Adds what says that this is a report of the printer's own, and which.
+    /// Adds the fields that mark a periodic report, and its number.
     fn envelop(&mut self, print: &mut Map<String, Value>, msg: u8) {
         self.sequence += 1;
         print.insert("command".to_owned(), json!("push_status"));
@@ -218,7 +218,7 @@ impl State {
 
     /// Grows a full state to about `bytes`: AMS units while they fit, strings for the rest.
     fn pad(&self, print: &mut Map<String, Value>, form: Form, bytes: usize) {
-        for units in 2..=UNITS_MOST {
+        for units in 2..=MAX_UNITS {
             let before = print.insert("ams".to_owned(), self.ams(units));
             if written(&json!({ "print": print }), form).len() > bytes {
                 print.extend(before.map(|ams| ("ams".to_owned(), ams)));
@@ -319,7 +319,7 @@ impl State {
 }
 
 /// AMS units that padding may add up to.
-const UNITS_MOST: u64 = 12;
+const MAX_UNITS: u64 = 12;
 
 /// One padding string, in bytes.
 const PAD_STRING: usize = 64;

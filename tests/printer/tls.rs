@@ -59,7 +59,7 @@ impl Shown {
             .with_cert_resolver(Arc::new(Always(self.certified()?)));
         config.ignore_client_order = manners != Model::P1S;
         if esp32 {
-            config.session_storage = Arc::new(NoServerSessionStorage {}); // §1.4: never resumes
+            config.session_storage = Arc::new(NoServerSessionStorage {}); // printers never resume sessions
             config.max_fragment_size = Some(RECORD_PLAINTEXT + RECORD_HEADER);
         }
         Ok(Arc::new(config))
@@ -89,7 +89,7 @@ impl Shown {
             ),
         };
         let mut chain = vec![certificate(if self.stranger { strange } else { leaf })?];
-        // §1.2: X1 and P1 send the leaf alone, an A1 mini its root, an H2 its intermediate.
+        // X1 and P1 send the leaf alone, an A1 mini its root as well, an H2 its intermediate.
         let above = match (self.leaf_only, self.model, self.stranger) {
             (true, _, _) | (false, Model::P1S | Model::X1C, _) => None,
             (false, Model::A1Mini | Model::H2D, true) => Some(STRANGER_CA),

@@ -1,16 +1,16 @@
 //! The file tunnel that X1, H2 and P2 have on port 6000 (`src/protocol.md`, file-tunnel), as far as its login.
 //!
 //! A camera's login gets 24 bytes that no camera sends, and an end; a tunnel's login an
-//! acknowledgement, and then what was sent comes back. Anything else is closed without a byte.
+//! acknowledgement, and then what was sent comes back. Any other connection is closed without a reply.
 //!
 //! # Bounds
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | connections | [`STREAMS_MOST`] | closed |
-//! | TLS, then the login | [`HANDSHAKE_WITHIN`](super::HANDSHAKE_WITHIN), [`LOGIN_WITHIN`] | closed |
-//! | a client's silence | [`SILENT_MOST`] | closed |
-//! | a write without progress | [`WRITE_WITHIN`] | closed |
+//! | connections | [`MAX_STREAMS`] | closed |
+//! | TLS, then the login | [`HANDSHAKE_TIMEOUT`](super::HANDSHAKE_TIMEOUT), [`LOGIN_TIMEOUT`] | closed |
+//! | a client's silence | [`IDLE_TIMEOUT`] | closed |
+//! | a write without progress | [`WRITE_TIMEOUT`] | closed |
 //! | uploads remembered | [`KEPT`](super::KEPT) | the oldest is forgotten |
 
 use core::cell::{Cell, RefCell};
@@ -25,11 +25,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::camera::{LOGIN, LOGIN_WITHIN};
+use super::camera::{LOGIN, LOGIN_TIMEOUT};
 use super::ledger::remember;
 use super::model::Model;
 use super::tls::Shown;
-use super::{SILENT_MOST, STREAMS_MOST, WRITE_WITHIN, listener, witnessed};
+use super::{IDLE_TIMEOUT, MAX_STREAMS, WRITE_TIMEOUT, listener, witnessed};
 
 /// A handle on a simulated file tunnel. Clones are handles on the same one.
 #[derive(Clone)]
@@ -114,9 +114,9 @@ impl Tunnel {
     /// Serves one connection over any stream, from accept to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         let pipe = &*self.pipe;
-        if pipe.open.get() < STREAMS_MOST {
+        if pipe.open.get() < MAX_STREAMS {
             let _counted = Counted::new(pipe);
-            let _ = pipe.converse(stream).await; // however it ends, it has ended
+            let _ = pipe.converse(stream).await; // its end is not an error of the printer's
         }
     }
 
@@ -178,9 +178,9 @@ impl Tunnel {
 impl Pipe {
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> io::Result<()> {
         let mut login = [0; LOGIN];
-        timeout(LOGIN_WITHIN, stream.read_exact(&mut login[..16])).await??;
+        timeout(LOGIN_TIMEOUT, stream.read_exact(&mut login[..16])).await??;
         if login[..8] == message(0x40, 0x3000, 0)[..8] {
-            timeout(LOGIN_WITHIN, stream.read_exact(&mut login[16..])).await??;
+            timeout(LOGIN_TIMEOUT, stream.read_exact(&mut login[16..])).await??;
             add(&self.camera_logins, 1);
             self.changed.notify_waiters();
             say(&mut stream, &[&message(8, REFUSED, 0)[..], &[0; 8]].concat()).await?;
@@ -190,7 +190,7 @@ impl Pipe {
         if login[..8] != expected[..8] {
             return Ok(());
         }
-        timeout(LOGIN_WITHIN, stream.read_exact(&mut login[16..32])).await??;
+        timeout(LOGIN_TIMEOUT, stream.read_exact(&mut login[16..32])).await??;
         if login[16..32] != expected[16..] {
             return Ok(());
         }
@@ -212,7 +212,7 @@ impl Pipe {
     {
         let mut piece = vec![0; 16 * 1024];
         loop {
-            let len = timeout(SILENT_MOST, stream.read(&mut piece)).await??;
+            let len = timeout(IDLE_TIMEOUT, stream.read(&mut piece)).await??;
             if len == 0 {
                 return Ok(());
             }
@@ -235,13 +235,13 @@ fn add(count: &Cell<u64>, more: u64) {
 async fn say<S: AsyncWrite + Unpin>(to: &mut S, bytes: &[u8]) -> io::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let written = timeout(WRITE_WITHIN, to.write(rest)).await??;
+        let written = timeout(WRITE_TIMEOUT, to.write(rest)).await??;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         rest = &rest[written..];
     }
-    timeout(WRITE_WITHIN, to.flush()).await?
+    timeout(WRITE_TIMEOUT, to.flush()).await?
 }
 
 /// The header of a message.
@@ -253,7 +253,7 @@ fn message(payload: u32, magic: u32, sequence: u32) -> [u8; 16] {
     message
 }
 
-/// A client asks to be let in.
+/// A client's login.
 const ASKED: u32 = 0x0101_013f;
 
 /// It is.

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::store::{Incoming, Stored};
-use super::{DATA_WITHIN, Family, Inner, PASSIVE_WITHIN, PROMPTLY, Vice};
+use super::{DATA_TIMEOUT, Family, Inner, PASSIVE_TIMEOUT, PROMPTLY, Vice};
 
 /// A port that waits for its one connection.
 pub(super) enum Passive {
@@ -33,7 +33,7 @@ pub(super) enum Data {
     Memory(Box<dyn Io>),
 }
 
-/// Why there is no data connection, as it is answered.
+/// The reply when there is no data connection.
 pub(super) type Refused = &'static str;
 
 impl Passive {
@@ -46,11 +46,11 @@ impl Passive {
         const NOBODY: Refused = "425 Failed to establish connection.";
         let data = match self {
             Self::Memory(_, door) => {
-                let accepted = timeout(PASSIVE_WITHIN, door.recv()).await;
+                let accepted = timeout(PASSIVE_TIMEOUT, door.recv()).await;
                 Data::Memory(accepted.ok().flatten().ok_or(NOBODY)?)
             }
             Self::Tcp(listener) => {
-                let accepted = timeout(PASSIVE_WITHIN, listener.accept()).await;
+                let accepted = timeout(PASSIVE_TIMEOUT, listener.accept()).await;
                 let (stream, from) = accepted.map_err(|_| NOBODY)?.map_err(|_| NOBODY)?;
                 if inner.family == Family::Vsftpd && Some(from.ip()) != client {
                     inner.count(|seen| seen.unwanted += 1);
@@ -65,7 +65,7 @@ impl Passive {
 }
 
 impl Data {
-    /// Whether the client has said something.
+    /// Whether the client has sent anything.
     pub(super) fn has_spoken(&self) -> bool {
         match self {
             Self::Clear(stream) => {
@@ -160,9 +160,9 @@ impl AsyncWrite for Data {
 pub(super) enum Outcome {
     /// All went well.
     Done,
-    /// It is answered so.
+    /// The command is answered with this.
     Failed(&'static str),
-    /// It is not answered, and the session goes on.
+    /// The command is not answered, and the session continues.
     Unanswered,
     /// The session is over.
     Over,
@@ -191,7 +191,7 @@ impl<'a> Upload<'a> {
         Self { inner, path, incoming: Some(incoming) }
     }
 
-    /// Takes what comes, up to its end.
+    /// Receives bytes up to the end of the connection.
     pub(super) async fn receive(mut self, mut data: Data, vice: Option<Vice>) -> Outcome {
         const LOST: Outcome = Outcome::Failed("426 Failure reading network stream.");
         let inner = self.inner;
@@ -207,9 +207,9 @@ impl<'a> Upload<'a> {
                 Some(Vice::NoSpace(at)) if done >= at => return FULL,
                 _ => {}
             }
-            let read = match timeout(DATA_WITHIN, data.read(&mut piece)).await {
+            let read = match timeout(DATA_TIMEOUT, data.read(&mut piece)).await {
                 Ok(Ok(read)) => read,
-                // Nobody is held to a close_notify (§1.4).
+                // A client may end without close_notify, as FTP clients do.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 Ok(Err(_)) | Err(_) => return LOST,
             };
@@ -284,7 +284,7 @@ pub(super) async fn send(
         if read == 0 {
             break;
         }
-        match timeout(DATA_WITHIN, data.write_all(&piece[..read])).await {
+        match timeout(DATA_TIMEOUT, data.write_all(&piece[..read])).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return LOST,
         }
@@ -292,7 +292,7 @@ pub(super) async fn send(
         inner.count(|seen| seen.given += read as u64);
         pace.after(read).await;
     }
-    match timeout(DATA_WITHIN, data.end(inner.close_notify.get())).await {
+    match timeout(DATA_TIMEOUT, data.end(inner.close_notify.get())).await {
         Ok(Ok(())) if matches!(vice, Some(Vice::NeverFinal)) => Outcome::Unanswered,
         Ok(Ok(())) => Outcome::Done,
         Ok(Err(_)) | Err(_) => LOST,

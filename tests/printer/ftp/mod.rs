@@ -15,8 +15,8 @@
 //! |---|---|---|
 //! | sessions at once | 1; others get nothing until it is over | 8; others get 421 |
 //! | a command | is one TLS record; the rest of it is lost | is a line |
-//! | passive | PASV, and says 0.0.0.0 | EPSV and PASV |
-//! | `PROT C` | yes | 522 when it comes to data |
+//! | passive | PASV, with 0.0.0.0 in its reply | EPSV and PASV |
+//! | `PROT C` | yes | 522 to the transfer command |
 //! | TLS on data | resumes nothing | resumes its control connection's session, or 522 |
 //! | FEAT REST STAT MLSD APPE | 502 | all but MLSD |
 //! | PASS without a code | 332 | 530 |
@@ -34,13 +34,13 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | connections, held ones with them | [`CONNECTIONS_MOST`] | closed |
-//! | files, folders | [`FILES_MOST`], [`FOLDERS_MOST`] | 553, 550 |
-//! | a file kept whole | [`WHOLE_MOST`] | its length, hash and pattern only |
-//! | a command line | [`LINE_MOST`] | 500 and closed |
-//! | a silent control connection | [`IDLE_MOST`] | closed without a word |
-//! | a passive port unused | [`PASSIVE_WITHIN`] | closed, 425 |
-//! | a data connection without progress | [`DATA_WITHIN`] | 426 |
+//! | connections, held ones with them | [`MAX_CONNECTIONS`] | closed |
+//! | files, folders | [`MAX_FILES`], [`MAX_FOLDERS`] | 553, 550 |
+//! | a file kept whole | [`MAX_WHOLE`] | its length, hash and pattern only |
+//! | a command line | [`MAX_LINE`] | 500 and closed |
+//! | a silent control connection | [`IDLE_TIMEOUT`] | closed without a word |
+//! | a passive port unused | [`PASSIVE_TIMEOUT`] | closed, 425 |
+//! | a data connection without progress | [`DATA_TIMEOUT`] | 426 |
 //! | commands remembered | [`COMMANDS_KEPT`] | the oldest is forgotten |
 
 mod data;
@@ -71,7 +71,7 @@ use tokio_rustls::TlsAcceptor;
 #[allow(unused_imports, reason = "not every user of the simulated printer names all of it")]
 pub use self::{
     seen::{COMMANDS_KEPT, Seen},
-    store::{FILES_MOST, FOLDERS_MOST, Pattern, Stored, WHOLE_MOST, sha256},
+    store::{MAX_FILES, MAX_FOLDERS, MAX_WHOLE, Pattern, Stored, sha256},
 };
 
 use self::data::Io;
@@ -81,27 +81,27 @@ use super::model::Model;
 use super::tls::Shown;
 
 /// Connections that are served, held or in their handshake at once.
-pub const CONNECTIONS_MOST: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 
 /// Bytes of a command line.
-pub const LINE_MOST: usize = 4096;
+pub const MAX_LINE: usize = 4096;
 
-/// How long a control connection may say nothing.
-pub const IDLE_MOST: Duration = Duration::from_secs(300);
+/// How long a control connection may be silent.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a passive port waits for its connection.
-pub const PASSIVE_WITHIN: Duration = Duration::from_secs(60);
+pub const PASSIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a data connection may stand still, while nothing holds it up on our side.
-pub const DATA_WITHIN: Duration = Duration::from_secs(300);
+pub const DATA_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a connection over the limit is held.
-const HELD_MOST: Duration = Duration::from_secs(600);
+const MAX_HELD: Duration = Duration::from_secs(600);
 
 /// The time for a TLS handshake, and for a client to take an answer.
 const PROMPTLY: Duration = Duration::from_secs(30);
 
-/// After a failed accept, say for want of descriptors.
+/// Pause after a failed accept, for example for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Whose ways it has.
@@ -116,9 +116,9 @@ pub enum Family {
 /// What becomes of a control connection over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverLimit {
-    /// It is accepted and gets nothing, not even TLS, until there is a place.
+    /// Accepted and not answered, not even with TLS, until a session is free.
     Waits,
-    /// It is closed as soon as it is accepted.
+    /// Closed as soon as it is accepted.
     Closes,
     /// It gets TLS, 421 and its end.
     Says421,
@@ -127,17 +127,17 @@ pub enum OverLimit {
 /// What it may do badly to transfers, one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vice {
-    /// Drops control and data connection once an upload has come so far, in bytes.
+    /// Drops control and data connection once an upload has this many bytes.
     CutsControl(u64),
-    /// Drops the data connection once a transfer has come so far, and answers 426.
+    /// Drops the data connection once a transfer has this many bytes, and answers 426.
     CutsData(u64),
-    /// Takes and gives nothing more once a transfer has come so far.
+    /// Neither reads nor writes once a transfer has this many bytes.
     Stalls(u64),
-    /// Keeps the whole upload and answers 426 (P2S; SIZE then tells).
+    /// Keeps the whole upload and answers 426 (P2S; SIZE shows it).
     FailsThoughComplete,
     /// Reads the whole upload, keeps so many bytes and answers 426.
     Truncates(u64),
-    /// Answers an upload 552 once it has come so far, in bytes.
+    /// Answers an upload 552 once it has this many bytes.
     NoSpace(u64),
     /// Answers 553 to STOR.
     BadName,
@@ -179,7 +179,7 @@ struct Inner {
     doors: RefCell<BTreeMap<u16, mpsc::Sender<Box<dyn Io>>>>,
 }
 
-/// How it is made. Each of these may be called again while it runs, through a clone.
+/// Construction. Each of these may be called again while it runs, through a clone.
 impl FileServer {
     /// One with its family's manners, the code `12345678` and four empty folders.
     pub fn new(family: Family) -> Self {
@@ -194,7 +194,7 @@ impl FileServer {
             over: Cell::new(over),
             rate: Cell::new(0),
             late: Cell::new(Duration::ZERO),
-            idle: Cell::new(IDLE_MOST),
+            idle: Cell::new(IDLE_TIMEOUT),
             hashing: Cell::new(true),
             close_notify: Cell::new(false),
             space: Cell::new(u64::MAX),
@@ -232,13 +232,13 @@ impl FileServer {
         self
     }
 
-    /// How long after the last byte of an upload it says 226 (§5.4: 30 to 300 seconds).
+    /// Time between the last byte of an upload and its 226 (printers: 30 to 300 seconds).
     pub fn late(self, delay: Duration) -> Self {
         self.inner.late.set(delay);
         self
     }
 
-    /// How long a silent control connection lives, instead of [`IDLE_MOST`].
+    /// How long a silent control connection lives, instead of [`IDLE_TIMEOUT`].
     pub fn idle(self, limit: Duration) -> Self {
         self.inner.idle.set(limit);
         self
@@ -250,7 +250,7 @@ impl FileServer {
         self
     }
 
-    /// Whether data connections end with a close_notify. No printer's do (§1.4).
+    /// Whether data connections end with a close_notify. No printer's do.
     pub fn close_notify(self, close_notify: bool) -> Self {
         self.inner.close_notify.set(close_notify);
         self
@@ -294,9 +294,9 @@ impl FileServer {
         self.inner.dead_until.set(None);
     }
 
-    /// Puts a file there, up to [`WHOLE_MOST`] bytes.
+    /// Puts a file there, up to [`MAX_WHOLE`] bytes.
     pub fn put(&self, path: &str, bytes: &[u8]) {
-        assert!(bytes.len() <= WHOLE_MOST, "{path} is too large to be kept whole");
+        assert!(bytes.len() <= MAX_WHOLE, "{path} is too large to be kept whole");
         let mut incoming = Incoming::new(true);
         incoming.push(bytes);
         assert!(self.inner.store.borrow_mut().put(path, incoming.finish()), "no room for {path}");
@@ -340,7 +340,7 @@ impl FileServer {
     }
 }
 
-/// How it is run.
+/// Running it.
 impl FileServer {
     /// Listens with implicit TLS and the certificate of a model. Where, and what has to be polled (in a
     /// `LocalSet` or `LocalRuntime`) to serve it; dropping that drops listener and connections.
@@ -370,7 +370,7 @@ impl FileServer {
                         Ok(_) if inner.is_dead() => {
                             inner.count(|seen| seen.while_dead += 1);
                         }
-                        Ok((stream, _)) if streams.len() < CONNECTIONS_MOST => {
+                        Ok((stream, _)) if streams.len() < MAX_CONNECTIONS => {
                             let (inner, config) = (Rc::clone(&inner), Arc::clone(&config));
                             streams.spawn_local(async move {
                                 let deaths = inner.deaths.get();
@@ -391,7 +391,7 @@ impl FileServer {
 
     /// A control connection in memory, without TLS: its client's end. Spawns a local task.
     pub fn connect(&self) -> DuplexStream {
-        let (near, far) = duplex(LINE_MOST);
+        let (near, far) = duplex(MAX_LINE);
         let server = self.clone();
         spawn_local(async move { server.serve(far).await });
         near
@@ -422,7 +422,7 @@ impl FileServer {
         self.take(port, far).then_some(near)
     }
 
-    /// Takes a data connection over any stream to a port it has named. False: nobody waits there.
+    /// Takes a data connection over any stream to a port that it has named. False: the port is not open.
     pub fn take<S: AsyncRead + AsyncWrite + Unpin + 'static>(&self, port: u16, stream: S) -> bool {
         let doors = self.inner.doors.borrow();
         doors.get(&port).is_some_and(|door| door.try_send(Box::new(stream)).is_ok())
@@ -435,7 +435,7 @@ async fn serve_tls(inner: &Rc<Inner>, stream: TcpStream, config: &ServerConfig) 
         return;
     };
     let Some(place) = inner.place().await else { return };
-    // A store of its own: whoever resumes from it resumes this control connection's session.
+    // A store for each control connection: a session resumed from it is that connection's.
     let mut config = config.clone();
     config.session_storage = match inner.family {
         Family::Esp32 => Arc::new(NoServerSessionStorage {}),
@@ -452,7 +452,7 @@ async fn serve_tls(inner: &Rc<Inner>, stream: TcpStream, config: &ServerConfig) 
 /// TLS sessions of one control connection that can be resumed.
 const SESSIONS_KEPT: usize = 32;
 
-/// One of the sessions it has room for, or one to be told that there is no room.
+/// One of the sessions, or a connection that is refused since all sessions are in use.
 struct Place {
     inner: Rc<Inner>,
     over: bool,
@@ -514,7 +514,7 @@ impl Inner {
                 OverLimit::Says421 => return Some(Place { inner: Rc::clone(self), over: true }),
                 OverLimit::Waits => {
                     let _held = self.counted(|seen| seen.held += 1, |seen| seen.held -= 1);
-                    let until = Instant::now() + HELD_MOST;
+                    let until = Instant::now() + MAX_HELD;
                     timeout_at(until, self.until(has_room)).await.ok()?;
                 }
             }

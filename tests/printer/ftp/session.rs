@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::data::{Outcome, Passive, Source, Upload, send};
 use super::store::{Entry, Incoming, Stored, name, resolve};
-use super::{Family, Inner, LINE_MOST, PROMPTLY, Vice};
+use super::{Family, Inner, MAX_LINE, PROMPTLY, Vice};
 
 /// A control connection's stream. What it has ready is, in TLS, one record.
 pub(super) trait Control: AsyncBufRead + AsyncWrite + Unpin {}
@@ -25,10 +25,10 @@ pub(super) struct Peer {
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
-/// Whether the conversation goes on.
+/// Whether the session continues.
 type Goes = Result<(), Over>;
 
-/// It is over.
+/// The session is over.
 pub(super) struct Over;
 
 pub(super) struct Session {
@@ -100,7 +100,7 @@ impl Session {
             };
             match line {
                 Some(line) => return Ok(line),
-                // §5.2: the first half of a line is a command without its end, and so is the other.
+                // As ESP32 printers do: each half of a line that arrives in two records is a command.
                 None if self.named && !self.known => self.say("332 Need account.").await?,
                 None => self.say("502 Command not implemented.").await?,
             }
@@ -139,7 +139,7 @@ impl Session {
             line.extend(&ready[..len]);
             let more = ready.len() > len;
             self.control.consume(len);
-            if line.len() > LINE_MOST {
+            if line.len() > MAX_LINE {
                 self.say("500 Input line too long.").await?;
                 return Err(Over);
             }
@@ -324,7 +324,7 @@ impl Session {
         }
     }
 
-    /// When everything was last written, by its clock: an ESP32 has none to speak of (§5.4).
+    /// When everything was last written, by its clock: an ESP32 has no real-time clock.
     fn stamp(&self) -> &'static str {
         if self.is_vsftpd() { "20260301120000" } else { "19800101000000" }
     }
@@ -553,7 +553,7 @@ enum Watched {
     Abort,
 }
 
-/// Completes when the client leaves, or aborts and is heard. Anything else it says can wait.
+/// Completes when the client disconnects or sends ABOR. Other commands are read later.
 async fn watch(control: &mut Box<dyn Control>, hears_abort: bool) -> Watched {
     let ready = match control.fill_buf().await {
         Ok([]) | Err(_) => return Watched::Gone,

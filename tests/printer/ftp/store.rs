@@ -1,6 +1,6 @@
 //! The files of the simulated printer: in memory, and large ones as no more than how to make them.
 //!
-//! A file is kept as its length and its SHA-256, and whole up to [`WHOLE_MOST`]. One that follows the
+//! A file is kept as its length and its SHA-256, and whole up to [`MAX_WHOLE`]. One that follows the
 //! [pattern](Pattern) is kept as the pattern's seed, so that it can be read back at any size.
 
 use std::io;
@@ -9,16 +9,16 @@ use std::rc::Rc;
 use ring::digest::{Context, SHA256, digest};
 
 /// Files at most. Past it: 553.
-pub const FILES_MOST: usize = 64;
+pub const MAX_FILES: usize = 64;
 
 /// Directories at most.
-pub const FOLDERS_MOST: usize = 32;
+pub const MAX_FOLDERS: usize = 32;
 
 /// A file up to this many bytes is kept whole. All files together: 512 MiB.
-pub const WHOLE_MOST: usize = 8 * 1024 * 1024;
+pub const MAX_WHOLE: usize = 8 * 1024 * 1024;
 
 /// What a file's name may be long, with its path, in bytes.
-pub(super) const PATH_MOST: usize = 1024;
+pub(super) const MAX_PATH: usize = 1024;
 
 /// Bytes that can be made anywhere in a file of any size, and recognised.
 ///
@@ -106,7 +106,7 @@ pub struct Stored {
     pub len: u64,
     /// SHA-256. Zeros while hashing is [off](super::FileServer::hashing).
     pub hash: [u8; 32],
-    /// All of it, up to [`WHOLE_MOST`]; nothing of one that is kept as a pattern only.
+    /// All of it, up to [`MAX_WHOLE`]; nothing of one that is kept as a pattern only.
     pub content: Option<Rc<[u8]>>,
     pub(super) pattern: Option<Pattern>,
 }
@@ -194,7 +194,7 @@ impl Incoming {
         }
         self.len += bytes.len() as u64;
         match &mut self.content {
-            Some(content) if content.len() + bytes.len() <= WHOLE_MOST => content.extend(bytes),
+            Some(content) if content.len() + bytes.len() <= MAX_WHOLE => content.extend(bytes),
             content => *content = None,
         }
     }
@@ -247,9 +247,7 @@ impl Store {
             Some(Entry::File(_)) => true,
             Some(Entry::Folder) => false,
             None => {
-                files.count() < FILES_MOST
-                    && path.len() <= PATH_MOST
-                    && self.is_folder(parent(path))
+                files.count() < MAX_FILES && path.len() <= MAX_PATH && self.is_folder(parent(path))
             }
         }
     }
@@ -266,8 +264,8 @@ impl Store {
 
     pub(super) fn make_folder(&mut self, path: &str) -> bool {
         let folders = self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Folder));
-        let possible = folders.count() < FOLDERS_MOST
-            && path.len() <= PATH_MOST
+        let possible = folders.count() < MAX_FOLDERS
+            && path.len() <= MAX_PATH
             && self.get(path).is_none()
             && self.is_folder(parent(path));
         if possible {
@@ -298,7 +296,7 @@ impl Store {
         if from == to {
             return true;
         }
-        if self.is_folder(to) || !self.is_folder(parent(to)) || to.len() > PATH_MOST {
+        if self.is_folder(to) || !self.is_folder(parent(to)) || to.len() > MAX_PATH {
             return false;
         }
         self.entries.retain(|(known, _)| known != from);
@@ -328,7 +326,7 @@ pub(super) fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The whole path of what a client named while in `folder`. Nobody gets above the root.
+/// The whole path of what a client named while in `folder`. No path leads above the root.
 pub(super) fn resolve(folder: &str, named: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let base = if named.starts_with('/') { "" } else { folder };

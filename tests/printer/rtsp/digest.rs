@@ -5,7 +5,7 @@ use core::fmt::Write as _;
 /// What it calls itself.
 pub(super) const REALM: &str = "LIVE555 Streaming Media";
 
-/// Who may come in.
+/// The user and the code that are accepted.
 const USER: &str = "bblp";
 
 /// Whether an Authorization header answers this challenge, for this method.

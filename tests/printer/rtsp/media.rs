@@ -1,12 +1,12 @@
 //! What the camera has to show: access units of H.264 or H.265, out of an Annex B file or made up.
 //!
-//! They are repeated for ever; every [`Media::len`] units the same come again. The SDP that describes
+//! They are repeated for ever: unit [`Media::len`] is unit 0 again. The SDP that describes
 //! them is written here too, as live555 writes it.
 
 use core::fmt::Write as _;
 use std::rc::Rc;
 
-/// The recording that a camera shows unless told otherwise: 640×360, 30 a second, 4 seconds.
+/// The recording that a camera shows by default: 640×360, 30 a second, 4 seconds.
 const H264: &[u8] = include_bytes!("../../traces/rtsp/camera.h264");
 
 /// The same in H.265: 320×180, 15 a second, 2 seconds.
@@ -69,7 +69,7 @@ impl Media {
         Self::of(codec, rate, units)
     }
 
-    /// H.264 that nobody can decode: `group` units after one another, the first a key, of these sizes in
+    /// H.264 that no decoder accepts: `group` units after one another, the first a key, of these sizes in
     /// bytes. Every unit is one slice behind, if it is a key, the recording's parameter sets.
     pub fn made(rate: u32, group: usize, key_bytes: usize, bytes: usize) -> Self {
         assert!(
@@ -114,7 +114,7 @@ impl Media {
         Self { codec, rate, units: units.into_iter().map(Rc::new).collect(), sets }
     }
 
-    /// How many units there are before the first comes again.
+    /// The number of units before the first one is repeated.
     pub fn len(&self) -> usize {
         self.units.len()
     }
@@ -124,7 +124,7 @@ impl Media {
         Rc::clone(&self.units[usize::try_from(number % self.units.len() as u64).unwrap()])
     }
 
-    /// Units a second, unless the camera is told otherwise.
+    /// Units a second, by default.
     pub fn rate(&self) -> u32 {
         self.rate
     }

@@ -1,6 +1,6 @@
-//! What comes from a client: requests, answers to requests of ours, and interleaved frames.
+//! What a client sends: requests, answers to the camera's requests, and interleaved frames.
 
-use super::REQUEST_MOST;
+use super::MAX_REQUEST;
 
 /// One of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Request {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Bytes that have come and are not understood yet, at most [`REQUEST_MOST`].
+/// Received bytes that are not parsed yet, at most [`MAX_REQUEST`].
 #[derive(Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) struct Inbox {
 impl Inbox {
     /// How much may be added.
     pub(super) fn room(&self) -> usize {
-        REQUEST_MOST - self.bytes.len()
+        MAX_REQUEST - self.bytes.len()
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
@@ -56,7 +56,7 @@ impl Inbox {
     pub(super) fn next(&mut self) -> Result<Option<Message>, Malformed> {
         if let [b'$', channel, high, low, rest @ ..] = &self.bytes[..] {
             let len = usize::from(u16::from_be_bytes([*high, *low]));
-            if len + 4 > REQUEST_MOST {
+            if len + 4 > MAX_REQUEST {
                 return Err(Malformed);
             }
             let Some(frame) = rest.get(..len) else { return Ok(None) };
@@ -74,7 +74,7 @@ impl Inbox {
         let head = String::from_utf8(self.bytes[..end].to_vec()).map_err(|_| Malformed)?;
         let (message, body) = parse(&head).ok_or(Malformed)?;
         let whole = end + 4 + body;
-        if whole > REQUEST_MOST {
+        if whole > MAX_REQUEST {
             return Err(Malformed);
         }
         if self.bytes.len() < whole {
@@ -85,7 +85,7 @@ impl Inbox {
     }
 }
 
-/// What a head says, and how long the body is that follows it.
+/// A parsed head, and the length of the body that follows it.
 fn parse(head: &str) -> Option<(Message, usize)> {
     let mut lines = head.split("\r\n");
     let words: Vec<&str> = lines.next()?.splitn(3, ' ').collect();

@@ -14,7 +14,7 @@
 //! There is one camera, which runs from the first connection on: unit `n` of its [`Media`] is due `n`
 //! periods after that, for everybody who plays, with the RTP timestamp that belongs to it. A session
 //! begins with the next unit, be it a key or not, and with numbers of its own. A client that is slow is
-//! served late, and past [`LATE_MOST`] from the next key on.
+//! served late, and past [`MAX_DELAY`] from the next key on.
 //!
 //! OPTIONS is answered without a password; everything else wants Digest, with a nonce of the
 //! connection that changes with every refusal. Only interleaved transport is to be had.
@@ -26,13 +26,13 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | sessions | [`Rtsp::sessions`] | as [`OverLimit`] says |
-//! | connections, those unanswered included | [`STREAMS_MOST`](super::STREAMS_MOST) | closed |
-//! | a connection unanswered | [`HELD_MOST`](super::HELD_MOST) | closed |
-//! | TLS | [`HANDSHAKE_WITHIN`] | closed |
-//! | a request, its body included, or a frame | [`REQUEST_MOST`] bytes | closed |
-//! | between two requests or receiver reports | [`REQUEST_WITHIN`] | closed |
-//! | answers waiting for one client | [`ANSWERS_MOST`] | it is not read further; by hand, a panic |
-//! | a write without progress | [`WRITE_WITHIN`](super::WRITE_WITHIN) | closed |
+//! | connections, those unanswered included | [`MAX_STREAMS`](super::MAX_STREAMS) | closed |
+//! | a connection unanswered | [`MAX_HELD`](super::MAX_HELD) | closed |
+//! | TLS | [`HANDSHAKE_TIMEOUT`] | closed |
+//! | a request, its body included, or a frame | [`MAX_REQUEST`] bytes | closed |
+//! | between two requests or receiver reports | [`REQUEST_TIMEOUT`] | closed |
+//! | answers waiting for one client | [`MAX_ANSWERS`] | it is not read further; by hand, a panic |
+//! | a write without progress | [`WRITE_TIMEOUT`](super::WRITE_TIMEOUT) | closed |
 //! | requests, reports, answers, endings remembered | [`KEPT`](super::KEPT) each | the oldest is forgotten |
 
 pub mod digest;
@@ -64,22 +64,22 @@ pub use self::{
 use self::server::{Occupied, Server};
 use super::model::Model;
 use super::tls::Shown;
-use super::{HANDSHAKE_WITHIN, listener, witnessed};
+use super::{HANDSHAKE_TIMEOUT, listener, witnessed};
 
 /// What a request may have, in bytes.
-pub const REQUEST_MOST: usize = 4096;
+pub const MAX_REQUEST: usize = 4096;
 
-/// The time for the next request or receiver report (§4: live555 gives a session 65 seconds).
-pub const REQUEST_WITHIN: Duration = Duration::from_secs(65);
+/// Time until the next request or receiver report is due (live555 gives a session 65 seconds).
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// Answers and pieces put by hand that may wait for one client.
-pub const ANSWERS_MOST: usize = 16;
+pub const MAX_ANSWERS: usize = 16;
 
 /// How late a unit may leave.
-pub const LATE_MOST: Duration = Duration::from_secs(2);
+pub const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// How long an X1C goes on without a receiver report, with [`Vice::NeedsReports`].
-pub const UNREPORTED_MOST: Duration = Duration::from_secs(10);
+/// How long an X1C streams without a receiver report, with [`Vice::NeedsReports`].
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An RTP packet of live555, in bytes.
 pub const PACKET: usize = 1456;
@@ -107,7 +107,7 @@ pub enum OverLimit {
     Hangs,
 }
 
-/// What it may do badly, and go on doing until it is [turned](Rtsp::turn) off.
+/// A fault of the camera, until it is [turned](Rtsp::turn) off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Vice {
@@ -117,13 +117,13 @@ pub enum Vice {
     Deaf,
     /// RTP timestamps stay where they are after 0.06 s (P2S).
     StuckTimestamps,
-    /// Sends no RTP to a client that has sent no receiver report for [`UNREPORTED_MOST`] (X1C).
+    /// Sends no RTP to a client that has sent no receiver report for [`REPORT_TIMEOUT`] (X1C).
     NeedsReports,
     /// Sends no sender reports.
     NoSenderReports,
     /// What is in its RTP packets is neither H.264 nor H.265.
     Garbage,
-    /// Sends RTP on a channel that nobody has set up.
+    /// Sends RTP on a channel that was not set up.
     WrongChannel,
     /// Puts a frame of an unknown channel before every unit.
     StrayChannels,
@@ -139,7 +139,7 @@ pub enum Vice {
     MarksSlices,
 }
 
-/// How it is made. Each of these may be called again while it runs, through a clone.
+/// Construction. Each of these may be called again while it runs, through a clone.
 impl Rtsp {
     /// A camera with live view on and the code `12345678` that shows [`Media::h264`] to four at once.
     pub fn new() -> Self {
@@ -184,7 +184,7 @@ impl Rtsp {
         self
     }
 
-    /// How many sessions it has at once: one on an X2D (§4).
+    /// Maximum number of sessions at once: one on an X2D.
     pub fn sessions(self, most: usize) -> Self {
         self.server.sessions_most.set(most);
         self
@@ -199,31 +199,31 @@ impl Rtsp {
     /// How many connections it answers in its life; later ones it accepts and never answers, until a
     /// [reboot](Self::reboot) (X1C leaks TLS slots). Default: as many as come.
     pub fn slots(self, slots: u64) -> Self {
-        self.server.slots.set(slots);
+        self.server.tls_slots.set(slots);
         self
     }
 
-    /// Whether live view is on. Off, it closes as soon as TLS stands. For connections that come after.
+    /// Whether live view is on. If it is off, later connections are closed after the TLS handshake.
     pub fn live_view(self, on: bool) -> Self {
         self.server.live_view.set(on);
         self.server.answers_options.set(false);
         self
     }
 
-    /// Live view is off, and that shows after OPTIONS only. For connections that come after.
+    /// Live view is off, and later connections are closed after OPTIONS only.
     pub fn off_after_options(self) -> Self {
         self.server.live_view.set(false);
         self.server.answers_options.set(true);
         self
     }
 
-    /// How long after PLAY the first RTP packet comes. Default: 0.
+    /// Time between PLAY and the first RTP packet. Default: 0.
     pub fn first_after(self, delay: Duration) -> Self {
         self.server.first_after.set(delay);
         self
     }
 
-    /// How long after PLAY the first key comes; units without one come before it (§4: more than 20 s
+    /// Time between PLAY and the first key frame; units without one come before it (more than 20 s
     /// after a cold start). Default: when it is due.
     pub fn key_after(self, delay: Duration) -> Self {
         self.server.key_after.set(delay);
@@ -236,7 +236,7 @@ impl Rtsp {
         self
     }
 
-    /// Writes what this says of a unit's number into its last slice, which is [made](Media::made).
+    /// Writes what `text` returns for a unit's number into its last slice, which is [made](Media::made).
     pub fn stamping(self, stamp: impl Fn(u64) -> [u8; STAMP] + 'static) -> Self {
         *self.server.stamp.borrow_mut() = Some(Rc::new(stamp));
         self
@@ -248,7 +248,7 @@ impl Rtsp {
         self
     }
 
-    /// Tells somebody what happens, as it happens.
+    /// Calls `observer` with each event, as it happens.
     pub fn narrate(self, listener: impl Fn(&Event<'_>) + 'static) -> Self {
         *self.server.listener.borrow_mut() = Some(Rc::new(listener));
         self
@@ -280,17 +280,17 @@ impl Rtsp {
         self.raw(format!("{method} {url} RTSP/1.0\r\nCSeq: 1\r\n{headers}\r\n").as_bytes())
     }
 
-    /// Sends everybody who plays an RTCP BYE, and goes on.
+    /// Sends an RTCP BYE to all players, and keeps streaming.
     pub fn goodbye(&self) -> usize {
         self.server.put_on_all(session::goodbye)
     }
 
-    /// Closes in the middle of the next RTP packet, once, whoever gets it.
+    /// Closes the connection in the middle of the next RTP packet, once.
     pub fn cut(&self) {
         self.server.cut_next.set(true);
     }
 
-    /// Closes every connection now, wherever it is, and goes on accepting.
+    /// Closes every connection now, and keeps accepting.
     pub fn close(&self) {
         self.server.drop_all(Ending::Closed);
     }
@@ -301,12 +301,12 @@ impl Rtsp {
     }
 }
 
-/// How it is run.
+/// Running it.
 impl Rtsp {
     /// Serves one connection over any stream, from accept to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) {
         let Some(occupied) = self.server.admit() else { return };
-        if !occupied.seat.answered {
+        if !occupied.slot.answered {
             return occupied.hold(&mut stream).await;
         }
         self.converse(occupied, stream).await;
@@ -335,13 +335,13 @@ impl Rtsp {
 
     async fn serve_tls(&self, mut stream: TcpStream, acceptor: &TlsAcceptor) {
         let Some(occupied) = self.server.admit() else { return };
-        if !occupied.seat.answered {
+        if !occupied.slot.answered {
             return occupied.hold(&mut stream).await;
         }
         let _ = stream.set_nodelay(true); // a packet is not held back for the one before it
         let shaken = select! {
-            shaken = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)) => shaken,
-            ending = occupied.seat.dropped() => return occupied.end(ending),
+            shaken = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => shaken,
+            ending = occupied.slot.dropped() => return occupied.end(ending),
         };
         match shaken {
             Ok(Ok(stream)) => self.converse(occupied, stream).await,
@@ -350,7 +350,7 @@ impl Rtsp {
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, occupied: Occupied, stream: S) {
-        let ending = session::converse(&self.server, &occupied.seat, stream).await;
+        let ending = session::converse(&self.server, &occupied.slot, stream).await;
         occupied.end(ending);
     }
 }
@@ -364,12 +364,12 @@ impl Rtsp {
 
     /// Connections that are not over yet, from accept on.
     pub fn open(&self) -> usize {
-        self.server.seats.borrow().len()
+        self.server.slots.borrow().len()
     }
 
     /// Of those, the ones that play.
     pub fn playing(&self) -> usize {
-        self.server.seats.borrow().iter().filter(|seat| seat.is_playing()).count()
+        self.server.slots.borrow().iter().filter(|slot| slot.is_playing()).count()
     }
 
     /// How many connections it ever accepted and did not refuse.
@@ -417,7 +417,7 @@ impl Rtsp {
         self.server.ledger.borrow().receiver_reports
     }
 
-    /// What they said, oldest first. The last [`KEPT`](super::KEPT) blocks.
+    /// The clients' requests, oldest first. The last [`KEPT`](super::KEPT) blocks.
     pub fn reported(&self) -> Vec<Report> {
         self.server.ledger.borrow().reports.iter().copied().collect()
     }

@@ -88,7 +88,7 @@ impl Track {
     }
 }
 
-/// Sets M on the last packet of every slice of H.264, as live555 does with what comes to it slice by slice.
+/// Sets M on the last packet of every slice of H.264, as live555 does with units that it gets slice by slice.
 pub(super) fn mark_slices(packets: &mut [Vec<u8>]) {
     for packet in packets {
         let (kind, ends) = match packet[HEADER] & 0x1f {
@@ -109,7 +109,7 @@ const RECEIVER_REPORT: u8 = 201;
 const DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
 
-/// What a receiver report said of our stream.
+/// A receiver report on the camera's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Which connection it came by, counted from 1.
@@ -124,7 +124,7 @@ pub struct Report {
     pub last_report: u32,
 }
 
-/// The receiver reports in a compound packet, and whether it is one at all.
+/// The receiver reports in a compound packet; `None` if it is not one.
 pub(super) fn reports(connection: u64, compound: &[u8]) -> (Vec<Option<Report>>, bool) {
     let (mut reports, mut rest) = (Vec::new(), compound);
     while let [first, kind, high, low, body @ ..] = rest {

@@ -1,4 +1,4 @@
-//! What the camera's connections share: its settings, its clock, its seats and its ledger.
+//! What the camera's connections share: its settings, its clock, its slots and its ledger.
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
@@ -11,13 +11,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::ledger::remember;
-use super::super::{HELD_MOST, STREAMS_MOST};
+use super::super::{MAX_HELD, MAX_STREAMS};
 use super::ledger::{Ending, Event, Ledger};
 use super::media::Media;
 use super::rtp::{Packing, Track};
-use super::{ANSWERS_MOST, OverLimit, PACKET, STAMP, Vice};
+use super::{MAX_ANSWERS, OverLimit, PACKET, STAMP, Vice};
 
-/// Somebody who is told what happens.
+/// An observer of the camera's events.
 type Listener = Rc<dyn Fn(&Event<'_>)>;
 
 /// What is written into a unit of this number.
@@ -33,8 +33,8 @@ pub(super) struct Server {
     pub(super) header_bytes: Cell<usize>,
     pub(super) sessions_most: Cell<usize>,
     pub(super) over: Cell<OverLimit>,
-    pub(super) slots: Cell<u64>,
-    /// Of the slots, those in use since the last reboot.
+    pub(super) tls_slots: Cell<u64>,
+    /// Of the TLS slots, those in use since the last reboot.
     slots_used: Cell<u64>,
     pub(super) live_view: Cell<bool>,
     pub(super) answers_options: Cell<bool>,
@@ -50,10 +50,10 @@ pub(super) struct Server {
     began: Cell<Option<Instant>>,
     /// Challenges and sessions given out, so that no two are the same.
     given: Cell<u32>,
-    pub(super) seats: RefCell<Vec<Rc<Seat>>>,
+    pub(super) slots: RefCell<Vec<Rc<Slot>>>,
     pub(super) ledger: RefCell<Ledger>,
     pub(super) listener: RefCell<Option<Listener>>,
-    /// Wakes whoever waits to see something.
+    /// Wakes tasks that wait for a change.
     pub(super) changed: Notify,
 }
 
@@ -68,7 +68,7 @@ impl Server {
             header_bytes: Cell::new(0),
             sessions_most: Cell::new(4),
             over: Cell::new(OverLimit::Refuses),
-            slots: Cell::new(u64::MAX),
+            tls_slots: Cell::new(u64::MAX),
             slots_used: Cell::new(0),
             live_view: Cell::new(true),
             answers_options: Cell::new(false),
@@ -81,7 +81,7 @@ impl Server {
             down_until: Cell::new(None),
             began: Cell::new(None),
             given: Cell::new(0),
-            seats: RefCell::default(),
+            slots: RefCell::default(),
             ledger: RefCell::default(),
             listener: RefCell::default(),
             changed: Notify::new(),
@@ -97,9 +97,9 @@ impl Server {
     /// Lets a connection in, to be answered or not.
     pub(super) fn admit(self: &Rc<Self>) -> Option<Occupied> {
         let down = self.down_until.get().is_some_and(|until| Instant::now() < until);
-        let open = self.seats.borrow().len();
+        let open = self.slots.borrow().len();
         let over = open >= self.sessions_most.get();
-        if down || open >= STREAMS_MOST || (over && self.over.get() == OverLimit::Closes) {
+        if down || open >= MAX_STREAMS || (over && self.over.get() == OverLimit::Closes) {
             self.note(|ledger| ledger.refused += 1);
             self.tell(&Event::Refused);
             return None;
@@ -107,9 +107,9 @@ impl Server {
         let number = self.ledger.borrow().ever + 1;
         self.slots_used.set(self.slots_used.get() + 1);
         let hangs = over && self.over.get() == OverLimit::Hangs;
-        let answered = !hangs && self.slots_used.get() <= self.slots.get();
-        let seat = Rc::new(Seat { number, answered, ..Seat::default() });
-        self.seats.borrow_mut().push(Rc::clone(&seat));
+        let answered = !hangs && self.slots_used.get() <= self.tls_slots.get();
+        let slot = Rc::new(Slot { number, answered, ..Slot::default() });
+        self.slots.borrow_mut().push(Rc::clone(&slot));
         self.note(|ledger| {
             ledger.ever = number;
             ledger.most = ledger.most.max(open + 1);
@@ -118,7 +118,7 @@ impl Server {
             self.began.set(Some(Instant::now()));
         }
         self.tell(&Event::Connected(number));
-        Some(Occupied { server: Rc::clone(self), seat, ended: Cell::new(None) })
+        Some(Occupied { server: Rc::clone(self), slot, ended: Cell::new(None) })
     }
 
     /// How long the camera runs.
@@ -138,7 +138,7 @@ impl Server {
         u64::try_from(passed.div_ceil(1_000_000_000)).unwrap()
     }
 
-    /// A number that nobody has been given yet, looking like none in particular.
+    /// A session number that was not used before.
     pub(super) fn give(&self) -> u32 {
         let number = self.given.get() + 1;
         self.given.set(number);
@@ -147,14 +147,14 @@ impl Server {
 
     /// How many sessions there are.
     pub(super) fn sessions(&self) -> usize {
-        self.seats.borrow().iter().filter(|seat| seat.session.borrow().is_some()).count()
+        self.slots.borrow().iter().filter(|slot| slot.session.borrow().is_some()).count()
     }
 
     pub(super) fn turn(&self, vice: Vice, on: bool) {
         let (bit, vices) = (1 << vice as u8, self.vices.get());
         self.vices.set(if on { vices | bit } else { vices & !bit });
-        for seat in self.seats.borrow().iter() {
-            seat.bell.notify_waiters();
+        for slot in self.slots.borrow().iter() {
+            slot.notify.notify_waiters();
         }
     }
 
@@ -162,16 +162,16 @@ impl Server {
         self.vices.get() & (1 << vice as u8) != 0
     }
 
-    pub(super) fn put_on_all(&self, bytes: impl Fn(&Seat) -> Vec<u8>) -> usize {
-        let seats = self.seats.borrow();
-        let playing = seats.iter().filter(|seat| seat.is_playing());
-        playing.map(|seat| seat.put(bytes(seat))).count()
+    pub(super) fn put_on_all(&self, bytes: impl Fn(&Slot) -> Vec<u8>) -> usize {
+        let slots = self.slots.borrow();
+        let playing = slots.iter().filter(|slot| slot.is_playing());
+        playing.map(|slot| slot.put(bytes(slot))).count()
     }
 
     pub(super) fn drop_all(&self, ending: Ending) {
-        for seat in self.seats.borrow().iter() {
-            seat.dropping.set(Some(ending));
-            seat.gone.notify_one();
+        for slot in self.slots.borrow().iter() {
+            slot.dropping.set(Some(ending));
+            slot.gone.notify_one();
         }
     }
 
@@ -197,18 +197,18 @@ impl Server {
 
 /// What the camera knows of one connection.
 #[derive(Default)]
-pub(super) struct Seat {
+pub(super) struct Slot {
     /// Counted from 1.
     pub(super) number: u64,
-    /// Whether it is answered at all.
+    /// Whether its requests are answered.
     pub(super) answered: bool,
-    /// What DESCRIBE said last that its password has to be mixed with.
+    /// The nonce of the last challenge.
     pub(super) nonce: RefCell<String>,
     pub(super) session: RefCell<Option<Session>>,
     /// Set when nothing more will be read; what waits is still written.
     pub(super) closing: Cell<Option<Ending>>,
     /// Rung whenever its two halves have to look around.
-    pub(super) bell: Notify,
+    pub(super) notify: Notify,
     waiting: RefCell<VecDeque<Vec<u8>>>,
     dropping: Cell<Option<Ending>>,
     gone: Notify,
@@ -238,31 +238,31 @@ pub(super) struct Playing {
     pub(super) awaits_key: bool,
 }
 
-impl Seat {
+impl Slot {
     pub(super) fn is_playing(&self) -> bool {
         self.session.borrow().as_ref().is_some_and(|session| session.playing.is_some())
     }
 
     /// Whether nothing more should be asked for now.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.borrow().len() >= ANSWERS_MOST
+        self.waiting.borrow().len() >= MAX_ANSWERS
     }
 
     /// Something to be written between two frames.
     pub(super) fn put(&self, bytes: Vec<u8>) {
         let mut waiting = self.waiting.borrow_mut();
-        assert!(waiting.len() < ANSWERS_MOST + 1, "more than {ANSWERS_MOST} answers wait");
+        assert!(waiting.len() < MAX_ANSWERS + 1, "more than {MAX_ANSWERS} answers wait");
         waiting.push_back(bytes);
-        self.bell.notify_waiters();
+        self.notify.notify_waiters();
     }
 
     pub(super) fn next(&self) -> Option<Vec<u8>> {
         let next = self.waiting.borrow_mut().pop_front();
-        self.bell.notify_waiters();
+        self.notify.notify_waiters();
         next
     }
 
-    /// Completes when it is to end now.
+    /// Completes when the connection is to be closed now.
     pub(super) async fn dropped(&self) -> Ending {
         loop {
             if let Some(ending) = self.dropping.get() {
@@ -273,24 +273,24 @@ impl Seat {
     }
 }
 
-/// A connection's entry in the camera's book, until it is dropped.
+/// A connection's entry in the camera's list, removed when this is dropped.
 pub(super) struct Occupied {
     server: Rc<Server>,
-    pub(super) seat: Rc<Seat>,
+    pub(super) slot: Rc<Slot>,
     ended: Cell<Option<Ending>>,
 }
 
 impl Occupied {
-    /// Keeps the connection and says nothing.
+    /// Keeps the connection and sends nothing.
     pub(super) async fn hold<S: AsyncRead + Unpin>(self, stream: &mut S) {
-        let until = Instant::now() + HELD_MOST;
+        let until = Instant::now() + MAX_HELD;
         let mut unread = [0; 256];
         let ending = loop {
             select! {
                 read = stream.read(&mut unread) => {
                     if matches!(read, Ok(0) | Err(_)) { break Ending::Unanswered }
                 }
-                ending = self.seat.dropped() => break ending,
+                ending = self.slot.dropped() => break ending,
                 () = sleep_until(until) => break Ending::Unanswered,
             }
         };
@@ -306,11 +306,11 @@ impl Occupied {
 impl Drop for Occupied {
     fn drop(&mut self) {
         let ending = self.ended.get().unwrap_or(Ending::Abandoned);
-        self.server.seats.borrow_mut().retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        self.server.slots.borrow_mut().retain(|slot| !Rc::ptr_eq(slot, &self.slot));
         self.server.note(|ledger| {
             ledger.leaked += u64::from(ending == Ending::Lost);
             remember(&mut ledger.endings, ending);
         });
-        self.server.tell(&Event::Ended(self.seat.number, ending));
+        self.server.tell(&Event::Ended(self.slot.number, ending));
     }
 }

@@ -8,18 +8,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::select;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::super::WRITE_WITHIN;
+use super::super::WRITE_TIMEOUT;
 use super::super::ledger::remember;
 use super::digest::{self, REALM, md5};
 use super::ledger::{Ending, Event, Request as Entry};
 use super::media::Unit;
 use super::message::{Inbox, Malformed, Message, Request};
 use super::rtp::{Track, mark_slices, reports};
-use super::server::{Playing, Seat, Server, Session};
-use super::{LATE_MOST, OverLimit, PATH, REQUEST_WITHIN, STAMP, UNREPORTED_MOST, Vice};
+use super::server::{Playing, Server, Session, Slot};
+use super::{MAX_DELAY, OverLimit, PATH, REPORT_TIMEOUT, REQUEST_TIMEOUT, STAMP, Vice};
 
 /// Serves a connection from its first request on; how it ended.
-pub(super) async fn converse<S>(server: &Server, seat: &Seat, stream: S) -> Ending
+pub(super) async fn converse<S>(server: &Server, slot: &Slot, stream: S) -> Ending
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -29,42 +29,42 @@ where
     let (mut from, mut to) = split(stream);
     select! {
         biased;
-        ending = seat.dropped() => ending,
-        ending = hear(server, seat, &mut from) => ending,
-        ending = speak(server, seat, &mut to) => ending,
+        ending = slot.dropped() => ending,
+        ending = hear(server, slot, &mut from) => ending,
+        ending = speak(server, slot, &mut to) => ending,
     }
 }
 
-/// An RTCP BYE for whoever sits there.
-pub(super) fn goodbye(seat: &Seat) -> Vec<u8> {
-    let session = seat.session.borrow();
+/// An RTCP BYE for this connection.
+pub(super) fn goodbye(slot: &Slot) -> Vec<u8> {
+    let session = slot.session.borrow();
     session.as_ref().map_or(Vec::new(), |session| {
         let bye = session.track.goodbye();
         [&head(session.channels.1, bye.len())[..], &bye].concat()
     })
 }
 
-// ---- what it hears -----------------------------------------------------------------------------
+// ---- receiving ------------------------------------------------------------------------------
 
-async fn hear<R: AsyncRead + Unpin>(server: &Server, seat: &Seat, from: &mut R) -> Ending {
-    let ending = read(server, seat, from).await;
+async fn hear<R: AsyncRead + Unpin>(server: &Server, slot: &Slot, from: &mut R) -> Ending {
+    let ending = read(server, slot, from).await;
     // What it has been promised is still written.
-    seat.closing.set(Some(ending));
-    seat.bell.notify_waiters();
+    slot.closing.set(Some(ending));
+    slot.notify.notify_waiters();
     core::future::pending().await
 }
 
-async fn read<R: AsyncRead + Unpin>(server: &Server, seat: &Seat, from: &mut R) -> Ending {
+async fn read<R: AsyncRead + Unpin>(server: &Server, slot: &Slot, from: &mut R) -> Ending {
     let (mut inbox, mut piece) = (Inbox::default(), [0; 2048]);
-    let mut until = Instant::now() + REQUEST_WITHIN;
+    let mut until = Instant::now() + REQUEST_TIMEOUT;
     loop {
-        while server.has(Vice::Deaf) || seat.is_full() {
-            seat.bell.notified().await;
+        while server.has(Vice::Deaf) || slot.is_full() {
+            slot.notify.notified().await;
         }
         match inbox.next() {
             Ok(Some(Message::Interleaved(channel, frame))) => {
-                if is_reported(server, seat, channel, &frame) {
-                    until = Instant::now() + REQUEST_WITHIN;
+                if is_reported(server, slot, channel, &frame) {
+                    until = Instant::now() + REQUEST_TIMEOUT;
                 }
                 continue;
             }
@@ -73,8 +73,8 @@ async fn read<R: AsyncRead + Unpin>(server: &Server, seat: &Seat, from: &mut R) 
                 continue;
             }
             Ok(Some(Message::Request(request))) => {
-                until = Instant::now() + REQUEST_WITHIN;
-                match obey(server, seat, &request) {
+                until = Instant::now() + REQUEST_TIMEOUT;
+                match obey(server, slot, &request) {
                     None => continue,
                     Some(ending) => return ending,
                 }
@@ -86,20 +86,20 @@ async fn read<R: AsyncRead + Unpin>(server: &Server, seat: &Seat, from: &mut R) 
         select! {
             read = timeout_at(until, from.read(&mut piece[..room])) => match read {
                 Ok(Ok(len @ 1..)) => inbox.add(&piece[..len]),
-                Ok(Ok(0) | Err(_)) if seat.session.borrow().is_some() => return Ending::Lost,
+                Ok(Ok(0) | Err(_)) if slot.session.borrow().is_some() => return Ending::Lost,
                 Ok(_) => return Ending::Orderly,
                 Err(_) => return Ending::Silent,
             },
-            () = seat.bell.notified() => {}
+            () = slot.notify.notified() => {}
         }
     }
 }
 
 /// Takes an interleaved frame; whether there was a receiver report in it.
-fn is_reported(server: &Server, seat: &Seat, channel: u8, frame: &[u8]) -> bool {
-    let mut session = seat.session.borrow_mut();
+fn is_reported(server: &Server, slot: &Slot, channel: u8, frame: &[u8]) -> bool {
+    let mut session = slot.session.borrow_mut();
     let session = session.as_mut().filter(|session| session.channels.1 == channel);
-    let (found, whole) = reports(seat.number, frame);
+    let (found, whole) = reports(slot.number, frame);
     let Some(session) = session.filter(|_| whole) else {
         server.note(|ledger| ledger.strays += 1);
         return false;
@@ -108,7 +108,7 @@ fn is_reported(server: &Server, seat: &Seat, channel: u8, frame: &[u8]) -> bool 
         return false;
     }
     session.reported = Instant::now();
-    seat.bell.notify_waiters();
+    slot.notify.notify_waiters();
     server.note(|ledger| {
         ledger.receiver_reports += found.len() as u64;
         found.iter().flatten().for_each(|report| remember(&mut ledger.reports, *report));
@@ -117,13 +117,13 @@ fn is_reported(server: &Server, seat: &Seat, channel: u8, frame: &[u8]) -> bool 
 }
 
 /// Answers a request; an ending if the connection ends with it.
-fn obey(server: &Server, seat: &Seat, request: &Request) -> Option<Ending> {
+fn obey(server: &Server, slot: &Slot, request: &Request) -> Option<Ending> {
     if request.method == "TEARDOWN" && server.has(Vice::RudeTeardown) {
-        seat.session.take();
+        slot.session.take();
         return Some(Ending::TornDown);
     }
     let (status, headers, body) = match request.number() {
-        Some(_) => answer(server, seat, request),
+        Some(_) => answer(server, slot, request),
         None => refusal(400),
     };
     let number = request.number().map(|number| format!("CSeq: {number}\r\n"));
@@ -138,9 +138,9 @@ fn obey(server: &Server, seat: &Seat, request: &Request) -> Option<Ending> {
         let _ = write!(text, "Content-Length: {}\r\n", body.len());
     }
     let _ = write!(text, "\r\n{body}");
-    seat.put(text.into_bytes());
+    slot.put(text.into_bytes());
     let entry = Entry {
-        connection: seat.number,
+        connection: slot.number,
         method: request.method.clone(),
         uri: request.uri.clone(),
         status,
@@ -165,7 +165,7 @@ fn refusal(status: u16) -> Answer {
     (status, String::new(), String::new())
 }
 
-fn answer(server: &Server, seat: &Seat, request: &Request) -> Answer {
+fn answer(server: &Server, slot: &Slot, request: &Request) -> Answer {
     const METHODS: &str =
         "OPTIONS, DESCRIBE, SETUP, TEARDOWN, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER";
     let method = request.method.as_str();
@@ -175,10 +175,10 @@ fn answer(server: &Server, seat: &Seat, request: &Request) -> Answer {
     if method == "OPTIONS" {
         return (200, format!("Public: {METHODS}\r\n"), String::new());
     }
-    if !is_known(server, seat, request) {
+    if !is_known(server, slot, request) {
         let nonce = md5(&server.give().to_string());
         let header = format!("WWW-Authenticate: Digest realm=\"{REALM}\", nonce=\"{nonce}\"\r\n");
-        seat.nonce.replace(nonce);
+        slot.nonce.replace(nonce);
         return (401, header, String::new());
     }
     let (base, path) = request.uri.split_at(path_at(&request.uri));
@@ -191,16 +191,16 @@ fn answer(server: &Server, seat: &Seat, request: &Request) -> Answer {
                 format!("Content-Base: {base}{PATH}/\r\nContent-Type: application/sdp\r\n");
             (200, headers, sdp)
         }
-        ("SETUP", Some("/track1")) => set_up(server, seat, request),
+        ("SETUP", Some("/track1")) => set_up(server, slot, request),
         ("SETUP", Some(_)) => refusal(404),
-        (_, Some("" | "/track1")) => within_session(server, seat, request),
+        (_, Some("" | "/track1")) => within_session(server, slot, request),
         (_, Some(_)) => refusal(404),
     }
 }
 
-fn is_known(server: &Server, seat: &Seat, request: &Request) -> bool {
+fn is_known(server: &Server, slot: &Slot, request: &Request) -> bool {
     let Some(header) = request.header("authorization") else { return false };
-    let nonce = seat.nonce.borrow();
+    let nonce = slot.nonce.borrow();
     let code = server.code.borrow();
     let known = !nonce.is_empty() && digest::admits(header, &request.method, &code, &nonce);
     server.note(|ledger| ledger.wrong_digests += u64::from(!known));
@@ -213,7 +213,7 @@ fn path_at(uri: &str) -> usize {
     uri[host..].find('/').map_or(uri.len(), |at| host + at)
 }
 
-fn set_up(server: &Server, seat: &Seat, request: &Request) -> Answer {
+fn set_up(server: &Server, slot: &Slot, request: &Request) -> Answer {
     let transport = request.header("transport").unwrap_or_default();
     let Some(offer) = transport.split(',').find(|offer| offer.contains("RTP/AVP/TCP")) else {
         return refusal(461);
@@ -222,7 +222,7 @@ fn set_up(server: &Server, seat: &Seat, request: &Request) -> Answer {
     let channels = channels.unwrap_or("0-1");
     let (first, second) = channels.split_once('-').unwrap_or((channels, "1"));
     let (Ok(first), Ok(second)) = (first.parse(), second.parse()) else { return refusal(400) };
-    if seat.session.borrow().is_some() {
+    if slot.session.borrow().is_some() {
         return refusal(459);
     }
     if server.over.get() == OverLimit::Refuses && server.sessions() >= server.sessions_most.get() {
@@ -233,17 +233,17 @@ fn set_up(server: &Server, seat: &Seat, request: &Request) -> Answer {
         Track { ssrc, sequence: (ssrc >> 7) as u16, base: server.give(), packets: 0, octets: 0 };
     let reported = Instant::now();
     let session = Session { id, channels: (first, second), track, playing: None, reported };
-    seat.session.replace(Some(session));
+    slot.session.replace(Some(session));
     let headers = format!(
         "Transport: RTP/AVP/TCP;unicast;destination=127.0.0.1;source=127.0.0.1;\
          interleaved={first}-{second}\r\nSession: {id:08X};timeout={}\r\n",
-        REQUEST_WITHIN.as_secs()
+        REQUEST_TIMEOUT.as_secs()
     );
     (200, headers, String::new())
 }
 
-fn within_session(server: &Server, seat: &Seat, request: &Request) -> Answer {
-    let mut place = seat.session.borrow_mut();
+fn within_session(server: &Server, slot: &Slot, request: &Request) -> Answer {
+    let mut place = slot.session.borrow_mut();
     let named = request.header("session").map(|named| named.split(';').next().unwrap_or(named));
     let session = place.as_mut().filter(|session| Some(&*format!("{:08X}", session.id)) == named);
     let Some(session) = session else { return refusal(454) };
@@ -259,7 +259,7 @@ fn within_session(server: &Server, seat: &Seat, request: &Request) -> Answer {
                 report: now + server.reports_every.get(),
                 awaits_key: false,
             });
-            seat.bell.notify_waiters();
+            slot.notify.notify_waiters();
             let headers = format!(
                 "Range: npt=0.000-\r\n{own}RTP-Info: url={}/track1;seq={};rtptime={}\r\n",
                 request.uri.trim_end_matches('/'),
@@ -296,11 +296,11 @@ const fn reason(status: u16) -> &'static str {
     }
 }
 
-// ---- what it says ------------------------------------------------------------------------------
+// ---- sending --------------------------------------------------------------------------------
 
-async fn speak<W: AsyncWrite + Unpin>(server: &Server, seat: &Seat, to: &mut W) -> Ending {
+async fn speak<W: AsyncWrite + Unpin>(server: &Server, slot: &Slot, to: &mut W) -> Ending {
     let ending = loop {
-        match step(server, seat, to).await {
+        match step(server, slot, to).await {
             Ok(()) => {}
             Err(ending) => break ending,
         }
@@ -308,51 +308,51 @@ async fn speak<W: AsyncWrite + Unpin>(server: &Server, seat: &Seat, to: &mut W) 
     if ending != Ending::Lost {
         return ending;
     }
-    // What it has said before it left may still be on its way: TEARDOWN, say.
+    // Its last request, for example TEARDOWN, may still be unread.
     let heard = async {
         loop {
-            if let Some(ending) = seat.closing.get() {
+            if let Some(ending) = slot.closing.get() {
                 return ending;
             }
-            seat.next();
-            seat.bell.notified().await;
+            slot.next();
+            slot.notify.notified().await;
         }
     };
-    timeout(WRITE_WITHIN, heard).await.unwrap_or(ending)
+    timeout(WRITE_TIMEOUT, heard).await.unwrap_or(ending)
 }
 
 /// Writes the next thing that has to be written, or waits for it.
 async fn step<W: AsyncWrite + Unpin>(
     server: &Server,
-    seat: &Seat,
+    slot: &Slot,
     to: &mut W,
 ) -> Result<(), Ending> {
     if server.has(Vice::Deaf) {
-        seat.bell.notified().await;
+        slot.notify.notified().await;
         return Ok(());
     }
-    if let Some(bytes) = seat.next() {
+    if let Some(bytes) = slot.next() {
         put(to, &bytes).await?;
         return flush(to).await;
     }
-    if let Some(ending) = seat.closing.get() {
+    if let Some(ending) = slot.closing.get() {
         return Err(ending);
     }
-    let Some(due) = next_due(server, seat) else {
-        seat.bell.notified().await;
+    let Some(due) = next_due(server, slot) else {
+        slot.notify.notified().await;
         return Ok(());
     };
     select! {
         biased;
-        () = seat.bell.notified() => return Ok(()),
+        () = slot.notify.notified() => return Ok(()),
         () = sleep_until(due) => {}
     }
-    play(server, seat, to).await
+    play(server, slot, to).await
 }
 
 /// When there is something to play next, if anything is to be.
-fn next_due(server: &Server, seat: &Seat) -> Option<Instant> {
-    let session = seat.session.borrow();
+fn next_due(server: &Server, slot: &Slot) -> Option<Instant> {
+    let session = slot.session.borrow();
     let session = session.as_ref()?;
     let playing = session.playing.as_ref()?;
     if server.has(Vice::Silence) {
@@ -365,11 +365,11 @@ fn next_due(server: &Server, seat: &Seat) -> Option<Instant> {
 /// A sender report, or one unit.
 async fn play<W: AsyncWrite + Unpin>(
     server: &Server,
-    seat: &Seat,
+    slot: &Slot,
     to: &mut W,
 ) -> Result<(), Ending> {
     let frames = {
-        let mut place = seat.session.borrow_mut();
+        let mut place = slot.session.borrow_mut();
         let Some(session) = place.as_mut() else { return Ok(()) };
         let Some(playing) = session.playing else { return Ok(()) };
         if playing.report <= Instant::now() {
@@ -413,13 +413,13 @@ fn unit(server: &Server, session: &mut Session) -> Frames {
     let (number, now) = (playing.unit, Instant::now());
     playing.unit += 1;
     let unit = media.unit(number);
-    if server.due(number) + LATE_MOST < now {
+    if server.due(number) + MAX_DELAY < now {
         playing.awaits_key = true;
     }
-    if playing.awaits_key && unit.key && server.due(number) + LATE_MOST >= now {
+    if playing.awaits_key && unit.key && server.due(number) + MAX_DELAY >= now {
         playing.awaits_key = false;
     }
-    let mute = server.has(Vice::NeedsReports) && session.reported + UNREPORTED_MOST <= now;
+    let mute = server.has(Vice::NeedsReports) && session.reported + REPORT_TIMEOUT <= now;
     let early = unit.key && playing.since + server.key_after.get() > now;
     if playing.awaits_key {
         server.note(|ledger| ledger.skipped += 1);
@@ -491,7 +491,7 @@ fn head(channel: u8, len: usize) -> [u8; 4] {
 async fn put<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> Result<(), Ending> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        match timeout(WRITE_WITHIN, to.write(rest)).await {
+        match timeout(WRITE_TIMEOUT, to.write(rest)).await {
             Ok(Ok(0) | Err(_)) => return Err(Ending::Lost),
             Ok(Ok(written)) => rest = &rest[written..],
             Err(_) => return Err(Ending::Stuck),
@@ -501,7 +501,7 @@ async fn put<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> Result<(), Endi
 }
 
 async fn flush<W: AsyncWrite + Unpin>(to: &mut W) -> Result<(), Ending> {
-    match timeout(WRITE_WITHIN, to.flush()).await {
+    match timeout(WRITE_TIMEOUT, to.flush()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Ending::Lost),
         Err(_) => Err(Ending::Stuck),

@@ -8,8 +8,8 @@ use super::{
     CODE, Client, PIPE, connect, hello, publish, pushall, secs, simulated, subscribe, subscriber,
 };
 use printer::{
-    CONNECT_WITHIN, Ending, GARBAGE, KEPT, Model, PACKET_MOST, Printer, QUEUE_MOST, Vice,
-    WRITE_WITHIN,
+    CONNECT_TIMEOUT, Ending, GARBAGE, KEPT, MAX_PACKET, MAX_QUEUE, Model, Printer, Vice,
+    WRITE_TIMEOUT,
 };
 
 #[test]
@@ -127,7 +127,7 @@ fn whoever_does_not_say_connect_in_time_or_first_is_dropped() {
         let printer = Printer::new(Model::P1S);
         let mut client = Client::new(&printer);
         client.send(&hello(CODE, 30)[..10]).await;
-        assert!(client.is_silent_for(CONNECT_WITHIN - secs(1)).await);
+        assert!(client.is_silent_for(CONNECT_TIMEOUT - secs(1)).await);
         assert_eq!(client.packet().await, None);
         let mut client = Client::new(&printer);
         client.send(b"\xc0\x00").await;
@@ -141,7 +141,7 @@ fn whoever_does_not_say_connect_in_time_or_first_is_dropped() {
 
 #[test]
 fn what_is_no_packet_ends_the_connection() {
-    let most = u32::try_from(PACKET_MOST - 4).unwrap();
+    let most = u32::try_from(MAX_PACKET - 4).unwrap();
     let mut too_long = vec![0x30];
     too_long.extend((0..4).map(|place| {
         let digit = u8::try_from(most >> (7 * place) & 0x7f).unwrap();
@@ -233,7 +233,7 @@ fn a_slow_subscriber_is_dropped_and_holds_up_nobody() {
         let printer = Printer::new(Model::P1S).quiet();
         let (mut slow, mut quick) = (subscriber(&printer).await, subscriber(&printer).await);
         let report = vec![b'x'; 2000];
-        for _ in 0..2 * QUEUE_MOST {
+        for _ in 0..2 * MAX_QUEUE {
             printer.report(&report);
             assert_eq!(quick.report().await, report);
         }
@@ -245,7 +245,7 @@ fn a_slow_subscriber_is_dropped_and_holds_up_nobody() {
         let _stuck = subscriber(&printer).await;
         printer.report(&vec![b'x'; 2 * PIPE]);
         quick.report().await;
-        sleep(WRITE_WITHIN + secs(1)).await;
+        sleep(WRITE_TIMEOUT + secs(1)).await;
         assert_eq!(printer.endings(), [Ending::Lagging, Ending::Stuck]);
     });
 }
@@ -257,12 +257,12 @@ fn whoever_takes_a_little_now_and_then_is_not_stuck() {
         let mut client = subscriber(&printer).await;
         printer.report(&vec![b'x'; 4 * PIPE]);
         for _ in 0..4 {
-            sleep(WRITE_WITHIN - secs(1)).await;
+            sleep(WRITE_TIMEOUT - secs(1)).await;
             client.stream.read_exact(&mut [0; 100]).await.unwrap();
         }
-        // While it is half-open itself, it cannot blame anybody.
+        // While it is half-open itself, it disconnects no client.
         printer.turn(Vice::HalfOpen, true);
-        sleep(10 * WRITE_WITHIN).await;
+        sleep(10 * WRITE_TIMEOUT).await;
         printer.turn(Vice::HalfOpen, false);
         client.stream.read_exact(&mut [0; 4 * PIPE - 400]).await.unwrap();
         assert_eq!(printer.open(), 1);

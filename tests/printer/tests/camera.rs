@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
 use printer::camera::{
-    Ending, LOGIN, LOGIN_WITHIN, ORPHAN_MOST, RAW_MOST, TRICKLE, Vice, header, login,
+    Ending, LOGIN, LOGIN_TIMEOUT, MAX_RAW, ORPHAN_TIMEOUT, TRICKLE, Vice, header, login,
 };
 use printer::{
-    Camera, HELD_MOST, KEPT, Model, OverLimit, STREAMS_MOST, WRITE_WITHIN, picture_number,
+    Camera, KEPT, MAX_HELD, MAX_STREAMS, Model, OverLimit, WRITE_TIMEOUT, picture_number,
 };
 
 /// What a login looks like, written out by hand.
@@ -31,7 +31,7 @@ struct Viewer {
 }
 
 impl Viewer {
-    /// Connected, nothing said.
+    /// Connected, nothing sent.
     fn new(camera: &Camera) -> Self {
         let (stream, far) = duplex(PIPE);
         let camera = camera.clone();
@@ -39,7 +39,7 @@ impl Viewer {
         Self { stream }
     }
 
-    /// Connected and logged in, whether or not anybody looks.
+    /// Connected and logged in.
     async fn hopeful(camera: &Camera) -> Self {
         let mut viewer = Self::new(camera);
         viewer.stream.write_all(&WRITTEN_OUT).await.unwrap();
@@ -154,7 +154,7 @@ fn a_wrong_login_word_closes_without_a_byte() {
         let before = Instant::now();
         short.stream.write_all(&WRITTEN_OUT[..LOGIN - 1]).await.unwrap();
         assert!(short.is_closed_without_a_byte().await);
-        assert_eq!(before.elapsed(), LOGIN_WITHIN);
+        assert_eq!(before.elapsed(), LOGIN_TIMEOUT);
         assert_eq!(camera.endings().last(), Some(&Ending::Late));
 
         let other = Camera::new().code("87654321");
@@ -188,14 +188,14 @@ fn a_third_viewer_waits_until_one_of_two_leaves() {
         drop(abandoned);
         let mut fifth = Viewer::hopeful(&camera).await;
         assert!(fifth.is_silent_for(secs(10)).await);
-        // Nobody looks at those in line, so the one that has left is still there.
+        // Waiting connections are not read, so the one that has disconnected is still there.
         assert_eq!((camera.open(), camera.in_line(), camera.watching()), (5, 3, 2));
         drop(first);
         third.number(&camera).await;
         assert_eq!((camera.open(), camera.in_line()), (4, 2));
         drop(second);
         fifth.number(&camera).await;
-        // It had its turn before, and its login, with nobody to see a picture.
+        // It was served before, login included, without a client to see a picture.
         assert_eq!(camera.endings(), [Ending::Lost; 3]);
         assert_eq!((camera.ever(), camera.most_open(), camera.refused()), (5, 5, 0));
         assert_eq!((camera.open(), camera.watching()), (2, 2));
@@ -207,7 +207,7 @@ fn a_place_more_seats_whoever_waits_and_nobody_waits_for_ever() {
     simulated(async || {
         let camera = Camera::new().viewers(0);
         let mut one = Viewer::hopeful(&camera).await;
-        assert!(one.is_silent_for(HELD_MOST - secs(1)).await);
+        assert!(one.is_silent_for(MAX_HELD - secs(1)).await);
         let mut two = Viewer::hopeful(&camera).await;
         assert!(one.is_closed_without_a_byte().await);
         assert_eq!(camera.endings(), [Ending::Unserved]);
@@ -232,10 +232,10 @@ fn a_viewer_too_many_is_closed_when_the_camera_is_of_that_kind() {
 fn the_queue_and_the_list_of_endings_are_bounded() {
     simulated(async || {
         let camera = Camera::new().viewers(0);
-        let held: Vec<_> = (0..STREAMS_MOST).map(|_| Viewer::new(&camera)).collect();
-        assert!(camera.until(secs(1), |camera| camera.open() == STREAMS_MOST).await);
+        let held: Vec<_> = (0..MAX_STREAMS).map(|_| Viewer::new(&camera)).collect();
+        assert!(camera.until(secs(1), |camera| camera.open() == MAX_STREAMS).await);
         assert!(Viewer::new(&camera).is_closed_without_a_byte().await);
-        assert_eq!((camera.refused(), camera.most_open()), (1, STREAMS_MOST));
+        assert_eq!((camera.refused(), camera.most_open()), (1, MAX_STREAMS));
         camera.close();
         assert!(camera.until(secs(1), |camera| camera.open() == 0).await);
         drop(held);
@@ -328,7 +328,7 @@ fn no_more_pieces_wait_than_there_is_room_for() {
         let camera = Camera::new().with(Vice::Silence);
         let _viewer = Viewer::hopeful(&camera).await;
         assert!(camera.until(secs(1), |camera| camera.watching() == 1).await);
-        for _ in 0..=RAW_MOST {
+        for _ in 0..=MAX_RAW {
             camera.raw(b"?");
         }
     });
@@ -378,13 +378,13 @@ fn an_orphan_keeps_its_place_until_it_is_noticed() {
         let before = Instant::now();
         drop(orphan);
         let mut next = Viewer::hopeful(&camera).await;
-        assert!(next.is_silent_for(HELD_MOST - secs(1)).await);
+        assert!(next.is_silent_for(MAX_HELD - secs(1)).await);
         assert_eq!((camera.open(), camera.endings()), (2, vec![]));
         assert!(next.is_closed_without_a_byte().await);
-        assert!(camera.until(ORPHAN_MOST, |camera| camera.endings().len() == 2).await);
+        assert!(camera.until(ORPHAN_TIMEOUT, |camera| camera.endings().len() == 2).await);
         assert_eq!(camera.endings(), [Ending::Unserved, Ending::Orphaned]);
-        // It is noticed so long after the first picture that nobody took, two seconds after the last.
-        assert_eq!(before.elapsed(), ORPHAN_MOST + secs(2));
+        // It is noticed this long after the first picture that was not taken, two seconds after the last.
+        assert_eq!(before.elapsed(), ORPHAN_TIMEOUT + secs(2));
         Viewer::hopeful(&camera).await.number(&camera).await;
 
         let camera = Camera::new().with(Vice::Orphans);
@@ -400,8 +400,8 @@ fn an_orphan_keeps_its_place_until_it_is_noticed() {
 fn a_viewer_that_takes_nothing_is_closed_and_an_orphan_later() {
     simulated(async || {
         for (camera, after) in [
-            (Camera::new(), WRITE_WITHIN),
-            (Camera::new().with(Vice::Orphans), ORPHAN_MOST * 2), // given up, and then noticed
+            (Camera::new(), WRITE_TIMEOUT),
+            (Camera::new().with(Vice::Orphans), ORPHAN_TIMEOUT * 2), // given up, and then noticed
         ] {
             let before = Instant::now();
             let _stalled = Viewer::hopeful(&camera).await;

@@ -1,4 +1,4 @@
-//! What stands where a camera might: the file tunnel and the RTSP server, before whoever asks.
+//! What else may be on a camera's port: the file tunnel and the RTSP server, with any client.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
-use printer::camera::{self, LOGIN_WITHIN};
-use printer::{Model, Rtsp, STREAMS_MOST, Tunnel, Upload, WRITE_WITHIN, tunnel};
+use printer::camera::{self, LOGIN_TIMEOUT};
+use printer::{MAX_STREAMS, Model, Rtsp, Tunnel, Upload, WRITE_TIMEOUT, tunnel};
 
 fn dial(tunnel: &Tunnel) -> DuplexStream {
     let (near, far) = duplex(PIPE);
@@ -93,23 +93,23 @@ fn a_tunnel_closes_on_a_wrong_code_garbage_and_slow_login() {
             let mut stream = dial(&tunnel);
             stream.write_all(begun).await.unwrap();
             assert_eq!(rest(&mut stream).await, b"");
-            assert_eq!(before.elapsed(), LOGIN_WITHIN);
+            assert_eq!(before.elapsed(), LOGIN_TIMEOUT);
         }
         let mut stream = dial(&tunnel);
         let before = Instant::now();
         stream.write_all(&tunnel::login("87654321")).await.unwrap();
-        stream.write_all(&[0; 2 * PIPE - 20]).await.unwrap(); // nobody takes what comes back
+        stream.write_all(&[0; 2 * PIPE - 20]).await.unwrap(); // the echo is not read
         assert!(tunnel.until(secs(60), |tunnel| tunnel.open() == 0).await);
-        assert_eq!((before.elapsed(), tunnel.logins()), (WRITE_WITHIN, 1));
+        assert_eq!((before.elapsed(), tunnel.logins()), (WRITE_TIMEOUT, 1));
 
-        let held: Vec<_> = (0..STREAMS_MOST).map(|_| dial(&tunnel)).collect();
-        assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == STREAMS_MOST).await);
+        let held: Vec<_> = (0..MAX_STREAMS).map(|_| dial(&tunnel)).collect();
+        assert!(tunnel.until(secs(1), |tunnel| tunnel.open() == MAX_STREAMS).await);
         assert_eq!(rest(&mut dial(&tunnel)).await, b"");
         drop(held);
     });
 }
 
-/// Sends the bytes of its second argument, written in hexadecimal, and prints all that it is sent.
+/// Sends the bytes of its second argument, written in hexadecimal, and prints what it receives.
 const PYTHON: &str = "
 import socket, ssl, sys
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

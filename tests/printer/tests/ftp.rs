@@ -24,7 +24,7 @@ use super::anybody::Anybody;
 use super::tls::{missing, over_sockets};
 use super::{CODE, secs, simulated};
 use printer::Model;
-use printer::ftp::{Family, FileServer, IDLE_MOST, OverLimit, Pattern, Vice, sha256};
+use printer::ftp::{Family, FileServer, IDLE_TIMEOUT, OverLimit, Pattern, Vice, sha256};
 
 /// A control connection.
 struct Session<S> {
@@ -45,7 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// The next line; empty when the server has closed.
     async fn hear(&mut self) -> String {
         let mut line = String::new();
-        // Nobody is held to a close_notify: an end is an end.
+        // A connection may end without close_notify.
         let _ended = self.control.read_line(&mut line).await;
         line.trim_end().to_owned()
     }
@@ -185,7 +185,7 @@ fn a_silent_session_ends_after_five_minutes_without_a_word() {
             let mut session = in_memory(&server).await;
             let began = Instant::now();
             assert_eq!(session.hear().await, "");
-            assert_eq!(began.elapsed().as_secs(), IDLE_MOST.as_secs());
+            assert_eq!(began.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
         }
     });
 }

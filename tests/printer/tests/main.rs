@@ -45,7 +45,7 @@ struct Client {
 }
 
 impl Client {
-    /// Connected, nothing said.
+    /// Connected, nothing sent.
     fn new(printer: &Printer) -> Self {
         let (stream, far) = duplex(PIPE);
         let printer = printer.clone();
@@ -97,7 +97,7 @@ impl Client {
         self.publication().await.1
     }
 
-    /// Whether nothing comes for so long, not even an end.
+    /// Whether nothing is received for this long, not even the end.
     async fn is_silent_for(&mut self, time: Duration) -> bool {
         timeout(time, self.stream.read_u8()).await.is_err()
     }

@@ -1,4 +1,4 @@
-//! The RTSPS camera, before a client that looks closely and before ffmpeg.
+//! The RTSPS camera, with a strict client and with ffmpeg.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -13,9 +13,9 @@ use crate::rtsp_client::{
     Assembly, Client, Frame, Heard, Picture, Rtp, Scheme, framed, receiver_report,
 };
 use printer::rtsp::{
-    Ending, Media, OverLimit, PATH, Packing, REQUEST_MOST, REQUEST_WITHIN, Vice, digest,
+    Ending, MAX_REQUEST, Media, OverLimit, PATH, Packing, REQUEST_TIMEOUT, Vice, digest,
 };
-use printer::{Model, Rtsp, STREAMS_MOST, WRITE_WITHIN};
+use printer::{MAX_STREAMS, Model, Rtsp, WRITE_TIMEOUT};
 
 const URL: &str = "rtsps://127.0.0.1:322/streaming/live/1";
 
@@ -130,14 +130,14 @@ fn rtsp_closes_without_live_view_and_on_garbage() {
         assert_eq!(unnumbered.response().await.status, 400);
         assert_eq!(unnumbered.rest().await, []);
         let mut long = call(&rtsp);
-        long.send(&[b'x'; REQUEST_MOST]).await;
+        long.send(&[b'x'; MAX_REQUEST]).await;
         assert_eq!(long.rest().await, []);
         let (mut silent, before) = (call(&rtsp), Instant::now());
         assert_eq!(timeout(secs(100), silent.stream.read_u8()).await.unwrap().ok(), None);
-        assert_eq!(before.elapsed(), REQUEST_WITHIN);
+        assert_eq!(before.elapsed(), REQUEST_TIMEOUT);
 
-        let held: Vec<_> = (0..STREAMS_MOST).map(|_| call(&rtsp)).collect();
-        assert!(rtsp.until(secs(1), |rtsp| rtsp.open() == STREAMS_MOST).await);
+        let held: Vec<_> = (0..MAX_STREAMS).map(|_| call(&rtsp)).collect();
+        assert!(rtsp.until(secs(1), |rtsp| rtsp.open() == MAX_STREAMS).await);
         assert_eq!(call(&rtsp).rest().await, []);
         drop(held);
         assert!(rtsp.until(secs(1), |rtsp| rtsp.open() == 0).await);
@@ -279,7 +279,7 @@ fn slow_players_resume_at_a_key_frame_stuck_ones_are_closed() {
 
         let before = Instant::now();
         assert!(rtsp.until(secs(100), |rtsp| rtsp.open() == 0).await);
-        assert!(before.elapsed() >= WRITE_WITHIN);
+        assert!(before.elapsed() >= WRITE_TIMEOUT);
         assert_eq!(rtsp.endings(), [Ending::Stuck]);
     });
 }
@@ -436,7 +436,7 @@ fn it_sends_what_nobody_wants() {
 
 // ---- before ffmpeg -----------------------------------------------------------------------------
 
-/// What each decoded picture comes to, in order.
+/// The checksum of each decoded picture, in order.
 fn hashes(output: &[u8]) -> Vec<String> {
     let text = core::str::from_utf8(output).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#'));

@@ -1,10 +1,10 @@
-//! What the simulated printers do badly when they are told to.
+//! The faults of the simulated printers, when they are switched on.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{CODE, Client, PIPE, hello, parsed, pushall, secs, simulated, subscribe, subscriber};
-use printer::{Ending, GARBAGE, HELD_MOST, Model, Printer, Refusal, SILENT_MOST, Vice};
+use printer::{Ending, GARBAGE, IDLE_TIMEOUT, MAX_HELD, Model, Printer, Refusal, Vice};
 
 #[test]
 fn connections_over_the_limit_are_closed() {
@@ -27,7 +27,7 @@ fn connections_over_the_limit_may_be_ignored_instead() {
         let printer = Printer::new(Model::P1S).connection_limit(0).refusing(Refusal::Ignores);
         let mut client = Client::new(&printer);
         client.send(&hello(CODE, 30)).await;
-        assert!(client.is_silent_for(HELD_MOST - secs(1)).await);
+        assert!(client.is_silent_for(MAX_HELD - secs(1)).await);
         assert_eq!(client.packet().await, None);
 
         let mut client = Client::new(&printer);
@@ -170,7 +170,7 @@ fn an_idle_client_stays_unless_the_printer_reaps() {
     simulated(async || {
         let printer = Printer::new(Model::P1S).quiet();
         let mut client = subscriber(&printer).await;
-        assert!(client.is_silent_for(SILENT_MOST - secs(1)).await);
+        assert!(client.is_silent_for(IDLE_TIMEOUT - secs(1)).await);
         assert_eq!(client.packet().await, None);
         printer.turn(Vice::ReapsIdle, true);
         let mut client = subscriber(&printer).await;

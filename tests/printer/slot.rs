@@ -1,7 +1,7 @@
 //! One connection of the simulated printer, as the rest of the printer sees it.
 //!
-//! Whoever has something for a connection puts it into its queue and goes on; the connection's own
-//! task sends it. Nobody waits for a slow one: past [`QUEUE_MOST`] or [`QUEUE_BYTES_MOST`] it is dropped.
+//! What is sent to a connection goes into its queue; the connection's own
+//! task writes it. A slow connection delays no other: past [`MAX_QUEUE`] or [`MAX_QUEUE_BYTES`] it is dropped.
 
 use core::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,22 +13,22 @@ use super::ledger::Ending;
 use super::packet;
 
 /// Packets that may wait for one connection.
-pub const QUEUE_MOST: usize = 256;
+pub const MAX_QUEUE: usize = 256;
 
 /// Bytes that may wait for one connection. Several connections share the same bytes.
-pub const QUEUE_BYTES_MOST: usize = 4 * 1024 * 1024;
+pub const MAX_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What the printer knows of one connection.
 #[derive(Default)]
-pub(super) struct Seat {
+pub(super) struct Slot {
     /// Counted from 1.
     pub(super) number: u64,
     /// What it has subscribed to.
     pub(super) filters: RefCell<Vec<String>>,
     /// Whether it asked, by `pushing.stop`, for no more deltas.
     pub(super) stopped: Cell<bool>,
-    /// Rung whenever its task has to look around.
-    pub(super) bell: Notify,
+    /// Wakes its task.
+    pub(super) notify: Notify,
     queue: RefCell<VecDeque<Rc<[u8]>>>,
     queued: Cell<usize>,
     closing: Cell<Option<Ending>>,
@@ -36,7 +36,7 @@ pub(super) struct Seat {
     gone: Notify,
 }
 
-impl Seat {
+impl Slot {
     /// A connection of this number.
     pub(super) fn new(number: u64) -> Self {
         Self { number, ..Self::default() }
@@ -49,14 +49,14 @@ impl Seat {
         }
         let queued = self.queued.get() + packet.len();
         let mut queue = self.queue.borrow_mut();
-        if queue.len() == QUEUE_MOST || queued > QUEUE_BYTES_MOST {
+        if queue.len() == MAX_QUEUE || queued > MAX_QUEUE_BYTES {
             drop(queue);
             self.drop_for(Ending::Lagging);
             return false;
         }
         queue.push_back(packet);
         self.queued.set(queued);
-        self.bell.notify_one();
+        self.notify.notify_one();
         true
     }
 
@@ -76,7 +76,7 @@ impl Seat {
     pub(super) fn close_for(&self, ending: Ending) {
         if self.closing.get().is_none() {
             self.closing.set(Some(ending));
-            self.bell.notify_one();
+            self.notify.notify_one();
         }
     }
 
@@ -89,7 +89,7 @@ impl Seat {
     pub(super) fn drop_for(&self, ending: Ending) {
         if self.dropping.get().is_none() {
             self.dropping.set(Some(ending));
-            self.bell.notify_one();
+            self.notify.notify_one();
             self.gone.notify_one();
         }
     }
@@ -99,7 +99,7 @@ impl Seat {
         self.dropping.get()
     }
 
-    /// Completes when it is to end now.
+    /// Completes when the connection is to be closed now.
     pub(super) async fn dropped(&self) -> Ending {
         loop {
             if let Some(ending) = self.dropping.get() {
