@@ -2,7 +2,7 @@
 #
 #   docker build .                                      builds the binary first, in a container
 #   boards/image.sh                                     takes those that boards/build.sh made
-FROM --platform=$BUILDPLATFORM docker.io/library/rust:1-bookworm AS binary
+FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.97.1-bookworm@sha256:593db038d36ea0d2e5b22a2e095eb95dbec607d88d658c2f35f65ee880b4f93a AS binary
 ARG TARGETARCH TARGETVARIANT
 # What --version says; Cargo.toml's version without it.
 ARG PANDAPROXY_VERSION

@@ -21,7 +21,6 @@ END
 
 # The largest binary, in bytes: it shares a small board's memory with everything else.
 readonly LARGEST=$((3 * 1024 * 1024))
-readonly ZIG=0.15.2 ZIGBUILD=0.24.0
 
 cross='' dry='' board=''
 for option in "$@"; do
@@ -67,12 +66,14 @@ rustup_has_it() {
 }
 
 zig() {
-    local venv=$root/target/zig-$ZIG-$ZIGBUILD
+    # boards/zig.txt has the versions, and a hash for each file.
+    local venv
+    venv=$root/target/zig-$(cksum <boards/zig.txt | cut -d' ' -f1)
     if [ ! -e "$venv/installed" ]; then
         need python3 python3 python3-venv
         python3 -c 'import ensurepip' 2>/dev/null || need /usr/share/doc/python3-venv python3-venv
         run python3 -m venv --clear "$venv"
-        run "$venv/bin/pip" install --quiet "ziglang==$ZIG" "cargo-zigbuild==$ZIGBUILD"
+        run "$venv/bin/pip" install --quiet --require-hashes --no-deps -r boards/zig.txt
         run touch "$venv/installed"
     fi
     PATH=$venv/bin:$PATH
