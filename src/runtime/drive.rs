@@ -64,7 +64,7 @@ impl<E: ClientError> End<E> {
     pub fn kind(self) -> Kind {
         match self {
             Self::Session(error) => error.kind(),
-            Self::Stream(StreamError::Stalled) => Kind::Stuck,
+            Self::Stream(StreamError::Stalled(_)) => Kind::Stuck,
             Self::Closed | Self::Stream(StreamError::Lost(_)) => Kind::Left,
         }
     }
@@ -234,7 +234,7 @@ async fn send<T: Write<Error = StreamError>>(
         stream.write_all(piece.unwrap_or_default()).await?;
         stream.flush().await
     };
-    timeout(PIECE_TIMEOUT, piece).await.unwrap_or(Err(StreamError::Stalled))
+    timeout(PIECE_TIMEOUT, piece).await.unwrap_or(Err(StreamError::Stalled(PIECE_TIMEOUT)))
 }
 
 /// Completes at `deadline`; never, if there is none.

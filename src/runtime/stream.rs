@@ -53,9 +53,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
 /// Why a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamError {
-    /// A write made no progress for [`WRITE_TIMEOUT`], or one piece of output took longer than
-    /// [`drive`](super::drive) allows.
-    Stalled,
+    /// A write made no progress for this time ([`WRITE_TIMEOUT`]), or one piece of output was not sent within it
+    /// ([`drive`](super::drive)).
+    Stalled(Duration),
     /// The operating system or TLS reported an error.
     Lost(io::ErrorKind),
 }
@@ -63,7 +63,7 @@ pub enum StreamError {
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stalled => write!(f, "write timed out after {} s", WRITE_TIMEOUT.as_secs()),
+            Self::Stalled(time) => write!(f, "write timed out after {} s", time.as_secs()),
             Self::Lost(kind) => write!(f, "connection lost: {kind}"),
         }
     }
@@ -74,7 +74,7 @@ impl core::error::Error for StreamError {}
 impl Error for StreamError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Stalled => ErrorKind::TimedOut,
+            Self::Stalled(_) => ErrorKind::TimedOut,
             Self::Lost(_) => ErrorKind::Other,
         }
     }
@@ -112,14 +112,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
                 }
                 Ok(len)
             }
-            Err(_elapsed) => Err(StreamError::Stalled),
+            Err(_elapsed) => Err(StreamError::Stalled(WRITE_TIMEOUT)),
         }
     }
 
     async fn flush(&mut self) -> Result<(), StreamError> {
         match timeout(WRITE_TIMEOUT, self.inner.flush()).await {
             Ok(flushed) => Ok(flushed?),
-            Err(_elapsed) => Err(StreamError::Stalled),
+            Err(_elapsed) => Err(StreamError::Stalled(WRITE_TIMEOUT)),
         }
     }
 }
@@ -227,7 +227,7 @@ fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
 /// Messages of failed streams, for the table of messages.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
-    [StreamError::Stalled, StreamError::Lost(io::ErrorKind::ConnectionReset)]
+    [StreamError::Stalled(WRITE_TIMEOUT), StreamError::Lost(io::ErrorKind::ConnectionReset)]
         .map(|error| alloc::format!("mqtt 3 (192.168.1.7): client disconnected: {error}"))
         .into()
 }

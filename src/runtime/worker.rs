@@ -234,7 +234,7 @@ impl<E: fmt::Display> fmt::Display for ClientEnd<'_, E> {
 /// Log lines of the end of a connection, for the table of messages.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
-    use super::stream::StreamError;
+    use super::stream::{StreamError, WRITE_TIMEOUT};
 
     let line = |kind, end: End<&str>, details| {
         let (sent, dropped) = details;
@@ -243,7 +243,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     };
     alloc::vec![
         line(Kind::Left, End::Closed, (12, 3)),
-        line(Kind::Stuck, End::Stream(StreamError::Stalled), (12, 3)),
+        line(Kind::Stuck, End::Stream(StreamError::Stalled(WRITE_TIMEOUT)), (12, 3)),
         line(Kind::WrongCode, End::Session("wrong access code"), (0, 0)),
         line(Kind::Refused, End::Session("all 16 slots are in use"), (0, 0)),
     ]

@@ -143,8 +143,13 @@ fn a_viewer_that_reads_nothing_or_a_byte_a_second_is_closed() {
             assert_eq!(number(&quick.picture().await.unwrap()), next);
         }
         assert_eq!(stuck.now(), 2);
-        let stalled = End::Stream(StreamError::Stalled);
-        assert_eq!(*studio.ends.borrow(), [stalled, stalled]);
+        let times = [secs(5), secs(30)];
+        assert_eq!(
+            *studio.ends.borrow(),
+            times.map(|time| End::Stream(StreamError::Stalled(time)))
+        );
+        assert!(journal_says("write timed out after 5 s"));
+        assert!(journal_says("write timed out after 30 s"));
         drop(still);
         trickle.abort();
     });

@@ -36,7 +36,7 @@ fn a_client_that_reads_nothing_is_closed_others_are_on_time() {
             assert_eq!(before.elapsed(), ms(0), "report {n}");
             pass(ms(500)).await;
         }
-        assert_eq!(proxy.end(), End::Stream(StreamError::Stalled));
+        assert_eq!(proxy.end(), End::Stream(StreamError::Stalled(secs(5))));
         assert_eq!(stuck.now(), 1);
         assert_eq!(printer.ever(), 1);
     });
@@ -162,7 +162,7 @@ fn a_client_that_never_reads_its_acks_affects_no_other() {
         flood.await;
         printer.report(MARK);
         quick.report_where(|report| report == MARK).await;
-        assert_eq!(proxy.end(), End::Stream(StreamError::Stalled));
+        assert_eq!(proxy.end(), End::Stream(StreamError::Stalled(secs(5))));
         assert_eq!(printer.ever(), 1);
     });
 }
