@@ -20,6 +20,7 @@ mod ftp;
 mod health;
 mod log;
 mod mqtt;
+mod print_job;
 mod readme;
 mod record;
 mod relay;

@@ -17,6 +17,7 @@ mod echo;
 mod failures;
 mod mqtt;
 mod port_6000;
+mod print_job;
 #[path = "../replay/mod.rs"]
 mod replay;
 mod root;

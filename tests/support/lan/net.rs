@@ -138,14 +138,15 @@ impl SimNet {
     }
 
     /// Serves the printer's other ports: those of its data connections.
-    pub(crate) fn put_data<F>(&self, data: impl Fn(u16) -> F + 'static)
+    pub(crate) fn put_data<F, E>(&self, data: impl Fn(u16) -> F + 'static)
     where
-        F: Future<Output = Option<Wire>> + 'static,
+        F: Future<Output = Option<E>> + 'static,
+        E: Into<End>,
     {
         let data = move |port| {
             Outside::new(|| {
                 let data = data(port);
-                Box::pin(async move { data.await.map(End::Wire) })
+                Box::pin(async move { data.await.map(Into::into) })
             })
         };
         *self.0.data.borrow_mut() = Some(Rc::new(data));
