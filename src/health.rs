@@ -1,9 +1,10 @@
 //! `pandaproxy health`: checks that the services of a running proxy answer on their ports.
 //!
-//! The check runs on the proxy's machine with the proxy's configuration. The MQTT port has to show a
-//! certificate signed by the authority in the state directory ([`greeting`](crate::tls::greeting)); each other
-//! port has to accept a TCP connection. The check does not log in: it sends no access code, takes no client's
-//! slot, and does not contact the printer. A proxy whose printer is switched off is healthy.
+//! The check runs on the proxy's machine with the proxy's configuration. The ports of MQTT and of detect over TLS have
+//! to show a certificate signed by the authority in the state directory ([`greeting`](crate::tls::greeting)); the
+//! other port of detect has to answer with the printer's serial number; each other port has to accept a TCP connection.
+//! The check does not log in: it sends no access code, and does not contact the printer. A proxy whose printer is
+//! switched off is healthy.
 //!
 //! # Bounds
 //!
@@ -18,6 +19,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Instant, SystemTime};
 
+use crate::bind::wire::{Answer, MAX_FRAME, Request, frame};
 use crate::config::Config;
 use crate::tls::greeting::{GreetingError, greet};
 
@@ -25,7 +27,7 @@ use crate::tls::greeting::{GreetingError, greet};
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ports that are checked at most: one for each service.
-const PORTS: usize = 4;
+const PORTS: usize = 6;
 
 /// The services that answer. `Display` is `mqtt on 8883, ftp on 990`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ enum Why {
     Io(ErrorKind),
     /// The program on the port is not this proxy.
     Greeting(GreetingError),
+    /// The program on the port does not answer as this printer.
+    OtherPrinter,
 }
 
 impl fmt::Display for Unhealthy {
@@ -74,6 +78,9 @@ impl fmt::Display for Unhealthy {
             Why::Silent => f.write_str("connection timed out"),
             Why::Io(kind) => write!(f, "connection failed: {kind}"),
             Why::Greeting(error) => error.fmt(f),
+            Why::OtherPrinter => {
+                f.write_str("does not answer as this printer; is another program on this port?")
+            }
         }
     }
 }
@@ -93,14 +100,49 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
         let at = SocketAddr::new(here, port);
         let unhealthy = |why| Unhealthy { service, at, why };
         let mut connection = Connection::open(at, deadline).map_err(unhealthy)?;
-        if service == "mqtt" {
-            greet(&config.state_dir, &mut connection, SystemTime::now)
-                .map_err(|error| unhealthy(Why::Greeting(error)))?;
+        match service {
+            "mqtt" | "detect-tls" => {
+                greet(&config.state_dir, &mut connection, SystemTime::now)
+                    .map_err(|error| unhealthy(Why::Greeting(error)))?;
+            }
+            "detect" => detect(&config.serial, &mut connection).map_err(unhealthy)?,
+            _ => {}
         }
         // Always fits: there is an element for each service.
         let _fits = answering.push((service, port));
     }
     Ok(Answering(answering))
+}
+
+/// Asks the proxy which printer it is.
+fn detect(serial: &str, connection: &mut Connection) -> Result<(), Why> {
+    let lost = |error: io::Error| {
+        let kind = error.kind();
+        let is_late = matches!(kind, ErrorKind::TimedOut | ErrorKind::WouldBlock);
+        if is_late { Why::Silent } else { Why::Io(kind) }
+    };
+    let mut bytes = [0; MAX_FRAME];
+    let len = Request::write_detect(&mut bytes).unwrap_or_default();
+    connection.write_all(bytes.get(..len).unwrap_or_default()).map_err(lost)?;
+    let mut filled = 0;
+    loop {
+        let room = bytes.get_mut(filled..).unwrap_or_default();
+        // A frame that is complete or invalid ends this before there is no room.
+        let read = connection.read(room).map_err(lost)?;
+        filled += read;
+        let frame = frame(bytes.get(..filled).unwrap_or_default());
+        let answer = match frame {
+            Ok(Some(json)) => Answer::parse(json),
+            Ok(None) if read > 0 => continue,
+            Ok(None) | Err(_) => return Err(Why::OtherPrinter),
+        };
+        return match answer {
+            Ok(Answer::Detected(told)) if told.id.meant::<32>().is_some_and(|id| id == serial) => {
+                Ok(())
+            }
+            Ok(_) | Err(_) => Err(Why::OtherPrinter),
+        };
+    }
 }
 
 /// The address at which a listener bound to `bind` is reached from the same machine.
@@ -167,6 +209,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Why::Silent,
         Why::Io(ErrorKind::HostUnreachable),
         Why::Greeting(GreetingError::Foreign),
+        Why::OtherPrinter,
     ];
     let at = SocketAddr::from(([127, 0, 0, 1], 8883));
     let unhealthy = causes.map(|why| Unhealthy { service: "mqtt", at, why }.to_string());

@@ -66,7 +66,7 @@ pub enum Kind {
     RequestForwarded,
     /// A request was not delivered, and its sender was disconnected.
     RequestRefused,
-    /// A client published to a topic that is not served.
+    /// A client asked for something that is not served, and got no answer.
     RequestIgnored,
     /// A report could not be parsed and was forwarded unchanged.
     ReportOdd,
@@ -78,6 +78,10 @@ pub enum Kind {
     PrinterMute,
     /// The camera probe has a result.
     CameraFound,
+    /// The printer was asked what it is.
+    Detected,
+    /// A health check was answered.
+    Checked,
     /// The camera sent data that is not a picture; it was skipped.
     PictureDamaged,
     /// A picture larger than any frame was skipped.
@@ -96,7 +100,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are printed.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Started,
         Self::Admitted,
         Self::Left,
@@ -120,6 +124,8 @@ impl Kind {
         Self::NoFrame,
         Self::PrinterMute,
         Self::CameraFound,
+        Self::Detected,
+        Self::Checked,
         Self::PictureDamaged,
         Self::PictureTooLong,
         Self::Transferred,
@@ -155,6 +161,8 @@ impl Kind {
             Self::NoFrame => "no frame",
             Self::PrinterMute => "printer sends no reports",
             Self::CameraFound => "camera found",
+            Self::Detected => "printer detected",
+            Self::Checked => "health checked",
             Self::PictureDamaged => "picture damaged",
             Self::PictureTooLong => "picture too long",
             Self::Transferred => "transferred",
@@ -192,10 +200,11 @@ impl Kind {
             | Self::Silent
             | Self::PrinterUp
             | Self::CameraFound
+            | Self::Detected
             | Self::RequestIgnored
             | Self::Transferred
             | Self::Stopping => Level::Info,
-            Self::RequestForwarded => Level::Debug,
+            Self::RequestForwarded | Self::Checked => Level::Debug,
         }
     }
 }

@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, tls, trace → config → printer → session
+//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, tls, trace → config → printer → session
 //!        → memory, auth, journal, notify, peer, segment, state_dir → clock → board     imports only point right
 //! ```
 //!
@@ -28,6 +28,7 @@
 //! | [`chamber`] | port 6000 of A1 and P1: one stream of pictures for all viewers |
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
 //! | [`ftp`] | port 990 in proxy mode: clients queue for the printer's sessions |
+//! | [`bind`] | ports 3000 and 3002: which printer this is, for slicers that ask |
 //! | [`runtime::files`] | data connections, and the relay of 990 and of the file tunnel on 6000 |
 //! | [`printer`] | the table of models, the camera probe, and what is known about the printer |
 //! | [`session`] | the contract of every conversation |
@@ -49,11 +50,18 @@
 //!
 //! # Adding a service
 //!
-//! 1. Its folder beside [`mqtt`], with the files `wire`, `client`, `hub`, `slot` and `upstream` as far as they apply.
+//! 1. Its folder beside [`mqtt`], with the files `wire`, `client`, `hub`, `slot` and `upstream` as far as they apply:
+//!    [`bind`] has no hub, since its clients share nothing but the [`printer`]'s status. Its row in `tests/tidy.rs`, its
+//!    section in [`protocol`], and its lines in the map above.
 //! 2. A file in [`runtime::services`] with its declaration (name, port, transport, start) and its
-//!    [`Service`](runtime::service::Service).
-//! 3. One line in [`runtime::launch::services`], and its lines in [`memory::budget`].
-//! 4. Its name and port in `config/services.rs`; its limits in [`limits`]; its log lines in `messages.rs`.
+//!    [`Service`](runtime::service::Service). A service on two ports has two declarations.
+//! 3. One line in [`runtime::launch::services`], and its lines in [`memory::budget`]; an acceptor more in
+//!    [`SERVICES`](memory::budget::SERVICES).
+//! 4. Its name and ports in `config/services.rs`, `Config::listening` and the texts of `config/settings.rs`, then
+//!    `cargo run --example generate -- write`; its limits in [`limits`]; its log lines in `messages.rs`; in [`health`]
+//!    the check of its port, if more than a connection is to be checked; in [`trace`] how it is recorded.
+//! 5. Its side of the simulated printer (`tests/printer`), its tests in `tests/simulated` and `tests/program`, a target
+//!    in `tests/fuzz`, its attackers in `tests/bounds`.
 //!
 //! # Life of a report
 //!
@@ -133,6 +141,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod auth;
+pub mod bind;
 pub mod board;
 pub mod chamber;
 pub mod clock;

@@ -10,7 +10,7 @@ use crate::board::{BOARD, Mqtt};
 use crate::memory::{KIB, budget};
 use crate::runtime::files::relay;
 use crate::runtime::stream;
-use crate::{chamber, ftp, mqtt, rtsp};
+use crate::{bind, chamber, ftp, mqtt, rtsp};
 
 /// Prints all limits, one table a service.
 #[derive(Clone, Copy, Debug)]
@@ -218,6 +218,21 @@ impl fmt::Display for Limits {
                     "both sides are reset",
                     "{} s",
                     s(&relay::FILE_SILENCE_TIMEOUT)
+                ),
+            ],
+        )?;
+        table(
+            f,
+            "detect",
+            &[
+                limit!("connections, on each port", "they wait", "{}", bind::CLIENTS),
+                limit!("time for a request", "closed", "{} s", s(&bind::client::REQUEST_TIMEOUT)),
+                limit!("request", "closed", "{} bytes", bind::wire::MAX_FRAME),
+                limit!(
+                    "questions to the printer",
+                    "asked later",
+                    "1 in {} s",
+                    s(&bind::RETRY_INTERVAL)
                 ),
             ],
         )

@@ -15,7 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["main", "lib", "messages"],
     &["limits"],
     &["runtime", "health"],
-    &["mqtt", "chamber", "rtsp", "ftp", "tls", "trace"],
+    &["mqtt", "chamber", "rtsp", "ftp", "bind", "tls", "trace"],
     &["config"],
     &["printer"],
     &["session", "logger", "rejections"],

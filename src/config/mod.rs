@@ -161,6 +161,8 @@ impl Config {
             (services.rtsp, "rtsp", ports.rtsp),
             (services.ftp, "ftp", ports.ftp),
             (services.ftp && has_tunnel, "tunnel", ports.tunnel),
+            (services.detect, "detect", ports.detect),
+            (services.detect, "detect-tls", ports.detect_tls),
         ]
         .into_iter()
         .filter_map(|(served, name, port)| served.then_some((name, port)))
@@ -190,8 +192,8 @@ impl Config {
     /// Whether a printer at `ip` would be this program itself: `ip` is an address of this machine, and one of the
     /// printer's ports is a port that this program listens on.
     pub fn leads_back(&self, ip: IpAddr) -> bool {
-        let Ports { mqtt, chamber, rtsp, ftp, tunnel } = self.printer_ports;
-        let printer = [mqtt, chamber, rtsp, ftp, tunnel];
+        let Ports { mqtt, chamber, rtsp, ftp, tunnel, detect, .. } = self.printer_ports;
+        let printer = [mqtt, chamber, rtsp, ftp, tunnel, detect];
         let is_bound = self.bind == ip || self.bind.is_unspecified();
         is_bound && self.listening().any(|(_, port)| printer.contains(&port)) && is_own(ip)
     }
@@ -236,11 +238,11 @@ impl Config {
         };
 
         let ports = match find(&Setting::PORTS) {
-            Some(given) => given.parse(|value| Ports::parse(value, 0))?,
+            Some(given) => given.parse(|value| Ports::parse(value, services::Of::Proxy))?,
             None => Ports::default(),
         };
         let printer_ports = match find(&Setting::PRINTER_PORTS) {
-            Some(given) => given.parse(|value| Ports::parse(value, 1))?,
+            Some(given) => given.parse(|value| Ports::parse(value, services::Of::Printer))?,
             None => Ports::default(),
         };
         let ftp_mode = match find(&Setting::FTP_MODE) {

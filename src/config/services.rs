@@ -11,11 +11,13 @@ pub enum Service {
     Rtsp,
     /// Files, by FTPS and by the file tunnel.
     Ftp,
+    /// Which printer this is, for slicers that ask.
+    Detect,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 4] = [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp];
+    pub const ALL: [Self; 5] = [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp, Self::Detect];
 
     /// Name in settings and in the log.
     pub const fn name(self) -> &'static str {
@@ -24,6 +26,7 @@ impl Service {
             Self::Chamber => "chamber",
             Self::Rtsp => "rtsp",
             Self::Ftp => "ftp",
+            Self::Detect => "detect",
         }
     }
 }
@@ -42,11 +45,13 @@ pub struct Services {
     pub rtsp: bool,
     /// Files.
     pub ftp: bool,
+    /// Which printer this is.
+    pub detect: bool,
 }
 
 impl Services {
     /// All services.
-    pub const ALL: Self = Self { mqtt: true, chamber: true, rtsp: true, ftp: true };
+    pub const ALL: Self = Self { mqtt: true, chamber: true, rtsp: true, ftp: true, detect: true };
 
     /// Whether `service` is one of them.
     pub const fn has(self, service: Service) -> bool {
@@ -55,6 +60,7 @@ impl Services {
             Service::Chamber => self.chamber,
             Service::Rtsp => self.rtsp,
             Service::Ftp => self.ftp,
+            Service::Detect => self.detect,
         }
     }
 
@@ -69,6 +75,7 @@ impl Services {
             Service::Chamber => self.chamber = true,
             Service::Rtsp => self.rtsp = true,
             Service::Ftp => self.ftp = true,
+            Service::Detect => self.detect = true,
         }
     }
 
@@ -101,20 +108,42 @@ pub struct Ports {
     pub ftp: u16,
     /// File tunnel of X1, H2 and P2.
     pub tunnel: u16,
+    /// Detect without TLS.
+    pub detect: u16,
+    /// Detect over TLS.
+    pub detect_tls: u16,
 }
 
 impl Default for Ports {
     /// The printer's own ports, which are the ones that clients use ([`protocol`](crate::protocol)).
     fn default() -> Self {
-        Self { mqtt: 8883, chamber: 6000, rtsp: 322, ftp: 990, tunnel: 6000 }
+        Self {
+            mqtt: 8883,
+            chamber: 6000,
+            rtsp: 322,
+            ftp: 990,
+            tunnel: 6000,
+            detect: 3000,
+            detect_tls: 3002,
+        }
     }
 }
 
+/// Whose ports a list names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// This machine's; 0 lets the system choose.
+    Proxy,
+    /// The printer's, of which `detect-tls` is not used.
+    Printer,
+}
+
 impl Ports {
-    /// Reads `SERVICE=PORT,…`, each service at most once, no port below `lowest`. Services that are not in the list keep
-    /// their default, except that `tunnel` follows `chamber`, as the two had one name in earlier versions.
-    pub(super) fn parse(list: &str, lowest: u16) -> Option<Self> {
+    /// Reads `SERVICE=PORT,…`, each service at most once. Services that are not in the list keep their default, except
+    /// that `tunnel` follows `chamber`, as the two had one name in earlier versions.
+    pub(super) fn parse(list: &str, of: Of) -> Option<Self> {
         let (mut mqtt, mut chamber, mut rtsp, mut ftp, mut tunnel) = (None, None, None, None, None);
+        let (mut detect, mut detect_tls) = (None, None);
         for item in list.split(',') {
             let (name, port) = item.split_once('=')?;
             let name = name.trim().to_ascii_lowercase();
@@ -124,10 +153,12 @@ impl Ports {
                 "rtsp" => &mut rtsp,
                 "ftp" => &mut ftp,
                 "tunnel" => &mut tunnel,
+                "detect" => &mut detect,
+                "detect-tls" if of == Of::Proxy => &mut detect_tls,
                 _ => return None,
             };
             let port: u16 = port.trim().parse().ok()?;
-            if port < lowest || place.replace(port).is_some() {
+            if (port == 0 && of == Of::Printer) || place.replace(port).is_some() {
                 return None;
             }
         }
@@ -138,6 +169,8 @@ impl Ports {
             rtsp: rtsp.unwrap_or(default.rtsp),
             ftp: ftp.unwrap_or(default.ftp),
             tunnel: tunnel.or(chamber).unwrap_or(default.tunnel),
+            detect: detect.unwrap_or(default.detect),
+            detect_tls: detect_tls.unwrap_or(default.detect_tls),
         })
     }
 }

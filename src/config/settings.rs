@@ -86,8 +86,8 @@ impl Group {
 
 const BOOL: &str = "true or false";
 const FTP_MODES: &str = "auto, proxy or relay";
-const PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp or tunnel, each at most once, PORT is 0 (any) to 65535";
-const PRINTER_PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp or tunnel, each at most once, PORT is 1 to 65535";
+const PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel, detect or detect-tls, each at most once, PORT is 0 (any) to 65535";
+const PRINTER_PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel or detect, each at most once, PORT is 1 to 65535";
 
 /// A row without its particulars.
 const ROW: Setting = Setting {
@@ -164,9 +164,9 @@ impl Setting {
         key: "SERVICES",
         value: "LIST",
         group: Group::Services,
-        default: "mqtt,chamber,rtsp,ftp",
-        expected: "a list of services; mqtt, chamber, rtsp, ftp or camera (chamber and rtsp), with commas between",
-        help: "Services to offer; camera means chamber,rtsp, and ftp includes the file tunnel",
+        default: "mqtt,chamber,rtsp,ftp,detect",
+        expected: "a list of services; mqtt, chamber, rtsp, ftp, detect or camera (chamber and rtsp), with commas between",
+        help: "Services to offer; camera means chamber,rtsp, ftp includes the file tunnel, and detect tells slicers which printer this is",
         ..ROW
     };
     /// `--enable-all`, from the program's Python version.
@@ -197,7 +197,7 @@ impl Setting {
         value: "SERVICE=PORT",
         kind: Kind::List,
         group: Group::Services,
-        default: "mqtt=8883,chamber=6000,rtsp=322,ftp=990,tunnel=6000",
+        default: "mqtt=8883,chamber=6000,rtsp=322,ftp=990,tunnel=6000,detect=3000,detect-tls=3002",
         expected: PORT_LIST,
         help: "Ports to listen on; repeatable, or a comma-separated list",
         ..ROW
@@ -209,7 +209,7 @@ impl Setting {
         value: "SERVICE=PORT",
         kind: Kind::List,
         group: Group::Services,
-        default: "mqtt=8883,chamber=6000,rtsp=322,ftp=990,tunnel=6000",
+        default: "mqtt=8883,chamber=6000,rtsp=322,ftp=990,tunnel=6000,detect=3000",
         expected: PRINTER_PORT_LIST,
         help: "Ports of the printer, where they differ",
         ..ROW

@@ -519,6 +519,7 @@ fn a_port_is_given_by_service_and_the_others_keep_theirs() {
     assert_eq!(config.printer_ports, Ports { rtsp: 8322, ..Ports::default() });
     let of = Ports::default();
     assert_eq!((of.mqtt, of.chamber, of.rtsp, of.ftp, of.tunnel), (8883, 6000, 322, 990, 6000));
+    assert_eq!((of.detect, of.detect_tls), (3000, 3002));
 }
 
 #[test]
@@ -526,7 +527,9 @@ fn the_file_tunnel_has_a_port_of_its_own() {
     let config = with(&["-s", "00M00A000000001", "--port=tunnel=16000"]).unwrap();
     assert_eq!((config.ports.chamber, config.ports.tunnel), (6000, 16000));
     let listening: Vec<_> = config.listening().collect();
-    assert_eq!(listening, [("mqtt", 8883), ("rtsp", 322), ("ftp", 990), ("tunnel", 16000)]);
+    let others = [("detect", 3000), ("detect-tls", 3002)];
+    assert_eq!(listening[..4], [("mqtt", 8883), ("rtsp", 322), ("ftp", 990), ("tunnel", 16000)]);
+    assert_eq!(listening[4..], others);
 }
 
 #[test]
@@ -536,8 +539,9 @@ fn services_are_chosen_by_the_names_of_their_ports() {
         ("mqtt", Services { mqtt: true, ..none }),
         ("chamber,Rtsp", Services { chamber: true, rtsp: true, ..none }),
         ("camera", Services { chamber: true, rtsp: true, ..none }),
-        (" FTP, mqtt,camera", Services::ALL),
-        ("mqtt,chamber,rtsp,ftp", Services::ALL),
+        (" FTP, mqtt,camera", Services { detect: false, ..Services::ALL }),
+        ("detect", Services { detect: true, ..none }),
+        ("mqtt,chamber,rtsp,ftp,detect", Services::ALL),
     ] {
         assert_eq!(with(&["--services", list]).unwrap().services, services, "{list}");
     }

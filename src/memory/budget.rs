@@ -183,6 +183,21 @@ pub const DATA_PORT: usize = KIB / 2;
 /// ([`protocol`](crate::protocol#file-tunnel)). There is one more, so that one address cannot take all.
 pub const TUNNELS: usize = 5;
 
+/// Connections to `detect` served at once on each of its two ports.
+pub const DETECT_CLIENTS: usize = 4;
+
+/// Inbox of a client of `detect`, or of the printer: one message.
+pub const DETECT_INBOX: usize = KIB;
+
+/// Outbox of a client of `detect`, or of the printer: one message.
+pub const DETECT_OUTBOX: usize = KIB;
+
+/// A slot of `detect`.
+pub const DETECT_SLOT: usize = 64;
+
+/// `detect` on one port, without its slots.
+pub const DETECT_SERVICE: usize = 256;
+
 /// Connections in the accept queue of one service.
 pub const ACCEPT_QUEUE: usize = 4 * BOARD.pre_auth;
 
@@ -199,7 +214,10 @@ pub const PLAYERS: usize = BOARD.clients.rtsp + BOARD.pre_auth;
 pub const FILERS: usize = BOARD.clients.ftp + BOARD.pre_auth;
 
 /// Services that have an acceptor of their own.
-pub const SERVICES: usize = 4;
+pub const SERVICES: usize = 6;
+
+/// Services that have a connection to the printer of which no other line says how many there are: MQTT and both cameras.
+const UPSTREAMS: usize = 3;
 
 /// Stored TLS sessions of clients other than FTP clients.
 pub const SESSIONS: usize = SLOTS + VIEWERS + PLAYERS;
@@ -211,7 +229,7 @@ pub const FILE_SESSIONS: usize = 2 * FILERS;
 pub const RECORDING_QUEUE: usize = 512 * KIB;
 
 /// Connections that can be recorded at once: those of all slots, those to the printer, and data connections.
-pub const RECORDED: usize = SLOTS + VIEWERS + PLAYERS + FILERS + SERVICES - 1 + 3 * FTP_SESSIONS;
+pub const RECORDED: usize = SLOTS + VIEWERS + PLAYERS + FILERS + UPSTREAMS + 3 * FTP_SESSIONS;
 
 /// State of one recorded connection.
 pub const RECORDED_EACH: usize = KIB / 2 + KIB / 4;
@@ -239,7 +257,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 46] = [
+pub const LINES: [Line; 53] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -280,6 +298,13 @@ pub const LINES: [Line; 46] = [
     ),
     line("ftp upstream: TLS, task", FTP_SESSIONS, TLS + TASK),
     line("ftp mover: buffer, TLS on both sides, task", FTP_SESSIONS, FTP_BUFFER + 2 * TLS + TASK),
+    line("detect client: inbox, outbox", DETECT_CLIENTS, DETECT_INBOX + DETECT_OUTBOX),
+    line("detect client: task, slot", DETECT_CLIENTS, TASK + DETECT_SLOT),
+    line("detect-tls client: inbox, outbox", DETECT_CLIENTS, DETECT_INBOX + DETECT_OUTBOX),
+    line("detect-tls client: TLS", DETECT_CLIENTS, TLS),
+    line("detect-tls client: task, slot", DETECT_CLIENTS, TASK + DETECT_SLOT),
+    line("detect services", 2, DETECT_SERVICE),
+    line("detect upstream: inbox, outbox, task", 1, DETECT_INBOX + DETECT_OUTBOX + TASK),
     line("TLS: input being processed", 1, TLS_FLASH),
     line("accept queues", SERVICES * ACCEPT_QUEUE, ARRIVAL),
     line("TLS sessions kept", SESSIONS + FILE_SESSIONS, RESUMPTION),

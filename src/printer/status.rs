@@ -270,9 +270,11 @@ impl Status {
         self.version.borrow().clone()
     }
 
-    /// The printer's firmware has this version. Longer ones than [`MAX_VERSION`] are ignored.
+    /// The printer's firmware has this version. An empty one and a longer one than [`MAX_VERSION`] are ignored.
     pub fn set_version(&self, version: &str) {
-        self.set_text(&self.version, version);
+        if !version.is_empty() {
+            self.set_text(&self.version, version);
+        }
     }
 
     /// The printer's name: the setting, else what the printer says, else the name that it has from the factory.
@@ -285,9 +287,12 @@ impl Status {
         self.is_name_guessed.get()
     }
 
-    /// The printer says that it has this name. An empty one and a longer one than [`MAX_NAME`] are ignored.
+    /// The printer says that it has this name. An empty one, a longer one than [`MAX_NAME`] and one with control
+    /// characters are ignored.
     pub fn set_name(&self, name: &str) {
-        if !self.is_name_set && !name.is_empty() && name.len() <= MAX_NAME {
+        let is_name =
+            !name.is_empty() && name.len() <= MAX_NAME && !name.contains(char::is_control);
+        if !self.is_name_set && is_name {
             self.is_name_guessed.set(false);
             self.set_text(&self.name, name);
         }
@@ -314,7 +319,10 @@ impl Status {
 
     fn set_text<const N: usize>(&self, fact: &RefCell<heapless::String<N>>, text: &str) {
         let mut fact = fact.borrow_mut();
+        // It goes into answers, datagrams and log lines.
+        let is_line = !text.contains(char::is_control);
         if let Ok(text) = heapless::String::try_from(text)
+            && is_line
             && *fact != text
         {
             *fact = text;
@@ -470,6 +478,7 @@ mod tests {
         assert!(of.is_name_guessed());
         of.set_name("");
         of.set_name(&"9".repeat(MAX_NAME + 1));
+        of.set_name("a\r\nLocation: 10.0.0.9");
         assert!(of.is_name_guessed());
         of.set_name("Grüner Drucker");
         assert_eq!((&*of.name(), of.is_name_guessed()), ("Grüner Drucker", false));
@@ -492,7 +501,7 @@ mod tests {
     fn the_printers_model_code_goes_before_the_serials() {
         let of = status("31B00A3C1200417");
         assert_eq!(of.model_code(), "O1C2");
-        for ignored in ["", "x23456789abcdef01"] {
+        for ignored in ["", "x23456789abcdef01", "C12\n"] {
             of.set_model_code(ignored);
             assert_eq!(of.model_code(), "O1C2", "{ignored}");
         }
@@ -514,6 +523,7 @@ mod tests {
         status.set_version("01.09.01.00");
         assert!(has_changed(&status));
         status.set_version(&"9".repeat(MAX_VERSION + 1));
+        status.set_version("");
         status.set_name(&"9".repeat(MAX_NAME + 1));
         assert!(!has_changed(&status), "what is too long is ignored");
         status.set_name("Grüner Drucker");

@@ -286,6 +286,11 @@ impl<N: Net> PendingClient<N> {
         }
     }
 
+    /// Whether the connection comes from this machine.
+    pub const fn is_own(&self) -> bool {
+        self.own
+    }
+
     /// Frees the pre-auth slot of a client that is served without an access code, as in a relay.
     pub fn release(&self) {
         if !self.is_released.replace(true) {

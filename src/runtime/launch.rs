@@ -37,7 +37,7 @@ pub use super::credentials::Credentials;
 use super::net::Net;
 use super::root::{Bound, Root, find};
 use super::service::{Declaration, Service};
-use super::services::{chamber, files, mqtt, rtsp};
+use super::services::{bind, chamber, files, mqtt, rtsp};
 use super::shutdown::shut_down;
 pub use super::start_error::StartError;
 use super::{Clock, supervisor};
@@ -53,13 +53,15 @@ use crate::trace;
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The services, in the order in which they are started and shut down: the one list of them.
-pub fn services<N: Net>() -> [Declaration<N>; 5] {
+pub fn services<N: Net>() -> [Declaration<N>; 7] {
     [
         mqtt::declaration(),
         chamber::declaration(),
         rtsp::declaration(),
         files::ftp_declaration(),
         files::tunnel_declaration(),
+        bind::plain_declaration(),
+        bind::tls_declaration(),
     ]
 }
 

@@ -32,6 +32,8 @@ pub struct AcceptedClient<'a> {
     pub reached: Option<Ipv4Addr>,
     /// Deadline of the client's login.
     pub until: Instant,
+    /// Whether the client runs on this machine, as the health check does.
+    pub is_own: bool,
     /// Called once the client has logged in: frees its pre-auth slot.
     pub admitted: &'a dyn Fn(),
 }
@@ -119,6 +121,12 @@ pub trait ServesSessions {
         }
     }
 
+    /// How the journal counts the session's end, apart from wrong codes.
+    fn kind(session: &Self::Session, end: SessionEnd<Self>) -> Kind {
+        let _ = session;
+        end.kind()
+    }
+
     /// What follows the cause in the log line of the session's end.
     fn details(
         session: &Self::Session,
@@ -166,21 +174,21 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> Served<SessionError<S>> {
-    let AcceptedClient { peer, reached, until, admitted } = accepted_client;
+    let AcceptedClient { peer, reached, until, is_own, admitted } = accepted_client;
     let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
     let is_logged_in = Cell::new(false);
     let admitted = || {
         is_logged_in.set(true);
         admitted();
     };
-    let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
+    let accepted_client = AcceptedClient { peer, reached, until, is_own, admitted: &admitted };
     let Some((mut session, link)) = service.open(&accepted_client, clock) else {
         // This does not happen: there are as many slots as workers.
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
     let end = S::run(&mut session, &link, &mut stream, buffers, clock).await;
     let wrong_codes = S::wrong_codes(&session, end);
-    let kind = if wrong_codes.is_empty() { end.kind() } else { Kind::WrongCode };
+    let kind = if wrong_codes.is_empty() { S::kind(&session, end) } else { Kind::WrongCode };
     {
         let details = S::details(&session, &link, end);
         let details = format_args!("{details}");
@@ -326,7 +334,8 @@ impl<S: Serves, N: Net> Worker<S, N> {
             journal::note(Kind::Admitted, format_args!("{peer}: client connected"));
             pending.pass();
         };
-        let accepted_client = AcceptedClient { peer, reached, until, admitted: &admitted };
+        let is_own = pending.is_own();
+        let accepted_client = AcceptedClient { peer, reached, until, is_own, admitted: &admitted };
         let served = self.service.serve(stream, accepted_client, buffers, &self.clock).await;
         self.net.session_ended(&served);
         for guess in served.wrong_codes {
@@ -486,6 +495,7 @@ mod tests {
             peer: Peer::unknown(),
             reached: None,
             until: clock.now() + Duration::from_secs(10),
+            is_own: false,
             admitted: &|| {},
         };
         let (service, mut buffers) = (Recorded(Rc::clone(&events)), Buffers::new(16, 16));

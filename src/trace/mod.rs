@@ -12,7 +12,7 @@
 //!
 //! Connections are recorded on both sides of the proxy, with times of a monotonic clock, as MQTT (port 1883),
 //! RTSP (554), FTP (21 and the data ports) and chamber camera (6000) would look without TLS. Relayed connections
-//! (`--ftp-mode relay`, the file tunnel) are not recorded: only client and printer can decrypt them.
+//! (`--ftp-mode relay`, the file tunnel) are not recorded: only client and printer can decrypt them. Nor is detect.
 //!
 //! # Bounds
 //!
@@ -78,6 +78,8 @@ pub enum Protocol {
         /// The server's port.
         port: u16,
     },
+    /// Detect, which is not recorded: a request for account binding may hold credentials in any form.
+    Detect,
 }
 
 impl Protocol {
@@ -89,6 +91,7 @@ impl Protocol {
             Self::Rtsp => 554,
             Self::Ftp => 21,
             Self::FtpData { port } => port,
+            Self::Detect => 3000,
         }
     }
 
@@ -98,6 +101,7 @@ impl Protocol {
             Self::Mqtt | Self::Ftp => u64::MAX,
             Self::Chamber | Self::Rtsp => MAX_MEDIA,
             Self::FtpData { .. } => MAX_FILE,
+            Self::Detect => 0,
         }
     }
 }
@@ -201,6 +205,9 @@ pub fn redact_address(address: IpAddr) {
 
 /// Starts recording a connection. `None` without a recording, or if the queue or all slots are full.
 pub fn begin(protocol: Protocol, party: Party, now: Instant) -> Option<Tap> {
+    if protocol == Protocol::Detect {
+        return None;
+    }
     let recorder = RECORDER.with_borrow(Clone::clone)?;
     let slot = recorder.taken.iter().position(|taken| !taken.get())?;
     recorder.numbers.set(recorder.numbers.get().wrapping_add(1));

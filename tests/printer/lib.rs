@@ -1,6 +1,6 @@
 //! A simulated printer: the MQTT side of a P1S, A1 mini, X1C or H2D, their manners and their vices.
 //! Beside it stand its [chamber camera](Camera) and what other models have in its place: the
-//! [file tunnel](Tunnel) on the same port, and [`Rtsp`]. Each is a handle of its own, with its bounds.
+//! [file tunnel](Tunnel) on the same port, and [`Rtsp`]; and what tells [which printer](Detect) it is. Each is a handle of its own, with its bounds.
 //!
 //! Tests, the demo and benchmarks put it where a real printer would stand. It writes its own bytes
 //! and shares no code with the proxy, so that a misunderstanding cannot cancel itself out. What it
@@ -58,6 +58,7 @@
 
 mod broker;
 pub mod camera;
+pub mod detect;
 pub mod ftp;
 pub mod jpeg;
 mod ledger;
@@ -86,6 +87,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::{
     camera::{Camera, OverLimit},
+    detect::Detect,
     jpeg::picture_number,
     ledger::{Ending, Event, Hello, KEPT, Request},
     model::{Model, Refusal, Vice},

@@ -30,7 +30,7 @@ use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
 
 use printer::ftp::{Family, FileServer};
-use printer::{Camera, Event, Model, Printer, Rtsp, Tunnel, camera, rtsp};
+use printer::{Camera, Detect, Event, Model, Printer, Rtsp, Tunnel, camera, rtsp};
 
 /// A simulated Bambu Lab printer: its MQTT service with TLS, and its made-up reports.
 #[derive(Parser)]
@@ -78,6 +78,12 @@ struct Arguments {
     /// Port of the file tunnel that such printers have on 6000; without, there is none
     #[arg(long, value_name = "PORT")]
     tunnel_port: Option<u16>,
+    /// Port on which it tells which printer it is, without TLS (3000 at printers); without, there is none
+    #[arg(long, value_name = "PORT")]
+    detect_port: Option<u16>,
+    /// The same over TLS (3002 at printers)
+    #[arg(long, value_name = "PORT")]
+    detect_tls_port: Option<u16>,
     /// Port of its FTPS server; 0 takes any that is free. Without, there is none
     #[arg(long)]
     ftp_port: Option<u16>,
@@ -189,6 +195,24 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
             Box::pin(tunnelling)
         }
     };
+    let detect = Detect::new(arguments.model);
+    let telling: Served = match arguments.detect_port {
+        None => Box::pin(pending()),
+        Some(port) => {
+            let (address, telling) = detect.listen(SocketAddr::new(arguments.bind, port)).await?;
+            say(out, format_args!("detect listening on {address}"));
+            Box::pin(telling)
+        }
+    };
+    let telling_over_tls: Served = match arguments.detect_tls_port {
+        None => Box::pin(pending()),
+        Some(port) => {
+            let at = SocketAddr::new(arguments.bind, port);
+            let (address, telling) = detect.listen_tls(at, arguments.model).await?;
+            say(out, format_args!("detect-tls listening on {address}"));
+            Box::pin(telling)
+        }
+    };
     say(out, format_args!("serial {}", printer.serial()));
     say(out, format_args!("access code {}", arguments.access_code));
     say(out, format_args!("ca {}/tests/printer/pki/ca.pem", env!("CARGO_MANIFEST_DIR")));
@@ -207,6 +231,8 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
         () = watching => {}
         () = playing => {}
         () = tunnelling => {}
+        () = telling => {}
+        () = telling_over_tls => {}
         () = serving_files => {}
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}

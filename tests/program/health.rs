@@ -24,14 +24,15 @@ fn health_checks_succeed_repeatedly_and_are_logged_at_debug() {
         let mut args = usual(&printer, address, &dir);
         args.extend(["-v", "--enable-all"].map(str::to_owned));
         args.extend(
-            ["--port", "chamber=0,rtsp=0,ftp=0", "--ftp-data-ports", "0"].map(str::to_owned),
+            ["--port", "chamber=0,rtsp=0,ftp=0,detect=0,detect-tls=0", "--ftp-data-ports", "0"]
+                .map(str::to_owned),
         );
         // Closed ports: the printer's camera and files add no log lines.
-        args.extend(["--printer-port", "chamber=9,rtsp=9,ftp=9"].map(str::to_owned));
+        args.extend(["--printer-port", "chamber=9,rtsp=9,ftp=9,detect=9"].map(str::to_owned));
         let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
         proxy.live().await;
         let services = started(&proxy.program);
-        assert!(services.len() > 2, "{services:?}");
+        assert!(services.len() > 5, "{services:?}");
         let ports: Vec<_> = services.iter().map(|(name, port)| format!("{name}={port}")).collect();
         let named: Vec<_> =
             services.iter().map(|(name, port)| format!("{name} on {port}")).collect();
@@ -48,8 +49,10 @@ fn health_checks_succeed_repeatedly_and_are_logged_at_debug() {
 
         proxy
             .program
-            .lines("closed during the TLS handshake (health check)", TIMES * services.len())
+            .lines("closed during the TLS handshake (health check)", TIMES * (services.len() - 1))
             .await;
+        // Detect has no TLS on one of its ports, and is asked there.
+        proxy.program.line("client disconnected: request for detect answered").await;
         let mut reader = proxy.reader(HOME, "reader").await;
         reader.report().await;
         // Another thread of this test reads the program's output.
@@ -101,6 +104,18 @@ fn another_program_on_the_port_is_named_in_one_line() {
                 "{words}: {}",
                 output.err
             );
+        }
+
+        // Another program, or another printer's proxy, has port 3000.
+        let http = answers(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let other =
+            answers(b"\xa5\xa5\x2c\0{\"login\":{\"command\":\"detect\",\"id\":\"\"}}\xa7\xa7");
+        for detect in [http, other, answers(b"")] {
+            let ports = format!("detect={detect}");
+            let (code, output) = health(&["--services=detect", "--port", &ports], &dir).await;
+            assert_eq!(code, Some(1));
+            let said = format!("detect on 127.0.0.1:{detect}: does not answer as this printer");
+            assert!(output.err.contains(&said), "{}", output.err);
         }
 
         // MQTT answers, the camera's port does not.

@@ -117,11 +117,11 @@ fn a_printer_that_returns_is_probed_again() {
 
 #[test]
 fn a_port_in_use_ends_the_start() {
-    for port in [8883, 322, 990, 6000] {
+    for port in [8883, 322, 990, 6000, 3000, 3002] {
         lan::run(async {
             let (net, model) = (SimNet::new(), Model::P1S);
             net.take(port);
-            let config = config(model.serial(), CODE, &["--services=mqtt,camera,ftp"]);
+            let config = config(model.serial(), CODE, &["--services=mqtt,camera,ftp,detect"]);
             let error = Proxy::start(&context(), &config, &net).err().expect("it does not start");
             assert!(matches!(error, StartError::Bind { port: at, .. } if at == port), "{error}");
             assert!(error.to_string().contains(&format!("port {port}:")), "{error}");
@@ -193,7 +193,7 @@ fn a_service_is_added_by_its_folder_and_one_line() {
 /// Configurations of each kind of printer, with the services of each.
 fn configurations() -> Vec<(&'static str, &'static str)> {
     let serials = [Model::P1S, Model::X1C, Model::H2D, Model::A1Mini].map(Model::serial);
-    let services = ["mqtt", "camera", "ftp", "mqtt,camera", "camera,ftp", "mqtt,camera,ftp"];
+    let services = ["mqtt", "camera", "ftp", "detect", "camera,ftp", "mqtt,camera,ftp,detect"];
     serials.iter().flat_map(|serial| services.map(|services| (*serial, services))).collect()
 }
 

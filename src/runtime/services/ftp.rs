@@ -79,7 +79,7 @@ impl<N: Net> ServesSessions for Files<N> {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { peer, reached, until, admitted } = *accepted_client;
+        let AcceptedClient { peer, reached, until, admitted, .. } = *accepted_client;
         let link = self.service.pending(peer)?;
         let slot = link.slot().index();
         let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);

@@ -1,5 +1,6 @@
 //! What a worker of each service does with a client, and who maintains the service's connections to the printer.
 
+pub mod bind;
 pub mod camera;
 pub mod chamber;
 pub mod files;

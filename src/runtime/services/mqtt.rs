@@ -46,7 +46,7 @@ impl ServesSessions for Rc<Service> {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { peer, reached, until, admitted } = *accepted_client;
+        let AcceptedClient { peer, reached, until, admitted, .. } = *accepted_client;
         self.client(clock.now(), until, peer, reached, admitted)
     }
 }

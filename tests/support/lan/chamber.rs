@@ -22,6 +22,7 @@ use super::net::SimNet;
 use super::{CODE, WIRE, root};
 use printer::Model;
 use printer::camera::{Camera, login};
+use printer::detect::Detect;
 use printer::rtsp::Rtsp;
 use printer::tunnel::Tunnel;
 
@@ -38,6 +39,7 @@ pub(crate) enum At {
     Camera(Camera),
     Tunnel(Tunnel),
     Rtsp(Rtsp),
+    Detect(Detect),
     Script(Script),
 }
 
@@ -75,6 +77,7 @@ impl Dial for Port {
             At::Camera(camera) => drop(spawn_local(async move { camera.serve(far).await })),
             At::Tunnel(tunnel) => drop(spawn_local(async move { tunnel.serve(far).await })),
             At::Rtsp(rtsp) => drop(spawn_local(async move { rtsp.serve(far).await })),
+            At::Detect(detect) => drop(spawn_local(async move { detect.serve(far).await })),
             At::Script(script) => script(far),
         }
         Ok(near)
