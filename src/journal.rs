@@ -4,6 +4,9 @@
 //! last [`EVENTS`] events in memory and one count for each [`Kind`]. It is printed on SIGUSR1 and when the
 //! heap limit is exceeded.
 //!
+//! Events have monotonic times, to the second, and become dates when they are printed, by what the system's clock says
+//! then: a clock that was set after an event (a board without a battery starts in 1970) dates it right.
+//!
 //! It belongs to the thread that serves, and all its memory is allocated before that thread starts. Neither
 //! [`record`] nor [`write_to`] allocates, so both work when the heap limit is exceeded.
 //!
@@ -18,10 +21,11 @@
 use core::cell::{Cell, RefCell};
 use core::fmt::{self, Write};
 use core::time::Duration;
+use std::time::SystemTime;
 
 use log::Level;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, Utc};
 
 /// Events kept: a few minutes of a busy proxy.
 pub const EVENTS: usize = 64;
@@ -237,11 +241,12 @@ pub fn tally(kind: Kind) {
     });
 }
 
-/// Sets the time of the events recorded from here on.
-pub fn set_now(now: Instant) {
+/// Sets the time of the events recorded from here on, and the date that it is now.
+pub fn set_now(now: Instant, date: SystemTime) {
     JOURNAL.with(|journal| {
         if let Ok(mut journal) = journal.try_borrow_mut() {
             journal.now = now;
+            journal.date = date;
         }
     });
 }
@@ -315,6 +320,8 @@ const _: () = assert!(!core::mem::needs_drop::<Journal>());
 
 struct Journal {
     now: Instant,
+    /// What the system's clock said at `now`.
+    date: SystemTime,
     counts: [u32; Kind::ALL.len()],
     events: [Event; EVENTS],
     /// How many of `events` have been used. The rest mean nothing.
@@ -327,6 +334,7 @@ impl Journal {
     const fn new() -> Self {
         Self {
             now: Instant::START,
+            date: SystemTime::UNIX_EPOCH,
             counts: [0; Kind::ALL.len()],
             events: [Event::NONE; EVENTS],
             used: 0,
@@ -368,7 +376,8 @@ impl Journal {
     }
 
     fn write_to(&self, out: &mut impl Write) -> fmt::Result {
-        writeln!(out, "journal at {}, how often:", Stamp(self.now))?;
+        let (now, up) = (self.date(self.now), self.now.elapsed().as_secs());
+        writeln!(out, "journal at {now}, {up} s after the start, how often:")?;
         for kind in Kind::ALL.into_iter().filter(|kind| self.count(*kind) > 0) {
             writeln!(out, "{:>10} {}", self.count(kind), kind.name())?;
         }
@@ -379,9 +388,25 @@ impl Journal {
         }
         writeln!(out, "\njournal, the last {} events:", self.used)?;
         for event in self.oldest_first() {
-            writeln!(out, "{event}")?;
+            write!(
+                out,
+                "{} {}: {}",
+                self.date(event.first),
+                event.kind.name(),
+                event.text.as_str()
+            )?;
+            if event.times > 1 {
+                write!(out, " ({} times until {})", event.times, self.date(event.last))?;
+            }
+            writeln!(out)?;
         }
         Ok(())
+    }
+
+    /// The date of a moment up to now, by the clock as it is set now.
+    fn date(&self, at: Instant) -> Utc {
+        let date = self.date.checked_sub(self.now.since(at));
+        Utc::of(date.unwrap_or(SystemTime::UNIX_EPOCH))
     }
 }
 
@@ -403,26 +428,6 @@ impl Event {
         first: Instant::START,
         last: Instant::START,
     };
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", Stamp(self.first), self.kind.name(), self.text.as_str())?;
-        if self.times > 1 {
-            write!(f, " ({} times until {})", self.times, Stamp(self.last))?;
-        }
-        Ok(())
-    }
-}
-
-/// A moment in seconds since the start, aligned for a column.
-struct Stamp(Instant);
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let elapsed = self.0.elapsed();
-        write!(f, "+{}.{:03}s", elapsed.as_secs(), elapsed.subsec_millis())
-    }
 }
 
 /// A fixed line of text. Not a `heapless::String`, which has something to drop.
@@ -561,6 +566,7 @@ mod tests {
         journal.hear(Kind::Refused, "10.0.0.7");
         for second in 1..=4 {
             journal.now = Instant::at(Duration::from_secs(second));
+            journal.date = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
             journal.hear(Kind::Refused, "10.0.0.7");
         }
         journal.hear(Kind::WrongCode, "10.0.0.7");
@@ -571,9 +577,9 @@ mod tests {
         let (_, events) = out.split_once("the last 3 events:\n").unwrap();
         assert_eq!(
             events,
-            "+0.000s refused: 10.0.0.7 (5 times until +4.000s)\n\
-             +4.000s wrong code: 10.0.0.7\n\
-             +4.000s refused: 10.0.0.7\n"
+            "1970-01-01T00:00:00Z refused: 10.0.0.7 (5 times until 1970-01-01T00:00:04Z)\n\
+             1970-01-01T00:00:04Z wrong code: 10.0.0.7\n\
+             1970-01-01T00:00:04Z refused: 10.0.0.7\n"
         );
     }
 
@@ -636,12 +642,26 @@ mod tests {
             }
         }
         let before = count(Kind::Stuck);
-        set_now(Instant::at(Duration::from_millis(1_234)));
+        set_now(Instant::at(Duration::from_millis(1_234)), SystemTime::UNIX_EPOCH);
         record(Kind::Stuck, format_args!("{Nested}"));
         assert_eq!(count(Kind::Stuck), before + 1);
         let mut out = String::new();
         write_to(&mut out).unwrap();
-        assert!(out.contains("+1.234s malformed: inner\n+1.234s stuck: outer\n"), "{out}");
+        assert!(out.contains("00Z malformed: inner\n1970-01-01T00:00:00Z stuck: outer\n"), "{out}");
+    }
+
+    /// A board without a battery starts in 1970, and its clock is set once it has the network.
+    #[test]
+    fn an_event_before_the_clock_was_set_has_its_true_date() {
+        let mut journal = Journal::new();
+        journal.hear(Kind::Started, "a");
+        journal.now = Instant::at(Duration::from_secs(90));
+        journal.date = SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200);
+        journal.hear(Kind::Admitted, "b");
+        let out = printed(&journal);
+        assert!(out.starts_with("journal at 2026-11-01T00:00:00Z, 90 s after the start,"), "{out}");
+        assert!(out.contains("2026-10-31T23:58:30Z started: a\n"), "{out}");
+        assert!(out.contains("2026-11-01T00:00:00Z admitted: b\n"), "{out}");
     }
 
     #[test]

@@ -25,11 +25,12 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use env_logger::Target;
 use log::LevelFilter;
 
+use crate::clock::Utc;
 use crate::journal;
 use crate::memory::budget::{JOURNAL, LOG_BUFFER, LOG_STACK};
 
@@ -325,48 +326,6 @@ impl fmt::Write for Line {
     }
 }
 
-/// A date and time in UTC, to the second (RFC 3339).
-struct Utc {
-    /// Days since 1970-01-01.
-    days: u64,
-    /// Seconds since midnight.
-    seconds: u64,
-}
-
-impl Utc {
-    /// A clock before 1970 counts as 1970.
-    fn of(now: SystemTime) -> Self {
-        const DAY: u64 = 24 * 60 * 60;
-        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { days: seconds / DAY, seconds: seconds % DAY }
-    }
-
-    /// Year, month and day in the proleptic Gregorian calendar, counted in eras of 400 years from
-    /// 0000-03-01, so that a leap day is the last day of a year.
-    const fn date(&self) -> (u64, u64, u64) {
-        const ERA: u64 = 146_097;
-        let days = self.days + 719_468;
-        let (era, day_of_era) = (days / ERA, days % ERA);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-        let year = 400 * era + year_of_era + (month <= 2) as u64;
-        (year, month, day)
-    }
-}
-
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = self.date();
-        let (hour, minute, second) =
-            (self.seconds / 3600, self.seconds / 60 % 60, self.seconds % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-    }
-}
-
 /// Each message of this module, once.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
@@ -377,7 +336,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
 mod tests {
     use super::*;
     use alloc::format;
-    use alloc::string::{String, ToString};
+    use alloc::string::String;
     use alloc::vec::Vec;
 
     fn line(text: &str) -> Line {
@@ -467,16 +426,5 @@ mod tests {
         }
         log.flush(Duration::from_millis(10));
         assert!(log.buffer().dropped > 0);
-    }
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        let at = |seconds| Utc::of(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(951_868_800), "2000-03-01T00:00:00Z");
-        assert_eq!(at(1_793_491_200), "2026-11-01T00:00:00Z");
-        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
     }
 }

@@ -132,6 +132,7 @@ impl Proxy {
         net: &N,
         declarations: &[Declaration<N>],
     ) -> Result<Self, StartError> {
+        journal::set_now(context.clock.now(), SystemTime::now());
         // First, so that a port in use is reported at once and not after minutes of making keys.
         let mut bound = Vec::with_capacity(declarations.len());
         for declaration in declarations {
@@ -270,7 +271,7 @@ impl Housekeeping {
     }
 
     fn tick(&self, now: Instant) {
-        journal::set_now(now);
+        journal::set_now(now, SystemTime::now());
         for service in &self.services {
             service.handle_timeout(now);
         }

@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(
         });
         TARGET.get_or_init(|| target);
         // It is made when it is first written to, and stays.
-        journal::set_now(Instant::START);
+        journal::set_now(Instant::START, std::time::UNIX_EPOCH);
     },
     |data: &[u8]| {
         if let Some(target) = TARGET.get() {
