@@ -133,8 +133,9 @@
 //!
 //! # Threads
 //!
-//! One thread serves. Three others exist because their system calls block: the resolver for a printer that is given by
-//! name, the writer of a [recording](trace), and the writer of the log.
+//! One thread serves. Others exist because their system calls block: the resolver for a printer that is given by
+//! [name](runtime::host), the writer of a [recording](trace), the writer of the log, and for a moment the one that writes
+//! the [pin](state_dir) of a printer's certificate.
 #![no_std]
 
 extern crate alloc;

@@ -87,7 +87,13 @@ fn serve(config: &Config) -> ExitCode {
         heap::on_limit_exceeded(last_words::<{ budget::TOTAL }>);
         heap::set_limit(budget::TOTAL);
     }
-    let code = match launch::runtime().and_then(|runtime| runtime.block_on(run(config))) {
+    let done = launch::runtime().and_then(|runtime| {
+        let done = runtime.block_on(run(config));
+        // Not dropped, which would wait for a name that is being looked up.
+        runtime.shutdown_background();
+        done
+    });
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");

@@ -192,10 +192,15 @@ impl Config {
     /// Whether a printer at `ip` would be this program itself: `ip` is an address of this machine, and one of the
     /// printer's ports is a port that this program listens on.
     pub fn leads_back(&self, ip: IpAddr) -> bool {
+        self.own_listeners().leads_back(ip)
+    }
+
+    /// What a printer's address is compared with.
+    pub fn own_listeners(&self) -> OwnListeners {
         let Ports { mqtt, chamber, rtsp, ftp, tunnel, detect, .. } = self.printer_ports;
         let printer = [mqtt, chamber, rtsp, ftp, tunnel, detect];
-        let is_bound = self.bind == ip || self.bind.is_unspecified();
-        is_bound && self.listening().any(|(_, port)| printer.contains(&port)) && is_own(ip)
+        let shares_a_port = self.listening().any(|(_, port)| printer.contains(&port));
+        OwnListeners(shares_a_port.then_some(self.bind))
     }
 
     fn meant(sources: &Sources<'_>) -> Result<Self, ConfigError> {
@@ -308,6 +313,21 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// The listeners of this program that a connection to the printer could reach instead: the address of those on
+/// the printer's ports, if there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnListeners(Option<IpAddr>);
+
+impl OwnListeners {
+    /// No connection comes back.
+    pub const NONE: Self = Self(None);
+
+    /// Whether a connection to a printer at `ip` would come back to this program. Looks at the addresses of this machine.
+    pub fn leads_back(self, ip: IpAddr) -> bool {
+        self.0.is_some_and(|bind| (bind == ip || bind.is_unspecified()) && is_own(ip))
     }
 }
 

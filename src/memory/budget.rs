@@ -311,7 +311,7 @@ pub const LINES: [Line; 53] = [
     line("TLS credentials", 1, CREDENTIALS),
     line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),
     line("configuration", 1, CONFIGURATION),
-    line("name resolver", 1, RESOLVER),
+    line("name resolver", 1, RESOLVER + TASK),
     line("journal", 1, JOURNAL),
     line("log: buffer, writer's stack", 1, LOG_BUFFER + LOG_STACK),
     line("printer status", 1, PRINTER_STATUS),

@@ -1,22 +1,20 @@
-//! One connection to the printer: name resolution, TCP and TLS, each with a timeout.
+//! One connection to the printer: its [address](super::host), TCP and TLS, each with a timeout.
 //!
 //! The printer may be off when the proxy starts, and may return with another address. Each error names its remedy.
 
+use alloc::rc::Rc;
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
 use tokio::time::timeout;
 
+use super::host::Host;
 use super::net::{Connection, Net, Sockets};
 use super::stream;
-use crate::config::PrinterAddr;
 use crate::tls::{ConnectError, Refusal, Trust};
 use crate::trace;
-
-/// Timeout of name resolution.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Timeout of the TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,14 +38,14 @@ pub trait Dial {
 /// Makes TLS connections to one port of the printer.
 pub struct Dialler<N: Net = Sockets> {
     net: N,
-    host: PrinterAddr,
+    host: Rc<Host>,
     port: u16,
     trust: Trust,
 }
 
 impl<N: Net> Dialler<N> {
     /// Connects to `port` of the printer at `host`, whose certificate is verified as `trust` says.
-    pub const fn new(net: N, host: PrinterAddr, port: u16, trust: Trust) -> Self {
+    pub const fn new(net: N, host: Rc<Host>, port: u16, trust: Trust) -> Self {
         Self { net, host, port, trust }
     }
 
@@ -87,18 +85,17 @@ impl<N: Net> Dial for Dialler<N> {
     }
 }
 
-/// Makes a TCP connection to `port` of the printer at `host`. A name is resolved each time, because the printer may
-/// have another address than before.
+/// Makes a TCP connection to `port` of the printer at `host`.
 ///
 /// # Errors
 ///
-/// The name has no address, the printer does not answer within 10 s, or its port is closed.
+/// Those of [`Host::address`]; the printer does not answer within 10 s, or its port is closed.
 pub async fn reach<N: Net>(
     net: &N,
-    host: &PrinterAddr,
+    host: &Rc<Host>,
     port: u16,
 ) -> Result<N::Connection, DialError> {
-    let address = address(net, host, port).await?;
+    let address = SocketAddr::new(host.address(net).await?, port);
     match timeout(CONNECT_TIMEOUT, net.connect(address)).await {
         Ok(Ok(connection)) => {
             trace::redact_address(address.ip());
@@ -114,22 +111,13 @@ pub async fn reach<N: Net>(
     }
 }
 
-/// Resolves the printer's address.
-async fn address<N: Net>(net: &N, host: &PrinterAddr, port: u16) -> Result<SocketAddr, DialError> {
-    match host {
-        PrinterAddr::Ip(address) => Ok(SocketAddr::new(*address, port)),
-        PrinterAddr::Name(name) => match timeout(RESOLVE_TIMEOUT, net.resolve(name, port)).await {
-            Ok(Ok(address)) => Ok(address),
-            Ok(Err(_)) | Err(_) => Err(DialError::NoSuchName),
-        },
-    }
-}
-
 /// Why there is no connection to the printer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialError {
     /// The printer's name could not be resolved.
     NoSuchName,
+    /// The printer's address is one at which this program itself listens.
+    Itself(IpAddr),
     /// No TCP answer within 10 s, or the network is unreachable.
     Off,
     /// The machine at the address refuses connections to this port.
@@ -149,7 +137,7 @@ impl DialError {
     /// Whether a retry cannot help before the user changes something, so that retries are slow.
     pub const fn is_lasting(self) -> bool {
         match self {
-            Self::Refused(_) => true,
+            Self::Refused(_) | Self::Itself(_) => true,
             Self::NoSuchName
             | Self::Off
             | Self::PortClosed { .. }
@@ -165,6 +153,11 @@ impl fmt::Display for DialError {
             Self::NoSuchName => {
                 f.write_str("the printer's name cannot be resolved; give its address instead")
             }
+            Self::Itself(address) => write!(
+                f,
+                "the printer's address {address} is this machine: the proxy would connect to itself; give the \
+                 printer's own address"
+            ),
             Self::Off => f.write_str(
                 "the printer does not answer; is it switched on, and is this its address?",
             ),
@@ -189,6 +182,7 @@ impl core::error::Error for DialError {}
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     [
         DialError::NoSuchName,
+        DialError::Itself(IpAddr::from([192, 168, 100, 200])),
         DialError::Off,
         DialError::PortClosed { port: 8883 },
         DialError::NoHandshake,

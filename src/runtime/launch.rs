@@ -29,11 +29,14 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use rand_core::{OsRng, RngCore};
+use std::time::SystemTime;
+
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
 use super::accept::warn_if_absent;
 pub use super::credentials::Credentials;
+use super::host::Host;
 use super::net::Net;
 use super::root::{Bound, Root, find};
 use super::service::{Declaration, Service};
@@ -143,6 +146,7 @@ impl Proxy {
         let mut root = Root {
             config,
             net: net.clone(),
+            host: Host::new(config),
             clock: context.clock,
             status: Rc::new(
                 Status::new(&config.serial, config.port_6000).named(config.name.as_ref()),

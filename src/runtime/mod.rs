@@ -11,6 +11,7 @@ pub mod datagram;
 pub mod dial;
 pub mod drive;
 pub mod files;
+pub mod host;
 pub mod launch;
 pub mod net;
 pub mod pacing;

@@ -134,7 +134,7 @@ pub fn note_dial<T>(status: &Status, dialled: Result<T, DialError>) -> Result<T,
         Err(DialError::PortClosed { .. } | DialError::NoHandshake | DialError::Handshake(_)) => {
             (true, None)
         }
-        Err(DialError::NoSuchName | DialError::Off) => (false, None),
+        Err(DialError::NoSuchName | DialError::Itself(_) | DialError::Off) => (false, None),
     };
     status.set_reachable(is_reachable);
     if let Some(certificate) = certificate {

@@ -18,6 +18,7 @@ use super::accept::Acceptor;
 use super::credentials::Credentials;
 use super::data_ports::DataPorts;
 use super::dial::Dialler;
+use super::host::Host;
 use super::net::{Listener, Net};
 use super::reconnect::BackOff;
 use super::service::{Declaration, Listening, Service, Transport};
@@ -116,6 +117,8 @@ pub struct Root<'a, N: Net> {
     pub config: &'a Config,
     /// The network.
     pub net: N,
+    /// Where the printer is.
+    pub host: Rc<Host>,
     /// The clock.
     pub clock: Clock,
     /// What is known about the printer.
@@ -226,7 +229,7 @@ impl<N: Net> Root<'_, N> {
 
     /// Connects to the printer's `port`, with the TLS sessions of `trust`.
     pub fn dialler_with(&self, port: u16, trust: Trust) -> Dialler<N> {
-        Dialler::new(self.net.clone(), self.config.printer.clone(), port, trust)
+        Dialler::new(self.net.clone(), Rc::clone(&self.host), port, trust)
     }
 
     /// A back-off whose jitter is another one each time.

@@ -17,6 +17,7 @@ mod chamber;
 mod echo;
 mod failures;
 mod mqtt;
+mod name;
 mod port_6000;
 mod print_job;
 #[path = "../replay/mod.rs"]

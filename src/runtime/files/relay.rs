@@ -65,7 +65,6 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::records::{self, Hello, Records};
 use crate::board::BOARD;
-use crate::config::PrinterAddr;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
@@ -73,6 +72,7 @@ use crate::peer::Peer;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
+use crate::runtime::host::Host;
 use crate::runtime::net::{Connection, Net};
 use crate::runtime::pacing::{limit_unread_of, limit_unsent};
 use crate::runtime::stream::tune_relay;
@@ -142,7 +142,7 @@ struct Active {
 /// One of the printer's ports, and the clients that are relayed to it.
 pub struct Relay {
     service: &'static str,
-    host: PrinterAddr,
+    host: Rc<Host>,
     port: u16,
     sessions: usize,
     per_address: usize,
@@ -193,7 +193,7 @@ impl Relay {
     /// [`MAX_SESSIONS`].
     pub fn new(
         service: &'static str,
-        host: PrinterAddr,
+        host: Rc<Host>,
         port: u16,
         sessions: usize,
         buffer: usize,
@@ -221,7 +221,7 @@ impl Relay {
     }
 
     /// The printer's address.
-    pub const fn host(&self) -> &PrinterAddr {
+    pub const fn host(&self) -> &Rc<Host> {
         &self.host
     }
 
@@ -522,11 +522,7 @@ impl Drop for Session<'_> {
 /// # Errors
 ///
 /// The printer is unreachable.
-pub async fn dial<N: Net>(
-    net: &N,
-    host: &PrinterAddr,
-    port: u16,
-) -> Result<N::Connection, DialError> {
+pub async fn dial<N: Net>(net: &N, host: &Rc<Host>, port: u16) -> Result<N::Connection, DialError> {
     let socket = reach(net, host, port).await?;
     // An error means that the connection is lost already; the next read or write reports it.
     let _lost = tune_relay(&socket);

@@ -247,6 +247,7 @@ mod tests {
     use crate::memory::budget::RELAY_COMMANDS;
     use crate::runtime::files::records::tests::{client_hello, record};
     use crate::runtime::files::relay::Counts;
+    use crate::runtime::host::Host;
     use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
     use alloc::vec::Vec;
     use core::net::Ipv4Addr;
@@ -289,7 +290,7 @@ mod tests {
             let port = commands.local_addr().unwrap().port();
             let control = Relay::new(
                 "ftp",
-                PrinterAddr::Ip(HOME.into()),
+                Host::of(PrinterAddr::Ip(HOME.into())),
                 port,
                 4,
                 RELAY_COMMANDS,

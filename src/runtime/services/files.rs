@@ -129,7 +129,7 @@ fn start_proxy<N: Net>(
 
 fn start_relay<N: Net>(root: &mut Root<'_, N>) -> Rc<dyn Service> {
     let config = root.config;
-    let (printer, port) = (config.printer.clone(), config.printer_ports.ftp);
+    let (printer, port) = (Rc::clone(&root.host), config.printer_ports.ftp);
     let sessions = sessions(config);
     let control = Relay::new("ftp", printer, port, sessions, RELAY_COMMANDS, Counts::FTP);
     if let Some(data_ports) = root.take_data_ports() {

@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 use super::files::Relayed;
 use crate::auth::Limiter;
 use crate::chamber;
-use crate::config::PrinterAddr;
 use crate::journal::{self, Kind};
 use crate::memory::budget::{self, RELAY_FILES};
 use crate::printer::status::Status;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::files::relay::{Counts, Relay};
+use crate::runtime::host::Host;
 use crate::runtime::net::Net;
 use crate::runtime::root::{Root, spawn};
 use crate::runtime::worker::Worker;
@@ -46,7 +46,7 @@ pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>
         clock: root.clock,
         camera,
         tls: Arc::clone(&root.credentials.tls),
-        tunnel: config.services.ftp.then(|| (config.printer.clone(), config.printer_ports.tunnel)),
+        tunnel: config.services.ftp.then(|| (Rc::clone(&root.host), config.printer_ports.tunnel)),
         relayed: Rc::clone(&relayed),
     };
     root.accept_by(port.work());
@@ -65,7 +65,7 @@ struct Port<N: Net> {
     camera: Option<Rc<chamber::Service>>,
     tls: Arc<ServerConfig>,
     /// The printer's address and the port there.
-    tunnel: Option<(PrinterAddr, u16)>,
+    tunnel: Option<(Rc<Host>, u16)>,
     relayed: Rc<Relayed>,
 }
 
@@ -152,7 +152,7 @@ impl<N: Net> Port<N> {
         if let Some((printer, port)) = &self.tunnel {
             let relay = Relay::new(
                 "tunnel",
-                printer.clone(),
+                Rc::clone(printer),
                 *port,
                 budget::TUNNELS,
                 RELAY_FILES,

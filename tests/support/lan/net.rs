@@ -61,6 +61,7 @@ pub(crate) struct Stream {
 type Pinned<T> = Pin<Box<dyn Future<Output = T>>>;
 type Dialled = Rc<dyn Fn() -> Outside<Result<End, DialError>>>;
 type Data = Rc<dyn Fn(u16) -> Outside<Option<End>>>;
+type Resolved = Rc<dyn Fn() -> Outside<Option<IpAddr>>>;
 type Ended = Rc<dyn Fn(&dyn Any)>;
 type Spawn = Rc<dyn Fn(Pinned<()>) -> JoinHandle<()>>;
 
@@ -98,6 +99,7 @@ struct Inner {
     taken: RefCell<Vec<u16>>,
     printer: RefCell<BTreeMap<u16, Dialled>>,
     data: RefCell<Option<Data>>,
+    resolved: RefCell<Option<Resolved>>,
     spawn: RefCell<Option<Spawn>>,
     ended: RefCell<Option<Ended>>,
     clients: Cell<u32>,
@@ -150,6 +152,15 @@ impl SimNet {
             })
         };
         *self.0.data.borrow_mut() = Some(Rc::new(data));
+    }
+
+    /// Has the printer's name resolved so; otherwise it is [`PRINTER`]'s at once.
+    pub(crate) fn resolving<F>(&self, resolve: impl Fn() -> F + 'static)
+    where
+        F: Future<Output = Option<IpAddr>> + 'static,
+    {
+        let resolved = move || Outside::new(|| Box::pin(resolve()));
+        *self.0.resolved.borrow_mut() = Some(Rc::new(resolved));
     }
 
     /// Has another program take a port of the proxy's.
@@ -277,7 +288,12 @@ impl net::Net for SimNet {
     }
 
     async fn resolve(&self, _: &str, port: u16) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::new(PRINTER, port))
+        let resolved = self.0.resolved.borrow().clone();
+        let found = match resolved {
+            Some(resolved) => resolved().await,
+            None => Some(PRINTER),
+        };
+        found.map(|found| SocketAddr::new(found, port)).ok_or(io::ErrorKind::NotFound.into())
     }
 
     async fn accept_tls(

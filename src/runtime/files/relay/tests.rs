@@ -1,6 +1,7 @@
 //! The relay over streams in memory and in virtual time, and over loopback where TCP itself matters.
 
 use super::*;
+use crate::config::PrinterAddr;
 use crate::memory::MIB;
 use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
 use crate::runtime::files::records::tests::{client_hello, record};
@@ -179,8 +180,14 @@ impl Bed {
         let any = || Sockets.bind(SocketAddr::new(HOME, 0)).unwrap();
         let (printer, acceptor) = (any(), any());
         let port = printer.local_addr().unwrap().port();
-        let relay =
-            Relay::new("ftp", PrinterAddr::Ip(HOME), port, sessions, RELAY_FILES, Counts::FTP);
+        let relay = Relay::new(
+            "ftp",
+            Host::of(PrinterAddr::Ip(HOME)),
+            port,
+            sessions,
+            RELAY_FILES,
+            Counts::FTP,
+        );
         Self { relay, printer, acceptor }
     }
 
@@ -438,7 +445,8 @@ fn a_relayed_client_frees_its_pre_auth_slot() {
 
 #[test]
 fn a_relays_tasks_fit_their_budget() {
-    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS, Counts::FTP);
+    let relay =
+        Relay::new("ftp", Host::of(PrinterAddr::Ip(HOME)), 990, 1, RELAY_COMMANDS, Counts::FTP);
     let clock = run(async { Clock::start() });
     let work = Rc::clone(&relay).work(Sockets, Acceptor::new("ftp", Rc::default()), clock);
     let transfers = crate::runtime::files::relay_ports::Transfers::new(Sockets, relay);
@@ -451,7 +459,8 @@ fn a_relays_tasks_fit_their_budget() {
 
 #[test]
 fn a_new_client_does_not_overtake_the_queue() {
-    let relay = Relay::new("ftp", PrinterAddr::Ip(HOME), 990, 1, RELAY_COMMANDS, Counts::FTP);
+    let relay =
+        Relay::new("ftp", Host::of(PrinterAddr::Ip(HOME)), 990, 1, RELAY_COMMANDS, Counts::FTP);
     let peer = Peer { service: "ftp", number: 1, address: HOME };
     let clock = run(async { Clock::start() });
     let mut cx = Context::from_waker(core::task::Waker::noop());
@@ -538,7 +547,8 @@ fn a_file_through_the_tunnel_is_only_a_little_ahead() {
         bed.printer = printer();
         let port = bed.printer.local_addr().unwrap().port();
         let counts = Counts::TUNNEL;
-        bed.relay = Relay::new("tunnel", PrinterAddr::Ip(HOME), port, 1, RELAY_FILES, counts);
+        bed.relay =
+            Relay::new("tunnel", Host::of(PrinterAddr::Ip(HOME)), port, 1, RELAY_FILES, counts);
         let (mut near, _fares) = bed.client(HOME, b'x').await;
         let _printers_end = bed.printer.accept().await.unwrap();
         let ahead = ahead(&mut near).await;
