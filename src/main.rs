@@ -15,6 +15,7 @@ use pandaproxy::memory::{KIB, budget, heap};
 use pandaproxy::runtime::launch::{self, Context, Credentials, Proxy, StartError};
 use pandaproxy::runtime::net::Sockets;
 use pandaproxy::runtime::supervisor;
+use pandaproxy::state_dir::instance::Instance;
 use pandaproxy::tls::Identity;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -77,6 +78,15 @@ fn serve(config: &Config) -> ExitCode {
         log::error!("{error}");
         return ExitCode::from(BAD_VALUE);
     }
+    // Before the ports, which the other one may have as well.
+    let _instance = match Instance::claim(&config.state_dir, &config.serial) {
+        Ok(instance) => instance,
+        Err(in_use) => {
+            log::error!("{in_use}");
+            logger::flush(LOG_TIMEOUT);
+            return ExitCode::FAILURE;
+        }
+    };
     for notice in &config.notices {
         log::log!(notice.level(), "{notice}");
     }

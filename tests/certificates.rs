@@ -23,11 +23,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pandaproxy::board::Suites;
-use pandaproxy::state_dir::Pins;
+use pandaproxy::state_dir::{Cause, Pins};
 use pandaproxy::tls::greeting::{GreetingError, greet};
 use pandaproxy::tls::{
-    ConnectError, HandshakeError, Identity, IdentityError, Policy, Refusal, Subject, Trust, accept,
-    connect, provider,
+    CaError, ConnectError, Directories, HandshakeError, Identity, IdentityError, Policy, Refusal,
+    Subject, Trust, accept, connect, provider,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -39,7 +39,8 @@ use tokio::runtime::Builder;
 
 const SERIAL: &str = "01S00C123456789";
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
-const SUBJECT: Subject<'_> = Subject { serial: SERIAL, addresses: &[ADDRESS] };
+const SUBJECT: Subject<'_> =
+    Subject { serial: SERIAL, addresses: &[ADDRESS], hosts: &["pi", "pi.local"] };
 /// 2026-11-01: an earlier clock counts as not set.
 const FLOOR: Duration = Duration::from_secs(1_793_491_200);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -74,14 +75,14 @@ fn certificates_have_the_fields_that_clients_need() {
     let ca = text(&dir.0.join("ca.pem"));
     let name = ca.split("Subject: CN=PandaProxy CA ").nth(1).unwrap().lines().next().unwrap();
     assert!(name.len() == 8 && name.bytes().all(|digit| digit.is_ascii_hexdigit()), "{name}");
-    assert!(ca.contains("CA:TRUE") && ca.contains("Certificate Sign"));
+    assert!(ca.contains("CA:TRUE, pathlen:0") && ca.contains("Certificate Sign"));
     for (file, key) in [("rsa.pem", "Public-Key: (2048 bit)"), ("ecdsa.pem", "NIST CURVE: P-256")] {
         let leaf = text(&dir.0.join(file));
         for part in [
             "Version: 3 (0x2)",
             &format!("Subject: CN={SERIAL}"),
             &format!(
-                "DNS:{SERIAL}, DNS:localhost, IP Address:127.0.0.1, \
+                "DNS:{SERIAL}, DNS:localhost, DNS:pi, DNS:pi.local, IP Address:127.0.0.1, \
                  IP Address:0:0:0:0:0:0:0:1, IP Address:10.0.0.7"
             ),
             "TLS Web Server Authentication",
@@ -97,6 +98,7 @@ fn certificates_have_the_fields_that_clients_need() {
             ["-verify_ip", "10.0.0.7"],
             ["-verify_ip", "127.0.0.1"],
             ["-verify_hostname", "localhost"],
+            ["-verify_hostname", "pi.local"],
             ["-verify_hostname", SERIAL],
         ] {
             let mut verify = Command::new("openssl");
@@ -116,7 +118,7 @@ fn a_new_address_serial_or_ca_reissues_only_the_leaves() {
     let other = [ADDRESS, "fe80::1".parse().unwrap()];
     for subject in [
         Subject { addresses: &other, ..SUBJECT },
-        Subject { serial: "030123456789012", addresses: &other },
+        Subject { serial: "030123456789012", addresses: &other, ..SUBJECT },
     ] {
         let before = contents(&dir.0);
         load(&dir.0, &subject).unwrap();
@@ -129,11 +131,15 @@ fn a_new_address_serial_or_ca_reissues_only_the_leaves() {
     }
     // A serial number of digits alone is not a host name; it is the common name all the same.
     let leaf = text(&dir.0.join("rsa.pem"));
-    assert!(leaf.contains("CN=030123456789012") && leaf.contains("DNS:localhost, IP"), "{leaf}");
+    assert!(
+        leaf.contains("CN=030123456789012")
+            && leaf.contains("DNS:localhost, DNS:pi, DNS:pi.local, IP"),
+        "{leaf}"
+    );
     let before = contents(&dir.0);
     fs::remove_file(dir.0.join("ca.pem")).unwrap();
     fs::remove_file(dir.0.join("ca.key")).unwrap();
-    load(&dir.0, &Subject { serial: "030123456789012", addresses: &other }).unwrap();
+    load(&dir.0, &Subject { serial: "030123456789012", addresses: &other, ..SUBJECT }).unwrap();
     assert_eq!(changed(&before, &contents(&dir.0)), ["ca.key", "ca.pem", "ecdsa.pem", "rsa.pem"]);
 }
 
@@ -251,7 +257,11 @@ fn a_health_check_identifies_the_proxy_even_in_1970() {
 #[test]
 fn a_clock_in_1970_counts_as_the_day_of_release() {
     let dir = Scratch::with_rsa_key();
-    let at = |now| Identity::load_or_make(&dir.0, &SUBJECT, UNIX_EPOCH + now);
+    let dirs = Directories::one(&dir.0);
+    let at = |now| {
+        let made = Identity::load_or_make(dirs, &SUBJECT, UNIX_EPOCH + now);
+        made.map_err(|(_, error)| error)
+    };
     at(Duration::ZERO).unwrap();
     for file in ["ca.pem", "rsa.pem", "ecdsa.pem"] {
         assert!(text(&dir.0.join(file)).contains("Not Before: Oct 31 00:00:00 2026 GMT"), "{file}");
@@ -288,7 +298,109 @@ fn a_read_only_state_directory_is_enough_to_serve() {
     let empty = Scratch::new();
     fs::create_dir(empty.0.join("lock")).unwrap();
     let refused = load(&empty.0, &SUBJECT).unwrap_err();
-    assert!(matches!(refused, IdentityError::Io { file: "lock", .. }), "{refused:?}");
+    assert_eq!(refused, IdentityError::Directory(Cause::NotAFile));
+}
+
+/// A pipe, or a link to what others may not read, in the place of a file.
+#[test]
+fn a_check_follows_no_link_and_repairs_nothing() {
+    let dir = Scratch::with_rsa_key();
+    let ca = load(&dir.0, &SUBJECT).unwrap().ca_pem().to_owned();
+    let pem = dir.0.join("ca.pem");
+    fs::set_permissions(&pem, Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(Identity::ca_in(&dir.0).unwrap().0, ca);
+    assert_eq!(mode(&pem), 0o644, "a reader changes nothing");
+    let elsewhere = dir.0.join("elsewhere.pem");
+    fs::rename(&pem, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &pem).unwrap();
+    let refused = Identity::ca_in(&dir.0).unwrap_err();
+    assert_eq!(refused, CaError::Unreadable(Cause::Link));
+    let mut none = std::io::Cursor::new(Vec::new());
+    let refused = greet(&dir.0, &mut none, SystemTime::now).unwrap_err();
+    assert_eq!(refused, GreetingError::CaUnreadable(Cause::Link));
+    fs::remove_file(&pem).unwrap();
+    assert!(Command::new("mkfifo").arg(&pem).status().unwrap().success());
+    assert_eq!(Identity::ca_in(&dir.0).unwrap_err(), CaError::Unreadable(Cause::NotAFile));
+    let refused = load(&dir.0, &SUBJECT).unwrap_err();
+    assert_eq!(refused, IdentityError::Io { file: "ca.pem", cause: Cause::NotAFile });
+}
+
+/// Good contents need no lock, so that a disk that hangs and another process' lock do not stop a start.
+#[test]
+fn a_start_that_changes_nothing_takes_no_lock() {
+    let dir = Scratch::with_rsa_key();
+    load(&dir.0, &SUBJECT).unwrap();
+    let lock = fs::File::open(dir.0.join("lock")).unwrap();
+    lock.lock().unwrap();
+    load(&dir.0, &SUBJECT).unwrap();
+}
+
+// ---- one authority for several proxies ---------------------------------------------------------
+
+/// Two proxies of one machine, started at once for the first time.
+#[test]
+fn proxies_that_share_a_ca_dir_have_one_authority() {
+    let (shared, one, other) = (Scratch::new(), Scratch::with_rsa_key(), Scratch::with_rsa_key());
+    let start = |leaves: &Path| {
+        let (ca, leaves) = (shared.0.join("ca"), leaves.to_owned());
+        thread::spawn(move || {
+            let dirs = Directories { ca: &ca, leaves: &leaves };
+            let now = SystemTime::now().max(UNIX_EPOCH + FLOOR);
+            Identity::load_or_make(dirs, &SUBJECT, now).unwrap().ca_pem().to_owned()
+        })
+    };
+    let two = [start(&one.0), start(&other.0)];
+    let [first, second] = two.map(|start| start.join().unwrap());
+    assert_eq!(first, second);
+    let ca = shared.0.join("ca/ca.pem");
+    for dir in [&one.0, &other.0] {
+        assert!(!dir.join("ca.key").exists() && !dir.join("ca.pem").exists());
+        let leaf = dir.join("ecdsa.pem");
+        let mut verify = Command::new("openssl");
+        let output = verify.arg("verify").arg("-CAfile").args([&ca, &leaf]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let names: Vec<_> = contents(&shared.0.join("ca")).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["ca.key", "ca.pem", "lock"]);
+}
+
+/// Clients have imported the authority that a proxy had before it was given a `--ca-dir`.
+#[test]
+fn an_authority_moves_to_an_empty_ca_dir() {
+    let (shared, own) = (Scratch::new(), Scratch::with_rsa_key());
+    let before = load(&own.0, &SUBJECT).unwrap().ca_pem().to_owned();
+    let files = contents(&own.0);
+    let dirs = Directories { ca: &shared.0, leaves: &own.0 };
+    let now = SystemTime::now().max(UNIX_EPOCH + FLOOR);
+    assert_eq!(Identity::load_or_make(dirs, &SUBJECT, now).unwrap().ca_pem(), before);
+    assert_eq!(Identity::ca_in(&shared.0).unwrap().0, before);
+    assert_eq!(changed(&files, &contents(&own.0)), [""; 0], "the leaves stay");
+}
+
+/// A client that refuses the name has no use for the authority.
+#[test]
+fn a_refused_name_is_told_from_a_missing_authority() {
+    let no_ca = Scratch::new();
+    let other = Printer::under_a_root(&no_ca.0);
+    let ours = OURS.0.join("ca.pem");
+    let name = "nas.example";
+    for (version, ca, asked, expected) in [
+        ("-tls1_2", &ours, name, true),
+        ("-tls1_3", &ours, name, true),
+        ("-tls1_3", &ours, "pi.local", false),
+        ("-tls1_3", &other.root, name, false),
+    ] {
+        let (address, served) = serve(Suites::AesFirst, 1);
+        let mut client = Command::new("openssl");
+        client.args(["s_client", version, "-verify_return_error", "-verify_hostname", name]);
+        client.args(["-servername", asked, "-connect", &address.to_string()]);
+        let _output = client.arg("-CAfile").arg(ca).stdin(Stdio::null()).output().unwrap();
+        let outcome = served.join().unwrap().remove(0).unwrap_err();
+        let is_named = matches!(outcome, HandshakeError::NotNamed(asked) if asked.as_str() == name);
+        assert_eq!(is_named, expected, "{version} {asked}: {outcome:?}");
+        assert!(is_named || outcome == HandshakeError::Distrusts, "{outcome:?}");
+        assert_eq!(outcome.to_string().contains("--advertise-name"), expected, "{outcome}");
+    }
 }
 
 /// Guards: the authority is new and the certificate old, or two make one at once.
@@ -543,7 +655,8 @@ static OURS: LazyLock<(PathBuf, Identity)> = LazyLock::new(|| {
 });
 
 fn load(dir: &Path, subject: &Subject<'_>) -> Result<Identity, IdentityError> {
-    Identity::load_or_make(dir, subject, SystemTime::now().max(UNIX_EPOCH + FLOOR))
+    let now = SystemTime::now().max(UNIX_EPOCH + FLOOR);
+    Identity::load_or_make(Directories::one(dir), subject, now).map_err(|(_, error)| error)
 }
 
 /// A directory for one test, removed when dropped.

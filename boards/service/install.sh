@@ -267,6 +267,12 @@ memory_limit() {
     fi
 }
 
+# Gives the service's user what is in its directory, but for links of both kinds: they may lead to others' files.
+own_state() {
+    chown -h $NAME:$NAME "$STATE"
+    find "$STATE" -xdev -mindepth 1 \( -type d -o -type f -links 1 \) -exec chown -h $NAME:$NAME {} +
+}
+
 make_user() {
     if id $NAME >/dev/null 2>&1; then return; fi
     if has useradd; then
@@ -421,10 +427,11 @@ do_install() {
     for file in $(files); do place "$(wanted "$file")" "$file"; done
     mkdir -p "$STATE"
     chmod 700 "$STATE"
-    if [ -f "$here/rsa.key" ] && [ ! -e "$STATE/rsa.key" ]; then
-        (umask 077 && cp "$here/rsa.key" "$STATE/rsa.key")
+    if [ -f "$here/rsa.key" ] && [ ! -e "$STATE/rsa.key" ] && [ ! -h "$STATE/rsa.key" ]; then
+        # Made beside the directory, which is the service's, and moved: nothing is written through a link in there.
+        (umask 077 && key=$(mktemp "$STATE.XXXXXX") && cp "$here/rsa.key" "$key" && mv -f "$key" "$STATE/rsa.key")
     fi
-    chown -Rh $NAME:$NAME "$STATE"
+    own_state
     chmod 750 "$ETC"
     chown root:$NAME "$ETC"
     enable_service

@@ -67,6 +67,12 @@ pub const CONFIGURATION: usize = 96 * KIB;
 /// system's resolver.
 pub const RESOLVER: usize = 224 * KIB;
 
+/// The stack of the thread that reads and writes pins.
+pub const PIN_STACK: usize = 64 * KIB;
+
+/// The file of pins, as it is read and as it is written.
+pub const PIN_FILE: usize = 40 * KIB;
+
 /// The journal: the last events, and a count of each kind.
 pub const JOURNAL: usize = 12 * KIB - PRINTER_STATUS;
 
@@ -257,7 +263,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 53] = [
+pub const LINES: [Line; 54] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -312,6 +318,7 @@ pub const LINES: [Line; 53] = [
     line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),
     line("configuration", 1, CONFIGURATION),
     line("name resolver", 1, RESOLVER + TASK),
+    line("pins: writer's stack, file", 1, PIN_STACK + PIN_FILE),
     line("journal", 1, JOURNAL),
     line("log: buffer, writer's stack", 1, LOG_BUFFER + LOG_STACK),
     line("printer status", 1, PRINTER_STATUS),

@@ -15,7 +15,7 @@ use crate::board::BOARD;
 use crate::config::{Config, FtpMode, PrinterAddr};
 use crate::memory::budget;
 use crate::state_dir::Pins;
-use crate::tls::{Identity, Policy, ServerConfig, Subject, Trust};
+use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust};
 
 /// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
 const MAX_AUTHORITIES: u64 = 64 * 1024;
@@ -62,9 +62,9 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
             let _fits = addresses.push(address);
         }
     }
-    let subject = Subject { serial: &config.serial, addresses: &addresses };
-    Identity::load_or_make(&config.state_dir, &subject, SystemTime::now())
-        .map_err(|error| StartError::Identity(config.state_dir.clone(), error))
+    let subject = Subject { serial: &config.serial, addresses: &addresses, hosts: &[] };
+    Identity::load_or_make(Directories::one(&config.state_dir), &subject, SystemTime::now())
+        .map_err(|(dir, error)| StartError::Identity(dir.into(), error))
 }
 
 /// What this proxy accepts from the printer.

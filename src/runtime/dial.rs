@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::host::Host;
 use super::net::{Connection, Net, Sockets};
@@ -21,6 +21,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Timeout of the TLS handshake. An idle P1S takes 1.4 s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Time in which the printer's certificate has to be pinned, where it is trusted on first use.
+const PIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Interval at which it is looked at meanwhile: it is written once in a printer's life.
+const PIN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Makes connections to one printer.
 pub trait Dial {
@@ -65,14 +71,31 @@ impl<N: Net> Dialler<N> {
     ///
     /// # Errors
     ///
-    /// The handshake failed or took longer than 15 s, or the certificate is not trusted.
+    /// The handshake failed or took longer than 15 s, or the certificate is not trusted. One that is trusted on first
+    /// use has to be pinned within 10 s.
     pub async fn secure(&self, connection: N::Connection) -> Result<N::PrinterStream, DialError> {
+        self.trust.refresh_pin();
+        // Without it the handshake compares with what is known.
+        let _known = self.pinned().await;
         match timeout(HANDSHAKE_TIMEOUT, self.net.connect_tls(&self.trust, connection)).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => self.pinned().await.map(|()| stream).map_err(DialError::Refused),
             Ok(Err(ConnectError::Refused(refusal))) => Err(DialError::Refused(refusal)),
             Ok(Err(error)) => Err(DialError::Handshake(error)),
             Err(_elapsed) => Err(DialError::NoHandshake),
         }
+    }
+
+    /// Completes when nothing is being written or read about the printer's pin.
+    async fn pinned(&self) -> Result<(), Refusal> {
+        let settled = async {
+            loop {
+                if let Some(settled) = self.trust.pinned() {
+                    return settled;
+                }
+                sleep(PIN_INTERVAL).await;
+            }
+        };
+        timeout(PIN_TIMEOUT, settled).await.unwrap_or(Err(Refusal::NotPinned))
     }
 }
 

@@ -27,10 +27,9 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::net::SocketAddr;
 use core::time::Duration;
-
-use rand_core::{OsRng, RngCore};
 use std::time::SystemTime;
 
+use rand_core::{OsRng, RngCore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 

@@ -19,6 +19,7 @@ use core::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::pin::LOCK_TIMEOUT;
 use super::{self as state_dir, Lock};
 
 /// Printers in one file of pins at most.
@@ -37,7 +38,8 @@ pub fn fingerprint(certificate: &[u8]) -> Fingerprint {
     fingerprint
 }
 
-/// The pins of a state directory.
+/// The pins of a state directory. Each call reads or writes the file, and may block: a `Pin` keeps what is known of one
+/// printer in memory.
 #[derive(Clone, Debug)]
 pub struct Pins {
     dir: PathBuf,
@@ -73,7 +75,7 @@ impl Pins {
     ///
     /// [`PinError::Unreadable`] or [`PinError::NotKept`]; the pins are then unchanged.
     pub fn add(&self, serial: &str, fingerprint: Fingerprint) -> Result<Fingerprint, PinError> {
-        let lock = Lock::take(&self.dir).map_err(|error| self.not_kept(&error))?;
+        let lock = Lock::take(&self.dir, LOCK_TIMEOUT).map_err(|error| self.not_kept(&error))?;
         let text = self.read()?;
         match find(&text, serial) {
             Some(pinned) => Ok(pinned),
@@ -90,7 +92,7 @@ impl Pins {
         if self.get(serial)? == Some(fingerprint) {
             return Ok(());
         }
-        let lock = Lock::take(&self.dir).map_err(|error| self.not_kept(&error))?;
+        let lock = Lock::take(&self.dir, LOCK_TIMEOUT).map_err(|error| self.not_kept(&error))?;
         let others = self.read()?;
         let of_another = |line: &&str| parse(line.trim()).is_none_or(|(of, _)| of != serial);
         let kept: Vec<&str> = others.lines().filter(of_another).collect();

@@ -23,6 +23,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 use super::chain::FLOOR;
 use super::identity::ca_there;
 use crate::board::BOARD;
+use crate::state_dir::Cause;
 
 /// A DNS name that each certificate of the proxy's has.
 const NAME: &str = "localhost";
@@ -33,7 +34,7 @@ pub enum GreetingError {
     /// There is no `ca.pem`: no proxy has started with this state directory.
     NoCa,
     /// `ca.pem` cannot be read.
-    CaUnreadable(ErrorKind),
+    CaUnreadable(Cause),
     /// `ca.pem` does not hold a certificate.
     CaSpoilt,
     /// The peer's certificate is not signed by the authority in `ca.pem`.
@@ -56,11 +57,11 @@ impl fmt::Display for GreetingError {
             Self::NoCa => f.write_str(
                 "no ca.pem in the state directory; is it the one that the service uses?",
             ),
-            Self::CaUnreadable(ErrorKind::PermissionDenied) => f.write_str(
+            Self::CaUnreadable(Cause::Denied) => f.write_str(
                 "ca.pem in the state directory: permission denied; run as root or as the service's user",
             ),
-            Self::CaUnreadable(kind) => {
-                write!(f, "cannot read ca.pem in the state directory: {kind}")
+            Self::CaUnreadable(cause) => {
+                write!(f, "cannot read ca.pem in the state directory: {cause}")
             }
             Self::CaSpoilt => f.write_str("ca.pem in the state directory is not a certificate"),
             Self::Foreign => f.write_str(
@@ -80,7 +81,7 @@ impl fmt::Display for GreetingError {
 
 impl Error for GreetingError {}
 
-/// Checks that the peer of `stream` is the proxy whose state directory is `dir`.
+/// Checks that the peer of `stream` is a proxy whose authority is in the directory `dir`.
 ///
 /// The caller sets the stream's timeouts: [`ErrorKind::TimedOut`] or [`ErrorKind::WouldBlock`] ends the
 /// check. A `clock` before [`FLOOR`] counts as [`FLOOR`], as when certificates are issued: a board without
@@ -110,7 +111,7 @@ pub fn greet(
 
 fn connection(dir: &Path, clock: FromFloor) -> Result<ClientConnection, GreetingError> {
     let pem = ca_there(dir)
-        .map_err(|error| GreetingError::CaUnreadable(error.kind()))?
+        .map_err(|error| GreetingError::CaUnreadable(Cause::of(&error)))?
         .ok_or(GreetingError::NoCa)?;
     let ca = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| GreetingError::CaSpoilt)?;
     let mut roots = RootCertStore::empty();
@@ -166,8 +167,8 @@ pub(super) fn samples() -> alloc::vec::Vec<String> {
     use alloc::string::ToString;
     let all = [
         GreetingError::NoCa,
-        GreetingError::CaUnreadable(ErrorKind::PermissionDenied),
-        GreetingError::CaUnreadable(ErrorKind::NotADirectory),
+        GreetingError::CaUnreadable(Cause::Denied),
+        GreetingError::CaUnreadable(Cause::Link),
         GreetingError::CaSpoilt,
         GreetingError::Foreign,
         GreetingError::Expired,

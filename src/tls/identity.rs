@@ -1,7 +1,8 @@
 //! The proxy's certificates: a certificate authority (CA) of its own, and two leaves signed by it.
 //!
 //! Clients that verify certificates import the CA once (`pandaproxy ca` prints it). The leaves are issued
-//! again when the printer's serial number or this machine's addresses change, without a change at the clients.
+//! again when the printer's serial number or this machine's names and addresses change, without a change at the clients:
+//! their keys stay, which some programs pin.
 //! One leaf is ECDSA P-256, which a slow board signs with faster; the other RSA, for clients that know
 //! nothing else. [`Identity::server_config`] chooses by the client's ClientHello.
 //!
@@ -11,11 +12,20 @@
 //! |---|---|---|
 //! | `ca.pem` | the CA's certificate | made if there is no CA at all; else [`IdentityError`] |
 //! | `ca.key` | the CA's key, P-256 | as above |
+//!
+//! These two can be in a directory of their own (`--ca-dir`), which several proxies of one machine share, so that clients
+//! import one CA. Where it has none yet, the first proxy puts its own there if it has one.
+//!
+//! | file | content | when missing or damaged |
+//! |---|---|---|
 //! | `ecdsa.key`, `rsa.key` | the keys of the two leaves | made again |
 //! | `ecdsa.pem`, `rsa.pem` | the two leaves | issued again |
 //!
 //! All files are readable by their owner only and replaced atomically ([`state_dir`]). Keys
 //! made by other programs can be used: an RSA key in `rsa.key` saves a slow board from making one.
+//!
+//! Where nothing has to be written, no lock is taken: a read-only or full directory with good contents serves. Where it
+//! cannot be written, leaves and their keys are made in memory; a new CA is not.
 //!
 //! # Dates
 //!
@@ -26,6 +36,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use alloc::{format, vec};
+use core::cell::Cell;
 use core::error::Error;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -55,9 +66,10 @@ use zeroize::Zeroizing;
 use super::certificate::{Facts, parse};
 use super::chain::FLOOR;
 use super::keys::{self, Kind, NotMade};
+use super::refusal::Name;
 use crate::board::Suites;
 use crate::state_dir::pins::{Fingerprint, fingerprint};
-use crate::state_dir::{self, Lock};
+use crate::state_dir::{self, Cause, Lock};
 
 const CA_PEM: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
@@ -66,8 +78,14 @@ const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 /// The first part of the CA's common name. Eight hexadecimal digits of its key's SHA-256 follow, so that a
 /// client can hold several.
 const CA_NAME: &str = "PandaProxy CA ";
-/// Addresses in a leaf's subject alternative name beside the loopback ones.
+/// Addresses in a leaf's subject alternative name beside 127.0.0.1 and ::1.
 pub const ADDRESSES: usize = 16;
+/// Host names in a leaf's subject alternative name beside the serial number and localhost.
+pub const HOSTS: usize = 12;
+/// The wait for another process that makes its keys in the same directory: minutes on a slow board.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(900);
+/// The wait before that is logged.
+const LOCK_QUIET: Duration = Duration::from_millis(500);
 
 const DAY: i64 = 24 * 3600;
 const YEAR: i64 = 365 * DAY + DAY / 4;
@@ -100,17 +118,37 @@ pub struct Subject<'a> {
     pub serial: &'a str,
     /// Addresses of this machine that clients may connect to; the first [`ADDRESSES`] are used.
     pub addresses: &'a [IpAddr],
+    /// Host names of this machine that clients may use; the first [`HOSTS`] valid ones are used.
+    pub hosts: &'a [&'a str],
+}
+
+/// Where the files are.
+#[derive(Clone, Copy, Debug)]
+pub struct Directories<'a> {
+    /// The CA and its key.
+    pub ca: &'a Path,
+    /// The leaves and their keys.
+    pub leaves: &'a Path,
+}
+
+impl<'a> Directories<'a> {
+    /// All in one directory.
+    pub const fn one(dir: &'a Path) -> Self {
+        Self { ca: dir, leaves: dir }
+    }
 }
 
 /// Why the certificates cannot be loaded or made. `Display` names the file; the caller names the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityError {
+    /// The directory cannot be made, or no file can be made in it.
+    Directory(Cause),
     /// A file cannot be read or written.
     Io {
         /// Its name.
         file: &'static str,
-        /// The system's error.
-        kind: ErrorKind,
+        /// Why.
+        cause: Cause,
     },
     /// A file's content was not written by pandaproxy, or is damaged.
     NotOurs {
@@ -137,11 +175,11 @@ impl fmt::Display for IdentityError {
         const OTHERWISE: &str =
             "or move ca.pem and ca.key away for a new CA, and import that into all clients";
         match self {
-            Self::Io { file, kind } => {
-                write!(
-                    f,
-                    "cannot read or write {file}: {kind}; choose another directory with --state-dir"
-                )
+            Self::Directory(cause) => {
+                write!(f, "cannot make files in it: {cause}; {}", cause.hint())
+            }
+            Self::Io { file, cause } => {
+                write!(f, "cannot read or write {file}: {cause}; {}", cause.hint())
             }
             Self::NotOurs { file } => {
                 write!(f, "{file} is damaged or not pandaproxy's; restore it, {OTHERWISE}")
@@ -176,8 +214,8 @@ impl Error for IdentityError {}
 pub enum CaError {
     /// There is no `ca.pem`: no service has started with this state directory.
     Missing,
-    /// `ca.pem` cannot be read, with this error.
-    Unreadable(ErrorKind),
+    /// `ca.pem` cannot be read.
+    Unreadable(Cause),
     /// `ca.pem` does not hold exactly one certificate.
     Spoilt,
 }
@@ -189,10 +227,10 @@ impl fmt::Display for CaError {
                 f,
                 "no {CA_PEM} yet; start the service first, or name its directory with --state-dir"
             ),
-            Self::Unreadable(ErrorKind::PermissionDenied) => {
+            Self::Unreadable(Cause::Denied) => {
                 write!(f, "{CA_PEM}: permission denied; try `sudo pandaproxy ca`")
             }
-            Self::Unreadable(kind) => write!(f, "cannot read {CA_PEM}: {kind}"),
+            Self::Unreadable(cause) => write!(f, "cannot read {CA_PEM}: {cause}"),
             Self::Spoilt => write!(f, "{CA_PEM} is not a certificate; restore it from a backup"),
         }
     }
@@ -213,26 +251,30 @@ impl From<rcgen::Error> for IdentityError {
 }
 
 impl Identity {
-    /// Loads the certificates and keys from the state directory `dir`, and makes or renews those that are missing,
+    /// Loads the certificates and keys from the directories `dirs`, and makes or renews those that are missing,
     /// damaged or out of date.
     ///
     /// Blocks while another process does the same. Making an RSA key takes up to minutes on a slow board.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`]; an existing CA is never replaced.
-    pub fn load_or_make(
-        dir: &Path,
+    /// [`IdentityError`], and the directory that it is about; an existing CA is never replaced.
+    pub fn load_or_make<'d>(
+        dirs: Directories<'d>,
         subject: &Subject<'_>,
         now: SystemTime,
-    ) -> Result<Self, IdentityError> {
-        let store = Store { dir, lock: Lock::take(dir) };
+    ) -> Result<Self, (&'d Path, IdentityError)> {
         let now = seconds(now);
-        let ca = Ca::load_or_make(&store, now)?;
-        let leaves = Arc::new(Leaves {
-            ecdsa: ca.load_or_issue(&store, &ECDSA, subject, now)?,
-            rsa: ca.load_or_issue(&store, &RSA, subject, now)?,
-        });
+        let former = Some(dirs.leaves).filter(|leaves| *leaves != dirs.ca);
+        let ca = Store::with(dirs.ca, |store| Ca::load_or_make(store, former, now))
+            .map_err(|error| (dirs.ca, error))?;
+        Self::of(ca, dirs.leaves, subject, now).map_err(|error| (dirs.leaves, error))
+    }
+
+    fn of(ca: Ca, dir: &Path, subject: &Subject<'_>, now: i64) -> Result<Self, IdentityError> {
+        let issue = |leaf| Store::with(dir, |store| ca.load_or_issue(store, leaf, subject, now));
+        let ((ecdsa, hosts), (rsa, _)) = (issue(&ECDSA)?, issue(&RSA)?);
+        let leaves = Arc::new(Leaves { ecdsa, rsa, hosts });
         Ok(Self {
             chacha_first: config(Suites::ChaChaFirst, &[&TLS13, &TLS12], &leaves)?,
             aes_first: config(Suites::AesFirst, &[&TLS13, &TLS12], &leaves)?,
@@ -249,7 +291,7 @@ impl Identity {
     /// [`CaError`].
     pub fn ca_in(dir: &Path) -> Result<(String, Fingerprint), CaError> {
         let pem = ca_there(dir)
-            .map_err(|error| CaError::Unreadable(error.kind()))?
+            .map_err(|error| CaError::Unreadable(Cause::of(&error)))?
             .ok_or(CaError::Missing)?;
         let pem = format!("{}\n", pem.trim());
         if pem.matches("-----BEGIN ").count() != 1 {
@@ -304,9 +346,9 @@ impl Identity {
 ///
 /// # Errors
 ///
-/// Those of [`state_dir::read`].
+/// Those of [`state_dir::look`].
 pub(super) fn ca_there(dir: &Path) -> io::Result<Option<Zeroizing<String>>> {
-    state_dir::read(dir, CA_PEM)
+    state_dir::look(dir, CA_PEM)
 }
 
 fn config(
@@ -330,10 +372,27 @@ fn config(
 struct Leaves {
     ecdsa: Arc<CertifiedKey>,
     rsa: Arc<CertifiedKey>,
+    /// The host names in both.
+    hosts: Vec<String>,
+}
+
+std::thread_local! {
+    /// The name that the client of the handshake being polled asked for (SNI), if no leaf has it. The resolver can return
+    /// a certificate only; [`accept`](super::accept) takes this after each poll.
+    static UNNAMED: Cell<Option<Name>> = const { Cell::new(None) };
+}
+
+/// The name that the client of the handshake just polled asked for, if no leaf has it.
+pub(super) fn take_unnamed() -> Option<Name> {
+    UNNAMED.take()
 }
 
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(asked) = hello.server_name() {
+            let is_named = self.hosts.iter().any(|host| host.eq_ignore_ascii_case(asked));
+            UNNAMED.set((!is_named).then(|| Name::of(asked.as_bytes())));
+        }
         const SUITES: [CipherSuite; 6] = [
             // In TLS 1.3 the signature schemes alone decide on the kind of certificate.
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -350,20 +409,58 @@ impl ResolvesServerCert for Leaves {
     }
 }
 
-/// The state directory. Without the lock, on a full or read-only file system, it can only be read.
+/// A state directory. Without the lock, on a full or read-only file system, it can only be read.
 struct Store<'a> {
     dir: &'a Path,
-    lock: io::Result<Lock>,
+    /// `None` while it is not known yet whether something has to be written.
+    lock: Option<io::Result<Lock>>,
+    /// Whether something has to be written.
+    is_incomplete: Cell<bool>,
 }
 
-impl Store<'_> {
+impl<'a> Store<'a> {
+    /// Does something with a directory: first without its lock, and again with it if something has to be written.
+    fn with<T>(
+        dir: &'a Path,
+        work: impl Fn(&Self) -> Result<T, IdentityError>,
+    ) -> Result<T, IdentityError> {
+        let mut store = Self { dir, lock: None, is_incomplete: Cell::new(false) };
+        match work(&store) {
+            Err(_) if store.is_incomplete.get() => {}
+            done => return done,
+        }
+        let mut lock = Lock::take(dir, LOCK_QUIET);
+        if lock.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            log::info!("{}", Waiting(dir));
+            lock = Lock::take(dir, LOCK_TIMEOUT);
+        }
+        store.lock = Some(lock);
+        work(&store)
+    }
+
+    /// Called before something is made that has to be written.
+    fn prepare(&self) -> Result<(), IdentityError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        self.is_incomplete.set(true);
+        // Not seen by the caller of `with`.
+        Err(IdentityError::NotMade)
+    }
+
     fn read(&self, file: &'static str) -> Result<Option<Zeroizing<String>>, IdentityError> {
         state_dir::read(self.dir, file).map_err(|error| failed(file, &error))
     }
 
     fn write(&self, file: &'static str, text: &str) -> Result<(), IdentityError> {
-        let lock = self.lock.as_ref().map_err(|error| failed("lock", error))?;
-        state_dir::write(lock, self.dir, file, text).map_err(|error| failed(file, &error))
+        self.prepare()?;
+        match &self.lock {
+            Some(Ok(lock)) => {
+                state_dir::write(lock, self.dir, file, text).map_err(|error| failed(file, &error))
+            }
+            Some(Err(error)) => Err(IdentityError::Directory(Cause::of(error))),
+            None => Err(IdentityError::NotMade),
+        }
     }
 
     /// Writes a file that can be made again. If writing fails, that is logged and the content is used until this
@@ -376,6 +473,25 @@ impl Store<'_> {
                 NotKept { file, error: &error }
             );
         }
+    }
+}
+
+/// The log line about another process that has the lock.
+struct Waiting<'a>(&'a Path);
+
+impl fmt::Display for Waiting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dir = self.0.display();
+        write!(f, "waiting for another pandaproxy that makes its keys in {dir}")
+    }
+}
+
+/// The log line about an authority that moves to a directory of its own.
+struct Moved<'a>(&'a Path);
+
+impl fmt::Display for Moved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate authority of {} copied to --ca-dir", self.0.display())
     }
 }
 
@@ -407,11 +523,10 @@ impl fmt::Display for Created<'_> {
 }
 
 fn failed(file: &'static str, error: &io::Error) -> IdentityError {
-    let kind = error.kind();
-    if matches!(kind, ErrorKind::InvalidData | ErrorKind::FileTooLarge) {
+    if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::FileTooLarge) {
         IdentityError::NotOurs { file }
     } else {
-        IdentityError::Io { file, kind }
+        IdentityError::Io { file, cause: Cause::of(error) }
     }
 }
 
@@ -425,14 +540,35 @@ struct Ca {
 }
 
 impl Ca {
-    fn load_or_make(store: &Store<'_>, now: i64) -> Result<Self, IdentityError> {
+    /// The CA of a directory. If it has none, the one of the directory `former` is put there, or a new one.
+    fn load_or_make(
+        store: &Store<'_>,
+        former: Option<&Path>,
+        now: i64,
+    ) -> Result<Self, IdentityError> {
         let key = store.read(CA_KEY)?;
         let Some(pem) = store.read(CA_PEM)? else {
+            store.prepare()?;
+            if let (None, Some(former)) = (&key, former)
+                && let Some((pem, key)) = Self::of_former(former)
+            {
+                log::info!("{}", Moved(former));
+                store.write(CA_KEY, &key)?;
+                store.write(CA_PEM, &pem)?;
+                return Self::load(&pem, &key);
+            }
             // An interrupted first start, or a lost certificate: the authority is made again from its key.
             return Self::make(store, key.and_then(|key| Kind::Ecdsa.read(&key)), now);
         };
         let ca = Self::load(&pem, &key.ok_or(IdentityError::KeyMissing)?)?;
         if now >= FLOOR && now > ca.not_after { Err(IdentityError::Expired) } else { Ok(ca) }
+    }
+
+    /// Certificate and key of a sound CA in this directory.
+    fn of_former(dir: &Path) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
+        let read = |file| state_dir::read(dir, file).ok().flatten();
+        let (pem, key) = (read(CA_PEM)?, read(CA_KEY)?);
+        Self::load(&pem, &key).is_ok().then_some((pem, key))
     }
 
     fn make(store: &Store<'_>, key: Option<KeyPair>, now: i64) -> Result<Self, IdentityError> {
@@ -484,7 +620,7 @@ impl Ca {
         leaf: &Leaf,
         subject: &Subject<'_>,
         now: i64,
-    ) -> Result<Arc<CertifiedKey>, IdentityError> {
+    ) -> Result<(Arc<CertifiedKey>, Vec<String>), IdentityError> {
         let text = tolerant(store.read(leaf.key))?;
         let key = match text.as_ref().and_then(|key| leaf.kind.read(key)) {
             Some(key) => key,
@@ -493,6 +629,7 @@ impl Ca {
                 return Err(IdentityError::ForeignKey { file: leaf.key });
             }
             None => {
+                store.prepare()?;
                 let key = leaf.kind.make()?;
                 store.write_if_possible(leaf.key, &keys::text(&key));
                 key
@@ -504,6 +641,7 @@ impl Ca {
         let der = match self.reissue(der.as_ref(), &key, subject, &names, now) {
             None => der.ok_or(IdentityError::NotMade)?,
             Some(why) => {
+                store.prepare()?;
                 log::info!("certificate {}: {why}", leaf.pem);
                 let issued = self.issue(leaf.kind, &key, subject, &names, now)?;
                 store.write_if_possible(leaf.pem, &issued.pem());
@@ -513,7 +651,8 @@ impl Ca {
         let key = PrivateKeyDer::from(key);
         let key = rustls::crypto::ring::sign::any_supported_type(&key)
             .map_err(|_| IdentityError::NotMade)?;
-        Ok(Arc::new(CertifiedKey::new(vec![der, self.der.clone()], key)))
+        let hosts = names.iter().filter_map(Alternative::host).map(String::from).collect();
+        Ok((Arc::new(CertifiedKey::new(vec![der, self.der.clone()], key)), hosts))
     }
 
     /// Why a leaf has to be issued again; `None` if it is up to date.
@@ -544,7 +683,7 @@ impl Ca {
         } else if only_name(&parsed) != Some(subject.serial) {
             Some("renewed: the printer's serial number has changed")
         } else if named(&parsed).as_deref() != Some(names) {
-            Some("renewed: this machine's addresses have changed")
+            Some("renewed: this machine's names or addresses have changed")
         } else if now >= FLOOR && parsed.validity().not_before.timestamp() > now {
             Some("renewed: it is not valid yet by this machine's clock")
         } else if now >= FLOOR && parsed.validity().not_after.timestamp() < now + RENEW {
@@ -573,9 +712,7 @@ impl Ca {
         };
         for name in names {
             params.subject_alt_names.push(match name {
-                Alternative::PrinterAddr(host) => {
-                    SanType::DnsName(Ia5String::try_from(host.as_str())?)
-                }
+                Alternative::Host(host) => SanType::DnsName(Ia5String::try_from(host.as_str())?),
                 Alternative::Address(address) => SanType::IpAddress(*address),
             });
         }
@@ -606,15 +743,22 @@ fn tolerant<T>(read: Result<Option<T>, IdentityError>) -> Result<Option<T>, Iden
 /// A subject alternative name of a leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Alternative {
-    PrinterAddr(String),
+    Host(String),
     Address(IpAddr),
 }
 
 impl Alternative {
     fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::PrinterAddr(_) => None,
+            Self::Host(_) => None,
             Self::Address(address) => Some(*address),
+        }
+    }
+
+    fn host(&self) -> Option<&str> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Address(_) => None,
         }
     }
 }
@@ -626,10 +770,11 @@ fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alterna
     let parsed = had.and_then(|der| parse(der).ok());
     let before = parsed.filter(|parsed| only_name(parsed) == Some(subject.serial));
     let before = before.as_ref().and_then(named).unwrap_or_default();
+    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut addresses = Vec::with_capacity(ADDRESSES);
     let given = subject.addresses.iter().copied();
     for address in given.chain(before.iter().filter_map(Alternative::address)) {
-        let useless = address.is_unspecified() || address.is_loopback();
+        let useless = address.is_unspecified() || own.contains(&address);
         if !useless && !addresses.contains(&address) && addresses.len() < ADDRESSES {
             addresses.push(address);
         }
@@ -637,9 +782,15 @@ fn names(subject: &Subject<'_>, had: Option<&CertificateDer<'_>>) -> Vec<Alterna
     addresses.sort_unstable();
     // A serial number of digits alone is not a valid host name.
     let serial = DnsName::try_from(subject.serial).ok().map(|_| subject.serial);
-    let hosts =
-        serial.into_iter().chain(["localhost"]).map(|host| Alternative::PrinterAddr(host.into()));
-    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut hosts: Vec<&str> = serial.into_iter().chain(["localhost"]).collect();
+    let most = hosts.len() + HOSTS;
+    for host in subject.hosts {
+        let is_there = hosts.iter().any(|there| there.eq_ignore_ascii_case(host));
+        if !is_there && hosts.len() < most && DnsName::try_from(*host).is_ok() {
+            hosts.push(host);
+        }
+    }
+    let hosts = hosts.into_iter().map(|host| Alternative::Host(host.into()));
     hosts.chain(own.into_iter().chain(addresses).map(Alternative::Address)).collect()
 }
 
@@ -652,7 +803,7 @@ fn named(certificate: &X509Certificate<'_>) -> Option<Vec<Alternative>> {
 #[allow(clippy::wildcard_enum_match_arm, reason = "two of nine kinds are used")]
 fn alternative(name: &GeneralName<'_>) -> Option<Alternative> {
     match name {
-        GeneralName::DNSName(host) => Some(Alternative::PrinterAddr((*host).into())),
+        GeneralName::DNSName(host) => Some(Alternative::Host((*host).into())),
         GeneralName::IPAddress(bytes) => {
             let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
             let address = four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
@@ -720,9 +871,14 @@ fn random<const N: usize>() -> Result<[u8; N], IdentityError> {
 #[cfg(test)]
 pub(super) fn samples() -> Vec<String> {
     use alloc::string::ToString;
-    let io = IdentityError::Io { file: CA_PEM, kind: ErrorKind::NotFound };
+    let io = IdentityError::Io { file: CA_PEM, cause: Cause::NotAFile };
     let errors = [
         io,
+        IdentityError::Directory(Cause::Denied),
+        IdentityError::Directory(Cause::ReadOnly),
+        IdentityError::Directory(Cause::Full),
+        IdentityError::Directory(Cause::InUse),
+        IdentityError::Directory(Cause::NotADirectory),
         IdentityError::NotOurs { file: CA_PEM },
         IdentityError::ForeignKey { file: RSA.key },
         IdentityError::KeyMissing,
@@ -732,13 +888,15 @@ pub(super) fn samples() -> Vec<String> {
     ];
     let of_ca = [
         CaError::Missing,
-        CaError::Unreadable(ErrorKind::PermissionDenied),
-        CaError::Unreadable(ErrorKind::NotADirectory),
+        CaError::Unreadable(Cause::Denied),
+        CaError::Unreadable(Cause::Link),
         CaError::Spoilt,
     ];
     let lines = [
         NotKept { file: RSA.pem, error: &io }.to_string(),
         Created("PandaProxy CA 01234567").to_string(),
+        Waiting(Path::new("/var/lib/pandaproxy")).to_string(),
+        Moved(Path::new("/var/lib/pandaproxy")).to_string(),
     ];
     let errors = errors.iter().map(ToString::to_string);
     errors.chain(of_ca.iter().map(ToString::to_string)).chain(lines).collect()

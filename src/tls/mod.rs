@@ -28,7 +28,7 @@ use crate::board::Suites;
 use crate::memory::KIB;
 
 pub use failure::{ConnectError, HandshakeError};
-pub use identity::{CaError, Identity, IdentityError, Subject};
+pub use identity::{CaError, Directories, Identity, IdentityError, Subject};
 pub use refusal::{Name, Refusal};
 pub use rustls::ServerConfig;
 pub use trust::{Policy, Trust, TrustError};

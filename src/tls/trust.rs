@@ -2,7 +2,8 @@
 //!
 //! Only TLS 1.2 is offered: all printers have it, X1C and H2D nothing newer, and a P2S truncates files with
 //! TLS 1.3 ([`protocol`](crate::protocol#certificates)). [`chain`] verifies the certificate; a certificate
-//! of an unknown authority is compared with its [pin](crate::state_dir::pins). This module checks that the
+//! of an unknown authority is compared with its [pin](crate::state_dir::pins), which is in memory and written by a
+//! thread of its own: no handshake waits for a disk. This module checks that the
 //! printer has the certificate's key. The `ServerName` is not compared: it is the key of the session cache alone.
 //!
 //! | what | bound | when exceeded |
@@ -32,11 +33,16 @@ use super::certificate::parse;
 use super::chain::{self, Verdict};
 use super::refusal::Refusal;
 use crate::board::BOARD;
+use crate::memory::budget;
 use crate::printer::model::Model;
+use crate::state_dir::pin::{PIN_STACK, Pin};
 use crate::state_dir::pins::{Fingerprint, PinError, Pins, fingerprint};
 
 /// Authorities that `--printer-ca` may give at most.
 pub const GIVEN: usize = 8;
+
+const _: () =
+    assert!(PIN_STACK == budget::PIN_STACK, "the budget names the stack that writes pins");
 
 /// How connections to one printer are authenticated. Clones share the session cache.
 #[derive(Clone, Debug)]
@@ -45,6 +51,7 @@ pub struct Trust {
     name: ServerName<'static>,
     policy: Policy,
     serial: Arc<str>,
+    pin: Pin,
 }
 
 /// Whether the printer's certificate is verified.
@@ -88,7 +95,7 @@ impl Trust {
     /// Trust in the printer with the serial number `serial`, by Bambu Lab's authorities and those in `given`
     /// (PEM, the content of the file of `--printer-ca`).
     ///
-    /// `clock` is read at each full handshake.
+    /// Reads the file of pins. `clock` is read at each full handshake.
     ///
     /// # Errors
     ///
@@ -102,6 +109,7 @@ impl Trust {
     ) -> Result<Self, TrustError> {
         let verifier = verifier(serial, policy, given, pins, clock)?;
         let serial = Arc::clone(&verifier.serial);
+        let pin = verifier.pin.clone();
         let mut config = ClientConfig::builder_with_provider(super::provider(BOARD.suites))
             .with_protocol_versions(&[&TLS12])
             .map_err(|_| TrustError::Suites)?
@@ -113,7 +121,7 @@ impl Trust {
         // of digits alone is not a valid host name: an address is used instead, and no SNI is sent.
         let name = DnsName::try_from(String::from(&*serial))
             .map_or_else(|_| ServerName::from(Ipv4Addr::UNSPECIFIED), ServerName::DnsName);
-        Ok(Self { config: Arc::new(config), name, policy, serial })
+        Ok(Self { config: Arc::new(config), name, policy, serial, pin })
     }
 
     /// The same trust with a session cache of its own.
@@ -124,6 +132,17 @@ impl Trust {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = sessions();
         Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// Begins to read the pins again if the printer's certificate was rejected by its pin: the user may have changed them.
+    pub fn refresh_pin(&self) {
+        self.pin.refresh();
+    }
+
+    /// Whether the printer's certificate is pinned, if it has to be; `None` while the pins are being read or written. Until
+    /// then nothing that is secret may be sent to the printer.
+    pub fn pinned(&self) -> Option<Result<(), Refusal>> {
+        Some(self.pin.settled()?.map_err(Refusal::from))
     }
 
     /// The TLS client configuration.
@@ -175,7 +194,7 @@ pub(super) fn verifier(
         serial: serial.into(),
         policy,
         given: given.map_or_else(|| Ok(Vec::new()), authorities)?,
-        pins,
+        pin: Pin::load(pins, serial),
         may_pin: Model::of_serial(serial).is_none_or(|model| model.needs_pin),
         clock,
         algorithms: super::provider(BOARD.suites).signature_verification_algorithms,
@@ -189,7 +208,7 @@ pub(super) struct Verifier {
     serial: Arc<str>,
     policy: Policy,
     given: Vec<Authority>,
-    pins: Pins,
+    pub(super) pin: Pin,
     /// Whether a certificate of an unknown authority may be trusted on first use: for models whose
     /// authority is not built in, and for models that are not in the table.
     may_pin: bool,
@@ -239,33 +258,39 @@ impl Verifier {
             }
             // This model's authority is built in: a certificate of another issuer is not the printer's.
             Verdict::UnknownIssuer if !self.may_pin => Err(Refusal::UnknownIssuer),
-            Verdict::UnknownIssuer => match self.pins.get(&self.serial)? {
-                Some(pinned) if pinned == fingerprint(leaf) => Ok(Basis::Pinned),
-                Some(_) => Err(Refusal::PinChanged),
-                None => Ok(Basis::FirstUse),
+            Verdict::UnknownIssuer => match self.pin.get() {
+                Ok(Some(pinned)) if pinned == fingerprint(leaf) => Ok(Basis::Pinned),
+                Ok(Some(_)) => Err(self.doubted(Refusal::PinChanged)),
+                Ok(None) => Ok(Basis::FirstUse),
+                Err(error) => Err(self.doubted(error.into())),
             },
         }
+    }
+
+    /// A rejection by the pin, after which the file of pins is read again.
+    fn doubted(&self, refusal: Refusal) -> Refusal {
+        self.pin.doubt();
+        refusal
     }
 
     /// Pins the certificate of a printer that has proved that it has its key.
     ///
     /// A certificate of a known authority is pinned too: from then on a certificate of an unknown authority is
-    /// rejected for this printer.
+    /// rejected for this printer. The pin is written later ([`Trust::pinned`]).
     ///
     /// # Errors
     ///
-    /// [`Refusal`]: the certificate has to be pinned, and cannot be.
-    pub(super) fn pin(&self, leaf: &[u8], basis: Basis) -> Result<(), Refusal> {
+    /// [`Refusal`]: another certificate is pinned.
+    pub(super) fn keep(&self, leaf: &[u8], basis: Basis) -> Result<(), Refusal> {
         match basis {
             Basis::Pinned => Ok(()),
             Basis::Verified => {
-                // Accepted without a pin too; `pins` has logged why it cannot be written.
-                let _pinned = self.pins.replace(&self.serial, fingerprint(leaf));
+                self.pin.replace(fingerprint(leaf));
                 Ok(())
             }
             Basis::FirstUse => {
                 let shown = fingerprint(leaf);
-                if self.pins.add(&self.serial, shown)? != shown {
+                if self.pin.add(shown)? != shown {
                     return Err(Refusal::PinChanged);
                 }
                 log::warn!("{}", Warning { serial: &self.serial, about: About::FirstUse });
@@ -356,7 +381,7 @@ impl ServerCertVerifier for Verifier {
         }
         let accepted = self.accepted().take_if(|(shown, _)| *shown == fingerprint(leaf));
         if let Some((_, basis)) = accepted {
-            self.pin(leaf, basis).map_err(carried)?;
+            self.keep(leaf, basis).map_err(carried)?;
         }
         Ok(HandshakeSignatureValid::assertion())
     }

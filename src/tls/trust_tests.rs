@@ -544,7 +544,11 @@ proptest! {
 /// The result for a printer that shows `leaf` and has its key.
 fn accept(verifier: &super::trust::Verifier, leaf: &[u8]) -> Result<(), Refusal> {
     let basis = verifier.verify(leaf, &[])?;
-    verifier.pin(leaf, basis)
+    verifier.keep(leaf, basis)?;
+    while !verifier.pin.is_idle() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    verifier.pin.settled().unwrap().map_err(Refusal::from)
 }
 
 fn clock() -> SystemTime {

@@ -24,7 +24,7 @@ use pandaproxy::runtime::launch::{self, Context, Credentials, services};
 use pandaproxy::runtime::net::{Net, Sockets};
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{
-    ConnectError, HandshakeError, Identity, Policy, ServerConfig, Subject, Trust,
+    ConnectError, Directories, HandshakeError, Identity, Policy, ServerConfig, Subject, Trust,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -230,8 +230,10 @@ impl Proxy {
         let (printer, serving) = server.listen_tls(any, model).await.unwrap();
         spawn_local(serving);
         let (dir, share) = (StateDir::new(), Share::default());
-        let subject = Subject { serial: model.serial(), addresses: &[IpAddr::V4(HOME)] };
-        let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
+        let subject =
+            Subject { serial: model.serial(), addresses: &[IpAddr::V4(HOME)], hosts: &[] };
+        let dirs = Directories::one(dir.path());
+        let identity = Identity::load_or_make(dirs, &subject, SystemTime::now()).unwrap();
         let files = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
         let pins = Pins::in_dir(dir.path());
         let trust = Trust::new(model.serial(), Policy::Verify, Some(CA), pins, SystemTime::now);

@@ -99,7 +99,7 @@ says() { grep -qF -- "$1" <<<"$said"; }
 # One sentence, on the last line.
 refuses() { [ "$code" = 1 ] && tail -n 1 <<<"$said" | grep -q '^flash.sh: ' && says "$1"; }
 contents() {
-    (cd "$running" && find . -xdev \( -path ./tmp -o -path ./var/log \) -prune -o -type f -exec sha256sum {} + | sort)
+    (cd "$running" && find . -xdev \( -path ./tmp -o -path ./var/log -o -name '*.pid' \) -prune -o -type f -exec sha256sum {} + | sort)
 }
 unchanged() { [ "$(contents)" = "$before" ]; }
 nothing_staged() { [ -z "$(ls -A "$running/tmp")" ]; }

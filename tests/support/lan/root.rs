@@ -12,7 +12,7 @@ use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError, services};
 use pandaproxy::runtime::service::Declaration;
 use pandaproxy::state_dir::Pins;
-use pandaproxy::tls::{Identity, Policy, Subject, Trust};
+use pandaproxy::tls::{Directories, Identity, Policy, Subject, Trust};
 use printer::{CA, Model};
 use tokio_rustls::TlsConnector;
 
@@ -39,8 +39,9 @@ fn made() -> &'static Made {
     MADE.get_or_init(|| {
         let (dir, serial) = (StateDir::new(), Model::P1S.serial());
         let addresses = [IpAddr::V4(PROXY)];
-        let subject = Subject { serial, addresses: &addresses };
-        let identity = Identity::load_or_make(dir.path(), &subject, SystemTime::now()).unwrap();
+        let subject = Subject { serial, addresses: &addresses, hosts: &[] };
+        let dirs = Directories::one(dir.path());
+        let identity = Identity::load_or_make(dirs, &subject, SystemTime::now()).unwrap();
         let files = identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS).unwrap();
         let pins = Pins::in_dir(dir.path());
         let credentials = Credentials {
