@@ -102,7 +102,7 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
         let mut connection = Connection::open(at, deadline).map_err(unhealthy)?;
         match service {
             "mqtt" | "detect-tls" => {
-                greet(&config.state_dir, &mut connection, SystemTime::now)
+                greet(&config.ca_dir, &mut connection, SystemTime::now)
                     .map_err(|error| unhealthy(Why::Greeting(error)))?;
             }
             "detect" => detect(&config.serial, &mut connection).map_err(unhealthy)?,

@@ -43,13 +43,13 @@ fn main() -> ExitCode {
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
-        Intent::PrintCa { state_dir } => match Identity::ca_in(&state_dir) {
+        Intent::PrintCa { dir } => match Identity::ca_in(&dir) {
             Ok((pem, sha256)) => {
-                eprintln!("{}, SHA-256 {}", state_dir.join("ca.pem").display(), Hex(&sha256));
+                eprintln!("{}, SHA-256 {}", dir.join("ca.pem").display(), Hex(&sha256));
                 write!(std::io::stdout(), "{pem}")
             }
             Err(error) => {
-                eprintln!("pandaproxy: state directory {}: {error}", state_dir.display());
+                eprintln!("pandaproxy: state directory {}: {error}", dir.display());
                 return ExitCode::FAILURE;
             }
         },

@@ -60,8 +60,8 @@ pub enum Intent {
     Serve(Box<Config>),
     /// Print the certificate authority that clients import (`pandaproxy ca`).
     PrintCa {
-        /// Directory of certificates and keys.
-        state_dir: PathBuf,
+        /// Directory of the authority.
+        dir: PathBuf,
     },
     /// Check the services of this configuration (`pandaproxy health`).
     Health(Box<Config>),
@@ -98,10 +98,14 @@ pub struct Config {
     pub port_6000: Port6000,
     /// Directory of certificates, keys and pins.
     pub state_dir: PathBuf,
+    /// Directory of the certificate authority: the same, or one that several proxies share.
+    pub ca_dir: PathBuf,
     /// Additional authority for the printer's certificate, as PEM.
     pub printer_ca: Option<PathBuf>,
     /// Address at which clients reach this machine, if it was given.
     pub advertise: Option<Ipv4Addr>,
+    /// Further names by which clients reach this machine.
+    pub advertise_names: heapless::Vec<HostName, MAX_NAMES>,
     /// Whether the printer's certificate is not verified.
     pub insecure_printer: bool,
     /// Whether the printer's own address stays in its reports.
@@ -113,6 +117,12 @@ pub struct Config {
     /// Remarks for the log, once there is one.
     pub notices: heapless::Vec<Notice, MAX_NOTICES>,
 }
+
+/// Names of `--advertise-name` at most.
+pub const MAX_NAMES: usize = 8;
+
+/// A host name.
+pub type HostName = heapless::String<253>;
 
 /// Notices at once: one of each kind.
 pub const MAX_NOTICES: usize = 3;
@@ -145,7 +155,7 @@ impl Config {
         };
         let sources = Sources::open(args, &env, system.filter(|path| path.exists()))?;
         match word {
-            Some(Word::Ca) => Ok(Intent::PrintCa { state_dir: state_dir(&sources)? }),
+            Some(Word::Ca) => Ok(Intent::PrintCa { dir: ca_dir(&sources)? }),
             Some(Word::Health) => Ok(Intent::Health(Box::new(Self::meant(&sources)?))),
             Some(Word::Record) | None => Ok(Intent::Serve(Box::new(Self::meant(&sources)?))),
         }
@@ -281,8 +291,13 @@ impl Config {
             ftp,
             port_6000,
             state_dir: state_dir(sources)?,
+            ca_dir: ca_dir(sources)?,
             printer_ca,
             advertise,
+            advertise_names: match find(&Setting::ADVERTISE_NAME) {
+                Some(given) => given.parse(host_names)?,
+                None => heapless::Vec::new(),
+            },
             insecure_printer: flag(&Setting::INSECURE_PRINTER)?,
             keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS)?,
             record: Recording::meant(sources)?,
@@ -384,7 +399,7 @@ pub enum PrinterAddr {
     /// IP address.
     Ip(IpAddr),
     /// Host name, whose address may change.
-    Name(heapless::String<253>),
+    Name(HostName),
 }
 
 impl PrinterAddr {
@@ -523,6 +538,13 @@ fn state_dir(sources: &Sources<'_>) -> Result<PathBuf, ConfigError> {
     }
 }
 
+fn ca_dir(sources: &Sources<'_>) -> Result<PathBuf, ConfigError> {
+    match sources.find(&Setting::CA_DIR) {
+        Some(given) => given.path(),
+        None => state_dir(sources),
+    }
+}
+
 /// systemd's state directory (`StateDirectory=`, the first of a list), else `/var/lib/pandaproxy` for root and the
 /// user's own state directory for others.
 fn default_state_dir(root: bool, env: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
@@ -568,6 +590,19 @@ fn printer_name(value: &str) -> Option<Name> {
 fn reachable(value: &str) -> Option<Ipv4Addr> {
     let ip: Ipv4Addr = value.parse().ok()?;
     (!ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()).then_some(ip)
+}
+
+/// A list of host names.
+fn host_names(value: &str) -> Option<heapless::Vec<HostName, MAX_NAMES>> {
+    let mut names = heapless::Vec::new();
+    for name in value.split(',').map(str::trim) {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let name: HostName = Some(name).filter(|name| is_host_name(name))?.try_into().ok()?;
+        if !names.contains(&name) {
+            names.push(name).ok()?;
+        }
+    }
+    Some(names)
 }
 
 /// Labels of letters, digits, `-` and `_` (which RFC 1123 does not allow, but routers assign). A last label of

@@ -224,6 +224,17 @@ impl Setting {
         help: "Address at which clients reach this machine, if it cannot know: behind NAT, in a bridged container, by IPv6",
         ..ROW
     };
+    /// `--advertise-name`.
+    pub const ADVERTISE_NAME: Self = Self {
+        option: "--advertise-name",
+        key: "ADVERTISE_NAME",
+        value: "NAME",
+        kind: Kind::List,
+        group: Group::Services,
+        expected: "host names, 8 at most, with commas between",
+        help: "Further names by which clients reach this machine, for the certificate; it has the host name and all addresses anyway. Repeatable, or a comma-separated list",
+        ..ROW
+    };
     /// `--keep-printer-address`.
     pub const KEEP_PRINTER_ADDRESS: Self = Self {
         option: "--keep-printer-address",
@@ -303,6 +314,16 @@ impl Setting {
         help: "Where certificates and keys are kept. Default: /var/lib/pandaproxy for root, ~/.local/state/pandaproxy for others",
         ..ROW
     };
+    /// `--ca-dir`.
+    pub const CA_DIR: Self = Self {
+        option: "--ca-dir",
+        key: "CA_DIR",
+        value: "DIR",
+        group: Group::Certificates,
+        expected: "a directory",
+        help: "Where the certificate authority is kept, for several proxies that share one; the rest stays in --state-dir. Default: --state-dir",
+        ..ROW
+    };
     /// `--record`.
     pub const RECORD: Self = Self {
         option: "--record",
@@ -338,7 +359,7 @@ impl Setting {
         Self { option: "--verbose", short: Some('v'), key: "DEBUG", help: "Log more", ..FLAG };
 
     /// Every setting, group by group. All but [`CONFIG`](Self::CONFIG) may stand in the file of settings.
-    pub const ALL: [&'static Self; 22] = [
+    pub const ALL: [&'static Self; 24] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -349,6 +370,7 @@ impl Setting {
         &Self::PORTS,
         &Self::PRINTER_PORTS,
         &Self::ADVERTISE_IP,
+        &Self::ADVERTISE_NAME,
         &Self::KEEP_PRINTER_ADDRESS,
         &Self::NAME,
         &Self::FTP_MODE,
@@ -357,6 +379,7 @@ impl Setting {
         &Self::PRINTER_CA,
         &Self::INSECURE_PRINTER,
         &Self::STATE_DIR,
+        &Self::CA_DIR,
         &Self::RECORD,
         &Self::RECORD_MIB,
         &Self::CONFIG,

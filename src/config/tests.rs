@@ -70,7 +70,8 @@ fn three_settings_are_enough() {
     assert_eq!((config.ports, config.printer_ports), (Ports::default(), Ports::default()));
     assert_eq!((config.advertise, config.printer_ca), (None, None));
     assert!(!config.insecure_printer && !config.keep_printer_address && !config.verbose);
-    assert!(config.notices.is_empty());
+    assert!(config.notices.is_empty() && config.advertise_names.is_empty());
+    assert_eq!(config.ca_dir, config.state_dir);
 }
 
 #[test]
@@ -91,7 +92,10 @@ fn every_option_has_a_long_form() {
             "--printer-ca=/etc/ca.pem",
             "--insecure-printer",
             "--keep-printer-address",
+            "--advertise-name=nas.lan, nas.lan.",
+            "--advertise-name=print.lan",
             "--state-dir=/tmp/x",
+            "--ca-dir=/tmp/ca",
             "--verbose",
         ],
         &[],
@@ -104,6 +108,8 @@ fn every_option_has_a_long_form() {
     assert_eq!((config.ports.mqtt, config.printer_ports.mqtt), (0, 18883));
     assert_eq!(config.printer_ca, Some(PathBuf::from("/etc/ca.pem")));
     assert_eq!(config.state_dir, PathBuf::from("/tmp/x"));
+    assert_eq!(config.ca_dir, PathBuf::from("/tmp/ca"));
+    assert_eq!(config.advertise_names, ["nas.lan", "print.lan"]);
     assert!(config.insecure_printer && config.keep_printer_address && config.verbose);
 }
 
@@ -197,6 +203,8 @@ fn an_invalid_option_is_named_with_what_was_expected() {
         (&["--enable-all=maybe"], r#"invalid value "maybe" for --enable-all: expected true or false"#.into()),
         (&["--advertise-ip", "::1"], r#"invalid value "::1" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
         (&["--advertise-ip", "0.0.0.0"], r#"invalid value "0.0.0.0" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
+        (&["--advertise-name", "a b"], r#"invalid value "a b" for --advertise-name: expected host names, 8 at most, with commas between"#.into()),
+        (&["--advertise-name", "a,b,c,d,e,f,g,h,i"], r#"invalid value "a,b,c,d,e,f,g,h,i" for --advertise-name: expected host names, 8 at most, with commas between"#.into()),
         (&["--port", "8883"], format!(r#"invalid value "8883" for --port: {PORT}, PORT is 0 (any) to 65535"#)),
         (&["--port", "mqtt=1", "--port", "mqtt=2"], format!(r#"invalid value "mqtt=1,mqtt=2" for --port: {PORT}, PORT is 0 (any) to 65535"#)),
         (&["--printer-port", "mqtt=0"], format!(r#"invalid value "mqtt=0" for --printer-port: {PORT}, PORT is 1 to 65535"#)),
@@ -680,13 +688,13 @@ fn short_options_may_be_run_together() {
 fn ca_needs_no_printer() {
     for words in [&["ca", "--state-dir", "/s", "-s", "01p"][..], &["--state-dir=/s", "-s01p", "ca"]]
     {
-        let Intent::PrintCa { state_dir } = read(words, &[]).unwrap() else { panic!() };
-        assert_eq!(state_dir, PathBuf::from("/s"));
+        let Intent::PrintCa { dir } = read(words, &[]).unwrap() else { panic!() };
+        assert_eq!(dir, PathBuf::from("/s"));
     }
     let file = TempFile::new("PANDAPROXY_STATE_DIR=/s");
     let words = ["ca", "--config", file.name()];
-    let Intent::PrintCa { state_dir } = read(&words, &[]).unwrap() else { panic!() };
-    assert_eq!(state_dir, PathBuf::from("/s"));
+    let Intent::PrintCa { dir } = read(&words, &[]).unwrap() else { panic!() };
+    assert_eq!(dir, PathBuf::from("/s"));
 }
 
 #[test]
@@ -780,8 +788,8 @@ fn state_is_kept_where_systemd_or_xdg_says() {
         assert_eq!(default_state_dir(root, &find), PathBuf::from(expected), "{root} {env:?}");
     }
     let env = [("PANDAPROXY_STATE_DIR", "/mine"), ("STATE_DIRECTORY", "/systemds")];
-    let Ok(Intent::PrintCa { state_dir }) = read(&["ca"], &env) else { panic!() };
-    assert_eq!(state_dir, PathBuf::from("/mine"));
+    let Ok(Intent::PrintCa { dir }) = read(&["ca"], &env) else { panic!() };
+    assert_eq!(dir, PathBuf::from("/mine"));
 }
 
 proptest! {

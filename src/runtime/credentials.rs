@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::start_error::StartError;
-use super::supervisor;
+use super::{machine, supervisor};
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode, PrinterAddr};
 use crate::memory::budget;
 use crate::state_dir::Pins;
+use crate::tls::identity::{ADDRESSES, HOSTS};
 use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust};
 
 /// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
@@ -53,17 +54,23 @@ impl Credentials {
 
 /// What this proxy shows to its clients.
 fn identity(config: &Config) -> Result<Identity, StartError> {
-    let mut addresses = heapless::Vec::<IpAddr, 4>::new();
+    let mut addresses = heapless::Vec::<IpAddr, { ADDRESSES + 3 }>::new();
     let advertised = config.advertise.map(IpAddr::V4);
     let specific = Some(config.bind).filter(|bind| !bind.is_unspecified());
-    for address in [advertised, specific, towards(&config.printer)].into_iter().flatten() {
+    let given = [advertised, specific, towards(&config.printer)].into_iter().flatten();
+    for address in given.chain(machine::addresses()) {
         if !addresses.contains(&address) {
-            // It fits: there are three at most.
+            // It fits: there are three, and all of the machine's.
             let _fits = addresses.push(address);
         }
     }
-    let subject = Subject { serial: &config.serial, addresses: &addresses, hosts: &[] };
-    Identity::load_or_make(Directories::one(&config.state_dir), &subject, SystemTime::now())
+    let own = machine::host_names();
+    let hosts = config.advertise_names.iter().map(|name| name.as_str());
+    let hosts: heapless::Vec<&str, HOSTS> =
+        hosts.chain(own.iter().map(|name| name.as_str())).take(HOSTS).collect();
+    let subject = Subject { serial: &config.serial, addresses: &addresses, hosts: &hosts };
+    let dirs = Directories { ca: &config.ca_dir, leaves: &config.state_dir };
+    Identity::load_or_make(dirs, &subject, SystemTime::now())
         .map_err(|(dir, error)| StartError::Identity(dir.into(), error))
 }
 

@@ -13,6 +13,7 @@ pub mod drive;
 pub mod files;
 pub mod host;
 pub mod launch;
+pub mod machine;
 pub mod net;
 pub mod pacing;
 pub mod reconnect;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 
 use rustls::{AlertDescription, InvalidMessage};
 
-use super::refusal::Refusal;
+use super::refusal::{Name, Refusal};
 use super::trust::refusal_of;
 use crate::journal::Kind;
 
@@ -15,6 +15,9 @@ use crate::journal::Kind;
 pub enum HandshakeError {
     /// The client does not trust the proxy's certificate (TLS alert 42 to 46 or 48).
     Distrusts,
+    /// The client asked for this name (SNI), which the proxy's certificate does not have, and rejected the certificate
+    /// (TLS alert 42 or 46).
+    NotNamed(Name),
     /// The client's first bytes are not a TLS record.
     NotTls,
     /// Client and proxy have no TLS version or no cipher suite in common.
@@ -30,8 +33,18 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    pub(super) fn of(error: &io::Error) -> Self {
-        match Failure::of(error) {
+    /// `unnamed` is the name that the client asked for, if the certificate does not have it.
+    pub(super) fn of(error: &io::Error, unnamed: Option<Name>) -> Self {
+        match (Failure::of(error), unnamed) {
+            (Failure::Alert(alert), Some(name)) if NOT_NAMED.contains(&alert) => {
+                Self::NotNamed(name)
+            }
+            (failure, _) => Self::from(&failure),
+        }
+    }
+
+    fn from(failure: &Failure) -> Self {
+        match *failure {
             // The proxy asks clients for no certificate, so `Refused` does not occur here.
             Failure::Refused(_) | Failure::Broken => Self::Broken,
             Failure::NotTls => Self::NotTls,
@@ -47,6 +60,7 @@ impl HandshakeError {
     pub const fn kind(self) -> Kind {
         match self {
             Self::Distrusts
+            | Self::NotNamed(_)
             | Self::NotTls
             | Self::NothingInCommon
             | Self::Alert(_)
@@ -62,6 +76,11 @@ impl fmt::Display for HandshakeError {
             Self::Distrusts => f.write_str(
                 "proxy's certificate not trusted; import the authority that `sudo pandaproxy ca` \
                  prints into the client",
+            ),
+            Self::NotNamed(name) => write!(
+                f,
+                "it asks for {name}, a name that the proxy's certificate does not have; add it with --advertise-name, \
+                 or connect to another name or address of this machine"
             ),
             Self::NotTls => f.write_str(
                 "not a TLS connection; switch on TLS (SSL) for this port in the client's settings",
@@ -150,6 +169,10 @@ const DISTRUST: [AlertDescription; 6] = [
     AlertDescription::UnsupportedCertificate,
 ];
 
+/// TLS alerts of clients that find another name in the certificate (RFC 8446 §6.2).
+const NOT_NAMED: [AlertDescription; 2] =
+    [AlertDescription::BadCertificate, AlertDescription::CertificateUnknown];
+
 /// TLS alerts of printers that accept no version or cipher suite of the proxy's (RFC 5246 §7.2.2).
 const NOTHING_IN_COMMON: [AlertDescription; 3] = [
     AlertDescription::ProtocolVersion,
@@ -202,6 +225,7 @@ pub(super) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     let kind = ErrorKind::ConnectionReset;
     let of_clients = [
         HandshakeError::Distrusts,
+        HandshakeError::NotNamed(Name::of(b"printer.workshop.home.example")),
         HandshakeError::NotTls,
         HandshakeError::NothingInCommon,
         HandshakeError::Alert(80),

@@ -14,7 +14,8 @@
 //! | a handshake message | 64 KiB, by rustls | the connection ends |
 
 use alloc::sync::Arc;
-use core::pin::Pin;
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
 use std::io::{self, ErrorKind};
 
@@ -85,11 +86,17 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    TlsAcceptor::from(Arc::clone(config))
-        .accept_with(stream, |connection| connection.set_buffer_limit(Some(UNSENT)))
-        .await
-        .map(Lenient)
-        .map_err(|error| HandshakeError::of(&error))
+    let mut accepting = pin!(
+        TlsAcceptor::from(Arc::clone(config))
+            .accept_with(stream, |connection| connection.set_buffer_limit(Some(UNSENT)))
+    );
+    let mut unnamed = None;
+    let accepted = poll_fn(|cx| {
+        let polled = accepting.as_mut().poll(cx);
+        unnamed = identity::take_unnamed().or(unnamed);
+        polled
+    });
+    accepted.await.map(Lenient).map_err(|error| HandshakeError::of(&error, unnamed))
 }
 
 /// Makes the TLS handshake with the printer and verifies its certificate as `trust` demands. No timeout: the

@@ -121,10 +121,10 @@ pub(super) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     all.iter().map(ToString::to_string).collect()
 }
 
-/// Bytes of the longest [`Name`]. A serial number has 15.
-const NAME: usize = 32;
+/// Bytes of the longest [`Name`]. A serial number has 15, a host name seldom more than 40.
+const NAME: usize = 48;
 
-/// A name from an unverified certificate: cut to 32 bytes, with `?` for what is not printable ASCII.
+/// A name that a peer has sent: cut to 48 bytes, with `?` for what is not printable ASCII.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     /// Invariant: printable ASCII up to `len`, zero behind it.

@@ -25,3 +25,4 @@ mod readme;
 mod record;
 mod relay;
 mod rtsp;
+mod state;
