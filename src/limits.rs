@@ -102,6 +102,12 @@ impl fmt::Display for Limits {
                 limit!("requests towards the printer", "clients are not read", "{requests}"),
                 limit!("reports that wait for a client", "dropped, then the full state", "{ring}"),
                 limit!(
+                    "others' requests that wait",
+                    "dropped and counted",
+                    "{}",
+                    mqtt::slot::REQUESTS
+                ),
+                limit!(
                     "time to take one report",
                     "disconnected",
                     "{} s",

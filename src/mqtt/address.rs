@@ -75,6 +75,8 @@ pub enum Content {
     State,
     /// Any other report, such as an answer to a request: nothing replaces it.
     Answer,
+    /// A client's request, for others that subscribed to the request topic. It is dropped before an answer is.
+    Request,
 }
 
 /// What is known about a stored message: its content, and the places in it that are replaced, in order.

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Reports have the QoS the printer gave them, which is 0 (MQTT 3.1.1 §3.8.4: the minimum of that and
-//! what was granted). A will is accepted and never published: printers close the connection over
+//! what was granted). A filter that covers the requests of others is granted QoS 0, with which they are delivered. A will is accepted and never published: printers close the connection over
 //! requests that they do not know. The keepalive is not enforced: slicers announce one and then send no
 //! PINGREQ; TCP keepalive finds dead clients. Two clients with one identifier are both served, as a printer
 //! does, until no slot is free: then the older connection is closed.
@@ -47,6 +47,7 @@
 //! | QoS 2 requests not released | [`UNRELEASED`] | closed |
 //! | time to receive one report | [`REPORT_TIMEOUT`] | closed, since it occupies a frame that others need |
 //! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
+//! | requests of others it is behind | [`REQUESTS`](super::slot::REQUESTS) | further ones are dropped, and their number is logged |
 
 mod subscriptions;
 
@@ -55,7 +56,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use super::Topics;
-use super::address::{Patches, Replacements, Rewriting};
+use super::address::{Content, Patches, Replacements, Rewriting};
 pub use super::disconnect::{
     CONNECT_TIMEOUT, Error, FILTERS_PER_PACKET, REPORT_TIMEOUT, UNRELEASED,
 };
@@ -294,13 +295,25 @@ impl Client {
             if !topic::is_valid_filter(filter) {
                 return Err(Error::BadFilter);
             }
+            let covers_reports = subscriptions::covers_reports(filter, &self.topics);
+            let covers_requests = subscriptions::covers_requests(filter, &self.topics);
+            if covers_requests && !covers_reports && !self.topics.shows_requests {
+                return Err(Error::RequestTopic);
+            }
             let held = self.subscriptions.add(filter, &self.topics);
-            covers |= held && subscriptions::covers_reports(filter, &self.topics);
-            let code = if held { SubscribeCode::Granted(qos) } else { SubscribeCode::Refused };
+            covers |= held && covers_reports;
+            let code = if !held {
+                SubscribeCode::Refused
+            } else if covers_requests && self.topics.shows_requests {
+                // Requests are published with QoS 1, and delivered with QoS 0.
+                SubscribeCode::Granted(Qos::AtMostOnce)
+            } else {
+                SubscribeCode::Granted(qos)
+            };
             codes.push(code).map_err(|_full| Error::TooManyFilters)?;
         }
         self.answer(Answer::SubAck(subscribe.id, codes));
-        self.slot.set_reads(self.subscriptions.has_reports());
+        self.note_subscriptions();
         Ok(covers.then_some(Event::Subscribed))
     }
 
@@ -309,7 +322,13 @@ impl Client {
             self.subscriptions.remove(filter, &self.topics);
         }
         self.answer(Answer::UnsubAck(unsubscribe.id));
+        self.note_subscriptions();
+    }
+
+    /// Tells the hub what the client is to be sent.
+    fn note_subscriptions(&self) {
         self.slot.set_reads(self.subscriptions.has_reports());
+        self.slot.set_listens(self.subscriptions.has_requests());
     }
 
     /// Writes the next packet besides reports. Returns the number of bytes, or `None` if there is none.
@@ -340,10 +359,13 @@ impl Client {
         }
     }
 
-    /// Writes the head of the next report. Returns the number of bytes, or `None` if there is none.
+    /// Writes the head of the next report or request. Returns the number of bytes, or `None` if there is none.
     fn write_head(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let Item { report, sequence } = self.slot.take()?;
-        let topic = self.subscriptions.report_topic(&self.topics)?;
+        let topic = match report.tag().content() {
+            Content::State | Content::Answer => self.subscriptions.report_topic(&self.topics)?,
+            Content::Request => self.subscriptions.request_topic(&self.topics)?,
+        };
         let mut by = self.advertised.clone();
         if let Some(sequence) = sequence {
             by = by.with_sequence_id(sequence);

@@ -41,6 +41,8 @@ pub enum Error {
     Malformed(WireError),
     /// A topic filter that violates MQTT 3.1.1 §4.7.
     BadFilter,
+    /// A subscription to the request topic of a model that does not allow it.
+    RequestTopic,
     /// A packet larger than the inbox.
     TooLong {
         /// Bytes that the packet's header announces.
@@ -100,6 +102,7 @@ impl ClientError for Error {
             | Self::OutOfOrder
             | Self::Malformed(_)
             | Self::BadFilter
+            | Self::RequestTopic
             | Self::Protocol { .. }
             | Self::NoIdentifier
             | Self::TooManyUnreleased => Kind::Malformed,
@@ -121,6 +124,9 @@ impl fmt::Display for Error {
             Self::OutOfOrder => f.write_str("unexpected packet type"),
             Self::Malformed(error) => write!(f, "malformed packet: {error}"),
             Self::BadFilter => f.write_str("invalid topic filter"),
+            Self::RequestTopic => {
+                f.write_str("subscribed to the request topic, which A1 and P1 do not allow")
+            }
             Self::TooLong { announced, bound } => {
                 write!(f, "packet of {announced} bytes; at most {bound} (BOARD.mqtt.inbox)")
             }

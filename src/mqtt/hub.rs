@@ -10,7 +10,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless an older connection with the same client identifier can be closed |
-//! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | the client that is furthest behind loses its reports and gets the full state |
+//! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | the client that is furthest behind loses its reports and gets the full state; then requests of others are dropped |
 //! | a state without a frame | asked for again after [`AGAIN`] | clients that connect meanwhile wait for it |
 //! | a state that does not come | asked for again after `RETRY`, then half as often each time | at most every `MAX_RETRY` |
 //! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
@@ -282,7 +282,8 @@ impl Hub {
         if !self.queue.is_live() {
             return Err(Error::RequestRefused);
         }
-        let payload = self.store(now, payload, &Patches::NONE).ok_or(Error::NoRoom)?;
+        let tag = Patches::NONE.of(Content::Request);
+        let payload = self.store(now, payload, &tag).ok_or(Error::NoRoom)?;
         let pending_ack = slot.owe(ack).ok_or(Error::NoRoom)?;
         if let Err(refused) = self.queue.put(Request { payload, pending_ack, mark }) {
             refused.0.pending_ack.withdraw();
@@ -400,6 +401,7 @@ impl Hub {
     /// Merges a delta. If the state becomes stale by it, the printer is asked for it again.
     fn delta(&mut self, now: Instant, payload: &[u8]) {
         self.shown = None;
+        self.free_for_state(now);
         let Err(error) = self.state.handle_delta(payload, &self.pool) else { return };
         let (entry, limit) = match error {
             state::Error::Json(_) | state::Error::NoPrint => {
@@ -503,6 +505,7 @@ impl Hub {
             return None;
         }
         if self.shown.is_none() {
+            self.free_for_state(now);
             self.shown = self.state.snapshot(&self.pool);
         }
         self.shown.clone()
@@ -521,7 +524,9 @@ impl Hub {
                 if slot.has_room_for(2) {
                     self.catch_up(now, slot);
                 }
-                if !slot.put(report) {
+                let fits =
+                    slot.put(report.clone()) || (slot.drop_requests(now) && slot.put(report));
+                if !fits {
                     disconnect_behind(slot);
                     return;
                 }
@@ -572,7 +577,8 @@ impl Hub {
     }
 
     /// Stores a payload. If no frame is free, the client that is furthest behind loses its reports of the
-    /// state; if there are none, the client with most answers is disconnected.
+    /// state; if there are none, the one with most requests of others loses these; if there are none
+    /// either, the client with most answers is disconnected.
     fn store(&mut self, now: Instant, payload: &[u8], patches: &Patches) -> Option<Frame<Patches>> {
         loop {
             if let Some(frame) = self.pool.store_tagged(&[payload], patches.clone()) {
@@ -586,6 +592,9 @@ impl Hub {
                 self.lag(now, furthest);
                 continue;
             }
+            if self.drop_requests(now) {
+                continue;
+            }
             // Only answers are left, and they are not dropped as long as their client is connected.
             let furthest = self.slots.iter().max_by_key(|slot| slot.backlog())?;
             if furthest.backlog() == 0 {
@@ -593,6 +602,17 @@ impl Hub {
             }
             disconnect_behind(furthest);
         }
+    }
+
+    /// Drops the requests of others that wait for the client with most of them. False if none wait.
+    fn drop_requests(&self, now: Instant) -> bool {
+        let furthest = self.slots.iter().max_by_key(|slot| slot.requests());
+        furthest.is_some_and(|slot| slot.drop_requests(now))
+    }
+
+    /// Frees a large frame for the state, if requests that wait for slow clients occupy the last one.
+    fn free_for_state(&self, now: Instant) {
+        while self.pool.in_use().1 >= BOARD.mqtt.large.count && self.drop_requests(now) {}
     }
 
     /// Counts an event, and logs it unless it was logged lately.

@@ -21,6 +21,8 @@ pub(super) enum Message<'a> {
     NoFrame { bytes: usize, times: u32 },
     /// A client did not read its reports in time.
     Lagged { peer: Peer, dropped: u32 },
+    /// A client did not read the requests of others in time.
+    RequestsDropped { peer: Peer, dropped: u32 },
     /// A client published to a topic that is not a request topic.
     Ignored { peer: Peer, topic: &'a str, times: u32 },
 }
@@ -45,7 +47,7 @@ impl fmt::Display for Message<'_> {
                 let most = BOARD.mqtt.large.size;
                 let what = match content {
                     Content::State => "state report",
-                    Content::Answer => "answer",
+                    Content::Answer | Content::Request => "answer",
                 };
                 write!(f, "mqtt: skipped one {what} of {bytes} bytes")?;
                 seen(f, times)?;
@@ -58,6 +60,9 @@ impl fmt::Display for Message<'_> {
             }
             Self::Lagged { peer, dropped } => {
                 write!(f, "{peer}: reads too slowly, {dropped} reports dropped; full state follows")
+            }
+            Self::RequestsDropped { peer, dropped } => {
+                write!(f, "{peer}: reads too slowly, {dropped} requests of other clients dropped")
             }
             Self::Ignored { peer, topic, times } => {
                 write!(f, "{peer}: ignored a message to topic {topic:.60}")?;
@@ -95,6 +100,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Message::Oversized { bytes: 43_800, content: Content::Answer, times: 1 },
         Message::NoFrame { bytes: 30_000, times: 2 },
         Message::Lagged { peer, dropped: 12 },
+        Message::RequestsDropped { peer, dropped: 3 },
         Message::Ignored { peer, topic: "homeassistant/status", times: 2 },
     ];
     let clients = [
@@ -104,6 +110,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::OutOfOrder,
         Client::Malformed(wire),
         Client::BadFilter,
+        Client::RequestTopic,
         Client::TooLong { announced: 70_000, bound: BOARD.mqtt.inbox },
         Client::Protocol { level: 5 },
         Client::NoIdentifier,

@@ -19,6 +19,8 @@
 //! | a client | the proxy |
 //! |---|---|
 //! | subscribes to `device/<serial>/report` (or `+`, `#`) | sends the printer's full state at once, merged from its reports, then every report, byte for byte |
+//! | subscribes to `device/<serial>/request` (X1, P2S, X2D, H2) | sends each request of another client once it was forwarded, byte for byte, with QoS 0; a client that reads too slowly loses requests, never answers for them |
+//! | subscribes to `device/<serial>/request` (A1, P1) | closes the connection, as the printer does; a wider filter that covers the reports as well gets the reports alone |
 //! | asks for `pushall` | answers with the cached state; the printer is asked for clients at most once in five minutes (P1, A1) or three seconds (others); within five seconds while no current state is known, and again by the proxy itself until a state comes |
 //! | asks for `get_version` | answers from the cache under the client's own `sequence_id`; the printer is asked again at most once a minute, and within seconds while its answer is incomplete |
 //! | sends `pushing.stop` | acknowledges it and does not forward it: it would end the reports of all clients |
@@ -57,6 +59,7 @@ use crate::clock::Instant;
 use crate::memory::budget::{self, SLOTS};
 use crate::memory::slots::{SlotGuard, Slots};
 use crate::peer::Peer;
+use crate::printer::model::Model;
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
@@ -87,6 +90,9 @@ pub struct Topics {
     pub client_id: heapless::String<{ TOPIC + 8 }>,
     /// The port at which this proxy serves the RTSPS camera, for the camera's URL in reports.
     pub rtsps_port: u16,
+    /// Whether a client that subscribes to the request topic gets the requests of others. If not, its connection
+    /// is closed. Either is what the printer does; an unknown model counts as one of the newer ones.
+    pub shows_requests: bool,
 }
 
 impl Topics {
@@ -99,6 +105,7 @@ impl Topics {
             request: heapless::String::new(),
             client_id: heapless::String::new(),
             rtsps_port: address::RTSPS,
+            shows_requests: Model::of_serial(serial).is_none_or(|model| model.shows_requests),
         };
         // All of them fit: their capacities are computed from `SERIAL`.
         let _fits = topics.serial.push_str(serial);

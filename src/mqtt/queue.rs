@@ -10,6 +10,7 @@
 //! | requests waiting | `BOARD.mqtt.requests` | clients are not read until one has left |
 //! | requests remembered after they left | `RECENT`, for `REMEMBERED` | a resend is forwarded again |
 
+use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
@@ -166,10 +167,15 @@ impl RequestQueue {
         self.sent.borrow().oldest_ordered().any(is)
     }
 
-    /// The request that was taken last has been sent in full.
-    pub(super) fn carried(&self, now: Instant) {
+    /// The request that was taken last has been sent in full. It goes to the other clients that subscribed to
+    /// the request topic.
+    pub(super) fn carried(&self, now: Instant, request: &Request) {
         if let Some(mark) = self.carrying.take() {
             self.sent.borrow_mut().write((mark, now));
+        }
+        let listens = |slot: &&Rc<Slot>| slot.listens() && !request.pending_ack.is_of(slot);
+        for slot in self.slots.iter().filter(listens) {
+            slot.put_request(now, request.payload.clone());
         }
     }
 

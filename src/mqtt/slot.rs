@@ -9,10 +9,11 @@ use core::cell::{Cell, RefCell};
 
 use super::address::{Content, Patches, SequenceId};
 use super::disconnect::Error;
+use super::log::Message;
 use super::wire::PacketId;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::journal::RateLimit;
+use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
 use crate::memory::pool::RC_COUNTS;
@@ -29,10 +30,18 @@ pub const DEBTS: usize = 24;
 /// Most answers with a client's own `sequence_id` that wait to be sent.
 const ANSWERS: usize = 2;
 
-/// A report or answer to be sent to a client.
+/// Most requests of other clients that wait for a client which subscribed to them. The other half of its ring
+/// remains for reports, so that no client can crowd out another's answers.
+pub const REQUESTS: usize = BOARD.mqtt.ring / 2;
+const _: () = assert!(
+    REQUESTS >= BOARD.mqtt.requests,
+    "a client that reads at once loses requests: the queue is emptied in one turn"
+);
+
+/// A report, an answer, or the request of another client, to be sent to a client.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// The payload as the printer sent it, stored once for all clients. Its tag has the positions of addresses and
+    /// The payload as the printer or the other client sent it, stored once for all clients. Its tag has the positions of addresses and
     /// sequence numbers that are replaced for each client.
     pub report: Frame<Patches>,
     /// The client's own `sequence_id`, if this answers a request of this client.
@@ -67,11 +76,17 @@ pub struct Slot {
     asked_version: RefCell<Option<SequenceId>>,
     /// Whether the client subscribed to the reports.
     reads: Cell<bool>,
+    /// Whether the client subscribed to the requests of others.
+    listens: Cell<bool>,
     ring: RefCell<Ring<Frame<Patches>, { BOARD.mqtt.ring }>>,
     answers: RefCell<Ring<(Frame<Patches>, SequenceId), ANSWERS>>,
     /// Whether the client lost reports, and was not sent a full state since.
     missed: Cell<bool>,
     dropped: Cell<u32>,
+    /// Requests of others that the client did not get.
+    dropped_requests: Cell<u32>,
+    /// Rate limit of the log lines about them.
+    request_lags: RateLimit,
     /// Rate limit of the log lines about lost reports.
     pub(super) lags: RateLimit,
     /// Rate limit of the log lines about messages to unknown topics.
@@ -96,10 +111,13 @@ impl Slot {
             asked_version: RefCell::new(None),
             owner: Cell::new(0),
             reads: Cell::new(false),
+            listens: Cell::new(false),
             ring: RefCell::new(Ring::new()),
             answers: RefCell::new(Ring::new()),
             missed: Cell::new(false),
             dropped: Cell::new(0),
+            dropped_requests: Cell::new(0),
+            request_lags: RateLimit::default(),
             lags: RateLimit::default(),
             strays: RateLimit::default(),
             acks: RefCell::new(Ring::new()),
@@ -191,9 +209,38 @@ impl Slot {
     pub(super) fn set_reads(&self, reads: bool) {
         self.reads.set(reads);
         if !reads {
-            self.ring.borrow_mut().clear();
+            self.remove(|content| content != Content::Request);
             self.missed.set(false);
         }
+    }
+
+    /// Whether the slot's client is sent the requests of others.
+    pub fn listens(&self) -> bool {
+        self.listens.get() && self.is_admitted()
+    }
+
+    /// Sets whether the client's subscriptions include the requests of others.
+    pub(super) fn set_listens(&self, listens: bool) {
+        self.listens.set(listens);
+        if !listens {
+            self.remove(|content| content == Content::Request);
+        }
+    }
+
+    /// Removes the messages of some content from the ring, and returns how many there were.
+    fn remove(&self, is_removed: impl Fn(Content) -> bool) -> u32 {
+        let mut removed = 0;
+        self.ring.borrow_mut().retain(|message| {
+            let is_removed = is_removed(message.tag().content());
+            removed += u32::from(is_removed);
+            (!is_removed).then_some(message)
+        });
+        removed
+    }
+
+    /// The number of messages of this content in the ring.
+    fn count(&self, content: Content) -> usize {
+        self.ring.borrow().iter().filter(|message| message.tag().content() == content).count()
     }
 
     /// Adds a report at the end of the ring. False if the ring is full.
@@ -226,13 +273,7 @@ impl Slot {
     /// Drops all waiting reports of the printer's state; answers stay. Returns
     /// how many reports the client lost since it last kept up.
     pub(super) fn drop_states(&self) -> u32 {
-        let mut ring = self.ring.borrow_mut();
-        let mut dropped = 0;
-        ring.retain(|report| {
-            let is_state = report.tag().content() == Content::State;
-            dropped += u32::from(is_state);
-            (!is_state).then_some(report)
-        });
+        let dropped = self.remove(|content| content == Content::State);
         self.dropped.set(self.dropped.get().saturating_add(dropped));
         if dropped > 0 {
             self.missed.set(true);
@@ -258,8 +299,46 @@ impl Slot {
 
     /// The number of waiting reports that are of the printer's state.
     pub(super) fn states(&self) -> usize {
-        let is_state = |report: &&Frame<Patches>| report.tag().content() == Content::State;
-        self.ring.borrow().iter().filter(is_state).count()
+        self.count(Content::State)
+    }
+
+    /// The number of waiting requests of other clients.
+    pub(super) fn requests(&self) -> usize {
+        self.count(Content::Request)
+    }
+
+    /// Adds the request of another client at the end of the ring. It is dropped if [`REQUESTS`] wait already or
+    /// the ring is full.
+    pub(super) fn put_request(&self, now: Instant, request: Frame<Patches>) {
+        if self.requests() >= REQUESTS || !self.put(request) {
+            self.note_dropped_requests(now, 1);
+        }
+    }
+
+    /// Drops all waiting requests of other clients, and returns whether there were any.
+    pub(super) fn drop_requests(&self, now: Instant) -> bool {
+        let dropped = self.remove(|content| content == Content::Request);
+        if dropped > 0 {
+            self.note_dropped_requests(now, dropped);
+        }
+        dropped > 0
+    }
+
+    /// Counts requests of others that the client does not get, and logs their number.
+    fn note_dropped_requests(&self, now: Instant, more: u32) {
+        let dropped = self.dropped_requests.get().saturating_add(more);
+        self.dropped_requests.set(dropped);
+        if let (Some(peer), Some(_)) = (self.peer(), self.request_lags.check(now)) {
+            let what = Message::RequestsDropped { peer, dropped };
+            journal::note(Entry::Lagged, format_args!("{what}"));
+        } else {
+            journal::tally(Entry::Lagged);
+        }
+    }
+
+    /// How many requests of others the client did not get because it reads too slowly.
+    pub fn dropped_requests(&self) -> u32 {
+        self.dropped_requests.get()
     }
 
     /// Whether the client lost reports, and was not sent a full state since.
@@ -341,10 +420,13 @@ impl slots::Slot for Slot {
         self.owner.set(0);
         self.asked_version.take();
         self.reads.set(false);
+        self.listens.set(false);
         self.ring.borrow_mut().clear();
         self.answers.borrow_mut().clear();
         self.missed.set(false);
         self.dropped.set(0);
+        self.dropped_requests.set(0);
+        self.request_lags.forget();
         self.lags.forget();
         self.strays.forget();
         self.acks.borrow_mut().clear();
@@ -408,6 +490,11 @@ impl PendingAck {
         self.fate = Fate::Settled;
     }
 
+    /// Whether the request came over the connection that has `slot` now.
+    pub(super) fn is_of(&self, slot: &Rc<Slot>) -> bool {
+        Rc::ptr_eq(&self.slot, slot) && self.slot().is_some()
+    }
+
     /// The slot, if the same client still has it.
     fn slot(&self) -> Option<&Slot> {
         (self.slot.generation.get() == self.generation).then_some(&*self.slot)
@@ -427,6 +514,7 @@ impl Drop for PendingAck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::pool::{Pool, Shape};
 
     fn occupied() -> Rc<Slot> {
         let slot = Slot::new();
@@ -482,5 +570,53 @@ mod tests {
         assert!(slot.owe(ack(99)).is_none(), "acknowledgements not yet taken count too");
         assert!(slot.take_ack().is_some());
         assert!(slot.owe(ack(99)).is_some());
+    }
+
+    /// A pool, and a message of this content in it.
+    fn message(content: Content) -> Frame<Patches> {
+        let shape = Shape { count: 4, size: 16 };
+        let pool = Pool::<Patches>::new(shape, shape);
+        pool.store_tagged(&[b"{}"], Patches::NONE.of(content)).unwrap()
+    }
+
+    #[test]
+    fn requests_of_others_take_half_of_the_ring_and_go_first() {
+        let slot = occupied();
+        let request = message(Content::Request);
+        for _ in 0..2 * BOARD.mqtt.ring {
+            slot.put_request(Instant::START, request.clone());
+        }
+        assert_eq!((slot.requests(), slot.backlog()), (REQUESTS, REQUESTS));
+        assert_eq!(slot.dropped_requests(), (2 * BOARD.mqtt.ring - REQUESTS) as u32);
+        let answer = message(Content::Answer);
+        let fitting = (0..BOARD.mqtt.ring).take_while(|_| slot.put(answer.clone())).count();
+        assert_eq!(fitting, BOARD.mqtt.ring - REQUESTS);
+        assert_eq!(slot.drop_states(), 0);
+        assert!(slot.drop_requests(Instant::START));
+        assert!(!slot.drop_requests(Instant::START), "there are no more");
+        assert_eq!(slot.dropped_requests(), 2 * BOARD.mqtt.ring as u32);
+        assert!(slot.put(answer));
+    }
+
+    #[test]
+    fn unsubscribing_removes_what_was_subscribed_to() {
+        let slot = occupied();
+        let fill = || {
+            slot.set_reads(true);
+            slot.set_listens(true);
+            for content in [Content::State, Content::Answer, Content::Request] {
+                assert!(slot.put(message(content)));
+            }
+        };
+        fill();
+        slot.set_listens(false);
+        assert_eq!((slot.requests(), slot.backlog(), slot.listens()), (0, 2, false));
+        slot.set_reads(false);
+        assert_eq!(slot.backlog(), 0);
+        fill();
+        slot.set_reads(false);
+        assert_eq!((slot.requests(), slot.backlog(), slot.listens()), (1, 1, true));
+        slots::Slot::clear(&*slot);
+        assert!(!slot.listens() && slot.backlog() == 0);
     }
 }

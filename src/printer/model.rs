@@ -67,6 +67,9 @@ pub struct Model {
     /// Whether slicers use its file tunnel on port 6000 in the LAN unless it says otherwise
     /// (`ipcam.file.local` in its reports). X1 and X1E have it for remote use.
     pub has_tunnel: bool,
+    /// Whether its broker delivers what clients publish to the request topic to others that subscribed to it. The
+    /// broker of the other models closes the connection of a client that subscribes to that topic.
+    pub shows_requests: bool,
     /// Whether its certificate is issued by an authority that is not [built in](crate::tls) and that
     /// the printer does not always send, so that it can only be trusted on first use.
     pub needs_pin: bool,
@@ -105,6 +108,7 @@ impl Model {
             ftp_sessions: 1,
             push_all_interval: SLOW_PUSH_ALL,
             has_tunnel: false,
+            shows_requests: false,
             needs_pin: false,
         }
     }
@@ -119,6 +123,7 @@ impl Model {
             ftp_sessions: 4,
             push_all_interval: FAST_PUSH_ALL,
             has_tunnel: true,
+            shows_requests: true,
             needs_pin: false,
         }
     }
@@ -191,6 +196,7 @@ mod tests {
             assert_eq!(model.ftp_sessions, if is_small { 1 } else { 4 }, "{prefix}");
             let interval = if is_small { 300 } else { 3 };
             assert_eq!(model.push_all_interval.as_secs(), interval, "{prefix}");
+            assert_eq!(model.shows_requests, !is_small, "{prefix}");
             assert_eq!(model.has_tunnel, tunnel.contains(&prefix), "{prefix}");
             assert_eq!(model.needs_pin, pinned.contains(&prefix), "{prefix}");
         }

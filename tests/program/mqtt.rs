@@ -154,6 +154,36 @@ fn mosquitto_publishes_arrive_once_at_any_qos() {
     });
 }
 
+/// bambuddy learns the slicer's AMS mapping so.
+#[test]
+fn mosquitto_hears_the_requests_of_others() {
+    if is_missing("mosquitto_sub") || is_missing("mosquitto_pub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::of(Printer::new(Model::X1C).code(CODE).quiet()).await;
+        let ca = lan.proxy.dir.file("ca.pem");
+        let request = lan.printer.request_topic();
+        let mut listener = mosquitto(&lan.proxy, "mosquitto_sub", &ca, CODE);
+        // One SUBSCRIBE with both: once the state has come, it is in force.
+        listener.args(["-q", "1", "-F", "%t %q %r %p", "-t", &lan.printer.report_topic()]);
+        let listener = Program::start(listener.args(["-t", &request]));
+        assert!(listener.until(PATIENCE, |said| holds(&said.out, b"\"msg\"")).await);
+        for qos in ["0", "1", "2"] {
+            let mut writer = mosquitto(&lan.proxy, "mosquitto_pub", &ca, CODE);
+            let payload = format!("{{\"print\": {{\"command\":\"project_file\",\"q\":{qos}}}}}");
+            writer.args(["-q", qos, "-t", &request, "-m", &payload]);
+            let (code, said) = Program::start(&mut writer).ended().await;
+            assert_eq!(code, Some(0), "{}", said.err);
+            let line = format!("{request} 0 0 {payload}\n");
+            let heard = listener.until(PATIENCE, |said| holds(&said.out, line.as_bytes())).await;
+            assert!(heard, "QoS {qos}: {}", listener.log());
+        }
+        let out = String::from_utf8(listener.said().out).unwrap();
+        assert_eq!(out.matches(&format!("{request} ")).count(), 3, "each once: {out}");
+    });
+}
+
 #[test]
 fn eight_readers_and_two_writers_share_one_connection() {
     if is_missing("mosquitto_sub") || is_missing("mosquitto_pub") {

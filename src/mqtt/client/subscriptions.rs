@@ -1,4 +1,4 @@
-//! What a client has subscribed to, and under which topic it gets the reports.
+//! What a client has subscribed to, and under which topics it gets reports and the requests of others.
 
 use crate::mqtt::Topics;
 use crate::mqtt::topic::{self, Leaf};
@@ -14,15 +14,16 @@ pub const FILTER: usize = 96;
 pub(super) struct Subscriptions {
     filters: heapless::Vec<heapless::String<FILTER>, FILTERS>,
     reports: Delivery,
+    requests: Delivery,
 }
 
-/// Under which topic a client gets the reports.
+/// Under which topic a client gets reports, or requests.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Delivery {
     /// The client has not subscribed to them.
     #[default]
     No,
-    /// The printer's own report topic.
+    /// The printer's own topic.
     Own,
     /// The topic of another printer, whose serial number the client has stored: the filter at this index.
     Alias(usize),
@@ -50,32 +51,58 @@ impl Subscriptions {
         self.reports != Delivery::No
     }
 
+    /// Whether the client gets the requests of others.
+    pub(super) fn has_requests(&self) -> bool {
+        self.requests != Delivery::No
+    }
+
     /// The topic of the reports that the client gets, if it does.
     pub(super) fn report_topic<'a>(&'a self, topics: &'a Topics) -> Option<&'a str> {
-        match self.reports {
+        self.topic(self.reports, &topics.report)
+    }
+
+    /// The topic of the requests that the client gets, if it does.
+    pub(super) fn request_topic<'a>(&'a self, topics: &'a Topics) -> Option<&'a str> {
+        self.topic(self.requests, &topics.request)
+    }
+
+    fn topic<'a>(&'a self, delivery: Delivery, own: &'a str) -> Option<&'a str> {
+        match delivery {
             Delivery::No => None,
-            Delivery::Own => Some(topics.report.as_str()),
+            Delivery::Own => Some(own),
             Delivery::Alias(at) => Some(self.filters.get(at)?.as_str()),
         }
     }
 
     fn choose(&mut self, topics: &Topics) {
-        let own = |filter: &heapless::String<FILTER>| topic::matches(filter, &topics.report);
-        let alias = |filter: &heapless::String<FILTER>| is_report_topic(filter);
-        self.reports = if self.filters.iter().any(own) {
-            Delivery::Own
+        self.reports = self.delivery(&topics.report, Leaf::Report);
+        self.requests = if topics.shows_requests {
+            self.delivery(&topics.request, Leaf::Request)
         } else {
-            self.filters.iter().position(alias).map_or(Delivery::No, Delivery::Alias)
+            Delivery::No
         };
+    }
+
+    fn delivery(&self, own: &str, leaf: Leaf) -> Delivery {
+        if self.filters.iter().any(|filter| topic::matches(filter, own)) {
+            return Delivery::Own;
+        }
+        let alias = self.filters.iter().position(|filter| is_topic_of(filter, leaf));
+        alias.map_or(Delivery::No, Delivery::Alias)
     }
 }
 
 /// Whether a filter covers reports: this printer's, or those of a printer whose serial number the client
 /// has stored from an earlier configuration ([`protocol`](crate::protocol#mqtt)).
 pub(super) fn covers_reports(filter: &str, topics: &Topics) -> bool {
-    topic::matches(filter, &topics.report) || is_report_topic(filter)
+    topic::matches(filter, &topics.report) || is_topic_of(filter, Leaf::Report)
 }
 
-fn is_report_topic(filter: &str) -> bool {
-    matches!(topic::device_of(filter), Some((_, Leaf::Report)))
+/// Whether a filter covers requests, to this printer or another, in the same way.
+pub(super) fn covers_requests(filter: &str, topics: &Topics) -> bool {
+    topic::matches(filter, &topics.request) || is_topic_of(filter, Leaf::Request)
+}
+
+fn is_topic_of(filter: &str, leaf: Leaf) -> bool {
+    topic::device_of(filter).is_some_and(|(_, of)| of == leaf)
 }

@@ -130,14 +130,15 @@ impl Upstream {
     pub(super) fn finish_request(&mut self, now: Instant) {
         let all = |sending: &mut Sending| sending.written == sending.request.payload.len();
         if let Some(sending) = self.sending.take_if(all) {
-            self.await_puback(now, sending.id, sending.request.pending_ack);
+            self.await_puback(now, sending.id, sending.request);
         }
     }
 
     /// Waits for the printer's PUBACK to a request that was sent.
-    fn await_puback(&mut self, now: Instant, id: PacketId, mut pending_ack: PendingAck) {
-        pending_ack.sent();
-        self.queue.carried(now);
+    fn await_puback(&mut self, now: Instant, id: PacketId, mut request: Request) {
+        request.pending_ack.sent();
+        self.queue.carried(now, &request);
+        let Request { pending_ack, .. } = request;
         if self.in_flight.is_full()
             && let Some(oldest) = self.in_flight.pop_front()
         {

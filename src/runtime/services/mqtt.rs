@@ -23,7 +23,7 @@ use crate::runtime::reconnect::{
 };
 use crate::runtime::service::{self, Declaration, Listening, Transport};
 use crate::runtime::stream::Stream;
-use crate::runtime::worker::{AcceptedClient, ServesSessions};
+use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
 use crate::session::Handler;
 use crate::trace::{Party, Protocol};
 
@@ -48,6 +48,29 @@ impl ServesSessions for Rc<Service> {
     ) -> Option<(client::Client, Self::Link<'a>)> {
         let AcceptedClient { peer, reached, until, admitted, .. } = *accepted_client;
         self.client(clock.now(), until, peer, reached, admitted)
+    }
+
+    fn details(
+        session: &client::Client,
+        _link: &Self::Link<'_>,
+        _end: SessionEnd<Self>,
+    ) -> impl fmt::Display {
+        Dropped { requests: session.slot().dropped_requests() }
+    }
+}
+
+/// What follows the cause in the log line of a client's end.
+struct Dropped {
+    /// Requests of others that the client did not get because it reads too slowly.
+    requests: u32,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.requests {
+            0 => Ok(()),
+            requests => write!(f, " ({requests} requests of other clients dropped)"),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "it is test code, and a mistake in it should stop the test"
 )]
 
+mod listeners;
 mod reports;
 mod requests;
 
