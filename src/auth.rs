@@ -15,10 +15,11 @@
 //! | a code | [`CODE_MAX`] bytes | it is not accepted as a code |
 //! | different wrong codes from one origin at one service | [`WRONG_CODES`] within [`COUNTED_FOR`] | the origin is rejected there for [`REFUSED_FOR`] |
 //! | origins remembered, for each service they tried | [`ADDRESSES`] | the one whose wrong code is the oldest is forgotten |
+//! | connections of a locked-out origin that are answered | [`REFUSALS`] within [`REFUSALS_IN`] | closed before the TLS handshake |
+//! | origins remembered after a login | [`KNOWN`], for [`KNOWN_FOR`] | the one whose login is the oldest is forgotten |
 
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
-use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 use std::hash::RandomState;
 use std::sync::OnceLock;
@@ -28,6 +29,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::clock::Instant;
+use crate::peer::Origin;
 
 /// The user name of every login to a printer.
 pub const USER: &str = "bblp";
@@ -50,6 +52,20 @@ pub const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// Origins whose wrong codes are remembered at once, counted for each service.
 pub const ADDRESSES: usize = 32;
+
+/// Connections of a locked-out origin to one service that are answered in the service's protocol, within
+/// [`REFUSALS_IN`]. A client that tries again each second always gets its answer: libmosquitto never tries again
+/// after a connection that ends during the TLS handshake.
+pub const REFUSALS: u8 = 20;
+
+/// See [`REFUSALS`].
+pub const REFUSALS_IN: Duration = Duration::from_secs(10);
+
+/// Origins that are remembered after a login.
+pub const KNOWN: usize = 32;
+
+/// How long an origin is remembered after a login.
+pub const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The printer's access code.
 #[derive(Clone)]
@@ -144,15 +160,17 @@ pub enum LoginError {
     WrongUser,
     /// The access code is not the printer's.
     WrongCode(Guess),
+    /// The client's origin is locked out. Whether its code is right is not said.
+    LockedOut,
 }
 
 impl LoginError {
     /// What is counted against the client's origin: all wrong user names are the same guess.
-    pub fn guess(self) -> Guess {
+    pub fn guess(self) -> Option<Guess> {
         match self {
-            // Longer than any code.
-            Self::WrongUser => Guess::of([b'u'; 2 * CODE_MAX]),
-            Self::WrongCode(guess) => guess,
+            Self::WrongUser => Some(Guess::of_wrong_user()),
+            Self::WrongCode(guess) => Some(guess),
+            Self::LockedOut => None,
         }
     }
 }
@@ -162,6 +180,7 @@ impl fmt::Display for LoginError {
         match self {
             Self::WrongUser => write!(f, "wrong user name; it is `{USER}`"),
             Self::WrongCode(_) => f.write_str("wrong access code"),
+            Self::LockedOut => f.write_str("locked out after wrong access codes"),
         }
     }
 }
@@ -183,6 +202,18 @@ impl Guess {
         static KEY: OnceLock<RandomState> = OnceLock::new();
         Self(KEY.get_or_init(RandomState::new).hash_one(code))
     }
+
+    /// The guess that stands for any other user name than [`USER`].
+    fn of_wrong_user() -> Self {
+        // Longer than any code.
+        Self::of([b'u'; 2 * CODE_MAX])
+    }
+
+    /// The guess that stands for any connection that ended without a login. It counts once, like any other guess, so
+    /// port scans and probes alone never lock an origin out.
+    pub fn of_no_login() -> Self {
+        Self::of([b'n'; 2 * CODE_MAX])
+    }
 }
 
 /// The wrong codes that a client sent on one connection.
@@ -198,56 +229,140 @@ pub enum Lockout {
     JustLocked,
 }
 
-/// The wrong codes of each origin at each service.
+/// Whether connections of an origin are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Admission {
+    /// They are.
+    Open,
+    /// The origin is locked out: the connection is told so in the service's protocol.
+    Refused,
+    /// The origin is locked out and has been told [`REFUSALS`] times: the connection is closed.
+    Closed,
+}
+
+/// The refusal of all logins from an origin that is locked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The wrong codes for which it is.
+    wrong: [Option<Guess>; WRONG_CODES],
+}
+
+impl Refusal {
+    /// Why this login is refused. Of a code that was not counted as wrong nothing may be told while the origin is locked
+    /// out, or guessing could go on.
+    pub fn error(&self, user: &[u8], code: &[u8]) -> LoginError {
+        let error = if user == USER.as_bytes() {
+            LoginError::WrongCode(Guess::of(code))
+        } else {
+            LoginError::WrongUser
+        };
+        let is_known = error.guess().is_some_and(|guess| self.wrong.contains(&Some(guess)));
+        if is_known { error } else { LoginError::LockedOut }
+    }
+}
+
+/// The wrong codes of each origin at each service, and the origins that logged in lately.
 ///
-/// The caller asks [`is_refused`](Self::is_refused) when a connection is accepted, and again before its code is
-/// compared: other connections of the same origin may have reached the limit in between.
+/// The acceptor asks for an [`Admission`] when a connection is accepted, and for the
+/// [refusal](Self::refusal) after the TLS handshake: other connections of the same origin may have reached the limit
+/// in between.
 #[derive(Debug, Default)]
 pub struct Limiter {
     entries: Vec<Entry, ADDRESSES>,
+    /// Origins with the time of their last login, oldest first.
+    known: Deque<(Origin, Instant), KNOWN>,
 }
 
 impl Limiter {
     /// A limiter without wrong codes.
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), known: Deque::new() }
     }
 
-    /// Whether connections from `address` to `service` are rejected now.
-    pub fn is_refused(&mut self, now: Instant, service: &'static str, address: IpAddr) -> bool {
+    /// Whether a connection of `origin` to `service` is served now. One that is refused is counted.
+    pub fn admission(&mut self, now: Instant, service: &'static str, origin: Origin) -> Admission {
+        match self.locked(now, service, origin) {
+            None => Admission::Open,
+            Some(entry) => {
+                if entry.may_be_told(now) {
+                    Admission::Refused
+                } else {
+                    Admission::Closed
+                }
+            }
+        }
+    }
+
+    /// For which codes `origin` is locked out at `service` now, if it is.
+    pub fn refusal(
+        &mut self,
+        now: Instant,
+        service: &'static str,
+        origin: Origin,
+    ) -> Option<Refusal> {
+        let entry = self.locked(now, service, origin)?;
+        let mut wrong = [None; WRONG_CODES];
+        for (to, (_, guess)) in wrong.iter_mut().zip(&entry.wrong) {
+            *to = Some(*guess);
+        }
+        Some(Refusal { wrong })
+    }
+
+    fn locked(
+        &mut self,
+        now: Instant,
+        service: &'static str,
+        origin: Origin,
+    ) -> Option<&mut Entry> {
         self.entries.retain(|entry| !entry.is_over(now));
-        let from = (Origin::of(address), service);
-        self.entries.iter().any(|entry| entry.from == from && entry.locked.is_some())
+        let from = (origin, service);
+        self.entries.iter_mut().find(|entry| entry.from == from && entry.locked.is_some())
     }
 
-    /// Counts a wrong code from `address` at `service`. A code that is counted already is not counted again, nor
+    /// Counts a wrong code from `origin` at `service`. A code that is counted already is not counted again, nor
     /// is one that comes while the origin is rejected.
     pub fn count_wrong_code(
         &mut self,
         now: Instant,
         service: &'static str,
-        address: IpAddr,
+        origin: Origin,
         guess: Guess,
     ) -> Lockout {
         self.entries.retain(|entry| !entry.is_over(now));
-        let from = (Origin::of(address), service);
+        let from = (origin, service);
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.from == from) {
             return entry.count(now, guess);
         }
         if self.entries.is_full() {
             self.forget_oldest();
         }
-        let mut entry = Entry { from, wrong: Deque::new(), locked: None };
+        let mut entry = Entry { from, wrong: Deque::new(), locked: None, told: (now, 0) };
         let outcome = entry.count(now, guess);
         // Always fits: the oldest entry of a full table has been removed.
         let _ = self.entries.push(entry);
         outcome
     }
 
-    /// Forgets the wrong codes of `address` at all services, after a login from there.
-    pub fn forget_wrong_codes(&mut self, address: IpAddr) {
-        let from = Origin::of(address);
-        self.entries.retain(|entry| entry.from.0 != from);
+    /// Notes a login: forgets the wrong codes of `origin` at all services, and remembers the origin.
+    pub fn log_in(&mut self, now: Instant, origin: Origin) {
+        self.entries.retain(|entry| entry.from.0 != origin);
+        self.remember(now, origin);
+    }
+
+    /// Remembers an origin that is logged in until now.
+    pub fn remember(&mut self, now: Instant, origin: Origin) {
+        self.known.retain(|(known, _)| *known != origin);
+        if self.known.is_full() {
+            self.known.pop_front();
+        }
+        // Always fits: the oldest of a full queue has been removed.
+        let _ = self.known.push_back((origin, now));
+    }
+
+    /// Whether `origin` has logged in within [`KNOWN_FOR`].
+    pub fn is_known(&self, now: Instant, origin: Origin) -> bool {
+        self.known.iter().any(|(known, at)| *known == origin && now.since(*at) < KNOWN_FOR)
     }
 
     fn forget_oldest(&mut self) {
@@ -267,6 +382,8 @@ struct Entry {
     wrong: Deque<(Instant, Guess), WRONG_CODES>,
     /// When the origin was locked out.
     locked: Option<Instant>,
+    /// Connections that were told so, and since when they are counted.
+    told: (Instant, u8),
 }
 
 impl Entry {
@@ -276,6 +393,17 @@ impl Entry {
             Some(since) => now.since(since) >= REFUSED_FOR,
             None => self.wrong.back().is_none_or(|(last, _)| now.since(*last) >= COUNTED_FOR),
         }
+    }
+
+    /// Whether one more connection is told that the origin is locked out.
+    fn may_be_told(&mut self, now: Instant) -> bool {
+        let (since, times) = &mut self.told;
+        if now.since(*since) >= REFUSALS_IN {
+            (*since, *times) = (now, 0);
+        }
+        let may = *times < REFUSALS;
+        *times += u8::from(may);
+        may
     }
 
     fn count(&mut self, now: Instant, guess: Guess) -> Lockout {
@@ -298,21 +426,6 @@ impl Entry {
     }
 }
 
-/// What one host can choose its addresses from: an IPv4 address, however it is written, or an IPv6 /64
-/// (RFC 4291 §2.5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin(IpAddr);
-
-impl Origin {
-    /// The origin that `address` belongs to.
-    pub fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        })
-    }
-}
-
 /// The first [`CODE_MAX`] bytes of `code`, and zeros.
 fn padded(code: &[u8]) -> Zeroizing<[u8; CODE_MAX]> {
     let mut padded = Zeroizing::new([0; CODE_MAX]);
@@ -326,7 +439,6 @@ fn padded(code: &[u8]) -> Zeroizing<[u8; CODE_MAX]> {
 mod tests {
     use super::*;
     use alloc::format;
-    use core::net::Ipv4Addr;
     use core::sync::atomic::{AtomicU64, Ordering};
     use proptest::prelude::*;
 
@@ -334,37 +446,33 @@ mod tests {
         Instant::at(Duration::from_secs(secs))
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn host(n: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
+    fn host(n: u8) -> Origin {
+        Origin::of([10, 0, 0, n].into())
     }
 
     /// The limiter at one service, with a different code each time.
     trait AtMqtt {
-        fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout;
-        fn refused(&mut self, now: Instant, address: IpAddr) -> bool;
+        fn wrong_code(&mut self, now: Instant, origin: Origin) -> Lockout;
+        fn refused(&mut self, now: Instant, origin: Origin) -> bool;
     }
 
     impl AtMqtt for Limiter {
-        fn wrong_code(&mut self, now: Instant, address: IpAddr) -> Lockout {
+        fn wrong_code(&mut self, now: Instant, origin: Origin) -> Lockout {
             static CODES: AtomicU64 = AtomicU64::new(0);
             let guess = Guess(CODES.fetch_add(1, Ordering::Relaxed));
-            self.count_wrong_code(now, "mqtt", address, guess)
+            self.count_wrong_code(now, "mqtt", origin, guess)
         }
 
-        fn refused(&mut self, now: Instant, address: IpAddr) -> bool {
-            self.is_refused(now, "mqtt", address)
+        fn refused(&mut self, now: Instant, origin: Origin) -> bool {
+            self.refusal(now, "mqtt", origin).is_some()
         }
     }
 
-    fn lock(limiter: &mut Limiter, now: Instant, address: IpAddr) {
+    fn lock(limiter: &mut Limiter, now: Instant, origin: Origin) {
         for n in 1..WRONG_CODES {
-            assert_eq!(limiter.wrong_code(now, address), Lockout::Counted(n));
+            assert_eq!(limiter.wrong_code(now, origin), Lockout::Counted(n));
         }
-        assert_eq!(limiter.wrong_code(now, address), Lockout::JustLocked);
+        assert_eq!(limiter.wrong_code(now, origin), Lockout::JustLocked);
     }
 
     proptest! {
@@ -477,8 +585,8 @@ mod tests {
     fn a_lockout_applies_to_one_service() {
         let mut limiter = Limiter::new();
         lock(&mut limiter, at(0), host(1));
-        assert!(limiter.is_refused(at(0), "mqtt", host(1)));
-        assert!(!limiter.is_refused(at(0), "ftp", host(1)));
+        assert!(limiter.refusal(at(0), "mqtt", host(1)).is_some());
+        assert!(limiter.refusal(at(0), "ftp", host(1)).is_none());
     }
 
     #[test]
@@ -487,9 +595,9 @@ mod tests {
         for _ in 1..WRONG_CODES {
             let _ = limiter.wrong_code(at(0), host(1));
         }
-        limiter.forget_wrong_codes(host(1));
+        limiter.log_in(at(1), host(1));
         lock(&mut limiter, at(1), host(1));
-        limiter.forget_wrong_codes(host(1));
+        limiter.log_in(at(1), host(1));
         assert!(!limiter.refused(at(1), host(1)));
     }
 
@@ -513,13 +621,65 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_counts_as_one_address() {
+    fn a_locked_out_origin_is_told_so_a_limited_number_of_times() {
         let mut limiter = Limiter::new();
-        lock(&mut limiter, at(0), ip("2001:db8:0:1::1"));
-        assert!(limiter.refused(at(0), ip("2001:db8:0:1:ffff:ffff:ffff:ffff")));
-        assert!(!limiter.refused(at(0), ip("2001:db8:0:2::1")));
-        lock(&mut limiter, at(0), ip("::ffff:10.0.0.1"));
-        assert!(limiter.refused(at(0), ip("10.0.0.1")));
-        assert!(!limiter.refused(at(0), ip("::ffff:10.0.0.2")));
+        assert_eq!(limiter.admission(at(0), "mqtt", host(1)), Admission::Open);
+        lock(&mut limiter, at(0), host(1));
+        for second in [0, 10, 50] {
+            for _ in 0..REFUSALS {
+                let admission = limiter.admission(at(second), "mqtt", host(1));
+                assert_eq!(admission, Admission::Refused, "at {second}");
+            }
+            assert_eq!(limiter.admission(at(second + 9), "mqtt", host(1)), Admission::Closed);
+        }
+        assert_eq!(limiter.admission(at(50), "mqtt", host(2)), Admission::Open);
+        assert_eq!(limiter.admission(at(50), "ftp", host(1)), Admission::Open);
+        assert_eq!(limiter.admission(at(60), "mqtt", host(1)), Admission::Open);
+    }
+
+    #[test]
+    fn connections_without_a_login_lock_nobody_out() {
+        let mut limiter = Limiter::new();
+        for second in 0..1000 {
+            let probe = Guess::of_no_login();
+            let outcome = limiter.count_wrong_code(at(second), "mqtt", host(1), probe);
+            assert_eq!(outcome, Lockout::Counted(1), "at {second}");
+        }
+        assert_ne!(Guess::of_no_login(), Guess::of_wrong_user());
+    }
+
+    #[test]
+    fn only_counted_guesses_are_known_to_be_wrong() {
+        let mut limiter = Limiter::new();
+        let known = |limiter: &mut Limiter, guess: &[u8]| {
+            let refusal = limiter.refusal(at(1), "mqtt", host(1));
+            refusal.is_some_and(|refusal| {
+                refusal.error(b"bblp", guess) == LoginError::WrongCode(Guess::of(guess))
+            })
+        };
+        for code in [&b"1"[..], b"2", b"3", b"4"] {
+            let _ = limiter.count_wrong_code(at(0), "mqtt", host(1), Guess::of(code));
+            assert!(!known(&mut limiter, code), "it is not locked out");
+        }
+        let _ = limiter.count_wrong_code(at(0), "mqtt", host(1), Guess::of(&b"5"[..]));
+        assert!(known(&mut limiter, b"3"));
+        assert!(!known(&mut limiter, b"6"));
+    }
+
+    #[test]
+    fn an_origin_is_known_for_a_day_after_its_login() {
+        let mut limiter = Limiter::new();
+        limiter.log_in(at(5), host(1));
+        assert!(limiter.is_known(at(5), host(1)));
+        assert!(!limiter.is_known(at(5), host(2)));
+        assert!(!limiter.is_known(at(5) + KNOWN_FOR, host(1)));
+        for n in 2..2 + KNOWN as u8 - 1 {
+            limiter.log_in(at(6), host(n));
+        }
+        limiter.log_in(at(7), host(1));
+        limiter.log_in(at(8), host(200));
+        assert!(limiter.is_known(at(9), host(1)));
+        assert!(!limiter.is_known(at(9), host(2)), "the oldest is forgotten");
+        assert_eq!(limiter.known.len(), KNOWN);
     }
 }

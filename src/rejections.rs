@@ -8,7 +8,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | lines for one reason and origin | one in [`RateLimit::EVERY`] | counted |
-//! | reasons and origins told apart | [`MAX_TOLD_APART`] | the others share one limit for each reason |
+//! | reasons and origins with a limit of their own | [`MAX_LIMITS`] | the others share one limit for each reason |
 
 use core::cell::RefCell;
 use core::fmt;
@@ -16,12 +16,12 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
-use crate::auth::Origin;
 use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
+use crate::peer::Origin;
 
 /// Reasons and origins that have a limit of their own at once.
-pub const MAX_TOLD_APART: usize = 32;
+pub const MAX_LIMITS: usize = 32;
 
 std::thread_local! {
     static REJECTIONS: RefCell<Rejections> = const { RefCell::new(Rejections::new()) };
@@ -41,7 +41,7 @@ pub fn note(now: Instant, kind: Kind, address: IpAddr, what: fmt::Arguments<'_>)
 }
 
 struct Rejections {
-    limits: Vec<Limit, MAX_TOLD_APART>,
+    limits: Vec<Limit, MAX_LIMITS>,
     /// Without an origin, for each reason: used while `limits` is full.
     others: [RateLimit; Kind::ALL.len()],
 }
@@ -108,7 +108,7 @@ mod tests {
             let address = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, 1));
             lines += usize::from(all.check(at(1), Kind::Malformed, address).is_some());
         }
-        assert_eq!(lines, MAX_TOLD_APART + 1);
+        assert_eq!(lines, MAX_LIMITS + 1);
         assert_eq!(all.check(at(32), Kind::Malformed, A), Some(1), "old ones make room");
     }
 }

@@ -1,24 +1,37 @@
 //! Admission control: a listener, an accept queue and pre-auth slots for each service.
 //!
 //! A connection that has not shown the access code yet holds one of the service's pre-auth slots, for no
-//! longer than the service's login timeout. One address may hold only some of them. A connection without a
-//! slot waits in the accept queue. When the queue is full, the new connection is closed; if another address
-//! has more connections in the queue, that address' last one is closed in its place. So clients that never
-//! log in cost a few sockets, and only their own address.
+//! longer than the service's login timeout. One [`Origin`] may hold only some of them. A connection without a
+//! slot waits in the accept queue.
+//!
+//! # Many connections at once
+//!
+//! - A connection gets a slot only once its ClientHello is complete. Until then it is *silent*.
+//! - In a full accept queue the oldest silent connection is closed: one of the origin that has most of them. Without
+//!   a silent one, the origin with most connections loses its last one to an origin with fewer.
+//! - While a connection waits for a slot, a TLS handshake or a login that has taken [`PROGRESS_TIMEOUT`] loses its slot.
+//! - An origin from which a client has logged in lately ([`KNOWN_FOR`](crate::auth::KNOWN_FOR)) gets a slot before
+//!   others, and loses its connections after them.
+//!
+//! So clients that never log in cost a few sockets, and nobody else waits for them for longer than a few seconds.
 //!
 //! # Bounds
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | connections without the code | `BOARD.pre_auth` | wait in the accept queue |
-//! | of those, from one address | `BOARD.pre_auth_per_address` | wait in the accept queue |
-//! | accept queue | [`ACCEPT_QUEUE`] | the connection is closed, or the last one of the address with most of them |
-//! | wrong codes from an address | [`auth`](crate::auth) | the address is locked out for a while |
+//! | of those, from one origin | `BOARD.pre_auth_per_address` | wait in the accept queue |
+//! | accept queue | [`ACCEPT_QUEUE`] | a connection is closed, as above |
+//! | silence in the accept queue | [`HELLO_TIMEOUT`] | the connection is closed |
+//! | wrong codes from an origin | [`auth`](crate::auth) | logins from the origin are refused for a while |
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
+use core::cmp::Reverse;
 use core::fmt;
+use core::future::poll_fn;
 use core::net::IpAddr;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io;
 use std::net::UdpSocket;
@@ -26,19 +39,26 @@ use std::net::UdpSocket;
 use tokio::sync::Notify;
 
 use super::Clock;
+use super::files::records::{self, Hello};
 use super::net::{Connection, Listener, Net, Sockets};
-use crate::auth::{Guess, Limiter, Lockout, REFUSED_FOR, WRONG_CODES};
+use crate::auth::{Admission, Guess, Limiter, Lockout, REFUSED_FOR, Refusal, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget::ACCEPT_QUEUE;
 use crate::memory::ring::{Full, Ring};
-use crate::peer::Peer;
+use crate::peer::{Origin, Peer};
 use crate::rejections;
 use crate::tls::HandshakeError;
 
 /// The pause after accepting failed, as it does without free file descriptors.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// Time in which a queued connection has to send a complete ClientHello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time in which a TLS handshake, and then the login, has to be complete while another connection waits for the slot.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Rejections of one service are logged at most once in this time; those in between are counted.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,12 +77,18 @@ pub fn warn_if_absent(address: IpAddr) {
 pub struct Acceptor<N: Net = Sockets> {
     service: &'static str,
     limiter: Rc<RefCell<Limiter>>,
-    /// The accept queue: connections without a slot, with their addresses.
-    waiting: RefCell<Ring<(N::Connection, IpAddr), ACCEPT_QUEUE>>,
-    /// The addresses of the connections that hold pre-auth slots.
-    pre_auth: RefCell<heapless::Vec<IpAddr, { BOARD.pre_auth }>>,
-    /// Notified when a connection was queued, or a pre-auth slot is free.
+    /// Whether clients begin with a ClientHello.
+    has_tls: bool,
+    /// The accept queue: connections without a slot, oldest first.
+    queue: RefCell<Ring<Arrival<N::Connection>, ACCEPT_QUEUE>>,
+    /// The connections that hold pre-auth slots.
+    pre_auth: RefCell<heapless::Vec<PreAuth, { BOARD.pre_auth }>>,
+    /// Notified when a queued connection may get a slot, or a pre-auth slot is free.
     opened: Notify,
+    /// Notified when a pre-auth slot was freed, or may be taken away later.
+    changed: Notify,
+    /// Notified when a pre-auth slot was taken away.
+    displaced: Notify,
     /// Number of the last client.
     numbers: Cell<u32>,
     /// Rejections since the last one that was logged.
@@ -71,11 +97,31 @@ pub struct Acceptor<N: Net = Sockets> {
     logged: Cell<Option<Instant>>,
 }
 
+/// A connection in the accept queue.
+struct Arrival<C> {
+    stream: C,
+    peer: Peer,
+    since: Instant,
+    /// Whether its ClientHello is complete.
+    is_ready: bool,
+}
+
+/// A connection that holds a pre-auth slot.
+struct PreAuth {
+    /// The number of the connection.
+    number: u32,
+    origin: Origin,
+    /// When its TLS handshake or its login began. `None`: it keeps the slot however long it takes.
+    since: Option<Instant>,
+    /// Whether it has to give up its slot.
+    is_displaced: bool,
+}
+
 /// Why a connection was closed before it got a pre-auth slot, displayed as in the log.
 #[derive(Debug)]
 enum Rejection {
-    /// Its address sent wrong access codes.
-    LockedOut(IpAddr),
+    /// Its origin sent wrong access codes, and was told so often enough.
+    LockedOut,
     /// The accept queue is full.
     QueueFull(IpAddr),
     /// The operating system reported an error.
@@ -85,9 +131,7 @@ enum Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LockedOut(address) => {
-                write!(f, "{address}: client rejected: locked out after wrong access codes")
-            }
+            Self::LockedOut => f.write_str("client rejected: locked out after wrong access codes"),
             Self::QueueFull(address) => write!(
                 f,
                 "{address}: client rejected: all {ACCEPT_QUEUE} places in the accept queue are in use"
@@ -114,6 +158,16 @@ impl fmt::Display for LockedOut {
     }
 }
 
+/// A client lost its pre-auth slot to another connection, displayed as in the log.
+struct Displaced(Peer);
+
+impl fmt::Display for Displaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self(peer), seconds) = (self, PROGRESS_TIMEOUT.as_secs());
+        write!(f, "{peer}: client rejected: no login within {seconds} s while others wait")
+    }
+}
+
 /// Log lines of admission control, for the table of messages.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
@@ -121,13 +175,14 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
 
     let address = IpAddr::from([192, 168, 1, 7]);
     let mut lines: alloc::vec::Vec<_> = [
-        Rejection::LockedOut(address),
+        Rejection::LockedOut,
         Rejection::QueueFull(address),
         Rejection::Accept(io::ErrorKind::OutOfMemory.into()),
     ]
     .map(|rejection| alloc::format!("mqtt: {rejection}"))
     .into();
     lines.push(LockedOut { service: "mqtt", address }.to_string());
+    lines.push(Displaced(Peer::unknown()).to_string());
     lines
 }
 
@@ -141,71 +196,211 @@ pub struct PendingClient<N: Net = Sockets> {
     own: bool,
     /// Whether the pre-auth slot is free again.
     is_released: Cell<bool>,
+    /// Whether the client has logged in.
+    is_logged_in: Cell<bool>,
+    clock: Clock,
 }
 
 impl<N: Net> Acceptor<N> {
-    /// The acceptor of a service. Services share the limiter, so wrong codes count for all of them.
+    /// The acceptor of a service whose clients begin with a TLS ClientHello. Services share the limiter: a login at one
+    /// counts at all.
     pub fn new(service: &'static str, limiter: Rc<RefCell<Limiter>>) -> Rc<Self> {
+        Self::with(service, limiter, true)
+    }
+
+    /// The acceptor of a service without TLS. Its clients get slots without having sent anything.
+    pub fn without_tls(service: &'static str, limiter: Rc<RefCell<Limiter>>) -> Rc<Self> {
+        Self::with(service, limiter, false)
+    }
+
+    fn with(service: &'static str, limiter: Rc<RefCell<Limiter>>, has_tls: bool) -> Rc<Self> {
         Rc::new(Self {
             service,
             limiter,
-            waiting: RefCell::new(Ring::new()),
+            has_tls,
+            queue: RefCell::new(Ring::new()),
             pre_auth: RefCell::new(heapless::Vec::new()),
             opened: Notify::new(),
+            changed: Notify::new(),
+            displaced: Notify::new(),
             numbers: Cell::new(0),
             unlogged: Cell::new(0),
             logged: Cell::new(None),
         })
     }
 
-    /// Accepts connections into the accept queue, for ever.
+    /// Accepts connections into the accept queue and enforces its time limits, for ever.
     pub async fn listen(&self, listener: &N::Listener, clock: &Clock) {
         loop {
-            match listener.accept().await {
-                Ok((stream, from)) => self.arrive(clock.now(), stream, from.ip().to_canonical()),
-                Err(error) if is_of_the_peer(&error) => {}
-                Err(error) => {
-                    self.reject(clock.now(), &Rejection::Accept(error));
-                    tokio::time::sleep(AFTER_FAILURE).await;
+            let deadline = self.handle_timeout(clock.now());
+            let reached = async {
+                match deadline {
+                    Some(deadline) => clock.reach(deadline).await,
+                    None => core::future::pending().await,
                 }
+            };
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, from)) => {
+                        self.arrive(clock.now(), stream, from.ip().to_canonical());
+                    }
+                    Err(error) if is_of_the_peer(&error) => {}
+                    Err(error) => {
+                        self.reject(clock.now(), &Rejection::Accept(error));
+                        tokio::time::sleep(AFTER_FAILURE).await;
+                    }
+                },
+                () = poll_fn(|cx| self.poll_hellos(cx, clock)) => {}
+                () = self.changed.notified() => {}
+                () = reached => {}
             }
         }
     }
 
     fn arrive(&self, now: Instant, stream: N::Connection, address: IpAddr) {
-        if self.limiter.borrow_mut().is_refused(now, self.service, address) {
-            self.reject(now, &Rejection::LockedOut(address));
+        let number = self.numbers.get().wrapping_add(1);
+        self.numbers.set(number);
+        let peer = Peer { service: self.service, number, address };
+        let admission = self.limiter.borrow_mut().admission(now, self.service, peer.origin());
+        if admission != Admission::Open {
+            let why = Rejection::LockedOut;
+            rejections::note(now, Kind::Refused, address, format_args!("{peer}: {why}"));
             return;
         }
-        let closed = self.queue_up(stream, address);
-        if let Some(from) = closed {
-            self.reject(now, &Rejection::QueueFull(from));
+        let closed = self.enqueue(Arrival { stream, peer, since: now, is_ready: !self.has_tls });
+        if let Some(Peer { address, .. }) = closed {
+            self.reject(now, &Rejection::QueueFull(address));
         }
-        if closed != Some(address) {
+        if !self.has_tls {
             // The worker that became idle last: its buffers are in use already, others' remain untouched.
             self.opened.notify_last();
         }
     }
 
-    /// Puts a connection into the accept queue. In a full queue the address with most connections loses its
-    /// last one to an address with fewer. Returns the address whose connection was closed, if one was.
-    fn queue_up(&self, stream: N::Connection, address: IpAddr) -> Option<IpAddr> {
-        let mut waiting = self.waiting.borrow_mut();
-        let Err(Full(newcomer)) = waiting.push((stream, address)) else { return None };
-        let of = |address: IpAddr| waiting.iter().filter(|(_, from)| *from == address).count();
-        let largest = waiting.iter().map(|(_, from)| *from).max_by_key(|from| of(*from))?;
-        let last = of(largest);
-        if last <= of(address) + 1 {
-            return Some(address);
-        }
-        let mut seen = 0;
-        waiting.retain(|connection| {
-            seen += usize::from(connection.1 == largest);
-            (connection.1 != largest || seen != last).then_some(connection)
-        });
+    /// Puts a connection into the accept queue. In a full queue a connection is closed, which may be the new one.
+    /// Returns its peer.
+    fn enqueue(&self, arrival: Arrival<N::Connection>) -> Option<Peer> {
+        let now = arrival.since;
+        let mut queue = self.queue.borrow_mut();
+        let Err(Full(newcomer)) = queue.push(arrival) else { return None };
+        let Some(victim) = self.victim(now, &queue, newcomer.peer.origin()) else {
+            return Some(newcomer.peer);
+        };
+        let closed = remove(&mut queue, victim).map(|closed| closed.peer);
         // It fits: one connection was removed.
-        let _fits = waiting.push(newcomer);
-        Some(largest)
+        let _fits = queue.push(newcomer);
+        closed
+    }
+
+    /// The place of the connection in a full queue that is closed in favour of one from the origin `newcomer`.
+    fn victim(
+        &self,
+        now: Instant,
+        queue: &Ring<Arrival<N::Connection>, ACCEPT_QUEUE>,
+        newcomer: Origin,
+    ) -> Option<usize> {
+        let limiter = self.limiter.borrow();
+        let is_known = |origin| limiter.is_known(now, origin);
+        let favours = |origin| is_known(newcomer) || !is_known(origin);
+        let count = |origin, silent: bool| {
+            let its = queue.iter().filter(|other| other.peer.origin() == origin);
+            its.filter(|other| !(silent && other.is_ready)).count()
+        };
+        let silent = queue.iter().enumerate().filter(|(_, arrival)| !arrival.is_ready);
+        let oldest = silent.min_by_key(|(at, arrival)| {
+            let origin = arrival.peer.origin();
+            (is_known(origin), Reverse(count(origin, true)), *at)
+        });
+        if let Some((at, arrival)) = oldest {
+            return favours(arrival.peer.origin()).then_some(at);
+        }
+        let last = queue.iter().enumerate().max_by_key(|(at, arrival)| {
+            let origin = arrival.peer.origin();
+            (!is_known(origin), count(origin, false), *at)
+        });
+        let (at, arrival) = last?;
+        let origin = arrival.peer.origin();
+        let is_favoured = is_known(newcomer) && !is_known(origin);
+        let has_fewer = count(newcomer, false) + 1 < count(origin, false);
+        (is_favoured || (has_fewer && favours(origin))).then_some(at)
+    }
+
+    /// Looks at what silent connections have sent. Ready if one has sent its ClientHello, or was closed.
+    fn poll_hellos(&self, cx: &mut Context<'_>, clock: &Clock) -> Poll<()> {
+        let mut is_changed = false;
+        self.queue.borrow_mut().retain(|mut arrival| {
+            if arrival.is_ready {
+                return Some(arrival);
+            }
+            let failed = match arrival.stream.poll_judge(cx, &judge_hello) {
+                Poll::Pending => return Some(arrival),
+                Poll::Ready(Ok(Some(()))) => {
+                    is_changed = true;
+                    arrival.is_ready = true;
+                    self.opened.notify_last();
+                    return Some(arrival);
+                }
+                Poll::Ready(Ok(None)) => HandshakeError::Left,
+                Poll::Ready(Err(error)) => HandshakeError::Io(error.kind()),
+            };
+            is_changed = true;
+            let own = is_own(&arrival.stream, arrival.peer);
+            note_handshake_failure(clock.now(), arrival.peer, own, Some(failed));
+            None
+        });
+        if is_changed { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Closes connections that have been silent for too long, and takes a slot away if it is time to. Returns the next
+    /// deadline.
+    fn handle_timeout(&self, now: Instant) -> Option<Instant> {
+        let mut deadline: Option<Instant> = None;
+        self.queue.borrow_mut().retain(|arrival| {
+            let due = arrival.since + HELLO_TIMEOUT;
+            if arrival.is_ready {
+                return Some(arrival);
+            }
+            if due <= now {
+                let own = is_own(&arrival.stream, arrival.peer);
+                note_handshake_failure(now, arrival.peer, own, None);
+                return None;
+            }
+            deadline = Some(deadline.map_or(due, |deadline| deadline.min(due)));
+            Some(arrival)
+        });
+        deadline.into_iter().chain(self.displace(now)).min()
+    }
+
+    /// Takes one pre-auth slot away if a queued connection needs it and its holder has had it for long enough. Returns
+    /// when the next one may be taken away.
+    fn displace(&self, now: Instant) -> Option<Instant> {
+        let (queue, limiter) = (self.queue.borrow(), self.limiter.borrow());
+        let mut pre_auth = self.pre_auth.borrow_mut();
+        if pre_auth.iter().any(|holder| holder.is_displaced) {
+            // That slot is free in a moment.
+            return None;
+        }
+        let mut deadline: Option<Instant> = None;
+        for arrival in queue.iter().filter(|arrival| arrival.is_ready) {
+            let origin = arrival.peer.origin();
+            let has_all = has_all(&pre_auth, origin);
+            if !has_all && !pre_auth.is_full() {
+                continue;
+            }
+            let holders = pre_auth.iter_mut().filter(|holder| !has_all || holder.origin == origin);
+            let holder = holders
+                .filter_map(|holder| Some((holder.since?, holder)))
+                .min_by_key(|(since, holder)| (limiter.is_known(now, holder.origin), *since));
+            let Some((since, holder)) = holder else { continue };
+            let due = since + PROGRESS_TIMEOUT;
+            if due <= now {
+                holder.is_displaced = true;
+                self.displaced.notify_waiters();
+                return None;
+            }
+            deadline = Some(deadline.map_or(due, |deadline| deadline.min(due)));
+        }
+        deadline
     }
 
     /// Logs that a connection was rejected, at most once in [`LOG_INTERVAL`].
@@ -229,16 +424,14 @@ impl<N: Net> Acceptor<N> {
     /// Waits for the next connection that gets a pre-auth slot.
     pub async fn next(self: &Rc<Self>, clock: &Clock) -> (N::Connection, PendingClient<N>) {
         loop {
-            if let Some((stream, address)) = self.dequeue(clock.now()) {
-                let number = self.numbers.get().wrapping_add(1);
-                self.numbers.set(number);
-                let peer = Peer { service: self.service, number, address };
-                let own = stream.local_addr().is_ok_and(|at| at.ip().to_canonical() == address);
+            if let Some((stream, peer)) = self.dequeue(clock.now()) {
                 let pending = PendingClient {
                     acceptor: Rc::clone(self),
                     peer,
-                    own,
+                    own: is_own(&stream, peer),
                     is_released: Cell::new(false),
+                    is_logged_in: Cell::new(false),
+                    clock: *clock,
                 };
                 return (stream, pending);
             }
@@ -246,42 +439,99 @@ impl<N: Net> Acceptor<N> {
         }
     }
 
-    /// Takes the first connection from the accept queue whose address may have a pre-auth slot. Closes connections
-    /// whose address was locked out after they were queued.
-    fn dequeue(&self, now: Instant) -> Option<(N::Connection, IpAddr)> {
-        let mut waiting = self.waiting.borrow_mut();
+    /// Takes the first connection from the accept queue that is ready and whose origin may have a pre-auth slot; those
+    /// of origins that logged in lately go first.
+    fn dequeue(&self, now: Instant) -> Option<(N::Connection, Peer)> {
+        let mut queue = self.queue.borrow_mut();
         let mut pre_auth = self.pre_auth.borrow_mut();
-        let mut next = None;
-        waiting.retain(|(stream, address)| {
-            if self.limiter.borrow_mut().is_refused(now, self.service, address) {
-                journal::tally(Kind::Refused);
-                return None;
-            }
-            let held = pre_auth.iter().filter(|held| **held == address).count();
-            if next.is_none() && held < BOARD.pre_auth_per_address && pre_auth.push(address).is_ok()
-            {
-                next = Some((stream, address));
-                return None;
-            }
-            Some((stream, address))
-        });
-        next
+        if pre_auth.is_full() {
+            return None;
+        }
+        let limiter = self.limiter.borrow();
+        let ready = queue
+            .iter()
+            .enumerate()
+            .filter(|(_, arrival)| arrival.is_ready && !has_all(&pre_auth, arrival.peer.origin()));
+        let first =
+            ready.min_by_key(|(at, arrival)| (!limiter.is_known(now, arrival.peer.origin()), *at));
+        let (at, _) = first?;
+        let Arrival { stream, peer, .. } = remove(&mut queue, at)?;
+        let Peer { number, .. } = peer;
+        let holder = PreAuth { number, origin: peer.origin(), since: None, is_displaced: false };
+        // It fits: the slots are not full.
+        let _fits = pre_auth.push(holder);
+        Some((stream, peer))
     }
 
-    fn free_slot(&self, address: IpAddr) {
+    fn free_slot(&self, number: u32) {
         let mut pre_auth = self.pre_auth.borrow_mut();
-        if let Some(at) = pre_auth.iter().position(|held| *held == address) {
+        if let Some(at) = pre_auth.iter().position(|holder| holder.number == number) {
             pre_auth.swap_remove(at);
         }
         self.opened.notify_last();
+        self.changed.notify_one();
+    }
+}
+
+/// Whether an origin has as many pre-auth slots as one may have.
+fn has_all(pre_auth: &[PreAuth], origin: Origin) -> bool {
+    let held = pre_auth.iter().filter(|holder| holder.origin == origin).count();
+    held >= BOARD.pre_auth_per_address
+}
+
+/// Takes the connection at this place out of the queue.
+fn remove<C>(queue: &mut Ring<Arrival<C>, ACCEPT_QUEUE>, place: usize) -> Option<Arrival<C>> {
+    let (mut at, mut removed) = (0, None);
+    queue.retain(|arrival| {
+        at += 1;
+        if at - 1 == place {
+            removed = Some(arrival);
+            return None;
+        }
+        Some(arrival)
+    });
+    removed
+}
+
+/// Judges the first bytes of a client: done once its ClientHello is complete. What is not TLS is left to the handshake.
+fn judge_hello(bytes: &[u8]) -> Option<()> {
+    // No byte has come if the client closed.
+    (!bytes.is_empty() && records::hello(bytes) != Hello::Partial).then_some(())
+}
+
+/// Whether a connection comes from this machine.
+fn is_own(stream: &impl Connection, peer: Peer) -> bool {
+    stream.local_addr().is_ok_and(|at| at.ip().to_canonical() == peer.address)
+}
+
+/// Logs that a TLS handshake failed with `reason`, or timed out (`None`). A connection from this machine that
+/// closes during the handshake is a health check (`pandaproxy health`): logged at debug level.
+fn note_handshake_failure(now: Instant, peer: Peer, own: bool, reason: Option<HandshakeError>) {
+    let kind = reason.map_or(Kind::Silent, HandshakeError::kind);
+    if own && reason == Some(HandshakeError::Left) {
+        log::debug!("{peer}: closed during the TLS handshake (health check)");
+        return journal::tally(kind);
+    }
+    match reason {
+        None => rejections::note(
+            now,
+            kind,
+            peer.address,
+            format_args!("{peer}: client rejected: TLS handshake timed out"),
+        ),
+        Some(why) => {
+            let event = if matches!(kind, Kind::Left) { "disconnected" } else { "rejected" };
+            let line = format_args!("{peer}: client {event}: {why}");
+            rejections::note(now, kind, peer.address, line);
+        }
     }
 }
 
 impl<N: Net> PendingClient<N> {
-    /// The client has logged in: frees its pre-auth slot and forgets its address' wrong codes.
+    /// The client has logged in: frees its pre-auth slot, forgets its origin's wrong codes and remembers its origin.
     pub fn pass(&self) {
-        if !self.is_released.get() {
-            self.acceptor.limiter.borrow_mut().forget_wrong_codes(self.peer.address);
+        if !self.is_logged_in.replace(true) {
+            self.acceptor.limiter.borrow_mut().log_in(self.clock.now(), self.peer.origin());
             self.release();
         }
     }
@@ -291,42 +541,68 @@ impl<N: Net> PendingClient<N> {
         self.own
     }
 
+    /// Whether the client has logged in.
+    pub const fn is_logged_in(&self) -> bool {
+        self.is_logged_in.get()
+    }
+
     /// Frees the pre-auth slot of a client that is served without an access code, as in a relay.
     pub fn release(&self) {
         if !self.is_released.replace(true) {
-            self.acceptor.free_slot(self.peer.address);
+            self.acceptor.free_slot(self.peer.number);
         }
     }
 
-    /// Logs that the TLS handshake failed with `reason`, or timed out (`None`). A connection from this machine that
-    /// closes during the handshake is a health check (`pandaproxy health`): logged at debug level.
-    pub fn note_handshake_failure(&self, now: Instant, reason: Option<HandshakeError>) {
-        let kind = reason.map_or(Kind::Silent, HandshakeError::kind);
-        let peer = self.peer;
-        if self.own && reason == Some(HandshakeError::Left) {
-            log::debug!("{peer}: closed during the TLS handshake (health check)");
-            return journal::tally(kind);
+    /// The TLS handshake or the login begins now: after [`PROGRESS_TIMEOUT`] the slot may be [taken
+    /// away](Self::displaced).
+    pub fn begin(&self) {
+        let mut pre_auth = self.acceptor.pre_auth.borrow_mut();
+        if let Some(holder) = pre_auth.iter_mut().find(|holder| holder.number == self.peer.number) {
+            holder.since = Some(self.clock.now());
+            self.acceptor.changed.notify_one();
         }
-        match reason {
-            None => rejections::note(
-                now,
-                kind,
-                peer.address,
-                format_args!("{peer}: client rejected: TLS handshake timed out"),
-            ),
-            Some(why) => {
-                let event = if matches!(kind, Kind::Left) { "disconnected" } else { "rejected" };
-                let line = format_args!("{peer}: client {event}: {why}");
-                rejections::note(now, kind, peer.address, line);
+    }
+
+    /// Completes when another connection needs the pre-auth slot.
+    pub async fn displaced(&self) {
+        loop {
+            let notified = self.acceptor.displaced.notified();
+            let is_displaced =
+                |holder: &PreAuth| holder.number == self.peer.number && holder.is_displaced;
+            if self.acceptor.pre_auth.borrow().iter().any(is_displaced) {
+                return;
             }
+            notified.await;
         }
+    }
+
+    /// Logs that the client lost its slot to another connection.
+    pub fn note_displaced(&self) {
+        let peer = self.peer;
+        rejections::note(
+            self.clock.now(),
+            Kind::Silent,
+            peer.address,
+            format_args!("{}", Displaced(peer)),
+        );
+    }
+
+    /// The refusal of the client's login, if its origin is locked out now.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let Peer { service, .. } = self.peer;
+        self.acceptor.limiter.borrow_mut().refusal(self.clock.now(), service, self.peer.origin())
+    }
+
+    /// Logs that the TLS handshake failed with `reason`, or timed out (`None`).
+    pub fn note_handshake_failure(&self, now: Instant, reason: Option<HandshakeError>) {
+        note_handshake_failure(now, self.peer, self.own, reason);
     }
 
     /// Counts a wrong access code. The same one counts once.
     pub fn count_wrong_code(&self, now: Instant, guess: Guess) {
         let Peer { service, address, .. } = self.peer;
         let mut limiter = self.acceptor.limiter.borrow_mut();
-        match limiter.count_wrong_code(now, service, address, guess) {
+        match limiter.count_wrong_code(now, service, self.peer.origin(), guess) {
             Lockout::Counted(_) => {}
             Lockout::JustLocked => {
                 journal::note(Kind::LockedOut, format_args!("{}", LockedOut { service, address }));
@@ -338,6 +614,10 @@ impl<N: Net> PendingClient<N> {
 impl<N: Net> Drop for PendingClient<N> {
     fn drop(&mut self) {
         self.release();
+        if self.is_logged_in.get() {
+            // Its origin is remembered from now on.
+            self.acceptor.limiter.borrow_mut().remember(self.clock.now(), self.peer.origin());
+        }
     }
 }
 
@@ -354,17 +634,19 @@ pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::REFUSALS;
+    use crate::runtime::files::records::tests::client_hello;
     use alloc::string::String;
     use alloc::vec::Vec;
-    use core::net::{Ipv4Addr, SocketAddr};
+    use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
     use core::pin::pin;
-    use core::task::{Context, Poll, Waker};
-    use tokio::io::AsyncReadExt;
+    use core::task::Waker;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
 
-    /// Pre-auth slots of one address, and of all.
+    /// Pre-auth slots of one origin, and of all.
     const EACH: usize = BOARD.pre_auth_per_address;
     const ALL: usize = BOARD.pre_auth;
 
@@ -375,13 +657,22 @@ mod tests {
     struct Bed {
         acceptor: Rc<Acceptor>,
         listener: TcpListener,
+        clock: Clock,
     }
 
     impl Bed {
+        /// The clients have nothing to send before they get a slot.
         fn new() -> Self {
-            let acceptor = Acceptor::new("mqtt", Rc::new(RefCell::new(Limiter::new())));
+            Self::of(Acceptor::without_tls("mqtt", Rc::default()))
+        }
+
+        fn with_tls() -> Self {
+            Self::of(Acceptor::new("mqtt", Rc::default()))
+        }
+
+        fn of(acceptor: Rc<Acceptor>) -> Self {
             let listener = Sockets.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-            Self { acceptor, listener }
+            Self { acceptor, listener, clock: Clock::start() }
         }
 
         async fn connection(&self, from: u8) -> Ends {
@@ -403,10 +694,40 @@ mod tests {
             near
         }
 
+        /// A connection whose client has this address, and stays silent.
+        async fn arrival_of(&self, address: IpAddr) -> TcpStream {
+            let (near, far) = self.connection(2).await;
+            self.acceptor.arrive(Instant::START, far, address);
+            near
+        }
+
+        /// A connection whose ClientHello is complete.
+        async fn greeting(&self, from: u8) -> TcpStream {
+            let mut near = self.arrival(from).await;
+            self.greet(&mut near).await;
+            near
+        }
+
+        async fn greet(&self, near: &mut TcpStream) {
+            let silent =
+                || self.acceptor.queue.borrow().iter().filter(|arrival| !arrival.is_ready).count();
+            let before = silent();
+            near.write_all(&client_hello(b'x')).await.unwrap();
+            while silent() >= before {
+                poll_fn(|cx| self.acceptor.poll_hellos(cx, &self.clock)).await;
+            }
+        }
+
+        /// Whether `pending` has lost its slot when the time limits are enforced at `now`.
+        fn is_displaced(&self, pending: &PendingClient, now: Duration) -> bool {
+            let _deadline = self.acceptor.handle_timeout(Instant::at(now));
+            let displaced = pin!(pending.displaced());
+            displaced.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        }
+
         /// The connection that gets a slot now, without waiting.
         fn dequeued(&self) -> Option<(TcpStream, PendingClient)> {
-            let clock = Clock::start();
-            let next = pin!(self.acceptor.next(&clock));
+            let next = pin!(self.acceptor.next(&self.clock));
             match next.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(dequeued) => Some(dequeued),
                 Poll::Pending => None,
@@ -441,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_take_all_pre_auth_slots() {
+    fn one_origin_cannot_take_all_pre_auth_slots() {
         run(async {
             let bed = Bed::new();
             let mut clients = Vec::new();
@@ -453,7 +774,8 @@ mod tests {
             clients.push(bed.arrival(3).await);
             let (_stream, pending) = bed.dequeued().unwrap();
             assert_eq!(pending.peer.address, host(3), "queued last, served first");
-            assert_eq!(pending.peer.number as usize, held.len() + 1);
+            assert_eq!(pending.peer.number as usize, clients.len());
+            drop(held);
         });
     }
 
@@ -500,12 +822,12 @@ mod tests {
             let mut refused = bed.arrival(2).await;
             assert!(is_closed(&mut refused).await);
             assert_eq!(journal::count(Kind::Refused), 1);
-            assert_eq!(bed.acceptor.waiting.borrow().len(), ACCEPT_QUEUE);
+            assert_eq!(bed.acceptor.queue.borrow().len(), ACCEPT_QUEUE);
         });
     }
 
     #[test]
-    fn a_full_queue_evicts_from_the_address_with_most_entries() {
+    fn a_full_queue_evicts_from_the_origin_with_most_entries() {
         run(async {
             let bed = Bed::new();
             let mut clients = Vec::new();
@@ -554,21 +876,244 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_out_address_is_closed_and_others_are_served() {
+    fn a_locked_out_origin_is_refused_a_few_times_then_closed() {
         run(async {
             let bed = Bed::new();
             let _client = bed.arrival(2).await;
             let (_stream, pending) = bed.dequeued().unwrap();
+            assert_eq!(pending.refusal(), None);
             for code in 0..WRONG_CODES {
                 pending.count_wrong_code(Instant::START, Guess::of(code));
             }
             assert_eq!(journal::count(Kind::LockedOut), 1);
+            for _ in 0..REFUSALS {
+                let _locked_out = bed.arrival(2).await;
+                assert!(bed.dequeued().unwrap().1.refusal().is_some());
+            }
             let mut locked_out = bed.arrival(2).await;
             assert!(is_closed(&mut locked_out).await);
             let _other = bed.arrival(3).await;
-            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(3));
+            let (_stream, other) = bed.dequeued().unwrap();
+            assert_eq!((other.peer.address, other.refusal()), (host(3), None));
             let _later = bed.arrival_at(Instant::at(REFUSED_FOR), 2).await;
             assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2));
+        });
+    }
+
+    #[test]
+    fn a_connection_without_a_whole_hello_gets_no_slot() {
+        run(async {
+            let bed = Bed::with_tls();
+            let hello = client_hello(b'x');
+            let mut client = bed.arrival(2).await;
+            client.write_all(&hello[..hello.len() - 1]).await.unwrap();
+            let half = poll_fn(|cx| bed.acceptor.poll_hellos(cx, &bed.clock));
+            assert!(tokio::time::timeout(Duration::from_millis(50), half).await.is_err());
+            assert!(bed.dequeued().is_none());
+            client.write_all(&hello[hello.len() - 1..]).await.unwrap();
+            poll_fn(|cx| bed.acceptor.poll_hellos(cx, &bed.clock)).await;
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2));
+        });
+    }
+
+    #[test]
+    fn what_is_not_tls_is_left_to_the_handshake() {
+        run(async {
+            let bed = Bed::with_tls();
+            let mut client = bed.arrival(2).await;
+            client.write_all(b"GET / HTTP/1.0\r\n").await.unwrap();
+            poll_fn(|cx| bed.acceptor.poll_hellos(cx, &bed.clock)).await;
+            assert!(bed.dequeued().is_some());
+        });
+    }
+
+    #[test]
+    fn a_client_that_closes_after_half_a_hello_leaves_the_queue() {
+        run(async {
+            let bed = Bed::with_tls();
+            for bytes in [&b""[..], &client_hello(b'x')[..9]] {
+                let mut client = bed.arrival(2).await;
+                client.write_all(bytes).await.unwrap();
+                drop(client);
+                poll_fn(|cx| bed.acceptor.poll_hellos(cx, &bed.clock)).await;
+                assert!(bed.acceptor.queue.borrow().is_empty());
+            }
+        });
+    }
+
+    #[test]
+    fn a_silent_connection_is_closed_at_its_timeout() {
+        run(async {
+            let bed = Bed::with_tls();
+            let mut client = bed.arrival(2).await;
+            let due = Instant::at(HELLO_TIMEOUT);
+            let almost = Instant::at(HELLO_TIMEOUT - Duration::from_millis(1));
+            assert_eq!(bed.acceptor.handle_timeout(almost), Some(due));
+            assert_eq!(bed.acceptor.queue.borrow().len(), 1);
+            assert_eq!(bed.acceptor.handle_timeout(due), None);
+            assert!(is_closed(&mut client).await);
+            assert_eq!(journal_lines("TLS handshake timed out"), 1);
+        });
+    }
+
+    #[test]
+    fn a_full_queue_closes_the_oldest_silent_connection() {
+        run(async {
+            let bed = Bed::with_tls();
+            let _ready = bed.greeting(9).await;
+            let mut silent = Vec::new();
+            for from in 0..ACCEPT_QUEUE - 1 {
+                silent.push(bed.arrival(10 + from as u8).await);
+            }
+            for _ in 0..2 {
+                let mut newest = bed.arrival(3).await;
+                bed.greet(&mut newest).await;
+                assert!(is_closed(&mut silent.remove(0)).await);
+                assert_eq!(bed.acceptor.queue.borrow().len(), ACCEPT_QUEUE);
+            }
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(9));
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(3));
+        });
+    }
+
+    #[test]
+    fn silent_connections_of_a_crowd_go_before_those_of_others() {
+        run(async {
+            let bed = Bed::with_tls();
+            let mut lone = bed.arrival(3).await;
+            let mut crowd = Vec::new();
+            for _ in 0..100 {
+                crowd.push(bed.arrival(2).await);
+            }
+            assert!(is_closed(&mut crowd[0]).await);
+            bed.greet(&mut lone).await;
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(3));
+        });
+    }
+
+    #[test]
+    fn a_hundred_silent_connections_do_not_stop_their_own_address() {
+        run(async {
+            let bed = Bed::with_tls();
+            let mut silent = Vec::new();
+            for _ in 0..100 {
+                silent.push(bed.arrival(2).await);
+            }
+            for _ in 0..EACH {
+                let client = bed.greeting(2).await;
+                let (stream, _pending) = bed.dequeued().unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), client.local_addr().unwrap());
+            }
+        });
+    }
+
+    #[test]
+    fn a_stalled_handshake_loses_its_slot_to_a_waiting_client() {
+        run(async {
+            let bed = Bed::with_tls();
+            let mut clients = Vec::new();
+            let mut held = Vec::new();
+            for _ in 0..EACH {
+                clients.push(bed.greeting(2).await);
+                held.push(bed.dequeued().unwrap());
+                held.last().unwrap().1.begin();
+            }
+            let late = PROGRESS_TIMEOUT + Duration::from_secs(3600);
+            assert!(!bed.is_displaced(&held[0].1, late), "no other client waits");
+            clients.push(bed.greeting(3).await);
+            assert!(!bed.is_displaced(&held[0].1, late), "another slot is free");
+            drop(bed.dequeued().unwrap());
+            clients.push(bed.greeting(2).await);
+            let early = PROGRESS_TIMEOUT - Duration::from_secs(1);
+            assert!(!bed.is_displaced(&held[0].1, early));
+            assert!(bed.acceptor.handle_timeout(Instant::at(early)).is_some(), "it is due later");
+            assert!(bed.is_displaced(&held[0].1, late), "the oldest");
+            assert!(!bed.is_displaced(&held[1].1, late), "one is enough");
+            drop(held.remove(0));
+            held.push(bed.dequeued().unwrap());
+            assert!(bed.dequeued().is_none());
+        });
+    }
+
+    #[test]
+    fn a_relayed_or_logged_in_client_keeps_its_place() {
+        run(async {
+            let bed = Bed::with_tls();
+            let mut clients = Vec::new();
+            let mut held = Vec::new();
+            for _ in 0..EACH {
+                clients.push(bed.greeting(2).await);
+                held.push(bed.dequeued().unwrap());
+            }
+            clients.push(bed.greeting(2).await);
+            let late = PROGRESS_TIMEOUT + Duration::from_secs(3600);
+            assert!(!bed.is_displaced(&held[0].1, late), "it waits for the printer");
+            held[0].1.begin();
+            held[0].1.pass();
+            held[1].1.begin();
+            assert!(!bed.is_displaced(&held[1].1, late), "there is a slot");
+            held.push(bed.dequeued().unwrap());
+            clients.push(bed.greeting(2).await);
+            assert!(bed.is_displaced(&held[1].1, late));
+            assert!(!bed.is_displaced(&held[0].1, late));
+        });
+    }
+
+    #[test]
+    fn an_origin_that_logged_in_lately_gets_a_slot_first() {
+        run(async {
+            let bed = Bed::with_tls();
+            let limiter = Rc::clone(&bed.acceptor.limiter);
+            limiter.borrow_mut().log_in(Instant::START, Origin::of(host(7)));
+            let mut clients = Vec::new();
+            for from in [2, 2, 7] {
+                clients.push(bed.greeting(from).await);
+            }
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(7));
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2));
+        });
+    }
+
+    #[test]
+    fn an_origin_that_logged_in_lately_is_closed_last() {
+        run(async {
+            for bed in [Bed::new(), Bed::with_tls()] {
+                let limiter = Rc::clone(&bed.acceptor.limiter);
+                limiter.borrow_mut().log_in(Instant::START, Origin::of(host(7)));
+                let mut known = Vec::new();
+                for _ in 0..ACCEPT_QUEUE / 2 {
+                    known.push(bed.arrival(7).await);
+                }
+                let mut others = Vec::new();
+                for from in 0..ACCEPT_QUEUE / 2 {
+                    others.push(bed.arrival(10 + from as u8).await);
+                }
+                let mut newcomers = Vec::new();
+                for from in 0..ACCEPT_QUEUE / 2 {
+                    newcomers.push(bed.arrival(100 + from as u8).await);
+                    newcomers.push(bed.arrival(7).await);
+                }
+                let queue = bed.acceptor.queue.borrow();
+                let its = queue.iter().filter(|arrival| arrival.peer.address == host(7));
+                assert_eq!((its.count(), queue.len()), (ACCEPT_QUEUE, ACCEPT_QUEUE));
+            }
+        });
+    }
+
+    #[test]
+    fn an_ipv6_network_has_the_slots_of_one_address() {
+        run(async {
+            let bed = Bed::new();
+            let mut clients = Vec::new();
+            for host in 0..ALL as u16 {
+                let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, host).into();
+                clients.push(bed.arrival_of(address).await);
+            }
+            let held: Vec<_> = core::iter::from_fn(|| bed.dequeued()).collect();
+            assert_eq!(held.len(), EACH);
+            let mapped = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into();
+            clients.push(bed.arrival_of(mapped).await);
+            assert_eq!(bed.dequeued().unwrap().1.peer.origin(), Origin::of([10, 0, 0, 1].into()));
         });
     }
 
@@ -597,7 +1142,7 @@ mod tests {
         run(async {
             let bed = Bed::new();
             let to = bed.listener.local_addr().unwrap();
-            let Bed { acceptor, listener } = bed;
+            let Bed { acceptor, listener, .. } = bed;
             let listens = Rc::clone(&acceptor);
             let listening =
                 spawn_local(async move { listens.listen(&listener, &Clock::start()).await });

@@ -174,8 +174,19 @@ pub trait Connection: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether dropping the connection resets it (RST) or closes it in order (FIN).
     fn set_reset_on_drop(&self, resets: bool);
 
-    /// Completes once `judge` gives a result for the bytes that the peer has sent so far, [`PEEKED`] at most, which stay
+    /// Ready once `judge` gives a result for the bytes that the peer has sent so far, [`PEEKED`] at most, which stay
     /// unread. `None`: the peer closed before.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn poll_judge<T>(
+        &self,
+        cx: &mut Context<'_>,
+        judge: &impl Fn(&[u8]) -> Option<T>,
+    ) -> Poll<io::Result<Option<T>>>;
+
+    /// The same as a future.
     ///
     /// # Errors
     ///
@@ -183,7 +194,9 @@ pub trait Connection: AsyncRead + AsyncWrite + Unpin + 'static {
     fn peek<T>(
         &self,
         judge: impl Fn(&[u8]) -> Option<T>,
-    ) -> impl Future<Output = io::Result<Option<T>>>;
+    ) -> impl Future<Output = io::Result<Option<T>>> {
+        poll_fn(move |cx| self.poll_judge(cx, &judge))
+    }
 
     /// Completes once the peer has closed its side, or the connection is lost. What it sent before stays
     /// unread.
@@ -299,22 +312,23 @@ impl Connection for TcpStream {
         let _lost = SockRef::from(self).set_linger(resets.then_some(Duration::ZERO));
     }
 
-    async fn peek<T>(&self, judge: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+    fn poll_judge<T>(
+        &self,
+        cx: &mut Context<'_>,
+        judge: &impl Fn(&[u8]) -> Option<T>,
+    ) -> Poll<io::Result<Option<T>>> {
+        let mut before = None;
         loop {
-            let ready = self.ready(Interest::READABLE).await?;
-            let judged = poll_fn(|cx| {
-                // On the stack, not in the task.
-                let mut bytes = [0; PEEKED];
-                let mut bytes = ReadBuf::new(&mut bytes);
-                Poll::Ready(match self.poll_peek(cx, &mut bytes) {
-                    Poll::Ready(Err(error)) => Err(error),
-                    Poll::Ready(Ok(_)) | Poll::Pending => Ok(judge(bytes.filled())),
-                })
-            });
-            let judged = judged.await?;
-            if judged.is_some() || ready.is_read_closed() {
-                return Ok(judged);
+            // On the stack, not in the task.
+            let mut bytes = [0; PEEKED];
+            let mut bytes = ReadBuf::new(&mut bytes);
+            let count = ready!(self.poll_peek(cx, &mut bytes))?;
+            let judged = judge(bytes.filled());
+            // A connection that remains readable without another byte has been closed by the peer.
+            if judged.is_some() || count == 0 || before == Some(count) {
+                return Poll::Ready(Ok(judged));
             }
+            before = Some(count);
             // Clears the readiness, so that the next turn waits for more bytes.
             let _waits = self.try_io(Interest::READABLE, || {
                 Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock))

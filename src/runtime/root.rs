@@ -190,20 +190,29 @@ impl<N: Net> Root<'_, N> {
         service: &S,
         slots: usize,
     ) {
-        self.accept(name, slots, |root, acceptor| {
+        let acceptor = Acceptor::without_tls(name, Rc::clone(&self.limiter));
+        self.accept_with(acceptor, slots, |root, acceptor| {
             root.spawn(root.worker(acceptor, service).work_plain());
         });
     }
 
-    /// Accepts connections on the service's port for `workers` tasks, each of which `start` starts.
+    /// Accepts connections of TLS clients on the service's port for `workers` tasks, each of which `start` starts.
     pub fn accept(
         &mut self,
         name: &'static str,
         workers: usize,
         start: impl Fn(&Self, Rc<Acceptor<N>>),
     ) {
+        self.accept_with(Acceptor::new(name, Rc::clone(&self.limiter)), workers, start);
+    }
+
+    fn accept_with(
+        &mut self,
+        acceptor: Rc<Acceptor<N>>,
+        workers: usize,
+        start: impl Fn(&Self, Rc<Acceptor<N>>),
+    ) {
         let Some(listener) = self.bound.listener.take() else { return };
-        let acceptor = Acceptor::new(name, Rc::clone(&self.limiter));
         for _ in 0..workers {
             start(self, Rc::clone(&acceptor));
         }

@@ -116,7 +116,9 @@ pub trait ServesSessions {
     fn wrong_codes(session: &Self::Session, end: SessionEnd<Self>) -> WrongCodes {
         let _ = session;
         match end {
-            End::Session(error) => error.login_error().map(LoginError::guess).into_iter().collect(),
+            End::Session(error) => {
+                error.login_error().and_then(LoginError::guess).into_iter().collect()
+            }
             End::Closed | End::Stream(_) => WrongCodes::new(),
         }
     }
@@ -276,10 +278,15 @@ impl<S: Serves, N: Net> Worker<S, N> {
         loop {
             let (connection, pending) = self.acceptor.next(&self.clock).await;
             let Some(accepted) = self.accept(&connection) else { continue };
+            pending.begin();
             let handshake = tokio::select! {
                 handshake = self.net.accept_tls(&tls, connection) => handshake,
                 () = self.clock.reach(accepted.until) => {
                     pending.note_handshake_failure(self.clock.now(), None);
+                    continue;
+                }
+                () = pending.displaced() => {
+                    pending.note_displaced();
                     continue;
                 }
             };
@@ -334,9 +341,14 @@ impl<S: Serves, N: Net> Worker<S, N> {
             journal::note(Kind::Admitted, format_args!("{peer}: client connected"));
             pending.pass();
         };
+        pending.begin();
         let is_own = pending.is_own();
         let accepted_client = AcceptedClient { peer, reached, until, is_own, admitted: &admitted };
-        let served = self.service.serve(stream, accepted_client, buffers, &self.clock).await;
+        let served = tokio::select! {
+            biased;
+            served = self.service.serve(stream, accepted_client, buffers, &self.clock) => served,
+            () = pending.displaced() => return pending.note_displaced(),
+        };
         self.net.session_ended(&served);
         for guess in served.wrong_codes {
             pending.count_wrong_code(self.clock.now(), guess);

@@ -368,6 +368,35 @@ fn one_old_code_locks_nothing_and_fills_no_log() {
     });
 }
 
+/// Issue 14, B20: a hundred connections of the same address that never complete a ClientHello.
+#[test]
+fn mosquitto_gets_in_beside_a_hundred_silent_connections() {
+    if is_missing("mosquitto_sub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::new(Model::P1S).await;
+        let mut silent = Vec::new();
+        for n in 0..100 {
+            let mut stream = lan.proxy.tcp_from(HOME).await.unwrap();
+            if n % 2 == 0 {
+                // It may be closed in favour of a newer one.
+                let _closed = stream.write_all(&client_hello()[..60]).await;
+            }
+            silent.push(stream);
+        }
+        let ca = lan.proxy.dir.file("ca.pem");
+        let mut reader = mosquitto(&lan.proxy, "mosquitto_sub", &ca, CODE);
+        reader.args(["-t", "device/+/report", "-C", "1"]);
+        let (code, said) = Program::start(&mut reader).ended().await;
+        assert_eq!(code, Some(0), "{}", said.err);
+        assert!(is_state(&said.out));
+        let log = &lan.proxy.program;
+        assert_eq!(log.lines_with("timed out"), 0, "it waited for no timeout: {}", log.log());
+        drop(silent);
+    });
+}
+
 #[test]
 fn parallel_guesses_count_like_sequential_ones() {
     proxy::run(async {

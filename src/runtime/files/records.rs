@@ -9,6 +9,9 @@ use crate::runtime::net::PEEKED;
 /// Bytes of a record's header: type, version, length.
 const HEADER: usize = 5;
 
+/// Bytes of the longest record that is not encrypted (RFC 8446 section 5.1).
+const MAX_RECORD: usize = 1 << 14;
+
 /// Record types.
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
@@ -104,8 +107,17 @@ pub fn hello(bytes: &[u8]) -> Hello {
         // A longer ClientHello counts as complete.
         return Hello::Complete;
     }
+    if let Some([high, low]) = bytes.get(3..HEADER)
+        && usize::from(u16::from_be_bytes([*high, *low])) > MAX_RECORD
+    {
+        return Hello::Invalid;
+    }
     let Some([_, a, b, c]) = bytes.get(HEADER..HEADER + 4) else { return Hello::Partial };
-    let mut missing = 4 + usize::from(*a) * 65_536 + usize::from(*b) * 256 + usize::from(*c);
+    if *a != 0 {
+        // 64 KiB or more: rustls takes no such message.
+        return Hello::Invalid;
+    }
+    let mut missing = 4 + usize::from(*b) * 256 + usize::from(*c);
     // The message may be split into several records.
     let mut rest = bytes;
     while missing > 0 {
@@ -124,7 +136,7 @@ pub fn hello(bytes: &[u8]) -> Hello {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::runtime) mod tests {
     use super::*;
     use alloc::vec;
     use alloc::vec::Vec;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **The relay cannot check the access code**; only the printer can. What protects the printer: the acceptor (few pre-auth
-//! slots, some for each address), the queue, and a login that has to be completed within [`LOGIN_TIMEOUT`]. Whether it is
+//! slots, some for each origin), the queue, and a login that has to be completed within [`LOGIN_TIMEOUT`]. Whether it is
 //! complete is judged by the number of TLS records of application data in both directions
 //! ([`records`]).
 //!
@@ -28,7 +28,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | sessions | as many as the printer has | wait in the queue, first come, first served |
-//! | sessions of one address | all but one, if there are several | other addresses overtake it in the queue |
+//! | sessions of one [`Origin`] | all but one, if there are several | other origins overtake it in the queue |
 //! | queued, or without a whole ClientHello | `BOARD.pre_auth` | wait at the [acceptor](crate::runtime::accept) |
 //! | time until the ClientHello is complete | [`HELLO_TIMEOUT`] | closed; the printer is not dialled |
 //! | time to log in | [`LOGIN_TIMEOUT`] | both connections are reset |
@@ -68,7 +68,7 @@ use crate::board::BOARD;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
-use crate::peer::Peer;
+use crate::peer::{Origin, Peer};
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
@@ -145,7 +145,7 @@ pub struct Relay {
     host: Rc<Host>,
     port: u16,
     sessions: usize,
-    per_address: usize,
+    per_origin: usize,
     hello_timeout: Duration,
     /// Buffers of the free sessions.
     buffers: RefCell<heapless::Vec<Buffers, MAX_SESSIONS>>,
@@ -205,7 +205,7 @@ impl Relay {
             host,
             port,
             sessions,
-            per_address: sessions.saturating_sub(1).max(1),
+            per_origin: sessions.saturating_sub(1).max(1),
             hello_timeout: HELLO_TIMEOUT,
             buffers: RefCell::new((0..sessions).map(|_| Buffers::new(buffer)).collect()),
             active: RefCell::default(),
@@ -225,9 +225,10 @@ impl Relay {
         &self.host
     }
 
-    /// Sessions of `address`.
-    pub fn connections_of(&self, address: IpAddr) -> usize {
-        self.active.borrow().iter().filter(|active| active.address == address).count()
+    /// Sessions of an origin.
+    pub fn connections_of(&self, origin: Origin) -> usize {
+        let active = self.active.borrow();
+        active.iter().filter(|active| Origin::of(active.address) == origin).count()
     }
 
     /// Sessions that are relayed.
@@ -263,7 +264,8 @@ impl Relay {
     }
 
     /// Whether `address` has a session of which the printer has answered a command after the login, and whose client
-    /// sent something within the last minute.
+    /// sent something within the last minute. The address has to be the same, not only its origin: an IPv6 /64 is a
+    /// whole network, whose other machines have not logged in.
     pub fn has_recent_login(&self, address: IpAddr, now: crate::clock::Instant) -> bool {
         self.active.borrow().iter().any(|active| {
             active.address == address
@@ -359,7 +361,7 @@ impl Relay {
         Outcome::Relayed(report)
     }
 
-    /// The next free session: first come, first served, except addresses that have as many as one may have.
+    /// The next free session: first come, first served, except origins that have as many as one may have.
     async fn session(&self, peer: Peer, clock: &Clock) -> Option<Session<'_>> {
         let place = QueueGuard::enter(self, peer.address)?;
         let mut waits = false;
@@ -478,7 +480,7 @@ impl<'r> QueueGuard<'r> {
     /// A session, if one is free and it is this client's turn.
     fn session(&self, now: crate::clock::Instant) -> Option<Session<'r>> {
         let relay = self.relay;
-        let may = |address| relay.connections_of(address) < relay.per_address;
+        let may = |address| relay.connections_of(Origin::of(address)) < relay.per_origin;
         let first = relay.queue.borrow().iter().find(|(_, address)| may(*address)).copied();
         let (first, address) = first?;
         if first != self.ticket {

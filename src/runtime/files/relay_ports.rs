@@ -13,8 +13,8 @@
 //! |---|---|---|
 //! | ports | [`DATA_PORTS`](budget::DATA_PORTS) | refused by the configuration |
 //! | transfers carried at once | [`TRANSFERS`] | wait: [`TRANSFERS`] here, more in the kernel |
-//! | of those, from one address | all but one | wait for one of the address's own |
-//! | transfers of one address | two for each of its sessions | closed |
+//! | of those, from one [`Origin`] | all but one | wait for one of the origin's own |
+//! | transfers of one origin | two for each of its sessions | closed |
 //! | silence of a transfer | [`FILE_SILENCE_TIMEOUT`](super::relay::FILE_SILENCE_TIMEOUT), [`STALL_TIMEOUT`](super::relay::STALL_TIMEOUT) | reset |
 
 use alloc::rc::Rc;
@@ -28,7 +28,7 @@ use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, RELAY_FILES, TRANSFERS};
 use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
-use crate::peer::Peer;
+use crate::peer::{Origin, Peer};
 use crate::runtime::Clock;
 use crate::runtime::accept::{AFTER_FAILURE, is_of_the_peer};
 use crate::runtime::data_ports::DataPorts;
@@ -48,10 +48,10 @@ pub struct Transfers<N: Net = Sockets> {
     net: N,
     control: Rc<Relay>,
     waiting: RefCell<Ring<Arrival<N>, TRANSFERS>>,
-    /// Transfers per address, waiting or carried.
-    all: Rc<Addresses>,
-    /// Transfers per address, carried.
-    carried: Rc<Addresses>,
+    /// Transfers, waiting or carried.
+    all: Rc<Origins>,
+    /// Transfers, carried.
+    carried: Rc<Origins>,
     came: Notify,
     taken: Notify,
     numbers: Cell<u32>,
@@ -62,39 +62,39 @@ pub struct Transfers<N: Net = Sockets> {
 }
 
 const _: () = assert!(
-    size_of::<Transfers<Sockets>>() + 2 * size_of::<Addresses>() + 3 * RC_COUNTS <= budget::RELAY,
+    size_of::<Transfers<Sockets>>() + 2 * size_of::<Origins>() + 3 * RC_COUNTS <= budget::RELAY,
     "the transfers of a relay are larger than their budget"
 );
 
-/// Transfers that one address may have waiting, and carried: others find a free place.
-const PER_ADDRESS: usize = if TRANSFERS > 1 { TRANSFERS - 1 } else { 1 };
+/// Transfers that one origin may have waiting, and carried: others find a free place.
+const PER_ORIGIN: usize = if TRANSFERS > 1 { TRANSFERS - 1 } else { 1 };
 
-/// The address of each transfer.
-type Addresses = RefCell<heapless::Vec<IpAddr, { 2 * TRANSFERS }>>;
+/// The origin of each transfer.
+type Origins = RefCell<heapless::Vec<Origin, { 2 * TRANSFERS }>>;
 
-fn count(addresses: &Addresses, address: IpAddr) -> usize {
-    addresses.borrow().iter().filter(|counted| **counted == address).count()
+fn count(origins: &Origins, origin: Origin) -> usize {
+    origins.borrow().iter().filter(|counted| **counted == origin).count()
 }
 
-/// Counts a transfer of an address until it is dropped.
+/// Counts a transfer of an origin until it is dropped.
 struct Counted {
-    addresses: Rc<Addresses>,
-    address: IpAddr,
+    origins: Rc<Origins>,
+    origin: Origin,
 }
 
 impl Counted {
-    fn new(addresses: &Rc<Addresses>, address: IpAddr) -> Self {
+    fn new(origins: &Rc<Origins>, origin: Origin) -> Self {
         // It fits: there are never more than wait and are carried.
-        let _fits = addresses.borrow_mut().push(address);
-        Self { addresses: Rc::clone(addresses), address }
+        let _fits = origins.borrow_mut().push(origin);
+        Self { origins: Rc::clone(origins), origin }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut addresses = self.addresses.borrow_mut();
-        if let Some(at) = addresses.iter().position(|counted| *counted == self.address) {
-            addresses.swap_remove(at);
+        let mut origins = self.origins.borrow_mut();
+        if let Some(at) = origins.iter().position(|counted| *counted == self.origin) {
+            origins.swap_remove(at);
         }
     }
 }
@@ -161,9 +161,10 @@ impl<N: Net> Transfers<N> {
             }
             return;
         }
-        let has = count(&self.all, address);
-        let waiting = has - count(&self.carried, address).min(has);
-        if has >= 2 * self.control.connections_of(address) || waiting >= PER_ADDRESS {
+        let origin = Origin::of(address);
+        let has = count(&self.all, origin);
+        let waiting = has - count(&self.carried, origin).min(has);
+        if has >= 2 * self.control.connections_of(origin) || waiting >= PER_ORIGIN {
             match self.crowd_log.check(now) {
                 Some(times) => journal::note(
                     Kind::Refused,
@@ -178,7 +179,7 @@ impl<N: Net> Transfers<N> {
         }
         let number = self.numbers.get().wrapping_add(1);
         self.numbers.set(number);
-        let counted = Counted::new(&self.all, address);
+        let counted = Counted::new(&self.all, origin);
         let peer = Peer { service: "ftp data", number, address };
         // It fits: nothing is accepted while there is no room.
         let _fits = self.waiting.borrow_mut().push(Arrival { stream, port, peer, counted });
@@ -190,7 +191,7 @@ impl<N: Net> Transfers<N> {
         let mut buffers = Buffers::new(RELAY_FILES);
         loop {
             let arrival = self.next().await;
-            let carried = Counted::new(&self.carried, arrival.peer.address);
+            let carried = Counted::new(&self.carried, arrival.peer.origin());
             self.carry(arrival, &mut buffers, &clock).await;
             drop(carried);
         }
@@ -206,12 +207,12 @@ impl<N: Net> Transfers<N> {
         }
     }
 
-    /// The first transfer whose address may have one more carried.
+    /// The first transfer whose origin may have one more carried.
     fn take_waiting(&self) -> Option<Arrival<N>> {
         let mut waiting = self.waiting.borrow_mut();
         for _ in 0..waiting.len() {
             let arrival = waiting.pop()?;
-            if count(&self.carried, arrival.peer.address) < PER_ADDRESS {
+            if count(&self.carried, arrival.peer.origin()) < PER_ORIGIN {
                 return Some(arrival);
             }
             // It fits: it was taken from there.
@@ -379,7 +380,7 @@ mod tests {
         run(async {
             let bed = Bed::new();
             drop(bed.login_from(HOME).await);
-            while bed.control.connections_of(HOME.into()) > 0 {
+            while bed.control.connections_of(Origin::of(HOME.into())) > 0 {
                 tokio::task::yield_now().await;
             }
             assert!(is_closed(&mut bed.transfer_from(HOME).await).await);
@@ -420,7 +421,7 @@ mod tests {
                 near.push(bed.transfer_from(HOME).await);
             }
             let mut far = Vec::new();
-            for _ in 0..PER_ADDRESS {
+            for _ in 0..PER_ORIGIN {
                 far.push(bed.data.accept().await.unwrap().0);
             }
             while bed.transfers.waiting.borrow().is_empty() {

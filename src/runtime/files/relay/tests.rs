@@ -332,12 +332,12 @@ fn clients_over_the_limit_wait_and_are_served_in_order() {
         for name in b"abc" {
             let (far, first) = bed.at_printer().await;
             assert_eq!(first, *name);
-            assert_eq!(bed.relay.connections_of(HOME), 1);
+            assert_eq!(bed.relay.connections_of(Origin::of(HOME)), 1);
             let (near, fares) = clients.remove(0);
             drop((near, far));
             fares.await.unwrap();
         }
-        assert_eq!(bed.relay.connections_of(HOME), 0);
+        assert_eq!(bed.relay.connections_of(Origin::of(HOME)), 0);
         assert_eq!(bed.relay.buffers.borrow().len(), 1);
         assert!(bed.relay.queue.borrow().is_empty());
     });
@@ -391,7 +391,7 @@ fn an_unreachable_printer_frees_the_session() {
         }
         assert_eq!(journal::count(Kind::PrinterLost), 3);
         assert_eq!(bed.relay.buffers.borrow().len(), 1);
-        assert_eq!(bed.relay.connections_of(HOME), 0);
+        assert_eq!(bed.relay.connections_of(Origin::of(HOME)), 0);
     });
 }
 
@@ -439,7 +439,7 @@ fn a_relayed_client_frees_its_pre_auth_slot() {
             near.write_all(&client_hello(b'x')).await.unwrap();
             there.push((near, printer.accept().await.unwrap()));
         }
-        assert_eq!(relay.connections_of(HOME), sessions - 1);
+        assert_eq!(relay.connections_of(Origin::of(HOME)), sessions - 1);
     });
 }
 
