@@ -38,6 +38,8 @@ pub struct Viewer {
     code: Rc<AccessCode>,
     until: Instant,
     step: Step,
+    /// Whether the viewer's origin is locked out.
+    is_locked_out: bool,
     /// Bytes received after the login.
     excess: usize,
 }
@@ -63,11 +65,19 @@ pub enum Event {
 impl Viewer {
     /// A session whose login is due at `until`.
     pub fn new(slot: Rc<Slot>, code: Rc<AccessCode>, until: Instant) -> Self {
-        Self { slot, code, until, step: Step::Login, excess: 0 }
+        Self { slot, code, until, step: Step::Login, is_locked_out: false, excess: 0 }
+    }
+
+    /// Has the login refused, since the viewer's origin is locked out.
+    pub const fn refuse_login(&mut self) {
+        self.is_locked_out = true;
     }
 
     fn login(&self, bytes: &[u8; LOGIN]) -> Result<(), Error> {
         let login = Login::parse(bytes).map_err(Error::NoLogin)?;
+        if self.is_locked_out {
+            return Err(Error::Login(LoginError::LockedOut));
+        }
         self.code.check(login.user, login.code).map_err(Error::Login)
     }
 }
@@ -158,6 +168,7 @@ pub enum Error {
 impl ClientError for Error {
     fn kind(self) -> Kind {
         match self {
+            Self::Login(LoginError::LockedOut) => Kind::Refused,
             Self::Login(_) => Kind::WrongCode,
             Self::NoLogin(_) | Self::UnexpectedData => Kind::Malformed,
             Self::Silent => Kind::Silent,

@@ -37,8 +37,9 @@ use super::slot::{CommandKind, PassivePort, Prot, Slot, SlotState, Stage, Transf
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, Guess, LoginError, USER};
 use crate::clock::Instant;
-use crate::journal::Kind;
+use crate::journal::{self, Kind};
 use crate::memory::budget::FTP_INBOX;
+use crate::rejections;
 use crate::session::{ClientError, Output, Session};
 
 /// Time without a command after which a client is disconnected: vsFTPd's default, so printers do the same
@@ -85,7 +86,7 @@ pub enum Error {
 
 #[cfg(test)]
 impl Error {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Quit,
         Self::Truncated,
         Self::Silent,
@@ -94,6 +95,7 @@ impl Error {
         Self::PipelineOverflow,
         Self::Login(LoginError::WrongUser),
         Self::Login(LoginError::WrongCode(Guess::ANY)),
+        Self::Login(LoginError::LockedOut),
         Self::NoSlot,
         Self::ShuttingDown,
     ];
@@ -102,6 +104,7 @@ impl Error {
 impl ClientError for Error {
     fn kind(self) -> Kind {
         match self {
+            Self::Login(LoginError::LockedOut) => Kind::Refused,
             Self::Login(_) => Kind::WrongCode,
             Self::Silent => Kind::Silent,
             Self::TooLong => Kind::TooLong,
@@ -148,6 +151,8 @@ enum State {
         until: Instant,
         user: Option<bool>,
     },
+    /// The client's origin is locked out: the session ends behind its 421.
+    Refused,
     LoggedIn,
 }
 
@@ -178,14 +183,35 @@ impl Client {
         until: Instant,
     ) -> Self {
         slot.say(format_args!("220 PandaProxy FTP"));
-        let state = State::LoggedOut { until, user: None };
+        Self::with(hub, slot, code, reached, (State::LoggedOut { until, user: None }, until))
+    }
+
+    /// A session that refuses the client, since its origin is locked out.
+    pub(super) fn refused(
+        hub: Rc<Hub>,
+        slot: Rc<Slot>,
+        code: Rc<AccessCode>,
+        reached: IpAddr,
+        now: Instant,
+    ) -> Self {
+        slot.say(format_args!("421 Locked out after wrong access codes, try again in a minute"));
+        Self::with(hub, slot, code, reached, (State::Refused, now))
+    }
+
+    const fn with(
+        hub: Rc<Hub>,
+        slot: Rc<Slot>,
+        code: Rc<AccessCode>,
+        reached: IpAddr,
+        (state, active_at): (State, Instant),
+    ) -> Self {
         Self {
             hub,
             slot,
             code,
             reached,
             state,
-            active_at: until,
+            active_at,
             extended_only: false,
             malformed_logged: false,
             dismissed: false,
@@ -215,22 +241,27 @@ impl Client {
         None
     }
 
-    /// Refuses a malformed line; the first one of a client is logged.
-    fn refuse_malformed(&mut self, fault: Fault) {
+    /// Refuses a malformed line; the first one of a client is logged. Before the login, such lines are rate-limited.
+    fn refuse_malformed(&mut self, now: Instant, fault: Fault) {
         let code = if fault == Fault::Verb { 500 } else { 501 };
         self.slot.say(format_args!("{code} Malformed command: {fault}"));
         if !self.malformed_logged
             && let Some(peer) = self.slot.peer()
         {
             self.malformed_logged = true;
-            let kind = Kind::Malformed;
-            crate::journal::note(kind, format_args!("{peer}: malformed command: {fault}"));
+            let line = format_args!("{peer}: malformed command: {fault}");
+            match self.state {
+                State::LoggedIn => journal::note(Kind::Malformed, line),
+                State::LoggedOut { .. } | State::Refused => {
+                    rejections::note(now, Kind::Malformed, peer.address, line);
+                }
+            }
         }
     }
 
     /// A command while no other is queued or runs.
     fn handle(&mut self, now: Instant, command: &Command<'_>) -> Result<Option<Event>, Error> {
-        let logged_out = matches!(self.state, State::LoggedOut { .. });
+        let logged_out = !matches!(self.state, State::LoggedIn);
         // PBSZ and PROT may come before USER (RFC 4217 section 12).
         let before_login = matches!(
             command.verb,
@@ -298,7 +329,7 @@ impl Client {
                 *user = Some(name == USER.as_bytes());
                 self.say("331 Password required")
             }
-            State::LoggedIn => self.say("503 Already logged in"),
+            State::LoggedIn | State::Refused => self.say("503 Already logged in"),
         }
     }
 
@@ -469,7 +500,7 @@ impl Session for Client {
         match command {
             Ok(command) => Ok((len, self.handle(now, &command)?)),
             Err(fault) => {
-                self.refuse_malformed(fault);
+                self.refuse_malformed(now, fault);
                 Ok((len, None))
             }
         }
@@ -481,6 +512,9 @@ impl Session for Client {
         {
             self.say("421 Login timeout");
             return Err(Error::Silent);
+        }
+        if let State::Refused = self.state {
+            return Err(Error::Login(LoginError::LockedOut));
         }
         match self.slot.task() {
             Some(task) => match task.stage {
@@ -511,8 +545,10 @@ impl Session for Client {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if let State::LoggedOut { until, .. } = self.state {
-            return Some(until);
+        match self.state {
+            State::LoggedOut { until, .. } => return Some(until),
+            State::Refused => return Some(self.active_at),
+            State::LoggedIn => {}
         }
         match self.slot.task() {
             Some(task) => match task.stage {

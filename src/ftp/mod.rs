@@ -212,6 +212,12 @@ impl ClientLink {
         Client::new(hub, Rc::clone(&self.slot), Rc::clone(&self.service.code), reached, until)
     }
 
+    /// The session of a client whose origin is locked out: it is refused.
+    pub fn refused_client(&self, reached: IpAddr, now: Instant) -> Client {
+        let hub = Rc::clone(&self.service.hub);
+        Client::refused(hub, Rc::clone(&self.slot), Rc::clone(&self.service.code), reached, now)
+    }
+
     /// The client has connected to its data port.
     pub fn connected(&self, now: Instant) {
         self.service.hub.connected(now, &self.slot);

@@ -34,6 +34,10 @@
 //! | bambuddy, OctoEverywhere (paho) | try again | report a wrong code | try again | try again |
 //! | libmosquitto | `mosquitto_sub` ends | ends | tries again; without close_notify its loop ends for good | tries again |
 //!
+//! A client whose address is locked out after wrong access codes gets CONNACK 5 if its code is one of those. With any
+//! other code, right or wrong, the connection is closed in the same way: what is right must not be guessed meanwhile,
+//! and a client that has the right code tries again until the lockout ends.
+//!
 //! # Bounds
 //!
 //! | what | bound | when exceeded |
@@ -66,7 +70,7 @@ use super::wire::{
     self, Connect, ConnectCode, Header, Packet, PacketId, PacketType, Protocol, Publish, Qos,
     Subscribe, SubscribeCode, UNSUPPORTED_PROTOCOL_VERSION, Unsubscribe,
 };
-use crate::auth::AccessCode;
+use crate::auth::{AccessCode, LoginError, Refusal};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::KIB;
@@ -126,6 +130,8 @@ pub struct Client {
     /// The address that replaces the printer's in reports.
     advertised: Replacements,
     state: State,
+    /// Set if the client's origin is locked out.
+    refusal: Option<Refusal>,
     subscriptions: Subscriptions,
     answers: Ring<Answer, ANSWERS>,
     /// Requests whose acknowledgement is outstanding. They fit: no more are accepted.
@@ -185,6 +191,7 @@ impl Client {
             }),
             topics,
             state: State::Opening { until },
+            refusal: None,
             subscriptions: Subscriptions::default(),
             answers: Ring::new(),
             unacknowledged: heapless::Vec::new(),
@@ -192,6 +199,11 @@ impl Client {
             unreleased: heapless::Vec::new(),
             sending: None,
         }
+    }
+
+    /// Has the login refused, since the client's origin is locked out.
+    pub const fn refuse_login(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
     }
 
     /// The client's slot.
@@ -242,7 +254,15 @@ impl Client {
         let answer = Answer::ConnAck(ConnectCode::NotAuthorized);
         let user = connect.user_name.unwrap_or_default();
         let password = connect.password.unwrap_or_default();
-        if let Err(error) = self.code.check(user.as_bytes(), password) {
+        let checked = match self.refusal {
+            None => self.code.check(user.as_bytes(), password),
+            Some(refusal) => Err(refusal.error(user.as_bytes(), password)),
+        };
+        if let Err(error) = checked {
+            if error == LoginError::LockedOut {
+                // Closed without CONNACK: see "While the printer is unreachable".
+                return Err(Error::Login(error));
+            }
             return Err(self.refuse(answer, Error::Login(error)));
         }
         self.state = State::Waiting { until: now + HOLD };

@@ -88,6 +88,7 @@ pub enum Error {
 impl ClientError for Error {
     fn kind(self) -> Kind {
         match self {
+            Self::Login(LoginError::LockedOut) => Kind::Refused,
             Self::Login(_) => Kind::WrongCode,
             Self::TooLong { .. } => Kind::TooLong,
             Self::Silent => Kind::Silent,

@@ -26,6 +26,9 @@ impl Status {
     pub const UNAUTHORIZED: Self = Self::new(401, "Unauthorized");
     /// A wrong access code was shown too often.
     pub const FORBIDDEN: Self = Self::new(403, "Forbidden: Wrong Access Code");
+    /// The player's origin is locked out.
+    pub const LOCKED_OUT: Self =
+        Self::new(403, "Forbidden: Locked Out After Wrong Access Codes, Try Again in a Minute");
     /// The printer has no RTSPS camera.
     pub const OTHER_CAMERA: Self =
         Self::new(404, "Not Found: This Printer Has A Chamber Camera On Port 6000");

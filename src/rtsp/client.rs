@@ -86,6 +86,8 @@ enum Login {
         received: usize,
         /// Wrong access codes that it has shown.
         wrong: WrongCodes,
+        /// Whether its origin is locked out.
+        is_locked_out: bool,
     },
     Done,
 }
@@ -129,7 +131,12 @@ impl Player {
             code,
             nonce,
             session,
-            login: Login::Due { until, received: 0, wrong: WrongCodes::new() },
+            login: Login::Due {
+                until,
+                received: 0,
+                wrong: WrongCodes::new(),
+                is_locked_out: false,
+            },
             heard: now,
             skip: 0,
             answer: None,
@@ -137,6 +144,13 @@ impl Player {
             waits: None,
             base: heapless::String::new(),
             playback,
+        }
+    }
+
+    /// Has the login refused, since the player's origin is locked out.
+    pub const fn refuse_login(&mut self) {
+        if let Login::Due { is_locked_out, .. } = &mut self.login {
+            *is_locked_out = true;
         }
     }
 
@@ -150,9 +164,12 @@ impl Player {
 
     /// Checks the request's access code. Returns whether the player has just shown the right one.
     fn authorise(&mut self, method: Method, message: &Message<'_>) -> Result<bool, Refused> {
-        let Login::Due { wrong, .. } = &mut self.login else { return Ok(false) };
+        let Login::Due { wrong, is_locked_out, .. } = &mut self.login else { return Ok(false) };
         if method == Method::Options {
             return Ok(false);
+        }
+        if *is_locked_out {
+            return Err(Refused::End(Answer::Plain(Status::LOCKED_OUT), Error::LockedOut));
         }
         if method == Method::Other {
             // Its digest cannot be checked: it is made of a method's name that is unknown here.
@@ -470,6 +487,8 @@ pub enum Error {
     Fault(wire::Fault),
     /// The access code was wrong twice.
     WrongCode,
+    /// The player's origin is locked out after wrong access codes.
+    LockedOut,
     /// The access code was not shown within [`LOGIN_TIMEOUT`].
     Silent,
     /// [`MAX_TALK`] bytes arrived without the access code.
@@ -486,6 +505,7 @@ impl ClientError for Error {
             Self::WrongCode => Kind::WrongCode,
             Self::Silent | Self::Idle => Kind::Silent,
             Self::Fault(wire::Fault::HeadTooLong | wire::Fault::BodyTooLong)
+            | Self::LockedOut
             | Self::Dismissed(Dismissal::Full) => Kind::Refused,
             Self::Fault(wire::Fault::NotRtsp | wire::Fault::Version | wire::Fault::Malformed)
             | Self::NoCode => Kind::Malformed,
@@ -504,6 +524,7 @@ impl fmt::Display for Error {
         match self {
             Self::Fault(fault) => fault.fmt(f),
             Self::WrongCode => f.write_str("wrong access code"),
+            Self::LockedOut => LoginError::LockedOut.fmt(f),
             Self::Silent => write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
             Self::NoCode => write!(f, "no access code within {MAX_TALK} bytes"),
             Self::Idle => {

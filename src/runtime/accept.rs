@@ -262,7 +262,7 @@ impl<N: Net> Acceptor<N> {
         self.numbers.set(number);
         let peer = Peer { service: self.service, number, address };
         let admission = self.limiter.borrow_mut().admission(now, self.service, peer.origin());
-        if admission != Admission::Open {
+        if admission == Admission::Closed {
             let why = Rejection::LockedOut;
             rejections::note(now, Kind::Refused, address, format_args!("{peer}: {why}"));
             return;

@@ -15,7 +15,7 @@ use super::drive::{Buffers, End, drive};
 use super::net::{Connection, Net};
 use super::stream::Stream;
 use super::{Clock, stream};
-use crate::auth::{LoginError, WrongCodes};
+use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::peer::Peer;
@@ -34,6 +34,8 @@ pub struct AcceptedClient<'a> {
     pub until: Instant,
     /// Whether the client runs on this machine, as the health check does.
     pub is_own: bool,
+    /// If its origin is locked out: the service refuses the login, in its protocol.
+    pub refusal: Option<Refusal>,
     /// Called once the client has logged in: frees its pre-auth slot.
     pub admitted: &'a dyn Fn(),
 }
@@ -176,14 +178,15 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> Served<SessionError<S>> {
-    let AcceptedClient { peer, reached, until, is_own, admitted } = accepted_client;
+    let AcceptedClient { peer, reached, until, is_own, refusal, admitted } = accepted_client;
     let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
     let is_logged_in = Cell::new(false);
     let admitted = || {
         is_logged_in.set(true);
         admitted();
     };
-    let accepted_client = AcceptedClient { peer, reached, until, is_own, admitted: &admitted };
+    let accepted_client =
+        AcceptedClient { peer, reached, until, is_own, refusal, admitted: &admitted };
     let Some((mut session, link)) = service.open(&accepted_client, clock) else {
         // This does not happen: there are as many slots as workers.
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
@@ -342,14 +345,18 @@ impl<S: Serves, N: Net> Worker<S, N> {
             pending.pass();
         };
         pending.begin();
-        let is_own = pending.is_own();
-        let accepted_client = AcceptedClient { peer, reached, until, is_own, admitted: &admitted };
+        let (is_own, refusal) = (pending.is_own(), pending.refusal());
+        let accepted_client =
+            AcceptedClient { peer, reached, until, is_own, refusal, admitted: &admitted };
         let served = tokio::select! {
             biased;
             served = self.service.serve(stream, accepted_client, buffers, &self.clock) => served,
             () = pending.displaced() => return pending.note_displaced(),
         };
         self.net.session_ended(&served);
+        if served.wrong_codes.is_empty() && !pending.is_logged_in() {
+            pending.count_wrong_code(self.clock.now(), Guess::of_no_login());
+        }
         for guess in served.wrong_codes {
             pending.count_wrong_code(self.clock.now(), guess);
         }
@@ -508,6 +515,7 @@ mod tests {
             reached: None,
             until: clock.now() + Duration::from_secs(10),
             is_own: false,
+            refusal: None,
             admitted: &|| {},
         };
         let (service, mut buffers) = (Recorded(Rc::clone(&events)), Buffers::new(16, 16));

@@ -12,6 +12,7 @@ mod clients;
 #[path = "../support/lan/mod.rs"]
 mod lan;
 
+mod admission;
 mod bind;
 mod chamber;
 mod echo;

@@ -69,6 +69,7 @@ use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
 use crate::peer::{Origin, Peer};
+use crate::rejections;
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{DialError, reach};
@@ -543,6 +544,11 @@ pub async fn carry(
     clock: &Clock,
 ) -> Report {
     let began = clock.now();
+    let is_logged_in = Cell::new(Counts::NONE.reaches(limits.login));
+    let watch = |counts: Counts| {
+        is_logged_in.set(counts.reaches(limits.login));
+        watch(counts);
+    };
     let report = relay(client, printer, buffers, limits, watch).await;
     if report.end == End::Finished {
         client.set_reset_on_drop(false);
@@ -550,13 +556,14 @@ pub async fn carry(
     }
     let Report { up, down, end } = report;
     let lasted = clock.now().since(began);
-    log::log!(
-        target: "pandaproxy",
-        end.kind().level(),
-        "{peer}: {end} ({up} bytes up, {down} down in {}.{} s)",
-        lasted.as_secs(),
-        lasted.subsec_millis() / 100,
-    );
+    let (seconds, tenths) = (lasted.as_secs(), lasted.subsec_millis() / 100);
+    let line = format_args!("{peer}: {end} ({up} bytes up, {down} down in {seconds}.{tenths} s)");
+    if is_logged_in.get() {
+        log::log!(target: "pandaproxy", end.kind().level(), "{line}");
+    } else {
+        // Anyone can make such connections as fast as they like.
+        rejections::note(clock.now(), end.kind(), peer.address, line);
+    }
     report
 }
 

@@ -43,8 +43,12 @@ impl ServesSessions for Rc<Service> {
         accepted_client: &AcceptedClient<'a>,
         _clock: &'a Clock,
     ) -> Option<(client::Viewer, Self::Link<'a>)> {
-        let AcceptedClient { until, admitted, .. } = *accepted_client;
-        self.viewer(until, admitted)
+        let AcceptedClient { until, refusal, admitted, .. } = *accepted_client;
+        let (mut viewer, link) = self.viewer(until, admitted)?;
+        if refusal.is_some() {
+            viewer.refuse_login();
+        }
+        Some((viewer, link))
     }
 
     fn details(

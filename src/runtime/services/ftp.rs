@@ -79,11 +79,14 @@ impl<N: Net> ServesSessions for Files<N> {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { peer, reached, until, admitted, .. } = *accepted_client;
+        let AcceptedClient { peer, reached, until, refusal, admitted, .. } = *accepted_client;
         let link = self.service.pending(peer)?;
         let slot = link.slot().index();
         let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);
-        let client = link.client(reached, until);
+        let client = match refusal {
+            None => link.client(reached, until),
+            Some(_) => link.refused_client(reached, clock.now()),
+        };
         let data_port = DataPort { passive_ports: &self.passive_ports, slot };
         Some((client, Reception { link, data_port, address: peer.address, clock, admitted }))
     }

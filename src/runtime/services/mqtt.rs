@@ -46,8 +46,12 @@ impl ServesSessions for Rc<Service> {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { peer, reached, until, admitted, .. } = *accepted_client;
-        self.client(clock.now(), until, peer, reached, admitted)
+        let AcceptedClient { peer, reached, until, refusal, admitted, .. } = *accepted_client;
+        let (mut client, link) = self.client(clock.now(), until, peer, reached, admitted)?;
+        if let Some(refusal) = refusal {
+            client.refuse_login(refusal);
+        }
+        Some((client, link))
     }
 
     fn details(

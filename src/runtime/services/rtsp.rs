@@ -67,8 +67,12 @@ impl ServesSessions for Rc<Service> {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(client::Player, Self::Link<'a>)> {
-        let AcceptedClient { until, admitted, .. } = *accepted_client;
-        self.player((clock.now(), until), nonce(), admitted)
+        let AcceptedClient { until, refusal, admitted, .. } = *accepted_client;
+        let (mut player, link) = self.player((clock.now(), until), nonce(), admitted)?;
+        if refusal.is_some() {
+            player.refuse_login();
+        }
+        Some((player, link))
     }
 
     fn wrong_codes(session: &client::Player, _end: SessionEnd<Self>) -> WrongCodes {

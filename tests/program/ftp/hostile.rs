@@ -11,6 +11,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use skips::is_missing;
+
 use super::Files;
 use crate::clients::programs::PATIENCE;
 use crate::clients::proxy::{self, CODE, HOME};
@@ -340,6 +342,25 @@ fn a_thousand_silent_connections_cost_only_their_address() {
         }
         assert!(open <= BOARD.pre_auth_per_address + ACCEPT_QUEUE, "{open}");
         files.proxy.program.line("accept queue are in use").await;
+    });
+}
+
+#[test]
+fn a_locked_out_curl_hears_421_with_the_reason() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let files = Files::p1s().await;
+        for n in 0..5 {
+            let mut caller = Caller::greeted(&files, HOME).await;
+            assert!(caller.asks("USER bblp").await.starts_with("331 "));
+            assert!(caller.asks(&format!("PASS 7Kq2xW1{n}")).await.starts_with("530 "));
+        }
+        let (status, log) = files.curl(&["-v", "-l"], "").await;
+        assert_eq!(status, Some(28), "curl calls any 421 a timeout: {log}");
+        assert!(log.contains("421 Locked out"), "{log}");
+        files.proxy.program.line("client rejected: locked out after wrong access codes").await;
     });
 }
 
