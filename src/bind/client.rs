@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use super::Service;
 use super::slot::{Slot, SlotState};
-use super::wire::{Command, Fault, MAX_FRAME, Request, frame};
+use super::wire::{Command, FRAMING, Fault, MAX_FRAME, Request, frame};
 use crate::auth::LoginError;
 use crate::clock::Instant;
 use crate::journal::Kind;
@@ -75,13 +75,13 @@ impl Session for Client {
                 let Some(json) = frame(input).map_err(Error::Malformed)? else {
                     return Ok((0, None));
                 };
+                let len = json.len() + FRAMING;
                 let request = Request::parse(json).map_err(Error::Malformed)?;
                 self.step = match request.command {
                     Command::Detect | Command::Login => Step::Answer(request),
                     Command::Other => Step::Unanswered(0),
                 };
-                // What follows the request is not looked at.
-                Ok((input.len(), None))
+                Ok((len, None))
             }
             Step::Unanswered(excess) => {
                 *excess = excess.saturating_add(input.len());

@@ -3,6 +3,7 @@
 //! They are run by libFuzzer (`tests/fuzz/main.rs`) on bytes that nobody thought of, and by `cargo test` on
 //! those that were once worth keeping (`tests/fuzz/corpus`).
 
+mod bind;
 mod chamber;
 mod conversation;
 mod ftp;
@@ -22,6 +23,9 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("mqtt_state", mqtt::state),
     ("mqtt_client", mqtt::client),
     ("mqtt_upstream", mqtt::upstream),
+    ("bind_wire", bind::wire),
+    ("bind_client", bind::client),
+    ("bind_upstream", bind::upstream),
     ("chamber_wire", chamber::wire),
     ("chamber_client", chamber::client),
     ("chamber_upstream", chamber::upstream),

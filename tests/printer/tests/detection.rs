@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
 use printer::camera::{self, LOGIN_TIMEOUT};
-use printer::{MAX_STREAMS, Model, Rtsp, Tunnel, Upload, WRITE_TIMEOUT, tunnel};
+use printer::{Detect, MAX_STREAMS, Model, Rtsp, Tunnel, Upload, WRITE_TIMEOUT, detect, tunnel};
 
 fn dial(tunnel: &Tunnel) -> DuplexStream {
     let (near, far) = duplex(PIPE);
@@ -155,5 +155,76 @@ fn both_are_there_over_tls_too() {
         let rtsp = rtsp.live_view(false);
         assert_eq!(asked(at, b"").await, "");
         assert_eq!((rtsp.requests(), rtsp.ever()), (1, 2));
+    });
+}
+
+// ---- which printer it is ---------------------------------------------------------------------------
+
+/// What it answers to these bytes, up to the end.
+async fn told(detect: &Detect, bytes: &[u8]) -> Vec<u8> {
+    let (mut near, far) = duplex(PIPE);
+    let detect = detect.clone();
+    spawn_local(async move { detect.serve(far).await });
+    near.write_all(bytes).await.unwrap();
+    rest(&mut near).await
+}
+
+#[test]
+fn detect_is_answered_as_captured_from_an_a1_mini() {
+    simulated(async || {
+        let detect = Detect::new(Model::A1Mini).telling("name", "3DP-030-488");
+        let asked = b"\xa5\xa5\x3a\x00{\"login\":{\"command\":\"detect\",\"sequence_id\":\"20004\"}}\xa7\xa7";
+        assert_eq!(detect::framed(&asked[4..asked.len() - 2]), asked);
+        let answer = told(&detect, asked).await;
+        let json = answer[4..].strip_suffix(b"\xa7\xa7").unwrap();
+        assert_eq!(detect::framed(json), answer);
+        let answer: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let expected = serde_json::json!({"login": {
+            "command": "detect", "sequence_id": "20004", "id": Model::A1Mini.serial(),
+            "model": "N1", "name": "3DP-030-488", "version": "01.07.02.00", "bind": "free",
+            "connect": "lan", "dev_cap": 1,
+        }});
+        assert_eq!(answer, expected);
+        assert_eq!((detect.ever(), detect.detects(), detect.binds()), (1, 1, 0));
+    });
+}
+
+#[test]
+fn detect_is_refused_or_ignored_as_by_printers() {
+    simulated(async || {
+        let detect = Detect::new(Model::P1S).refusing(true);
+        let asked = detect::framed(br#"{"login":{"command":"detect","sequence_id":7}}"#);
+        let answer = String::from_utf8_lossy(&told(&detect, &asked).await).into_owned();
+        assert!(answer.contains("LAN-ONLY enabled") && answer.contains("\"sequence_id\":7"));
+        let binding = detect::framed(br#"{"login":{"command":"login"}}"#);
+        assert!(String::from_utf8_lossy(&told(&detect, &binding).await).contains("FAILURE"));
+        assert_eq!((detect.detects(), detect.binds()), (1, 1));
+        let unknown = detect::framed(br#"{"login":{"command":"x"}}"#);
+        let silent = detect.clone().silent(true);
+        for bytes in [&unknown[..], b"GET / HTTP/1.1\r\n", b"\xa5\xa5\0\0", &asked] {
+            let since = Instant::now();
+            assert_eq!(told(&silent, bytes).await, b"");
+            assert!(since.elapsed() <= detect::QUESTION_TIMEOUT);
+        }
+    });
+}
+
+#[test]
+fn detect_listens_with_and_without_tls() {
+    over_sockets(async || {
+        let detect = Detect::new(Model::P1S);
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (plain, serving) = detect.listen(any).await.unwrap();
+        spawn_local(serving);
+        let (tls, serving) = detect.listen_tls(any, Model::P1S).await.unwrap();
+        spawn_local(serving);
+        let asked = detect::framed(br#"{"login":{"command":"detect"}}"#);
+        let mut stream = tokio::net::TcpStream::connect(plain).await.unwrap();
+        stream.write_all(&asked).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"\xa5\xa5"));
+        // A ClientHello gets an answer on one of them alone.
+        assert!(tokio::net::TcpStream::connect(tls).await.is_ok());
     });
 }
