@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, tls, trace → config → printer → session
+//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, tls, trace → config → printer → session, service
 //!        → memory, auth, journal, notify, peer, segment, state_dir → clock → board     imports only point right
 //! ```
 //!
@@ -31,7 +31,7 @@
 //! | [`bind`] | ports 3000 and 3002: which printer this is, for slicers that ask |
 //! | [`runtime::files`] | data connections, and the relay of 990 and of the file tunnel on 6000 |
 //! | [`printer`] | the table of models, the camera probe, and what is known about the printer |
-//! | [`session`] | the contract of every conversation |
+//! | [`session`], [`service`] | the contracts of every conversation and of every service |
 //! | [`memory`] | frames, rings, the memory budget and the heap limit |
 //! | [`trace`] | recordings of traffic, with credentials redacted |
 //! | [`auth`] | the access code, and the limiter of wrong codes |
@@ -165,6 +165,7 @@ pub mod rejections;
 pub mod rtsp;
 pub mod runtime;
 pub mod segment;
+pub mod service;
 pub mod session;
 pub mod state_dir;
 pub mod tls;

@@ -18,7 +18,7 @@ const ROWS: &[&[&str]] = &[
     &["mqtt", "chamber", "rtsp", "ftp", "bind", "tls", "trace"],
     &["config"],
     &["printer"],
-    &["session", "logger", "rejections"],
+    &["session", "service", "logger", "rejections"],
     &["memory", "auth", "journal", "state_dir"],
     &["notify", "peer", "segment"],
     &["clock"],

@@ -45,6 +45,7 @@ use crate::memory::budget;
 use crate::memory::slots::{Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
 use crate::printer::status::{MAX_CODE, MAX_NAME, MAX_VERSION, Status};
+use crate::service;
 use crate::session::Handler;
 use client::Client;
 use slot::{Slot, Stopping};
@@ -109,11 +110,6 @@ impl Service {
         })
     }
 
-    /// Its name in the log.
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// A session for a connection whose request is due at `until`, and its slot. `is_own`: the client runs on this
     /// machine. `None` if no slot is free.
     pub fn client(self: &Rc<Self>, until: Instant, is_own: bool) -> Option<(Client, ClientLink)> {
@@ -125,18 +121,6 @@ impl Service {
     /// A session with the printer for a connection that was just made.
     pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
         (Upstream::new(now), Link { service: Rc::clone(self) })
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> usize {
-        self.slots.connections()
-    }
-
-    /// Closes all connections: the proxy is shutting down.
-    pub fn dismiss_all(&self) {
-        for slot in self.slots.iter() {
-            slot.occupancy().dismiss(Stopping);
-        }
     }
 
     /// Writes the answer to `request` into `out`: its length, and how the session ends.
@@ -155,23 +139,6 @@ impl Service {
         };
         // It always fits: see the assertion about the outbox.
         (written.unwrap_or_default(), end)
-    }
-
-    /// Looks whether the printer is to be asked; to be called about once a second.
-    pub fn handle_timeout(&self, now: Instant) {
-        let Self { status, since, next, .. } = self;
-        let is_reachable = status.is_reachable();
-        if since.get().0 != is_reachable {
-            since.set((is_reachable, now));
-        }
-        let there_for = now.since(since.get().1);
-        let is_there = match is_reachable {
-            Some(true) => there_for >= SETTLED,
-            Some(false) => false,
-            None => there_for >= UNKNOWN,
-        };
-        let is_needed = status.is_name_guessed() || status.version().is_empty();
-        self.demand.want(is_needed && is_there && next.get() <= now);
     }
 
     /// Completes with true when the printer is to be asked, with false when the proxy shuts down.
@@ -222,9 +189,40 @@ impl Service {
         }
         upstream::Error::Learnt
     }
+}
 
-    /// Ends the connection to the printer, and allows no other: the proxy is shutting down.
-    pub fn leave(&self) {
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        let Self { status, since, next, .. } = self;
+        let is_reachable = status.is_reachable();
+        if since.get().0 != is_reachable {
+            since.set((is_reachable, now));
+        }
+        let there_for = now.since(since.get().1);
+        let is_there = match is_reachable {
+            Some(true) => there_for >= SETTLED,
+            Some(false) => false,
+            None => there_for >= UNKNOWN,
+        };
+        let is_needed = status.is_name_guessed() || status.version().is_empty();
+        self.demand.want(is_needed && is_there && next.get() <= now);
+    }
+
+    fn connections(&self) -> usize {
+        self.slots.connections()
+    }
+
+    fn disconnect_all(&self) {
+        for slot in self.slots.iter() {
+            slot.occupancy().dismiss(Stopping);
+        }
+    }
+
+    fn shut_down(&self) {
         self.demand.leave();
     }
 }

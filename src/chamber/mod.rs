@@ -38,6 +38,7 @@ use crate::clock::Instant;
 use crate::memory::budget::{self, VIEWERS};
 use crate::memory::slots::{SlotGuard, Slots};
 use crate::notify::Demand;
+use crate::service;
 use crate::session::Handler;
 use client::Viewer;
 use hub::{Counts, Hub};
@@ -92,44 +93,14 @@ impl Service {
         self.hub.borrow_mut().lost();
     }
 
-    /// Housekeeping, to be called about once a second.
-    pub fn handle_timeout(&self, now: Instant) {
-        self.hub.borrow_mut().handle_timeout(now);
-    }
-
-    /// Closes all connections: the proxy is shutting down.
-    pub fn dismiss_all(&self) {
-        self.hub.borrow_mut().dismiss_all(Dismissal::Stopping);
-    }
-
     /// Sets whether the printer is known to have no chamber camera. If so, viewers are closed after their login.
     pub fn set_elsewhere(&self, elsewhere: bool) {
         self.hub.borrow_mut().set_elsewhere(elsewhere);
     }
 
-    /// Open connections, with or without login.
-    pub fn connections(&self) -> usize {
-        self.slots.connections()
-    }
-
-    /// Whether a connection to the camera is wanted.
-    pub fn is_wanted(&self) -> bool {
-        self.demand.is_wanted()
-    }
-
-    /// Ends the connection to the camera, and allows no other: the proxy is shutting down.
-    pub fn leave(&self) {
-        self.demand.leave();
-    }
-
-    /// Whether the proxy is shutting down.
-    pub fn is_leaving(&self) -> bool {
-        self.demand.is_leaving()
-    }
-
-    /// Completes when the demand for the camera has changed, or the proxy is shutting down.
-    pub async fn changed(&self) {
-        self.demand.notified().await;
+    /// Whether the connection to the camera is wanted.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     /// Viewers that are logged in.
@@ -140,6 +111,28 @@ impl Service {
     /// Pictures since the start.
     pub fn counts(&self) -> Counts {
         self.hub.borrow().counts()
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "chamber"
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        self.hub.borrow_mut().handle_timeout(now);
+    }
+
+    fn connections(&self) -> usize {
+        self.slots.connections()
+    }
+
+    fn disconnect_all(&self) {
+        self.hub.borrow_mut().dismiss_all(Dismissal::Stopping);
+    }
+
+    fn shut_down(&self) {
+        self.demand.leave();
     }
 }
 

@@ -72,6 +72,7 @@ use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
 use crate::memory::slots::SlotGuard;
 use crate::peer::Peer;
+use crate::service;
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
@@ -168,29 +169,32 @@ impl Service {
         self.hub.lost(now, printer_session.index(), why, wait);
     }
 
-    /// Disconnects every client.
-    pub fn dismiss_all(&self) {
-        self.hub.dismiss_all();
-    }
-
-    /// Connections, before and after their login.
-    pub fn connections(&self) -> usize {
-        self.hub.connections()
-    }
-
     /// Clients that are logged in.
     pub fn clients(&self) -> usize {
         self.hub.clients()
     }
 
-    /// Ends the sessions with the printer; no other is begun.
-    pub fn leave(&self) {
-        self.hub.leave();
-    }
-
     /// Whether the sessions with the printer are to end.
     pub fn is_leaving(&self) -> bool {
         self.hub.is_leaving()
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "ftp"
+    }
+
+    fn connections(&self) -> usize {
+        self.hub.connections()
+    }
+
+    fn disconnect_all(&self) {
+        self.hub.dismiss_all();
+    }
+
+    fn shut_down(&self) {
+        self.hub.leave();
     }
 }
 

@@ -60,6 +60,7 @@ use crate::memory::budget::{self, SLOTS};
 use crate::memory::slots::{SlotGuard, Slots};
 use crate::peer::Peer;
 use crate::printer::model::Model;
+use crate::service;
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
@@ -185,26 +186,6 @@ impl Service {
         self.hub.borrow_mut().lost(now);
     }
 
-    /// Checks what depends on time alone; to be called about once a second.
-    pub fn handle_timeout(&self, now: Instant) {
-        self.hub.borrow_mut().handle_timeout(now);
-    }
-
-    /// Disconnects all clients, since the program ends.
-    pub fn dismiss_all(&self) {
-        self.hub.borrow_mut().dismiss_all();
-    }
-
-    /// Connections that are being served, whether they have logged in or not.
-    pub fn connections(&self) -> usize {
-        self.slots.connections()
-    }
-
-    /// Ends the connection to the printer with DISCONNECT, and makes no other.
-    pub fn leave(&self) {
-        self.queue.leave();
-    }
-
     /// Whether the connection to the printer is to end.
     pub fn is_leaving(&self) -> bool {
         self.queue.is_leaving()
@@ -230,6 +211,28 @@ impl Service {
     /// Whether the printer accepts requests.
     pub fn is_live(&self) -> bool {
         self.queue.is_live()
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "mqtt"
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        self.hub.borrow_mut().handle_timeout(now);
+    }
+
+    fn connections(&self) -> usize {
+        self.slots.connections()
+    }
+
+    fn disconnect_all(&self) {
+        self.hub.borrow_mut().dismiss_all();
+    }
+
+    fn shut_down(&self) {
+        self.queue.leave();
     }
 }
 

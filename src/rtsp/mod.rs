@@ -57,6 +57,7 @@ use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
 use crate::memory::slots::{SlotGuard, Slots};
 use crate::notify::Demand;
+use crate::service;
 use crate::session::Handler;
 use client::{Command, Player};
 use digest::Nonce;
@@ -157,39 +158,9 @@ impl Service {
         self.hub.borrow().set_status(stream_status);
     }
 
-    /// Housekeeping, to be called about once a second.
-    pub fn handle_timeout(&self, now: Instant) {
-        self.hub.borrow_mut().handle_timeout(now);
-    }
-
-    /// Closes all connections: the proxy is shutting down.
-    pub fn dismiss_all(&self) {
-        self.hub.borrow().dismiss_all(Dismissal::Stopping);
-    }
-
-    /// Open connections, with or without login.
-    pub fn connections(&self) -> usize {
-        self.slots.connections()
-    }
-
-    /// Whether a session with the camera is wanted.
-    pub fn is_wanted(&self) -> bool {
-        self.demand.is_wanted()
-    }
-
-    /// Ends the session with the camera, and allows no other: the proxy is shutting down.
-    pub fn leave(&self) {
-        self.demand.leave();
-    }
-
-    /// Whether the proxy is shutting down.
-    pub fn is_leaving(&self) -> bool {
-        self.demand.is_leaving()
-    }
-
-    /// Completes when the demand for the camera has changed, or the proxy is shutting down.
-    pub async fn changed(&self) {
-        self.demand.notified().await;
+    /// Whether the session with the camera is wanted.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     /// Players that have shown the access code.
@@ -205,6 +176,28 @@ impl Service {
     /// Blocks in use.
     pub fn blocks(&self) -> usize {
         self.hub.borrow().blocks()
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "rtsp"
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        self.hub.borrow_mut().handle_timeout(now);
+    }
+
+    fn connections(&self) -> usize {
+        self.slots.connections()
+    }
+
+    fn disconnect_all(&self) {
+        self.hub.borrow().dismiss_all(Dismissal::Stopping);
+    }
+
+    fn shut_down(&self) {
+        self.demand.leave();
     }
 }
 

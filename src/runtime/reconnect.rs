@@ -12,12 +12,16 @@
 //!
 //! Each is twice the one before, and up to a quarter shorter by chance.
 
+use alloc::rc::Rc;
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use super::dial::DialError;
+use super::Clock;
+use super::dial::{Dial, DialError};
+use super::stream::Stream;
 use crate::journal::{self, Kind};
 use crate::printer::status::{Certificate, Status};
+use crate::trace::{Party, Protocol};
 
 /// The first wait after a failure.
 const FIRST: Duration = Duration::from_secs(1);
@@ -126,9 +130,34 @@ pub trait PrinterConnection {
     fn rest(&mut self, loss: Option<Self::Loss>, wait: Duration) -> impl Future<Output = ()>;
 }
 
+/// One of the printer's ports, as a service dials it.
+pub struct PrinterPort<D> {
+    /// Connects to it.
+    pub dialler: D,
+    /// What is spoken there, as recordings name it.
+    pub protocol: Protocol,
+    /// What is known about the printer.
+    pub status: Rc<Status>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl<D: Dial> PrinterPort<D> {
+    /// Makes a connection, and reports to the printer's status what came of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Dial::dial`].
+    pub async fn dial(&mut self) -> Result<Stream<D::Stream>, DialError> {
+        let dialled = self.dialler.dial().await;
+        note_dial(&self.status, &dialled);
+        Ok(Stream::new(dialled?, self.protocol, Party::Printer, &self.clock))
+    }
+}
+
 /// Reports to the printer's status what came of dialling one of its ports.
-pub fn note_dial<T>(status: &Status, dialled: Result<T, DialError>) -> Result<T, DialError> {
-    let (is_reachable, certificate) = match &dialled {
+fn note_dial<T>(status: &Status, dialled: &Result<T, DialError>) {
+    let (is_reachable, certificate) = match dialled {
         Ok(_) => (true, Some(Certificate::Accepted)),
         Err(DialError::Refused(_)) => (true, Some(Certificate::Rejected)),
         Err(DialError::PortClosed { .. } | DialError::NoHandshake | DialError::Handshake(_)) => {
@@ -140,7 +169,6 @@ pub fn note_dial<T>(status: &Status, dialled: Result<T, DialError>) -> Result<T,
     if let Some(certificate) = certificate {
         status.set_certificate(certificate);
     }
-    dialled
 }
 
 /// Keeps up a connection until its service shuts down. `service` names it in the log.

@@ -17,10 +17,10 @@ use super::Clock;
 use super::accept::Acceptor;
 use super::credentials::Credentials;
 use super::data_ports::DataPorts;
-use super::dial::Dialler;
+use super::dial::{Dial, Dialler};
 use super::host::Host;
 use super::net::{Listener, Net};
-use super::reconnect::BackOff;
+use super::reconnect::{BackOff, PrinterConnection, PrinterPort, keep_connected};
 use super::service::{Declaration, Listening, Service, Transport};
 use super::start_error::StartError;
 use super::worker::{Serves, Worker};
@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::memory::budget;
 use crate::printer::status::Status;
 use crate::tls::{ServerConfig, Trust};
+use crate::trace::Protocol;
 
 /// A service by its type.
 pub(super) fn find<S: Service>(services: &[Rc<dyn Service>]) -> Option<Rc<S>> {
@@ -165,7 +166,7 @@ impl<N: Net> Root<'_, N> {
 
     /// Starts the task that maintains a connection to the printer. It ends by itself once its service is
     /// [shut down](Service::shut_down), and the program waits for that.
-    pub fn maintain<F: Future<Output = ()> + 'static>(&mut self, task: F) {
+    fn maintain<F: Future<Output = ()> + 'static>(&mut self, task: F) {
         let task = self.spawn(task);
         self.maintainers.push(task);
     }
@@ -236,13 +237,33 @@ impl<N: Net> Root<'_, N> {
         self.dialler_with(port, trust)
     }
 
+    /// The printer's `port`, where `protocol` is spoken.
+    pub fn printer_port(&self, protocol: Protocol, port: u16) -> PrinterPort<Dialler<N>> {
+        self.printer_port_by(protocol, self.dialler(port))
+    }
+
+    /// The printer's port that `dialler` connects to.
+    pub fn printer_port_by<D: Dial>(&self, protocol: Protocol, dialler: D) -> PrinterPort<D> {
+        PrinterPort { dialler, protocol, status: Rc::clone(&self.status), clock: self.clock }
+    }
+
+    /// Keeps up a connection to the printer; `name` names it in the log.
+    pub fn keep_connected(
+        &mut self,
+        name: &'static str,
+        connection: impl PrinterConnection + 'static,
+    ) {
+        let back_off = self.back_off();
+        self.maintain(keep_connected(name, connection, back_off));
+    }
+
     /// Connects to the printer's `port`, with the TLS sessions of `trust`.
     pub fn dialler_with(&self, port: u16, trust: Trust) -> Dialler<N> {
         Dialler::new(self.net.clone(), Rc::clone(&self.host), port, trust)
     }
 
     /// A back-off whose jitter is another one each time.
-    pub const fn back_off(&mut self) -> BackOff {
+    const fn back_off(&mut self) -> BackOff {
         self.retries += 8;
         BackOff::new((self.seed as u32).rotate_left(self.retries))
     }

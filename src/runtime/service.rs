@@ -4,15 +4,13 @@
 //! says where it listens and how it is started; a started service is a [`Service`].
 
 use alloc::rc::Rc;
-use core::any::Any;
-use core::fmt;
 use core::ops::RangeInclusive;
 
 use super::net::{Net, Sockets};
 use super::root::Root;
 use super::start_error::StartError;
-use crate::clock::Instant;
 use crate::config::Config;
+pub use crate::service::Service;
 
 /// How clients reach a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +37,13 @@ pub struct Listening<'c> {
     pub data_ports: &'c [RangeInclusive<u16>],
 }
 
+impl Listening<'_> {
+    /// With TLS on `port`, for so many clients.
+    pub const fn tls(port: u16, clients: usize) -> Self {
+        Self { port, transport: Transport::Tls, clients, data_ports: &[] }
+    }
+}
+
 /// A service as the list of services has it.
 pub struct Declaration<N: Net = Sockets> {
     /// Its name in the log, in the health check and in the settings.
@@ -58,34 +63,5 @@ impl<N: Net> Declaration<N> {
     /// Where it listens with this configuration, if the configuration enables it.
     pub fn listening<'c>(&self, config: &'c Config) -> Option<Listening<'c>> {
         (self.is_enabled)(config).then(|| (self.listens)(config)).flatten()
-    }
-}
-
-/// A running service.
-pub trait Service: Any {
-    /// Its name in the log.
-    fn name(&self) -> &'static str;
-
-    /// Lets the service's own deadlines pass; called once a second.
-    fn handle_timeout(&self, now: Instant) {
-        let _ = now;
-    }
-
-    /// Client connections being served.
-    fn connections(&self) -> usize;
-
-    /// Disconnects every client.
-    fn disconnect_all(&self);
-
-    /// Ends the connection to the printer in order, and starts no other.
-    fn shut_down(&self);
-
-    /// Writes what an operator asks for with SIGUSR1: one line that ends in a line feed.
-    ///
-    /// # Errors
-    ///
-    /// `out` fails.
-    fn write_status(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(out, "{}: {} connections", self.name(), self.connections())
     }
 }

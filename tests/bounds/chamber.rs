@@ -10,6 +10,7 @@ use pandaproxy::chamber::slot::Slot;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, LINES, PICTURES, VIEWERS};
 use pandaproxy::runtime::dial::{Dial, DialError};
+use pandaproxy::service::Service as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -124,7 +125,7 @@ fn full_viewer_slots_fit_the_budget_and_cost_others_nothing() {
         // The good one has had every one of them.
         camera.turn(Vice::Silence, true);
         sleep(Duration::from_secs(1)).await;
-        studio.service.dismiss_all();
+        studio.service.disconnect_all();
         sleep(Duration::from_secs(1)).await;
         assert_eq!(watching.await.unwrap(), studio.service.counts().shown);
         assert!(!first.is_empty());

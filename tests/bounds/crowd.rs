@@ -9,6 +9,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget;
 use pandaproxy::memory::heap;
+use pandaproxy::service::Service as _;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::sleep;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::heap;
+use pandaproxy::service::Service as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};

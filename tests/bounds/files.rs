@@ -22,6 +22,7 @@ use pandaproxy::memory::heap;
 use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::launch::{self, Context, Credentials, services};
 use pandaproxy::runtime::net::{Net, Sockets};
+use pandaproxy::service::Service as _;
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{
     ConnectError, Directories, HandshakeError, Identity, Policy, ServerConfig, Subject, Trust,

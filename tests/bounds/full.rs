@@ -10,6 +10,7 @@ use pandaproxy::memory::budget::{self, SLOTS};
 use pandaproxy::memory::heap;
 use pandaproxy::mqtt::client::{FILTERS, UNRELEASED};
 use pandaproxy::mqtt::slot::DEBTS;
+use pandaproxy::service::Service as _;
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
 

@@ -11,6 +11,7 @@ use pandaproxy::printer::camera::CameraKind;
 use pandaproxy::rtsp::Service;
 use pandaproxy::rtsp::slot::Slot;
 use pandaproxy::runtime::dial::{Dial, DialError};
+use pandaproxy::service::Service as _;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -163,7 +164,7 @@ fn full_player_slots_fit_the_budget_and_cost_others_nothing() {
         // Those that take nothing are let go, and those that never show the code.
         sleep(Duration::from_secs(45)).await;
         assert_eq!(studio.service.connections(), 1);
-        studio.service.dismiss_all();
+        studio.service.disconnect_all();
         let seen = watching.await.unwrap();
         assert!(
             studio.service.counts().shown - seen <= 4,

@@ -10,6 +10,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::ftp::upstream::STORED_TIMEOUT;
 use pandaproxy::runtime::files::transfer::STALL_TIMEOUT;
 use pandaproxy::runtime::stream::WRITE_TIMEOUT;
+use pandaproxy::service::Service as _;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, advance, sleep};
 

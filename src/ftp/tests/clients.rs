@@ -3,6 +3,7 @@
 use crate::auth::{Guess, LoginError};
 
 use super::*;
+use crate::service::Service as _;
 
 #[test]
 fn login_needs_the_right_user_and_code() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::{self, Kind};
+use crate::service::Service as _;
 
 /// The next client can upload a file, whatever the session was set to before.
 pub(crate) fn next_upload_works(printer: &mut Printer) {

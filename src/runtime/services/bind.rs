@@ -13,8 +13,8 @@ use crate::runtime::Clock;
 use crate::runtime::dial::{DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::runtime::reconnect::{BackOff, Ended, Pace, PrinterConnection, keep_connected};
-use crate::runtime::service::{self, Declaration, Listening, Transport};
+use crate::runtime::reconnect::{Ended, Pace, PrinterConnection};
+use crate::runtime::service::{Declaration, Listening, Transport};
 use crate::runtime::stream::Stream;
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
 use crate::trace::{Party, Protocol};
@@ -73,8 +73,9 @@ pub fn plain_declaration<N: Net>() -> Declaration<N> {
             let service = Service::new(PLAIN, &config.serial, Rc::clone(&root.status));
             root.serve_plain(PLAIN, &service, CLIENTS);
             let dialler = root.dialler(config.printer_ports.detect);
-            let (clock, back_off) = (root.clock, root.back_off());
-            root.maintain(ask_printer(Rc::clone(&service), dialler, clock, back_off));
+            let (its, clock) = (Rc::clone(&service), root.clock);
+            let buffers = Buffers::new(budget::DETECT_INBOX, budget::DETECT_OUTBOX);
+            root.keep_connected(PLAIN, Question { service: its, dialler, clock, buffers });
             Ok(service)
         },
     }
@@ -85,42 +86,13 @@ pub fn tls_declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: TLS,
         is_enabled: |config| config.services.detect,
-        listens: |config| {
-            Some(Listening {
-                port: config.ports.detect_tls,
-                transport: Transport::Tls,
-                clients: CLIENTS,
-                data_ports: &[],
-            })
-        },
+        listens: |config| Some(Listening::tls(config.ports.detect_tls, CLIENTS)),
         start: |root| {
             let service = Service::new(TLS, &root.config.serial, Rc::clone(&root.status));
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls(TLS, &service, CLIENTS, &tls);
             Ok(service)
         },
-    }
-}
-
-impl service::Service for Service {
-    fn name(&self) -> &'static str {
-        self.name()
-    }
-
-    fn handle_timeout(&self, now: crate::clock::Instant) {
-        self.handle_timeout(now);
-    }
-
-    fn connections(&self) -> usize {
-        self.connections()
-    }
-
-    fn disconnect_all(&self) {
-        self.dismiss_all();
-    }
-
-    fn shut_down(&self) {
-        self.leave();
     }
 }
 
@@ -145,18 +117,7 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Asks the printer what it is, whenever its [service](Service::wanted) wants to know that.
-async fn ask_printer<N: Net>(
-    service: Rc<Service>,
-    dialler: Dialler<N>,
-    clock: Clock,
-    back_off: BackOff,
-) {
-    let buffers = Buffers::new(budget::DETECT_INBOX, budget::DETECT_OUTBOX);
-    keep_connected(PLAIN, Question { service, dialler, clock, buffers }, back_off).await;
-}
-
-/// The question to the printer.
+/// The question to the printer what it is, whenever its [service](Service::wanted) wants to know that.
 struct Question<N: Net> {
     service: Rc<Service>,
     dialler: Dialler<N>,

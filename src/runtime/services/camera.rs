@@ -15,23 +15,21 @@ use crate::memory::budget;
 use crate::printer::camera::probe::{Answer, Probe};
 use crate::printer::camera::{AtChamber, AtRtsp, CameraKind};
 use crate::printer::status::{Login, Status};
-use crate::runtime::Clock;
-use crate::runtime::dial::{Dial, DialError};
+use crate::runtime::dial::{Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
-use crate::runtime::reconnect::{
-    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
-};
+use crate::runtime::net::Net;
+use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
+use crate::runtime::root::Root;
 use crate::runtime::services::chamber::converse;
-use crate::runtime::stream::Stream;
 use crate::session::Handler;
-use crate::trace::{Party, Protocol};
+use crate::trace::Protocol;
 
 /// How long a connection to the camera has to last for the next to be dialled without back-off.
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// Why there is no connection to the camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loss {
+pub(super) enum Loss {
     Dial(DialError),
     Ended(End<upstream::Error>),
     /// No camera that can be watched was found.
@@ -70,41 +68,42 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Keeps up the connection to the chamber camera while a viewer wants one. Probes which camera the printer
-/// has, at the start and each time the probe is due.
-pub async fn maintain_camera<D: Dial, R: Dial>(
+/// The connection to the chamber camera while a viewer wants one, and the probes of both ports: which camera the
+/// printer has is probed at the start, and each time the probe is due.
+pub(super) struct Detector<D> {
     service: Rc<Service>,
-    status: Rc<Status>,
-    dialler: D,
-    rtsp: R,
-    clock: Clock,
-    back_off: BackOff,
-) {
-    let buffers = Buffers::new(budget::CAMERA_INBOX, budget::CAMERA_OUTBOX);
-    let purpose = Purpose::Probe;
-    let detector = Detector { service, status, dialler, rtsp, clock, buffers, purpose };
-    keep_connected("camera", detector, back_off).await;
-}
-
-/// The connection to port 6000, and the probes of both ports.
-struct Detector<D, R> {
-    service: Rc<Service>,
-    status: Rc<Status>,
-    dialler: D,
-    rtsp: R,
-    clock: Clock,
+    chamber: PrinterPort<D>,
+    rtsp: PrinterPort<D>,
     buffers: Buffers,
     /// What the next connection is for.
     purpose: Purpose,
 }
 
-impl<D: Dial, R: Dial> Detector<D, R> {
+impl<N: Net> Detector<Dialler<N>> {
+    pub(super) fn new(root: &Root<'_, N>, service: Rc<Service>) -> Self {
+        let ports = &root.config.printer_ports;
+        let chamber = root.printer_port(Protocol::Chamber, ports.chamber);
+        let rtsp = root.printer_port(Protocol::Rtsp, ports.rtsp);
+        let buffers = Buffers::new(budget::CAMERA_INBOX, budget::CAMERA_OUTBOX);
+        Self { service, chamber, rtsp, buffers, purpose: Purpose::Probe }
+    }
+}
+
+impl<D: Dial> Detector<D> {
+    fn status(&self) -> &Status {
+        &self.chamber.status
+    }
+
+    fn now(&self) -> Instant {
+        self.chamber.clock.now()
+    }
+
     /// What a connection is needed for now, if for anything.
     fn purpose(&self) -> Option<Purpose> {
-        let kind = self.status.camera().kind();
-        if self.service.is_wanted() && !kind.is_elsewhere() {
+        let kind = self.status().camera().kind();
+        if self.service.demand().is_wanted() && !kind.is_elsewhere() {
             Some(Purpose::Watch)
-        } else if self.status.camera().is_due() || !kind.is_settled() {
+        } else if self.status().camera().is_due() || !kind.is_settled() {
             Some(Purpose::Probe)
         } else {
             None
@@ -116,18 +115,18 @@ impl<D: Dial, R: Dial> Detector<D, R> {
         let (loss, chamber) = self.at_chamber().await;
         self.service.lost();
         let has_left = matches!(loss, Loss::Ended(End::Session(upstream::Error::NotWanted)));
-        if self.service.is_leaving() || (has_left && chamber == AtChamber::Unknown) {
+        if self.service.demand().is_leaving() || (has_left && chamber == AtChamber::Unknown) {
             // The last viewer left before the first picture: nothing is lost, and nothing learnt.
             return None;
         }
         let rtsp =
             if CameraKind::needs_rtsp(chamber) { self.at_rtsp().await } else { AtRtsp::Unknown };
-        let kind = self.status.judge(CameraKind::of(chamber, rtsp));
+        let kind = self.status().judge(CameraKind::of(chamber, rtsp));
         if kind == CameraKind::Unknown {
             // A printer that does not answer has the camera that it had.
             return Some(loss);
         }
-        let is_news = self.status.camera().found(kind);
+        let is_news = self.status().camera().found(kind);
         self.service.set_elsewhere(kind.is_elsewhere());
         if kind.is_settled() {
             if is_news {
@@ -146,7 +145,7 @@ impl<D: Dial, R: Dial> Detector<D, R> {
 
     /// The conversation on port 6000: how it ended, and what that says.
     async fn at_chamber(&mut self) -> (Loss, AtChamber) {
-        let stream = match note_dial(&self.status, self.dialler.dial().await) {
+        let stream = match self.chamber.dial().await {
             Ok(stream) => stream,
             Err(error) => {
                 let is_closed = matches!(error, DialError::PortClosed { .. });
@@ -154,29 +153,29 @@ impl<D: Dial, R: Dial> Detector<D, R> {
                 return (Loss::Dial(error), seen);
             }
         };
-        let Self { service, status, purpose, buffers, clock, .. } = self;
+        let Self { service, chamber: PrinterPort { status, clock, .. }, purpose, buffers, .. } =
+            self;
         let (end, seen) = converse(service, status, *purpose, stream, buffers, clock).await;
-        self.status.log_out(Login::Chamber);
-        self.status.note_port_6000(seen);
+        status.log_out(Login::Chamber);
+        status.note_port_6000(seen);
         (Loss::Ended(end), seen)
     }
 
     /// The probe of port 322.
     async fn at_rtsp(&mut self) -> AtRtsp {
-        if self.status.camera().is_rtsp_taken() {
+        if self.status().camera().is_rtsp_taken() {
             return AtRtsp::Speaks;
         }
-        let stream = match note_dial(&self.status, self.rtsp.dial().await) {
+        let mut stream = match self.rtsp.dial().await {
             Ok(stream) => stream,
             Err(DialError::PortClosed { .. }) => return AtRtsp::Closed,
             // A camera whose live view is off closes during the TLS handshake, or after it.
             Err(DialError::Handshake(_)) => return AtRtsp::HangsUp,
             Err(_) => return AtRtsp::Unknown,
         };
-        let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, &self.clock);
-        let mut probe = Probe::new(self.clock.now());
-        let buffers = &mut self.buffers;
-        let end = drive(&mut probe, &NoHub, &mut stream, buffers, &self.clock).await;
+        let clock = &self.rtsp.clock;
+        let mut probe = Probe::new(clock.now());
+        let end = drive(&mut probe, &NoHub, &mut stream, &mut self.buffers, clock).await;
         stream.close().await;
         match end {
             End::Session(Answer::Rtsp) => AtRtsp::Speaks,
@@ -186,29 +185,29 @@ impl<D: Dial, R: Dial> Detector<D, R> {
     }
 }
 
-impl<D: Dial, R: Dial> PrinterConnection for Detector<D, R> {
+impl<D: Dial> PrinterConnection for Detector<D> {
     type Loss = Loss;
 
     async fn wanted(&mut self) -> bool {
-        while !self.service.is_leaving() {
+        while !self.service.demand().is_leaving() {
             if let Some(purpose) = self.purpose() {
                 self.purpose = purpose;
                 return true;
             }
             tokio::select! {
-                () = self.service.changed() => {}
-                () = self.status.camera().notified() => {}
+                () = self.service.demand().notified() => {}
+                () = self.status().camera().notified() => {}
             }
         }
         false
     }
 
     async fn converse(&mut self) -> Ended<Loss> {
-        let began = self.clock.now();
+        let began = self.now();
         let loss = self.watch().await;
         match loss {
-            Some(loss) if !self.service.is_leaving() => {
-                let has_settled = self.clock.now().since(began) >= SETTLED;
+            Some(loss) if !self.service.demand().is_leaving() => {
+                let has_settled = self.now().since(began) >= SETTLED;
                 let has_worked = matches!(loss, Loss::Ended(_)) && has_settled;
                 Ended::Lost { loss, has_worked }
             }
@@ -218,7 +217,7 @@ impl<D: Dial, R: Dial> PrinterConnection for Detector<D, R> {
 
     fn verdict(&self, loss: Loss) -> (Pace, Kind) {
         // Without a viewer that waits there is no hurry.
-        let is_slow = loss.is_lasting() || !self.service.is_wanted();
+        let is_slow = loss.is_lasting() || !self.service.demand().is_wanted();
         (if is_slow { Pace::Slow } else { Pace::Usual }, loss.kind())
     }
 
@@ -227,16 +226,16 @@ impl<D: Dial, R: Dial> PrinterConnection for Detector<D, R> {
         if loss.is_none() {
             return;
         }
-        let until = self.clock.now() + wait;
-        let was_wanted = self.service.is_wanted();
-        while self.clock.now() < until
-            && !self.service.is_leaving()
-            && (was_wanted || !self.service.is_wanted())
+        let until = self.now() + wait;
+        let was_wanted = self.service.demand().is_wanted();
+        while self.now() < until
+            && !self.service.demand().is_leaving()
+            && (was_wanted || !self.service.demand().is_wanted())
         {
             tokio::select! {
-                () = self.clock.reach(until) => {}
-                () = self.service.changed() => {}
-                () = self.status.camera().notified() => return,
+                () = self.chamber.clock.reach(until) => {}
+                () = self.service.demand().notified() => {}
+                () = self.status().camera().notified() => return,
             }
         }
     }

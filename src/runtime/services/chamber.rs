@@ -20,12 +20,12 @@ use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::runtime::service::{self, Declaration, Listening, Transport};
-use crate::runtime::services::camera::maintain_camera;
+use crate::runtime::service::{Declaration, Listening};
+use crate::runtime::services::camera::Detector;
 use crate::runtime::stream::Stream;
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
 use crate::session::Handler;
-use crate::trace::{Party, Protocol};
+use crate::trace::Protocol;
 
 impl ServesSessions for Rc<Service> {
     const PROTOCOL: Protocol = Protocol::Chamber;
@@ -84,47 +84,18 @@ pub fn declaration<N: Net>() -> Declaration<N> {
         is_enabled: |config| config.services.has_camera(),
         listens: |config| {
             let has_tunnel = config.services.ftp && config.has_tunnel();
-            (config.services.chamber && !has_tunnel).then_some(Listening {
-                port: config.ports.chamber,
-                transport: Transport::Tls,
-                clients: BOARD.clients.chamber,
-                data_ports: &[],
-            })
+            let listening = Listening::tls(config.ports.chamber, BOARD.clients.chamber);
+            (config.services.chamber && !has_tunnel).then_some(listening)
         },
         start: |root| {
             let config = root.config;
             let service = Service::new(config.code.clone());
             let tunnel = super::port_6000::serve(root, Some(Rc::clone(&service)));
             root.add_service(tunnel);
-            let dialler = root.dialler(config.printer_ports.chamber);
-            let rtsp = root.dialler(config.printer_ports.rtsp);
-            let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());
-            let its = Rc::clone(&service);
-            root.maintain(maintain_camera(its, status, dialler, rtsp, clock, back_off));
+            let detector = Detector::new(root, Rc::clone(&service));
+            root.keep_connected("camera", detector);
             Ok(service)
         },
-    }
-}
-
-impl service::Service for Service {
-    fn name(&self) -> &'static str {
-        "chamber"
-    }
-
-    fn handle_timeout(&self, now: Instant) {
-        self.handle_timeout(now);
-    }
-
-    fn connections(&self) -> usize {
-        self.connections()
-    }
-
-    fn disconnect_all(&self) {
-        self.dismiss_all();
-    }
-
-    fn shut_down(&self) {
-        self.leave();
     }
 }
 
@@ -134,11 +105,10 @@ pub(super) async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
     service: &Rc<Service>,
     status: &Status,
     purpose: Purpose,
-    stream: T,
+    mut stream: Stream<T>,
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> (End<upstream::Error>, AtChamber) {
-    let mut stream = Stream::new(stream, Protocol::Chamber, Party::Printer, clock);
     let (mut upstream, link) = service.upstream(purpose, clock.now());
     let watched = Watched { link, status };
     let end = drive(&mut upstream, &watched, &mut stream, buffers, clock).await;

@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use core::fmt::Write;
 use core::ops::RangeInclusive;
 
-use super::ftp::{AddressTrackingDialler, Files, maintain_session};
+use super::ftp::{AddressTrackingDialler, Files, Session};
 use super::port_6000;
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
@@ -23,6 +23,7 @@ use crate::runtime::net::Net;
 use crate::runtime::root::Root;
 use crate::runtime::service::{Declaration, Listening, Service, Transport};
 use crate::tls::ServerConfig;
+use crate::trace::Protocol;
 use crate::{chamber, ftp};
 
 const _: () = {
@@ -109,16 +110,15 @@ fn start_proxy<N: Net>(
     let passive_ports = PassivePorts::new(root.net.clone(), config.bind, data_ports.clone());
     let files = Files { service: Rc::clone(&service), passive_ports };
     root.serve_tls("ftp", &files, budget::FILERS, tls);
-    let back_off = root.back_off();
     for printer_session in service.printer_sessions() {
         // The printer requires its data connections to resume the TLS session of their control connection.
         let trust = root.credentials.trust.with_own_sessions();
         let dialler = root.dialler_with(config.printer_ports.ftp, trust.clone());
         let at = Rc::default();
         let dialler = AddressTrackingDialler { dialler, at: Rc::clone(&at) };
-        let (its, session) = (Rc::clone(&service), Rc::clone(printer_session));
-        let status = Rc::clone(&root.status);
-        root.maintain(maintain_session(its, session, status, dialler, root.clock, back_off));
+        let port = root.printer_port_by(Protocol::Ftp, dialler);
+        let session = Session::new(Rc::clone(&service), Rc::clone(printer_session), port);
+        root.keep_connected("ftp", session);
         let data = DataDialler { net: root.net.clone(), at };
         let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(tls));
         let session = Rc::clone(printer_session);

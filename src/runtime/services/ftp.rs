@@ -15,20 +15,17 @@ use crate::ftp::upstream;
 use crate::ftp::{ClientLink, Front, Service};
 use crate::journal::Kind;
 use crate::memory::budget;
-use crate::printer::status::{Login, Status};
+use crate::printer::status::Login;
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::files::passive::PassivePorts;
 use crate::runtime::net::{Connection, Net, Sockets};
-use crate::runtime::reconnect::{
-    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
-};
-use crate::runtime::service;
+use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
 use crate::runtime::stream::{Stream, tune_silent};
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
 use crate::session::Handler;
-use crate::trace::{Party, Protocol};
+use crate::trace::Protocol;
 
 /// The service, and the data ports of its clients.
 pub struct Files<N: Net = Sockets> {
@@ -41,24 +38,6 @@ pub struct Files<N: Net = Sockets> {
 impl<N: Net> Clone for Files<N> {
     fn clone(&self) -> Self {
         Self { service: Rc::clone(&self.service), passive_ports: Rc::clone(&self.passive_ports) }
-    }
-}
-
-impl service::Service for Service {
-    fn name(&self) -> &'static str {
-        "ftp"
-    }
-
-    fn connections(&self) -> usize {
-        self.connections()
-    }
-
-    fn disconnect_all(&self) {
-        self.dismiss_all();
-    }
-
-    fn shut_down(&self) {
-        self.leave();
     }
 }
 
@@ -161,7 +140,7 @@ impl<N: Net> Handler<client::Client> for Reception<'_, N> {
 
 /// Why a session with the printer ended, or could not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loss {
+pub(super) enum Loss {
     Dial(DialError),
     /// Before the printer had accepted the login.
     Early(End<upstream::Error>),
@@ -235,35 +214,29 @@ impl<N: Net> Dial for AddressTrackingDialler<N> {
     }
 }
 
-/// Keeps up one session with the printer's FTP server while a client needs one.
-pub async fn maintain_session<D: Dial>(
+/// One session with the printer's FTP server, while a client needs it.
+pub(super) struct Session<D> {
     service: Rc<Service>,
     printer_session: Rc<PrinterSession>,
-    status: Rc<Status>,
-    dialler: D,
-    clock: Clock,
-    back_off: BackOff,
-) {
-    let buffers = <Files as ServesSessions>::buffers();
-    let session = Session { service, printer_session, status, dialler, clock, buffers };
-    keep_connected("ftp", session, back_off).await;
+    port: PrinterPort<D>,
+    buffers: Buffers,
 }
 
-/// A session with the printer's FTP server.
-struct Session<D> {
-    service: Rc<Service>,
-    printer_session: Rc<PrinterSession>,
-    status: Rc<Status>,
-    dialler: D,
-    clock: Clock,
-    buffers: Buffers,
+impl<D: Dial> Session<D> {
+    pub(super) fn new(
+        service: Rc<Service>,
+        printer_session: Rc<PrinterSession>,
+        port: PrinterPort<D>,
+    ) -> Self {
+        Self { service, printer_session, port, buffers: <Files as ServesSessions>::buffers() }
+    }
 }
 
 impl<D: Dial> PrinterConnection for Session<D> {
     type Loss = Loss;
 
     async fn wanted(&mut self) -> bool {
-        let clock = self.clock;
+        let clock = self.port.clock;
         self.service.wanted(|| clock.now(), &self.printer_session).await;
         !self.service.is_leaving()
     }
@@ -271,25 +244,25 @@ impl<D: Dial> PrinterConnection for Session<D> {
     async fn converse(&mut self) -> Ended<Loss> {
         let lost = |loss, has_worked| Ended::Lost { loss, has_worked };
         self.printer_session.set_dialling();
-        let stream = match note_dial(&self.status, self.dialler.dial().await) {
+        let mut stream = match self.port.dial().await {
             Ok(stream) => stream,
             Err(error) => return lost(Loss::Dial(error), false),
         };
-        let mut stream = Stream::new(stream, Protocol::Ftp, Party::Printer, &self.clock);
-        let session = self.service.upstream(self.clock.now(), self.printer_session.index());
+        let PrinterPort { status, clock, .. } = &self.port;
+        let session = self.service.upstream(clock.now(), self.printer_session.index());
         let Some((mut upstream, link)) = session else {
             return lost(Loss::Early(End::Closed), false);
         };
-        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, clock).await;
         let is_settled = upstream.is_logged_in();
         match end {
             End::Session(error) if error.is_wrong_code() => {
-                self.status.refuse(Login::Ftp, self.clock.now());
+                status.refuse(Login::Ftp, clock.now());
             }
             // The connection has ended: the code was right, and it is not logged in any more.
             _ if is_settled => {
-                self.status.log_in(Login::Ftp, self.clock.now());
-                self.status.log_out(Login::Ftp);
+                status.log_in(Login::Ftp, clock.now());
+                status.log_out(Login::Ftp);
             }
             End::Session(_) | End::Closed | End::Stream(_) => {}
         }
@@ -310,7 +283,7 @@ impl<D: Dial> PrinterConnection for Session<D> {
 
     /// Has the hub refuse commands for `wait`: the next one after that has the printer dialled.
     async fn rest(&mut self, loss: Option<Loss>, wait: Duration) {
-        let now = self.clock.now();
+        let now = self.port.clock.now();
         match loss {
             Some(loss) => self.service.lost(now, &self.printer_session, &loss, wait),
             None => {

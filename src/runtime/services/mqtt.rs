@@ -18,14 +18,11 @@ use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::runtime::reconnect::{
-    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
-};
-use crate::runtime::service::{self, Declaration, Listening, Transport};
-use crate::runtime::stream::Stream;
+use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
+use crate::runtime::service::{Declaration, Listening};
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
 use crate::session::Handler;
-use crate::trace::{Party, Protocol};
+use crate::trace::Protocol;
 
 /// How long a conversation with the printer has to last before the next is dialled without back-off.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -83,14 +80,7 @@ pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "mqtt",
         is_enabled: |config| config.services.mqtt,
-        listens: |config| {
-            Some(Listening {
-                port: config.ports.mqtt,
-                transport: Transport::Tls,
-                clients: BOARD.clients.mqtt,
-                data_ports: &[],
-            })
-        },
+        listens: |config| Some(Listening::tls(config.ports.mqtt, BOARD.clients.mqtt)),
         start: |root| {
             let config = root.config;
             let topics = Topics::new(&config.serial, (root.seed >> 48) as u16)
@@ -98,33 +88,12 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let service = Service::new(topics, config.code.clone(), root.clock.now());
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("mqtt", &service, budget::SLOTS, &tls);
-            let dialler = root.dialler(config.printer_ports.mqtt);
-            let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());
-            root.maintain(maintain_upstream(Rc::clone(&service), status, dialler, clock, back_off));
+            let port = root.printer_port(Protocol::Mqtt, config.printer_ports.mqtt);
+            let buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
+            let broker = Broker { service: Rc::clone(&service), port, buffers };
+            root.keep_connected("mqtt", broker);
             Ok(service)
         },
-    }
-}
-
-impl service::Service for Service {
-    fn name(&self) -> &'static str {
-        "mqtt"
-    }
-
-    fn handle_timeout(&self, now: Instant) {
-        self.handle_timeout(now);
-    }
-
-    fn connections(&self) -> usize {
-        self.connections()
-    }
-
-    fn disconnect_all(&self) {
-        self.dismiss_all();
-    }
-
-    fn shut_down(&self) {
-        self.leave();
     }
 }
 
@@ -175,43 +144,28 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Keeps up the one connection to the printer's broker.
-pub async fn maintain_upstream<D: Dial>(
-    service: Rc<Service>,
-    status: Rc<Status>,
-    dialler: D,
-    clock: Clock,
-    back_off: BackOff,
-) {
-    let buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
-    let broker = Broker { service, status, dialler, clock, buffers };
-    keep_connected("mqtt", broker, back_off).await;
-}
-
-/// The connection to the printer's broker.
+/// The one connection to the printer's broker.
 struct Broker<D> {
     service: Rc<Service>,
-    status: Rc<Status>,
-    dialler: D,
-    clock: Clock,
+    port: PrinterPort<D>,
     buffers: Buffers,
 }
 
 impl<D: Dial> Broker<D> {
     async fn dial(&mut self) -> Loss {
-        let stream = match note_dial(&self.status, self.dialler.dial().await) {
+        let mut stream = match self.port.dial().await {
             Ok(stream) => stream,
             Err(error) => return Loss::Dial(error),
         };
-        let mut stream = Stream::new(stream, Protocol::Mqtt, Party::Printer, &self.clock);
-        let (mut upstream, link) = self.service.upstream(self.clock.now());
-        let link = Reporting { link, service: &self.service, status: &self.status };
-        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        let PrinterPort { status, clock, .. } = &self.port;
+        let (mut upstream, link) = self.service.upstream(clock.now());
+        let link = Reporting { link, service: &self.service, status };
+        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, clock).await;
         match end {
             End::Session(error) if error.is_wrong_code() => {
-                self.status.refuse(Login::Mqtt, self.clock.now());
+                status.refuse(Login::Mqtt, clock.now());
             }
-            End::Session(_) | End::Closed | End::Stream(_) => self.status.log_out(Login::Mqtt),
+            End::Session(_) | End::Closed | End::Stream(_) => status.log_out(Login::Mqtt),
         }
         stream.close().await;
         Loss::Ended(end, upstream.phase())
@@ -272,9 +226,9 @@ impl<D: Dial> PrinterConnection for Broker<D> {
     }
 
     async fn converse(&mut self) -> Ended<Loss> {
-        let began = self.clock.now();
+        let began = self.port.clock.now();
         let loss = self.dial().await;
-        let now = self.clock.now();
+        let now = self.port.clock.now();
         self.service.lost(now);
         if self.service.is_leaving() {
             return Ended::InOrder;

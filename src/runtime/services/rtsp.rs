@@ -26,14 +26,11 @@ use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::runtime::reconnect::{
-    BackOff, Ended, Pace, PrinterConnection, keep_connected, note_dial,
-};
-use crate::runtime::service::{self, Declaration, Listening, Transport};
-use crate::runtime::stream::Stream;
+use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
+use crate::runtime::service::{Declaration, Listening};
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
 use crate::session::Handler;
-use crate::trace::{Party, Protocol};
+use crate::trace::Protocol;
 
 /// How long a session has to last before the next is made without back-off: longer than one takes that
 /// shows nothing at all and is given up.
@@ -114,47 +111,22 @@ pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "rtsp",
         is_enabled: |config| config.services.rtsp,
-        listens: |config| {
-            Some(Listening {
-                port: config.ports.rtsp,
-                transport: Transport::Tls,
-                clients: BOARD.clients.rtsp,
-                data_ports: &[],
-            })
-        },
+        listens: |config| Some(Listening::tls(config.ports.rtsp, BOARD.clients.rtsp)),
         start: |root| {
             let config = root.config;
             let chance = root.seed & !(u64::MAX << 48);
             let service = Service::new(config.code.clone(), url(config), chance);
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("rtsp", &service, budget::PLAYERS, &tls);
-            let dialler = root.dialler(config.printer_ports.rtsp);
-            let (status, clock, back_off) = (Rc::clone(&root.status), root.clock, root.back_off());
-            root.maintain(maintain_stream(Rc::clone(&service), status, dialler, clock, back_off));
+            let source = Source {
+                service: Rc::clone(&service),
+                port: root.printer_port(Protocol::Rtsp, config.printer_ports.rtsp),
+                buffers: Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX),
+                probes: ProbeSchedule::NONE,
+            };
+            root.keep_connected("rtsp", source);
             Ok(service)
         },
-    }
-}
-
-impl service::Service for Service {
-    fn name(&self) -> &'static str {
-        "rtsp"
-    }
-
-    fn handle_timeout(&self, now: Instant) {
-        self.handle_timeout(now);
-    }
-
-    fn connections(&self) -> usize {
-        self.connections()
-    }
-
-    fn disconnect_all(&self) {
-        self.dismiss_all();
-    }
-
-    fn shut_down(&self) {
-        self.leave();
     }
 }
 
@@ -258,21 +230,6 @@ const fn stream_status_of(kind: CameraKind) -> StreamStatus {
     }
 }
 
-/// Keeps up one session with the camera while a player wants one, and dials none while the printer's cameras
-/// are being probed.
-pub async fn maintain_stream<D: Dial>(
-    service: Rc<Service>,
-    status: Rc<Status>,
-    dialler: D,
-    clock: Clock,
-    back_off: BackOff,
-) {
-    let buffers = Buffers::new(budget::STREAM_INBOX, budget::STREAM_OUTBOX);
-    let probes = ProbeSchedule::NONE;
-    let source = Source { service, status, dialler, clock, buffers, probes };
-    keep_connected("rtsp", source, back_off).await;
-}
-
 /// When the printer's cameras are probed again for a player that waits.
 struct ProbeSchedule {
     next: Instant,
@@ -294,12 +251,11 @@ impl ProbeSchedule {
     }
 }
 
-/// The session with the printer's RTSPS camera.
+/// The one session with the printer's RTSPS camera, while a player wants one. None is made while the printer's
+/// cameras are being probed.
 struct Source<D> {
     service: Rc<Service>,
-    status: Rc<Status>,
-    dialler: D,
-    clock: Clock,
+    port: PrinterPort<D>,
     buffers: Buffers,
     probes: ProbeSchedule,
 }
@@ -307,21 +263,21 @@ struct Source<D> {
 impl<D: Dial> Source<D> {
     /// Dials and plays until the session ends. `None` if it ended in order.
     async fn play(&mut self) -> Option<Loss> {
-        let status = Rc::clone(&self.status);
+        let status = Rc::clone(&self.port.status);
         let _taken = status.camera().take_rtsp();
-        let stream = match note_dial(&self.status, self.dialler.dial().await) {
+        let mut stream = match self.port.dial().await {
             Ok(stream) => stream,
             Err(error) => return Some(Loss::Dial(error)),
         };
-        let mut stream = Stream::new(stream, Protocol::Rtsp, Party::Printer, &self.clock);
-        let (mut upstream, link) = self.service.upstream(self.clock.now());
-        let link = Reporting { link, status: &self.status };
-        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, &self.clock).await;
+        let clock = &self.port.clock;
+        let (mut upstream, link) = self.service.upstream(clock.now());
+        let link = Reporting { link, status: &status };
+        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, clock).await;
         match end {
             End::Session(upstream::Error::WrongCode) => {
-                self.status.refuse(Login::Rtsp, self.clock.now());
+                status.refuse(Login::Rtsp, clock.now());
             }
-            End::Session(_) | End::Closed | End::Stream(_) => self.status.log_out(Login::Rtsp),
+            End::Session(_) | End::Closed | End::Stream(_) => status.log_out(Login::Rtsp),
         }
         stream.close().await;
         self.service.lost();
@@ -367,29 +323,29 @@ impl<D: Dial> PrinterConnection for Source<D> {
     type Loss = Loss;
 
     async fn wanted(&mut self) -> bool {
-        while !self.service.is_leaving() {
-            let kind = self.status.camera().kind();
-            let is_found = kind == CameraKind::Rtsp && !self.status.camera().is_due();
+        while !self.service.demand().is_leaving() {
+            let kind = self.port.status.camera().kind();
+            let is_found = kind == CameraKind::Rtsp && !self.port.status.camera().is_due();
             if !is_found {
                 self.service.set_status(stream_status_of(kind));
             }
-            if !self.service.is_wanted() {
+            if !self.service.demand().is_wanted() {
                 tokio::select! {
-                    () = self.service.changed() => {}
-                    () = self.status.camera().news() => {}
+                    () = self.service.demand().notified() => {}
+                    () = self.port.status.camera().news() => {}
                 }
             } else if is_found {
                 self.probes = ProbeSchedule::NONE;
                 return true;
             } else {
                 // A player waits: the camera may have been switched on.
-                if self.probes.is_due(self.clock.now()) {
-                    self.status.camera().look_again();
+                if self.probes.is_due(self.port.clock.now()) {
+                    self.port.status.camera().look_again();
                 }
                 tokio::select! {
-                    () = self.service.changed() => {}
-                    () = self.status.camera().news() => {}
-                    () = self.clock.reach(self.probes.next) => {}
+                    () = self.service.demand().notified() => {}
+                    () = self.port.status.camera().news() => {}
+                    () = self.port.clock.reach(self.probes.next) => {}
                 }
             }
         }
@@ -397,10 +353,10 @@ impl<D: Dial> PrinterConnection for Source<D> {
     }
 
     async fn converse(&mut self) -> Ended<Loss> {
-        let (began, shown) = (self.clock.now(), self.service.counts().shown);
+        let (began, shown) = (self.port.clock.now(), self.service.counts().shown);
         let outcome = self.play().await;
         let has_shown = self.service.counts().shown != shown;
-        let has_settled = self.clock.now().since(began) >= SETTLED;
+        let has_settled = self.port.clock.now().since(began) >= SETTLED;
         match outcome {
             Some(loss) => Ended::Lost { loss, has_worked: has_settled },
             None if has_settled || has_shown => Ended::InOrder,
@@ -418,14 +374,14 @@ impl<D: Dial> PrinterConnection for Source<D> {
         if let Some(loss) = loss {
             self.service.set_status(loss.stream_status());
             if loss.needs_probe() {
-                self.status.camera().look_again();
+                self.port.status.camera().look_again();
             }
         }
-        let until = self.clock.now() + wait;
-        while self.clock.now() < until && !self.service.is_leaving() {
+        let until = self.port.clock.now() + wait;
+        while self.port.clock.now() < until && !self.service.demand().is_leaving() {
             tokio::select! {
-                () = self.clock.reach(until) => {}
-                () = self.service.changed() => {}
+                () = self.port.clock.reach(until) => {}
+                () = self.service.demand().notified() => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use pandaproxy::bind::{ClientLink, Link, Service};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 use pandaproxy::printer::status::{MAX_NAME, Port6000, Status};
+use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
 

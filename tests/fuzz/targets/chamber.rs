@@ -10,6 +10,7 @@ use pandaproxy::chamber::wire::{HEAD, Head, LOGIN, Login, MAX_PICTURE, damage, h
 use pandaproxy::chamber::{Link, Service, ViewerLink};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
+use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
 
@@ -62,7 +63,7 @@ pub(crate) fn client(data: &[u8]) {
         let mut shown = Instant::START;
         script.play(&mut viewer, cut, &mut |now| {
             service.handle_timeout(now);
-            if script.flag(0) || !service.is_wanted() {
+            if script.flag(0) || !service.demand().is_wanted() {
                 return camera.take().is_some_and(|_| {
                     service.lost();
                     true

@@ -16,6 +16,7 @@ use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
 use pandaproxy::ftp::{Attended, ClientLink, Front, Link, Service};
 use pandaproxy::memory::budget::{FTP_INBOX, FTP_OUTBOX};
 use pandaproxy::peer::Peer;
+use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
 

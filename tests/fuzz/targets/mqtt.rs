@@ -18,6 +18,7 @@ use pandaproxy::mqtt::upstream::Upstream;
 use pandaproxy::mqtt::wire::{self, ConnectCode, Packet, SubscribeCode};
 use pandaproxy::mqtt::{ClientLink, Link, REPORT_INBOX, Service, Topics, request};
 use pandaproxy::peer::Peer;
+use pandaproxy::service::Service as _;
 use serde_json::Value as Oracle;
 
 use super::conversation::{Conversation, Script, both_ways};

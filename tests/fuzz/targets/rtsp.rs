@@ -13,6 +13,7 @@ use pandaproxy::rtsp::sdp::{Codec, Description, MAX_SDP, TRACKS, write_control};
 use pandaproxy::rtsp::upstream::Upstream;
 use pandaproxy::rtsp::wire::{self, MAX_HEAD, Message, Method, Piece, Transport};
 use pandaproxy::rtsp::{Link, PlayerLink, Service};
+use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
 
@@ -203,7 +204,7 @@ impl Camera {
     fn attend(&mut self, now: Instant) -> bool {
         self.service.handle_timeout(now);
         if self.upstream.is_none() {
-            if !self.service.is_wanted() {
+            if !self.service.demand().is_wanted() {
                 return false;
             }
             self.plays = false;
@@ -320,7 +321,7 @@ impl Watcher {
         let mut watcher =
             Self { player: player_of(service), asked: 0, answered: 0, heard: Vec::new() };
         watcher.attend(Instant::START);
-        assert!(service.is_wanted());
+        assert!(service.demand().is_wanted());
         watcher
     }
 

@@ -5,6 +5,7 @@ use pandaproxy::journal::Kind;
 use pandaproxy::mqtt::client::Error;
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::stream::StreamError;
+use pandaproxy::service::Service as _;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::time::Instant;
 

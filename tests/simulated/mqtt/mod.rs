@@ -16,6 +16,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::journal::Kind;
 use pandaproxy::mqtt::client::Error;
 use pandaproxy::runtime::drive::End;
+use pandaproxy::service::Service as _;
 use tokio::time::Instant;
 
 use crate::clients::mqtt::{

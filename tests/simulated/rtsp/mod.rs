@@ -18,6 +18,7 @@ use pandaproxy::rtsp::client::Error;
 use pandaproxy::rtsp::slot::Dismissal;
 use pandaproxy::runtime::drive::End;
 use pandaproxy::runtime::stream::StreamError;
+use pandaproxy::service::Service as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
 use tokio::time::Instant;

@@ -5,6 +5,7 @@ use pandaproxy::rtsp::answer::SESSION_TIMEOUT;
 use pandaproxy::rtsp::client::{DESCRIBED_TIMEOUT, Error, LOGIN_TIMEOUT, MAX_TALK, MAX_URL};
 use pandaproxy::rtsp::wire::{Fault, MAX_HEAD};
 use pandaproxy::runtime::drive::End;
+use pandaproxy::service::Service as _;
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -46,7 +47,7 @@ fn all_but_options_is_answered_with_one_md5_challenge() {
             assert_eq!(ways.len(), 1, "clients take the first one, or the last: {ways:?}");
             assert!(ways[0].starts_with("Digest ") && !ways[0].contains("algorithm"));
         }
-        assert_eq!((studio.admitted(), studio.service.is_wanted()), (0, false));
+        assert_eq!((studio.admitted(), studio.service.demand().is_wanted()), (0, false));
     });
 }
 

@@ -90,7 +90,7 @@ fn a_camera_may_close_or_be_silent_at_teardown() {
             pass(secs(5)).await;
             camera.turn(vice, true);
             pass(secs(20)).await;
-            assert!(!studio.service.is_wanted());
+            assert!(!studio.service.demand().is_wanted());
             assert!(!journal_says("retrying in"), "{vice:?}: leaving is no loss");
             camera.turn(vice, false);
             studio.player().await.number(&camera).await;

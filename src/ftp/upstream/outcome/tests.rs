@@ -2,6 +2,7 @@
 
 use crate::ftp::tests::hostile::*;
 use crate::ftp::tests::*;
+use crate::service::Service as _;
 
 #[test]
 fn an_upload_is_complete_only_after_the_printers_226() {
@@ -229,10 +230,10 @@ fn a_transfer_cut_off_by_the_shutdown_is_logged() {
     printer.moves(1000);
     printer.printer_session.report(DataEvent::Copied);
     printer.hears();
-    service.dismiss_all();
+    service.disconnect_all();
     assert!(caller.hear().ends_with("421 Shutting down\r\n"));
     drop(caller);
-    service.leave();
+    service.shut_down();
     assert_eq!(printer.hears(), "", "the printer's last reply is awaited");
     // The program does not wait for it longer than a few seconds.
     drop(printer);

@@ -2,6 +2,7 @@
 
 use crate::ftp::tests::hostile::*;
 use crate::ftp::tests::*;
+use crate::service::Service as _;
 
 #[test]
 fn a_clients_settings_are_restored_after_another_client() {
@@ -155,9 +156,9 @@ fn shutdown_sends_quit() {
     let service = service(1);
     let mut printer = Printer::live(&service);
     let mut caller = Caller::inside(&service);
-    service.dismiss_all();
+    service.disconnect_all();
     assert_eq!(caller.hear(), "421 Shutting down\r\n");
-    service.leave();
+    service.shut_down();
     assert_eq!(printer.hears(), "QUIT\r\n");
 }
 
