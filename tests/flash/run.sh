@@ -255,6 +255,15 @@ flash $BOARD board
 check "the settings that are there stay" says "nothing to do"
 check "it was not restarted" is "$(process)" "$id"
 
+begin "links that the service's user has put into its directory"
+: >"$running/etc/of-root"
+ln "$running/etc/of-root" "$running/var/lib/pandaproxy/hard"
+ln -s /etc/of-root "$running/var/lib/pandaproxy/soft"
+flash $BOARD board --repair
+check "give it no file" is "$(stat -c %u "$running/etc/of-root")" 0
+rm "$running/etc/of-root" "$running/var/lib/pandaproxy/hard" "$running/var/lib/pandaproxy/soft"
+id=$(process)
+
 begin "other settings"
 cp "$running/var/lib/pandaproxy/ca.pem" "$scratch/ca.pem" || true
 flash $BOARD board --config "$scratch/changed.conf"
