@@ -21,7 +21,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ffi::OsString;
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
@@ -202,15 +202,16 @@ impl Config {
     /// Whether a printer at `ip` would be this program itself: `ip` is an address of this machine, and one of the
     /// printer's ports is a port that this program listens on.
     pub fn leads_back(&self, ip: IpAddr) -> bool {
-        self.own_listeners().leads_back(ip)
-    }
-
-    /// What a printer's address is compared with.
-    pub fn own_listeners(&self) -> OwnListeners {
         let Ports { mqtt, chamber, rtsp, ftp, tunnel, detect, .. } = self.printer_ports;
         let printer = [mqtt, chamber, rtsp, ftp, tunnel, detect];
-        let shares_a_port = self.listening().any(|(_, port)| printer.contains(&port));
-        OwnListeners(shares_a_port.then_some(self.bind))
+        let own = self.own_listeners();
+        printer.into_iter().any(|port| own.has(SocketAddr::new(ip, port)))
+    }
+
+    /// Where this program listens, data ports apart.
+    pub fn own_listeners(&self) -> OwnListeners {
+        let ports = self.listening().map(|(_, port)| port).take(MAX_LISTENERS).collect();
+        OwnListeners { bind: self.bind, ports }
     }
 
     fn meant(sources: &Sources<'_>) -> Result<Self, ConfigError> {
@@ -331,18 +332,25 @@ impl Config {
     }
 }
 
-/// The listeners of this program that a connection to the printer could reach instead: the address of those on
-/// the printer's ports, if there are any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnListeners(Option<IpAddr>);
+/// Where this program listens: a connection to the printer must not come back here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnListeners {
+    bind: IpAddr,
+    ports: heapless::Vec<u16, MAX_LISTENERS>,
+}
+
+/// Listeners at most, data ports apart: one for each name in [`Config::listening`].
+const MAX_LISTENERS: usize = 8;
 
 impl OwnListeners {
-    /// No connection comes back.
-    pub const NONE: Self = Self(None);
+    /// No listeners.
+    pub const NONE: Self =
+        Self { bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED), ports: heapless::Vec::new() };
 
-    /// Whether a connection to a printer at `ip` would come back to this program. Looks at the addresses of this machine.
-    pub fn leads_back(self, ip: IpAddr) -> bool {
-        self.0.is_some_and(|bind| (bind == ip || bind.is_unspecified()) && is_own(ip))
+    /// Whether a connection to `at` would come back to this program. Looks at the addresses of this machine.
+    pub fn has(&self, at: SocketAddr) -> bool {
+        let is_bound = self.bind == at.ip() || self.bind.is_unspecified();
+        is_bound && self.ports.contains(&at.port()) && is_own(at.ip())
     }
 }
 

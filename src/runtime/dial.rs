@@ -4,7 +4,7 @@
 
 use alloc::rc::Rc;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::io;
 
@@ -118,7 +118,7 @@ pub async fn reach<N: Net>(
     host: &Rc<Host>,
     port: u16,
 ) -> Result<N::Connection, DialError> {
-    let address = SocketAddr::new(host.address(net).await?, port);
+    let address = host.address(net, port).await?;
     match timeout(CONNECT_TIMEOUT, net.connect(address)).await {
         Ok(Ok(connection)) => {
             trace::redact_address(address.ip());

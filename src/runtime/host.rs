@@ -12,7 +12,7 @@
 use alloc::rc::Rc;
 use core::cell::Cell;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use tokio::sync::Notify;
@@ -66,17 +66,22 @@ impl Host {
         })
     }
 
-    /// The printer's address now.
+    /// The address of the printer's `port` now.
     ///
     /// # Errors
     ///
     /// [`DialError::NoSuchName`], or [`DialError::Itself`] if a connection would come back to this program.
-    pub async fn address<N: Net>(self: &Rc<Self>, net: &N) -> Result<IpAddr, DialError> {
+    pub async fn address<N: Net>(
+        self: &Rc<Self>,
+        net: &N,
+        port: u16,
+    ) -> Result<SocketAddr, DialError> {
         let address = match &self.printer {
             PrinterAddr::Ip(address) => *address,
             PrinterAddr::Name(_) => self.resolve(net).await?,
         };
-        if self.own.leads_back(address) { Err(DialError::Itself(address)) } else { Ok(address) }
+        let at = SocketAddr::new(address, port);
+        if self.own.has(at) { Err(DialError::Itself(address)) } else { Ok(at) }
     }
 
     async fn resolve<N: Net>(self: &Rc<Self>, net: &N) -> Result<IpAddr, DialError> {
