@@ -25,6 +25,7 @@ use crate::clients::proxy::{CODE, HOME};
 use crate::clients::rtsp::basic;
 use crate::siege::{PATIENCE, Town, machine};
 use printer::camera::login;
+use printer::detect::framed;
 
 /// Pause of an attacker between two attempts.
 const BREATH: Duration = Duration::from_millis(50);
@@ -36,6 +37,8 @@ const MQTT: usize = 0;
 const CHAMBER: usize = 1;
 const RTSP: usize = 2;
 const FTP: usize = 3;
+const DETECT: usize = 4;
+const DETECT_TLS: usize = 5;
 
 /// Misbehaviour before the login: it needs no access code.
 const AT_THE_DOOR: [&str; 8] = [
@@ -131,9 +134,11 @@ impl fmt::Display for Attacks {
     }
 }
 
-/// All attackers: logged-in ones for all slots but one, and a few of each kind before the login of each service.
+/// All attackers: logged-in ones for all slots but one, and a few of each kind before the login of each service. On the
+/// plain port of detect a ClientHello is garbage.
 pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()>) {
-    for (service, clients) in PLACES.into_iter().enumerate() {
+    // Nobody logs in to detect.
+    for (service, clients) in PLACES.into_iter().chain([0, 0]).enumerate() {
         for way in 0..AT_THE_DOOR.len() {
             for number in 0..2 {
                 let (town, attacks) = (Rc::clone(town), Rc::clone(attacks));
@@ -169,7 +174,7 @@ pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()
                 }
             });
         }
-        if !is_missing("openssl") {
+        if service != DETECT && !is_missing("openssl") {
             let (town, attacks) = (Rc::clone(town), Rc::clone(attacks));
             there.spawn_local(async move {
                 loop {
@@ -303,6 +308,7 @@ fn first_words(service: usize, from: Ipv4Addr, code: &str) -> Vec<u8> {
             .concat()
             .into_bytes()
         }
+        DETECT | DETECT_TLS => framed(br#"{"login":{"command":"detect"}}"#),
         FTP => format!("USER bblp\r\nPASS {code}\r\nTYPE I\r\n").into_bytes(),
         _ => Vec::new(),
     }
@@ -331,6 +337,20 @@ fn short_words(town: &Town, service: usize) -> Vec<u8> {
         RTSP => b"OPTIONS * RTSP/1.0\r\nCSeq: 9\r\n\r\n".to_vec(),
         _ => b"EPSV\r\nNOOP\r\nSYST\r\n".to_vec(),
     }
+}
+
+/// Whether detect answers on both ports.
+pub(crate) async fn is_detected(town: &Town) -> bool {
+    let question = first_words(DETECT, HOME, "");
+    let mut plain = [0; 2];
+    let Some(mut stream) = town.tcp(HOME, DETECT).await else { return false };
+    let _sent = stream.write_all(&question).await;
+    let _read = timeout(PATIENCE, stream.read_exact(&mut plain)).await;
+    let mut tls = [0; 2];
+    let Some(mut stream) = town.tls(HOME, DETECT_TLS).await else { return false };
+    let _sent = stream.write_all(&question).await;
+    let _read = timeout(PATIENCE, stream.read_exact(&mut tls)).await;
+    plain == [0xa5; 2] && tls == [0xa5; 2]
 }
 
 /// TLS 1.2 by OpenSSL, which renegotiates as soon as the first handshake is complete.

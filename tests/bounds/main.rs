@@ -21,6 +21,7 @@ mod lan;
 mod attackers;
 #[path = "bed.rs"]
 mod bed;
+mod bind;
 #[path = "chamber.rs"]
 mod chamber;
 #[path = "crowd.rs"]

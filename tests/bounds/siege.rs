@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget::{
-    ACCEPT_QUEUE, FILERS, FTP_SESSIONS, PLAYERS, SERVICES, SLOTS, TOTAL, VIEWERS,
+    ACCEPT_QUEUE, DETECT_CLIENTS, FILERS, FTP_SESSIONS, PLAYERS, SERVICES, SLOTS, TOTAL, VIEWERS,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -50,6 +50,7 @@ const FILES: usize = SLOTS
     + VIEWERS
     + PLAYERS
     + FILERS
+    + 2 * DETECT_CLIENTS
     + SERVICES * (ACCEPT_QUEUE + 1)
     + SERVICES
     + 3 * FTP_SESSIONS
@@ -57,7 +58,7 @@ const FILES: usize = SLOTS
     + OTHER_FILES;
 
 /// A service, by the word that the program's log has for it.
-const SERVICE: [&str; 4] = ["mqtt", "chamber", "rtsp", "ftp"];
+const SERVICE: [&str; 6] = ["mqtt", "chamber", "rtsp", "ftp", "detect", "detect-tls"];
 
 #[test]
 fn a_siege_of_a_p1s_stays_within_bounds() {
@@ -80,7 +81,7 @@ fn besiege(model: Model) {
 /// The proxy, and where its services are.
 pub(crate) struct Town {
     pub(crate) proxy: Proxy,
-    pub(crate) at: [SocketAddr; 4],
+    pub(crate) at: [SocketAddr; 6],
     pub(crate) request_topic: String,
 }
 
@@ -159,17 +160,20 @@ async fn siege(model: Model, time: Duration) {
     spawn_local(serving);
 
     let dir = StateDir::new();
-    let mut command = command(["--services", "mqtt,camera,ftp", "-p", "127.0.0.1", "-a", CODE]);
+    let mut command =
+        command(["--services", "mqtt,camera,ftp,detect", "-p", "127.0.0.1", "-a", CODE]);
     command.args(["-s", printer.serial(), "--bind", "127.0.0.1", "--printer-ca", PRINTER_CA]);
     // Files are not relayed: that holds the most.
     command.args(["--ftp-mode=proxy", "--port", "mqtt=0,chamber=0,tunnel=0,rtsp=0,ftp=0"]);
+    command.args(["--port", "detect=0,detect-tls=0"]);
     command.arg("--state-dir").arg(dir.path()).arg("--printer-port");
     let ports = [mqtt, chamber_at, rtsp_at, ftp].map(|at| at.port());
     command
-        .arg(format!("mqtt={},chamber={},rtsp={},ftp={}", ports[0], ports[1], ports[2], ports[3]));
+        .arg(format!("mqtt={},chamber={},rtsp={},ftp={}", ports[0], ports[1], ports[2], ports[3]))
+        .arg(format!("--printer-port=detect={}", closed.port()));
     let proxy = Proxy::start(command, dir).await;
     proxy.live().await;
-    let mut at = [any; 4];
+    let mut at = [any; 6];
     for (at, service) in at.iter_mut().zip(SERVICE) {
         // An X1C has a file tunnel where others have the chamber camera.
         let is_tunnel = service == "chamber" && !shows_pictures;
@@ -232,6 +236,7 @@ async fn siege(model: Model, time: Duration) {
     assert!(peak <= code + BOARD.memory + OUTSIDE, "{peak} bytes were resident");
     assert!(seen.files <= FILES, "{} files were open", seen.files);
     assert!(held[1] <= held[0] + 16, "{held:?} KiB: something was kept");
+    assert!(attackers::is_detected(&town).await, "detect answers again");
     let log = town.proxy.program.log();
     assert!(!log.contains("panicked"), "{log}");
     assert_eq!(printer.most_open(), 1, "the printer has one connection");
