@@ -34,7 +34,7 @@ impl fmt::Display for Peer {
 
 /// What one host can choose its addresses from: an IPv4 address, however it is written, or an IPv6 /64
 /// (RFC 4291 §2.5.4). Every limit on what one client may take is counted by origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(IpAddr);
 
 impl Origin {

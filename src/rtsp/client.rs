@@ -186,7 +186,7 @@ impl Player {
             Verdict::Stale => Err(Refused::Answer(Answer::Challenge { stale: true })),
             Verdict::Unusable => Err(Refused::Answer(Answer::Challenge { stale: false })),
             Verdict::Wrong => {
-                // The same method and credentials prove the same code, to the same nonce.
+                // The same method and credentials are the same code: the nonce is the origin's.
                 // It fits: a full list ends the connection.
                 let _fits = wrong.push(Guess::of((method.name(), authorization)));
                 if wrong.is_full() {

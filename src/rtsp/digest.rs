@@ -4,6 +4,10 @@
 //! Printers ask for Digest with MD5, and so does the proxy.
 
 use core::fmt::{self, Write};
+use core::hash::BuildHasher;
+use core::time::Duration;
+use std::hash::RandomState;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +16,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::auth::{AccessCode, CODE_MAX, USER};
+use crate::clock::Instant;
+use crate::peer::Origin;
 
 /// Characters in a digest: SHA-256 in hexadecimal.
 const HEX: usize = 64;
@@ -21,6 +27,25 @@ pub const NONCE: usize = 32;
 
 /// A nonce of the proxy's.
 pub type Nonce = heapless::String<NONCE>;
+
+/// How long the players of one origin are given the same nonce.
+const NONCE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The nonce for players of this origin at this time.
+///
+/// It is the same for an hour, so that the same code gives the same answer to the same request: a device with an old
+/// code can then be told from one that tries codes ([`auth`](crate::auth)). It is computed with a key of this process,
+/// and so nothing is kept for an origin. Another host cannot copy an answer: it is encrypted.
+pub fn nonce_for(origin: Origin, now: Instant) -> Nonce {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    let key = KEY.get_or_init(RandomState::new);
+    let interval = now.since(Instant::START).as_secs() / NONCE_INTERVAL.as_secs();
+    let mut nonce = Nonce::new();
+    for half in 0..2_u8 {
+        write_hex(&mut nonce, &key.hash_one((origin, interval, half)).to_be_bytes());
+    }
+    nonce
+}
 
 /// Characters in the longest realm of the printer's that is answered.
 const MAX_REALM: usize = 64;

@@ -6,18 +6,17 @@ use core::fmt::{self, Write};
 use core::net::IpAddr;
 use core::time::Duration;
 
-use rand_core::{OsRng, RngCore};
-
 use crate::auth::WrongCodes;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::config::{Config, PrinterAddr};
 use crate::journal::Kind;
 use crate::memory::budget;
+use crate::peer::Origin;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Login, Status};
 use crate::rtsp::client::{self, LOGIN_TIMEOUT};
-use crate::rtsp::digest::{Nonce, write_hex};
+use crate::rtsp::digest::nonce_for;
 use crate::rtsp::sdp::Url;
 use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
@@ -64,8 +63,10 @@ impl ServesSessions for Rc<Service> {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(client::Player, Self::Link<'a>)> {
-        let AcceptedClient { until, refusal, admitted, .. } = *accepted_client;
-        let (mut player, link) = self.player((clock.now(), until), nonce(), admitted)?;
+        let AcceptedClient { peer, until, refusal, admitted, .. } = *accepted_client;
+        let now = clock.now();
+        let nonce = nonce_for(Origin::of(peer.address), now);
+        let (mut player, link) = self.player((now, until), nonce, admitted)?;
         if refusal.is_some() {
             player.refuse_login();
         }
@@ -143,15 +144,6 @@ fn url(config: &Config) -> Url {
     // It fits: an address is no longer than that.
     let _fits = written;
     url
-}
-
-/// What one player is asked to answer.
-fn nonce() -> Nonce {
-    let mut bytes = [0; 16];
-    OsRng.fill_bytes(&mut bytes);
-    let mut nonce = Nonce::new();
-    write_hex(&mut nonce, &bytes);
-    nonce
 }
 
 /// Why there is no session with the camera.

@@ -225,6 +225,46 @@ fn what_is_not_rtsp_gets_400_or_505_and_is_closed() {
     });
 }
 
+/// Shows a code until the connection is closed.
+async fn refused(studio: &Studio, scheme: Scheme, code: &str) {
+    let mut client = Client::over(studio.stream_of_one_host()).knowing(scheme, code);
+    while client.request("DESCRIBE", URL, "").await.status == 401 {}
+    assert!(client.rest().await.is_empty(), "{code} is refused and the connection closed");
+}
+
+#[test]
+fn the_same_wrong_code_locks_nobody_out() {
+    for scheme in [Scheme::Md5, Scheme::Basic] {
+        lan::run(async {
+            let studio = Studio::before(&camera());
+            let locked_out = Tally::of(Kind::LockedOut);
+            for _ in 0..20 {
+                refused(&studio, scheme, "87654321").await;
+                pass(secs(7)).await;
+            }
+            let mut client = Client::over(studio.stream_of_one_host()).knowing(scheme, CODE);
+            assert_eq!(client.describe(URL).await.status, 200, "{scheme:?}");
+            assert_eq!(locked_out.now(), 0);
+        });
+    }
+}
+
+#[test]
+fn different_wrong_codes_are_guesses_and_lock_out() {
+    for scheme in [Scheme::Md5, Scheme::Basic] {
+        lan::run(async {
+            let studio = Studio::before(&camera());
+            let locked_out = Tally::of(Kind::LockedOut);
+            for guess in 0..5 {
+                assert_eq!(locked_out.now(), 0, "before guess {guess}");
+                refused(&studio, scheme, &format!("1111111{guess}")).await;
+                pass(ms(10)).await;
+            }
+            assert_eq!(locked_out.now(), 1, "{scheme:?}");
+        });
+    }
+}
+
 #[test]
 fn requests_without_cseq_or_unknown_ones_are_refused() {
     lan::run(async {

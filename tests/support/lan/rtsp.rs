@@ -105,6 +105,14 @@ impl Studio {
         near
     }
 
+    /// Another connection from one and the same host.
+    pub(crate) fn stream_of_one_host(&self) -> DuplexStream {
+        let (near, far) = duplex(WIRE);
+        let address = IpAddr::V4(Ipv4Addr::new(10, 9, 1, 1));
+        assert!(self.net.arrive(322, address, far), "the port is open");
+        near
+    }
+
     /// Somebody who knows the code and has said nothing yet.
     pub(crate) fn client(&self) -> Client<DuplexStream> {
         Client::over(self.stream(WIRE)).knowing(Scheme::Md5, CODE)
