@@ -377,7 +377,8 @@ fn idle_clients_take_no_session_of_the_printers() {
         }
         let mut late = Caller::greeted(&files, machine(most + 1)).await;
         assert!(late.log_in().await.starts_with("421 "));
-        assert_eq!(late.reply().await, "", "and closed");
+        let end = timeout(PATIENCE, late.0.read(&mut [0])).await.expect("closed in time");
+        assert_eq!(end.expect("closed by close_notify"), 0);
         files.proxy.program.line(&format!("client rejected: all {most} slots are in use")).await;
         assert_eq!(files.server.look(|seen| seen.ever), 0, "the printer never heard of them");
         let mut one = there.pop().unwrap();
