@@ -3,7 +3,10 @@
 //! A client that has sent its last byte waits for the printer's 226, often no longer than ten seconds. A printer stores
 //! 75 to 300 kB/s, so the kernel may hold little between client and printer: with the sizes that Linux chooses by itself,
 //! more than a megabyte, uploads fail that succeed without the proxy. [`limit_unread`] and [`limit_unsent`] keep the client
-//! about 64 KiB ahead of what the printer has acknowledged, and allow 2 MB/s with a round trip of 10 ms.
+//! less than 64 KiB ahead of what the printer has acknowledged, and allow 2 MB/s with a round trip of 10 ms.
+//!
+//! Over loopback, before a printer that reads nothing, a client sends 47 kB, with the smallest buffers of its own and of
+//! the printer's. What a client's system keeps in its send buffer comes on top, with the proxy as without it.
 
 use std::io;
 
@@ -41,6 +44,10 @@ pub fn limit_unread_of(connection: &impl Connection) -> io::Result<()> {
     socket.set_recv_buffer_size(RECEIVE_BUFFER)
 }
 
+/// Data that the kernel takes before it has sent them to the printer, in bytes. What is sent and not acknowledged is not
+/// counted, so this costs no speed.
+const UNSENT: u32 = 8 * 1024;
+
 /// Limits what the kernel keeps of data that the printer has not acknowledged.
 ///
 /// # Errors
@@ -48,7 +55,8 @@ pub fn limit_unread_of(connection: &impl Connection) -> io::Result<()> {
 /// The option cannot be set: the connection is lost.
 pub fn limit_unsent(connection: &impl Connection) -> io::Result<()> {
     let Some(socket) = connection.socket() else { return Ok(()) };
-    socket.set_send_buffer_size(SEND_BUFFER)
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_tcp_notsent_lowat(UNSENT)
 }
 
 #[cfg(test)]
@@ -59,7 +67,7 @@ pub(crate) mod tests {
     use tokio::time::timeout;
 
     /// Most bytes that a client may be ahead of a printer that takes nothing, with the smallest buffers of its own.
-    pub(crate) const MAX_AHEAD: usize = 128 * 1024;
+    pub(crate) const MAX_AHEAD: usize = 64 * 1024;
 
     /// A printer's listener with the smallest buffers.
     pub(crate) fn printer() -> TcpListener {

@@ -459,6 +459,7 @@ fn the_heap_is_the_same_after_each_of_many_transfers() {
 /// A printer's port that reads nothing and sends more than is read.
 fn flood(listener: TcpListener) -> u16 {
     let port = listener.local_addr().unwrap().port();
+    socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
     spawn_local(async move {
         let mut connections = Vec::new();
         loop {
@@ -618,5 +619,24 @@ fn a_full_tunnel_with_a_full_queue_fits_the_budget() {
         }
         println!("held when all clients had disconnected: {held:?}");
         assert!(held[1].abs_diff(held[2]) <= 256, "{held:?}");
+    });
+}
+
+/// The client's send buffer is as small as it can be, and so is the printer's receive buffer.
+#[test]
+fn a_client_of_the_tunnel_is_less_than_64_kib_ahead() {
+    let _alone = alone();
+    run(async {
+        let bed = Bed::new("tunnel");
+        let mut client = bed.client(machine(0)).await;
+        socket2::SockRef::from(&client).set_send_buffer_size(4096).unwrap();
+        until(|| bed.sessions_of(machine(0)) == 1).await;
+        let mut sent = 0;
+        while let Ok(written) = timeout(SETTLED, client.write(&FLOOD[..1024])).await {
+            sent += written.unwrap();
+            assert!(sent < 10_000_000, "nothing limits it");
+        }
+        println!("{sent} bytes ahead of a printer that reads nothing");
+        assert!(sent <= 64 * 1024, "{sent}");
     });
 }

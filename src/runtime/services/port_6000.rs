@@ -24,6 +24,7 @@ use crate::runtime::accept::Acceptor;
 use crate::runtime::files::relay::{Counts, Relay};
 use crate::runtime::host::Host;
 use crate::runtime::net::Net;
+use crate::runtime::pacing::limit_unread;
 use crate::runtime::root::{Root, spawn};
 use crate::runtime::worker::Worker;
 use crate::tls::ServerConfig;
@@ -34,6 +35,8 @@ pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>
     let relayed = Relayed::new("tunnel");
     let config = root.config;
     let Some(listener) = root.take_listener() else { return relayed };
+    // Files of the tunnel come on its connections. A listener with larger buffers serves as well.
+    let _larger = limit_unread(&listener);
     let (ports, bind) = (&config.ports, config.bind);
     let port = Port {
         net: root.net.clone(),
@@ -105,7 +108,10 @@ impl<N: Net> Port<N> {
             if let Some([chamber, tunnel]) = self.other {
                 let at = if has_tunnel { chamber } else { tunnel };
                 match self.net.bind(at) {
-                    Ok(listener) => self.listener = listener,
+                    Ok(listener) => {
+                        let _larger = limit_unread(&listener);
+                        self.listener = listener;
+                    }
                     Err(error) => log::warn!(
                         "{name}: cannot bind port {}: {error}; the other role's port is used",
                         at.port()

@@ -6,7 +6,6 @@ use crate::memory::MIB;
 use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
 use crate::runtime::files::records::tests::{client_hello, record};
 use crate::runtime::net::Sockets;
-use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
 use core::net::{Ipv4Addr, SocketAddr};
 use ring::digest::{SHA256, digest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -538,20 +537,4 @@ fn a_full_relay_names_the_addresses_in_its_log_line() {
     });
     let line = alloc::format!("{}", Full { active: &active, times: 3 });
     assert_eq!(line, "waiting: all sessions are in use by 127.0.0.1, 127.0.0.2 (seen 3 times)");
-}
-
-#[test]
-fn a_file_through_the_tunnel_is_only_a_little_ahead() {
-    run_for_real(async {
-        let mut bed = Bed::new(1);
-        bed.printer = printer();
-        let port = bed.printer.local_addr().unwrap().port();
-        let counts = Counts::TUNNEL;
-        bed.relay =
-            Relay::new("tunnel", Host::of(PrinterAddr::Ip(HOME)), port, 1, RELAY_FILES, counts);
-        let (mut near, _fares) = bed.client(HOME, b'x').await;
-        let _printers_end = bed.printer.accept().await.unwrap();
-        let ahead = ahead(&mut near).await;
-        assert!(ahead <= 2 * MAX_AHEAD, "{ahead} bytes");
-    });
 }
