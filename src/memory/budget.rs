@@ -57,6 +57,9 @@ pub const CREDENTIALS: usize = 64 * KIB;
 /// One stored TLS session, which a returning client can resume.
 pub const RESUMPTION: usize = 2 * KIB;
 
+/// Wrong codes of origins, and the origins that logged in lately.
+pub const LIMITER: usize = 10 * KIB;
+
 /// A connection in an accept queue: a socket, and tokio's part of it.
 pub const ARRIVAL: usize = KIB;
 
@@ -263,7 +266,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 54] = [
+pub const LINES: [Line; 55] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -313,6 +316,7 @@ pub const LINES: [Line; 54] = [
     line("detect upstream: inbox, outbox, task", 1, DETECT_INBOX + DETECT_OUTBOX + TASK),
     line("TLS: input being processed", 1, TLS_FLASH),
     line("accept queues", SERVICES * ACCEPT_QUEUE, ARRIVAL),
+    line("wrong codes, known origins", 1, LIMITER),
     line("TLS sessions kept", SESSIONS + FILE_SESSIONS, RESUMPTION),
     line("TLS credentials", 1, CREDENTIALS),
     line("runtime, listeners, housekeeping", 1, RUNTIME + (SERVICES + 2) * TASK),

@@ -45,7 +45,8 @@ use crate::auth::{Admission, Guess, Limiter, Lockout, REFUSED_FOR, Refusal, WRON
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
-use crate::memory::budget::ACCEPT_QUEUE;
+use crate::memory::budget::{ACCEPT_QUEUE, LIMITER};
+use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::{Full, Ring};
 use crate::peer::{Origin, Peer};
 use crate::rejections;
@@ -59,6 +60,11 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time in which a TLS handshake, and then the login, has to be complete while another connection waits for the slot.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(
+    size_of::<RefCell<Limiter>>() + RC_COUNTS <= LIMITER,
+    "the limiter is larger than its line in the budget"
+);
 
 /// Rejections of one service are logged at most once in this time; those in between are counted.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

@@ -136,6 +136,9 @@ fn proxy_lines() -> usize {
     lines + budget::FILE_SESSIONS * budget::RESUMPTION + budget::TLS_FLASH
 }
 
+/// The printer's address: another one than the proxy's, or the proxy would refuse to connect to itself.
+const PRINTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 /// Data ports of the printer in relay mode.
 const PRINTER_DATA_PORTS: RangeInclusive<u16> = 50_000..=50_000 + DATA_PORTS as u16 - 1;
 
@@ -186,7 +189,7 @@ impl Net for Counted {
     }
 
     async fn resolve(&self, _: &str, port: u16) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from((HOME, port)))
+        Ok(SocketAddr::from((PRINTER, port)))
     }
 
     async fn accept_tls(
@@ -227,7 +230,7 @@ struct Proxy {
 
 impl Proxy {
     async fn before(server: &FileServer, model: Model) -> Self {
-        let any = SocketAddr::from((HOME, 0));
+        let any = SocketAddr::from((PRINTER, 0));
         let (printer, serving) = server.listen_tls(any, model).await.unwrap();
         spawn_local(serving);
         let (dir, share) = (StateDir::new(), Share::default());
@@ -482,7 +485,7 @@ struct Bed {
 impl Bed {
     /// This service of the list alone.
     fn new(name: &str) -> Self {
-        let any = SocketAddr::from((HOME, 0));
+        let any = SocketAddr::from((PRINTER, 0));
         let control = flood(Sockets.bind(any).unwrap());
         let data = flood(Sockets.bind(any).unwrap());
         let printer_ports = format!("--printer-port=ftp={control},tunnel={control}");

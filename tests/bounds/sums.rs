@@ -61,7 +61,9 @@ fn start_allocations_fit_the_budget() {
             "mqtt upstream: inbox",
             "mqtt upstream: outbox",
             "mqtt hub",
-        ]) + budget::LINE;
+        ]) + budget::LINE
+            + budget::LIMITER
+            + size_of::<Acceptor>();
         println!("at the start: {own} bytes; its lines allow {lines}");
         assert!(own <= lines);
         // The tasks, the runtime, and this test's own simulated ends.
