@@ -183,6 +183,34 @@ fn a_locked_out_ftp_client_gets_421_with_the_reason() {
     });
 }
 
+/// Issue 14, B19: a device that keeps an old code, beside others at its address that have the right one.
+#[test]
+fn one_old_code_locks_nothing_at_any_service() {
+    let old = "87654321";
+    lan::run(async {
+        let bed = Bed::new(Model::P1S).await;
+        for _ in 0..50 {
+            bed.mqtt(7, old).await;
+            bed.ftp(7, old).await;
+            bed.answer(CHAMBER, 7, &login(old)).await;
+        }
+        let mut viewer = bed.connect(CHAMBER, 7);
+        viewer.write_all(&login(CODE)).await.unwrap();
+        viewer.read_exact(&mut [0; 16]).await.expect("the head of a picture");
+        let mut client = MqttClient::over(bed.connect(MQTT, 7));
+        assert_eq!(client.connect(&Hello::default()).await, 0);
+        assert!(bed.ftp(7, CODE).await.contains("230 "));
+    });
+    lan::run(async {
+        let bed = Bed::new(Model::X1C).await;
+        for _ in 0..50 {
+            assert_eq!(bed.rtsp(7, old).await.0, 401);
+        }
+        assert_eq!(bed.rtsp(7, CODE).await.0, 200);
+    });
+    assert!(!journal_says("locked out for"));
+}
+
 /// Issue 14, B18: a port scan, or a health check that only connects, locks nobody out, but counts once.
 #[test]
 fn connections_without_a_login_count_as_one_wrong_code() {
