@@ -161,12 +161,13 @@ serial=$(serial_of p1s)
 # ---- the machine -----------------------------------------------------------------------------------
 
 # Free ports of this machine; a transfer's has the same number inside.
-read -r mqtt chamber rtsp ftp data x1c memory <<<"$(python3 -c '
+read -r mqtt chamber rtsp ftp data x1c memory detect detect_tls <<<"$(python3 -c '
 import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(9)]
 print(*(one.getsockname()[1] for one in held))')"
 forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
 forward+=",hostfwd=tcp:127.0.0.1:$rtsp-:322,hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
+forward+=",hostfwd=tcp:127.0.0.1:$detect-:3000,hostfwd=tcp:127.0.0.1:$detect_tls-:3002"
 forward+=",hostfwd=tcp:127.0.0.1:$x1c-:3220,hostfwd=tcp:127.0.0.1:$memory-:7"
 
 cat >"$work/root/pandaproxy.conf" <<END
@@ -243,6 +244,11 @@ rtsp_options() {
         -CAfile "$work/ca.pem" -verify_return_error -verify_hostname localhost | grep -m1 '^RTSP/1.0 200'
 }
 
+# is_detected PORT [CA]: the proxy tells which printer it stands for.
+is_detected() {
+    timeout "$ANSWER_WITHIN" python3 tests/support/clients/detect.py localhost "$@" | grep -q "\"id\": \"$serial\""
+}
+
 # What each picture of a stream comes to.
 hashes() {
     ffmpeg -nostdin -hide_banner -loglevel error "$@" -fps_mode passthrough -f framemd5 - | grep -v '^#' | sed 's/.*, *//'
@@ -294,7 +300,7 @@ tr -d '\r' <"$console" | sed -n 's/^guest: ca //p' >"$work/ca.pem"
 printf 'serves after %d s, kernel and all\n' "$((SECONDS - begun))"
 
 check 'the clock starts in 1970' starts_in_1970
-mapfile -t services < <(sed -n "s/.* \([a-z][a-z]*\)  *listening on .*/\1/p" "$console" | sort -u)
+mapfile -t services < <(sed -n "s/.* \([a-z][a-z-]*\)  *listening on .*/\1/p" "$console" | sort -u)
 for service in "${services[@]}"; do
     case $service in
     mqtt)
@@ -303,6 +309,8 @@ for service in "${services[@]}"; do
     chamber) check 'chamber: a viewer sees two pictures' chamber_pictures ;;
     rtsp) check 'rtsp: a player that checks the certificate is answered' rtsp_options ;;
     ftp) check 'ftp: a file there and back' ftp_there_and_back ;;
+    detect) check 'detect: the serial number is told' is_detected "$detect" ;;
+    detect-tls) check 'detect: and over TLS' is_detected "$detect_tls" "$work/ca.pem" ;;
     *) check "$service: this script has no client for it" false ;;
     esac
 done

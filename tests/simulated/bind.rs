@@ -21,7 +21,7 @@ use crate::clients::mqtt::{Client as MqttClient, Hello};
 use crate::lan::chamber::{At, Port};
 use crate::lan::net::SimNet;
 use crate::lan::root::start;
-use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
+use crate::lan::{self, CODE, PROXY, Tally, WIRE, journal_says, ms, pass, secs};
 
 const PORTS: [u16; 2] = [3000, 3002];
 
@@ -516,6 +516,26 @@ fn journal_lines() -> usize {
     let mut all = String::new();
     journal::write_to(&mut all).unwrap();
     all.lines().filter(|line| line.contains("detect")).count()
+}
+
+/// The health check asks from this machine, twice a minute in a container.
+#[test]
+fn health_checks_displace_no_events_in_the_journal() {
+    lan::run(async {
+        let bed = Bed::with(At::Off, &[]);
+        // The printer has been asked by then.
+        pass(secs(60)).await;
+        let (before, checked) = (journal_lines(), Tally::of(Kind::Checked));
+        for n in 0..100 {
+            let mut stream = bed.connect_from(PROXY.into(), PORTS[n % 2]);
+            let answer = ask(&mut stream, json!({ "command": "detect" })).await;
+            assert_eq!(answer["id"], SERIAL);
+            pass(secs(30)).await;
+        }
+        assert_eq!((journal_lines(), checked.now()), (before, 100));
+        assert_eq!(bed.detect().await["id"], SERIAL);
+        assert_eq!(journal_lines(), before + 1, "another machine's question");
+    });
 }
 
 /// A client that is never asked for the code must not pass for one that has shown it.
