@@ -129,6 +129,10 @@ fn a_new_address_serial_or_ca_reissues_only_the_leaves() {
         load(&dir.0, &Subject { addresses: &again, ..subject }).unwrap();
         assert_eq!(contents(&dir.0), before);
     }
+    // A loopback address that the proxy is bound to.
+    let bound = [other[0], other[1], IpAddr::from([127, 0, 0, 9])];
+    load(&dir.0, &Subject { serial: "030123456789012", addresses: &bound, ..SUBJECT }).unwrap();
+    assert!(text(&dir.0.join("ecdsa.pem")).contains("IP Address:127.0.0.9"));
     // A serial number of digits alone is not a host name; it is the common name all the same.
     let leaf = text(&dir.0.join("rsa.pem"));
     assert!(

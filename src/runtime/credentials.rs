@@ -58,7 +58,7 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
     let advertised = config.advertise.map(IpAddr::V4);
     let specific = Some(config.bind).filter(|bind| !bind.is_unspecified());
     let given = [advertised, specific, towards(&config.printer)].into_iter().flatten();
-    for address in given.chain(machine::addresses()) {
+    for address in given.chain(machine::addresses(config.bind)) {
         if !addresses.contains(&address) {
             // It fits: there are three, and all of the machine's.
             let _fits = addresses.push(address);

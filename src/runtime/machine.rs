@@ -20,11 +20,12 @@ use crate::tls::identity::ADDRESSES;
 const MAX_TABLE: u64 = 256 * 1024;
 
 /// The addresses of this machine's interfaces but for loopback ones, link-local ones and IPv6 addresses that
-/// change within days (RFC 8981): IPv4 first.
-pub fn addresses() -> heapless::Vec<IpAddr, ADDRESSES> {
-    let mut found = heapless::Vec::new();
+/// change within days (RFC 8981): IPv4 first. A program that listens on `bind`, an IPv4 address, has no IPv6 address: a
+/// provider's prefix may be another one each day, and the certificate is to stay.
+pub fn addresses(bind: IpAddr) -> heapless::Vec<IpAddr, ADDRESSES> {
     let four = text("/proc/self/net/fib_trie");
-    let six = text("/proc/self/net/if_inet6");
+    let six = if bind.is_ipv6() { text("/proc/self/net/if_inet6") } else { String::new() };
+    let mut found = heapless::Vec::new();
     for address in ipv4(&four).chain(ipv6(&six)) {
         if !found.contains(&address) && found.push(address).is_err() {
             break;

@@ -79,15 +79,15 @@ impl Cause {
     pub const fn hint(self) -> &'static str {
         match self {
             Self::Denied => {
-                "give it to the user that runs pandaproxy, or choose another with --state-dir"
+                "give it to the user that runs pandaproxy, or choose another with --state-dir or --ca-dir"
             }
-            Self::ReadOnly => "mount it writable, or choose another with --state-dir",
-            Self::Full => "free some space, or choose another with --state-dir",
+            Self::ReadOnly => "mount it writable, or choose another with --state-dir or --ca-dir",
+            Self::Full => "free some space, or choose another with --state-dir or --ca-dir",
             Self::InUse => {
-                "another pandaproxy uses it; end that one, or choose another with --state-dir"
+                "another pandaproxy uses it; end that one, or choose another with --state-dir or --ca-dir"
             }
             Self::Missing | Self::NotADirectory | Self::Link | Self::NotAFile | Self::Other(_) => {
-                "choose another with --state-dir"
+                "choose another with --state-dir or --ca-dir"
             }
         }
     }

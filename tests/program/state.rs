@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use printer::{Model, Printer};
 use skips::is_missing;
 
-use crate::clients::programs::Program;
+use crate::clients::programs::{Program, Said};
 use crate::clients::proxy::{self, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual};
 
 /// No printer.
@@ -117,9 +117,9 @@ fn a_lock_that_is_held_stops_neither_the_printer_nor_the_log() {
     });
 }
 
-/// A card that has become read-only: the certificate for a new name is made in memory.
+/// A card that has become read-only or is full: the certificate for a new name is made in memory.
 #[test]
-fn a_read_only_state_directory_serves_a_new_name() {
+fn a_read_only_or_full_state_directory_serves_a_new_name() {
     if is_missing("openssl") {
         return;
     }
@@ -132,22 +132,59 @@ fn a_read_only_state_directory_serves_a_new_name() {
         let mut again = command(&args);
         again.args(["--advertise-name", "nas.example"]);
         let path = dir.path().display();
-        let read_only = format!(
-            "mount --bind {path} {path}; mount -o remount,bind,ro {path}; ip link set lo up"
+        let read_only = format!("mount --bind {path} {path}; mount -o remount,bind,ro {path}");
+        let full = format!(
+            "cp -a {path} /mnt/state; mount -t tmpfs -o size=64k none {path}; \
+             cp -a /mnt/state/. {path}; cat /dev/zero >{path}/rest 2>/dev/null || true"
         );
-        let Some(mut again) = inside(&read_only, &again) else { return };
-        again.env("ACCESS_CODE", proxy::CODE);
-        let program = Program::start(&mut again);
+        for (state, cause) in
+            [(read_only, "the file system is read-only"), (full, "no space is left")]
+        {
+            let script = format!("ip link set lo up; mount -t tmpfs none /mnt; {state}");
+            let Some(mut again) = inside(&script, &again) else { return };
+            let program = Program::start(&mut again);
+            let line = program.line("mqtt     listening on ").await;
+            let log = program.log();
+            assert!(log.contains("ecdsa.pem is not kept") && log.contains(cause), "{log}");
+            let (code, said) =
+                verified(&program, &line, &dir, ["-verify_hostname", "nas.example"]).await;
+            assert_eq!(code, Some(0), "{}", said.err);
+        }
+    });
+}
+
+/// Has openssl verify a program in namespaces of its own by the line that says where it listens.
+async fn verified(
+    program: &Program,
+    line: &str,
+    dir: &StateDir,
+    name: [&str; 2],
+) -> (Option<i32>, Said) {
+    let at = line.split_once(" on ").unwrap().1.split(',').next().unwrap();
+    let mut verify = Command::new("nsenter");
+    verify.args(["--target", &program.id().to_string(), "--net", "--user", "openssl"]);
+    verify.args(["s_client", "-verify_return_error"]).args(name).args(["-connect", at]);
+    verify.arg("-CAfile").arg(dir.file("ca.pem"));
+    Program::start(&mut verify).ended().await
+}
+
+#[test]
+fn the_certificate_has_every_address_of_the_machine() {
+    if is_missing("openssl") {
+        return;
+    }
+    proxy::run(async {
+        let (dir, printer) = (StateDir::new(), Printer::new(Model::P1S));
+        let addresses = "ip link set lo up; ip address add 198.51.100.7/24 dev lo; \
+                         ip address add 203.0.113.9/32 dev lo";
+        let args = usual(&printer, nowhere(), &dir);
+        let Some(mut start) = inside(addresses, &command(args)) else { return };
+        let program = Program::start(&mut start);
         let line = program.line("mqtt     listening on ").await;
-        assert!(program.log().contains("ecdsa.pem is not kept"), "{}", program.log());
-        assert!(program.log().contains("the file system is read-only"), "{}", program.log());
-        let at = line.split_once(" on ").unwrap().1.split(',').next().unwrap().to_owned();
-        let mut verify = Command::new("nsenter");
-        verify.args(["--target", &program.id().to_string(), "--net", "--user", "openssl"]);
-        verify.args(["s_client", "-verify_return_error", "-verify_hostname", "nas.example"]);
-        verify.arg("-CAfile").arg(dir.file("ca.pem")).args(["-connect", &at]);
-        let (code, said) = Program::start(&mut verify).ended().await;
-        assert_eq!(code, Some(0), "{}", said.err);
+        for address in ["198.51.100.7", "203.0.113.9", "127.0.0.1"] {
+            let (code, said) = verified(&program, &line, &dir, ["-verify_ip", address]).await;
+            assert_eq!(code, Some(0), "{address}: {}", said.err);
+        }
     });
 }
 
