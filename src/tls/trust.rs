@@ -48,6 +48,8 @@ const _: () =
 #[derive(Clone, Debug)]
 pub struct Trust {
     config: Arc<ClientConfig>,
+    /// The same, but no certificate is trusted on first use.
+    strict: Arc<ClientConfig>,
     name: ServerName<'static>,
     policy: Policy,
     serial: Arc<str>,
@@ -110,18 +112,13 @@ impl Trust {
         let verifier = verifier(serial, policy, given, pins, clock)?;
         let serial = Arc::clone(&verifier.serial);
         let pin = verifier.pin.clone();
-        let mut config = ClientConfig::builder_with_provider(super::provider(BOARD.suites))
-            .with_protocol_versions(&[&TLS12])
-            .map_err(|_| TrustError::Suites)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        config.resumption = sessions();
+        let strict = Arc::new(client_config(verifier.without_first_use())?);
+        let config = client_config(verifier)?;
         // Printers need no server name (SNI); the serial number, their common name, does no harm. A serial number
         // of digits alone is not a valid host name: an address is used instead, and no SNI is sent.
         let name = DnsName::try_from(String::from(&*serial))
             .map_or_else(|_| ServerName::from(Ipv4Addr::UNSPECIFIED), ServerName::DnsName);
-        Ok(Self { config: Arc::new(config), name, policy, serial, pin })
+        Ok(Self { config: Arc::new(config), strict, name, policy, serial, pin })
     }
 
     /// The same trust with a session cache of its own.
@@ -132,6 +129,13 @@ impl Trust {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = sessions();
         Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// The same trust for an address that anybody may have named: no certificate is trusted on first use. `None` if
+    /// certificates are not verified at all.
+    pub fn without_first_use(&self) -> Option<Self> {
+        let strict = || Self { config: Arc::clone(&self.strict), ..self.clone() };
+        (self.policy == Policy::Verify).then(strict)
     }
 
     /// Begins to read the pins again if the printer's certificate was rejected by its pin: the user may have changed them.
@@ -161,6 +165,18 @@ impl Trust {
             log::warn!("{}", Warning { serial: &self.serial, about: About::NotVerified });
         }
     }
+}
+
+/// The TLS client configuration with this verifier.
+fn client_config(verifier: Verifier) -> Result<ClientConfig, TrustError> {
+    let mut config = ClientConfig::builder_with_provider(super::provider(BOARD.suites))
+        .with_protocol_versions(&[&TLS12])
+        .map_err(|_| TrustError::Suites)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.resumption = sessions();
+    Ok(config)
 }
 
 /// A session cache with one element, since there is one server name.
@@ -196,6 +212,7 @@ pub(super) fn verifier(
         given: given.map_or_else(|| Ok(Vec::new()), authorities)?,
         pin: Pin::load(pins, serial),
         may_pin: Model::of_serial(serial).is_none_or(|model| model.needs_pin),
+        trusts_first_use: true,
         clock,
         algorithms: super::provider(BOARD.suites).signature_verification_algorithms,
         accepted: Mutex::new(None),
@@ -212,6 +229,8 @@ pub(super) struct Verifier {
     /// Whether a certificate of an unknown authority may be trusted on first use: for models whose
     /// authority is not built in, and for models that are not in the table.
     may_pin: bool,
+    /// Whether it is trusted without a pin.
+    trusts_first_use: bool,
     clock: fn() -> SystemTime,
     algorithms: WebPkiSupportedAlgorithms,
     /// The last accepted certificate, until the printer has proved that it has its key. rustls requires `Sync`.
@@ -230,6 +249,21 @@ pub(super) enum Basis {
 }
 
 impl Verifier {
+    /// The same verifier with the same pin, which trusts no certificate on first use.
+    pub(super) fn without_first_use(&self) -> Self {
+        Self {
+            serial: Arc::clone(&self.serial),
+            policy: self.policy,
+            given: self.given.clone(),
+            pin: self.pin.clone(),
+            may_pin: self.may_pin,
+            trusts_first_use: false,
+            clock: self.clock,
+            algorithms: self.algorithms,
+            accepted: Mutex::new(None),
+        }
+    }
+
     fn accepted(&self) -> MutexGuard<'_, Option<(Fingerprint, Basis)>> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,6 +295,7 @@ impl Verifier {
             Verdict::UnknownIssuer => match self.pin.get() {
                 Ok(Some(pinned)) if pinned == fingerprint(leaf) => Ok(Basis::Pinned),
                 Ok(Some(_)) => Err(self.doubted(Refusal::PinChanged)),
+                Ok(None) if !self.trusts_first_use => Err(Refusal::UnknownIssuer),
                 Ok(None) => Ok(Basis::FirstUse),
                 Err(error) => Err(self.doubted(error.into())),
             },

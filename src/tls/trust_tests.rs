@@ -606,6 +606,23 @@ fn first_use_is_for_models_without_a_known_authority() {
     }
 }
 
+/// Anybody can announce the printer at an address, so nothing is pinned there.
+#[test]
+fn an_announced_address_is_not_trusted_on_first_use() {
+    let dir = Scratch::new("trust");
+    let pins = Pins::in_dir(&dir);
+    let usual = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
+    let strict = usual.without_first_use();
+    let leaf = v3(&Party::root(&ec(), "Stranger", CA)).der();
+    assert_eq!(accept(&strict, &leaf), Err(Refusal::UnknownIssuer));
+    assert!(!dir.join("pins").exists());
+    assert_eq!(accept(&usual, &leaf), Ok(()));
+    assert_eq!(accept(&strict, &leaf), Ok(()), "it is the pinned one");
+    let trust = |policy| Trust::new(SERIAL, policy, None, Pins::in_dir(&dir), clock).unwrap();
+    assert!(trust(Policy::Verify).without_first_use().is_some());
+    assert!(trust(Policy::Insecure).without_first_use().is_none(), "nothing is verified");
+}
+
 /// A man in the middle could present a certificate of an authority that is not known.
 #[test]
 fn a_verified_printer_is_not_replaced_by_an_unknown_one() {
