@@ -90,6 +90,10 @@ pub enum Kind {
     PictureDamaged,
     /// A picture larger than any frame was skipped.
     PictureTooLong,
+    /// The printer was discovered, or is announced.
+    Discovery,
+    /// An announcement contradicts what is known, or the printer cannot be announced.
+    DiscoveryConflict,
     /// A file or a listing was transferred completely.
     Transferred,
     /// The transfer of a file or a listing failed.
@@ -104,7 +108,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are printed.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Started,
         Self::Admitted,
         Self::Left,
@@ -132,6 +136,8 @@ impl Kind {
         Self::Checked,
         Self::PictureDamaged,
         Self::PictureTooLong,
+        Self::Discovery,
+        Self::DiscoveryConflict,
         Self::Transferred,
         Self::TransferFailed,
         Self::NotRecorded,
@@ -169,6 +175,8 @@ impl Kind {
             Self::Checked => "health checked",
             Self::PictureDamaged => "picture damaged",
             Self::PictureTooLong => "picture too long",
+            Self::Discovery => "discovery",
+            Self::DiscoveryConflict => "discovery conflict",
             Self::Transferred => "transferred",
             Self::TransferFailed => "transfer failed",
             Self::NotRecorded => "not recorded",
@@ -194,6 +202,7 @@ impl Kind {
             | Self::PrinterMute
             | Self::PictureDamaged
             | Self::PictureTooLong
+            | Self::DiscoveryConflict
             | Self::TransferFailed
             | Self::NotRecorded
             | Self::RequestRefused => Level::Warn,
@@ -205,6 +214,7 @@ impl Kind {
             | Self::PrinterUp
             | Self::CameraFound
             | Self::Detected
+            | Self::Discovery
             | Self::RequestIgnored
             | Self::Transferred
             | Self::Stopping => Level::Info,

@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, tls, trace → config → printer → session, service
+//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
 //!        → memory, auth, journal, notify, peer, segment, state_dir → clock → board     imports only point right
 //! ```
 //!
@@ -29,6 +29,7 @@
 //! | [`rtsp`] | port 322 of X1, H2 and P2: one stream of packets for all players |
 //! | [`ftp`] | port 990 in proxy mode: clients queue for the printer's sessions |
 //! | [`bind`] | ports 3000 and 3002: which printer this is, for slicers that ask |
+//! | [`ssdp`] | discovery: what the printer announces, and its announcement to slicers |
 //! | [`runtime::files`] | data connections, and the relay of 990 and of the file tunnel on 6000 |
 //! | [`printer`] | the table of models, the camera probe, and what is known about the printer |
 //! | [`session`], [`service`] | the contracts of every conversation and of every service |
@@ -167,6 +168,7 @@ pub mod runtime;
 pub mod segment;
 pub mod service;
 pub mod session;
+pub mod ssdp;
 pub mod state_dir;
 pub mod tls;
 pub mod trace;

@@ -9,8 +9,10 @@ use crate::auth::{COUNTED_FOR, MAX_WRONG, REFUSED_FOR, WRONG_CODES};
 use crate::board::{BOARD, Mqtt};
 use crate::memory::{KIB, budget};
 use crate::runtime::files::relay;
+use crate::runtime::services::ssdp as discovery;
 use crate::runtime::stream;
-use crate::{bind, chamber, ftp, mqtt, rtsp};
+use crate::segment::MAX_SEGMENTS;
+use crate::{bind, chamber, ftp, mqtt, rtsp, ssdp};
 
 /// Prints all limits, one table a service.
 #[derive(Clone, Copy, Debug)]
@@ -239,6 +241,48 @@ impl fmt::Display for Limits {
                     "asked later",
                     "1 in {} s",
                     s(&bind::RETRY_INTERVAL)
+                ),
+            ],
+        )?;
+        table(
+            f,
+            "ssdp",
+            &[
+                limit!("datagram", "ignored", "{} bytes", ssdp::wire::MAX_DATAGRAM),
+                limit!(
+                    "datagrams read",
+                    "they wait, or are lost",
+                    "{} in {} ms",
+                    discovery::MAX_READ,
+                    discovery::READ_INTERVAL.as_millis()
+                ),
+                limit!("networks announced to", "left out", "{}", MAX_SEGMENTS),
+                limit!("named addresses", "refused at the start", "{}", ssdp::MAX_ADDRESSES),
+                limit!(
+                    "answers to the printer's packets",
+                    "the next follows when it may",
+                    "{} in {} s",
+                    ssdp::hub::ANSWERS,
+                    s(&ssdp::hub::ANSWERS_IN)
+                ),
+                limit!(
+                    "replies to searches of an address",
+                    "ignored",
+                    "1 in {} s",
+                    s(&ssdp::hub::SEARCH_INTERVAL)
+                ),
+                limit!(
+                    "replies to all searches",
+                    "ignored",
+                    "{} in {} s",
+                    ssdp::hub::MAX_SEARCHERS,
+                    s(&ssdp::hub::SEARCH_INTERVAL)
+                ),
+                limit!(
+                    "addresses tried for the printer",
+                    "they wait",
+                    "1 in {} s",
+                    s(&ssdp::claims::TRY_INTERVAL)
                 ),
             ],
         )

@@ -6,6 +6,7 @@
 //! An invalid setting ends the program with status 2 and one line that names the setting, its value and what was
 //! expected. The access code appears in no such line, in no `Debug` and in no help text.
 
+mod announce;
 mod args;
 mod ftp;
 mod help;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use log::Level;
 
+pub use self::announce::{Announce, Broadcast, MAX_ADDRESSES};
 pub use self::args::command;
 use self::args::{Args, Typed, Word};
 pub use self::ftp::{Because, Ftp, FtpMode, PortRanges};
@@ -106,6 +108,8 @@ pub struct Config {
     pub advertise: Option<Ipv4Addr>,
     /// Further names by which clients reach this machine.
     pub advertise_names: heapless::Vec<HostName, MAX_NAMES>,
+    /// Where the printer is announced to slicers.
+    pub announce: Announce,
     /// Whether the printer's certificate is not verified.
     pub insecure_printer: bool,
     /// Whether the printer's own address stays in its reports.
@@ -280,6 +284,11 @@ impl Config {
             None => None,
         };
 
+        let announce = match find(&Setting::ANNOUNCE) {
+            Some(given) => given.parse(Announce::parse)?,
+            None => Announce::default(),
+        };
+
         let config = Self {
             printer,
             code,
@@ -299,6 +308,7 @@ impl Config {
                 Some(given) => given.parse(host_names)?,
                 None => heapless::Vec::new(),
             },
+            announce,
             insecure_printer: flag(&Setting::INSECURE_PRINTER)?,
             keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS)?,
             record: Recording::meant(sources)?,

@@ -13,11 +13,14 @@ pub enum Service {
     Ftp,
     /// Which printer this is, for slicers that ask.
     Detect,
+    /// Discovery in the LAN.
+    Ssdp,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 5] = [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp, Self::Detect];
+    pub const ALL: [Self; 6] =
+        [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp, Self::Detect, Self::Ssdp];
 
     /// Name in settings and in the log.
     pub const fn name(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Service {
             Self::Rtsp => "rtsp",
             Self::Ftp => "ftp",
             Self::Detect => "detect",
+            Self::Ssdp => "ssdp",
         }
     }
 }
@@ -47,11 +51,14 @@ pub struct Services {
     pub ftp: bool,
     /// Which printer this is.
     pub detect: bool,
+    /// Discovery in the LAN.
+    pub ssdp: bool,
 }
 
 impl Services {
     /// All services.
-    pub const ALL: Self = Self { mqtt: true, chamber: true, rtsp: true, ftp: true, detect: true };
+    pub const ALL: Self =
+        Self { mqtt: true, chamber: true, rtsp: true, ftp: true, detect: true, ssdp: true };
 
     /// Whether `service` is one of them.
     pub const fn has(self, service: Service) -> bool {
@@ -61,6 +68,7 @@ impl Services {
             Service::Rtsp => self.rtsp,
             Service::Ftp => self.ftp,
             Service::Detect => self.detect,
+            Service::Ssdp => self.ssdp,
         }
     }
 
@@ -76,6 +84,7 @@ impl Services {
             Service::Rtsp => self.rtsp = true,
             Service::Ftp => self.ftp = true,
             Service::Detect => self.detect = true,
+            Service::Ssdp => self.ssdp = true,
         }
     }
 

@@ -164,9 +164,9 @@ impl Setting {
         key: "SERVICES",
         value: "LIST",
         group: Group::Services,
-        default: "mqtt,chamber,rtsp,ftp,detect",
-        expected: "a list of services; mqtt, chamber, rtsp, ftp, detect or camera (chamber and rtsp), with commas between",
-        help: "Services to offer; camera means chamber,rtsp, ftp includes the file tunnel, and detect tells slicers which printer this is",
+        default: "mqtt,chamber,rtsp,ftp,detect,ssdp",
+        expected: "a list of services; mqtt, chamber, rtsp, ftp, detect, ssdp or camera (chamber and rtsp), with commas between",
+        help: "Services to offer; camera means chamber,rtsp, ftp includes the file tunnel, detect tells slicers which printer this is, and ssdp is discovery",
         ..ROW
     };
     /// `--enable-all`, from the program's Python version.
@@ -233,6 +233,17 @@ impl Setting {
         group: Group::Services,
         expected: "host names, 8 at most, with commas between",
         help: "Further names by which clients reach this machine, for the certificate; it has the host name and all addresses anyway. Repeatable, or a comma-separated list",
+        ..ROW
+    };
+    /// `--announce`.
+    pub const ANNOUNCE: Self = Self {
+        option: "--announce",
+        key: "ANNOUNCE",
+        value: "WHERE",
+        group: Group::Services,
+        default: "auto",
+        expected: "auto, off, broadcast, or IPv4 addresses; at most 8, with commas between",
+        help: "Where the printer is announced to slicers as being at this machine: auto (in its own networks, if slicers can reach it there), off, broadcast, or addresses in other networks",
         ..ROW
     };
     /// `--keep-printer-address`.
@@ -359,7 +370,7 @@ impl Setting {
         Self { option: "--verbose", short: Some('v'), key: "DEBUG", help: "Log more", ..FLAG };
 
     /// Every setting, group by group. All but [`CONFIG`](Self::CONFIG) may stand in the file of settings.
-    pub const ALL: [&'static Self; 24] = [
+    pub const ALL: [&'static Self; 25] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -371,6 +382,7 @@ impl Setting {
         &Self::PRINTER_PORTS,
         &Self::ADVERTISE_IP,
         &Self::ADVERTISE_NAME,
+        &Self::ANNOUNCE,
         &Self::KEEP_PRINTER_ADDRESS,
         &Self::NAME,
         &Self::FTP_MODE,

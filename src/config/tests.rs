@@ -199,7 +199,7 @@ fn an_invalid_option_is_named_with_what_was_expected() {
         (&["-p", "a\nb"], r#"invalid value "a\nb" for --printer-ip: expected the printer's IP address or host name"#.into()),
         (&["-s", "01P-1"], r#"invalid value "01P-1" for --serial-number: expected 1 to 32 letters and digits"#.into()),
         (&["-b", "lan"], r#"invalid value "lan" for --bind: expected an IP address of this machine, or 0.0.0.0 for all"#.into()),
-        (&["--services", "mqtt,web"], r#"invalid value "mqtt,web" for --services: expected a list of services; mqtt, chamber, rtsp, ftp or camera (chamber and rtsp), with commas between"#.into()),
+        (&["--services", "mqtt,web"], r#"invalid value "mqtt,web" for --services: expected a list of services; mqtt, chamber, rtsp, ftp, detect, ssdp or camera (chamber and rtsp), with commas between"#.into()),
         (&["--enable-all=maybe"], r#"invalid value "maybe" for --enable-all: expected true or false"#.into()),
         (&["--advertise-ip", "::1"], r#"invalid value "::1" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
         (&["--advertise-ip", "0.0.0.0"], r#"invalid value "0.0.0.0" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
@@ -547,9 +547,10 @@ fn services_are_chosen_by_the_names_of_their_ports() {
         ("mqtt", Services { mqtt: true, ..none }),
         ("chamber,Rtsp", Services { chamber: true, rtsp: true, ..none }),
         ("camera", Services { chamber: true, rtsp: true, ..none }),
-        (" FTP, mqtt,camera", Services { detect: false, ..Services::ALL }),
+        (" FTP, mqtt,camera", Services { detect: false, ssdp: false, ..Services::ALL }),
         ("detect", Services { detect: true, ..none }),
-        ("mqtt,chamber,rtsp,ftp,detect", Services::ALL),
+        ("ssdp", Services { ssdp: true, ..none }),
+        ("mqtt,chamber,rtsp,ftp,detect,ssdp", Services::ALL),
     ] {
         assert_eq!(with(&["--services", list]).unwrap().services, services, "{list}");
     }

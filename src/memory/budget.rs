@@ -207,6 +207,9 @@ pub const DETECT_SLOT: usize = 64;
 /// `detect` on one port, without its slots.
 pub const DETECT_SERVICE: usize = 256;
 
+/// Discovery: its hub, and two sockets.
+pub const DISCOVERY: usize = 4 * KIB;
+
 /// Connections in the accept queue of one service.
 pub const ACCEPT_QUEUE: usize = 4 * BOARD.pre_auth;
 
@@ -266,7 +269,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 55] = [
+pub const LINES: [Line; 57] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -314,6 +317,8 @@ pub const LINES: [Line; 55] = [
     line("detect-tls client: task, slot", DETECT_CLIENTS, TASK + DETECT_SLOT),
     line("detect services", 2, DETECT_SERVICE),
     line("detect upstream: inbox, outbox, task", 1, DETECT_INBOX + DETECT_OUTBOX + TASK),
+    line("ssdp: sockets, hub, task", 1, DISCOVERY + TASK),
+    line("ssdp: an address that is tried: TLS, task", 1, TLS + TASK),
     line("TLS: input being processed", 1, TLS_FLASH),
     line("accept queues", SERVICES * ACCEPT_QUEUE, ARRIVAL),
     line("wrong codes, known origins", 1, LIMITER),

@@ -6,12 +6,14 @@
 //! | access code accepted or refused | the services that log in: MQTT, both cameras, FTP |
 //! | last report, firmware version, live view | MQTT |
 //! | camera, file tunnel on port 6000 | the camera probe |
+//! | address, signal, LAN or cloud mode | its announcements in the LAN |
 //! | name, model code, firmware version | the printer's answer to `detect`, and its announcements in the LAN |
 //!
 //! Every fact is bounded, nothing is allocated, and one task may wait for a change.
 
 use core::cell::{Cell, RefCell};
 use core::fmt::{self, Write};
+use core::net::{IpAddr, Ipv4Addr};
 
 use super::camera::{AtChamber, CameraKind, CameraProbe};
 use super::model::{Camera, Model};
@@ -115,12 +117,34 @@ impl Port6000 {
     }
 }
 
+/// What the printer's last announcement in the LAN says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The printer's address.
+    pub location: Ipv4Addr,
+    /// Strength of its Wi-Fi signal in dBm, if it tells it.
+    pub signal: Option<i16>,
+    /// Whether it is in cloud mode, not in LAN mode.
+    pub is_cloud: Option<bool>,
+    /// Whether it is bound to an account.
+    pub is_bound: Option<bool>,
+    /// When.
+    pub at: Instant,
+}
+
 /// What is known about one printer.
 pub struct Status {
     model: Option<&'static Model>,
     port_6000: Port6000,
     camera: CameraProbe,
     is_reachable: Cell<Option<bool>>,
+    /// Whether the last attempt to dial the printer failed, for whatever reason.
+    is_dial_failing: Cell<bool>,
+    /// The address of the last connection to the printer.
+    address: Cell<Option<IpAddr>>,
+    /// Where the printer was found, if not at its configured address.
+    followed: Cell<Option<Ipv4Addr>>,
+    announced: Cell<Option<Announced>>,
     certificate: Cell<Certificate>,
     code: Cell<Code>,
     /// Services that the proxy is logged in to at the moment.
@@ -151,6 +175,10 @@ impl Status {
             port_6000,
             camera: CameraProbe::new(),
             is_reachable: Cell::default(),
+            is_dial_failing: Cell::default(),
+            address: Cell::default(),
+            followed: Cell::default(),
+            announced: Cell::default(),
             certificate: Cell::default(),
             code: Cell::default(),
             logged_in: <[Cell<bool>; LOGINS]>::default(),
@@ -205,6 +233,54 @@ impl Status {
     /// The printer answered, if only by refusing a connection, or did not answer.
     pub fn set_reachable(&self, is_reachable: bool) {
         self.set(&self.is_reachable, Some(is_reachable));
+    }
+
+    /// Dialling the printer succeeded, or failed.
+    pub fn set_dialled(&self, is_connected: bool) {
+        self.is_dial_failing.set(!is_connected);
+    }
+
+    /// Whether the printer cannot be connected to at its known address, as far as the last attempt tells.
+    pub fn is_lost(&self) -> bool {
+        self.is_dial_failing.get() && !self.is_logged_in()
+    }
+
+    /// The address of the last connection to the printer.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address.get()
+    }
+
+    /// A connection to the printer was made at this address.
+    pub fn set_address(&self, address: IpAddr) {
+        self.address.set(Some(address));
+    }
+
+    /// Where the printer was found by its serial number and certificate, if not at its configured address.
+    pub const fn followed(&self) -> Option<Ipv4Addr> {
+        self.followed.get()
+    }
+
+    /// The printer was found at this address, and showed its certificate there.
+    pub fn follow(&self, address: Ipv4Addr) {
+        self.set(&self.followed, Some(address));
+    }
+
+    /// The printer does not answer where it was found: its configured address is used again. Not while a service is
+    /// logged in there.
+    pub fn unfollow(&self) {
+        if !self.is_logged_in() {
+            self.set(&self.followed, None);
+        }
+    }
+
+    /// What the printer's last announcement says.
+    pub const fn announced(&self) -> Option<Announced> {
+        self.announced.get()
+    }
+
+    /// The printer announced itself. This is too frequent to count as a change.
+    pub fn set_announced(&self, announced: Announced) {
+        self.announced.set(Some(announced));
     }
 
     /// The printer's certificate, as the last handshake left it.

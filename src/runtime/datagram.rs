@@ -185,6 +185,36 @@ fn has_broadcast(interface: &str) -> bool {
     flags.is_none_or(|flags| flags & IFF_BROADCAST != 0)
 }
 
+/// Files that Docker and Podman put into every container.
+const CONTAINER: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
+
+/// Whether this is a container whose way out is one end of a virtual cable, the other end of which is in a bridge. A
+/// container in the host's network, or with an address of its own in the LAN (macvlan, ipvlan), is not.
+pub(super) fn is_bridged() -> bool {
+    let is_container = CONTAINER.iter().any(|file| Path::new(file).exists());
+    is_container
+        && fs::read_to_string(ROUTES).is_ok_and(|routes| way_out(&routes).is_some_and(is_cable))
+}
+
+/// The interface of the default route.
+fn way_out(routes: &str) -> Option<&str> {
+    let mut columns = routes.lines().skip(1).map(str::split_ascii_whitespace);
+    columns.find_map(|mut columns| {
+        let interface = columns.next()?;
+        (columns.next()? == "00000000").then_some(interface)
+    })
+}
+
+/// Whether an interface is one end of a virtual cable (veth): it is linked to another interface than itself, and is of
+/// no type that has a name.
+fn is_cable(interface: &str) -> bool {
+    let read = |file: &str| {
+        let path = Path::new("/sys/class/net").join(interface).join(file);
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    read("iflink").trim() != read("ifindex").trim() && !read("uevent").contains("DEVTYPE=")
+}
+
 /// The address from which this machine would send to `to`.
 pub(super) fn source_towards(to: Ipv4Addr) -> Option<Ipv4Addr> {
     // Connecting a datagram socket sends nothing; it only chooses the way. The port is any.
@@ -239,6 +269,15 @@ mod tests {
         let expected =
             ["192.168.1.0/24 192.168.1.5 192.168.1.255", "10.2.0.0/16 10.2.0.5 10.2.255.255"];
         assert_eq!(found(&table.concat()), expected);
+    }
+
+    #[test]
+    fn the_way_out_is_the_default_routes_interface() {
+        let lan = route("wlan0", [192, 168, 1, 0], 1, [255, 255, 255, 0]);
+        let default = route("eth0", [0; 4], 3, [0; 4]);
+        assert_eq!(way_out(&[HEAD, &lan, &default].concat()), Some("eth0"));
+        assert_eq!(way_out(&[HEAD, &lan].concat()), None);
+        assert!(!is_cable("lo"), "the loopback interface is linked to itself");
     }
 
     #[test]

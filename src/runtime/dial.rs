@@ -121,6 +121,7 @@ pub async fn reach<N: Net>(
     let address = host.address(net, port).await?;
     match timeout(CONNECT_TIMEOUT, net.connect(address)).await {
         Ok(Ok(connection)) => {
+            host.set_reached(address.ip());
             trace::redact_address(address.ip());
             if let Ok(own) = connection.local_addr() {
                 trace::redact_address(own.ip());
@@ -130,7 +131,10 @@ pub async fn reach<N: Net>(
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(DialError::PortClosed { port })
         }
-        Ok(Err(_)) | Err(_) => Err(DialError::Off),
+        Ok(Err(_)) | Err(_) => {
+            host.set_unreached(address.ip());
+            Err(DialError::Off)
+        }
     }
 }
 

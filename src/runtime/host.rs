@@ -1,4 +1,5 @@
-//! The printer's address: as it was given, or looked up from its name.
+//! The printer's address: as it was given, or looked up from its name, or where it was found since by
+//! [discovery](crate::ssdp).
 //!
 //! All services share one [`Host`]. The system's resolver blocks, for half a minute where the router does not answer: it
 //! runs on a thread of its own, once at a time, in a task that no service waits for longer than it wants to.
@@ -22,6 +23,7 @@ use super::dial::DialError;
 use super::net::Net;
 use super::root::spawn;
 use crate::config::{Config, OwnListeners, PrinterAddr};
+use crate::printer::status::Status;
 
 /// How long an address is used before its name is looked up again.
 pub const MAX_AGE: Duration = Duration::from_secs(30);
@@ -36,6 +38,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Host {
     printer: PrinterAddr,
     own: OwnListeners,
+    status: Rc<Status>,
     /// The last address of the name, and when it was found or last used in place of a new one.
     found: Cell<Option<(IpAddr, Instant)>>,
     is_looking: Cell<bool>,
@@ -46,19 +49,20 @@ pub struct Host {
 
 impl Host {
     /// The printer of this configuration.
-    pub fn new(config: &Config) -> Rc<Self> {
-        Self::at(config.printer.clone(), config.own_listeners())
+    pub fn new(config: &Config, status: &Rc<Status>) -> Rc<Self> {
+        Self::at(config.printer.clone(), config.own_listeners(), Rc::clone(status))
     }
 
     /// The printer at this address, which is none of this program's.
     pub fn of(printer: PrinterAddr) -> Rc<Self> {
-        Self::at(printer, OwnListeners::NONE)
+        Self::at(printer, OwnListeners::NONE, Rc::default())
     }
 
-    fn at(printer: PrinterAddr, own: OwnListeners) -> Rc<Self> {
+    fn at(printer: PrinterAddr, own: OwnListeners, status: Rc<Status>) -> Rc<Self> {
         Rc::new(Self {
             printer,
             own,
+            status,
             found: Cell::new(None),
             is_looking: Cell::new(false),
             has_failed: Cell::new(false),
@@ -76,12 +80,26 @@ impl Host {
         net: &N,
         port: u16,
     ) -> Result<SocketAddr, DialError> {
-        let address = match &self.printer {
-            PrinterAddr::Ip(address) => *address,
-            PrinterAddr::Name(_) => self.resolve(net).await?,
+        let address = match (self.status.followed(), &self.printer) {
+            (Some(followed), _) => IpAddr::V4(followed),
+            (None, PrinterAddr::Ip(address)) => *address,
+            (None, PrinterAddr::Name(_)) => self.resolve(net).await?,
         };
         let at = SocketAddr::new(address, port);
         if self.own.has(at) { Err(DialError::Itself(address)) } else { Ok(at) }
+    }
+
+    /// A connection was made to the printer at `address`.
+    pub fn set_reached(&self, address: IpAddr) {
+        self.status.set_address(address);
+    }
+
+    /// The printer does not answer at `address`. If it was found there by discovery, its configured address is used
+    /// again.
+    pub fn set_unreached(&self, address: IpAddr) {
+        if self.status.followed().map(IpAddr::V4) == Some(address) {
+            self.status.unfollow();
+        }
     }
 
     async fn resolve<N: Net>(self: &Rc<Self>, net: &N) -> Result<IpAddr, DialError> {

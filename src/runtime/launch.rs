@@ -39,7 +39,7 @@ use super::host::Host;
 use super::net::Net;
 use super::root::{Bound, Root, find};
 use super::service::{Declaration, Service};
-use super::services::{bind, chamber, files, mqtt, rtsp};
+use super::services::{bind, chamber, files, mqtt, rtsp, ssdp};
 use super::shutdown::shut_down;
 pub use super::start_error::StartError;
 use super::{Clock, supervisor};
@@ -55,7 +55,7 @@ use crate::trace;
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The services, in the order in which they are started and shut down: the one list of them.
-pub fn services<N: Net>() -> [Declaration<N>; 7] {
+pub fn services<N: Net>() -> [Declaration<N>; 8] {
     [
         mqtt::declaration(),
         chamber::declaration(),
@@ -64,6 +64,7 @@ pub fn services<N: Net>() -> [Declaration<N>; 7] {
         files::tunnel_declaration(),
         bind::plain_declaration(),
         bind::tls_declaration(),
+        ssdp::declaration(),
     ]
 }
 
@@ -142,14 +143,14 @@ impl Proxy {
         }
         warn_if_absent(config.bind);
         record(config, &context.clock)?;
+        let status = Status::new(&config.serial, config.port_6000).named(config.name.as_ref());
+        let status = Rc::new(status);
         let mut root = Root {
             config,
             net: net.clone(),
-            host: Host::new(config),
+            host: Host::new(config, &status),
             clock: context.clock,
-            status: Rc::new(
-                Status::new(&config.serial, config.port_6000).named(config.name.as_ref()),
-            ),
+            status,
             credentials: (context.credentials)(config)?,
             limiter: Rc::default(),
             seed: context.seed,

@@ -69,6 +69,11 @@ pub trait Net: Clone + 'static {
         None
     }
 
+    /// Whether this is a container with a network of its own behind a bridge, which broadcasts do not leave.
+    fn is_bridged(&self) -> bool {
+        false
+    }
+
     /// Connects to `address`, without a deadline of its own.
     ///
     /// # Errors
@@ -245,6 +250,10 @@ impl Net for Sockets {
 
     fn source_towards(&self, to: Ipv4Addr) -> Option<Ipv4Addr> {
         datagram::source_towards(to)
+    }
+
+    fn is_bridged(&self) -> bool {
+        datagram::is_bridged()
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {

@@ -165,6 +165,7 @@ fn note_dial<T>(status: &Status, dialled: &Result<T, DialError>) {
         }
         Err(DialError::NoSuchName | DialError::Itself(_) | DialError::Off) => (false, None),
     };
+    status.set_dialled(dialled.is_ok());
     status.set_reachable(is_reachable);
     if let Some(certificate) = certificate {
         status.set_certificate(certificate);

@@ -164,9 +164,9 @@ impl<N: Net> Root<'_, N> {
         self.bound.listener.take()
     }
 
-    /// Starts the task that maintains a connection to the printer. It ends by itself once its service is
-    /// [shut down](Service::shut_down), and the program waits for that.
-    fn maintain<F: Future<Output = ()> + 'static>(&mut self, task: F) {
+    /// Starts the task that maintains a connection to the printer, or something else that ends in order. It ends by
+    /// itself once its service is [shut down](Service::shut_down), and the program waits for that.
+    pub fn maintain<F: Future<Output = ()> + 'static>(&mut self, task: F) {
         let task = self.spawn(task);
         self.maintainers.push(task);
     }

@@ -69,6 +69,7 @@ mod packet;
 mod reports;
 pub mod rtsp;
 mod slot;
+pub mod ssdp;
 pub mod stated;
 pub mod tls;
 pub mod tunnel;

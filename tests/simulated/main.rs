@@ -25,3 +25,4 @@ mod print_job;
 mod replay;
 mod root;
 mod rtsp;
+mod ssdp;

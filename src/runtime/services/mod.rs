@@ -8,3 +8,4 @@ pub mod ftp;
 pub mod mqtt;
 pub mod port_6000;
 pub mod rtsp;
+pub mod ssdp;

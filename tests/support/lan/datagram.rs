@@ -8,15 +8,19 @@
 //! |---|---|---|
 //! | datagrams that wait in a socket | [`WAITING`] | the newest is dropped |
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::{Rc, Weak};
 
 use pandaproxy::runtime::datagram::Datagrams;
 use pandaproxy::segment::{Segment, Segments};
+
+use tokio::task::spawn_local;
+use tokio::time::sleep;
 
 use super::weather::aside;
 
@@ -36,6 +40,8 @@ pub(crate) struct Air {
     proxy: RefCell<Vec<Ipv4Addr>>,
     /// UDP ports that another program on the proxy's machine has, and does not share.
     taken: RefCell<Vec<u16>>,
+    /// How long a datagram is on its way.
+    delay: Cell<Duration>,
     sent: RefCell<u64>,
 }
 
@@ -48,6 +54,11 @@ impl Air {
     /// Has another program take a UDP port of the proxy's machine for itself.
     pub(crate) fn take(&self, port: u16) {
         self.taken.borrow_mut().push(port);
+    }
+
+    /// Has every datagram take this long.
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        self.delay.set(delay);
     }
 
     /// Datagrams that the proxy has sent so far.
@@ -117,7 +128,21 @@ impl Air {
                 addresses.contains(&ip) && !core::mem::replace(&mut found, true)
             };
             if reaches {
-                socket.arrive(bytes, SocketAddrV4::new(from, port));
+                let (socket, bytes) = (Rc::downgrade(socket), bytes.to_vec());
+                let (from, delay) = (SocketAddrV4::new(from, port), self.delay.get());
+                let arrive = move || {
+                    if let Some(socket) = socket.upgrade() {
+                        socket.arrive(bytes, from);
+                    }
+                };
+                if delay.is_zero() {
+                    arrive();
+                } else {
+                    spawn_local(async move {
+                        sleep(delay).await;
+                        arrive();
+                    });
+                }
             }
         }
         Ok(())
@@ -140,10 +165,10 @@ struct Socket {
 }
 
 impl Socket {
-    fn arrive(&self, bytes: &[u8], from: SocketAddrV4) {
+    fn arrive(&self, bytes: Vec<u8>, from: SocketAddrV4) {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() < WAITING {
-            waiting.push_back((bytes.to_vec(), from));
+            waiting.push_back((bytes, from));
         }
         if let Some(receiver) = self.receiver.borrow_mut().take() {
             receiver.wake();

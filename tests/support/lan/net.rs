@@ -18,7 +18,7 @@ use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::runtime::net::{self, Connection, Listener};
 use pandaproxy::runtime::worker::Served;
 use pandaproxy::segment::Segments;
-use pandaproxy::tls::{ConnectError, HandshakeError, ServerConfig, Trust};
+use pandaproxy::tls::{ConnectError, HandshakeError, Refusal, ServerConfig, Trust};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local};
@@ -104,6 +104,11 @@ struct Inner {
     ended: RefCell<Option<Ended>>,
     clients: Cell<u32>,
     air: Rc<Air>,
+    /// Where the printer is, if it is at one address alone.
+    at: Cell<Option<IpAddr>>,
+    /// Machines with another certificate than the printer's.
+    strangers: RefCell<Vec<IpAddr>>,
+    bridged: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -118,6 +123,21 @@ impl SimNet {
         let net = Self(Rc::default());
         net.0.air.set_proxy(&[PROXY]);
         net
+    }
+
+    /// Has the printer answer at this address alone.
+    pub(crate) fn move_printer(&self, to: IpAddr) {
+        self.0.at.set(Some(to));
+    }
+
+    /// Puts a machine there that answers on the printer's ports and has another certificate.
+    pub(crate) fn put_stranger(&self, at: IpAddr) {
+        self.0.strangers.borrow_mut().push(at);
+    }
+
+    /// Has the proxy be in a container with a network of its own.
+    pub(crate) fn set_bridged(&self) {
+        self.0.bridged.set(true);
     }
 
     /// Its datagrams.
@@ -266,8 +286,16 @@ impl net::Net for SimNet {
         self.0.air.source_towards(to)
     }
 
+    fn is_bridged(&self) -> bool {
+        self.0.bridged.get()
+    }
+
     async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
         let (port, inner) = (address.port(), &self.0);
+        let is_stranger = inner.strangers.borrow().contains(&address.ip());
+        if !is_stranger && inner.at.get().is_some_and(|at| at != address.ip()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let dialled = inner.printer.borrow().get(&port).cloned();
         let end = match dialled {
             Some(dialled) => match dialled().await {
@@ -305,7 +333,10 @@ impl net::Net for SimNet {
     }
 
     async fn connect_tls(&self, _: &Trust, connection: Stream) -> Result<Stream, ConnectError> {
-        Ok(connection)
+        match self.0.strangers.borrow().contains(&connection.peer.ip()) {
+            true => Err(ConnectError::Refused(Refusal::UnknownIssuer)),
+            false => Ok(connection),
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {

@@ -1,0 +1,187 @@
+//! Discovery: listens for the printer's announcements, and announces it to slicers in its place.
+//!
+//! What the printer announces fills [`Status`](crate::printer::status::Status). Where the printer has another address
+//! than before, it is followed there once the machine at that address has shown the printer's certificate
+//! ([`claims`]). [`hub`] says when the printer is announced and how a slicer is kept with this program, [`wire`]
+//! reads and writes the datagrams.
+//!
+//! There is no login: what is announced is what the printer itself tells everybody on its network.
+
+pub mod claims;
+pub mod hub;
+pub mod wire;
+
+use core::cell::Cell;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr};
+
+pub use crate::config::MAX_ADDRESSES;
+use crate::config::{Announce, Broadcast, Config, PrinterAddr};
+use crate::notify::Notify;
+use crate::service;
+
+/// The port that slicers listen on.
+pub const PORT: u16 = 2021;
+
+/// The other port of printers' announcements.
+pub const OTHER_PORT: u16 = 1990;
+
+/// The group that announcements and searches are sent to.
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
+
+/// Where and as what the printer is announced, decided at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Whether it is announced in the networks of this machine.
+    pub broadcast: bool,
+    /// Addresses in other networks that it is announced to.
+    pub addresses: heapless::Vec<Ipv4Addr, MAX_ADDRESSES>,
+    /// The address that clients reach this machine at, if it was given.
+    pub advertise: Option<Ipv4Addr>,
+    /// The one address that this program listens on, if it does not listen on all.
+    pub bind: Option<Ipv4Addr>,
+    /// The printer's configured address, if it is not given by name.
+    pub printer: Option<Ipv4Addr>,
+}
+
+/// Why the printer is not announced although nothing switched it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPlanned {
+    /// A broadcast does not leave a container with a network of its own.
+    Bridged,
+    /// Detect is not served, which slicers use after they have heard an announcement.
+    NoDetect,
+}
+
+impl fmt::Display for NotPlanned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ssdp: printer not announced: ")?;
+        f.write_str(match self {
+            Self::Bridged => {
+                "broadcasts do not leave this container's network; use the host's network, or name \
+                 addresses with --announce"
+            }
+            Self::NoDetect => {
+                "the detect service is off; --announce broadcast announces it nevertheless"
+            }
+        })
+    }
+}
+
+impl Plan {
+    /// Broadcasts alone.
+    #[cfg(test)]
+    pub(crate) fn broadcast() -> Self {
+        Self { broadcast: true, ..Self::default() }
+    }
+
+    /// What the configuration asks for, in a container with a network of its own or elsewhere; and why it is less than
+    /// it could be.
+    pub fn of(config: &Config, is_bridged: bool) -> (Self, Option<NotPlanned>) {
+        let Announce { broadcast, addresses } = &config.announce;
+        let obstacle = match broadcast {
+            Broadcast::Auto if !config.services.detect => Some(NotPlanned::NoDetect),
+            Broadcast::Auto if is_bridged => Some(NotPlanned::Bridged),
+            Broadcast::Auto | Broadcast::On | Broadcast::Off => None,
+        };
+        let bind = match config.bind {
+            IpAddr::V4(bind) if !bind.is_unspecified() => Some(bind),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        };
+        let printer = match config.printer {
+            PrinterAddr::Ip(IpAddr::V4(printer)) => Some(printer),
+            PrinterAddr::Ip(IpAddr::V6(_)) | PrinterAddr::Name(_) => None,
+        };
+        let plan = Self {
+            broadcast: *broadcast != Broadcast::Off && obstacle.is_none(),
+            addresses: addresses.clone(),
+            advertise: config.advertise,
+            bind,
+            printer,
+        };
+        (plan, obstacle)
+    }
+
+    /// Whether the printer is announced at all.
+    pub fn is_on(&self) -> bool {
+        self.broadcast || !self.addresses.is_empty()
+    }
+}
+
+/// The service, as the composition root knows it.
+#[derive(Default)]
+pub struct Service {
+    is_leaving: Cell<bool>,
+    /// Whether the printer is being announced.
+    is_announced: Cell<bool>,
+    announcer: Notify,
+    follower: Notify,
+}
+
+impl Service {
+    /// Ends both tasks.
+    pub fn leave(&self) {
+        self.is_leaving.set(true);
+        self.announcer.notify();
+        self.follower.notify();
+    }
+
+    /// Whether the program ends.
+    pub const fn is_leaving(&self) -> bool {
+        self.is_leaving.get()
+    }
+
+    /// Completes when the program ends, for the task that announces.
+    pub async fn until_leaving(&self) {
+        while !self.is_leaving() {
+            self.announcer.notified().await;
+        }
+    }
+
+    /// The same for the task that follows the printer.
+    pub async fn until_follower_leaves(&self) {
+        while !self.is_leaving() {
+            self.follower.notified().await;
+        }
+    }
+
+    /// Whether the printer is being announced.
+    pub const fn is_announced(&self) -> bool {
+        self.is_announced.get()
+    }
+
+    /// The printer is being announced, or is not.
+    pub fn set_announced(&self, is_announced: bool) {
+        self.is_announced.set(is_announced);
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "ssdp"
+    }
+
+    fn connections(&self) -> usize {
+        0
+    }
+
+    fn disconnect_all(&self) {}
+
+    fn shut_down(&self) {
+        self.leave();
+    }
+
+    fn write_status(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let state = if self.is_announced() { "announced" } else { "not announced" };
+        writeln!(out, "ssdp: printer {state}")
+    }
+}
+
+/// Each message of this service once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let mut samples = hub::samples();
+    samples.extend([NotPlanned::Bridged, NotPlanned::NoDetect].map(|why| why.to_string()));
+    samples
+}

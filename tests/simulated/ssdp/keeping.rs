@@ -1,0 +1,132 @@
+//! A slicer is kept with the proxy, wherever it got the printer from and whatever the printer announces beside it.
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use printer::ssdp::Announcer;
+
+use super::{Bed, PC, PRINTER};
+use crate::lan::{self, PROXY, pass, secs};
+
+/// How the slicer got to know the printer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    ThroughThePrinter,
+    ThroughTheProxy,
+    ByAddress,
+    RestoredAtStart,
+}
+
+const ALL: [Known; 4] =
+    [Known::ThroughThePrinter, Known::ThroughTheProxy, Known::ByAddress, Known::RestoredAtStart];
+
+/// Of the moments at which a job could be started, how many there were, and in how many it would go to the proxy.
+async fn watch(bed: &Bed, known: Known) -> (u32, u32) {
+    let studio = bed.studio(PC);
+    let ours = PROXY.to_string();
+    let proxy = match known {
+        Known::ThroughThePrinter => {
+            bed.announce();
+            pass(secs(20)).await;
+            let device = studio.borrow().device(&bed.serial).unwrap().clone();
+            assert_eq!(device.address, PRINTER.to_string());
+            let proxy = bed.start();
+            pass(secs(20)).await;
+            proxy
+        }
+        Known::ThroughTheProxy => {
+            let proxy = bed.start();
+            pass(secs(20)).await;
+            bed.announce();
+            proxy
+        }
+        Known::ByAddress => {
+            bed.announce();
+            let proxy = bed.start();
+            studio.borrow_mut().add_by_address(&bed.serial, &ours);
+            pass(secs(20)).await;
+            proxy
+        }
+        Known::RestoredAtStart => {
+            studio.borrow_mut().add_by_address(&bed.serial, &ours);
+            let proxy = bed.start();
+            pass(secs(20)).await;
+            bed.announce();
+            proxy
+        }
+    };
+    studio.borrow_mut().select(&bed.serial);
+    let (mut moments, mut right) = (0, 0);
+    for _ in 0..8_000 {
+        // Not a divisor of anybody's interval.
+        pass(Duration::from_millis(37)).await;
+        let studio = studio.borrow();
+        let device = studio.device(&bed.serial).unwrap();
+        if device.is_usable() {
+            moments += 1;
+            right += u32::from(device.address == ours);
+        }
+    }
+    assert_eq!((studio.borrow().resets, studio.borrow().dropped), (0, 0));
+    proxy.stop().await;
+    (moments, right)
+}
+
+#[test]
+fn a_slicer_beside_the_printer_stays_with_the_proxy() {
+    for of in Announcer::ALL {
+        for known in ALL {
+            lan::run(async {
+                let bed = Bed::new(of);
+                let (moments, right) = watch(&bed, known).await;
+                println!("{of:?} {known:?}: {right} of {moments}");
+                assert!(moments > 7_500, "{of:?} {known:?}: usable at {moments} moments");
+                assert!(right * 100 >= moments * 99, "{of:?} {known:?}: {right} of {moments}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_slicer_away_from_the_printer_has_the_proxy_always() {
+    for of in Announcer::ALL {
+        for known in [Known::ThroughTheProxy, Known::ByAddress, Known::RestoredAtStart] {
+            lan::run(async {
+                let bed = Bed::new(of);
+                // The printer announces itself in a network of its own, in which the proxy is as well.
+                let printers = Ipv4Addr::new(10, 2, 0, 3);
+                bed.net.air().set_proxy(&[PROXY, printers]);
+                let away = Ipv4Addr::new(10, 2, 0, 4);
+                bed.net.move_printer(away.into());
+                bed.announcements.set_address(away);
+                let (moments, right) = watch_away(&bed, known, away).await;
+                assert!(moments > 7_500, "{of:?} {known:?}: usable at {moments} moments");
+                assert_eq!(right, moments, "{of:?} {known:?}");
+            });
+        }
+    }
+}
+
+async fn watch_away(bed: &Bed, known: Known, away: Ipv4Addr) -> (u32, u32) {
+    bed.announce_from(away);
+    let studio = bed.studio(PC);
+    let ours = PROXY.to_string();
+    if known != Known::ThroughTheProxy {
+        studio.borrow_mut().add_by_address(&bed.serial, &ours);
+    }
+    let proxy = bed.start();
+    pass(secs(40)).await;
+    studio.borrow_mut().select(&bed.serial);
+    let (mut moments, mut right) = (0, 0);
+    for _ in 0..8_000 {
+        pass(Duration::from_millis(37)).await;
+        let studio = studio.borrow();
+        let device = studio.device(&bed.serial).unwrap();
+        if device.is_usable() {
+            moments += 1;
+            right += u32::from(device.address == ours);
+        }
+    }
+    proxy.stop().await;
+    (moments, right)
+}
