@@ -26,4 +26,5 @@ mod readme;
 mod record;
 mod relay;
 mod rtsp;
+mod ssdp;
 mod state;
