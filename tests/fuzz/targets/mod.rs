@@ -9,6 +9,7 @@ mod conversation;
 mod ftp;
 mod mqtt;
 mod rtsp;
+mod ssdp;
 mod tls;
 mod trace;
 
@@ -42,6 +43,8 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("trace_login", trace::login),
     ("trace_password", trace::password),
     ("tls_chain", tls::chain),
+    ("ssdp_wire", ssdp::wire),
+    ("ssdp_hub", ssdp::hub),
 ];
 
 /// The target of this name.
