@@ -33,8 +33,8 @@ pub const RECEIVE_BUFFER: usize = 32 * 1024;
 /// Bytes of the kernel's table of routes that are read: some sixty routes.
 pub const MAX_ROUTES: u64 = 8 * 1024;
 
-/// The kernel's table of routes.
-const ROUTES: &str = "/proc/net/route";
+/// The kernel's table of routes. `/proc/net` is hidden from the systemd unit by `ProcSubset=pid`.
+const ROUTES: &str = "/proc/self/net/route";
 
 /// Flags of an interface and of a route (netdevice(7), `linux/route.h`).
 const IFF_BROADCAST: u32 = 0x2;
