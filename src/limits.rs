@@ -102,6 +102,12 @@ impl fmt::Display for Limits {
                     mqtt::slot::DEBTS
                 ),
                 limit!("requests towards the printer", "clients are not read", "{requests}"),
+                limit!(
+                    "a write to the printer",
+                    "it is dialled again",
+                    "{} s",
+                    s(&stream::PRINTER_WRITE_TIMEOUT)
+                ),
                 limit!("reports that wait for a client", "dropped, then the full state", "{ring}"),
                 limit!(
                     "others' requests that wait",

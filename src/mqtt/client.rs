@@ -64,6 +64,7 @@ use super::address::{Content, Patches, Replacements, Rewriting};
 pub use super::disconnect::{
     CONNECT_TIMEOUT, Error, FILTERS_PER_PACKET, REPORT_TIMEOUT, UNRELEASED,
 };
+use super::queue::RequestQueue;
 use super::slot::{Ack, Item, Slot, SlotState};
 use super::topic;
 use super::wire::{
@@ -127,6 +128,9 @@ pub struct Client {
     code: Rc<AccessCode>,
     topics: Rc<Topics>,
     slot: Rc<Slot>,
+    queue: Rc<RequestQueue>,
+    /// Whether the next packet is a PUBLISH for which the request queue had no room.
+    waits_for_room: bool,
     /// The address that replaces the printer's in reports.
     advertised: Replacements,
     state: State,
@@ -175,9 +179,10 @@ struct Sending {
 }
 
 impl Client {
-    /// A session for the pending client in `slot`, which has to send CONNECT by `until`.
+    /// A session for the pending client in `slot`, which has to send CONNECT by `until`. Its requests go to `queue`.
     pub fn new(
         slot: Rc<Slot>,
+        queue: Rc<RequestQueue>,
         code: Rc<AccessCode>,
         topics: Rc<Topics>,
         advertised: Option<Ipv4Addr>,
@@ -186,6 +191,8 @@ impl Client {
         Self {
             code,
             slot,
+            queue,
+            waits_for_room: false,
             advertised: advertised.map_or_else(Replacements::default, |address| {
                 Replacements::address(address, topics.rtsps_port)
             }),
@@ -216,7 +223,11 @@ impl Client {
         match self.state {
             State::Opening { .. } => true,
             State::Waiting { .. } | State::Closing => false,
-            State::Open => !self.answers.is_full() && self.slot.has_credit(),
+            State::Open => {
+                !self.answers.is_full()
+                    && self.slot.has_credit()
+                    && (!self.waits_for_room || self.queue.has_room_for(&self.slot))
+            }
         }
     }
 
@@ -439,6 +450,12 @@ impl Session for Client {
         if announced > bound {
             return Err(Error::TooLong { announced, bound });
         }
+        self.waits_for_room = !opening
+            && header.kind() == PacketType::Publish
+            && !self.queue.has_room_for(&self.slot);
+        if self.waits_for_room {
+            return Ok((0, None));
+        }
         let Some(body) = body(input, &header) else { return Ok((0, None)) };
 
         let event = match wire::packet(header, body)? {
@@ -539,6 +556,7 @@ fn body<'i>(input: &'i [u8], header: &Header) -> Option<&'i [u8]> {
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
+    use crate::memory::slots::Slots;
     use crate::mqtt::slot::taken_by;
     use crate::peer::Peer;
     use alloc::vec::Vec;
@@ -550,7 +568,8 @@ mod tests {
         let slot = Slot::new();
         taken_by(&slot, Peer::unknown());
         let code = Rc::new(AccessCode::new(CODE).unwrap());
-        Client::new(slot, code, Rc::new(Topics::new("01P00A", 1)), None, UNTIL)
+        let queue = Rc::new(RequestQueue::new(Slots::new(1, |_| Rc::clone(&slot))));
+        Client::new(slot, queue, code, Rc::new(Topics::new("01P00A", 1)), None, UNTIL)
     }
 
     /// A CONNECT by hand: clean, user `bblp`, the code, identifier `me`.

@@ -24,7 +24,7 @@
 //! | asks for `pushall` | answers with the cached state; the printer is asked for clients at most once in five minutes (P1, A1) or three seconds (others); within five seconds while no current state is known, and again by the proxy itself until a state comes |
 //! | asks for `get_version` | answers from the cache under the client's own `sequence_id`; the printer is asked again at most once a minute, and within seconds while its answer is incomplete |
 //! | sends `pushing.stop` | acknowledges it and does not forward it: it would end the reports of all clients |
-//! | publishes anything else to `device/<serial>/request` | forwards it byte for byte, in order, with QoS 1; PUBACK (or PUBREC) is sent when the printer's connection has accepted it |
+//! | publishes anything else to `device/<serial>/request` | forwards it byte for byte with QoS 1, the requests of one client in order, and those of several in turn; PUBACK (or PUBREC) is sent when the printer's connection has accepted it |
 //! | publishes while the printer is unreachable, or the printer's connection is lost with a request under way | closes the client's connection, so that the client knows that the command may not have arrived; nothing is queued for later |
 //! | connects while the printer is unreachable | holds CONNACK for five seconds, then closes the connection without one; never answers *not authorised* |
 //! | reads too slowly | drops reports of the state, and sends the full state when the client reads again; answers are not dropped: when they no longer fit, the client is disconnected; other clients do not wait |
@@ -162,6 +162,7 @@ impl Service {
         slot.set_client(now, peer);
         let client = Client::new(
             Rc::clone(&slot),
+            Rc::clone(&self.queue),
             Rc::clone(&self.code),
             Rc::clone(&self.topics),
             advertised,
@@ -245,7 +246,7 @@ pub struct ClientLink<F: Fn()> {
 
 impl<F: Fn()> Handler<Client> for ClientLink<F> {
     fn admits(&self, client: &Client) -> bool {
-        client.is_attentive() && !self.slot.is_dismissed() && self.service.queue.has_room()
+        client.is_attentive() && !self.slot.is_dismissed()
     }
 
     fn handle_event(

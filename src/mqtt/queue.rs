@@ -1,13 +1,15 @@
 //! Requests on their way to the printer, and what else the hub and the printer's session exchange.
 //!
-//! The hub puts clients' requests in; the [session with the printer](super::upstream) takes them out in
-//! order. Clients are not read while the queue is full.
+//! The hub puts clients' requests in. The [session with the printer](super::upstream) takes them out, one of
+//! each client in turn: the requests of one client keep their order, and a client's one request waits for at
+//! most one of each other client, however many another has sent.
 //!
 //! # Bounds
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | requests waiting | `BOARD.mqtt.requests` | clients are not read until one has left |
+//! | requests waiting | `BOARD.mqtt.requests` | clients that publish are not read until one has left |
+//! | of these, one client's | as many as places are free | the client is not read until one has left |
 //! | requests remembered after they left | `RECENT`, for `REMEMBERED` | a resend is forwarded again |
 
 use alloc::rc::Rc;
@@ -39,8 +41,8 @@ const RECENT: usize = 32;
 pub struct RequestQueue {
     /// Slots whose clients may be waiting for room.
     slots: Slots<Slot>,
-    /// The slot that is woken first when there is room again.
-    first: Cell<usize>,
+    /// Index of the slot whose turn is next.
+    next: Cell<usize>,
     live: Cell<bool>,
     leaving: Cell<bool>,
     requests: RefCell<Ring<Request, { BOARD.mqtt.requests }>>,
@@ -69,7 +71,7 @@ impl RequestQueue {
     pub fn new(slots: Slots<Slot>) -> Self {
         Self {
             slots,
-            first: Cell::new(0),
+            next: Cell::new(0),
             live: Cell::new(false),
             leaving: Cell::new(false),
             requests: RefCell::new(Ring::new()),
@@ -122,9 +124,13 @@ impl RequestQueue {
         self.last_report.set(Some(now));
     }
 
-    /// Whether one more request fits.
-    pub fn has_room(&self) -> bool {
-        !self.requests.borrow().is_full()
+    /// Whether one more request of the client in `slot` fits. A client leaves as many places free as it has requests
+    /// in the queue. So one client alone gets half of the places, and the next place that becomes free goes
+    /// to a client that has none.
+    pub fn has_room_for(&self, slot: &Rc<Slot>) -> bool {
+        let requests = self.requests.borrow();
+        let own = requests.iter().filter(|request| request.pending_ack.is_of(slot)).count();
+        requests.len() + own < BOARD.mqtt.requests
     }
 
     /// Appends a request.
@@ -138,21 +144,40 @@ impl RequestQueue {
         Ok(())
     }
 
-    /// Takes the oldest request. If the queue was full, clients are woken to be read again.
+    /// Takes the oldest request of the client whose turn it is. Clients that may have waited for room are woken
+    /// to be read again.
     pub(super) fn take(&self) -> Option<Request> {
-        let was_full = !self.has_room();
-        let request = self.requests.borrow_mut().pop();
-        self.carrying.set(request.as_ref().map(|request| request.mark));
-        if was_full {
-            // The client that is woken first gets the room: round robin, so that a busy client does
-            // not starve the others.
-            let first = self.first.get();
-            self.first.set((first + 1) % self.slots.iter().len().max(1));
-            let (before, after) =
-                self.slots.iter().as_slice().split_at_checked(first).unwrap_or_default();
-            after.iter().chain(before).for_each(|slot| slot.notify());
+        let mut requests = self.requests.borrow_mut();
+        let before = requests.len();
+        let turn = requests.iter().map(|request| self.turns_until(request)).min()?;
+        let mut taken = None;
+        requests.retain(|request| {
+            if taken.is_none() && self.turns_until(&request) == turn {
+                taken = Some(request);
+                return None;
+            }
+            Some(request)
+        });
+        drop(requests);
+        self.carrying.set(taken.as_ref().map(|request| request.mark));
+        let next = (self.next.get() + turn + 1) % self.slots.iter().len().max(1);
+        self.next.set(next);
+        // A client waits for room if its requests and all requests are as many as there are places.
+        if 2 * before >= BOARD.mqtt.requests {
+            // The one that is woken first gets the room.
+            let (behind, first) =
+                self.slots.iter().as_slice().split_at_checked(next).unwrap_or_default();
+            first.iter().chain(behind).for_each(|slot| slot.notify());
         }
-        request
+        taken
+    }
+
+    /// How many slots have their turn before that of the request's client.
+    fn turns_until(&self, request: &Request) -> usize {
+        let mut slots = self.slots.iter();
+        let count = slots.len();
+        let index = slots.position(|slot| request.pending_ack.has_slot(slot)).unwrap_or_default();
+        (index + count - self.next.get()) % count.max(1)
     }
 
     /// Whether a request with this mark is queued or being sent.
@@ -228,22 +253,60 @@ mod tests {
     use crate::mqtt::upstream::tests::{occupied, put};
     use alloc::vec::Vec;
 
-    #[test]
-    fn clients_that_wait_for_room_are_woken_round_robin() {
-        let slots = Slots::new(3, |_| Slot::new());
-        let queue = RequestQueue::new(slots.clone());
-        let mut first = Vec::new();
-        for _ in 0..4 {
-            for id in 1.. {
-                if !queue.has_room() {
-                    break;
+    /// A queue, and the slots of as many clients.
+    fn queue(clients: usize) -> (RequestQueue, Slots<Slot>) {
+        let slots = Slots::new(clients, |_| Slot::new());
+        slots.iter().for_each(|slot| occupied(slot));
+        (RequestQueue::new(slots.clone()), slots)
+    }
+
+    /// The slot's index of each request, in the order in which they are taken.
+    fn taken(queue: &RequestQueue, slots: &Slots<Slot>) -> Vec<usize> {
+        let of = |request: Request| {
+            slots.iter().position(|slot| request.pending_ack.has_slot(slot)).unwrap()
+        };
+        core::iter::from_fn(|| queue.take().map(of)).collect()
+    }
+
+    /// Puts requests of a client into the queue while there is room for it, and returns how many.
+    fn fill(queue: &RequestQueue, slot: &Rc<Slot>) -> usize {
+        (1..)
+            .take_while(|id| {
+                let has_room = queue.has_room_for(slot);
+                if has_room {
+                    put(queue, slot, b"{}", *id);
                 }
-                occupied(slots.get(0).unwrap());
-                put(&queue, slots.get(0).unwrap(), b"{}", id);
-            }
-            first.push(queue.first.get());
-            drop(queue.take());
+                has_room
+            })
+            .count()
+    }
+
+    #[test]
+    fn one_client_alone_gets_half_of_the_places() {
+        let (queue, slots) = queue(3);
+        let slot = |index| slots.get(index).unwrap();
+        assert_eq!(fill(&queue, slot(0)), BOARD.mqtt.requests.div_ceil(2));
+        assert!(fill(&queue, slot(1)) >= 1);
+        while queue.has_room_for(slot(2)) {
+            put(&queue, slot(2), b"{}", 9);
         }
-        assert_eq!(first, [0, 1, 2, 0]);
+        drop(queue.take());
+        assert!(!queue.has_room_for(slot(0)), "a place is free for clients without a request");
+    }
+
+    #[test]
+    fn each_client_has_its_turn() {
+        let (queue, slots) = queue(BOARD.mqtt.requests);
+        let slot = |index| slots.get(index).unwrap();
+        let flood = fill(&queue, slot(1));
+        put(&queue, slot(0), b"{}", 1);
+        put(&queue, slot(3), b"{}", 1);
+        let mut expected = alloc::vec![0, 1, 3];
+        expected.resize(flood + 2, 1);
+        assert_eq!(taken(&queue, &slots), expected);
+        // The turn goes on from there.
+        put(&queue, slot(1), b"{}", 1);
+        put(&queue, slot(2), b"{}", 1);
+        assert_eq!(taken(&queue, &slots), [2, 1]);
     }
 }

@@ -490,6 +490,11 @@ impl PendingAck {
         self.fate = Fate::Settled;
     }
 
+    /// Whether the request came from a client that had this slot.
+    pub(super) fn has_slot(&self, slot: &Rc<Slot>) -> bool {
+        Rc::ptr_eq(&self.slot, slot)
+    }
+
     /// Whether the request came over the connection that has `slot` now.
     pub(super) fn is_of(&self, slot: &Rc<Slot>) -> bool {
         Rc::ptr_eq(&self.slot, slot) && self.slot().is_some()

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::host::Host;
 use super::net::{Connection, Net, Sockets};
-use super::stream;
+use super::{pacing, stream};
 use crate::tls::{ConnectError, Refusal, Trust};
 use crate::trace;
 
@@ -47,12 +47,21 @@ pub struct Dialler<N: Net = Sockets> {
     host: Rc<Host>,
     port: u16,
     trust: Trust,
+    /// Whether the kernel keeps little of what the printer has not acknowledged.
+    limits_unsent: bool,
 }
 
 impl<N: Net> Dialler<N> {
     /// Connects to `port` of the printer at `host`, whose certificate is verified as `trust` says.
     pub const fn new(net: N, host: Rc<Host>, port: u16, trust: Trust) -> Self {
-        Self { net, host, port, trust }
+        Self { net, host, port, trust, limits_unsent: false }
+    }
+
+    /// The same, with little in the kernel between this program and the printer: what is sent last does not wait
+    /// behind seconds of what was sent before.
+    #[must_use]
+    pub fn with_limited_unsent(self) -> Self {
+        Self { limits_unsent: true, ..self }
     }
 
     /// Makes a TCP connection to the printer and sets its options ([`stream::tune_upstream`]).
@@ -64,6 +73,9 @@ impl<N: Net> Dialler<N> {
         let connection = reach(&self.net, &self.host, self.port).await?;
         // Options can only fail on a lost connection, which the TLS handshake then reports.
         let _lost = stream::tune_upstream(&connection);
+        if self.limits_unsent {
+            let _lost = pacing::limit_unsent(&connection);
+        }
         Ok(connection)
     }
 

@@ -21,6 +21,10 @@ use crate::trace::{self, Party, Protocol, Tap};
 /// Time after which a write without progress fails.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same towards the printer: one that reads slowly, or stops for a while, is alive. A connection that is made anew
+/// may abort its job ([`protocol`](crate::protocol#mqtt)).
+pub const PRINTER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Time in which an orderly close (TLS `close_notify`, FIN) has to be sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -30,9 +34,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// served minutes of stale reports from the kernel's memory.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// A stream whose writes fail after [`WRITE_TIMEOUT`] without progress.
+/// A stream whose writes fail after [`WRITE_TIMEOUT`] without progress, or [`PRINTER_WRITE_TIMEOUT`].
 pub struct Stream<T> {
     inner: T,
+    write_timeout: Duration,
     tap: Option<Tap>,
     clock: Clock,
 }
@@ -40,7 +45,16 @@ pub struct Stream<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
     /// Wraps a stream to `party`, and records it as `protocol` if recording is on.
     pub fn new(inner: T, protocol: Protocol, party: Party, clock: &Clock) -> Self {
-        Self { inner, tap: trace::begin(protocol, party, clock.now()), clock: *clock }
+        let write_timeout = match party {
+            Party::Client(_) => WRITE_TIMEOUT,
+            Party::Printer => PRINTER_WRITE_TIMEOUT,
+        };
+        Self {
+            inner,
+            write_timeout,
+            tap: trace::begin(protocol, party, clock.now()),
+            clock: *clock,
+        }
     }
 
     /// Closes the stream in order (TLS `close_notify`, FIN), within two seconds.
@@ -102,7 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
     async fn write(&mut self, buf: &[u8]) -> Result<usize, StreamError> {
-        match timeout(WRITE_TIMEOUT, self.inner.write(buf)).await {
+        match timeout(self.write_timeout, self.inner.write(buf)).await {
             // `write_all` would panic if `write` returned `Ok(0)`.
             Ok(Ok(0)) => Err(StreamError::Lost(io::ErrorKind::WriteZero)),
             Ok(written) => {
@@ -112,14 +126,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
                 }
                 Ok(len)
             }
-            Err(_elapsed) => Err(StreamError::Stalled(WRITE_TIMEOUT)),
+            Err(_elapsed) => Err(StreamError::Stalled(self.write_timeout)),
         }
     }
 
     async fn flush(&mut self) -> Result<(), StreamError> {
-        match timeout(WRITE_TIMEOUT, self.inner.flush()).await {
+        match timeout(self.write_timeout, self.inner.flush()).await {
             Ok(flushed) => Ok(flushed?),
-            Err(_elapsed) => Err(StreamError::Stalled(WRITE_TIMEOUT)),
+            Err(_elapsed) => Err(StreamError::Stalled(self.write_timeout)),
         }
     }
 }

@@ -12,26 +12,29 @@
     reason = "a test fails by panicking"
 )]
 
+use core::cell::Cell;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
-use crate::clients::mqtt::{Client, Hello, hello_bytes};
+use crate::clients::mqtt::{Client, Hello, PINGRESP, PUBACK, hello_bytes};
 use skips::is_missing;
 
 use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
-use printer::{Model, Printer};
+use printer::{Event, Model, Printer};
 
 // ---- clients that others wrote -----------------------------------------------------------------
 
@@ -252,6 +255,96 @@ fn eight_readers_and_two_writers_share_one_connection() {
         assert_eq!((lan.printer.most_open(), lan.printer.ever()), (1, 1));
         assert_eq!(lan.printer.refused(), 0);
     });
+}
+
+/// A printer that reads nothing for a while must not find a megabyte of one client's requests before the
+/// `stop` of another.
+#[test]
+fn a_flood_does_not_stand_before_anothers_command() {
+    const FLOOD: usize = 10_000;
+    proxy::run(async {
+        let before_stop = Rc::new(Cell::new(0));
+        let (counted, is_stopped) = (Rc::clone(&before_stop), Cell::new(false));
+        let printer = Printer::new(Model::P1S).code(CODE).quiet().narrate(move |event| {
+            if let Event::Requested(request) = event {
+                is_stopped.set(is_stopped.get() || request.payload == b"stop");
+                let is_before = !is_stopped.get() && request.payload.len() == FLOOD;
+                counted.set(counted.get() + if is_before { FLOOD } else { 0 });
+            }
+        });
+        let (address, _serving) = switch_on(&printer, loopback(1)).await;
+        let valve = watch::Sender::new(true);
+        let (address, _passing) = pass_through(address, &valve).await;
+        let proxy = Proxy::before(&printer, address, &[]).await;
+        proxy.live().await;
+        let mut flood = proxy.reader(HOME, "flood").await;
+        flood.report_where(is_state).await;
+        let mut slicer = proxy.reader(HOME, "slicer").await;
+        slicer.report_where(is_state).await;
+
+        valve.send_replace(false);
+        let sent = Rc::new(Cell::new(0));
+        let (sending, topic) = (Rc::clone(&sent), printer.request_topic());
+        let _flooding = spawn_local(async move {
+            for id in 1..=400 {
+                flood.publish(&topic, &[b'x'; FLOOD], 0, id).await;
+                sending.set(id);
+            }
+        });
+        // Until no more of it is taken.
+        let mut last = None;
+        while last.replace(sent.get()) != Some(sent.get()) {
+            sleep(Duration::from_millis(300)).await;
+        }
+        slicer.publish(&printer.request_topic(), b"stop", 1, 1).await;
+        slicer.send(&[0xc0, 0]).await.unwrap();
+        // The answer means that the request before it was read.
+        let read = timeout(Duration::from_secs(10), slicer.expect(PINGRESP)).await;
+        valve.send_replace(true);
+        slicer.expect(PUBACK).await;
+        let stop = |printer: &Printer| printer.requests().iter().any(|it| it.payload == b"stop");
+        assert!(printer.until(PATIENCE, stop).await);
+        let before_stop = before_stop.get();
+        assert!(before_stop <= 150_000, "{before_stop} bytes before it, read: {}", read.is_ok());
+        assert!(before_stop > 0, "there was a flood");
+        assert_eq!(printer.ever(), 1);
+    });
+}
+
+/// Passes connections on to the printer at `to`; nothing is read of the proxy while the valve is closed.
+async fn pass_through(to: SocketAddr, valve: &watch::Sender<bool>) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(loopback(2)).await.unwrap();
+    // As little as an ESP32 has; connections inherit it.
+    SockRef::from(&listener).set_recv_buffer_size(8 * 1024).unwrap();
+    let (address, valve) = (listener.local_addr().unwrap(), valve.subscribe());
+    let passing = spawn_local(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(to).await.unwrap();
+            let mut valve = valve.clone();
+            spawn_local(async move {
+                let (mut from_proxy, mut to_proxy) = near.into_split();
+                let (mut from_printer, mut to_printer) = far.into_split();
+                let there = async {
+                    let mut piece = [0; 4096];
+                    loop {
+                        valve.wait_for(|is_open| *is_open).await.unwrap();
+                        tokio::select! {
+                            read = from_proxy.read(&mut piece) => match read {
+                                Ok(0) | Err(_) => break,
+                                Ok(len) => to_printer.write_all(&piece[..len]).await.unwrap(),
+                            },
+                            _closed = valve.wait_for(|is_open| !is_open) => {}
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = there => {}
+                    _ended = tokio::io::copy(&mut from_printer, &mut to_proxy) => {}
+                }
+            });
+        }
+    });
+    (address, passing)
 }
 
 // ---- clients that mean harm --------------------------------------------------------------------

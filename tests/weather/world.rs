@@ -9,7 +9,7 @@ use std::rc::Rc;
 use pandaproxy::board::BOARD;
 use pandaproxy::ftp::upstream::STORED_TIMEOUT;
 use pandaproxy::runtime::files::transfer::STALL_TIMEOUT;
-use pandaproxy::runtime::stream::WRITE_TIMEOUT;
+use pandaproxy::runtime::stream::{PRINTER_WRITE_TIMEOUT, WRITE_TIMEOUT};
 use pandaproxy::service::Service as _;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, advance, sleep};
@@ -536,7 +536,14 @@ impl World {
         if self.net.waits() > 0 {
             let slept = within - LET_GO_TIMEOUT + secs(3);
             let stuck = self.net.stuck(|what| {
-                slept + if what.contains("data") { STALL_TIMEOUT } else { WRITE_TIMEOUT }
+                let timeout = if what.contains("data") {
+                    STALL_TIMEOUT
+                } else if what.contains("the printer") || what.starts_with("camera") {
+                    PRINTER_WRITE_TIMEOUT
+                } else {
+                    WRITE_TIMEOUT
+                };
+                slept + timeout
             });
             promise("an end that takes nothing is let go in time", stuck.is_none(), || {
                 stuck.clone().unwrap_or_default()

@@ -88,7 +88,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let service = Service::new(topics, config.code.clone(), root.clock.now());
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("mqtt", &service, budget::SLOTS, &tls);
-            let port = root.printer_port(Protocol::Mqtt, config.printer_ports.mqtt);
+            let dialler = root.dialler(config.printer_ports.mqtt).with_limited_unsent();
+            let port = root.printer_port_by(Protocol::Mqtt, dialler);
             let buffers = Buffers::new(REPORT_INBOX, BOARD.mqtt.outbox);
             let broker = Broker { service: Rc::clone(&service), port, buffers };
             root.keep_connected("mqtt", broker);

@@ -401,7 +401,7 @@ fn a_printer_that_ignores_the_first_question_is_asked_again() {
 #[test]
 fn a_half_open_printer_connection_is_closed() {
     lan::run(async {
-        // With requests on the way it is noticed within the five seconds of a stalled write.
+        // With requests on the way it is noticed within the half minute of a stalled write.
         let printer = Printer::new(Model::P1S).connection_limit(2);
         let proxy = Proxy::with(&printer, Settings { printer_wire: 512, ..Settings::default() });
         proxy.live().await;
@@ -412,7 +412,7 @@ fn a_half_open_printer_connection_is_closed() {
         sender.publish(&printer.request_topic(), &[b'x'; 2000], 1, 1).await;
         let before = Instant::now();
         assert_eq!(sender.next().await, None);
-        assert!(before.elapsed() <= secs(8), "{:?}", before.elapsed());
+        assert!(before.elapsed() <= secs(33), "{:?}", before.elapsed());
         printer.turn(Vice::HalfOpen, false);
         pass(secs(15)).await;
         assert!(proxy.service.is_live());

@@ -336,6 +336,68 @@ fn requests_beyond_the_queue_are_read_later_and_none_is_lost() {
     });
 }
 
+/// A slicer's `stop` must not wait behind another program's flood.
+#[test]
+fn a_flood_delays_anothers_command_by_one_request() {
+    for others in [1, 3] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet();
+            let proxy = Proxy::with(&printer, narrow());
+            proxy.live().await;
+            pass(secs(1)).await;
+            let topic = printer.request_topic();
+            printer.turn(Vice::HalfOpen, true);
+            let mut floods = Vec::new();
+            for n in 0..others {
+                let mut flood = proxy.client(&format!("flood-{n}")).await;
+                for id in 1..=20 {
+                    flood.publish(&topic, &[b'x'; 500], 0, id).await;
+                }
+                floods.push(flood);
+            }
+            pass(secs(1)).await;
+            // Who publishes nothing is served, whether there is room or not.
+            let mut slicer = proxy.client("slicer").await;
+            assert_eq!(slicer.subscribe(&[(&printer.report_topic(), 0)]).await, [0]);
+            slicer.publish(&topic, &order(1), 1, 1).await;
+            pass(secs(1)).await;
+            printer.turn(Vice::HalfOpen, false);
+            slicer.expect(PUBACK).await;
+            pass(secs(1)).await;
+            let asked = asked(&printer);
+            let before = asked.iter().position(|payload| *payload == order(1)).unwrap();
+            // One that is being sent, one that leaves a place free, and one of each other client.
+            assert!(before <= 2 + others, "{before} of {} requests before it", asked.len());
+            assert_eq!(asked.len(), 20 * others + 1, "none is lost");
+        });
+    }
+}
+
+/// A connection that is made anew may abort the printer's job, and the requests under way are lost.
+#[test]
+fn a_printer_that_stops_reading_for_half_a_minute_is_alive() {
+    for (silent, connections) in [(28, 1), (35, 2)] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet();
+            let proxy = Proxy::with(&printer, narrow());
+            proxy.live().await;
+            pass(secs(1)).await;
+            printer.turn(Vice::HalfOpen, true);
+            let mut client = proxy.client("client").await;
+            client.publish(&printer.request_topic(), &[b'x'; 500], 1, 3).await;
+            pass(secs(silent)).await;
+            printer.turn(Vice::HalfOpen, false);
+            pass(secs(10)).await;
+            assert_eq!(printer.ever(), connections, "{silent} s");
+            if connections == 1 {
+                assert_eq!(client.expect(PUBACK).await.body, [0, 3]);
+            } else {
+                assert!(client.is_closed().await, "its request is lost");
+            }
+        });
+    }
+}
+
 #[test]
 fn large_requests_are_all_delivered_beside_the_reports() {
     lan::run(async {
