@@ -240,6 +240,12 @@ impl fmt::Display for Limits {
             "detect",
             &[
                 limit!("connections, on each port", "they wait", "{}", bind::CLIENTS),
+                limit!(
+                    "of these, per address",
+                    "they wait",
+                    "{}",
+                    BOARD.pre_auth_per_address.min(bind::CLIENTS - 1)
+                ),
                 limit!("time for a request", "closed", "{} s", s(&bind::client::REQUEST_TIMEOUT)),
                 limit!("request", "closed", "{} bytes", bind::wire::MAX_FRAME),
                 limit!(

@@ -19,8 +19,8 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | connections without the code | `BOARD.pre_auth` | wait in the accept queue |
-//! | of those, from one origin | `BOARD.pre_auth_per_address` | wait in the accept queue |
+//! | connections without the code | `BOARD.pre_auth`, or as many as the service has workers | wait in the accept queue |
+//! | of those, from one origin | `BOARD.pre_auth_per_address`, or all but one | wait in the accept queue |
 //! | accept queue | [`ACCEPT_QUEUE`] | a connection is closed, as above |
 //! | silence in the accept queue | [`HELLO_TIMEOUT`] | the connection is closed |
 //! | wrong codes from an origin | [`auth`](crate::auth) | logins from the origin are refused for a while |
@@ -87,6 +87,8 @@ pub struct Acceptor<N: Net = Sockets> {
     has_tls: bool,
     /// The accept queue: connections without a slot, oldest first.
     queue: RefCell<Ring<Arrival<N::Connection>, ACCEPT_QUEUE>>,
+    /// Pre-auth slots.
+    slots: Cell<usize>,
     /// The connections that hold pre-auth slots.
     pre_auth: RefCell<heapless::Vec<PreAuth, { BOARD.pre_auth }>>,
     /// Notified when a queued connection may get a slot, or a pre-auth slot is free.
@@ -225,6 +227,7 @@ impl<N: Net> Acceptor<N> {
             limiter,
             has_tls,
             queue: RefCell::new(Ring::new()),
+            slots: Cell::new(BOARD.pre_auth),
             pre_auth: RefCell::new(heapless::Vec::new()),
             opened: Notify::new(),
             changed: Notify::new(),
@@ -233,6 +236,24 @@ impl<N: Net> Acceptor<N> {
             unlogged: Cell::new(0),
             logged: Cell::new(None),
         })
+    }
+
+    /// Limits the pre-auth slots to the service's workers. A service without a login has no others, and one origin must
+    /// not hold all of them.
+    pub fn limit_slots(&self, workers: usize) {
+        self.slots.set(BOARD.pre_auth.min(workers));
+    }
+
+    /// Whether no pre-auth slot is free.
+    fn is_full(&self, pre_auth: &[PreAuth]) -> bool {
+        pre_auth.len() >= self.slots.get()
+    }
+
+    /// Whether an origin has as many pre-auth slots as one may have.
+    fn has_all(&self, pre_auth: &[PreAuth], origin: Origin) -> bool {
+        let held = pre_auth.iter().filter(|holder| holder.origin == origin).count();
+        let all_but_one = self.slots.get().saturating_sub(1).max(1);
+        held >= BOARD.pre_auth_per_address.min(all_but_one)
     }
 
     /// Accepts connections into the accept queue and enforces its time limits, for ever.
@@ -389,8 +410,8 @@ impl<N: Net> Acceptor<N> {
         let mut deadline: Option<Instant> = None;
         for arrival in queue.iter().filter(|arrival| arrival.is_ready) {
             let origin = arrival.peer.origin();
-            let has_all = has_all(&pre_auth, origin);
-            if !has_all && !pre_auth.is_full() {
+            let has_all = self.has_all(&pre_auth, origin);
+            if !has_all && !self.is_full(&pre_auth) {
                 continue;
             }
             let holders = pre_auth.iter_mut().filter(|holder| !has_all || holder.origin == origin);
@@ -450,14 +471,13 @@ impl<N: Net> Acceptor<N> {
     fn dequeue(&self, now: Instant) -> Option<(N::Connection, Peer)> {
         let mut queue = self.queue.borrow_mut();
         let mut pre_auth = self.pre_auth.borrow_mut();
-        if pre_auth.is_full() {
+        if self.is_full(&pre_auth) {
             return None;
         }
         let limiter = self.limiter.borrow();
-        let ready = queue
-            .iter()
-            .enumerate()
-            .filter(|(_, arrival)| arrival.is_ready && !has_all(&pre_auth, arrival.peer.origin()));
+        let ready = queue.iter().enumerate().filter(|(_, arrival)| {
+            arrival.is_ready && !self.has_all(&pre_auth, arrival.peer.origin())
+        });
         let first =
             ready.min_by_key(|(at, arrival)| (!limiter.is_known(now, arrival.peer.origin()), *at));
         let (at, _) = first?;
@@ -477,12 +497,6 @@ impl<N: Net> Acceptor<N> {
         self.opened.notify_last();
         self.changed.notify_one();
     }
-}
-
-/// Whether an origin has as many pre-auth slots as one may have.
-fn has_all(pre_auth: &[PreAuth], origin: Origin) -> bool {
-    let held = pre_auth.iter().filter(|holder| holder.origin == origin).count();
-    held >= BOARD.pre_auth_per_address
 }
 
 /// Takes the connection at this place out of the queue.
@@ -782,6 +796,27 @@ mod tests {
             assert_eq!(pending.peer.address, host(3), "queued last, served first");
             assert_eq!(pending.peer.number as usize, clients.len());
             drop(held);
+        });
+    }
+
+    /// Detect has four workers, and a large board more pre-auth slots than that for one origin.
+    #[test]
+    fn one_origin_cannot_take_all_workers() {
+        run(async {
+            let bed = Bed::new();
+            bed.acceptor.limit_slots(2);
+            let mut clients = alloc::vec![bed.arrival(2).await, bed.arrival(2).await];
+            let held = bed.dequeued().unwrap();
+            assert!(bed.dequeued().is_none(), "one worker is left to others");
+            clients.push(bed.arrival(3).await);
+            let other = bed.dequeued().unwrap();
+            assert_eq!(other.1.peer.address, host(3));
+            clients.push(bed.arrival(4).await);
+            assert!(bed.dequeued().is_none(), "no worker is free");
+            drop(held);
+            assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2), "in order of arrival");
+            bed.acceptor.limit_slots(usize::MAX);
+            assert!(bed.acceptor.slots.get() == ALL);
         });
     }
 

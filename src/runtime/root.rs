@@ -214,6 +214,7 @@ impl<N: Net> Root<'_, N> {
         start: impl Fn(&Self, Rc<Acceptor<N>>),
     ) {
         let Some(listener) = self.bound.listener.take() else { return };
+        acceptor.limit_slots(workers);
         for _ in 0..workers {
             start(self, Rc::clone(&acceptor));
         }
