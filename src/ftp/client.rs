@@ -182,7 +182,7 @@ impl Client {
         reached: IpAddr,
         until: Instant,
     ) -> Self {
-        slot.say(format_args!("220 PandaProxy FTP"));
+        slot.reply(format_args!("220 PandaProxy FTP"));
         Self::with(hub, slot, code, reached, (State::LoggedOut { until, user: None }, until))
     }
 
@@ -194,7 +194,7 @@ impl Client {
         reached: IpAddr,
         now: Instant,
     ) -> Self {
-        slot.say(format_args!("421 Locked out after wrong access codes, try again in a minute"));
+        slot.reply(format_args!("421 Locked out after wrong access codes, try again in a minute"));
         Self::with(hub, slot, code, reached, (State::Refused, now))
     }
 
@@ -222,7 +222,7 @@ impl Client {
     pub fn passive(&mut self, now: Instant, extended: bool, port: Option<u16>) {
         let Some(port) = port else {
             self.slot.close_passive_port();
-            self.slot.say(format_args!("425 All data ports are in use, try again later"));
+            self.slot.reply(format_args!("425 All data ports are in use, try again later"));
             return;
         };
         self.slot.open_passive_port(now);
@@ -232,19 +232,19 @@ impl Client {
             (false, IpAddr::V4(address)) => wire::write_227(&mut text, address, port),
             (true, _) | (false, IpAddr::V6(_)) => wire::write_229(&mut text, port),
         };
-        self.slot.say(format_args!("{text}"));
+        self.slot.reply(format_args!("{text}"));
     }
 
     /// Sends one line; no event for the runtime.
-    fn say(&self, line: &str) -> Option<Event> {
-        self.slot.say(format_args!("{line}"));
+    fn reply(&self, line: &str) -> Option<Event> {
+        self.slot.reply(format_args!("{line}"));
         None
     }
 
     /// Refuses a malformed line; the first one of a client is logged. Before the login, such lines are rate-limited.
     fn refuse_malformed(&mut self, now: Instant, fault: Fault) {
         let code = if fault == Fault::Verb { 500 } else { 501 };
-        self.slot.say(format_args!("{code} Malformed command: {fault}"));
+        self.slot.reply(format_args!("{code} Malformed command: {fault}"));
         if !self.malformed_logged
             && let Some(peer) = self.slot.peer()
         {
@@ -274,35 +274,35 @@ impl Client {
                 | Verb::Prot
         );
         if logged_out && !before_login {
-            self.say("530 Not logged in: send USER and PASS");
+            self.reply("530 Not logged in: send USER and PASS");
             return Ok(None);
         }
         let argument = command.argument;
         let command_kind = match command.verb {
             Verb::Quit => {
-                self.say("221 Goodbye");
+                self.reply("221 Goodbye");
                 return Err(Error::Quit);
             }
             Verb::User => return Ok(self.handle_user(argument)),
             Verb::Pass => return self.handle_pass(argument),
             Verb::Pasv => return Ok(self.handle_pasv()),
             Verb::Epsv => return Ok(self.handle_epsv(argument)),
-            Verb::Auth => return Ok(self.say("503 TLS is already in use")),
-            Verb::Noop => return Ok(self.say("200 OK")),
+            Verb::Auth => return Ok(self.reply("503 TLS is already in use")),
+            Verb::Noop => return Ok(self.reply("200 OK")),
             Verb::Type => return Ok(self.handle_type(argument)),
             Verb::Mode => return Ok(self.one_of(argument, b"S", "504 Only MODE S is supported")),
             Verb::Stru => return Ok(self.one_of(argument, b"F", "504 Only STRU F is supported")),
-            Verb::Pbsz => return Ok(self.say("200 PBSZ=0")),
+            Verb::Pbsz => return Ok(self.reply("200 PBSZ=0")),
             Verb::Prot => return Ok(self.handle_prot(argument)),
             Verb::Opts => return Ok(self.handle_opts(argument)),
             Verb::Port => {
-                return Ok(self.say("502 Active mode is not supported, use PASV or EPSV"));
+                return Ok(self.reply("502 Active mode is not supported, use PASV or EPSV"));
             }
-            Verb::Unserved => return Ok(self.say("502 Command not supported")),
-            Verb::Abor => return Ok(self.say("226 No transfer to abort")),
+            Verb::Unserved => return Ok(self.reply("502 Command not supported")),
+            Verb::Abor => return Ok(self.reply("226 No transfer to abort")),
             // Another client's RNFR may be pending at the printer.
             Verb::Rnto if self.slot.renaming.borrow().is_empty() => {
-                return Ok(self.say("503 Send RNFR first"));
+                return Ok(self.reply("503 Send RNFR first"));
             }
             Verb::Rnto => CommandKind::RenameTo,
             Verb::Rnfr => CommandKind::RenameFrom,
@@ -327,33 +327,33 @@ impl Client {
         match &mut self.state {
             State::LoggedOut { user, .. } => {
                 *user = Some(name == USER.as_bytes());
-                self.say("331 Password required")
+                self.reply("331 Password required")
             }
-            State::LoggedIn | State::Refused => self.say("503 Already logged in"),
+            State::LoggedIn | State::Refused => self.reply("503 Already logged in"),
         }
     }
 
     fn handle_pass(&mut self, code: &[u8]) -> Result<Option<Event>, Error> {
         let State::LoggedOut { user, .. } = self.state else {
-            return Ok(self.say("503 Already logged in"));
+            return Ok(self.reply("503 Already logged in"));
         };
         let Some(user) = user else {
-            return Ok(self.say("503 Send USER first"));
+            return Ok(self.reply("503 Send USER first"));
         };
         if !user {
-            self.slot.say(format_args!("530 Wrong user name: use {USER}"));
+            self.slot.reply(format_args!("530 Wrong user name: use {USER}"));
             return Err(Error::Login(LoginError::WrongUser));
         }
         if !self.code.admits(code) {
-            self.say("530 Wrong access code: see the printer's screen");
+            self.reply("530 Wrong access code: see the printer's screen");
             return Err(Error::Login(LoginError::WrongCode(Guess::of(code))));
         }
         if !self.hub.admit(&self.slot) {
-            self.say("421 Too many clients");
+            self.reply("421 Too many clients");
             return Err(Error::NoSlot);
         }
         self.state = State::LoggedIn;
-        self.say("230 Logged in");
+        self.reply("230 Logged in");
         Ok(Some(Event::Admitted))
     }
 
@@ -361,26 +361,26 @@ impl Client {
         let kind = match argument.trim_ascii() {
             [b'I' | b'i'] | [b'L' | b'l', b' ', b'8'] => Type::Image,
             [b'A' | b'a'] | [b'A' | b'a', b' ', b'N' | b'n'] => Type::Ascii,
-            _ => return self.say("504 Only TYPE I and TYPE A are supported"),
+            _ => return self.reply("504 Only TYPE I and TYPE A are supported"),
         };
         self.slot.kind.set(kind);
-        self.say("200 OK")
+        self.reply("200 OK")
     }
 
     fn handle_prot(&self, argument: &[u8]) -> Option<Event> {
         let prot = match argument.trim_ascii() {
             [b'P' | b'p'] => Prot::Private,
             [b'C' | b'c'] => Prot::Clear,
-            _ => return self.say("536 Only PROT P and PROT C are supported"),
+            _ => return self.reply("536 Only PROT P and PROT C are supported"),
         };
         self.slot.prot.set(prot);
-        self.say("200 OK")
+        self.reply("200 OK")
     }
 
     fn handle_opts(&self, argument: &[u8]) -> Option<Event> {
         // Another option would stay set at the printer for the next client.
         let utf8 = argument.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"UTF8"));
-        self.say(if utf8 {
+        self.reply(if utf8 {
             "200 File names are passed on unchanged"
         } else {
             "501 Option not supported"
@@ -389,15 +389,15 @@ impl Client {
 
     fn one_of(&self, argument: &[u8], only: &[u8], otherwise: &str) -> Option<Event> {
         let fits = argument.trim_ascii().eq_ignore_ascii_case(only);
-        self.say(if fits { "200 OK" } else { otherwise })
+        self.reply(if fits { "200 OK" } else { otherwise })
     }
 
     fn handle_pasv(&self) -> Option<Event> {
         if self.extended_only {
-            return self.say("501 Not allowed after EPSV ALL, use EPSV");
+            return self.reply("501 Not allowed after EPSV ALL, use EPSV");
         }
         if self.reached.to_canonical().is_ipv6() {
-            return self.say("501 PASV does not support IPv6, use EPSV");
+            return self.reply("501 PASV does not support IPv6, use EPSV");
         }
         Some(Event::Passive { extended: false })
     }
@@ -407,16 +407,16 @@ impl Client {
         match argument.trim_ascii() {
             all if all.eq_ignore_ascii_case(b"ALL") => {
                 self.extended_only = true;
-                self.say("200 OK")
+                self.reply("200 OK")
             }
             [] => Some(Event::Passive { extended: true }),
             asked if asked == family => Some(Event::Passive { extended: true }),
             b"1" | b"2" => {
                 let only = family.escape_ascii();
-                self.slot.say(format_args!("522 Network protocol not supported, use ({only})"));
+                self.slot.reply(format_args!("522 Network protocol not supported, use ({only})"));
                 None
             }
-            _ => self.say("501 Only EPSV, EPSV 1, EPSV 2 and EPSV ALL are supported"),
+            _ => self.reply("501 Only EPSV, EPSV 1, EPSV 2 and EPSV ALL are supported"),
         }
     }
 
@@ -426,7 +426,7 @@ impl Client {
         if input.len() < FTP_INBOX {
             return Ok((0, None));
         }
-        self.say("500 Too many pipelined commands");
+        self.reply("500 Too many pipelined commands");
         Err(Error::PipelineOverflow)
     }
 
@@ -438,8 +438,8 @@ impl Client {
         match (command.verb, stage) {
             (Verb::Abor, _) => {
                 self.hub.drop_task(&self.slot);
-                self.say("426 Transfer aborted");
-                self.say("226 Abort successful");
+                self.reply("426 Transfer aborted");
+                self.reply("226 Abort successful");
                 true
             }
             (Verb::Stat, Stage::Running { printer_session }) if command.argument.is_empty() => {
@@ -447,18 +447,18 @@ impl Client {
                     .hub
                     .printer_session(printer_session)
                     .map_or(0, |printer_session| printer_session.bytes());
-                self.slot.say(format_args!("211 {moved} bytes transferred"));
+                self.slot.reply(format_args!("211 {moved} bytes transferred"));
                 true
             }
             (Verb::Stat, Stage::Queued { .. }) if command.argument.is_empty() => {
                 match self.hub.wait_of(&self.slot) {
-                    Some(wait) => self.slot.say(format_args!("211 Queued: {wait}")),
-                    None => self.slot.say(format_args!("211 Queued: connecting to the printer")),
+                    Some(wait) => self.slot.reply(format_args!("211 Queued: {wait}")),
+                    None => self.slot.reply(format_args!("211 Queued: connecting to the printer")),
                 }
                 true
             }
             (Verb::Stat, Stage::Connecting { .. }) if command.argument.is_empty() => {
-                self.say("211 Waiting for the data connection");
+                self.reply("211 Waiting for the data connection");
                 true
             }
             _ => false,
@@ -484,7 +484,7 @@ impl Session for Client {
             Taken::Partial => return Ok((0, None)),
             Taken::TooLong if task.is_some() => return self.leave_waiting(input),
             Taken::TooLong => {
-                self.slot.say(format_args!("500 Line longer than {} bytes", wire::LINE));
+                self.slot.reply(format_args!("500 Line longer than {} bytes", wire::LINE));
                 return Err(Error::TooLong);
             }
             Taken::Line(text, len) => (text, len),
@@ -510,7 +510,7 @@ impl Session for Client {
         if let State::LoggedOut { until, .. } = self.state
             && until <= now
         {
-            self.say("421 Login timeout");
+            self.reply("421 Login timeout");
             return Err(Error::Silent);
         }
         if let State::Refused = self.state {
@@ -531,7 +531,7 @@ impl Session for Client {
                 Stage::Connecting { .. } | Stage::Queued { .. } | Stage::Running { .. } => {}
             },
             None if self.active_at + IDLE_TIMEOUT <= now => {
-                self.slot.say(format_args!("421 No command for {} s", IDLE_TIMEOUT.as_secs()));
+                self.slot.reply(format_args!("421 No command for {} s", IDLE_TIMEOUT.as_secs()));
                 return Err(Error::Idle);
             }
             None => match self.slot.passive_port() {
@@ -571,12 +571,12 @@ impl Session for Client {
         if self.slot.state() == SlotState::Dismissed(()) {
             if self.slot.task().is_some() {
                 self.hub.drop_task(&self.slot);
-                self.say("426 Transfer aborted");
+                self.reply("426 Transfer aborted");
             }
             if core::mem::replace(&mut self.dismissed, true) {
                 return Output::End(Error::ShuttingDown);
             }
-            self.say("421 Shutting down");
+            self.reply("421 Shutting down");
             return Output::Written(self.slot.take(out));
         }
         match self.slot.take(out) {

@@ -158,7 +158,7 @@ impl Hub {
     ) {
         let stage = match (command_kind, slot.passive_port()) {
             (CommandKind::Transfer(_), PassivePort::Closed) => {
-                slot.say(format_args!("425 Use PASV or EPSV first"));
+                slot.reply(format_args!("425 Use PASV or EPSV first"));
                 return;
             }
             (CommandKind::Transfer(_), PassivePort::Open { until }) => Stage::Connecting { until },
@@ -285,7 +285,7 @@ impl Hub {
                 );
             });
         }
-        slot.say(format_args!("451 {reason}"));
+        slot.reply(format_args!("451 {reason}"));
         self.settle(slot, task);
     }
 
@@ -297,7 +297,7 @@ impl Hub {
             || self.printer_sessions.iter().filter(|other| other.index() != printer_session);
         let any_live = others().any(|other| other.is_live());
         let ready = others()
-            .any(|other| matches!(other.standing(), SessionState::Idle | SessionState::Dialling));
+            .any(|other| matches!(other.state(), SessionState::Idle | SessionState::Dialling));
         !(ready || (alone && any_live) || (away && !any_live))
             && self.next(printer_session).is_some()
     }
@@ -332,19 +332,19 @@ impl Hub {
         true
     }
 
-    /// The slot whose command `job` carries out. `None`: its client is gone or gave the command up.
+    /// The slot whose command `job` carries out. `None`: its client has disconnected or gave the command up.
     pub(super) fn client_of(&self, job: &Job) -> Option<&Rc<Slot>> {
         self.slots
             .get(job.slot)
             .filter(|slot| slot.task().is_some_and(|task| task.number == job.number))
     }
 
-    /// Whether the slot of `job` has room for one more line. If the client is gone, its replies are dropped.
+    /// Whether the slot of `job` has room for one more line. If the client has disconnected, its replies are dropped.
     pub(super) fn has_room(&self, job: &Job) -> bool {
         self.client_of(job).is_none_or(|slot| slot.has_room())
     }
 
-    /// Applies what the upstream learned about `job` to its client's slot. If the client is gone or gave the command
+    /// Applies what the upstream learned about `job` to its client's slot. If the client has disconnected or gave the command
     /// up, nothing changes.
     pub(super) fn apply(&self, job: &Job, event: Event<'_>) {
         let Some(slot) = self.client_of(job) else { return };
@@ -355,7 +355,7 @@ impl Hub {
                 self.settle_task(slot);
             }
             Event::Answer(reply) => {
-                slot.say(reply);
+                slot.reply(reply);
                 self.settle_task(slot);
             }
             Event::Directory(path) => {
@@ -385,7 +385,7 @@ impl Hub {
     /// Finishes a client's command without the printer.
     pub fn conclude(&self, slot: &Slot, number: u32, line: fmt::Arguments<'_>) {
         if let Some(task) = slot.task().filter(|task| task.number == number) {
-            slot.say(line);
+            slot.reply(line);
             self.settle(slot, task);
         }
     }
@@ -485,10 +485,10 @@ impl Hub {
                 slot.task.set(Some(Task { stage, tried: true, ..task }));
                 slot.notify();
             } else if printer_session.has_started() {
-                slot.say(format_args!("426 The printer's connection was lost: {why}"));
+                slot.reply(format_args!("426 The printer's connection was lost: {why}"));
                 self.settle(slot, task);
             } else {
-                slot.say(format_args!("451 The printer's connection was lost: {why}"));
+                slot.reply(format_args!("451 The printer's connection was lost: {why}"));
                 self.settle(slot, task);
             }
         }

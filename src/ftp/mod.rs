@@ -228,8 +228,8 @@ impl ClientLink {
     }
 
     /// The handler of the client's session.
-    pub fn attended<F: Front>(&self, front: F) -> Attended<'_, F> {
-        Attended { place: self, front }
+    pub fn handler<F: Front>(&self, front: F) -> ClientHandler<'_, F> {
+        ClientHandler { link: self, front }
     }
 }
 
@@ -240,12 +240,12 @@ impl Drop for ClientLink {
 }
 
 /// Handler of a client's session: its slot, and what the runtime does for it.
-pub struct Attended<'p, F> {
-    place: &'p ClientLink,
+pub struct ClientHandler<'p, F> {
+    link: &'p ClientLink,
     front: F,
 }
 
-impl<F: Front> Handler<Client> for Attended<'_, F> {
+impl<F: Front> Handler<Client> for ClientHandler<'_, F> {
     fn admits(&self, _client: &Client) -> bool {
         true
     }
@@ -266,7 +266,7 @@ impl<F: Front> Handler<Client> for Attended<'_, F> {
     }
 
     async fn woken(&self) {
-        self.place.slot.notified().await;
+        self.link.slot.notified().await;
     }
 }
 

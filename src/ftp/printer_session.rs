@@ -135,7 +135,7 @@ impl fmt::Display for TransferError {
 /// One of the printer's sessions.
 pub struct PrinterSession {
     index: usize,
-    standing: Cell<SlotState>,
+    state: Cell<SlotState>,
     job: Cell<Option<Job>>,
     /// The client's line: a copy, since the slot may be freed before the job ends.
     line: RefCell<heapless::Vec<u8, LINE>>,
@@ -160,7 +160,7 @@ impl PrinterSession {
     pub(super) fn new(index: usize) -> Rc<Self> {
         Rc::new(Self {
             index,
-            standing: Cell::new(SlotState::Off),
+            state: Cell::new(SlotState::Off),
             job: Cell::new(None),
             line: RefCell::new(heapless::Vec::new()),
             argument_at: Cell::new(0),
@@ -185,28 +185,28 @@ impl PrinterSession {
     }
 
     /// Its state.
-    pub fn standing(&self) -> SlotState {
-        self.standing.get()
+    pub fn state(&self) -> SlotState {
+        self.state.get()
     }
 
     /// Whether it is connected.
     pub fn is_live(&self) -> bool {
-        matches!(self.standing.get(), SlotState::Idle | SlotState::Busy)
+        matches!(self.state.get(), SlotState::Idle | SlotState::Busy)
     }
 
     /// The connection is being made.
     pub fn set_dialling(&self) {
-        self.standing.set(SlotState::Dialling);
+        self.state.set(SlotState::Dialling);
     }
 
     /// The session is connected and has no job.
     pub(super) fn set_idle(&self) {
-        self.standing.set(SlotState::Idle);
+        self.state.set(SlotState::Idle);
     }
 
     /// The session has ended: its job and its data connections end with it.
     pub(super) fn set_off(&self) {
-        self.standing.set(SlotState::Off);
+        self.state.set(SlotState::Off);
         self.job.set(None);
         self.send_command(DataCommand::Close);
     }
@@ -231,7 +231,7 @@ impl PrinterSession {
         self.size.set(None);
         self.tenths.set(0);
         self.job.set(Some(job));
-        self.standing.set(SlotState::Busy);
+        self.state.set(SlotState::Busy);
     }
 
     /// The client's line is being sent to the printer.
@@ -319,8 +319,8 @@ impl PrinterSession {
         self.started.set(false);
         self.sent.set(false);
         self.job.set(None);
-        if self.standing.get() == SlotState::Busy {
-            self.standing.set(SlotState::Idle);
+        if self.state.get() == SlotState::Busy {
+            self.state.set(SlotState::Idle);
         }
     }
 

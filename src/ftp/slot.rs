@@ -295,7 +295,7 @@ impl Slot {
 
     /// Adds a reply line of the proxy, and CRLF. In the middle of a printer's reply the client would take the line for a
     /// part of that reply: then the client is disconnected instead.
-    pub fn say(&self, line: fmt::Arguments<'_>) {
+    pub fn reply(&self, line: fmt::Arguments<'_>) {
         if self.tear_if_mid_reply() {
             return self.occupancy.notify();
         }

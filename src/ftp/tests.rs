@@ -36,9 +36,9 @@ pub(crate) fn is_ready(future: impl Future<Output = ()>) -> bool {
     pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
-/// A client, and what it has been told.
-pub(crate) struct Caller {
-    pub(crate) place: ClientLink,
+/// A client's session, driven by hand.
+pub(crate) struct TestClient {
+    pub(crate) link: ClientLink,
     pub(crate) client: Client,
     pub(crate) input: Vec<u8>,
     pub(crate) ended: Option<client::Error>,
@@ -54,52 +54,52 @@ impl Front for Ports {
     }
 }
 
-impl Caller {
+impl TestClient {
     pub(crate) fn new(service: &Rc<Service>) -> Self {
-        let place = service.pending(Peer::unknown()).unwrap();
-        let client = place.client(REACHED, at(15));
-        Self { place, client, input: Vec::new(), ended: None, now: at(0) }
+        let link = service.pending(Peer::unknown()).unwrap();
+        let client = link.client(REACHED, at(15));
+        Self { link, client, input: Vec::new(), ended: None, now: at(0) }
     }
 
     /// A client that is logged in.
     pub(crate) fn inside(service: &Rc<Service>) -> Self {
-        let mut caller = Self::new(service);
-        let said = caller.say("USER bblp\r\nPASS 12345678");
-        assert!(said.ends_with("230 Logged in\r\n"), "{said}");
-        caller
+        let mut client = Self::new(service);
+        let reply = client.command("USER bblp\r\nPASS 12345678");
+        assert!(reply.ends_with("230 Logged in\r\n"), "{reply}");
+        client
     }
 
-    /// One that moves bytes as they are, privately, and has connected to its data port.
+    /// A client with TYPE I and PROT P that has connected to its data port.
     pub(crate) fn ready(service: &Rc<Service>) -> Self {
-        let mut caller = Self::inside(service);
-        caller.say("TYPE I\r\nPROT P");
-        caller.connect();
-        caller
+        let mut client = Self::inside(service);
+        client.command("TYPE I\r\nPROT P");
+        client.connect();
+        client
     }
 
     pub(crate) fn connect(&mut self) {
-        assert_eq!(self.say("EPSV"), "229 Entering Extended Passive Mode (|||2024|)\r\n");
-        self.place.connected(self.now);
+        assert_eq!(self.command("EPSV"), "229 Entering Extended Passive Mode (|||2024|)\r\n");
+        self.link.connected(self.now);
     }
 
-    /// Says a line; what is said to it then.
-    pub(crate) fn say(&mut self, line: &str) -> String {
+    /// Sends a line. Returns the replies so far.
+    pub(crate) fn command(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes())
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> String {
         self.input.extend_from_slice(bytes);
-        self.hear()
+        self.read()
     }
 
-    /// What is said to it now, while it is given what it has sent.
-    pub(crate) fn hear(&mut self) -> String {
-        let mut heard = Vec::new();
+    /// The replies to the lines that it has sent, so far.
+    pub(crate) fn read(&mut self) -> String {
+        let mut received = Vec::new();
         let mut out = [0; budget::FTP_OUTBOX];
         loop {
             let mut idle = true;
             if let Output::Written(len) = self.client.poll_output(self.now, &mut out) {
-                heard.extend_from_slice(&out[..len]);
+                received.extend_from_slice(&out[..len]);
                 idle = false;
             }
             if self.ended.is_none() {
@@ -108,7 +108,7 @@ impl Caller {
                         self.input.drain(..taken);
                         idle &= taken == 0;
                         if let Some(event) = event {
-                            let host = self.place.attended(Ports);
+                            let host = self.link.handler(Ports);
                             host.handle_event(self.now, &mut self.client, event).unwrap();
                         }
                     }
@@ -119,7 +119,7 @@ impl Caller {
                 }
             }
             if idle {
-                return String::from_utf8(heard).unwrap();
+                return String::from_utf8(received).unwrap();
             }
         }
     }
@@ -146,27 +146,27 @@ impl Printer {
         let service = Rc::clone(service);
         let mut printer =
             Self { service, printer_session, upstream, input: Vec::new(), now: at(0) };
-        assert_eq!(printer.hears(), "");
+        assert_eq!(printer.received(), "");
         for (answer, next) in [
             ("220-Hello\r\n220 there", "USER bblp\r\n"),
             ("331 And?", "PASS 12345678\r\n"),
             ("230 In", "PBSZ 0\r\n"),
             ("200 OK", "PWD\r\n"),
         ] {
-            assert_eq!(printer.says(answer), next);
+            assert_eq!(printer.reply(answer), next);
         }
         printer.answers("257 \"/\"").unwrap();
         printer
     }
 
-    /// What the printer hears now.
-    pub(crate) fn hears(&mut self) -> String {
+    /// The lines that the printer receives now.
+    pub(crate) fn received(&mut self) -> String {
         let mut out = [0; budget::FTP_OUTBOX];
-        let mut heard = String::new();
+        let mut received = String::new();
         while let Output::Written(len) = self.upstream.poll_output(self.now, &mut out) {
-            heard.push_str(core::str::from_utf8(&out[..len]).unwrap());
+            received.push_str(core::str::from_utf8(&out[..len]).unwrap());
         }
-        heard
+        received
     }
 
     pub(crate) fn answers(&mut self, lines: &str) -> Result<(), upstream::Error> {
@@ -185,22 +185,22 @@ impl Printer {
         }
     }
 
-    /// Answers; what it hears next.
-    pub(crate) fn says(&mut self, lines: &str) -> String {
+    /// Sends a reply. Returns the lines that the printer receives next.
+    pub(crate) fn reply(&mut self, lines: &str) -> String {
         self.answers(lines).unwrap();
-        self.hears()
+        self.received()
     }
 
-    /// Hears each of the first, and answers with the second.
-    pub(crate) fn plays(&mut self, script: &[(&str, &str)]) {
-        for (hears, says) in script {
-            let heard = self.hears();
-            assert_eq!(heard, format!("{hears}\r\n"));
-            self.answers(says).unwrap();
+    /// Expects each command, and sends the reply beside it.
+    pub(crate) fn exchange(&mut self, script: &[(&str, &str)]) {
+        for (expected, answer) in script {
+            let received = self.received();
+            assert_eq!(received, format!("{expected}\r\n"));
+            self.answers(answer).unwrap();
         }
     }
 
-    pub(crate) fn order(&self) -> Option<DataCommand> {
+    pub(crate) fn data_command(&self) -> Option<DataCommand> {
         let mut cx = Context::from_waker(Waker::noop());
         match pin!(self.printer_session.next_command()).poll(&mut cx) {
             Poll::Ready(order) => Some(order),
@@ -208,32 +208,35 @@ impl Printer {
         }
     }
 
-    pub(crate) fn moves(&self, bytes: usize) {
+    pub(crate) fn copy(&self, bytes: usize) {
         self.printer_session.add_progress(self.now, bytes);
     }
 
-    /// Brings a transfer to where data are moved: a client that is [`ready`](Caller::ready) has said
-    /// `line`.
-    pub(crate) fn begins(&mut self, line: &str) {
-        self.begins_with(line, "150 Go on");
+    /// Begins a transfer, up to the copying: a client that is [`ready`](TestClient::ready) has sent `line`.
+    pub(crate) fn begin(&mut self, line: &str) {
+        self.begin_with(line, "150 Go on");
     }
 
-    /// The same, and the printer answers `says` in place of 150.
-    pub(crate) fn begins_with(&mut self, line: &str, says: &str) {
-        self.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
-        self.opens_with(line, says);
+    /// Begins a transfer whose 150 is `answer`.
+    pub(crate) fn begin_with(&mut self, line: &str, answer: &str) {
+        self.exchange(&[
+            ("TYPE I", "200 OK"),
+            ("PROT P", "200 OK"),
+            ("EPSV", "229 ok (|||50077|)"),
+        ]);
+        self.opens_with(line, answer);
     }
 
     pub(crate) fn opens(&mut self, line: &str) {
         self.opens_with(line, "150 Go on");
     }
 
-    pub(crate) fn opens_with(&mut self, line: &str, says: &str) {
-        assert_eq!(self.hears(), "");
-        assert_eq!(self.order(), Some(DataCommand::Connect { port: 50077 }));
+    pub(crate) fn opens_with(&mut self, line: &str, answer: &str) {
+        assert_eq!(self.received(), "");
+        assert_eq!(self.data_command(), Some(DataCommand::Connect { port: 50077 }));
         self.printer_session.report(DataEvent::Connected);
-        self.plays(&[(line, says)]);
-        assert!(matches!(self.order(), Some(DataCommand::Copy(_))));
+        self.exchange(&[(line, answer)]);
+        assert!(matches!(self.data_command(), Some(DataCommand::Copy(_))));
     }
 
     pub(crate) fn is_lost(&self, why: &str) {

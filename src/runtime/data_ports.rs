@@ -98,7 +98,7 @@ impl<N: Net> DataPorts<N> {
     }
 }
 
-/// Ports as a person lists them: `2024, 2030-2031`.
+/// A list of ports, runs as ranges: `2024, 2030-2031`.
 struct Runs<'p>(&'p [u16]);
 
 impl fmt::Display for Runs<'_> {

@@ -314,7 +314,7 @@ impl Proxy {
 
     fn is_idle(&self) -> bool {
         let idle = |printer_session: &Rc<PrinterSession>| {
-            matches!(printer_session.standing(), SlotState::Idle | SlotState::Off)
+            matches!(printer_session.state(), SlotState::Idle | SlotState::Off)
         };
         self.service.connections() == 0 && self.service.printer_sessions().iter().all(idle)
     }
@@ -404,7 +404,7 @@ fn all_ftp_slots_in_use_fit_the_budget() {
                 .service
                 .printer_sessions()
                 .iter()
-                .all(|printer_session| printer_session.standing() == SlotState::Busy)
+                .all(|printer_session| printer_session.state() == SlotState::Busy)
         );
         let (now, peak) = (proxy.share.now(), proxy.share.peak());
         println!("ftp, all {FILERS} slots: {now} bytes, at most {peak}; {} allowed", proxy_lines());

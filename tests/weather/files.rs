@@ -1,5 +1,5 @@
-//! Files in the weather: clients that store, fetch and list, and give up halfway, and what the proxy
-//! and the printer say to each other about it, overheard on the wire.
+//! FTP over unreliable networks: clients that upload, download and list files, and that abandon uploads. The proxy's
+//! connection to the printer is watched.
 
 use core::cell::{Cell, RefCell};
 use core::net::IpAddr;
@@ -20,22 +20,22 @@ use crate::notes::{note, promise};
 use crate::talk::Leave;
 use printer::ftp::FileServer;
 
-/// How long a client waits for an answer before it gives up.
+/// Time that a client waits for a reply.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What may lie at the printer to be fetched.
+/// The file on the printer that clients download.
 pub(crate) const FILM: &str = "film.mp4";
 
-/// What clients want to store, by name, and what was asked of the printer.
+/// What clients want to store, by name, and how often each command was sent to the printer.
 #[derive(Default)]
 pub(crate) struct Ledger {
     files: RefCell<HashMap<String, Rc<[u8]>>>,
-    asked: RefCell<HashMap<String, u32>>,
+    commands: RefCell<HashMap<String, u32>>,
 }
 
 impl Ledger {
-    /// Listens to a session that was just made.
-    pub(crate) fn overhears(self: &Rc<Self>, server: &FileServer, wire: Wire) -> Wire {
+    /// Watches a new session with the printer.
+    pub(crate) fn watch(self: &Rc<Self>, server: &FileServer, wire: Wire) -> Wire {
         let (ledger, server) = (Rc::clone(self), server.clone());
         let (mut up, mut down) = (Lines::default(), Lines::default());
         let mut storing: Option<String> = None;
@@ -46,7 +46,7 @@ impl Ledger {
                     let (verb, name) = line.split_once(' ').unwrap_or((&line, ""));
                     storing = (verb == "STOR").then(|| name.to_owned());
                     if matches!(verb, "STOR" | "MKD") {
-                        ledger.is_asked(&line);
+                        ledger.count_command(&line);
                     }
                 }
             }
@@ -68,9 +68,9 @@ impl Ledger {
         })
     }
 
-    fn is_asked(&self, line: &str) {
-        let mut asked = self.asked.borrow_mut();
-        let times = asked.entry(line.to_owned()).or_default();
+    fn count_command(&self, line: &str) {
+        let mut commands = self.commands.borrow_mut();
+        let times = commands.entry(line.to_owned()).or_default();
         *times += 1;
         let times = *times;
         promise("ftp: a command is done once", times == 1, || format!("{line:?}: {times} times"));
@@ -94,11 +94,11 @@ impl Lines {
     }
 }
 
-/// Where a client lives, and what it knows.
+/// A client's surroundings.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) net: Net,
-    /// The network that the proxy is on.
+    /// The proxy's network.
     pub(crate) own: SimNet,
     /// The client's address.
     pub(crate) from: IpAddr,
@@ -107,15 +107,15 @@ pub(crate) struct Surroundings {
     pub(crate) ledger: Rc<Ledger>,
 }
 
-/// Somebody who wants something of the printer's files.
+/// A client of the printer's files.
 pub(crate) struct Filer {
     leaving: Cell<Option<Leave>>,
-    told: Notify,
-    over: Cell<bool>,
+    stopping: Notify,
+    ended: Cell<bool>,
 }
 
 impl Filer {
-    /// Somebody who does a few things, one after another, over a wire to the proxy.
+    /// Starts a client that runs a few commands over a wire to the proxy.
     pub(crate) fn begin(
         number: u32,
         knows_the_code: bool,
@@ -123,21 +123,23 @@ impl Filer {
         wire: Wire,
         chance: Chance,
     ) -> Rc<Self> {
-        let filer =
-            Rc::new(Self { leaving: Cell::new(None), told: Notify::new(), over: Cell::new(false) });
+        let filer = Rc::new(Self {
+            leaving: Cell::new(None),
+            stopping: Notify::new(),
+            ended: Cell::new(false),
+        });
         let own = Rc::clone(&filer);
         spawn_local(async move {
             let control = wire.cutter();
             let (from, to) = split(wire);
             let (lines, data) = (Lines::default(), Rc::<RefCell<Option<Cutter>>>::default());
             let its = Rc::clone(&data);
-            let mut command_kind =
-                CommandKind { number, around, from, to, lines, data: its, chance };
-            // It is not dropped before its wires have ended as they should: that would end them in order.
-            let mut run = pin!(command_kind.run(knows_the_code));
+            let mut session = Session { number, around, from, to, lines, data: its, chance };
+            // Dropped after its wires have ended as `how` says: dropping it would close them in order.
+            let mut run = pin!(session.run(knows_the_code));
             let done = select! {
                 biased;
-                () = own.told.notified() => None,
+                () = own.stopping.notified() => None,
                 done = &mut run => done,
             };
             let how = own.leaving.get();
@@ -152,54 +154,54 @@ impl Filer {
                     control.reset();
                     data.iter().for_each(Cutter::reset);
                 }
-                // A transfer that was not finished breaks; the rest ends in order.
+                // A transfer that is not finished is reset; the rest is closed in order.
                 Some(Leave::Closes | Leave::Said | Leave::Abandons) | None => {
                     if done.is_none() {
                         data.iter().for_each(Cutter::reset);
                     }
                 }
             }
-            own.over.set(true);
+            own.ended.set(true);
         });
         filer
     }
 
     pub(crate) fn leave(&self, how: Leave) {
         self.leaving.set(Some(how));
-        self.told.notify_one();
+        self.stopping.notify_one();
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over.get()
+        self.ended.get()
     }
 }
 
-struct CommandKind {
+struct Session {
     number: u32,
     around: Surroundings,
     from: ReadHalf<Wire>,
     to: WriteHalf<Wire>,
     lines: Lines,
-    /// Of the transfer that runs.
+    /// The wire of the current transfer.
     data: Rc<RefCell<Option<Cutter>>>,
     chance: Chance,
 }
 
-impl CommandKind {
+impl Session {
     async fn run(&mut self, knows_the_code: bool) -> Option<()> {
         self.reply().await?;
-        self.asks("USER bblp").await?;
+        self.command("USER bblp").await?;
         let code = if knows_the_code { "12345678" } else { "87654321" };
-        let said = self.asks(&format!("PASS {code}")).await?;
+        let reply = self.command(&format!("PASS {code}")).await?;
         if !knows_the_code {
-            promise("ftp: a wrong code is refused", said.starts_with("530"), || said.clone());
+            promise("ftp: a wrong code is refused", reply.starts_with("530"), || reply.clone());
             return Some(());
         }
-        if !said.starts_with("230") {
+        if !reply.starts_with("230") {
             return Some(());
         }
-        self.asks("TYPE I").await?;
-        self.asks("PROT C").await?;
+        self.command("TYPE I").await?;
+        self.command("PROT C").await?;
         for turn in 0..=self.chance.below(3) {
             match self.chance.below(8) {
                 0..=3 => self.store(turn).await?,
@@ -207,17 +209,17 @@ impl CommandKind {
                 5 => self.list().await?,
                 6 => {
                     let (number, name) = (self.number, format!("folder-{}-{turn}", self.number));
-                    let said = self.asks(&format!("MKD {name}")).await?;
-                    note(format_args!("filer {number}: MKD: {said}"));
+                    let reply = self.command(&format!("MKD {name}")).await?;
+                    note(format_args!("filer {number}: MKD: {reply}"));
                 }
-                _ => self.store_in_part(turn).await?,
+                _ => self.abandon_upload(turn).await?,
             }
         }
-        self.asks("QUIT").await?;
+        self.command("QUIT").await?;
         Some(())
     }
 
-    /// The next reply's last line. `None` once it is closed, or takes too long.
+    /// The last line of the next reply. `None`: the connection is closed, or the reply takes too long.
     async fn reply(&mut self) -> Option<String> {
         let read = async {
             loop {
@@ -236,16 +238,16 @@ impl CommandKind {
         timeout(PATIENCE, read).await.ok().flatten()
     }
 
-    async fn asks(&mut self, line: &str) -> Option<String> {
+    async fn command(&mut self, line: &str) -> Option<String> {
         let line = format!("{line}\r\n");
         timeout(PATIENCE, self.to.write_all(line.as_bytes())).await.ok()?.ok()?;
         self.reply().await
     }
 
-    /// A data connection, if there is one to be had.
+    /// A data connection. `Some(None)`: no port was given, or it is closed.
     async fn data(&mut self) -> Option<Option<Wire>> {
-        let said = self.asks("EPSV").await?;
-        let port = said.split("(|||").nth(1).and_then(|rest| rest.strip_suffix("|)"));
+        let reply = self.command("EPSV").await?;
+        let port = reply.split("(|||").nth(1).and_then(|rest| rest.strip_suffix("|)"));
         let Some(port) = port.and_then(|port| port.parse().ok()) else { return Some(None) };
         let Surroundings { net, own, from, line, .. } = &self.around;
         let wire = aside(|| {
@@ -273,9 +275,9 @@ impl CommandKind {
     async fn store(&mut self, turn: u64) -> Option<()> {
         let Some(mut data) = self.data().await? else { return Some(()) };
         let (name, bytes) = self.file(turn);
-        let said = self.asks(&format!("STOR {name}")).await?;
-        note(format_args!("filer {}: STOR {name} of {}: {said}", self.number, bytes.len()));
-        if !said.starts_with('1') {
+        let reply = self.command(&format!("STOR {name}")).await?;
+        note(format_args!("filer {}: STOR {name} of {}: {reply}", self.number, bytes.len()));
+        if !reply.starts_with('1') {
             return Some(());
         }
         let written = timeout(PATIENCE, async {
@@ -283,11 +285,11 @@ impl CommandKind {
             data.shutdown().await
         });
         if !matches!(written.await, Ok(Ok(()))) {
-            self.break_off();
+            self.reset_data();
         }
-        let said = self.reply().await?;
-        note(format_args!("filer {}: STOR {name}: {said}", self.number));
-        if said.starts_with("226") {
+        let reply = self.reply().await?;
+        note(format_args!("filer {}: STOR {name}: {reply}", self.number));
+        if reply.starts_with("226") {
             let whole = self.around.ledger.is_whole(&self.around.server, &name);
             promise("ftp: after 226 the printer has every byte", whole, || name.clone());
         }
@@ -295,12 +297,12 @@ impl CommandKind {
         Some(())
     }
 
-    /// Gives up halfway, in one of the ways there are.
-    async fn store_in_part(&mut self, turn: u64) -> Option<()> {
+    /// Abandons an upload halfway: by a reset, by ABOR, or by vanishing.
+    async fn abandon_upload(&mut self, turn: u64) -> Option<()> {
         let Some(mut data) = self.data().await? else { return Some(()) };
         let (name, bytes) = self.file(turn);
-        let said = self.asks(&format!("STOR {name}")).await?;
-        if !said.starts_with('1') {
+        let reply = self.command(&format!("STOR {name}")).await?;
+        if !reply.starts_with('1') {
             return Some(());
         }
         let part = bytes.len() / 2;
@@ -313,17 +315,17 @@ impl CommandKind {
         ));
         match way {
             0 => {
-                self.break_off();
+                self.reset_data();
                 self.reply().await?;
             }
             1 => {
-                let said = self.asks("ABOR").await?;
-                self.break_off();
-                if said.starts_with('4') {
+                let reply = self.command("ABOR").await?;
+                self.reset_data();
+                if reply.starts_with('4') {
                     self.reply().await?;
                 }
             }
-            // It has both connections in the air until somebody gives them up.
+            // Both connections stay open until a timeout ends them.
             _ => {
                 if let Some(data) = self.data.take() {
                     data.vanish();
@@ -334,13 +336,13 @@ impl CommandKind {
         Some(())
     }
 
-    fn break_off(&self) {
+    fn reset_data(&self) {
         if let Some(data) = self.data.take() {
             data.reset();
         }
     }
 
-    /// All that comes, if it ends in order.
+    /// All data, if the connection ends in order.
     async fn all(&mut self, mut data: Wire) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = timeout(PATIENCE, data.read_to_end(&mut bytes)).await;
@@ -350,14 +352,14 @@ impl CommandKind {
 
     async fn fetch(&mut self) -> Option<()> {
         let Some(data) = self.data().await? else { return Some(()) };
-        let said = self.asks(&format!("RETR {FILM}")).await?;
-        if !said.starts_with('1') {
+        let reply = self.command(&format!("RETR {FILM}")).await?;
+        if !reply.starts_with('1') {
             return Some(());
         }
         let bytes = self.all(data).await;
-        let said = self.reply().await?;
-        note(format_args!("filer {}: RETR: {said}", self.number));
-        if said.starts_with("226")
+        let reply = self.reply().await?;
+        note(format_args!("filer {}: RETR: {reply}", self.number));
+        if reply.starts_with("226")
             && let Some(bytes) = bytes
         {
             let film = self.around.server.file(&format!("/{FILM}")).and_then(|film| film.content);
@@ -372,14 +374,14 @@ impl CommandKind {
     async fn list(&mut self) -> Option<()> {
         let Some(data) = self.data().await? else { return Some(()) };
         let before = self.around.server.names("/");
-        let said = self.asks("NLST").await?;
-        if !said.starts_with('1') {
+        let reply = self.command("NLST").await?;
+        if !reply.starts_with('1') {
             return Some(());
         }
         let bytes = self.all(data).await;
-        let said = self.reply().await?;
+        let reply = self.reply().await?;
         let after = self.around.server.names("/");
-        if said.starts_with("226")
+        if reply.starts_with("226")
             && let Some(bytes) = bytes
         {
             let text = String::from_utf8_lossy(&bytes).into_owned();

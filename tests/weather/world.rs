@@ -821,7 +821,7 @@ impl Storage {
             let server = serving.clone();
             spawn_local(async move { server.serve(wire).await });
         });
-        let port = port.tapped(move |wire| hears.overhears(&knows, wire));
+        let port = port.tapped(move |wire| hears.watch(&knows, wire));
         own.put(FTP, port.clone());
         let store = Store { net: net.clone(), line: Rc::clone(line), server: server.clone() };
         own.put_data(move |port| store.clone().reach(port));

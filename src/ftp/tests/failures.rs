@@ -7,18 +7,18 @@ use crate::journal::{self, Kind};
 fn a_client_that_leaves_is_removed_from_the_queue() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut first = Caller::inside(&service);
-    first.say("MKD one");
-    assert_eq!(printer.hears(), "MKD one\r\n");
-    let mut gone = Caller::ready(&service);
-    gone.say("STOR a");
-    let mut aborts = Caller::ready(&service);
-    aborts.say("STOR c");
-    assert!(aborts.say("STAT").starts_with("211 "));
-    assert_eq!(aborts.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
-    drop(gone);
+    let mut first = TestClient::inside(&service);
+    first.command("MKD one");
+    assert_eq!(printer.received(), "MKD one\r\n");
+    let mut lost = TestClient::ready(&service);
+    lost.command("STOR a");
+    let mut aborts = TestClient::ready(&service);
+    aborts.command("STOR c");
+    assert!(aborts.command("STAT").starts_with("211 "));
+    assert_eq!(aborts.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    drop(lost);
     printer.answers("257 \"/one\"").unwrap();
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
     assert_eq!(printer.printer_session.job(), None);
 }
 
@@ -26,49 +26,49 @@ fn a_client_that_leaves_is_removed_from_the_queue() {
 fn a_lost_session_fails_its_command_and_the_next_gets_a_new_one() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.begins("STOR a");
-    caller.hear();
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.begin("STOR a");
+    client.read();
     printer.is_lost("the printer ended the connection");
-    assert!(caller.hear().starts_with("426 "));
-    assert_eq!(printer.order(), Some(DataCommand::Close));
+    assert!(client.read().starts_with("426 "));
+    assert_eq!(printer.data_command(), Some(DataCommand::Close));
     assert!(!service.hub.is_wanted(at(0), 0));
-    caller.say("MKD a");
+    client.command("MKD a");
     assert!(service.hub.is_wanted(at(0), 0));
     let mut printer = Printer::live(&service);
-    printer.plays(&[("MKD a", "257 \"/a\"")]);
-    assert_eq!(caller.hear(), "257 \"/a\"\r\n");
-    caller.say("MKD b");
-    assert_eq!(printer.hears(), "MKD b\r\n");
+    printer.exchange(&[("MKD a", "257 \"/a\"")]);
+    assert_eq!(client.read(), "257 \"/a\"\r\n");
+    client.command("MKD b");
+    assert_eq!(printer.received(), "MKD b\r\n");
     printer.is_lost("the printer ended the connection");
-    assert!(caller.hear().starts_with("451 "));
+    assert!(client.read().starts_with("451 "));
 }
 
 #[test]
 fn a_session_lost_before_the_command_is_replaced_once() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    assert_eq!(printer.hears(), "TYPE I\r\n");
-    while is_ready(caller.place.slot().notified()) {}
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    assert_eq!(printer.received(), "TYPE I\r\n");
+    while is_ready(client.link.slot().notified()) {}
     printer.is_lost("the printer ended the connection");
-    assert!(is_ready(caller.place.slot().notified()), "it has to look at the time again");
-    assert_eq!(caller.hear(), "");
-    assert_eq!(caller.client.poll_timeout(), Some(at(0) + QUEUE_TIMEOUT));
+    assert!(is_ready(client.link.slot().notified()), "it has to look at the time again");
+    assert_eq!(client.read(), "");
+    assert_eq!(client.client.poll_timeout(), Some(at(0) + QUEUE_TIMEOUT));
     assert!(service.hub.is_wanted(at(0), 0));
     let mut printer = Printer::live(&service);
-    assert_eq!(printer.hears(), "TYPE I\r\n");
+    assert_eq!(printer.received(), "TYPE I\r\n");
     printer.is_lost("the printer ended the connection");
-    assert!(caller.hear().starts_with("451 "));
+    assert!(client.read().starts_with("451 "));
 }
 
 #[test]
 fn an_unreachable_printer_is_reported_and_not_dialled_each_time() {
     let service = service(1);
-    let mut caller = Caller::inside(&service);
-    assert_eq!(caller.say("MKD a"), "");
+    let mut client = TestClient::inside(&service);
+    assert_eq!(client.command("MKD a"), "");
     assert!(service.hub.is_wanted(at(0), 0));
     let printer_session = Rc::clone(&service.printer_sessions()[0]);
     printer_session.set_dialling();
@@ -78,11 +78,11 @@ fn an_unreachable_printer_is_reported_and_not_dialled_each_time() {
         &"the printer\r\ndoes not answer",
         Duration::from_secs(5),
     );
-    assert_eq!(caller.hear(), "451 The printer  does not answer\r\n");
-    caller.now = at(5);
-    assert!(caller.say("MKD a").starts_with("451 "));
-    caller.now = at(6);
-    assert_eq!(caller.say("MKD a"), "");
+    assert_eq!(client.read(), "451 The printer  does not answer\r\n");
+    client.now = at(5);
+    assert!(client.command("MKD a").starts_with("451 "));
+    client.now = at(6);
+    assert_eq!(client.command("MKD a"), "");
     assert!(service.hub.is_wanted(at(6), 0));
 }
 
@@ -112,20 +112,20 @@ fn a_refused_code_and_a_busy_printer_are_distinguished() {
 fn a_refused_second_session_is_not_retried_at_once() {
     let service = service(2);
     let mut printer = Printer::live(&service);
-    let mut one = Caller::inside(&service);
-    let mut two = Caller::inside(&service);
-    one.say("MKD a");
-    printer.hears();
-    two.say("MKD b");
+    let mut one = TestClient::inside(&service);
+    let mut two = TestClient::inside(&service);
+    one.command("MKD a");
+    printer.received();
+    two.command("MKD b");
     assert!(service.hub.is_wanted(at(0), 1));
     let second = Rc::clone(&service.printer_sessions()[1]);
     second.set_dialling();
     service.lost(at(0), &second, &"no more sessions", Duration::from_secs(5));
-    assert_eq!(two.hear(), "", "there is still the first");
+    assert_eq!(two.read(), "", "there is still the first");
     assert!(!service.hub.is_wanted(at(10), 1));
     printer.answers("257 \"/a\"").unwrap();
-    printer.plays(&[("MKD b", "257 \"/b\"")]);
-    assert_eq!(two.hear(), "257 \"/b\"\r\n");
+    printer.exchange(&[("MKD b", "257 \"/b\"")]);
+    assert_eq!(two.read(), "257 \"/b\"\r\n");
 }
 
 /// libcurl takes a 450 to LIST for an empty directory, and reports success.
@@ -133,13 +133,13 @@ fn a_refused_second_session_is_not_retried_at_once() {
 fn a_listing_without_a_printer_is_refused_with_451_and_logged() {
     for line in ["LIST", "NLST", "MLSD /cache"] {
         let service = service(1);
-        let mut caller = Caller::ready(&service);
-        assert_eq!(caller.say(line), "");
+        let mut client = TestClient::ready(&service);
+        assert_eq!(client.command(line), "");
         let before = journal::count(Kind::TransferFailed);
         let printer_session = Rc::clone(&service.printer_sessions()[0]);
         printer_session.set_dialling();
         service.lost(at(1), &printer_session, &"no answer", Duration::from_secs(5));
-        assert_eq!(caller.hear(), "451 No answer\r\n", "{line}");
+        assert_eq!(client.read(), "451 No answer\r\n", "{line}");
         assert_eq!(journal::count(Kind::TransferFailed), before + 1, "{line}");
         let mut log = String::new();
         journal::write_to(&mut log).unwrap();
@@ -152,16 +152,16 @@ fn a_listing_without_a_printer_is_refused_with_451_and_logged() {
 fn a_waiting_command_names_what_it_waits_for() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut first = Caller::ready(&service);
-    first.say("RETR a");
-    printer.begins("RETR a");
-    let mut second = Caller::ready(&service);
-    second.say("STOR b");
+    let mut first = TestClient::ready(&service);
+    first.command("RETR a");
+    printer.begin("RETR a");
+    let mut second = TestClient::ready(&service);
+    second.command("STOR b");
     assert_eq!(
-        second.say("STAT"),
+        second.command("STAT"),
         "211 Queued: waiting for the printer's FTP session, used by mqtt 0 (0.0.0.0) for a download\r\n"
     );
-    let mut third = Caller::ready(&service);
-    third.say("LIST");
-    assert!(third.say("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
+    let mut third = TestClient::ready(&service);
+    third.command("LIST");
+    assert!(third.command("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
 }

@@ -7,13 +7,13 @@ use crate::service::Service as _;
 /// The next client can upload a file, whatever the session was set to before.
 pub(crate) fn next_upload_works(printer: &mut Printer) {
     let service = Rc::clone(&printer.service);
-    let mut next = Caller::ready(&service);
-    assert_eq!(next.say("STOR next"), "");
+    let mut next = TestClient::ready(&service);
+    assert_eq!(next.command("STOR next"), "");
     for _ in 0..10 {
-        let heard = printer.hears();
-        let answer = match heard.split([' ', '\r']).next().unwrap() {
+        let received = printer.received();
+        let answer = match received.split([' ', '\r']).next().unwrap() {
             "" => {
-                assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+                assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
                 printer.printer_session.report(DataEvent::Connected);
                 continue;
             }
@@ -21,7 +21,7 @@ pub(crate) fn next_upload_works(printer: &mut Printer) {
             "REST" => "350 Go on",
             "TYPE" | "PROT" | "CWD" => "200 OK",
             _ => {
-                assert_eq!(heard, "STOR next\r\n");
+                assert_eq!(received, "STOR next\r\n");
                 "150 Go on"
             }
         };
@@ -30,23 +30,23 @@ pub(crate) fn next_upload_works(printer: &mut Printer) {
             break;
         }
     }
-    assert_eq!(next.hear(), "150 Go on\r\n");
-    assert!(matches!(printer.order(), Some(DataCommand::Copy(_))));
+    assert_eq!(next.read(), "150 Go on\r\n");
+    assert!(matches!(printer.data_command(), Some(DataCommand::Copy(_))));
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!((printer.hears(), next.hear()), (String::new(), String::new()));
+    assert_eq!((printer.received(), next.read()), (String::new(), String::new()));
     printer.answers("226 Done").unwrap();
-    assert_eq!(next.hear(), "226 Done\r\n");
+    assert_eq!(next.read(), "226 Done\r\n");
     assert_eq!(printer.printer_session.job(), None);
 }
 
-/// Brings an upload `a` to where all has been moved and nothing was said about it.
-pub(crate) fn moved(printer: &mut Printer, caller: &mut Caller) {
-    caller.say("STOR a");
-    printer.begins("STOR a");
-    caller.hear();
-    printer.moves(1000);
+/// Begins an upload `a` and copies all of it; the printer has not replied yet.
+pub(crate) fn moved(printer: &mut Printer, client: &mut TestClient) {
+    client.command("STOR a");
+    printer.begin("STOR a");
+    client.read();
+    printer.copy(1000);
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
 }
 
 #[test]
@@ -60,11 +60,12 @@ fn a_line_of_64_kb_closes_only_its_own_client() {
     ] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = if inside { Caller::inside(&service) } else { Caller::new(&service) };
-        caller.hear();
-        assert_eq!(caller.send(bytes.as_bytes()), "500 Line longer than 1024 bytes\r\n");
-        assert_eq!(caller.ended, Some(client::Error::TooLong));
-        drop(caller);
+        let mut client =
+            if inside { TestClient::inside(&service) } else { TestClient::new(&service) };
+        client.read();
+        assert_eq!(client.send(bytes.as_bytes()), "500 Line longer than 1024 bytes\r\n");
+        assert_eq!(client.ended, Some(client::Error::TooLong));
+        drop(client);
         assert_eq!(service.connections(), 0);
         next_upload_works(&mut printer);
     }
@@ -76,19 +77,19 @@ fn a_client_that_pipelines_more_than_its_inbox_is_closed() {
     for bytes in ["NOOP\r\n".repeat(1000), "x".repeat(65_536)] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("STOR a");
-        printer.begins("STOR a");
-        caller.hear();
+        let mut client = TestClient::ready(&service);
+        client.command("STOR a");
+        printer.begin("STOR a");
+        client.read();
         // What fits waits.
-        assert_eq!(caller.send(&bytes.as_bytes()[..budget::FTP_INBOX - 1]), "");
-        assert_eq!(caller.ended, None);
-        let said = caller.send(&bytes.as_bytes()[budget::FTP_INBOX - 1..]);
-        assert!(said.starts_with("500 "), "{said}");
-        assert_eq!(caller.ended, Some(client::Error::PipelineOverflow));
-        drop(caller);
-        assert_eq!(printer.hears(), "");
-        assert_eq!(printer.order(), Some(DataCommand::Close));
+        assert_eq!(client.send(&bytes.as_bytes()[..budget::FTP_INBOX - 1]), "");
+        assert_eq!(client.ended, None);
+        let reply = client.send(&bytes.as_bytes()[budget::FTP_INBOX - 1..]);
+        assert!(reply.starts_with("500 "), "{reply}");
+        assert_eq!(client.ended, Some(client::Error::PipelineOverflow));
+        drop(client);
+        assert_eq!(printer.received(), "");
+        assert_eq!(printer.data_command(), Some(DataCommand::Close));
         printer.answers("426 Broken").unwrap();
         next_upload_works(&mut printer);
     }
@@ -98,7 +99,7 @@ fn a_client_that_pipelines_more_than_its_inbox_is_closed() {
 fn malformed_lines_are_answered_and_logged_once() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
+    let mut client = TestClient::inside(&service);
     let before = journal::count(Kind::Malformed);
     for (bytes, code) in [
         (&b"STOR a\0b\r\n"[..], "501 "),
@@ -110,13 +111,16 @@ fn malformed_lines_are_answered_and_logged_once() {
         (b"\r\n", "500 "),
         (b"\n", "500 "),
     ] {
-        let said = caller.send(bytes);
-        assert!(said.starts_with(code) && said.matches("\r\n").count() == 1, "{bytes:?}: {said}");
+        let reply = client.send(bytes);
+        assert!(
+            reply.starts_with(code) && reply.matches("\r\n").count() == 1,
+            "{bytes:?}: {reply}"
+        );
     }
     assert_eq!(journal::count(Kind::Malformed), before + 1, "one line for all of them");
-    assert_eq!((caller.ended, caller.place.slot().task()), (None, None));
-    assert_eq!(printer.hears(), "", "the printer never hears of it");
-    drop(caller);
+    assert_eq!((client.ended, client.link.slot().task()), (None, None));
+    assert_eq!(printer.received(), "", "the printer receives nothing");
+    drop(client);
     next_upload_works(&mut printer);
 }
 
@@ -124,7 +128,7 @@ fn malformed_lines_are_answered_and_logged_once() {
 fn paths_are_passed_to_the_printer_unchanged() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
+    let mut client = TestClient::inside(&service);
     for line in [
         "DELE ../../../../../../etc/passwd",
         "MKD /etc/../../root",
@@ -138,27 +142,27 @@ fn paths_are_passed_to_the_printer_unchanged() {
         "DELE \u{202e}fdp.exe",
         "DELE  a ",
     ] {
-        assert_eq!(caller.say(line), "");
-        printer.plays(&[(line, "550 No")]);
-        assert_eq!(caller.hear(), "550 No\r\n", "{line}");
+        assert_eq!(client.command(line), "");
+        printer.exchange(&[(line, "550 No")]);
+        assert_eq!(client.read(), "550 No\r\n", "{line}");
     }
     for line in ["STOR ../../../../tmp/x", "STOR /dev/null", "STOR C:\\x"] {
-        caller.connect();
-        assert_eq!(caller.say(line), "");
+        client.connect();
+        assert_eq!(client.command(line), "");
         for _ in 0..4 {
-            let heard = printer.hears();
-            match heard.as_str() {
+            let received = printer.received();
+            match received.as_str() {
                 "" => break,
                 "EPSV\r\n" => printer.answers("229 (|||50077|)").unwrap(),
                 _ => printer.answers("200 OK").unwrap(),
             }
         }
-        assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+        assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
         printer.printer_session.report(DataEvent::Connected);
-        printer.plays(&[(line, "553 No")]);
-        assert_eq!(caller.hear(), "553 No\r\n", "{line}");
+        printer.exchange(&[(line, "553 No")]);
+        assert_eq!(client.read(), "553 No\r\n", "{line}");
     }
-    drop(caller);
+    drop(client);
     next_upload_works(&mut printer);
 }
 
@@ -166,21 +170,21 @@ fn paths_are_passed_to_the_printer_unchanged() {
 fn a_second_stor_waits_and_needs_its_own_data_port() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    assert_eq!(caller.say("STOR a\r\nSTOR b"), "");
-    printer.begins("STOR a");
-    assert_eq!(caller.hear(), "150 Go on\r\n");
+    let mut client = TestClient::ready(&service);
+    assert_eq!(client.command("STOR a\r\nSTOR b"), "");
+    printer.begin("STOR a");
+    assert_eq!(client.read(), "150 Go on\r\n");
     // Another client's STOR waits as well, as STAT shows.
-    let mut other = Caller::ready(&service);
-    assert_eq!(other.say("STOR c"), "");
-    assert!(other.say("STAT").starts_with("211 Queued"));
-    assert_eq!(other.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    let mut other = TestClient::ready(&service);
+    assert_eq!(other.command("STOR c"), "");
+    assert!(other.command("STAT").starts_with("211 Queued"));
+    assert_eq!(other.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
     printer.answers("226 Done").unwrap();
-    assert_eq!(caller.hear(), "226 Done\r\n425 Use PASV or EPSV first\r\n");
-    assert_eq!(printer.hears(), "");
-    drop((caller, other));
+    assert_eq!(client.read(), "226 Done\r\n425 Use PASV or EPSV first\r\n");
+    assert_eq!(printer.received(), "");
+    drop((client, other));
     next_upload_works(&mut printer);
 }
 
@@ -188,12 +192,12 @@ fn a_second_stor_waits_and_needs_its_own_data_port() {
 fn abort_before_the_data_connection_closes_the_data_port() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("EPSV");
-    assert_eq!(caller.say("STOR a"), "");
-    assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
-    assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
-    assert_eq!(printer.hears(), "");
+    let mut client = TestClient::inside(&service);
+    client.command("EPSV");
+    assert_eq!(client.command("STOR a"), "");
+    assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    assert_eq!(client.link.slot().passive_port(), PassivePort::Closed);
+    assert_eq!(printer.received(), "");
     next_upload_works(&mut printer);
 }
 
@@ -203,18 +207,18 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
     let mut printer = Printer::live(&service);
     let (mut inside, mut refused) = (0, 0);
     for _ in 0..1000_usize.div_ceil(SLOTS) {
-        let mut there: Vec<_> = (0..SLOTS).map(|_| Caller::new(&service)).collect();
+        let mut there: Vec<_> = (0..SLOTS).map(|_| TestClient::new(&service)).collect();
         assert!(service.pending(Peer::unknown()).is_none(), "all slots are taken");
-        for caller in &mut there {
-            let said = caller.say("USER bblp\r\nPASS 12345678");
-            inside += usize::from(said.ends_with("230 Logged in\r\n"));
-            refused += usize::from(said.ends_with("421 Too many clients\r\n"));
+        for client in &mut there {
+            let reply = client.command("USER bblp\r\nPASS 12345678");
+            inside += usize::from(reply.ends_with("230 Logged in\r\n"));
+            refused += usize::from(reply.ends_with("421 Too many clients\r\n"));
         }
         assert_eq!(service.clients(), CLIENTS);
     }
     assert_eq!(inside + refused, 1000_usize.div_ceil(SLOTS) * SLOTS);
     assert!(inside >= CLIENTS && refused > 0);
-    assert_eq!(printer.hears(), "", "the printer never heard of them");
+    assert_eq!(printer.received(), "", "the printer has no connection");
     next_upload_works(&mut printer);
 }
 
@@ -223,24 +227,24 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
 fn a_client_idle_for_five_minutes_is_disconnected() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    assert_eq!(caller.client.poll_timeout(), Some(at(300)));
-    caller.now = at(200);
-    caller.say("NOOP");
-    assert_eq!(caller.client.handle_timeout(at(499)), Ok(()));
+    let mut client = TestClient::inside(&service);
+    assert_eq!(client.client.poll_timeout(), Some(at(300)));
+    client.now = at(200);
+    client.command("NOOP");
+    assert_eq!(client.client.handle_timeout(at(499)), Ok(()));
     // A command under way is not idleness, however long it takes.
-    caller.now = at(499);
-    caller.say("MKD a");
-    assert_eq!(caller.client.handle_timeout(at(900)), Ok(()));
+    client.now = at(499);
+    client.command("MKD a");
+    assert_eq!(client.client.handle_timeout(at(900)), Ok(()));
     printer.now = at(900);
-    printer.plays(&[("MKD a", "257 \"/a\"")]);
-    caller.now = at(900);
-    assert_eq!(caller.hear(), "257 \"/a\"\r\n");
-    assert_eq!(caller.client.poll_timeout(), Some(at(1200)));
-    assert_eq!(caller.client.handle_timeout(at(1199)), Ok(()));
-    assert_eq!(caller.client.handle_timeout(at(1200)), Err(client::Error::Idle));
-    assert_eq!(caller.hear(), "421 No command for 300 s\r\n");
-    drop(caller);
+    printer.exchange(&[("MKD a", "257 \"/a\"")]);
+    client.now = at(900);
+    assert_eq!(client.read(), "257 \"/a\"\r\n");
+    assert_eq!(client.client.poll_timeout(), Some(at(1200)));
+    assert_eq!(client.client.handle_timeout(at(1199)), Ok(()));
+    assert_eq!(client.client.handle_timeout(at(1200)), Err(client::Error::Idle));
+    assert_eq!(client.read(), "421 No command for 300 s\r\n");
+    drop(client);
     assert_eq!(service.clients(), 0);
     next_upload_works(&mut printer);
 }
@@ -250,25 +254,25 @@ fn a_client_idle_for_five_minutes_is_disconnected() {
 fn a_reply_cut_off_in_the_middle_disconnects_the_client() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("STAT /");
-    printer.plays(&[("STAT /", "213-Status\r\n a")]);
-    assert_eq!(caller.say("ABOR\r\nSTAT"), "213-Status\r\n a\r\n", "they wait for its end");
-    let now = caller.now;
-    assert_eq!(caller.client.poll_output(now, &mut [0; 100]), Output::Idle);
+    let mut client = TestClient::inside(&service);
+    client.command("STAT /");
+    printer.exchange(&[("STAT /", "213-Status\r\n a")]);
+    assert_eq!(client.command("ABOR\r\nSTAT"), "213-Status\r\n a\r\n", "they wait for its end");
+    let now = client.now;
+    assert_eq!(client.client.poll_output(now, &mut [0; 100]), Output::Idle);
     printer.is_lost("the printer ended the connection");
-    let end = caller.client.poll_output(now, &mut [0; 100]);
+    let end = client.client.poll_output(now, &mut [0; 100]);
     assert_eq!(end, Output::End(client::Error::Truncated));
-    drop(caller);
+    drop(client);
 
-    // The end of a change of directory depends on what the printer says to PWD.
+    // The end of a change of directory depends on the printer's reply to PWD.
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("CWD cache");
-    printer.plays(&[("CWD cache", "250-Welcome\r\n250 OK"), ("PWD", "550 No")]);
-    assert!(caller.hear().starts_with("250-Welcome\r\n"));
-    let end = caller.client.poll_output(now, &mut [0; 100]);
+    let mut client = TestClient::inside(&service);
+    client.command("CWD cache");
+    printer.exchange(&[("CWD cache", "250-Welcome\r\n250 OK"), ("PWD", "550 No")]);
+    assert!(client.read().starts_with("250-Welcome\r\n"));
+    let end = client.client.poll_output(now, &mut [0; 100]);
     assert_eq!(end, Output::End(client::Error::Truncated));
-    drop(caller);
+    drop(client);
     next_upload_works(&mut printer);
 }

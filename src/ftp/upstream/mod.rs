@@ -318,7 +318,7 @@ impl Upstream {
         self.until = Some(now + within);
     }
 
-    /// The slot of the current job's client. `None`: there is no job, or the client is gone.
+    /// The slot of the current job's client. `None`: there is no job, or the client has disconnected.
     fn slot(&self) -> Option<&Rc<Slot>> {
         self.hub.client_of(&self.printer_session.job()?)
     }
@@ -380,7 +380,7 @@ impl Upstream {
         self.answer(now, format_args!("425 The printer's data port does not answer"));
     }
 
-    /// Ends or aborts the job if its client is gone.
+    /// Ends or aborts the job if its client has disconnected.
     fn check_client(&mut self, now: Instant) {
         let Some(job) = self.printer_session.job() else { return };
         if self.hub.client_of(&job).is_some() {

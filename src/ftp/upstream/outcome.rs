@@ -39,7 +39,7 @@ impl Upstream {
         self.emit(Event::Answer(format_args!("426 Transfer failed: {error}")));
     }
 
-    /// A line of a reply that goes straight to the client.
+    /// A line of a reply that is passed to the client as it is.
     pub(super) fn forward(&mut self, code: u16, line: &[u8]) {
         let Some(job) = self.printer_session.job() else { return };
         // A final reply before the preliminary one: see `begin`.

@@ -40,7 +40,7 @@ pub struct PassivePorts<N: Net = Sockets> {
     /// The port that is tried first: the one after the last, so that a port is reused as late as possible.
     next: Cell<u16>,
     in_use_log: RateLimit,
-    stranger_log: RateLimit,
+    other_address_log: RateLimit,
 }
 
 struct PassivePort<N: Net> {
@@ -59,7 +59,7 @@ impl<N: Net> PassivePorts<N> {
             next: Cell::new(*ports.start()),
             ports,
             in_use_log: RateLimit::default(),
-            stranger_log: RateLimit::default(),
+            other_address_log: RateLimit::default(),
         })
     }
 
@@ -125,12 +125,12 @@ impl<N: Net> PassivePorts<N> {
 
     /// Accepts the connection to one client's port, from its own address only, and closes the port when it is not needed any
     /// more.
-    pub async fn tend(&self, place: &ClientLink, peer: IpAddr, clock: &Clock) -> Infallible {
-        let Some(passive_port) = self.passive_ports.get(place.slot().index()) else {
+    pub async fn tend(&self, link: &ClientLink, peer: IpAddr, clock: &Clock) -> Infallible {
+        let Some(passive_port) = self.passive_ports.get(link.slot().index()) else {
             return core::future::pending().await;
         };
         loop {
-            if place.slot().passive_port() == State::Closed {
+            if link.slot().passive_port() == State::Closed {
                 passive_port.close();
             }
             let accepted = poll_fn(|cx| match &*passive_port.listener.borrow() {
@@ -139,7 +139,7 @@ impl<N: Net> PassivePorts<N> {
             });
             let accepted = tokio::select! {
                 biased;
-                () = place.slot().passive_port_notified() => continue,
+                () = link.slot().passive_port_notified() => continue,
                 accepted = accepted => accepted,
             };
             match accepted {
@@ -148,11 +148,11 @@ impl<N: Net> PassivePorts<N> {
                     let _lost = tune_data(&stream);
                     passive_port.close();
                     passive_port.stream.replace(Some(stream));
-                    place.connected(clock.now());
+                    link.connected(clock.now());
                 }
                 Ok((_, from)) => {
                     let from = from.ip().to_canonical();
-                    if let Some(times) = self.stranger_log.check(clock.now()) {
+                    if let Some(times) = self.other_address_log.check(clock.now()) {
                         journal::note(
                             Kind::Refused,
                             format_args!(
@@ -264,15 +264,15 @@ mod tests {
     #[test]
     fn the_only_data_port_can_be_opened_again() {
         let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
-        let place = service.pending(Peer::unknown()).unwrap();
+        let link = service.pending(Peer::unknown()).unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let passive_ports = PassivePorts::new(OnePort::default(), address, 2024..=2024);
         let clock = Clock::start();
-        let mut tending = pin!(passive_ports.tend(&place, address, &clock));
+        let mut tending = pin!(passive_ports.tend(&link, address, &clock));
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            assert_eq!(passive_ports.open(place.slot().index(), &clock), Some(2024));
-            place.slot().open_passive_port(clock.now());
+            assert_eq!(passive_ports.open(link.slot().index(), &clock), Some(2024));
+            link.slot().open_passive_port(clock.now());
             assert!(tending.as_mut().poll(&mut cx).is_pending());
         }
     }

@@ -364,11 +364,11 @@ impl Relay {
 
     /// The next free session: first come, first served, except origins that have as many as one may have.
     async fn session(&self, peer: Peer, clock: &Clock) -> Option<Session<'_>> {
-        let place = QueueGuard::enter(self, peer.address)?;
+        let queued = QueueGuard::enter(self, peer.address)?;
         let mut waits = false;
         loop {
             let changed = self.changed.notified();
-            if let Some(session) = place.session(clock.now()) {
+            if let Some(session) = queued.session(clock.now()) {
                 return Some(session);
             }
             if !core::mem::replace(&mut waits, true)
@@ -463,14 +463,14 @@ fn whole_hello(bytes: &[u8]) -> Option<Hello> {
     Some(records::hello(bytes)).filter(|hello| *hello != Hello::Partial)
 }
 
-/// A client's place in the queue; dropping it leaves the queue.
+/// A client in the queue; dropping this takes it out of the queue.
 struct QueueGuard<'r> {
     relay: &'r Relay,
     ticket: u32,
 }
 
 impl<'r> QueueGuard<'r> {
-    /// The last place. `None`: there are more clients than tasks, which cannot be.
+    /// Appends a client to the queue. `None`: there are more clients than tasks, which cannot be.
     fn enter(relay: &'r Relay, address: IpAddr) -> Option<Self> {
         let ticket = relay.tickets.get().wrapping_add(1);
         relay.tickets.set(ticket);

@@ -66,7 +66,7 @@ const _: () = assert!(
     "the transfers of a relay are larger than their budget"
 );
 
-/// Transfers that one origin may have waiting, and carried: others find a free place.
+/// Transfers that one origin may have waiting, and carried: others find a free slot.
 const PER_ORIGIN: usize = if TRANSFERS > 1 { TRANSFERS - 1 } else { 1 };
 
 /// The origin of each transfer.
@@ -363,7 +363,7 @@ mod tests {
             assert!(is_closed(&mut foreign).await);
             assert_eq!(journal::count(Kind::Refused), 1);
             let mut near = bed.transfer_from(HOME).await;
-            // The first to reach the printer is not the stranger.
+            // The first to reach the printer is not the other address.
             let (mut printer, _) = bed.data.accept().await.unwrap();
             near.write_all(b"a picture").await.unwrap();
             near.shutdown().await.unwrap();

@@ -184,7 +184,7 @@ impl<N: Net> DataTask<N> {
                 Ok(()) => self.end_upload(&mut client, &mut printer).await,
                 Err(failure) => Err(failure),
             };
-            self.tell(moved);
+            self.report(moved);
             if moved.is_ok() {
                 drop(client);
                 drain(&mut printer, buffer).await;
@@ -199,7 +199,7 @@ impl<N: Net> DataTask<N> {
                 Ok(()) => end_download(&mut client, &printer).await,
                 Err(failure) => Err(failure),
             };
-            self.tell(moved);
+            self.report(moved);
             if moved.is_ok() {
                 drop(printer);
                 drain(&mut client, buffer).await;
@@ -216,7 +216,7 @@ impl<N: Net> DataTask<N> {
             .map(|(port, party)| trace::begin(Protocol::FtpData { port }, party, self.clock.now()))
     }
 
-    fn tell(&self, moved: Result<(), TransferError>) {
+    fn report(&self, moved: Result<(), TransferError>) {
         self.printer_session.report(moved.map_or_else(DataEvent::Failed, |()| DataEvent::Copied));
     }
 
@@ -266,9 +266,9 @@ impl<N: Net> DataTask<N> {
 async fn copy<F, T>(
     printer_session: &PrinterSession,
     clock: &Clock,
-    (from, gone): (&mut F, TransferError),
-    (to, lost): (&mut T, TransferError),
-    (mut heard, mut said): (Option<&mut Tap>, Option<&mut Tap>),
+    (from, from_lost): (&mut F, TransferError),
+    (to, to_lost): (&mut T, TransferError),
+    (mut from_tap, mut to_tap): (Option<&mut Tap>, Option<&mut Tap>),
     buffer: &mut [u8],
 ) -> Result<(), TransferError>
 where
@@ -277,9 +277,9 @@ where
 {
     loop {
         let read = timeout(STALL_TIMEOUT, from.read(buffer)).await;
-        let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| gone)?;
+        let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| from_lost)?;
         let mut left = buffer.get(..len).unwrap_or_default();
-        if let Some(tap) = &mut heard {
+        if let Some(tap) = &mut from_tap {
             tap.received(left, clock.now());
         }
         if len == 0 {
@@ -287,11 +287,11 @@ where
         }
         while !left.is_empty() {
             let wrote = timeout(STALL_TIMEOUT, to.write(left)).await;
-            let wrote = wrote.map_err(|_| TransferError::Stalled)?.map_err(|_| lost)?;
+            let wrote = wrote.map_err(|_| TransferError::Stalled)?.map_err(|_| to_lost)?;
             if wrote == 0 {
-                return Err(lost);
+                return Err(to_lost);
             }
-            if let Some(tap) = &mut said {
+            if let Some(tap) = &mut to_tap {
                 tap.sent(left.get(..wrote).unwrap_or_default(), clock.now());
             }
             left = left.get(wrote..).unwrap_or_default();
@@ -299,7 +299,7 @@ where
         printer_session.add_progress(clock.now(), len);
     }
     let flushed = timeout(STALL_TIMEOUT, to.flush()).await;
-    flushed.map_err(|_| TransferError::Stalled)?.map_err(|_| lost)
+    flushed.map_err(|_| TransferError::Stalled)?.map_err(|_| to_lost)
 }
 
 /// Ends both connections after the printer's last byte. Its reply on the control connection tells whether the data are

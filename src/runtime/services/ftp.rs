@@ -121,7 +121,7 @@ impl<N: Net> Front for &Reception<'_, N> {
 
 impl<N: Net> Handler<client::Client> for Reception<'_, N> {
     fn admits(&self, client: &client::Client) -> bool {
-        self.link.attended(self).admits(client)
+        self.link.handler(self).admits(client)
     }
 
     fn handle_event(
@@ -130,11 +130,11 @@ impl<N: Net> Handler<client::Client> for Reception<'_, N> {
         client: &mut client::Client,
         event: client::Event,
     ) -> Result<(), client::Error> {
-        self.link.attended(self).handle_event(now, client, event)
+        self.link.handler(self).handle_event(now, client, event)
     }
 
     async fn woken(&self) {
-        self.link.attended(self).woken().await;
+        self.link.handler(self).woken().await;
     }
 }
 

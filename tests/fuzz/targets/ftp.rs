@@ -13,7 +13,7 @@ use pandaproxy::ftp::printer_session::{DataCommand, DataEvent, PrinterSession, T
 use pandaproxy::ftp::slot::{PassivePort, Slot};
 use pandaproxy::ftp::upstream::Upstream;
 use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
-use pandaproxy::ftp::{Attended, ClientLink, Front, Link, Service};
+use pandaproxy::ftp::{ClientHandler, ClientLink, Front, Link, Service};
 use pandaproxy::memory::budget::{FTP_INBOX, FTP_OUTBOX};
 use pandaproxy::peer::Peer;
 use pandaproxy::service::Service as _;
@@ -82,10 +82,10 @@ impl Front for PassivePorts {
     }
 }
 
-fn client_at(place: &ClientLink) -> Conversation<Client, Attended<'_, PassivePorts>> {
-    let client = place.client(PROXY, Instant::START + LOGIN_TIMEOUT);
-    let front = PassivePorts { slot: Rc::clone(place.slot()) };
-    Conversation::new((client, place.attended(front)), FTP_INBOX, FTP_OUTBOX)
+fn client_at(link: &ClientLink) -> Conversation<Client, ClientHandler<'_, PassivePorts>> {
+    let client = link.client(PROXY, Instant::START + LOGIN_TIMEOUT);
+    let front = PassivePorts { slot: Rc::clone(link.slot()) };
+    Conversation::new((client, link.handler(front)), FTP_INBOX, FTP_OUTBOX)
 }
 
 /// Whether this is so without waiting.
@@ -182,14 +182,14 @@ pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
         let service = service();
-        let place = service.pending(Peer::unknown()).unwrap();
-        let mut client = client_at(&place);
+        let link = service.pending(Peer::unknown()).unwrap();
+        let mut client = client_at(&link);
         let (heard, lines) = (Vec::new(), Vec::new());
         let mut printer = Printer { service: Rc::clone(&service), upstream: None, heard, lines };
         script.play(&mut client, cut, &mut |now| {
             let mut moved = printer.attend(now, script.flag(1));
-            if matches!(place.slot().passive_port(), PassivePort::Open { .. }) && !script.flag(0) {
-                place.connected(now);
+            if matches!(link.slot().passive_port(), PassivePort::Open { .. }) && !script.flag(0) {
+                link.connected(now);
                 moved = true;
             }
             moved
@@ -202,7 +202,7 @@ pub(crate) fn client(data: &[u8]) {
         }
         let end = client.end;
         drop(client);
-        drop(place);
+        drop(link);
         assert_eq!((service.connections(), service.clients()), (0, 0));
         (String::from_utf8_lossy(&said).into_owned(), printer.lines, end)
     });
@@ -213,8 +213,8 @@ pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
         let service = service();
-        let place = service.pending(Peer::unknown()).unwrap();
-        let mut client = client_at(&place);
+        let link = service.pending(Peer::unknown()).unwrap();
+        let mut client = client_at(&link);
         client.hear(b"USER bblp\r\n", &mut |_| false);
         client.hear(b"PASS 12345678\r\n", &mut |_| false);
         let printer_session = Rc::clone(&service.printer_sessions()[0]);
@@ -224,11 +224,11 @@ pub(crate) fn upstream(data: &[u8]) {
         script.play(&mut printer, cut, &mut |now| {
             client.reach(now);
             let mut moved = client.step();
-            if matches!(place.slot().passive_port(), PassivePort::Open { .. }) {
-                place.connected(now);
+            if matches!(link.slot().passive_port(), PassivePort::Open { .. }) {
+                link.connected(now);
                 moved = true;
             }
-            if place.slot().task().is_none() && place.slot().is_quiet() && asked < ASKED.len() {
+            if link.slot().task().is_none() && link.slot().is_quiet() && asked < ASKED.len() {
                 client.hear(ASKED[asked], &mut |_| false);
                 asked += 1;
                 moved = true;

@@ -10,34 +10,34 @@ use std::rc::Rc;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::clients::Way;
+use super::clients::Target;
 use super::vsftpd::Vsftpd;
 use crate::clients::ports;
 use crate::clients::proxy::{CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
 use printer::ftp::{Family, FileServer, sha256};
 
-/// Whose file server it is.
+/// The printer's file server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A simulated P1S: one session.
     P1s,
-    /// A simulated X1C: vsFTPd's ways.
+    /// A simulated X1C, which behaves like vsFTPd.
     X1c,
     /// A real vsFTPd with an X1C's certificate.
     Vsftpd,
 }
 
-/// How the program stands before it.
+/// The program's mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// TLS ends at it.
+    /// The program terminates TLS.
     Proxy,
-    /// TLS ends at the printer.
+    /// The printer terminates TLS.
     Relay,
 }
 
-/// Where the program is in relay mode, whose data ports are the printer's.
+/// The program's address in relay mode: it listens on the printer's data ports.
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Length and SHA-256 of a file.
@@ -46,7 +46,7 @@ pub(crate) type Sum = (u64, [u8; 32]);
 pub(crate) struct Bed {
     mode: Mode,
     serial: &'static str,
-    /// Where the printer is.
+    /// The printer's address.
     at: SocketAddr,
     pub(crate) proxy: Proxy,
     pub(crate) server: Server,
@@ -113,19 +113,19 @@ impl Bed {
         Self { mode, serial, at, proxy, server, serving }
     }
 
-    /// How a client finds the program, and whose certificate it meets there.
-    pub(crate) fn way(&self) -> Way {
+    /// The program, with the certificate that a client has to expect.
+    pub(crate) fn target(&self) -> Target {
         let dir = &self.proxy.dir;
         let (authority, name) = match self.mode {
             Mode::Proxy => (dir.file("ca.pem"), None),
             Mode::Relay => (PathBuf::from(PRINTER_CA), Some(self.serial)),
         };
-        Way { address: self.proxy.address, authority, name, home: dir.path().to_owned() }
+        Target { address: self.proxy.address, authority, name, home: dir.path().to_owned() }
     }
 
-    /// How a client finds the printer, past the program.
-    pub(crate) fn direct(&self) -> Way {
-        Way {
+    /// The printer itself, without the program.
+    pub(crate) fn direct(&self) -> Target {
+        Target {
             address: self.at,
             authority: PathBuf::from(PRINTER_CA),
             name: Some(self.serial),
@@ -133,7 +133,7 @@ impl Bed {
         }
     }
 
-    /// A file of so many bytes on the clients' side, and its sum.
+    /// Makes a file of so many bytes for the clients. Returns its path and its sum.
     pub(crate) fn given(&self, name: &str, len: usize) -> (PathBuf, Sum) {
         let path = self.proxy.dir.file(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -142,14 +142,14 @@ impl Bed {
         (path, (len as u64, sha256(&bytes)))
     }
 
-    /// Where a client may put what it gets.
+    /// A path for a file that a client downloads.
     pub(crate) fn taken(&self, name: &str) -> PathBuf {
         let path = self.proxy.dir.file(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
     }
 
-    /// What the proxy has said, and a real printer.
+    /// The logs of the proxy and of the printer.
     pub(crate) fn log(&self) -> String {
         let printer = match &self.server {
             Server::Simulated(server) => format!("{:?}", server.seen()),
@@ -186,7 +186,7 @@ impl Server {
         }
     }
 
-    /// The length and hash of a file there.
+    /// Length and hash of a file on the printer.
     pub(crate) fn sum(&self, path: &str) -> Option<Sum> {
         match self {
             Self::Simulated(server) => server.file(path).map(|stored| (stored.len, stored.hash)),
@@ -194,7 +194,7 @@ impl Server {
         }
     }
 
-    /// Puts a file there: its sum.
+    /// Puts a file on the printer. Returns its sum.
     pub(crate) fn put(&self, path: &str, len: usize) -> Sum {
         let bytes = bytes(len);
         match self {
@@ -204,8 +204,8 @@ impl Server {
         (len as u64, sha256(&bytes))
     }
 
-    /// Ends all that is under way without a word. The next session is served.
-    pub(crate) fn die(&self) {
+    /// Ends all connections without a reply. The next session is served.
+    pub(crate) fn kill(&self) {
         match self {
             Self::Simulated(server) => server.die(Duration::ZERO),
             Self::Real(server) => server.borrow_mut().kill_all(),
@@ -213,13 +213,13 @@ impl Server {
     }
 }
 
-/// Length and hash of a file on disk. No file has none.
+/// Length and hash of a file on disk, which has to exist.
 pub(crate) fn sum(path: &std::path::Path) -> Sum {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     (bytes.len() as u64, sha256(&bytes))
 }
 
-/// Bytes that do not repeat soon, and are others for every length.
+/// Bytes that do not repeat soon, and differ for each length.
 fn bytes(len: usize) -> Vec<u8> {
     let mut word = len as u64 | 1;
     let mut bytes = Vec::with_capacity(len + 8);

@@ -1,5 +1,4 @@
-//! Programs that move files, told what to do on their standard input: a code has no place in a command
-//! line.
+//! Programs that transfer files. They get their commands on standard input, since a command line would show the code.
 
 use core::fmt::Write as _;
 use core::net::SocketAddr;
@@ -13,42 +12,42 @@ use skips::is_missing;
 use crate::clients::programs::Program;
 use crate::clients::proxy::CODE;
 
-/// A program that moves files.
+/// A program that transfers files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Client {
-    /// libcurl is what Bambu Studio and OrcaSlicer upload with. It has one connection for all it is told.
+    /// Bambu Studio and OrcaSlicer upload with libcurl. It uses one connection for all jobs.
     Curl,
-    /// GnuTLS, and commands sent ahead.
+    /// It uses GnuTLS and sends commands before the reply to the one before.
     Lftp,
-    /// Python's `FTP_TLS`. Its data connections come back to the TLS session of its control connection.
+    /// Python's `FTP_TLS`, with data connections that resume the TLS session of the control connection.
     Ftplib,
-    /// The same, whose data connections begin TLS sessions of their own: what Python does by itself.
+    /// The same without resumption, which is Python's default.
     FtplibAnew,
 }
 
 /// The address that a client connects to, and the authority it trusts.
 #[derive(Clone, Debug)]
-pub(crate) struct Way {
+pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) authority: PathBuf,
-    /// Whom the certificate has to name, if that is not the address.
+    /// The name in the certificate, if it is not the address.
     pub(crate) name: Option<&'static str>,
-    /// A folder for what the client keeps.
+    /// A folder for the client's own files.
     pub(crate) home: PathBuf,
 }
 
 /// A client's task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Job<'a> {
-    /// A file, and the name it is to have there.
+    /// Uploads a file under this name.
     Put(&'a Path, &'a str),
-    /// The name of a file, and where it is to go.
+    /// Downloads the file of this name to this path.
     Get(&'a str, &'a Path),
-    /// The names of what is there.
+    /// Lists the names of all files.
     List,
 }
 
-/// What a client said when it was done, or why it was not.
+/// A client's output, or why it failed.
 pub(crate) type Done = Result<String, String>;
 
 impl Client {
@@ -61,15 +60,15 @@ impl Client {
         })
     }
 
-    /// Does all of it, one after the other over one connection, and says what it says.
-    pub(crate) async fn does(self, way: &Way, jobs: &[Job<'_>]) -> Done {
+    /// Does all jobs, one after the other over one connection.
+    pub(crate) async fn run(self, target: &Target, jobs: &[Job<'_>]) -> Done {
         match self {
-            Self::Curl => curl(way, jobs, "").await,
+            Self::Curl => curl(target, jobs, "").await,
             Self::Lftp => {
-                lftp(way, &jobs.iter().map(|job| lftp_line(*job)).collect::<String>()).await
+                lftp(target, &jobs.iter().map(|job| lftp_line(*job)).collect::<String>()).await
             }
             Self::Ftplib | Self::FtplibAnew => {
-                let mut python = Python::start(way, self == Self::Ftplib);
+                let mut python = Python::start(target, self == Self::Ftplib);
                 for job in jobs {
                     python.tell(&match *job {
                         Job::Put(from, name) => json!(["put", from, name]),
@@ -83,10 +82,10 @@ impl Client {
     }
 }
 
-/// Does it with curl, `more` lines of its configuration with each job.
-pub(crate) async fn curl(way: &Way, jobs: &[Job<'_>], more: &str) -> Done {
-    let port = way.address.port();
-    let host = way.name.map_or_else(|| way.address.ip().to_string(), str::to_owned);
+/// Does the jobs with curl, with `more` lines of configuration for each.
+pub(crate) async fn curl(target: &Target, jobs: &[Job<'_>], more: &str) -> Done {
+    let port = target.address.port();
+    let host = target.name.map_or_else(|| target.address.ip().to_string(), str::to_owned);
     let mut given = String::new();
     for (at, job) in jobs.iter().enumerate() {
         if at > 0 {
@@ -98,10 +97,10 @@ pub(crate) async fn curl(way: &Way, jobs: &[Job<'_>], more: &str) -> Done {
         };
         let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
         writeln!(given, "url = \"ftps://{host}:{port}/{encoded}\"").unwrap();
-        writeln!(given, "user = \"bblp:{CODE}\"\ncacert = {}", quoted(&way.authority)).unwrap();
+        writeln!(given, "user = \"bblp:{CODE}\"\ncacert = {}", quoted(&target.authority)).unwrap();
         writeln!(given, "silent\nshow-error\nmax-time = 120\n{more}").unwrap();
-        if let Some(name) = way.name {
-            writeln!(given, "resolve = \"{name}:{port}:{}\"", way.address.ip()).unwrap();
+        if let Some(name) = target.name {
+            writeln!(given, "resolve = \"{name}:{port}:{}\"", target.address.ip()).unwrap();
         }
         match *job {
             Job::Put(from, _) => writeln!(given, "upload-file = {}", quoted(from)),
@@ -113,8 +112,8 @@ pub(crate) async fn curl(way: &Way, jobs: &[Job<'_>], more: &str) -> Done {
     run(Command::new("curl").args(["-K", "-"]), &given).await
 }
 
-/// Does what a script of lftp's says, once it is connected.
-pub(crate) async fn lftp(way: &Way, script: &str) -> Done {
+/// Runs a script of lftp's on a connection.
+pub(crate) async fn lftp(target: &Target, script: &str) -> Done {
     let given = format!(
         "set cmd:fail-exit yes\n\
          set xfer:clobber yes\n\
@@ -125,10 +124,10 @@ pub(crate) async fn lftp(way: &Way, script: &str) -> Done {
          set ftp:prefer-epsv yes\n\
          open -u bblp,{CODE} ftps://{address}\n\
          {script}",
-        ca = quoted(&way.authority),
-        address = way.address,
+        ca = quoted(&target.authority),
+        address = target.address,
     );
-    run(Command::new("lftp").env("HOME", &way.home), &given).await
+    run(Command::new("lftp").env("HOME", &target.home), &given).await
 }
 
 fn lftp_line(job: Job<'_>) -> String {
@@ -139,7 +138,7 @@ fn lftp_line(job: Job<'_>) -> String {
     }
 }
 
-/// A name as both curl's configuration and lftp take it.
+/// A name as both curl's configuration and lftp accept it.
 pub(crate) fn quoted(name: impl AsRef<Path>) -> String {
     let name = name.as_ref().to_str().unwrap();
     assert!(!name.contains(['"', '\\', '\n']), "{name}");
@@ -153,35 +152,38 @@ async fn run(command: &mut Command, given: &str) -> Done {
 }
 
 async fn ended(mut program: Program) -> Done {
-    let (status, said) = program.ended().await;
-    let out = String::from_utf8_lossy(&said.out).into_owned();
-    if status == Some(0) { Ok(out) } else { Err(format!("status {status:?}: {out}{}", said.err)) }
+    let (status, output) = program.ended().await;
+    let out = String::from_utf8_lossy(&output.out).into_owned();
+    if status == Some(0) { Ok(out) } else { Err(format!("status {status:?}: {out}{}", output.err)) }
 }
 
-/// `files.py`, which can be told to stop in the middle of an upload.
+/// `files.py`, which can stop in the middle of an upload.
 pub(crate) struct Python(Program);
 
 impl Python {
-    pub(crate) fn start(way: &Way, reuse: bool) -> Self {
+    pub(crate) fn start(target: &Target, reuse: bool) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clients/files.py");
         let mut command = Command::new("python3");
-        command.arg(script).arg(way.address.ip().to_string()).arg(way.address.port().to_string());
-        command.arg(&way.authority).arg(if reuse { "reuse" } else { "anew" });
+        command
+            .arg(script)
+            .arg(target.address.ip().to_string())
+            .arg(target.address.port().to_string());
+        command.arg(&target.authority).arg(if reuse { "reuse" } else { "anew" });
         let mut program = Program::start(&mut command);
         program.tell(CODE);
         Self(program)
     }
 
-    /// Begins to upload a file. Completes when it has sent the first half, and waits.
-    pub(crate) async fn puts_half(&mut self, from: &Path, name: &str) {
+    /// Begins to upload a file. Completes when the first half has been sent; the program waits then.
+    pub(crate) async fn put_half(&mut self, from: &Path, name: &str) {
         self.tell(&json!(["put-by-halves", from, name]));
-        let half = |said: &[u8]| said.windows(6).any(|word| word == b"\"half\"");
+        let half = |output: &[u8]| output.windows(6).any(|word| word == b"\"half\"");
         let within = crate::clients::programs::PATIENCE;
-        assert!(self.0.until(within, |said| half(&said.out)).await, "{}", self.0.log());
+        assert!(self.0.until(within, |output| half(&output.out)).await, "{}", self.0.log());
     }
 
-    /// Lets it send the other half.
-    pub(crate) fn go_on(&mut self) {
+    /// Has it send the other half.
+    pub(crate) fn put_rest(&mut self) {
         self.0.tell("");
     }
 

@@ -1,5 +1,5 @@
-//! Real programs move files through the real program, to and from simulated printers and a real vsFTPd,
-//! over real TLS on loopback; what arrives is compared by its SHA-256.
+//! Real programs transfer files through the real program, to and from simulated printers and a real vsFTPd, over TLS on
+//! loopback. Files are compared by SHA-256.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -22,86 +22,86 @@ use crate::clients::proxy;
 
 #[test]
 fn curl_moves_files_to_and_from_a_p1s() {
-    visit(Client::Curl, Kind::P1s, Mode::Proxy);
+    check_client(Client::Curl, Kind::P1s, Mode::Proxy);
 }
 
 #[test]
 fn curl_moves_files_to_and_from_an_x1c() {
-    visit(Client::Curl, Kind::X1c, Mode::Proxy);
+    check_client(Client::Curl, Kind::X1c, Mode::Proxy);
 }
 
 #[test]
 fn curl_moves_files_to_and_from_vsftpd() {
-    visit(Client::Curl, Kind::Vsftpd, Mode::Proxy);
+    check_client(Client::Curl, Kind::Vsftpd, Mode::Proxy);
 }
 
 #[test]
 fn lftp_moves_files_to_and_from_a_p1s() {
-    visit(Client::Lftp, Kind::P1s, Mode::Proxy);
+    check_client(Client::Lftp, Kind::P1s, Mode::Proxy);
 }
 
 #[test]
 fn lftp_moves_files_to_and_from_an_x1c() {
-    visit(Client::Lftp, Kind::X1c, Mode::Proxy);
+    check_client(Client::Lftp, Kind::X1c, Mode::Proxy);
 }
 
 #[test]
 fn lftp_moves_files_to_and_from_vsftpd() {
-    visit(Client::Lftp, Kind::Vsftpd, Mode::Proxy);
+    check_client(Client::Lftp, Kind::Vsftpd, Mode::Proxy);
 }
 
 #[test]
 fn ftplib_moves_files_to_and_from_a_p1s() {
-    visit(Client::Ftplib, Kind::P1s, Mode::Proxy);
+    check_client(Client::Ftplib, Kind::P1s, Mode::Proxy);
 }
 
 #[test]
 fn ftplib_moves_files_to_and_from_an_x1c() {
-    visit(Client::Ftplib, Kind::X1c, Mode::Proxy);
+    check_client(Client::Ftplib, Kind::X1c, Mode::Proxy);
 }
 
 #[test]
 fn ftplib_moves_files_to_and_from_vsftpd() {
-    visit(Client::Ftplib, Kind::Vsftpd, Mode::Proxy);
+    check_client(Client::Ftplib, Kind::Vsftpd, Mode::Proxy);
 }
 
 #[test]
 fn ftplib_without_session_reuse_moves_files_to_and_from_a_p1s() {
-    visit(Client::FtplibAnew, Kind::P1s, Mode::Proxy);
+    check_client(Client::FtplibAnew, Kind::P1s, Mode::Proxy);
 }
 
 #[test]
 fn ftplib_without_session_reuse_moves_files_of_an_x1c() {
-    visit(Client::FtplibAnew, Kind::X1c, Mode::Proxy);
+    check_client(Client::FtplibAnew, Kind::X1c, Mode::Proxy);
 }
 
 #[test]
 fn ftplib_without_session_reuse_moves_files_of_vsftpd() {
-    visit(Client::FtplibAnew, Kind::Vsftpd, Mode::Proxy);
+    check_client(Client::FtplibAnew, Kind::Vsftpd, Mode::Proxy);
 }
 
 #[test]
 fn curl_moves_files_to_and_from_an_x1c_by_relay() {
-    visit(Client::Curl, Kind::X1c, Mode::Relay);
+    check_client(Client::Curl, Kind::X1c, Mode::Relay);
 }
 
 #[test]
 fn curl_moves_files_to_and_from_vsftpd_by_relay() {
-    visit(Client::Curl, Kind::Vsftpd, Mode::Relay);
+    check_client(Client::Curl, Kind::Vsftpd, Mode::Relay);
 }
 
 #[test]
 fn lftp_moves_files_to_and_from_an_x1c_by_relay() {
-    visit(Client::Lftp, Kind::X1c, Mode::Relay);
+    check_client(Client::Lftp, Kind::X1c, Mode::Relay);
 }
 
 #[test]
 fn lftp_moves_files_to_and_from_vsftpd_by_relay() {
-    visit(Client::Lftp, Kind::Vsftpd, Mode::Relay);
+    check_client(Client::Lftp, Kind::Vsftpd, Mode::Relay);
 }
 
-/// Python takes a data connection that ends without close_notify for broken, once all has arrived. A
-/// proxy says goodbye in the printer's place; a relay cannot.
+/// Python reports an error for a data connection that ends without close_notify, although all data have arrived. The proxy
+/// sends close_notify in the printer's place; a relay cannot.
 #[test]
 fn ftplib_by_relay_fails_without_close_notify_as_directly() {
     if Client::Ftplib.is_missing() {
@@ -109,12 +109,12 @@ fn ftplib_by_relay_fails_without_close_notify_as_directly() {
     }
     proxy::run(async {
         let bed = Bed::new(Kind::X1c, Mode::Relay).await;
-        for (name, len, way) in
-            [("direct.3mf", 300_007, bed.direct()), ("relay.3mf", 300_008, bed.way())]
+        for (name, len, target) in
+            [("direct.3mf", 300_007, bed.direct()), ("relay.3mf", 300_008, bed.target())]
         {
             let (path, given) = bed.given(name, len);
-            let said = Client::Ftplib.does(&way, &[Job::Put(&path, name)]).await;
-            assert!(said.is_err_and(|why| why.contains("UNEXPECTED_EOF")), "{name}");
+            let result = Client::Ftplib.run(&target, &[Job::Put(&path, name)]).await;
+            assert!(result.is_err_and(|why| why.contains("UNEXPECTED_EOF")), "{name}");
             assert_eq!(bed.server.sum(&format!("/{name}")), Some(given), "{name}");
         }
     });
@@ -122,10 +122,10 @@ fn ftplib_by_relay_fails_without_close_notify_as_directly() {
 
 #[test]
 fn ftplib_moves_files_to_and_from_vsftpd_by_relay() {
-    visit(Client::Ftplib, Kind::Vsftpd, Mode::Relay);
+    check_client(Client::Ftplib, Kind::Vsftpd, Mode::Relay);
 }
 
-/// A relay changes nothing: who does not resume is refused by the printer, as without it.
+/// A relay changes nothing: a client that does not resume is refused by the printer, as without the relay.
 #[test]
 fn ftplib_without_session_reuse_is_refused_by_relay() {
     for kind in [Kind::X1c, Kind::Vsftpd] {
@@ -135,19 +135,20 @@ fn ftplib_without_session_reuse_is_refused_by_relay() {
         proxy::run(async {
             let bed = Bed::new(kind, Mode::Relay).await;
             let (path, _) = bed.given("plate.3mf", 300_007);
-            let said = Client::FtplibAnew.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
-            assert!(said.is_err(), "{kind:?}: {said:?}");
-            let (len, _) = bed.server.sum("/plate.3mf").expect("it is there, empty");
+            let result =
+                Client::FtplibAnew.run(&bed.target(), &[Job::Put(&path, "plate.3mf")]).await;
+            assert!(result.is_err(), "{kind:?}: {result:?}");
+            let (len, _) = bed.server.sum("/plate.3mf").expect("the file exists and is empty");
             assert_eq!(len, 0, "{kind:?}");
             // The next client is not affected.
-            let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
-            assert!(said.is_ok(), "{kind:?}: {said:?}\n{}", bed.log());
+            let result = Client::Curl.run(&bed.target(), &[Job::Put(&path, "plate.3mf")]).await;
+            assert!(result.is_ok(), "{kind:?}: {result:?}\n{}", bed.log());
         });
     }
 }
 
-/// Uploads three files, lists them and gets them back, each job twice over one connection.
-fn visit(client: Client, kind: Kind, mode: Mode) {
+/// Uploads three files, lists them and downloads them twice over one connection.
+fn check_client(client: Client, kind: Kind, mode: Mode) {
     const FILES: [(&str, usize); 3] =
         [("zero.3mf", 0), ("one.3mf", 1), ("ü und Leer.3mf", 300_007)];
     if client.is_missing() || kind.is_missing() {
@@ -157,8 +158,8 @@ fn visit(client: Client, kind: Kind, mode: Mode) {
         let bed = Bed::new(kind, mode).await;
         let given = FILES.map(|(name, len)| (name, bed.given(name, len)));
         let puts = given.each_ref().map(|(name, (path, _))| Job::Put(path, name));
-        let said = client.does(&bed.way(), &puts).await;
-        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        let result = client.run(&bed.target(), &puts).await;
+        assert!(result.is_ok(), "{result:?}\n{}", bed.log());
         for (name, (_, sum)) in &given {
             assert_eq!(bed.server.sum(&format!("/{name}")), Some(*sum), "{name}");
         }
@@ -166,7 +167,7 @@ fn visit(client: Client, kind: Kind, mode: Mode) {
         let mut jobs = vec![Job::List];
         jobs.extend(taken.each_ref().map(|(name, path)| Job::Get(name, path)));
         jobs.extend(taken.each_ref().map(|(name, path)| Job::Get(name, path)));
-        let listed = client.does(&bed.way(), &jobs).await;
+        let listed = client.run(&bed.target(), &jobs).await;
         let listed = listed.unwrap_or_else(|why| panic!("{why}\n{}", bed.log()));
         for ((name, (_, given)), (_, taken)) in given.iter().zip(&taken) {
             let escaped = serde_json::to_string(name).unwrap();
@@ -182,7 +183,7 @@ fn as_json(c: char) -> Vec<char> {
     if c.is_ascii() { vec![c] } else { format!("\\u{:04x}", u32::from(c)).chars().collect() }
 }
 
-// ---- what only one of them does ------------------------------------------------------------------
+// ---- features of one client ------------------------------------------------------------------
 
 #[test]
 fn lftp_mirrors_a_folder_to_a_p1s_and_back() {
@@ -221,8 +222,8 @@ fn mirror(kind: Kind, mode: Mode) {
         let (from, to) = (bed.taken("mirrored"), bed.taken("back"));
         let script =
             format!("mirror -R {} /plates\nmirror /plates {}\n", quoted(from), quoted(&to));
-        let said = lftp(&bed.way(), &script).await;
-        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        let result = lftp(&bed.target(), &script).await;
+        assert!(result.is_ok(), "{result:?}\n{}", bed.log());
         for (name, given) in given {
             assert_eq!(bed.server.sum(&format!("/plates/{name}")), Some(given), "{name}");
             assert_eq!(sum(&to.join(name)), given, "{name}");
@@ -249,20 +250,17 @@ fn curl_resumes_a_download_and_an_upload_where_the_printer_can() {
             bed.server.put("/down.3mf", 500_000);
             let half = bed.taken("half.3mf");
             fs::write(&half, &whole[..123_456]).unwrap();
-            let said = curl(&bed.way(), &[Job::Get("down.3mf", &half)], "continue-at = -").await;
-            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
-            assert_eq!(
-                sum(&half),
-                given,
-                "{kind:?} {mode:?}: the half that was there, and the rest"
-            );
+            let result =
+                curl(&bed.target(), &[Job::Get("down.3mf", &half)], "continue-at = -").await;
+            assert!(result.is_ok(), "{result:?}\n{}", bed.log());
+            assert_eq!(sum(&half), given, "{kind:?} {mode:?}: the first part and the rest");
 
             let first = bed.taken("first.3mf");
             fs::write(&first, &whole[..200_001]).unwrap();
-            let said = curl(&bed.way(), &[Job::Put(&first, "up.3mf")], "").await;
-            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
-            let said = curl(&bed.way(), &[Job::Put(&path, "up.3mf")], "continue-at = -").await;
-            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+            let result = curl(&bed.target(), &[Job::Put(&first, "up.3mf")], "").await;
+            assert!(result.is_ok(), "{result:?}\n{}", bed.log());
+            let result = curl(&bed.target(), &[Job::Put(&path, "up.3mf")], "continue-at = -").await;
+            assert!(result.is_ok(), "{result:?}\n{}", bed.log());
             assert_eq!(bed.server.sum("/up.3mf"), Some(given), "{kind:?} {mode:?}");
         });
     }
@@ -277,13 +275,13 @@ fn curl_cannot_resume_at_a_p1s_and_its_file_is_unchanged() {
         let bed = Bed::new(Kind::P1s, Mode::Proxy).await;
         let (path, _) = bed.given("plate.3mf", 500_000);
         let before = bed.server.put("/plate.3mf", 1000);
-        let said = curl(&bed.way(), &[Job::Put(&path, "plate.3mf")], "continue-at = -").await;
-        assert!(said.is_err(), "{said:?}");
+        let result = curl(&bed.target(), &[Job::Put(&path, "plate.3mf")], "continue-at = -").await;
+        assert!(result.is_err(), "{result:?}");
         assert_eq!(bed.server.sum("/plate.3mf"), Some(before));
         let half = bed.taken("half.3mf");
         fs::write(&half, [0; 10]).unwrap();
-        let said = curl(&bed.way(), &[Job::Get("plate.3mf", &half)], "continue-at = -").await;
-        assert!(said.is_err(), "{said:?}");
+        let result = curl(&bed.target(), &[Job::Get("plate.3mf", &half)], "continue-at = -").await;
+        assert!(result.is_err(), "{result:?}");
         assert_eq!(fs::read(&half).unwrap(), [0; 10]);
     });
 }
@@ -300,17 +298,17 @@ fn three_programs_upload_through_one_printer_session() {
         let bed = Bed::new(Kind::P1s, Mode::Proxy).await;
         let Server::Simulated(server) = &bed.server else { unreachable!() };
         let _slow = server.clone().rate(1_000_000);
-        let way = bed.way();
+        let target = bed.target();
         let given = [("curl.3mf", 400_000), ("lftp.3mf", 400_001), ("ftplib.3mf", 400_002)]
             .map(|(name, len)| (name, bed.given(name, len)));
         let [one, two, three] = given.each_ref().map(|(name, (path, _))| [Job::Put(path, name)]);
-        let said = tokio::join!(
-            Client::Curl.does(&way, &one),
-            Client::Lftp.does(&way, &two),
-            Client::Ftplib.does(&way, &three),
+        let result = tokio::join!(
+            Client::Curl.run(&target, &one),
+            Client::Lftp.run(&target, &two),
+            Client::Ftplib.run(&target, &three),
         );
-        for said in [said.0, said.1, said.2] {
-            assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        for result in [result.0, result.1, result.2] {
+            assert!(result.is_ok(), "{result:?}\n{}", bed.log());
         }
         for (name, (_, sum)) in given {
             assert_eq!(bed.server.sum(&format!("/{name}")), Some(sum), "{name}");
@@ -319,7 +317,7 @@ fn three_programs_upload_through_one_printer_session() {
     });
 }
 
-/// Bytes in what is large here.
+/// Bytes in a large file.
 const LARGE: usize = 100_000_000;
 
 #[test]
@@ -339,8 +337,8 @@ fn large_up(kind: Kind, mode: Mode) {
     proxy::run(async {
         let bed = Bed::new(kind, mode).await;
         let (path, given) = bed.given("large.3mf", LARGE);
-        let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "large.3mf")]).await;
-        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        let result = Client::Curl.run(&bed.target(), &[Job::Put(&path, "large.3mf")]).await;
+        assert!(result.is_ok(), "{result:?}\n{}", bed.log());
         assert_eq!(bed.server.sum("/large.3mf"), Some(given));
     });
 }
@@ -363,43 +361,43 @@ fn large_down(mode: Mode) {
         let bed = Bed::new(Kind::Vsftpd, mode).await;
         let put = bed.server.put("/large.mp4", LARGE);
         let taken = bed.taken("large.mp4");
-        let said = Client::Curl.does(&bed.way(), &[Job::Get("large.mp4", &taken)]).await;
-        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        let result = Client::Curl.run(&bed.target(), &[Job::Get("large.mp4", &taken)]).await;
+        assert!(result.is_ok(), "{result:?}\n{}", bed.log());
         assert_eq!(sum(&taken), put);
     });
 }
 
 #[test]
 fn a_p1s_lost_in_mid_upload_fails_only_that_upload() {
-    dies(Kind::P1s, Mode::Proxy);
+    lose_server(Kind::P1s, Mode::Proxy);
 }
 
 #[test]
 fn vsftpd_lost_in_mid_upload_fails_only_that_upload() {
-    dies(Kind::Vsftpd, Mode::Proxy);
+    lose_server(Kind::Vsftpd, Mode::Proxy);
 }
 
 #[test]
 fn vsftpd_lost_in_mid_upload_by_relay_fails_only_that_upload() {
-    dies(Kind::Vsftpd, Mode::Relay);
+    lose_server(Kind::Vsftpd, Mode::Relay);
 }
 
-fn dies(kind: Kind, mode: Mode) {
+fn lose_server(kind: Kind, mode: Mode) {
     if Client::Ftplib.is_missing() || Client::Curl.is_missing() || kind.is_missing() {
         return;
     }
     proxy::run(async {
         let bed = Bed::new(kind, mode).await;
-        // More than all buffers between here and there can hold.
+        // More bytes than all buffers on the way can hold.
         let (path, given) = bed.given("plate.3mf", 20_000_000);
-        let mut python = Python::start(&bed.way(), true);
-        python.puts_half(&path, "plate.3mf").await;
-        bed.server.die();
-        python.go_on();
-        let said = python.ended().await;
-        assert!(said.is_err(), "never a false 226: {said:?}\n{}", bed.log());
-        let said = Client::Curl.does(&bed.way(), &[Job::Put(&path, "plate.3mf")]).await;
-        assert!(said.is_ok(), "{said:?}\n{}", bed.log());
+        let mut python = Python::start(&bed.target(), true);
+        python.put_half(&path, "plate.3mf").await;
+        bed.server.kill();
+        python.put_rest();
+        let result = python.ended().await;
+        assert!(result.is_err(), "never a false 226: {result:?}\n{}", bed.log());
+        let result = Client::Curl.run(&bed.target(), &[Job::Put(&path, "plate.3mf")]).await;
+        assert!(result.is_ok(), "{result:?}\n{}", bed.log());
         assert_eq!(bed.server.sum("/plate.3mf"), Some(given));
     });
 }

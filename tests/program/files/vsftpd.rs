@@ -1,13 +1,12 @@
 //! A real vsFTPd in the printer's place, as X1, H2 and P2 have one.
 //!
-//! It is run as inetd would run it, one process group for each session, on a socket that was accepted
-//! here: so its port is the system's choice, and each session can be killed by its id. Implicit TLS
-//! 1.2, data connections have to resume the control connection's session, and a local user `bblp`, who
-//! is not the anonymous one: what an anonymous user uploads, nobody may read again (`550`), whatever is
-//! between.
+//! It is run as inetd would run it, one process group for each session, on a socket that was accepted here: so the system
+//! chooses the port, and each session can be killed by its id. It has implicit TLS 1.2, requires data connections to resume
+//! the control connection's session, and has a local user `bblp`: files that an anonymous user uploads cannot be read
+//! again (`550`).
 //!
-//! Nothing of the machine is changed. The user is `libnss_wrapper`'s, so that it need not exist; PAM's
-//! configuration is the Debian package's. It has to be root's, or nobody could log in.
+//! Nothing of the machine is changed. The user is made up by `libnss_wrapper`; PAM's configuration is the Debian package's.
+//! vsFTPd has to run as root to log in local users.
 
 use core::ops::RangeInclusive;
 use std::env;
@@ -20,16 +19,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Debian has it where only root looks.
+/// Its path in Debian, which is not in the `PATH` of users.
 const PROGRAM: &str = "/usr/sbin/vsftpd";
 
-/// What gives it a user.
+/// The library that makes up its user.
 const WRAPPER: &str = "libnss_wrapper.so";
 
-/// Whom it serves files as: the last of the unprivileged.
+/// The user id that it serves files with: `nobody`.
 const NOBODY: u32 = 65534;
 
-/// Sessions at once; past them a connection is closed.
+/// Sessions at once; further connections are closed.
 pub(crate) const MAX_SESSIONS: usize = 8;
 
 /// A server's configuration, and its sessions.
@@ -42,9 +41,9 @@ pub(crate) struct Vsftpd {
 struct Session(Child);
 
 impl Vsftpd {
-    /// Why there can be none on this machine.
+    /// What this machine lacks to run it.
     pub(crate) fn lacks() -> Option<&'static str> {
-        // This process's own folder belongs to whom it runs as.
+        // This process's own folder belongs to its user.
         let user =
             fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own));
         if !Path::new(PROGRAM).is_file() {
@@ -58,8 +57,8 @@ impl Vsftpd {
         }
     }
 
-    /// One that keeps what it needs in `folder`, shows the certificate of an X1C, and lets user `bblp`
-    /// in with `code`. Its data ports are of `ports`, if they are given.
+    /// A server that keeps its files in `folder`, has the certificate of an X1C, and accepts user `bblp` with `code`. Its data
+    /// ports are of `ports`, if they are given.
     pub(crate) fn new(
         folder: &Path,
         code: &str,
@@ -140,7 +139,7 @@ impl Vsftpd {
         Ok(())
     }
 
-    /// Kills all sessions, in the middle of whatever they do.
+    /// Kills all sessions.
     pub(crate) fn kill_all(&mut self) {
         self.sessions.clear();
     }
@@ -150,12 +149,12 @@ impl Vsftpd {
         self.folder.join("files")
     }
 
-    /// A file that it has, or may have one day. Its user's paths begin with `/`.
+    /// The path of a file on it, which need not exist. Its user's paths begin with `/`.
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.files().join(path.trim_start_matches('/'))
     }
 
-    /// What it has written into its log.
+    /// Its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("vsftpd.log")).unwrap_or_default()
     }

@@ -7,18 +7,22 @@ use crate::ftp::tests::*;
 fn a_transfer_without_a_150_is_completed() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("NLST");
-    printer.plays(&[("TYPE I", "504 Not that"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.hears(), "");
-    printer.order();
+    let mut client = TestClient::ready(&service);
+    client.command("NLST");
+    printer.exchange(&[
+        ("TYPE I", "504 Not that"),
+        ("PROT P", "200 OK"),
+        ("EPSV", "229 (|||50077|)"),
+    ]);
+    assert_eq!(printer.received(), "");
+    printer.data_command();
     printer.printer_session.report(DataEvent::Connected);
-    printer.plays(&[("NLST", "226-There is\r\n226 Nothing there")]);
-    let said = caller.hear();
-    assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
+    printer.exchange(&[("NLST", "226-There is\r\n226 Nothing there")]);
+    let reply = client.read();
+    assert!(reply.starts_with("150 ") && !reply.contains("226"), "{reply}");
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
-    assert_eq!(caller.hear(), "226 Nothing there\r\n");
+    printer.received();
+    assert_eq!(client.read(), "226 Nothing there\r\n");
 }
 
 #[test]
@@ -28,16 +32,16 @@ fn an_early_226_waits_for_the_data() {
     {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("RETR a");
-        printer.begins("RETR a");
-        caller.hear();
+        let mut client = TestClient::ready(&service);
+        client.command("RETR a");
+        printer.begin("RETR a");
+        client.read();
         printer.answers("226 Done").unwrap();
-        assert_eq!(caller.hear(), "");
+        assert_eq!(client.read(), "");
         printer.printer_session.report(news);
-        printer.hears();
-        let said = caller.hear();
-        assert!(said.starts_with(code), "{said}");
+        printer.received();
+        let reply = client.read();
+        assert!(reply.starts_with(code), "{reply}");
         assert_eq!(printer.printer_session.job(), None);
     }
 }
@@ -46,16 +50,16 @@ fn an_early_226_waits_for_the_data() {
 fn a_full_card_ends_the_upload_at_once() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.begins("STOR a");
-    caller.hear();
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.begin("STOR a");
+    client.read();
     printer.answers("552 Disk full").unwrap();
-    assert_eq!(caller.hear(), "552 Disk full\r\n");
-    assert_eq!(printer.order(), Some(DataCommand::Close));
+    assert_eq!(client.read(), "552 Disk full\r\n");
+    assert_eq!(printer.data_command(), Some(DataCommand::Close));
     // What the data task reports now belongs to a transfer that is over.
     printer.printer_session.report(DataEvent::Failed(TransferError::Printer));
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
     assert_eq!(printer.printer_session.job(), None);
 }
 
@@ -66,8 +70,8 @@ fn aborting_at_any_step_frees_the_session_in_a_known_state() {
         for leaves in [false, true] {
             let service = service(1);
             let mut printer = Printer::live(&service);
-            let mut caller = Caller::ready(&service);
-            caller.say("STOR a");
+            let mut client = TestClient::ready(&service);
+            client.command("STOR a");
             let script = [
                 ("TYPE I", "200 OK"),
                 ("PROT P", "200 OK"),
@@ -75,45 +79,48 @@ fn aborting_at_any_step_frees_the_session_in_a_known_state() {
                 ("", ""),
                 ("STOR a", "150 Go on"),
             ];
-            let mut heard = String::new();
-            for (hears, says) in script.iter().take(steps) {
-                if hears.is_empty() {
-                    assert!(matches!(printer.order(), Some(DataCommand::Connect { .. })));
+            let mut received = String::new();
+            for (expected, answer) in script.iter().take(steps) {
+                if expected.is_empty() {
+                    assert!(matches!(printer.data_command(), Some(DataCommand::Connect { .. })));
                     printer.printer_session.report(DataEvent::Connected);
                 } else {
-                    printer.plays(&[(hears, says)]);
+                    printer.exchange(&[(expected, answer)]);
                 }
-                heard.push_str(hears);
+                received.push_str(expected);
             }
-            let pending = printer.hears();
-            caller.hear();
-            let mut other = Caller::inside(&service);
-            other.say("MKD next");
+            let pending = printer.received();
+            client.read();
+            let mut other = TestClient::inside(&service);
+            other.command("MKD next");
             if leaves {
-                drop(caller);
+                drop(client);
             } else {
-                assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+                assert_eq!(
+                    client.command("ABOR"),
+                    "426 Transfer aborted\r\n226 Abort successful\r\n"
+                );
             }
-            assert_eq!(printer.hears(), if steps == 3 { "MKD next\r\n" } else { "" }, "{steps}");
+            assert_eq!(printer.received(), if steps == 3 { "MKD next\r\n" } else { "" }, "{steps}");
             let next = match steps {
                 0..=2 => {
-                    printer.says(if pending == "EPSV\r\n" { "229 (|||50077|)" } else { "200" })
+                    printer.reply(if pending == "EPSV\r\n" { "229 (|||50077|)" } else { "200" })
                 }
                 3 => "MKD next\r\n".into(),
                 4 => {
-                    assert_eq!(printer.order(), Some(DataCommand::Close));
-                    assert_eq!(printer.says("150 Go on"), "", "the outcome has to come as well");
-                    printer.says("426 Broken")
+                    assert_eq!(printer.data_command(), Some(DataCommand::Close));
+                    assert_eq!(printer.reply("150 Go on"), "", "the outcome has to come as well");
+                    printer.reply("426 Broken")
                 }
                 _ => {
-                    assert_eq!(printer.order(), Some(DataCommand::Close));
+                    assert_eq!(printer.data_command(), Some(DataCommand::Close));
                     assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + ABORTED_TIMEOUT));
-                    printer.says("426 Broken")
+                    printer.reply("426 Broken")
                 }
             };
-            assert_eq!(next, "MKD next\r\n", "after {heard}");
+            assert_eq!(next, "MKD next\r\n", "after {received}");
             printer.answers("257 \"/next\"").unwrap();
-            assert_eq!(other.hear(), "257 \"/next\"\r\n");
+            assert_eq!(other.read(), "257 \"/next\"\r\n");
         }
     }
 }
@@ -122,22 +129,22 @@ fn aborting_at_any_step_frees_the_session_in_a_known_state() {
 fn aborting_a_download_or_cwd_frees_the_session() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("RETR a");
-    printer.begins("RETR a");
-    caller.hear();
-    assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
-    assert_eq!(printer.hears(), "");
-    assert_eq!(printer.order(), Some(DataCommand::Close));
+    let mut client = TestClient::ready(&service);
+    client.command("RETR a");
+    printer.begin("RETR a");
+    client.read();
+    assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    assert_eq!(printer.received(), "");
+    assert_eq!(printer.data_command(), Some(DataCommand::Close));
     printer.answers("426 Broken").unwrap();
     next_upload_works(&mut printer);
 
-    caller.say("CWD cache");
-    printer.plays(&[("CWD cache", "250 OK")]);
-    assert_eq!(printer.hears(), "PWD\r\n");
-    assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    client.command("CWD cache");
+    printer.exchange(&[("CWD cache", "250 OK")]);
+    assert_eq!(printer.received(), "PWD\r\n");
+    assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
     printer.answers("257 \"/cache\"").unwrap();
-    assert_eq!(*caller.place.slot().directory.borrow(), b"", "it never heard that it is there");
+    assert_eq!(*client.link.slot().directory.borrow(), b"", "it has not got the reply");
     next_upload_works(&mut printer);
 }
 
@@ -146,33 +153,33 @@ fn aborting_a_download_or_cwd_frees_the_session() {
 fn a_final_reply_before_the_150_belongs_to_another_transfer() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.begins_with("STOR a", "226 Of another one");
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.begin_with("STOR a", "226 Of another one");
     printer.answers("150 Go on").unwrap();
-    printer.moves(1000);
+    printer.copy(1000);
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.hears(), "");
-    let said = caller.hear();
-    assert!(said.starts_with("150 ") && !said.contains("226"), "{said}");
+    assert_eq!(printer.received(), "");
+    let reply = client.read();
+    assert!(reply.starts_with("150 ") && !reply.contains("226"), "{reply}");
     printer.answers("552 Disk full").unwrap();
-    assert_eq!(caller.hear(), "552 Disk full\r\n");
-    drop(caller);
+    assert_eq!(client.read(), "552 Disk full\r\n");
+    drop(client);
     next_upload_works(&mut printer);
 }
 
 /// Moves `rate` bytes per second for `seconds`; what the client of the transfer was sent.
-fn moves_at(printer: &mut Printer, caller: &mut Caller, rate: usize, seconds: u64) -> String {
-    let mut heard = String::new();
+fn moves_at(printer: &mut Printer, client: &mut TestClient, rate: usize, seconds: u64) -> String {
+    let mut received = String::new();
     for _ in 0..seconds / 10 {
         printer.now = printer.now + Duration::from_secs(10);
-        caller.now = printer.now;
-        printer.moves(10 * rate);
+        client.now = printer.now;
+        printer.copy(10 * rate);
         printer.upstream.handle_timeout(printer.now).unwrap();
-        printer.hears();
-        heard.push_str(&caller.hear());
+        printer.received();
+        received.push_str(&client.read());
     }
-    heard
+    received
 }
 
 #[test]
@@ -180,24 +187,24 @@ fn a_crawling_transfer_is_aborted_while_an_upload_waits() {
     for (rate, waits, aborted) in [(500, true, true), (500, false, false), (1500, true, false)] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("RETR a");
-        printer.begins("RETR a");
-        caller.hear();
-        let mut upload = Caller::ready(&service);
+        let mut client = TestClient::ready(&service);
+        client.command("RETR a");
+        printer.begin("RETR a");
+        client.read();
+        let mut upload = TestClient::ready(&service);
         if waits {
-            assert_eq!(upload.say("STOR b"), "");
+            assert_eq!(upload.command("STOR b"), "");
         }
-        assert_eq!(moves_at(&mut printer, &mut caller, rate, 110), "", "{rate}");
-        let said = moves_at(&mut printer, &mut caller, rate, 30);
+        assert_eq!(moves_at(&mut printer, &mut client, rate, 110), "", "{rate}");
+        let reply = moves_at(&mut printer, &mut client, rate, 30);
         assert_eq!(
-            said.starts_with("426 Transfer failed: below 1 kB/s"),
+            reply.starts_with("426 Transfer failed: below 1 kB/s"),
             aborted,
-            "{rate}: {said}"
+            "{rate}: {reply}"
         );
         if aborted {
-            assert_eq!(printer.order(), Some(DataCommand::Close));
-            assert_eq!(printer.says("426 Broken"), "EPSV\r\n", "the upload begins");
+            assert_eq!(printer.data_command(), Some(DataCommand::Close));
+            assert_eq!(printer.reply("426 Broken"), "EPSV\r\n", "the upload begins");
         }
     }
 }

@@ -8,27 +8,27 @@ use crate::service::Service as _;
 fn an_upload_is_complete_only_after_the_printers_226() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    assert_eq!(caller.say("STOR a b.3mf"), "");
-    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
-    assert_eq!(printer.hears(), "", "nothing is asked before the data port answers");
-    assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+    let mut client = TestClient::ready(&service);
+    assert_eq!(client.command("STOR a b.3mf"), "");
+    printer.exchange(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
+    assert_eq!(printer.received(), "", "nothing is asked before the data port answers");
+    assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
     printer.printer_session.report(DataEvent::Connected);
-    assert_eq!(printer.hears(), "STOR a b.3mf\r\n");
-    assert_eq!(caller.hear(), "");
+    assert_eq!(printer.received(), "STOR a b.3mf\r\n");
+    assert_eq!(client.read(), "");
     printer.answers("150 Ok to send data.").unwrap();
-    assert_eq!(caller.hear(), "150 Ok to send data.\r\n");
-    let upload = DataCopy { slot: caller.place.slot().index(), upload: true, prot: Prot::Private };
-    assert_eq!(printer.order(), Some(DataCommand::Copy(upload)));
-    printer.moves(1000);
+    assert_eq!(client.read(), "150 Ok to send data.\r\n");
+    let upload = DataCopy { slot: client.link.slot().index(), upload: true, prot: Prot::Private };
+    assert_eq!(printer.data_command(), Some(DataCommand::Copy(upload)));
+    printer.copy(1000);
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.hears(), "");
-    assert_eq!(caller.hear(), "");
+    assert_eq!(printer.received(), "");
+    assert_eq!(client.read(), "");
     assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + STORED_TIMEOUT));
     assert_eq!(printer.upstream.handle_timeout(at(300)), Ok(()), "cards are slow");
     printer.answers("226 Transfer complete.").unwrap();
-    assert_eq!(caller.hear(), "226 Transfer complete.\r\n");
-    assert_eq!(caller.place.slot().passive_port(), PassivePort::Closed);
+    assert_eq!(client.read(), "226 Transfer complete.\r\n");
+    assert_eq!(client.link.slot().passive_port(), PassivePort::Closed);
 }
 
 /// Guards: bambuddy#1417: 426 is taken for a success, or for a failure.
@@ -37,18 +37,18 @@ fn size_decides_whether_a_426_after_an_upload_is_true() {
     for (size, code) in [("213 1000", "226 "), ("213 999", "426 Oh"), ("550 No", "426 Oh")] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("STOR a b");
-        printer.begins("STOR a b");
-        caller.hear();
-        printer.moves(1000);
+        let mut client = TestClient::ready(&service);
+        client.command("STOR a b");
+        printer.begin("STOR a b");
+        client.read();
+        printer.copy(1000);
         printer.printer_session.report(DataEvent::Copied);
-        assert_eq!(printer.hears(), "");
-        assert_eq!(printer.says("426 Oh"), "SIZE a b\r\n");
-        assert_eq!(caller.hear(), "");
+        assert_eq!(printer.received(), "");
+        assert_eq!(printer.reply("426 Oh"), "SIZE a b\r\n");
+        assert_eq!(client.read(), "");
         printer.answers(size).unwrap();
-        let said = caller.hear();
-        assert!(said.starts_with(code), "{size}: {said}");
+        let reply = client.read();
+        assert!(reply.starts_with(code), "{size}: {reply}");
     }
 }
 
@@ -56,11 +56,11 @@ fn size_decides_whether_a_426_after_an_upload_is_true() {
 fn an_abort_that_is_never_confirmed_ends_the_session() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.begins("STOR a");
-    drop(caller);
-    assert_eq!(printer.hears(), "");
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.begin("STOR a");
+    drop(client);
+    assert_eq!(printer.received(), "");
     assert_eq!(printer.upstream.handle_timeout(at(29)), Ok(()));
     assert_eq!(printer.upstream.handle_timeout(at(30)), Err(upstream::Error::NoAnswer));
 }
@@ -75,37 +75,37 @@ fn an_incomplete_copy_is_a_failure_despite_a_226() {
     ] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("STOR a");
-        printer.begins("STOR a");
-        caller.hear();
+        let mut client = TestClient::ready(&service);
+        client.command("STOR a");
+        printer.begin("STOR a");
+        client.read();
         printer.printer_session.report(DataEvent::Failed(why));
-        printer.hears();
-        let said = caller.hear();
-        assert!(said.starts_with(code), "{why:?}: {said}");
-        assert_eq!(printer.order(), Some(DataCommand::Close));
-        assert!(printer.printer_session.job().is_some(), "the printer has not said its word");
+        printer.received();
+        let reply = client.read();
+        assert!(reply.starts_with(code), "{why:?}: {reply}");
+        assert_eq!(printer.data_command(), Some(DataCommand::Close));
+        assert!(printer.printer_session.job().is_some(), "the printer has not replied");
         printer.answers("226 All fine").unwrap();
-        assert_eq!(caller.hear(), "");
+        assert_eq!(client.read(), "");
         assert_eq!(printer.printer_session.job(), None);
     }
 }
 
 #[test]
 fn the_printers_own_failure_reply_is_passed_on() {
-    for (says, hears) in [("451 Card gone", "451 Card gone"), ("226 Fine", "426 ")] {
+    for (answer, expected) in [("451 Card lost", "451 Card lost"), ("226 Fine", "426 ")] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("RETR a");
-        printer.begins("RETR a");
-        caller.hear();
+        let mut client = TestClient::ready(&service);
+        client.command("RETR a");
+        printer.begin("RETR a");
+        client.read();
         printer.printer_session.report(DataEvent::Failed(TransferError::Printer));
-        printer.hears();
-        assert_eq!(caller.hear(), "");
-        printer.answers(says).unwrap();
-        let said = caller.hear();
-        assert!(said.starts_with(hears), "{said}");
+        printer.received();
+        assert_eq!(client.read(), "");
+        printer.answers(answer).unwrap();
+        let reply = client.read();
+        assert!(reply.starts_with(expected), "{reply}");
     }
 }
 
@@ -117,12 +117,12 @@ fn endless_and_unexpected_replies_end_the_session() {
     let mut printer = Printer::live(&service);
     assert_eq!(printer.answers("421 Timeout"), Err(upstream::Error::ServiceClosing));
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("STAT /");
-    printer.hears();
+    let mut client = TestClient::inside(&service);
+    client.command("STAT /");
+    printer.received();
     printer.answers("213-Status").unwrap();
     let ends = (0..).find(|_| {
-        caller.hear();
+        client.read();
         printer.answers(" x").is_err()
     });
     assert_eq!(ends, Some(upstream::MAX_REPLY_LINES as usize - 1));
@@ -133,19 +133,19 @@ fn abort_after_the_last_byte_waits_for_the_printers_reply() {
     for (code, asks) in [("226 Done", false), ("426 Oh", true)] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        moved(&mut printer, &mut caller);
+        let mut client = TestClient::ready(&service);
+        moved(&mut printer, &mut client);
         if asks {
             // It was just being asked for the size.
-            assert_eq!(printer.says(code), "SIZE a\r\n");
+            assert_eq!(printer.reply(code), "SIZE a\r\n");
         }
-        assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
-        let mut other = Caller::inside(&service);
-        other.say("MKD b");
-        assert_eq!(printer.hears(), "", "its answer would be taken for the next one's");
-        assert_eq!(printer.says(if asks { "213 1000" } else { code }), "MKD b\r\n");
+        assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+        let mut other = TestClient::inside(&service);
+        other.command("MKD b");
+        assert_eq!(printer.received(), "", "its answer would be taken for the next one's");
+        assert_eq!(printer.reply(if asks { "213 1000" } else { code }), "MKD b\r\n");
         printer.answers("257 \"/b\"").unwrap();
-        assert_eq!((caller.hear().as_str(), other.hear().as_str()), ("", "257 \"/b\"\r\n"));
+        assert_eq!((client.read().as_str(), other.read().as_str()), ("", "257 \"/b\"\r\n"));
         next_upload_works(&mut printer);
     }
 }
@@ -157,22 +157,22 @@ fn a_stray_transfer_reply_ends_the_session() {
     for stray in ["226 Aborted", "426 Broken", "150 Go on"] {
         let service = service(1);
         let mut printer = Printer::live(&service);
-        let mut caller = Caller::ready(&service);
-        caller.say("STOR a");
-        assert_eq!(printer.hears(), "TYPE I\r\n");
+        let mut client = TestClient::ready(&service);
+        client.command("STOR a");
+        assert_eq!(printer.received(), "TYPE I\r\n");
         let answered = printer.answers(stray);
         assert_eq!(answered, Err(upstream::Error::UnexpectedReply), "{stray}");
-        printer.is_lost("words out of place");
-        assert_eq!(caller.hear(), "", "it waits for the next session");
+        printer.is_lost("words out of link");
+        assert_eq!(client.read(), "", "it waits for the next session");
         assert!(service.hub.is_wanted(at(0), 0));
-        assert_eq!(caller.say("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+        assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
 
         let mut printer = Printer::live(&service);
-        caller.say("DELE a");
-        assert_eq!(printer.hears(), "DELE a\r\n");
+        client.command("DELE a");
+        assert_eq!(printer.received(), "DELE a\r\n");
         assert_eq!(printer.answers(stray), Err(upstream::Error::UnexpectedReply), "{stray}");
-        printer.is_lost("words out of place");
-        assert!(caller.hear().starts_with("451 "), "{stray}");
+        printer.is_lost("words out of link");
+        assert!(client.read().starts_with("451 "), "{stray}");
         next_upload_works(&mut Printer::live(&service));
     }
 }
@@ -181,60 +181,60 @@ fn a_stray_transfer_reply_ends_the_session() {
 fn feat_lists_what_the_proxy_supports() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("FEAT");
+    let mut client = TestClient::inside(&service);
+    client.command("FEAT");
     let answer = "211-Features:\r\n AUTH TLS\r\n EPRT\r\n EPSV\r\n MDTM\r\n PASV\r\n PBSZ\r\n \
                   PROT\r\n REST STREAM\r\n SIZE\r\n211 End";
-    printer.plays(&[("FEAT", answer)]);
+    printer.exchange(&[("FEAT", answer)]);
     assert_eq!(
-        caller.hear(),
+        client.read(),
         "211-Features:\r\n EPSV\r\n MDTM\r\n PASV\r\n PBSZ\r\n PROT\r\n REST STREAM\r\n \
          SIZE\r\n UTF8\r\n211 End\r\n"
     );
-    caller.say("FEAT");
-    printer.plays(&[("FEAT", "211 None")]);
+    client.command("FEAT");
+    printer.exchange(&[("FEAT", "211 None")]);
     assert_eq!(
-        caller.hear(),
+        client.read(),
         "211-Features:\r\n EPSV\r\n PASV\r\n PBSZ\r\n PROT\r\n UTF8\r\n211 None\r\n"
     );
-    caller.say("FEAT");
-    printer.plays(&[("FEAT", "502 no-features")]);
-    assert_eq!(caller.hear(), "502 no-features\r\n");
+    client.command("FEAT");
+    printer.exchange(&[("FEAT", "502 no-features")]);
+    assert_eq!(client.read(), "502 no-features\r\n");
 }
 
 #[test]
 fn cwd_is_confirmed_by_pwd_before_the_client_is_answered() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("CWD ../x");
-    printer.plays(&[("CWD ../x", "250 OK")]);
-    assert_eq!(caller.hear(), "");
-    printer.plays(&[("PWD", "257 \"/y\"\"z\"")]);
-    assert_eq!(caller.hear(), "250 OK\r\n");
-    assert_eq!(*caller.place.slot().directory.borrow(), b"/y\"z");
-    caller.say("CDUP");
-    printer.plays(&[("CDUP", "250 OK"), ("PWD", "550 I do not know")]);
-    assert!(caller.hear().starts_with("550 "));
-    caller.say("MKD a");
-    printer.plays(&[("CWD /y\"z", "250 OK"), ("MKD a", "257 \"a\"")]);
+    let mut client = TestClient::inside(&service);
+    client.command("CWD ../x");
+    printer.exchange(&[("CWD ../x", "250 OK")]);
+    assert_eq!(client.read(), "");
+    printer.exchange(&[("PWD", "257 \"/y\"\"z\"")]);
+    assert_eq!(client.read(), "250 OK\r\n");
+    assert_eq!(*client.link.slot().directory.borrow(), b"/y\"z");
+    client.command("CDUP");
+    printer.exchange(&[("CDUP", "250 OK"), ("PWD", "550 I do not know")]);
+    assert!(client.read().starts_with("550 "));
+    client.command("MKD a");
+    printer.exchange(&[("CWD /y\"z", "250 OK"), ("MKD a", "257 \"a\"")]);
 }
 
 #[test]
 fn a_transfer_cut_off_by_the_shutdown_is_logged() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.begins("STOR a");
-    printer.moves(1000);
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.begin("STOR a");
+    printer.copy(1000);
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
+    printer.received();
     service.disconnect_all();
-    assert!(caller.hear().ends_with("421 Shutting down\r\n"));
-    drop(caller);
+    assert!(client.read().ends_with("421 Shutting down\r\n"));
+    drop(client);
     service.shut_down();
-    assert_eq!(printer.hears(), "", "the printer's last reply is awaited");
+    assert_eq!(printer.received(), "", "the printer's last reply is awaited");
     // The program does not wait for it longer than a few seconds.
     drop(printer);
     let mut log = String::new();

@@ -8,17 +8,17 @@ use crate::service::Service as _;
 fn a_clients_settings_are_restored_after_another_client() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut one = Caller::ready(&service);
-    let mut two = Caller::inside(&service);
+    let mut one = TestClient::ready(&service);
+    let mut two = TestClient::inside(&service);
 
-    assert_eq!(one.say("CWD cache"), "");
-    printer.plays(&[("CWD cache", "250 OK"), ("PWD", "257 \"/cache\" is it")]);
-    assert_eq!(one.hear(), "250 OK\r\n");
+    assert_eq!(one.command("CWD cache"), "");
+    printer.exchange(&[("CWD cache", "250 OK"), ("PWD", "257 \"/cache\" is it")]);
+    assert_eq!(one.read(), "250 OK\r\n");
 
     // Where a session begins, in text, without protection.
     two.connect();
-    two.say("LIST");
-    printer.plays(&[
+    two.command("LIST");
+    printer.exchange(&[
         ("TYPE A", "200 OK"),
         ("CWD /", "250 OK"),
         ("PROT C", "200 OK"),
@@ -26,11 +26,11 @@ fn a_clients_settings_are_restored_after_another_client() {
     ]);
     printer.opens("LIST");
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
+    printer.received();
     printer.answers("226 Done").unwrap();
 
-    one.say("STOR a");
-    printer.plays(&[
+    one.command("STOR a");
+    printer.exchange(&[
         ("TYPE I", "200 OK"),
         ("CWD /cache", "250 OK"),
         ("PROT P", "200 OK"),
@@ -38,49 +38,49 @@ fn a_clients_settings_are_restored_after_another_client() {
     ]);
     printer.opens("STOR a");
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
+    printer.received();
     printer.answers("226 Done").unwrap();
 
-    // Nothing has changed since: nothing is said again.
-    one.say("SIZE a");
-    printer.plays(&[("SIZE a", "213 7")]);
-    assert!(one.hear().ends_with("213 7\r\n"));
+    // Nothing has changed since: nothing is sent again.
+    one.command("SIZE a");
+    printer.exchange(&[("SIZE a", "213 7")]);
+    assert!(one.read().ends_with("213 7\r\n"));
 }
 
 #[test]
 fn rest_is_sent_again_before_its_own_transfer_only() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut one = Caller::ready(&service);
-    let mut two = Caller::ready(&service);
-    one.say("REST 500");
-    printer.plays(&[("REST 500", "350 Restarting")]);
-    assert_eq!(one.hear(), "350 Restarting\r\n");
+    let mut one = TestClient::ready(&service);
+    let mut two = TestClient::ready(&service);
+    one.command("REST 500");
+    printer.exchange(&[("REST 500", "350 Restarting")]);
+    assert_eq!(one.read(), "350 Restarting\r\n");
 
-    two.say("STOR b");
-    printer.plays(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.hears(), "");
-    printer.order();
+    two.command("STOR b");
+    printer.exchange(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.received(), "");
+    printer.data_command();
     printer.printer_session.report(DataEvent::Connected);
-    printer.plays(&[("REST 0", "350"), ("STOR b", "150")]);
+    printer.exchange(&[("REST 0", "350"), ("STOR b", "150")]);
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
+    printer.received();
     printer.answers("226 Done").unwrap();
 
-    one.say("RETR a");
-    printer.plays(&[("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.hears(), "");
-    printer.order();
+    one.command("RETR a");
+    printer.exchange(&[("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.received(), "");
+    printer.data_command();
     printer.printer_session.report(DataEvent::Connected);
-    printer.plays(&[("REST 500", "350"), ("RETR a", "150")]);
+    printer.exchange(&[("REST 500", "350"), ("RETR a", "150")]);
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
+    printer.received();
     printer.answers("226 Done").unwrap();
 
-    one.hear();
+    one.read();
     one.connect();
-    one.say("RETR a");
-    printer.plays(&[("EPSV", "229 (|||50077|)")]);
+    one.command("RETR a");
+    printer.exchange(&[("EPSV", "229 (|||50077|)")]);
     printer.opens("RETR a");
 }
 
@@ -88,38 +88,38 @@ fn rest_is_sent_again_before_its_own_transfer_only() {
 fn a_printers_refusal_of_rest_reaches_the_client() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
-    caller.say("REST 500");
-    printer.plays(&[("REST 500", "502 no-REST")]);
-    assert_eq!(caller.hear(), "502 no-REST\r\n");
-    assert_eq!(caller.place.slot().restart.get(), None);
+    let mut client = TestClient::inside(&service);
+    client.command("REST 500");
+    printer.exchange(&[("REST 500", "502 no-REST")]);
+    assert_eq!(client.read(), "502 no-REST\r\n");
+    assert_eq!(client.link.slot().restart.get(), None);
 }
 
 #[test]
 fn rnfr_is_sent_again_before_its_own_rnto() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut one = Caller::inside(&service);
-    let mut two = Caller::inside(&service);
-    one.say("RNFR a");
-    printer.plays(&[("RNFR a", "350 Go on")]);
-    assert_eq!(one.hear(), "350 Go on\r\n");
-    assert!(two.say("RNTO mine").starts_with("503 "));
-    two.say("DELE c");
-    printer.plays(&[("DELE c", "250 OK")]);
-    one.say("RNTO b");
-    printer.plays(&[("RNFR a", "350 Go on"), ("RNTO b", "250 Done")]);
-    assert_eq!(one.hear(), "250 Done\r\n");
-    assert!(one.say("RNTO c").starts_with("503 "));
+    let mut one = TestClient::inside(&service);
+    let mut two = TestClient::inside(&service);
+    one.command("RNFR a");
+    printer.exchange(&[("RNFR a", "350 Go on")]);
+    assert_eq!(one.read(), "350 Go on\r\n");
+    assert!(two.command("RNTO mine").starts_with("503 "));
+    two.command("DELE c");
+    printer.exchange(&[("DELE c", "250 OK")]);
+    one.command("RNTO b");
+    printer.exchange(&[("RNFR a", "350 Go on"), ("RNTO b", "250 Done")]);
+    assert_eq!(one.read(), "250 Done\r\n");
+    assert!(one.command("RNTO c").starts_with("503 "));
 }
 
 #[test]
 fn epsv_is_tried_once_and_of_a_227_only_the_port_is_used() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.plays(&[
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.exchange(&[
         ("TYPE I", "200 OK"),
         ("PROT P", "200 OK"),
         ("EPSV", "502 no-EPSV"),
@@ -127,12 +127,12 @@ fn epsv_is_tried_once_and_of_a_227_only_the_port_is_used() {
     ]);
     printer.opens("STOR a");
     printer.printer_session.report(DataEvent::Copied);
-    printer.hears();
+    printer.received();
     printer.answers("226 Done").unwrap();
-    caller.hear();
-    caller.connect();
-    caller.say("STOR a");
-    printer.plays(&[("PASV", "227 (0,0,0,0,195,157)")]);
+    client.read();
+    client.connect();
+    client.command("STOR a");
+    printer.exchange(&[("PASV", "227 (0,0,0,0,195,157)")]);
     printer.opens("STOR a");
 }
 
@@ -140,14 +140,14 @@ fn epsv_is_tried_once_and_of_a_227_only_the_port_is_used() {
 fn an_idle_session_sends_quit() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
     assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + IDLE_TIMEOUT));
     printer.upstream.handle_timeout(at(20)).unwrap();
-    assert_eq!(printer.hears(), "QUIT\r\n");
+    assert_eq!(printer.received(), "QUIT\r\n");
     assert_eq!(printer.answers("221 Bye"), Err(upstream::Error::IdleTimeout));
     printer.is_lost("idle timeout");
-    let mut caller = Caller::inside(&service);
-    assert_eq!(caller.say("MKD a"), "");
+    let mut client = TestClient::inside(&service);
+    assert_eq!(client.command("MKD a"), "");
     assert!(service.hub.is_wanted(at(20), 0), "and is made again when it is needed");
 }
 
@@ -155,26 +155,26 @@ fn an_idle_session_sends_quit() {
 fn shutdown_sends_quit() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::inside(&service);
+    let mut client = TestClient::inside(&service);
     service.disconnect_all();
-    assert_eq!(caller.hear(), "421 Shutting down\r\n");
+    assert_eq!(client.read(), "421 Shutting down\r\n");
     service.shut_down();
-    assert_eq!(printer.hears(), "QUIT\r\n");
+    assert_eq!(printer.received(), "QUIT\r\n");
 }
 
 #[test]
 fn a_command_answered_before_it_was_sent_is_not_sent() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
-    caller.say("STOR a");
-    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
-    assert!(matches!(printer.order(), Some(DataCommand::Connect { .. })));
+    let mut client = TestClient::ready(&service);
+    client.command("STOR a");
+    printer.exchange(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert!(matches!(printer.data_command(), Some(DataCommand::Connect { .. })));
     // Both are there when the session looks.
     printer.printer_session.report(DataEvent::Connected);
     printer.answers("425 Data port given up").unwrap();
-    assert_eq!(caller.hear(), "425 Data port given up\r\n");
-    assert_eq!(printer.hears(), "");
+    assert_eq!(client.read(), "425 Data port given up\r\n");
+    assert_eq!(printer.received(), "");
     assert_eq!(printer.printer_session.job(), None);
 }
 
@@ -182,57 +182,57 @@ fn a_command_answered_before_it_was_sent_is_not_sent() {
 fn a_deleted_directory_can_be_left() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut one = Caller::inside(&service);
-    let mut two = Caller::inside(&service);
-    one.say("CWD stick");
-    printer.plays(&[("CWD stick", "250 OK"), ("PWD", "257 \"/stick\"")]);
-    assert_eq!(one.hear(), "250 OK\r\n");
-    two.say("MKD a");
-    printer.plays(&[("CWD /", "250 OK"), ("MKD a", "257 \"/a\"")]);
-    one.say("MKD b");
-    printer.plays(&[("CWD /stick", "550 No such directory")]);
-    assert_eq!(one.hear(), "550 No such directory\r\n");
-    one.say("CWD /");
-    printer.plays(&[("CWD /", "250 OK"), ("PWD", "257 \"/\"")]);
-    assert_eq!(one.hear(), "250 OK\r\n");
-    one.say("MKD b");
-    printer.plays(&[("MKD b", "257 \"/b\"")]);
+    let mut one = TestClient::inside(&service);
+    let mut two = TestClient::inside(&service);
+    one.command("CWD stick");
+    printer.exchange(&[("CWD stick", "250 OK"), ("PWD", "257 \"/stick\"")]);
+    assert_eq!(one.read(), "250 OK\r\n");
+    two.command("MKD a");
+    printer.exchange(&[("CWD /", "250 OK"), ("MKD a", "257 \"/a\"")]);
+    one.command("MKD b");
+    printer.exchange(&[("CWD /stick", "550 No such directory")]);
+    assert_eq!(one.read(), "550 No such directory\r\n");
+    one.command("CWD /");
+    printer.exchange(&[("CWD /", "250 OK"), ("PWD", "257 \"/\"")]);
+    assert_eq!(one.read(), "250 OK\r\n");
+    one.command("MKD b");
+    printer.exchange(&[("MKD b", "257 \"/b\"")]);
 }
 
 #[test]
 fn a_changed_prot_applies_to_the_next_transfer() {
     let service = service(1);
     let mut printer = Printer::live(&service);
-    let mut caller = Caller::ready(&service);
+    let mut client = TestClient::ready(&service);
     // The change comes while data are moved, and is not looked at before they have been.
-    assert_eq!(caller.say("STOR a\r\nPROT C\r\nEPSV"), "");
-    printer.plays(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.hears(), "");
-    assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+    assert_eq!(client.command("STOR a\r\nPROT C\r\nEPSV"), "");
+    printer.exchange(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.received(), "");
+    assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
     printer.printer_session.report(DataEvent::Connected);
-    printer.plays(&[("STOR a", "150 Go on")]);
-    let slot = caller.place.slot().index();
+    printer.exchange(&[("STOR a", "150 Go on")]);
+    let slot = client.link.slot().index();
     let upload = |prot| Some(DataCommand::Copy(DataCopy { slot, upload: true, prot }));
-    assert_eq!(printer.order(), upload(Prot::Private));
+    assert_eq!(printer.data_command(), upload(Prot::Private));
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
     printer.answers("226 Done").unwrap();
     assert!(
-        caller
-            .hear()
+        client
+            .read()
             .ends_with("226 Done\r\n200 OK\r\n229 Entering Extended Passive Mode (|||2024|)\r\n")
     );
-    caller.place.connected(at(0));
-    caller.say("STOR b");
-    printer.plays(&[("PROT C", "200 OK"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.hears(), "");
-    assert_eq!(printer.order(), Some(DataCommand::Connect { port: 50077 }));
+    client.link.connected(at(0));
+    client.command("STOR b");
+    printer.exchange(&[("PROT C", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    assert_eq!(printer.received(), "");
+    assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
     printer.printer_session.report(DataEvent::Connected);
-    printer.plays(&[("STOR b", "150 Go on")]);
-    assert_eq!(printer.order(), upload(Prot::Clear));
+    printer.exchange(&[("STOR b", "150 Go on")]);
+    assert_eq!(printer.data_command(), upload(Prot::Clear));
     printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.hears(), "");
+    assert_eq!(printer.received(), "");
     printer.answers("226 Done").unwrap();
-    drop(caller);
+    drop(client);
     next_upload_works(&mut printer);
 }

@@ -48,11 +48,11 @@ fn wired(silence: Option<Duration>) -> (DuplexStream, DuplexStream, JoinHandle<R
     (client, printer, relaying)
 }
 
-async fn says(speaker: &mut DuplexStream, listener: &mut DuplexStream, words: &[u8]) {
-    speaker.write_all(words).await.unwrap();
-    let mut heard = vec![0; words.len()];
-    listener.read_exact(&mut heard).await.unwrap();
-    assert_eq!(heard, words);
+async fn exchange(speaker: &mut DuplexStream, listener: &mut DuplexStream, bytes: &[u8]) {
+    speaker.write_all(bytes).await.unwrap();
+    let mut received = vec![0; bytes.len()];
+    listener.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, bytes);
 }
 
 #[test]
@@ -60,15 +60,15 @@ fn a_fin_is_passed_on_and_the_other_direction_stays_open() {
     run(async {
         for client_first in [true, false] {
             let (mut client, mut printer, relaying) = wired(None);
-            says(&mut client, &mut printer, b"USER bblp\r\n").await;
-            says(&mut printer, &mut client, b"331\r\n").await;
+            exchange(&mut client, &mut printer, b"USER bblp\r\n").await;
+            exchange(&mut printer, &mut client, b"331\r\n").await;
             let (first, last) = match client_first {
                 true => (&mut client, &mut printer),
                 false => (&mut printer, &mut client),
             };
             first.shutdown().await.unwrap();
             assert_eq!(last.read(&mut [0]).await.unwrap(), 0);
-            says(last, first, b"more").await;
+            exchange(last, first, b"more").await;
             assert!(!relaying.is_finished());
             last.shutdown().await.unwrap();
             assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
@@ -84,8 +84,8 @@ fn an_idle_session_is_never_closed() {
         let (mut client, mut printer, relaying) = wired(None);
         for _ in 0..7 {
             sleep(DAY).await;
-            says(&mut client, &mut printer, b"NOOP\r\n").await;
-            says(&mut printer, &mut client, b"200\r\n").await;
+            exchange(&mut client, &mut printer, b"NOOP\r\n").await;
+            exchange(&mut printer, &mut client, b"200\r\n").await;
         }
         assert!(!relaying.is_finished());
     });
@@ -97,7 +97,7 @@ fn a_silent_transfer_is_reset_at_its_timeout() {
         let (mut client, mut printer, relaying) = wired(Some(FILE_SILENCE_TIMEOUT));
         for _ in 0..3 {
             sleep(FILE_SILENCE_TIMEOUT - SECOND).await;
-            says(&mut printer, &mut client, b"x").await;
+            exchange(&mut printer, &mut client, b"x").await;
         }
         let silent_since = Instant::now();
         let end = relaying.await.unwrap().end;
@@ -190,7 +190,7 @@ impl Bed {
         Self { relay, printer, acceptor }
     }
 
-    /// A client that says nothing yet: its end, and how it fares.
+    /// A client that has sent nothing: its end of the connection, and the task that serves it.
     async fn silent(&self, from: IpAddr) -> (TcpStream, JoinHandle<Outcome>) {
         let near = TcpStream::connect(self.acceptor.local_addr().unwrap()).await.unwrap();
         let (far, _) = self.acceptor.accept().await.unwrap();
@@ -202,13 +202,13 @@ impl Bed {
 
     /// A client that has sent a ClientHello that ends with this name.
     async fn client(&self, from: IpAddr, name: u8) -> (TcpStream, JoinHandle<Outcome>) {
-        let (mut near, fares) = self.silent(from).await;
+        let (mut near, serving) = self.silent(from).await;
         near.write_all(&client_hello(name)).await.unwrap();
-        (near, fares)
+        (near, serving)
     }
 
-    /// The same, once it stands in line or has been through it.
-    async fn in_line(&self, from: IpAddr, name: u8) -> (TcpStream, JoinHandle<Outcome>) {
+    /// The same, once the relay has put it into the queue.
+    async fn queued(&self, from: IpAddr, name: u8) -> (TcpStream, JoinHandle<Outcome>) {
         let ticket = self.relay.tickets.get();
         let client = self.client(from, name).await;
         while self.relay.tickets.get() == ticket {
@@ -250,7 +250,7 @@ fn fifty_megabytes_in_each_direction_arrive_unchanged() {
         let (one, other): (Vec<u8>, Vec<u8>) =
             ((0..50 * MIB).map(|_| random()).collect(), (0..50 * MIB).map(|_| random()).collect());
         let sums = [digest(&SHA256, &one), digest(&SHA256, &other)];
-        let (near, fares) = bed.client(HOME, b'x').await;
+        let (near, serving) = bed.client(HOME, b'x').await;
         let (far, first) = bed.at_printer().await;
         assert_eq!(first, b'x');
         let carry = async |stream: TcpStream, out: &[u8]| {
@@ -260,8 +260,8 @@ fn fifty_megabytes_in_each_direction_arrive_unchanged() {
                 to.write_all(out).await.unwrap();
                 to.shutdown().await.unwrap();
             };
-            let ((), heard) = tokio::join!(say, from.read_to_end(&mut got));
-            heard.unwrap();
+            let ((), received) = tokio::join!(say, from.read_to_end(&mut got));
+            received.unwrap();
             got
         };
         let (at_client, at_printer) = tokio::join!(carry(near, &one), carry(far, &other));
@@ -269,7 +269,7 @@ fn fifty_megabytes_in_each_direction_arrive_unchanged() {
         assert_eq!(at_printer, one);
         let (up, down) = ((one.len() + client_hello(0).len()) as u64, other.len() as u64);
         let report = Report { up, down, end: End::Finished };
-        assert_eq!(fares.await.unwrap(), Outcome::Relayed(report));
+        assert_eq!(serving.await.unwrap(), Outcome::Relayed(report));
     });
 }
 
@@ -278,7 +278,7 @@ fn a_reset_is_passed_on_as_a_reset() {
     run_for_real(async {
         for by in [Side::Client, Side::Printer] {
             let bed = Bed::new(1);
-            let (near, fares) = bed.client(HOME, b'x').await;
+            let (near, serving) = bed.client(HOME, b'x').await;
             let (far, _) = bed.at_printer().await;
             let (breaks, mut other) = if by == Side::Client { (near, far) } else { (far, near) };
             breaks.set_zero_linger().unwrap();
@@ -289,7 +289,7 @@ fn a_reset_is_passed_on_as_a_reset() {
                 end = other.read(&mut got).await;
             }
             assert!(is_reset(end), "{by:?}");
-            let Outcome::Relayed(report) = fares.await.unwrap() else { panic!() };
+            let Outcome::Relayed(report) = serving.await.unwrap() else { panic!() };
             assert_eq!(report.end, End::Lost(by, io::ErrorKind::ConnectionReset));
         }
     });
@@ -299,9 +299,9 @@ fn a_reset_is_passed_on_as_a_reset() {
 fn the_end_of_the_program_resets_both_ends() {
     run_for_real(async {
         let bed = Bed::new(1);
-        let (mut near, fares) = bed.client(HOME, b'a').await;
+        let (mut near, serving) = bed.client(HOME, b'a').await;
         let (mut far, _) = bed.at_printer().await;
-        fares.abort();
+        serving.abort();
         assert!(is_reset(near.read(&mut [0]).await));
         assert!(is_reset(far.read(&mut [0]).await));
     });
@@ -312,8 +312,8 @@ fn a_client_without_a_hello_never_reaches_the_printer() {
     run_for_real(async {
         let mut bed = Bed::new(1);
         Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = Duration::from_millis(50);
-        let (_near, fares) = bed.silent(HOME).await;
-        assert_eq!(fares.await.unwrap(), Outcome::Silent);
+        let (_near, serving) = bed.silent(HOME).await;
+        assert_eq!(serving.await.unwrap(), Outcome::Silent);
         Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = HELLO_TIMEOUT;
         let _client = bed.client(HOME, b'b').await;
         assert_eq!(bed.at_printer().await.1, b'b', "the first that reaches the printer");
@@ -326,15 +326,15 @@ fn clients_over_the_limit_wait_and_are_served_in_order() {
         let bed = Bed::new(1);
         let mut clients = Vec::new();
         for name in b"abc" {
-            clients.push(bed.in_line(HOME, *name).await);
+            clients.push(bed.queued(HOME, *name).await);
         }
         for name in b"abc" {
             let (far, first) = bed.at_printer().await;
             assert_eq!(first, *name);
             assert_eq!(bed.relay.connections_of(Origin::of(HOME)), 1);
-            let (near, fares) = clients.remove(0);
+            let (near, serving) = clients.remove(0);
             drop((near, far));
-            fares.await.unwrap();
+            serving.await.unwrap();
         }
         assert_eq!(bed.relay.connections_of(Origin::of(HOME)), 0);
         assert_eq!(bed.relay.buffers.borrow().len(), 1);
@@ -346,14 +346,14 @@ fn clients_over_the_limit_wait_and_are_served_in_order() {
 fn a_client_that_leaves_the_queue_never_reaches_the_printer() {
     run_for_real(async {
         let bed = Bed::new(1);
-        let (near, fares) = bed.in_line(HOME, b'a').await;
+        let (near, serving) = bed.queued(HOME, b'a').await;
         let (far, _) = bed.at_printer().await;
-        let (leaves, left) = bed.in_line(HOME, b'b').await;
-        let _stays = bed.in_line(HOME, b'c').await;
+        let (leaves, left) = bed.queued(HOME, b'b').await;
+        let _stays = bed.queued(HOME, b'c').await;
         drop(leaves);
         assert_eq!(left.await.unwrap(), Outcome::Left);
         drop((near, far));
-        fares.await.unwrap();
+        serving.await.unwrap();
         assert_eq!(bed.at_printer().await.1, b'c');
     });
 }
@@ -364,12 +364,12 @@ fn one_address_cannot_have_all_sessions() {
         let bed = Bed::new(3);
         let mut there = Vec::new();
         for name in b"ab" {
-            there.push((bed.in_line(HOME, *name).await, bed.at_printer().await));
+            there.push((bed.queued(HOME, *name).await, bed.at_printer().await));
         }
-        let _waits = bed.in_line(HOME, b'c').await;
-        let _overtakes = bed.in_line(AWAY, b'd').await;
+        let _waits = bed.queued(HOME, b'c').await;
+        let _overtakes = bed.queued(AWAY, b'd').await;
         assert_eq!(bed.at_printer().await.1, b'd');
-        let ((near, _fares), (far, _)) = there.remove(0);
+        let ((near, _serving), (far, _)) = there.remove(0);
         drop((near, far));
         assert_eq!(bed.at_printer().await.1, b'c');
     });
@@ -383,9 +383,9 @@ fn an_unreachable_printer_frees_the_session() {
         drop(printer);
         let bed = Bed { relay, printer: Sockets.bind(SocketAddr::new(HOME, 0)).unwrap(), acceptor };
         for _ in 0..3 {
-            let (mut near, fares) = bed.client(HOME, b'a').await;
+            let (mut near, serving) = bed.client(HOME, b'a').await;
             let outcome = Outcome::Unreachable(DialError::PortClosed { port });
-            assert_eq!(fares.await.unwrap(), outcome);
+            assert_eq!(serving.await.unwrap(), outcome);
             assert!(is_reset(near.read(&mut [0]).await));
         }
         assert_eq!(journal::count(Kind::PrinterLost), 3);
@@ -479,18 +479,18 @@ fn a_client_with_half_a_hello_never_reaches_the_printer() {
         let mut bed = Bed::new(1);
         Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = Duration::from_millis(50);
         let hello = client_hello(b'a');
-        let (mut near, fares) = bed.silent(HOME).await;
+        let (mut near, serving) = bed.silent(HOME).await;
         near.write_all(&hello[..hello.len() - 1]).await.unwrap();
-        assert_eq!(fares.await.unwrap(), Outcome::Silent, "half a hello");
-        let (mut near, fares) = bed.silent(HOME).await;
+        assert_eq!(serving.await.unwrap(), Outcome::Silent, "half a hello");
+        let (mut near, serving) = bed.silent(HOME).await;
         near.write_all(b"USER bblp\r\n").await.unwrap();
-        assert_eq!(fares.await.unwrap(), Outcome::Silent, "not TLS");
-        let (mut near, fares) = bed.silent(HOME).await;
+        assert_eq!(serving.await.unwrap(), Outcome::Silent, "not TLS");
+        let (mut near, serving) = bed.silent(HOME).await;
         near.write_all(&hello[..1]).await.unwrap();
         drop(near);
-        assert_eq!(fares.await.unwrap(), Outcome::Left);
+        assert_eq!(serving.await.unwrap(), Outcome::Left);
         Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = HELLO_TIMEOUT;
-        let (mut near, _fares) = bed.silent(HOME).await;
+        let (mut near, _serving) = bed.silent(HOME).await;
         for byte in hello {
             near.write_all(&[byte]).await.unwrap();
             tokio::task::yield_now().await;
@@ -514,8 +514,8 @@ fn a_session_without_a_login_is_reset() {
                 (0..lines).for_each(|_| bytes.extend(record(23, 30)));
                 bytes
             };
-            says(&mut client, &mut printer, &lines(up)).await;
-            says(&mut printer, &mut client, &lines(down)).await;
+            exchange(&mut client, &mut printer, &lines(up)).await;
+            exchange(&mut printer, &mut client, &lines(down)).await;
             sleep(LOGIN_TIMEOUT - SECOND).await;
             assert!(!relaying.is_finished());
             sleep(2 * SECOND).await;
