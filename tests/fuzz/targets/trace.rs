@@ -77,6 +77,10 @@ pub(crate) fn password(data: &[u8]) {
     let mut login = new();
     let out: Vec<u8> = data.iter().map(|byte| login.next(*byte, false)).collect();
     let is_hidden = |what: &str, part: &[u8]| {
+        if part.is_empty() {
+            // It may be no part of the data.
+            return;
+        }
         let at = part.as_ptr() as usize - data.as_ptr() as usize;
         for (byte, seen) in part.iter().zip(&out[at..]) {
             // Of Basic and Digest other replacements are known.
