@@ -309,4 +309,19 @@ mod tests {
         put(&queue, slot(2), b"{}", 1);
         assert_eq!(taken(&queue, &slots), [2, 1]);
     }
+
+    #[test]
+    fn the_next_connection_carries_no_request_of_the_last_one() {
+        let (queue, slots) = queue(1);
+        let slot = slots.get(0).unwrap();
+        put(&queue, slot, b"{}", 1);
+        put(&queue, slot, b"{}", 2);
+        let carried = queue.take();
+        queue.lost();
+        drop(carried);
+        queue.set_live(Instant::START);
+        assert!(queue.take().is_none(), "its sender sends it again");
+        assert!(!queue.is_carrying(1) && !queue.has_sent(Instant::START, 1));
+        assert!(slot.is_dismissed(), "which it does only over a new connection");
+    }
 }
