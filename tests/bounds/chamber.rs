@@ -115,7 +115,7 @@ fn full_viewer_slots_fit_the_budget_and_cost_others_nothing() {
         let (now, peak) = (studio.share.now(), studio.share.peak());
         println!("all {VIEWERS} slots: {now} bytes, at most {peak}; lines allow {}", in_memory());
         assert!(peak <= in_memory());
-        // Those that take nothing and those that never log in are let go.
+        // Viewers that read nothing and those that never log in are disconnected.
         let stuck = journal::count(Kind::Stuck);
         sleep(Duration::from_secs(15)).await;
         assert_eq!(studio.service.connections(), 1);

@@ -108,7 +108,7 @@ fn all_slots_with_hostile_clients_stay_within_the_budget() {
         assert!(bed.share.peak() <= in_memory());
         assert!(heap::peak() <= budget::TOTAL, "{} with the simulated ends", heap::peak());
         assert!(journal::count(Kind::Lagged) > 0);
-        // They are let go one after the other, and the proxy is as if nothing had been.
+        // They are disconnected one after the other, and the proxy holds what it held before.
         drop(there);
         sleep(Duration::from_secs(60)).await;
         assert_eq!(bed.service.connections(), 0);

@@ -161,7 +161,7 @@ fn full_player_slots_fit_the_budget_and_cost_others_nothing() {
         assert!(peak <= in_memory());
         let counts = studio.service.counts();
         assert_eq!(counts.too_long, 0, "blocks never run out");
-        // Those that take nothing are let go, and those that never show the code.
+        // Players that read nothing are disconnected, and those that never send the code.
         sleep(Duration::from_secs(45)).await;
         assert_eq!(studio.service.connections(), 1);
         studio.service.disconnect_all();
@@ -195,7 +195,7 @@ fn replacing_stuck_players_does_not_exhaust_blocks() {
             camera.turn(Vice::NoVideo, round % 2 == 0);
             camera.close();
             sleep(Duration::from_millis(1200)).await;
-            // They hold on to the block that comes next, and to nothing that nobody will send.
+            // They keep the block that is sent next, and none that will not be sent.
             let held = studio.service.blocks();
             let new = BOARD.rtsp.ring / 2 + 2 * budget::RTSP_PICTURE;
             assert!(held <= BOARD.clients.rtsp + new, "{held} blocks are held on to");

@@ -138,7 +138,7 @@ async fn siege(model: Model, time: Duration) {
     let camera = Camera::new().code(CODE).every(Duration::from_millis(200));
     let rtsp = Rtsp::new().code(CODE);
     let shows_pictures = model == Model::P1S;
-    // A port that nobody listens on, for the camera that this printer has not.
+    // A closed port, for the camera that this printer does not have.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind(any).unwrap();
     let closed = nobody.local_addr().unwrap();
@@ -210,7 +210,7 @@ async fn siege(model: Model, time: Duration) {
                 sleep(Duration::from_millis(100)).await;
                 seen.look(&town);
             }
-            // However busy it is: whoever behaves is served.
+            // However busy it is, a well-behaved client is served.
             good.has_grown(before, camera_is).await;
         }
         there.shutdown().await;

@@ -114,7 +114,7 @@ fn no_client_can_make_tls_hold_more_than_its_line() {
             table.note(state, &end);
         }
 
-        // By somebody who was let in.
+        // By a client that was accepted.
         let client = Server::greet(&mut table, "handshake", &ecdsa, &TLS13).await;
         client.whisper(&mut table).await;
         let client = Server::greet(&mut table, "handshake", &ecdsa, &TLS13).await;
@@ -186,7 +186,7 @@ fn a_session_that_is_kept_takes_no_more_than_its_line() {
             for number in 0..=8 {
                 let mut table = Table::default();
                 let client = Server::greet(&mut table, "", &config, version).await;
-                // Ours must not be the last to let go of the wire, or that would count as given back.
+                // Ours must not be the last reference to the wire, or its memory would count as freed.
                 let _ways = (Rc::clone(&client.wire.incoming), Rc::clone(&client.wire.outgoing));
                 drop(client.wire);
                 let share = client.end.share.clone();
@@ -224,12 +224,12 @@ fn certificates_and_configurations_stay_within_their_line() {
     assert!(share.peak() <= budget::CREDENTIALS + budget::SESSIONS * budget::RESUMPTION);
 }
 
-/// Lets everything happen that can: the clock stands still until nobody has anything to do.
+/// Runs all tasks until none is ready; the clock does not advance.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
 
-/// Half a record arrives; then 16 KiB are said that nobody reads.
+/// Half a record arrives; then 16 KiB are sent that are not read.
 async fn be_slow(table: &mut Table, end: End, mut wire: Wire, record: &[u8]) {
     table.note("idle", &end);
     wire.write_all(&record[..record.len() / 2]).await.unwrap();
@@ -346,7 +346,7 @@ impl Server {
         table.note("10 MB in records of one byte", &self.end);
     }
 
-    /// Says something that no client says, in its own keys; then nobody reads what we say.
+    /// Sends application data that no client sends, with its own keys; then nothing of ours is read.
     async fn seal(mut self, table: &mut Table, state: &'static str, message: &[u8]) {
         let secrets = self.client.dangerous_extract_secrets().unwrap();
         let (mut number, secrets) = secrets.tx;
@@ -527,7 +527,7 @@ struct Wire {
 struct Way {
     bytes: VecDeque<u8>,
     cut: bool,
-    /// Whoever waits at either end: never both at once.
+    /// The tasks that wait at either end: never both at once.
     waker: Option<Waker>,
 }
 

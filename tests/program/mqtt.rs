@@ -595,7 +595,7 @@ fn a_client_that_violates_mqtt_is_closed_alone() {
 
 // ---- a printer that is not as it should be -----------------------------------------------------
 
-/// Guards: bambuddy#2698: a wrong code and a printer that is off are not told apart.
+/// Guards: bambuddy#2698: a wrong code and a printer that is off look the same.
 #[test]
 fn each_printer_fault_has_a_log_line_with_a_hint() {
     proxy::run(async {
@@ -762,7 +762,7 @@ impl Lan {
         let proxy = Proxy::before(&printer, address, &[]).await;
         proxy.live().await;
         let mut good = proxy.reader(HOME, "good").await;
-        // From here on whoever comes gets the state first.
+        // From here on a new client gets the state first.
         good.report_where(is_state).await;
         Self { printer, proxy, good, marks: 0, _serving: serving }
     }

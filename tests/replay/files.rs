@@ -27,7 +27,7 @@ use printer::tls::Shown;
 /// Bytes of one direction of a data connection that a recording keeps.
 const KEPT: usize = 64 * 1024;
 
-/// How often a task looks whether it may send. The end of the replay ends the task.
+/// How often a task checks whether it may send. The end of the replay ends the task.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The data connections of a recording.

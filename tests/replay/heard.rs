@@ -1,21 +1,21 @@
-//! What somebody was told in a replay, in lines that a person can compare: when, what, how long, and the
-//! beginning of its SHA-256.
+//! What each end received in a replay, as lines that can be compared: time, message, length, and the beginning
+//! of its SHA-256.
 
 use core::fmt::Write;
 use core::time::Duration;
 
 use printer::ftp::sha256;
 
-/// Bytes that a replay may tell somebody.
+/// Maximum bytes that one end may receive in a replay.
 const MOST: usize = 8 << 20;
 
-/// What one end was told, and when.
+/// What one end received, and when.
 #[derive(Default)]
 pub(crate) struct Heard {
     bytes: Vec<u8>,
-    /// Up to which byte, and when that was there.
+    /// Received up to this byte at this time.
     times: Vec<(usize, Duration)>,
-    /// When it came to its end, and to which.
+    /// When and how the connection ended.
     ended: Option<(Duration, &'static str)>,
 }
 
@@ -34,7 +34,7 @@ impl Heard {
         &self.bytes
     }
 
-    /// One line for each thing it was told.
+    /// One line for each message that it received.
     pub(crate) fn lines(&self, port: u16, is_printers: bool) -> Vec<String> {
         let mut lines = Vec::new();
         let mut at = 0;
@@ -75,7 +75,7 @@ fn summary(bytes: &[u8]) -> String {
     text
 }
 
-/// What is drawn by chance in RTSP, as if it were not.
+/// Replaces the random values of RTSP by constants.
 fn without_chance(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for mark in [&b"nonce=\""[..], b"\r\nSession: "] {

@@ -42,14 +42,14 @@ use crate::lan::net::SimNet;
 use crate::lan::{self, WIRE, root};
 use printer::Model;
 
-/// Recordings that are here at least: joins, states and deltas of a P1 and an X1, requests, signed ones,
+/// Minimum number of recordings: joins, states and deltas of a P1 and an X1, requests, signed ones,
 /// pictures, a player, and files of two programs.
 const LEAST: usize = 8;
 
-/// How long the last word of a recording may take to have its effect.
+/// How long the last message of a recording may take to have its effect.
 const AFTER: Duration = Duration::from_secs(2);
 
-/// What stands in for the code of the printer in a recording, if none was shown.
+/// The stand-in for the printer's code in a recording that has no login.
 const STAND_IN: &str = "11111111";
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) enum End {
     Server,
 }
 
-/// What was said in one piece.
+/// Bytes that were sent in one piece.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) by: End,
@@ -29,12 +29,12 @@ pub(crate) struct Said {
 /// One TCP connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversation {
-    /// The server's port, which says what is spoken.
+    /// The server's port, which tells the protocol.
     pub(crate) port: u16,
-    /// Whether it is the proxy's with the printer.
+    /// Whether it is the proxy's connection to the printer.
     pub(crate) is_printers: bool,
     pub(crate) began: Duration,
-    /// When it ended, and who went first.
+    /// When it ended, and which end closed first.
     pub(crate) ended: Option<(Duration, End)>,
     pub(crate) said: Vec<Said>,
     client: (Ipv4Addr, u16),
@@ -43,7 +43,7 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// All that an end said.
+    /// All bytes that an end sent.
     pub(crate) fn all(&self, by: End) -> Vec<u8> {
         self.said.iter().filter(|said| said.by == by).flat_map(|said| said.bytes.clone()).collect()
     }
@@ -72,7 +72,7 @@ pub(crate) fn read(path: &Path) -> Vec<Conversation> {
         }
         at += len;
     }
-    // What was held back while it was recorded was written later than it was said.
+    // The recorder may hold bytes back: they are written later than they were sent.
     for conversation in &mut conversations {
         conversation.said.sort_by_key(|said| said.at);
     }
@@ -80,11 +80,11 @@ pub(crate) fn read(path: &Path) -> Vec<Conversation> {
     conversations
 }
 
-/// Between any two things that happen there is time for what follows from the first, which in virtual
-/// time takes none, but for the grain of the timer.
+/// Time between any two events, so that the effects of the first are over before the second: in virtual time
+/// they take no time, but for the timer's resolution.
 const GRAIN: Duration = Duration::from_millis(2);
 
-/// Moves everything so far apart, in the order in which it happened.
+/// Moves all events at least this far apart, in their order.
 fn part(conversations: &mut [Conversation]) {
     let mut times: Vec<&mut Duration> = Vec::new();
     for Conversation { began, ended, said, .. } in conversations {

@@ -556,7 +556,7 @@ fn viewers_of_an_x1_are_closed_with_a_logged_reason() {
         let elsewhere = End::Session(Error::Dismissed(Dismissal::Elsewhere));
         assert_eq!(studio.ends.borrow_mut().pop(), Some(elsewhere));
         let mut late = studio.viewer().await;
-        assert!(late.picture().await.is_none(), "and whoever comes later");
+        assert!(late.picture().await.is_none(), "and a later viewer");
         assert!(journal_says("use its RTSPS camera on port 322"));
     });
 }

@@ -156,7 +156,7 @@ fn said(error: impl ToString) -> String {
     error.to_string()
 }
 
-/// Believes whoever answers, as most viewers do.
+/// Accepts any certificate, as most viewers do.
 #[derive(Debug)]
 struct Anybody;
 

@@ -1,5 +1,5 @@
-//! The cameras in the weather: viewers of the one and players of the other, each of which holds what
-//! it is shown against what the camera has.
+//! Viewers of the chamber camera and players of the RTSPS camera. Each compares what it receives with what
+//! the camera sent.
 
 use core::cell::Cell;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use printer::rtsp::Rtsp;
 const RIGHT: &str = "12345678";
 const WRONG: &str = "87654321";
 
-/// Somebody at the chamber camera.
+/// A viewer of the chamber camera.
 pub(crate) struct Viewer {
     name: u32,
     camera: Camera,
@@ -30,7 +30,7 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Somebody, and how they begin.
+    /// A new client, and the bytes that it begins with.
     pub(crate) fn new(name: u32, camera: &Camera, knows_the_code: bool) -> (Self, Vec<u8>) {
         let camera = camera.clone();
         let viewer =
@@ -38,7 +38,7 @@ impl Viewer {
         (viewer, login(if knows_the_code { RIGHT } else { WRONG }).to_vec())
     }
 
-    /// It is over: what became of it, if it did not know the code.
+    /// The connection is over; checks its end if it had a wrong code.
     pub(crate) fn is_over(&self) {
         if !self.knows_the_code {
             promise("chamber: a wrong code sees nothing", self.pictures == 0, || {
@@ -84,7 +84,7 @@ impl Party for Viewer {
     }
 }
 
-/// How far a player is.
+/// A player's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Describe,
@@ -94,7 +94,7 @@ enum Step {
     Refused,
 }
 
-/// Somebody at the RTSPS camera.
+/// A player of the RTSPS camera.
 pub(crate) struct Player {
     name: u32,
     camera: Rtsp,
@@ -109,7 +109,7 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// Somebody, and how they begin.
+    /// A new client, and the bytes that it begins with.
     pub(crate) fn new(
         name: u32,
         camera: &Rtsp,
@@ -127,7 +127,7 @@ impl Player {
             step: Step::Describe,
             assembly: Assembly::default(),
             last: None,
-            // The last may have been just now, and what it showed before is still on its way.
+            // The stream may have restarted just now, and earlier packets may still be in flight.
             reboots: (Rc::clone(reboots), reboots.get().saturating_sub(1)),
             pictures: 0,
         };
@@ -166,12 +166,12 @@ impl Player {
         };
     }
 
-    /// Whether it has been told that it will be shown pictures.
+    /// Whether PLAY was answered with 200.
     pub(crate) fn watches(&self) -> bool {
         self.step == Step::Watches
     }
 
-    /// Shows that it is still there.
+    /// Sends a keep-alive.
     pub(crate) fn keeps_alive(&mut self) -> Vec<u8> {
         if self.step != Step::Watches {
             return Vec::new();
@@ -182,10 +182,10 @@ impl Player {
     fn sees(&mut self, packet: &[u8]) {
         let Some(picture) = self.assembly.take(packet) else { return };
         self.pictures += 1;
-        // Stops the run unless it is the camera's to the byte.
+        // Stops the run unless the bytes are the camera's.
         let number = number(&self.camera, &picture);
         if self.reboots.1 != self.reboots.0.get() && self.last.is_some_and(|last| last >= number) {
-            // Its numbers begin anew with it.
+            // Sequence numbers begin anew with it.
             self.reboots.1 += 1;
             self.last = None;
         }
@@ -197,7 +197,7 @@ impl Player {
         );
         if self.last.is_none_or(|last| last + 1 != number) {
             promise(
-                "rtsp: whoever missed something goes on with a key frame",
+                "rtsp: after a loss a player continues with a key frame",
                 picture.is_key(),
                 || format!("player {}: {number} after {:?}", self.name, self.last),
             );

@@ -1,8 +1,8 @@
-//! The proxy in all weathers: seeded runs of everything at once, over a network that delays, stalls,
-//! trickles, breaks and falls silent, in virtual time. Its own binary, since the heap is counted for
-//! the whole process: a run has a process to itself, and as many go at once as there are processors.
+//! Random faults: seeded runs of all services at once, over a network that delays, stalls, slows down,
+//! breaks and falls silent, in virtual time. Its own binary, since the heap is counted for
+//! the whole process: each run is a process, and as many run at once as there are processors.
 //!
-//! A run that fails says its seed, what was broken, and what was done last. `LAN_SEED=123 cargo test
+//! A failed run prints its seed, the broken promise, and the last actions. `LAN_SEED=123 cargo test
 //! --test weather` shows that one again; `LAN_SEEDS=50000` runs so many.
 #![allow(
     clippy::indexing_slicing,
@@ -41,16 +41,16 @@ use std::process::{Command, Stdio};
 use crate::notes::{PROMISES, begin, digest, last, panics_are_noted, tested};
 use crate::world::World;
 
-/// Runs, unless `LAN_SEEDS` says how many.
+/// Number of runs unless `LAN_SEEDS` sets it.
 const SEEDS: u64 = 10;
 
-/// Runs that put every promise to the test; CI has as many.
+/// Number of runs that check every promise; CI has as many.
 const ALL_PROMISES: u64 = 300;
 
 /// What a run prints in front of each count.
 const COUNTED: &str = "counted ";
 
-/// One run; what it did, as a number.
+/// One run; returns the hash of its actions.
 fn run(seed: u64) -> u64 {
     panics_are_noted();
     let played = std::panic::catch_unwind(|| {
@@ -71,7 +71,7 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-/// Every promise is kept whatever the weather, and every one is put to the test.
+/// Every promise is kept with any faults, and each of them is checked.
 #[test]
 fn promises_are_kept_in_all_weathers() {
     let _alone = share::alone();
@@ -86,8 +86,8 @@ fn promises_are_kept_in_all_weathers() {
         .map(|first| {
             let mut child = Command::new(env::current_exe().unwrap());
             child.args(["--exact", "some_runs", "--ignored", "--nocapture"]);
-            // Else the thread that started the test says after a minute that it runs, and what it needs
-            // for that is counted as the proxy's.
+            // Else the test runner's thread prints after a minute that the test still runs, and its
+            // allocations are counted as the proxy's.
             child.arg("--test-threads=1");
             child.env("LAN_RUNS", format!("{first} {seeds} {at_once}"));
             child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -115,7 +115,7 @@ fn promises_are_kept_in_all_weathers() {
     }
 }
 
-/// A process' part of the runs. Without `LAN_RUNS` it has none.
+/// One process's part of the runs. Without `LAN_RUNS` it has none.
 #[test]
 #[ignore = "it is started by the test above, in processes of its own"]
 fn some_runs() {
@@ -137,10 +137,10 @@ fn some_runs() {
     }
 }
 
-/// What a seed does it does again: that is what it is good for.
+/// A seed repeats the same run.
 #[test]
 fn a_seed_shows_the_same_twice() {
-    // What the other test allocates to read its children would be counted as the proxy's.
+    // The other test's allocations would be counted as the proxy's.
     let _alone = share::alone();
     for seed in [3, 8, 21, 34] {
         let shows = || (run(seed), tested());

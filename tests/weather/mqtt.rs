@@ -266,7 +266,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Somebody, and how they begin.
+    /// A new client, and the bytes that it begins with.
     pub(crate) fn new(
         number: u32,
         code: Code,
@@ -435,7 +435,7 @@ impl Party for Reader {
                             format!("client {}: CONNACK {code}", self.number)
                         }),
                         Code::Right => promise(
-                            "mqtt: the right code is let in, or told that it cannot be now",
+                            "mqtt: the right code is accepted, or refused as unavailable",
                             matches!(code, 0 | 3),
                             || format!("client {}: CONNACK {code}", self.number),
                         ),

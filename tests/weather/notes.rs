@@ -1,5 +1,5 @@
-//! What a run has to say: the first promise that was broken, how often each promise was put to the
-//! test, and what was done last. One run a thread.
+//! A run's results: the first broken promise, how often each promise was checked, and the last actions. One
+//! run for each thread.
 
 use core::cell::RefCell;
 use core::fmt;
@@ -13,27 +13,27 @@ use tokio::time::Instant;
 /// Actions that are shown when a run fails.
 const SHOWN: usize = 50;
 
-/// Every promise, by the name it is counted under. Each has to be put to the test by the seeds.
+/// Every promise, by the name it is counted under. The seeds have to check each of them.
 pub(crate) const PROMISES: [&str; 31] = [
     "mqtt: one connection to the printer",
     "mqtt: a report is the printer's to the byte, and none comes twice or too late",
     "mqtt: a state that the proxy puts together is the printer's",
     "mqtt: the first report is a full state",
-    "mqtt: whoever merges what it gets knows the printer's state",
+    "mqtt: merged reports are the printer's state",
     "mqtt: an acknowledged command was sent",
     "mqtt: a command is sent once",
     "mqtt: a command is sent on the connection that stood when it came",
     "mqtt: commands keep their order",
     "mqtt: a wrong code is refused",
-    "mqtt: the right code is let in, or told that it cannot be now",
+    "mqtt: the right code is accepted, or refused as unavailable",
     "chamber: one connection to the camera",
     "chamber: a picture is the camera's to the byte, and newer than the one before",
     "chamber: a wrong code sees nothing",
     "rtsp: one connection to the camera",
     "rtsp: a picture is the camera's to the byte, and newer than the one before",
-    "rtsp: whoever missed something goes on with a key frame",
+    "rtsp: after a loss a player continues with a key frame",
     "rtsp: a wrong code is refused",
-    "whoever watches in the calm sees pictures",
+    "without faults viewers receive pictures",
     "ftp: one session with the printer",
     "ftp: after 226 the printer has every byte",
     "ftp: what the printer believes to be whole is whole",
@@ -41,8 +41,8 @@ pub(crate) const PROMISES: [&str; 31] = [
     "ftp: after 226 a listing is the printer's",
     "ftp: a command is done once",
     "ftp: a wrong code is refused",
-    "an end that has gone is let go in time",
-    "an end that takes nothing is let go in time",
+    "a disconnected end is closed in time",
+    "an end that does not read is closed in time",
     "the heap stays within the budget",
     "at the end everything is given back",
     "at the end there is as much heap as at the beginning",
@@ -68,7 +68,7 @@ pub(crate) fn begin() {
     });
 }
 
-/// Something was done, or happened.
+/// Records an action or an event.
 pub(crate) fn note(what: fmt::Arguments<'_>) {
     NOTES.with_borrow_mut(|notes| {
         let at = notes.begun.map_or(0, |begun| begun.elapsed().as_millis());
@@ -81,7 +81,7 @@ pub(crate) fn note(what: fmt::Arguments<'_>) {
     });
 }
 
-/// A promise was put to the test: whether it was kept, and what is to be said if it was not.
+/// Counts a check of a promise; records `why` of the first that is not kept.
 pub(crate) fn promise(name: &'static str, kept: bool, why: impl FnOnce() -> String) {
     debug_assert!(PROMISES.contains(&name), "{name}");
     NOTES.with_borrow_mut(|notes| {
@@ -92,7 +92,7 @@ pub(crate) fn promise(name: &'static str, kept: bool, why: impl FnOnce() -> Stri
     });
 }
 
-/// A panic anywhere in a run, in whoever's task, is a broken promise.
+/// A panic in any task of a run is a broken promise.
 pub(crate) fn panics_are_noted() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -115,17 +115,17 @@ pub(crate) fn broken() -> Option<String> {
     NOTES.with_borrow(|notes| notes.broken.clone())
 }
 
-/// How often each promise was put to the test.
+/// How often each promise was checked.
 pub(crate) fn tested() -> BTreeMap<&'static str, u64> {
     NOTES.with_borrow(|notes| notes.tested.clone())
 }
 
-/// What was done last.
+/// The last actions.
 pub(crate) fn last() -> String {
     NOTES.with_borrow(|notes| notes.last.iter().map(|line| format!("{line}\n")).collect())
 }
 
-/// All that was done, as a number.
+/// A hash of all actions.
 pub(crate) fn digest() -> u64 {
     NOTES.with_borrow(|notes| notes.digest.finish())
 }

@@ -131,11 +131,11 @@ impl Proxy {
     }
 }
 
-/// How a port of the printer's is.
+/// The state of a printer's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     Open,
-    /// Nobody listens.
+    /// Closed.
     Closed,
     /// The printer is off.
     Off,
@@ -144,7 +144,7 @@ pub(crate) enum At {
 type Serve = Rc<dyn Fn(Wire)>;
 type Tapped = Rc<dyn Fn(Wire) -> Wire>;
 
-/// A port of the printer's, and the way there.
+/// A port of the printer, and the network between.
 #[derive(Clone)]
 pub(crate) struct Port {
     pub(crate) what: &'static str,
@@ -157,7 +157,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// A port behind which connections are served so.
+    /// A port whose connections `serve` handles.
     pub(crate) fn new(
         what: &'static str,
         net: &Net,
@@ -169,7 +169,7 @@ impl Port {
         Self { what, net, line, at, room, serve: Rc::new(serve), tapped: Rc::new(|wire| wire) }
     }
 
-    /// The same with somebody who sees everything.
+    /// The same, with an observer of all bytes.
     pub(crate) fn tapped(mut self, tap: impl Fn(Wire) -> Wire + 'static) -> Self {
         self.tapped = Rc::new(tap);
         self
@@ -180,7 +180,7 @@ impl Port {
     }
 }
 
-/// Waits as TCP does until something may pass; whether it may.
+/// Waits as TCP does until bytes pass; returns whether they do.
 async fn reached(line: &Line, is_off: impl Fn() -> bool) -> bool {
     let until = Instant::now() + DIAL_TIMEOUT;
     while is_off() || line.out_until().is_some() {
@@ -210,7 +210,7 @@ impl Dial for Port {
     }
 }
 
-/// The way to the data ports of a printer's file server.
+/// The network to the data ports of a printer's file server.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) net: Net,

@@ -1,5 +1,5 @@
-//! Whoever talks to the proxy: reads as it feels like, says what it is told to, and leaves as it is
-//! told to. What it says and makes of what it hears is its [`Party`]'s.
+//! A client's or printer's end of a connection: how it reads, what it sends, and how it disconnects. The
+//! protocol is its [`Party`]'s.
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
@@ -14,15 +14,15 @@ use tokio::time::sleep;
 
 use crate::lan::weather::Wire;
 
-/// Between two sips of a slow reader.
+/// Between two reads of a slow reader.
 const SIP_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a connection stands that nobody looks after.
+/// How long an abandoned connection stays.
 const FORGOTTEN_FOR: Duration = Duration::from_secs(60);
 
-/// What one side of a conversation makes of the other.
+/// The protocol of one end of a connection.
 pub(crate) trait Party {
-    /// Takes what has come; what there is to say to it goes behind what is in `says`.
+    /// Handles received bytes; appends what is to be sent to `says`.
     fn hears(&mut self, bytes: &[u8], says: &mut VecDeque<u8>);
 }
 
@@ -30,29 +30,29 @@ pub(crate) trait Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     Keen,
-    /// So many bytes each tenth of a second.
+    /// This many bytes each tenth of a second.
     Slow(usize),
     /// Nothing.
     Deaf,
 }
 
-/// How it leaves.
+/// How it disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
-    /// When all has been said.
+    /// When everything is sent.
     Said,
     /// At once, by a FIN.
     Closes,
     /// By a RST.
     Resets,
-    /// Without a word.
+    /// Without a FIN or RST.
     Vanishes,
-    /// It has gone elsewhere and has forgotten this one, which stands for a while: what is on its way
+    /// It has another connection and has abandoned this one, which stays for a while: what is in flight
     /// arrives.
     Abandons,
 }
 
-/// One conversation.
+/// One connection.
 pub(crate) struct Talk<P> {
     pub(crate) party: RefCell<P>,
     says: RefCell<VecDeque<u8>>,
@@ -63,7 +63,7 @@ pub(crate) struct Talk<P> {
 }
 
 impl<P: Party + 'static> Talk<P> {
-    /// Begins to talk over `wire`, with these words.
+    /// Begins on `wire`, with these bytes to send.
     pub(crate) fn begin(party: P, first: &[u8], mood: Mood, wire: Wire) -> Rc<Self> {
         let talk = Rc::new(Self {
             party: RefCell::new(party),
@@ -81,7 +81,7 @@ impl<P: Party + 'static> Talk<P> {
         talk
     }
 
-    /// Says this as soon as it can.
+    /// Sends this as soon as it can.
     pub(crate) fn say(&self, bytes: &[u8]) {
         self.says.borrow_mut().extend(bytes);
         self.notify.notify_one();
@@ -97,12 +97,12 @@ impl<P: Party + 'static> Talk<P> {
         self.notify.notify_one();
     }
 
-    /// Whether it is over, on whoever's side.
+    /// Whether it is over at either end.
     pub(crate) fn is_over(&self) -> bool {
         self.over.get()
     }
 
-    /// Whether it hears what there is to hear, and has said what it wanted to say.
+    /// Whether it reads everything and has sent everything.
     pub(crate) fn is_keen(&self) -> bool {
         !self.is_over() && self.leaving.get().is_none() && self.mood.get() == Mood::Keen
     }

@@ -1,6 +1,6 @@
-//! A world: a printer, the proxy before it, and whoever wants something of either, in the weather that
-//! a seed makes. Each step is one action, drawn by weight, and a while; after each step every promise
-//! is looked at, and at the end it has to come to rest.
+//! A world: a printer, the proxy, and clients of both, with the random faults of a seed. Each step is one
+//! action, drawn by weight, and a pause. After each step every promise is checked; at the end everything has
+//! to become idle.
 
 use core::cell::Cell;
 use core::time::Duration;
@@ -31,16 +31,16 @@ use printer::{Camera, Model, Printer, Vice};
 /// Actions of a run.
 const ACTIONS: usize = 60;
 
-/// How long the proxy may take to let go of an end after it could know that the other one has gone: it
-/// may be in the middle of a piece of output, and of a goodbye.
+/// How long the proxy may keep a connection after it could know that the peer has disconnected: it may be
+/// in the middle of a piece of output, and of closing.
 const LET_GO_TIMEOUT: Duration =
     Duration::from_secs(6 * WRITE_TIMEOUT.as_secs() + WRITE_TIMEOUT.as_secs() + 2);
 
-/// How long it may take until all is well again, once the weather is: the longest wait between two
-/// attempts to reach the printer, and then some.
+/// How long recovery may take once faults have stopped: the longest wait between two attempts to reach the
+/// printer, and a margin.
 const WELL_TIMEOUT: Duration = Duration::from_secs(420);
 
-/// Whoever is there, with their line.
+/// The clients, each with its connection.
 type There<T> = Vec<(u32, Rc<Line>, Rc<T>)>;
 
 struct Mqtt {
@@ -48,7 +48,7 @@ struct Mqtt {
     truth: Rc<Truth>,
     port: Port,
     readers: There<Talk<Reader>>,
-    /// Clients that have lost their connection and have something to resend, and how they begin again.
+    /// Clients that have lost their connection and have something to resend, with what they begin again with.
     lost: Vec<(u32, (Reader, Vec<u8>))>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world with nobody in it but the printer, which is off.
+    /// A world without clients; the printer is off.
     pub(crate) async fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
         let net = Net::new(chance.child());
@@ -123,7 +123,7 @@ impl World {
         world
     }
 
-    /// Bytes that each share of the proxy holds.
+    /// Heap bytes of each share of the proxy.
     fn held(&self) -> [usize; SHARES.len()] {
         self.proxy.shares.each_ref().map(Share::now)
     }
@@ -138,7 +138,7 @@ impl World {
         self.storage.iter().for_each(|storage| act(&storage.port));
     }
 
-    /// Runs to the end; what was broken, if anything was.
+    /// Runs to the end; returns the broken promise, if any.
     pub(crate) async fn run(mut self) -> Result<(), String> {
         for _ in 0..ACTIONS {
             self.act();
@@ -383,7 +383,7 @@ impl World {
         lines
     }
 
-    /// What the printer's line can be like: its commands come whole, as they do in TLS records.
+    /// A random quality of the printer's connection. Commands arrive whole, as they do in TLS records.
     fn printer_sky(&mut self) -> Sky {
         Sky { drips: false, sips: false, ..self.sky() }
     }
@@ -464,7 +464,7 @@ impl World {
             sleep(time).await;
             printer.turn(vice, false);
             if vice == Vice::HalfOpen {
-                // What it wanted to say meanwhile is lost; it says all of it now.
+                // What it had to send meanwhile is lost; it sends all of it now.
                 printer.full();
             }
         });
@@ -527,9 +527,9 @@ impl World {
         let slept = self.slept.filter(|(at, _)| at.elapsed() < 2 * LET_GO_TIMEOUT);
         let within = LET_GO_TIMEOUT + slept.map_or(Duration::ZERO, |(_, time)| time);
         if self.net.bereft() > 0 {
-            // Data wait where they are for their command's turn, whatever has become of their client.
+            // A data connection waits for its command's turn, even if its client has disconnected.
             let overdue = self.net.overdue(|what| (!what.contains("data")).then_some(within));
-            promise("an end that has gone is let go in time", overdue.is_none(), || {
+            promise("a disconnected end is closed in time", overdue.is_none(), || {
                 overdue.clone().unwrap_or_default()
             });
         }
@@ -545,7 +545,7 @@ impl World {
                 };
                 slept + timeout
             });
-            promise("an end that takes nothing is let go in time", stuck.is_none(), || {
+            promise("an end that does not read is closed in time", stuck.is_none(), || {
                 stuck.clone().unwrap_or_default()
             });
         }
@@ -588,7 +588,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until something is so; whether it became so.
+    /// Advances time until a condition holds; returns whether it does.
     async fn until(
         &mut self,
         within: Duration,
@@ -605,7 +605,7 @@ impl World {
         Ok(true)
     }
 
-    /// The weather clears, the printer behaves, everybody listens: all has to be well after a while.
+    /// Faults stop, the printer behaves, all clients read: everything has to recover.
     async fn calms_down(&mut self) -> Result<(), String> {
         note(format_args!("the weather clears"));
         self.line.turn(Sky::default());
@@ -623,14 +623,14 @@ impl World {
                 players.iter().for_each(|(_, _, talk)| talk.is(Mood::Keen));
             }
         }
-        // Whoever is not there any more is found out.
+        // Clients that have vanished are found.
         for _ in 0..13 {
             sleep(secs(10)).await;
             self.check()?;
         }
         let live = self.until(WELL_TIMEOUT, |world| world.proxy.mqtt.is_live()).await?;
         promise(WELL, live, || "the printer is not connected to".to_owned());
-        // Whoever comes now is served, and whoever was there still is.
+        // New clients are served, and the earlier ones still are.
         self.late_comer();
         let printer = self.mqtt.printer.clone().quiet();
         sleep(secs(5)).await;
@@ -658,7 +658,7 @@ impl World {
         let line = Line::new(Sky::default());
         let (near, far) = self.net.wire("mqtt: a client", &line, 64 * 1024);
         if self.mqtt.readers.len() >= BOARD.clients.mqtt {
-            // There has to be room for it.
+            // A slot has to be free for it.
             self.mqtt.readers[0].2.leave(Leave::Closes);
         }
         let topic = self.mqtt.printer.request_topic();
@@ -669,7 +669,7 @@ impl World {
         self.proxy.arrive(MQTT, self.mqtt.truth.overhears_a_client(near));
     }
 
-    /// Everybody who watches is shown something new.
+    /// Every viewer and player receives a new picture.
     async fn pictures_come(&mut self) -> Result<(), String> {
         let counts = |world: &Self| -> Vec<(u32, u32)> {
             match &world.cameras.eye {
@@ -694,14 +694,14 @@ impl World {
         };
         let come = self.until(WELL_TIMEOUT, more).await?;
         if !before.is_empty() {
-            promise("whoever watches in the calm sees pictures", come, || {
+            promise("without faults viewers receive pictures", come, || {
                 format!("{before:?}, and then {:?}", counts(self))
             });
         }
         self.check()
     }
 
-    /// Everybody leaves, and all that they had is given back.
+    /// All clients disconnect, and everything they held is freed.
     async fn ends(&mut self) -> Result<(), String> {
         note(format_args!("everybody leaves"));
         let ways = [Leave::Said, Leave::Closes, Leave::Resets, Leave::Vanishes];
@@ -727,8 +727,8 @@ impl World {
             .await?;
         let held: Vec<_> = clients.iter().map(|what| (what, self.net.held(what))).collect();
         promise(GIVEN_BACK, gone, || format!("{held:?}"));
-        // What belongs to nobody in particular rests for a while, and the outcome of an upload is waited
-        // for whoever is left to hear it.
+        // Data connections without a command are kept for a while, and the outcome of an upload is awaited
+        // for clients that are still connected.
         let rests = self.until(STORED_TIMEOUT + secs(60), |world| world.left().is_empty()).await?;
         promise(GIVEN_BACK, rests, || format!("{:?}", self.left()));
         // The printer is off, as at the beginning.
@@ -745,7 +745,7 @@ impl World {
         self.check()
     }
 
-    /// What has not been given back.
+    /// What was not freed.
     fn left(&self) -> Vec<(&'static str, usize)> {
         let mut left = vec![
             ("mqtt clients", self.proxy.mqtt.clients()),
@@ -765,7 +765,7 @@ impl World {
     }
 }
 
-const WELL: &str = "mqtt: whoever merges what it gets knows the printer's state";
+const WELL: &str = "mqtt: merged reports are the printer's state";
 const GIVEN_BACK: &str = "at the end everything is given back";
 
 impl Mqtt {

@@ -389,7 +389,7 @@ fn encryption_alone(pictures: &[Vec<u8>]) -> io::Result<f64> {
     Ok((spent()? - before) as f64 / sealed as f64)
 }
 
-/// The server's side of the reference: any certificate does, nobody looks at it.
+/// The server of the reference: any certificate will do, it is not verified.
 fn server_tls() -> Result<Arc<rustls::ServerConfig>, Box<dyn core::error::Error + Send + Sync>> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der())?;

@@ -64,7 +64,7 @@ impl Printer {
                     data: Arc::clone(&data),
                     pace: Arc::clone(&pace),
                 };
-                // Whoever only looks whether somebody listens is gone before TLS.
+                // A probe of the port disconnects before TLS.
                 thread::spawn(move || server.converse(connection));
             }
         });

@@ -189,7 +189,7 @@ fn proxy(printer: &Printer, folder: &Path, mode: &'static str) -> io::Result<Way
         printer::Model::X1C.serial(),
         "ftp",
         &format!("ftp={}", printer.at.port()),
-        // The file tunnel's port, which nobody comes to.
+        // The file tunnel's port, which is not used.
         &format!("ftp={},chamber=0", at.port()),
         &state,
     );

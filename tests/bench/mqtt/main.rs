@@ -359,7 +359,7 @@ impl Bench {
                 self.send(proxy, kind);
             }
         }
-        // Whoever falls behind gets the state instead; all of them see what comes after.
+        // A slow reader gets the state instead; all of them receive what follows.
         sleep(SETTLE).await;
         let due = proxy.tally.delivered() + proxy.joined.get() as u64;
         self.send(proxy, Kind::Delta);

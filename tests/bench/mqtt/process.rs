@@ -176,7 +176,7 @@ impl Drop for Process {
     }
 }
 
-/// A loopback port that nobody listens on. Somebody might before it is used; then the start fails.
+/// A free loopback port. If another program takes it before it is used, the start fails.
 pub(crate) fn free_port() -> io::Result<u16> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     Ok(listener.local_addr()?.port())

@@ -122,7 +122,7 @@ impl Readers {
                         Ok(stream) => {
                             let open = Open::new(&order.tally);
                             spawn_local(async move {
-                                // Whoever watches sees that one is missing.
+                                // The observer sees that one is missing.
                                 let _ended = read(stream, &order).await;
                                 drop(open);
                             });
@@ -130,7 +130,7 @@ impl Readers {
                         }
                         Err(error) => Err(error),
                     };
-                    // Whoever ordered may have gone.
+                    // The receiver may be gone.
                     let _gone = done.send(said);
                 }
             });

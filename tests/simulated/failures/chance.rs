@@ -161,7 +161,7 @@ async fn play(seed: u64) {
                 printer.turn(Vice::HalfOpen, true);
                 pass(ms(chance.below(9000))).await;
                 printer.turn(Vice::HalfOpen, false);
-                // What it wanted to say meanwhile is lost; it says all of it now.
+                // What it had to send meanwhile is lost; it sends all of it now.
                 printer.full();
             }
             12 => {

@@ -19,7 +19,7 @@ async fn narrow(proxy: &Proxy, id: &str) -> Client<DuplexStream> {
     Client::subscribed(proxy.stream_of(4096), id, "#").await
 }
 
-/// Guards: bambuddy#1872: a sleeping laptop is never let go.
+/// Guards: bambuddy#1872: a sleeping laptop is never disconnected.
 #[test]
 fn a_client_that_reads_nothing_is_closed_others_are_on_time() {
     lan::run(async {
@@ -186,7 +186,7 @@ fn large_reports_under_way_leave_room_for_the_next() {
         let _before = quick.reports_within(ms(100)).await;
         printer.report(MARK);
         quick.report_where(|report| report == MARK).await;
-        // They are let go, or read on; then all is as before.
+        // They are disconnected, or read on; then everything is as before.
         pass(secs(10)).await;
         printer.full();
         quick.report_where(is_full).await;

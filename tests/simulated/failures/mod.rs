@@ -52,7 +52,7 @@ fn subscribing_while_the_printer_is_quiet_gets_the_state_later() {
     });
 }
 
-/// Guards: bambuddy#2698: a wrong code and a printer that is off are not told apart.
+/// Guards: bambuddy#2698: a wrong code and a printer that is off look the same.
 /// Guards: a refusal while the printer is away makes Home Assistant give up.
 #[test]
 fn while_the_printer_is_away_connect_is_held_then_closed() {

@@ -539,7 +539,7 @@ fn arrives_unchanged(name: &str, recorded: &[u8]) {
             assert_eq!(lan::json(&got), expected, "{name}");
             assert!(wanted.is_none_or(|wanted| wanted == got), "{name}");
             assert!(untouched.report().await == sent, "{name}");
-            // And whoever comes now gets the same, if it is a state.
+            // And a later client gets the same, if it is a state.
             if value["print"].is_object() {
                 let mut late = proxy.reader("late", "#").await;
                 assert_eq!(late.report().await, got, "{name}");

@@ -278,7 +278,7 @@ fn equal_packet_ids_of_two_clients_are_kept_apart() {
     });
 }
 
-/// The broker of the P1 series is slow with PUBACK, and stalls whoever waits.
+/// The broker of the P1 series is slow with PUBACK, and delays clients that wait for it.
 ///
 /// Guards: bambuddy#1164: waiting for PUBACK stalls after sixteen requests.
 #[test]

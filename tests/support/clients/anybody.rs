@@ -1,4 +1,4 @@
-//! A client's trust in whoever answers: what is measured is what comes after.
+//! A client's verifier that accepts every certificate, for measurements of what follows the handshake.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;

@@ -165,7 +165,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
             if packet.kind() == kind {
                 return packet;
             }
-            assert!(self.aside.len() < MAX_ASIDE, "too many packets that nobody asked for");
+            assert!(self.aside.len() < MAX_ASIDE, "too many unexpected packets");
             self.aside.push_back(packet);
         }
     }

@@ -39,7 +39,7 @@ pub(crate) const CODE: &str = "7Kq2xW9p";
 pub(crate) const PRINTER_CA: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/printer/pki/ca.pem");
 
-/// Where everybody is who is nobody in particular.
+/// The default address of clients.
 pub(crate) const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Names the command that the program is run with, if it cannot be run by itself.
@@ -239,7 +239,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Clients that trust the authority in this file, and nobody else.
+/// Clients that trust only the authority in this file.
 pub(crate) fn trusting(ca: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! An RTSP client that says what it is told, right or wrong, and shares no codec with the proxy.
+//! An RTSP client that sends what a test asks for, right or wrong, and shares no codec with the proxy.
 //!
 //! It reads responses, requests and interleaved frames as they come, each within [`TIMEOUT`], and puts
 //! what came in RTP packets together again.
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         timeout(TIMEOUT, sent).await.expect("it takes what it is sent").expect("it is still there");
     }
 
-    /// The same, to somebody who may have left; whether it was taken.
+    /// The same, to a peer that may have disconnected; returns whether it was written.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         let sent = async {
             self.stream.write_all(bytes).await?;

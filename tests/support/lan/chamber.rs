@@ -34,7 +34,7 @@ pub(crate) type Script = Rc<dyn Fn(DuplexStream)>;
 pub(crate) enum At {
     /// The printer is off.
     Off,
-    /// Nobody listens.
+    /// Closed.
     Closed,
     Camera(Camera),
     Tunnel(Tunnel),
@@ -96,7 +96,7 @@ pub(crate) struct Studio {
 }
 
 impl Studio {
-    /// A proxy before a camera; nobody listens on 322.
+    /// A proxy before a camera; 322 is closed.
     pub(crate) fn before(camera: &Camera) -> Self {
         Self::at(&Port::new(At::Camera(camera.clone())), &Port::new(At::Closed))
     }

@@ -196,7 +196,7 @@ impl Proxy {
     /// How this client ended; panics unless one did, and only one.
     pub(crate) fn end(&self) -> End<Error> {
         let mut ends = self.ends.borrow_mut();
-        let end = ends.pop().expect("somebody has ended");
+        let end = ends.pop().expect("a session has ended");
         assert!(ends.is_empty(), "{ends:?} and {end:?}");
         end
     }

@@ -28,7 +28,7 @@ use printer::tunnel::Tunnel;
 pub(crate) const URL: &str = "rtsps://proxy:322/streaming/live/1";
 
 /// How long a picture may be waited for: longer than the longest wait between two attempts to reach
-/// the printer that are made while somebody watches.
+/// the printer that are made while a player is connected.
 const PICTURE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A camera of 25 pictures a second with a key frame every 10, each with its number in it. What comes
@@ -113,12 +113,12 @@ impl Studio {
         near
     }
 
-    /// Somebody who knows the code and has said nothing yet.
+    /// A client that knows the code and has sent nothing yet.
     pub(crate) fn client(&self) -> Client<DuplexStream> {
         Client::over(self.stream(WIRE)).knowing(Scheme::Md5, CODE)
     }
 
-    /// A player that has been told that it will be shown pictures.
+    /// A player whose PLAY was answered with 200.
     pub(crate) async fn player(&self) -> Player {
         self.player_over(WIRE).await
     }
@@ -138,7 +138,7 @@ impl Studio {
     /// How the only player that has ended did.
     pub(crate) fn end(&self) -> Served<Error> {
         let mut ends = self.ends.borrow_mut();
-        let end = ends.pop().expect("somebody has ended");
+        let end = ends.pop().expect("a session has ended");
         assert!(ends.is_empty(), "{ends:?} and {end:?}");
         end
     }
@@ -170,7 +170,7 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// Whoever plays on channels 0 and 1.
+    /// A player on channels 0 and 1.
     pub(crate) fn of(client: Client<DuplexStream>) -> Self {
         Self { client, assembly: Assembly::default(), source: None, sequence: None, report: None }
     }

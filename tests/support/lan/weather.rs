@@ -149,7 +149,7 @@ struct Way {
     fin: Option<Instant>,
     /// Since when its writer has been waiting, while not one byte was taken.
     stuck: Option<Instant>,
-    /// Nobody reads it any more.
+    /// It is not read any more.
     deserted: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -183,7 +183,7 @@ impl Way {
 enum Fate {
     Whole,
     Reset,
-    /// Nothing passes any more, and nobody is told.
+    /// Nothing passes any more, and neither end is notified.
     Dead(Instant),
 }
 
@@ -363,7 +363,7 @@ struct End {
     tap: Option<Tap>,
 }
 
-/// A way to end a wire, whoever holds its ends.
+/// Ends a wire, independently of the holders of its ends.
 #[derive(Clone)]
 pub(crate) struct Cutter(Rc<Rope>);
 
@@ -378,14 +378,14 @@ impl Cutter {
         self.0.held.get()
     }
 
-    /// Nothing passes any more, and nobody is told.
+    /// Nothing passes any more, and neither end is notified.
     pub(crate) fn vanish(&self) {
         end(&self.0, true);
     }
 }
 
 impl Wire {
-    /// Shows everything on it to somebody.
+    /// Shows all its bytes to an observer.
     pub(crate) fn tapped(mut self, tap: impl FnMut(Seen<'_>) + 'static) -> Self {
         self.end_mut().tap = Some(Box::new(tap));
         self
@@ -416,7 +416,7 @@ impl End {
         }
     }
 
-    /// Whether this end is to be told by now that the wire has ended.
+    /// Whether this end knows by now that the wire has ended.
     fn fails(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
         match self.rope.fate.get() {
             Fate::Whole => None,
@@ -606,7 +606,7 @@ thread_local! {
     static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something whose memory is nobody's share: the net's own, whoever uses it.
+/// Runs `act`, whose memory belongs to the simulated network and to no share.
 pub(crate) fn aside<T>(act: impl FnOnce() -> T) -> T {
     if IS_ASIDE.replace(true) {
         return act();
