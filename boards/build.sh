@@ -54,8 +54,6 @@ flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo $RUSTFLAGS_CPU"
 build=(build --locked --release --bin pandaproxy --target "$TARGET")
 out=target/boards
 export BOARD=$board CARGO_TARGET_DIR=$root/$out
-# Without one it is what Cargo.toml says.
-[ -z "${OPT_LEVEL:-}" ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL=$OPT_LEVEL
 unset RUSTC CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS
 
 # Whether rustup has the standard library for the target, or can get it.
