@@ -609,7 +609,7 @@ fn the_proxys_own_address_as_the_printer_is_rejected() {
     let message = own(&[]).unwrap_err().to_string();
     assert!(message.contains("127.0.0.1 is this machine"), "{message}");
     // A port that only the printer has: a printer that is simulated on this machine.
-    let moved = "--printer-port=mqtt=1,chamber=2,rtsp=3,ftp=4,tunnel=5";
+    let moved = "--printer-port=mqtt=1,chamber=2,rtsp=3,ftp=4,tunnel=5,detect=6";
     assert_eq!(own(&[moved]), Ok(()));
     assert_eq!(own(&["--bind=127.0.0.2"]), Ok(()));
     assert_eq!(with(&[]).unwrap().check_printer(), Ok(()));
