@@ -105,6 +105,7 @@ fn a_flood_as_the_printer_is_answered_twice_a_second() {
         assert!((30..=46).contains(&sent), "{sent} datagrams were sent");
         assert!(events.now() <= 2 && conflicts.now() <= 2, "{} {}", events.now(), conflicts.now());
         assert_eq!(proxy.status().followed(), None);
+        assert_eq!(proxy.status().announced(), None, "nothing is learnt from another address");
         is_alive(&bed).await;
         proxy.stop().await;
     });
