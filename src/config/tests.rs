@@ -189,8 +189,8 @@ pub(super) fn errors() -> Vec<ConfigError> {
 
 #[test]
 fn an_invalid_option_is_named_with_what_was_expected() {
-    const PORT: &str =
-        "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp or tunnel, each at most once";
+    const PORT: &str = "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel, detect or detect-tls, each at most once";
+    const PRINTER_PORT: &str = "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel or detect, each at most once";
     const CODE: &str = "invalid value (not shown) for --access-code: expected the access code that the printer shows; 1 to 32 visible ASCII characters";
     let long = "x".repeat(300);
     for (words, message) in [
@@ -207,8 +207,8 @@ fn an_invalid_option_is_named_with_what_was_expected() {
         (&["--advertise-name", "a,b,c,d,e,f,g,h,i"], r#"invalid value "a,b,c,d,e,f,g,h,i" for --advertise-name: expected host names, 8 at most, with commas between"#.into()),
         (&["--port", "8883"], format!(r#"invalid value "8883" for --port: {PORT}, PORT is 0 (any) to 65535"#)),
         (&["--port", "mqtt=1", "--port", "mqtt=2"], format!(r#"invalid value "mqtt=1,mqtt=2" for --port: {PORT}, PORT is 0 (any) to 65535"#)),
-        (&["--printer-port", "mqtt=0"], format!(r#"invalid value "mqtt=0" for --printer-port: {PORT}, PORT is 1 to 65535"#)),
-        (&["--printer-port", "mqtt=65536"], format!(r#"invalid value "mqtt=65536" for --printer-port: {PORT}, PORT is 1 to 65535"#)),
+        (&["--printer-port", "mqtt=0"], format!(r#"invalid value "mqtt=0" for --printer-port: {PRINTER_PORT}, PORT is 1 to 65535"#)),
+        (&["--printer-port", "mqtt=65536"], format!(r#"invalid value "mqtt=65536" for --printer-port: {PRINTER_PORT}, PORT is 1 to 65535"#)),
         (&["--ftp-mode", "active"], r#"invalid value "active" for --ftp-mode: expected auto, proxy or relay"#.into()),
         (&["--port-6000", "ftp"], r#"invalid value "ftp" for --port-6000: expected auto, chamber or tunnel"#.into()),
         (&["--state-dir", ""], r#"invalid value "" for --state-dir: expected a directory"#.into()),
