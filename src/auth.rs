@@ -235,9 +235,9 @@ pub enum Lockout {
 pub enum Admission {
     /// They are.
     Open,
-    /// The origin is locked out: the connection is told so in the service's protocol.
+    /// The origin is locked out: the service refuses the login in its protocol.
     Refused,
-    /// The origin is locked out and has been told [`REFUSALS`] times: the connection is closed.
+    /// The origin is locked out and has been answered [`REFUSALS`] times: the connection is closed.
     Closed,
 }
 
@@ -249,7 +249,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Why this login is refused. Of a code that was not counted as wrong nothing may be told while the origin is locked
+    /// Why this login is refused. Of a code that was not counted as wrong nothing may be learnt while the origin is locked
     /// out, or guessing could go on.
     pub fn error(&self, user: &[u8], code: &[u8]) -> LoginError {
         let error = if user == USER.as_bytes() {
@@ -285,7 +285,7 @@ impl Limiter {
         match self.locked(now, service, origin) {
             None => Admission::Open,
             Some(entry) => {
-                if entry.may_be_told(now) {
+                if entry.take_answer(now) {
                     Admission::Refused
                 } else {
                     Admission::Closed
@@ -337,7 +337,7 @@ impl Limiter {
         if self.entries.is_full() {
             self.forget_oldest();
         }
-        let mut entry = Entry { from, wrong: Deque::new(), locked: None, told: (now, 0) };
+        let mut entry = Entry { from, wrong: Deque::new(), locked: None, answered: (now, 0) };
         let outcome = entry.count(now, guess);
         // Always fits: the oldest entry of a full table has been removed.
         let _ = self.entries.push(entry);
@@ -382,8 +382,8 @@ struct Entry {
     wrong: Deque<(Instant, Guess), WRONG_CODES>,
     /// When the origin was locked out.
     locked: Option<Instant>,
-    /// Connections that were told so, and since when they are counted.
-    told: (Instant, u8),
+    /// Connections that were answered, and since when they are counted.
+    answered: (Instant, u8),
 }
 
 impl Entry {
@@ -395,9 +395,9 @@ impl Entry {
         }
     }
 
-    /// Whether one more connection is told that the origin is locked out.
-    fn may_be_told(&mut self, now: Instant) -> bool {
-        let (since, times) = &mut self.told;
+    /// Whether one more connection is answered; it is counted.
+    fn take_answer(&mut self, now: Instant) -> bool {
+        let (since, times) = &mut self.answered;
         if now.since(*since) >= REFUSALS_IN {
             (*since, *times) = (now, 0);
         }
@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_out_origin_is_told_so_a_limited_number_of_times() {
+    fn a_locked_out_origin_gets_a_limited_number_of_answers() {
         let mut limiter = Limiter::new();
         assert_eq!(limiter.admission(at(0), "mqtt", host(1)), Admission::Open);
         lock(&mut limiter, at(0), host(1));
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_without_a_login_lock_nobody_out() {
+    fn connections_without_a_login_cause_no_lockout() {
         let mut limiter = Limiter::new();
         for second in 0..1000 {
             let probe = Guess::of_no_login();

@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::auth::{COUNTED_FOR, MAX_WRONG, REFUSED_FOR, WRONG_CODES};
 use crate::board::{BOARD, Mqtt};
 use crate::memory::{KIB, budget};
+use crate::runtime::accept::{HELLO_TIMEOUT, PROGRESS_TIMEOUT};
 use crate::runtime::files::relay;
 use crate::runtime::services::ssdp as discovery;
 use crate::runtime::stream;
@@ -63,6 +64,13 @@ impl fmt::Display for Limits {
                     "a waiting one is closed",
                     "{}",
                     budget::ACCEPT_QUEUE
+                ),
+                limit!("a whole TLS ClientHello", "closed", "{} s", s(&HELLO_TIMEOUT)),
+                limit!(
+                    "handshake, login, if others wait",
+                    "closed",
+                    "{} s each",
+                    s(&PROGRESS_TIMEOUT)
                 ),
                 limit!(
                     "wrong codes of an address",

@@ -1,7 +1,7 @@
 //! Log lines about connections that have not logged in: one for each reason and origin in half a minute.
 //!
-//! Anyone on the network can open connections as fast as they like, so the log must not grow with them.
-//! What is not logged is counted, and the next line says how often the event was seen.
+//! Any machine on the network can open connections at any rate, so the log must not grow with their number. Events
+//! without a line are counted, and the next line says how often the event was seen.
 //!
 //! # Bounds
 //!
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_origins_logs_no_more_than_the_table_has_room_for() {
+    fn many_origins_log_no_more_lines_than_the_table_has_room_for() {
         let mut all = Rejections::new();
         let mut lines = 0;
         for n in 0..10_000 {

@@ -13,7 +13,7 @@
 //! - An origin from which a client has logged in lately ([`KNOWN_FOR`](crate::auth::KNOWN_FOR)) gets a slot before
 //!   others, and loses its connections after them.
 //!
-//! So clients that never log in cost a few sockets, and nobody else waits for them for longer than a few seconds.
+//! So clients that never log in cost a few sockets, and other clients wait for them for a few seconds at most.
 //!
 //! # Bounds
 //!
@@ -128,7 +128,7 @@ struct PreAuth {
 /// Why a connection was closed before it got a pre-auth slot, displayed as in the log.
 #[derive(Debug)]
 enum Rejection {
-    /// Its origin sent wrong access codes, and was told so often enough.
+    /// Its origin is locked out and has been answered as often as it may be.
     LockedOut,
     /// The accept queue is full.
     QueueFull(IpAddr),

@@ -116,7 +116,7 @@ pub trait Net: Clone + 'static {
         spawn_local(task)
     }
 
-    /// Is told how a client's session ended, as the service has it. A simulated network may keep it.
+    /// Called with what the service returns when a client's session has ended. A simulated network may keep it.
     fn session_ended(&self, end: &dyn Any) {
         let _ = end;
     }

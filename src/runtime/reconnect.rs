@@ -315,7 +315,7 @@ mod tests {
         assert!(line(&long, wait).len() < LINE + 30);
     }
 
-    /// A connection that ends as it is told.
+    /// A connection whose ends are given.
     struct Scripted<'s> {
         ends: Vec<Ended<&'static str>>,
         waits: &'s mut Vec<(Option<&'static str>, Duration)>,

@@ -211,7 +211,7 @@ fn one_old_code_locks_nothing_at_any_service() {
     assert!(!journal_says("locked out for"));
 }
 
-/// Issue 14, B18: a port scan, or a health check that only connects, locks nobody out, but counts once.
+/// Issue 14, B18: a port scan, or a health check that only connects, causes no lockout, but counts once.
 #[test]
 fn connections_without_a_login_count_as_one_wrong_code() {
     for (service, port) in [("mqtt", MQTT), ("chamber", CHAMBER), ("ftp", FTP)] {

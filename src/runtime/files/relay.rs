@@ -561,7 +561,7 @@ pub async fn carry(
     if is_logged_in.get() {
         log::log!(target: "pandaproxy", end.kind().level(), "{line}");
     } else {
-        // Anyone can make such connections as fast as they like.
+        // Any machine can make such connections at any rate.
         rejections::note(clock.now(), end.kind(), peer.address, line);
     }
     report
