@@ -161,12 +161,12 @@ serial=$(serial_of p1s)
 # ---- the machine -----------------------------------------------------------------------------------
 
 # Free ports of this machine; a transfer's has the same number inside.
-read -r mqtt chamber rtsp ftp data x1c memory detect detect_tls <<<"$(python3 -c '
+read -r mqtt chamber ftp data x1c memory detect detect_tls <<<"$(python3 -c '
 import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(9)]
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
 print(*(one.getsockname()[1] for one in held))')"
 forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
-forward+=",hostfwd=tcp:127.0.0.1:$rtsp-:322,hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
+forward+=",hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
 forward+=",hostfwd=tcp:127.0.0.1:$detect-:3000,hostfwd=tcp:127.0.0.1:$detect_tls-:3002"
 forward+=",hostfwd=tcp:127.0.0.1:$x1c-:3220,hostfwd=tcp:127.0.0.1:$memory-:7"
 
@@ -235,12 +235,12 @@ chamber_pictures() {
     timeout "$ANSWER_WITHIN" python3 tests/support/clients/viewer.py localhost "$chamber" 2 "$work/ca.pem" <<<"$code"
 }
 
-# This printer's camera is on the other port: a player is answered, but there is nothing to play.
+# The X1C's: a P1S has no RTSPS camera, and so its proxy has that port closed.
 rtsp_options() {
     {
         printf 'OPTIONS rtsps://localhost/streaming/live/1 RTSP/1.0\r\nCSeq: 1\r\n\r\n'
         sleep 10
-    } | timeout "$ANSWER_WITHIN" openssl s_client -quiet -no_ign_eof -connect "localhost:$rtsp" \
+    } | timeout "$ANSWER_WITHIN" openssl s_client -quiet -no_ign_eof -connect "localhost:$x1c" \
         -CAfile "$work/ca.pem" -verify_return_error -verify_hostname localhost | grep -m1 '^RTSP/1.0 200'
 }
 

@@ -96,10 +96,23 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
     let deadline = Instant::now() + TIMEOUT;
     let here = own_address(config.bind);
     let mut answering = heapless::Vec::new();
+    let mut closed = None;
     for (service, port) in config.listening() {
+        let is_open = config.is_open(service);
+        if is_open == Some(false) {
+            continue;
+        }
         let at = SocketAddr::new(here, port);
         let unhealthy = |why| Unhealthy { service, at, why };
-        let mut connection = Connection::open(at, deadline).map_err(unhealthy)?;
+        let mut connection = match Connection::open(at, deadline).map_err(unhealthy) {
+            Ok(connection) => connection,
+            // The printer may have shown that it has no such port.
+            Err(error) if error.why == Why::Refused && is_open.is_none() => {
+                closed = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         match service {
             "mqtt" | "detect-tls" => {
                 greet(&config.ca_dir, &mut connection, SystemTime::now)
@@ -111,7 +124,10 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
         // Always fits: there is an element for each service.
         let _fits = answering.push((service, port));
     }
-    Ok(Answering(answering))
+    match closed {
+        Some(error) if answering.is_empty() => Err(error),
+        Some(_) | None => Ok(Answering(answering)),
+    }
 }
 
 /// Asks the proxy which printer it is.

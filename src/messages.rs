@@ -28,6 +28,7 @@ const TABLE: &[Area] = &[
     Area { name: "bind", samples: crate::bind::samples },
     Area { name: "bind connection", samples: crate::runtime::services::bind::samples },
     Area { name: "ssdp", samples: crate::ssdp::samples },
+    Area { name: "optional port", samples: crate::runtime::optional_port::samples },
     Area { name: "accept", samples: crate::runtime::accept::samples },
     Area { name: "stream", samples: crate::runtime::stream::samples },
     Area { name: "dial", samples: crate::runtime::dial::samples },

@@ -40,8 +40,8 @@ pub use self::settings::{Group, Kind, Setting};
 use self::sources::{Source, Sources};
 use crate::auth::AccessCode;
 use crate::printer::model::Model;
-use crate::printer::status::Name;
 pub use crate::printer::status::Port6000;
+use crate::printer::status::{Name, Status};
 
 /// Printer's serial number: upper-case letters and digits, as in its topics.
 pub type Serial = heapless::String<32>;
@@ -180,6 +180,17 @@ impl Config {
         ]
         .into_iter()
         .filter_map(|(served, name, port)| served.then_some((name, port)))
+    }
+
+    /// Whether the proxy has this [listener](Self::listening)'s port open: it is closed where the printer's model has no
+    /// such port, unless the printer shows one. `None`: only a probe of the printer tells.
+    pub fn is_open(&self, listener: &str) -> Option<bool> {
+        let status = Status::new(&self.serial, self.port_6000);
+        match listener {
+            "rtsp" => status.has_rtsps(),
+            "chamber" => status.has_chamber(),
+            _ => Some(true),
+        }
     }
 
     /// Whether this printer is expected to have the file tunnel on its port 6000, by `--port-6000` or by its model

@@ -160,6 +160,7 @@ pub struct Status {
     /// Whether port 6000 was seen to be a file tunnel.
     has_shown_tunnel: Cell<Option<bool>>,
     changed: Notify,
+    camera_changed: Notify,
 }
 
 const _: () = assert!(
@@ -190,6 +191,7 @@ impl Status {
             model_code: RefCell::default(),
             has_shown_tunnel: Cell::default(),
             changed: Notify::default(),
+            camera_changed: Notify::default(),
         }
     }
 
@@ -217,6 +219,54 @@ impl Status {
     /// Completes at the next change of a fact. One task may wait.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Keeps what a camera probe found. Whether that differs from before.
+    pub fn note_camera(&self, kind: CameraKind) -> bool {
+        let is_news = self.camera.found(kind);
+        if is_news {
+            self.camera_changed.notify();
+            self.changed.notify();
+        }
+        is_news
+    }
+
+    /// Completes when a probe has found another camera than before. One task may wait.
+    pub async fn camera_changed(&self) {
+        self.camera_changed.notified().await;
+    }
+
+    /// Whether the printer has an RTSPS camera on port 322: its model has one, or a probe found one. `None` while that is
+    /// not known.
+    pub fn has_rtsps(&self) -> Option<bool> {
+        self.has_camera(Camera::Rtsp)
+    }
+
+    /// Whether the printer has a chamber camera on port 6000: by the setting, else its model has one, or a probe found
+    /// one. `None` while that is not known.
+    pub fn has_chamber(&self) -> Option<bool> {
+        match self.port_6000 {
+            Port6000::Auto => self.has_camera(Camera::Chamber),
+            Port6000::Chamber => Some(true),
+            Port6000::Tunnel => Some(false),
+        }
+    }
+
+    fn has_camera(&self, camera: Camera) -> Option<bool> {
+        let found = match self.camera.kind() {
+            CameraKind::Chamber => Some(Camera::Chamber),
+            CameraKind::Rtsp | CameraKind::RtspOff => Some(Camera::Rtsp),
+            CameraKind::Unknown
+            | CameraKind::ChamberDark
+            | CameraKind::ChamberBusy
+            | CameraKind::NoPort
+            | CameraKind::WrongCode => None,
+        };
+        let expected = self.model.map(|model| model.camera);
+        match (expected, found) {
+            (None, None) => None,
+            (expected, found) => Some([expected, found].contains(&Some(camera))),
+        }
     }
 
     fn set<T: Copy + PartialEq>(&self, fact: &Cell<T>, value: T) {

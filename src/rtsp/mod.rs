@@ -22,7 +22,8 @@
 //! | plays while the printer restarts | keeps the connection and goes on at the next key frame, on the same clock |
 //! | shows a wrong code | answers 401, and the second one with 403, and closes |
 //! | is the last to leave | ends the session with the camera after ten seconds |
-//! | connects while live view is off, or to an A1 or P1 | answers 503 or 404, with the reason in words |
+//! | connects while live view is off | answers 503, with the reason in words |
+//! | connects although the printer is an A1 or P1 | refuses the connection, as the printer does; before the model is known answers 404 |
 //! | is one more than `BOARD.clients.rtsp` | answers 503 |
 //!
 //! ```text

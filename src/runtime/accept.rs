@@ -448,6 +448,11 @@ impl<N: Net> Acceptor<N> {
         }
     }
 
+    /// Closes the connections in the accept queue: the port is closed.
+    pub fn clear_queue(&self) {
+        self.queue.borrow_mut().clear();
+    }
+
     /// Waits for the next connection that gets a pre-auth slot.
     pub async fn next(self: &Rc<Self>, clock: &Clock) -> (N::Connection, PendingClient<N>) {
         loop {

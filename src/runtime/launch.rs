@@ -165,7 +165,8 @@ impl Proxy {
             if (declaration.is_enabled)(config) {
                 if let (Some(at), Some(listening)) = (bound.at, declaration.listening(config)) {
                     let clients = listening.clients;
-                    started.push(ListeningOn { service: declaration.name, at, clients });
+                    let is_open = config.is_open(declaration.name) != Some(false);
+                    started.push(ListeningOn { service: declaration.name, at, clients, is_open });
                 }
                 root.bound = bound;
                 let service = (declaration.start)(&mut root)?;
@@ -240,12 +241,18 @@ struct ListeningOn {
     service: &'static str,
     at: SocketAddr,
     clients: usize,
+    is_open: bool,
 }
 
 impl fmt::Display for ListeningOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, at, clients } = self;
+        let Self { service, at, clients, is_open } = self;
         match clients {
+            _ if !is_open => write!(
+                f,
+                "{service:<8} port {} closed: the printer's model has no such port",
+                at.port()
+            ),
             0 => write!(f, "{service:<8} listening on {at} (UDP)"),
             _ => write!(f, "{service:<8} listening on {at}, up to {clients} clients"),
         }
@@ -339,7 +346,8 @@ pub(crate) fn samples() -> Vec<alloc::string::String> {
     let at = (core::net::Ipv4Addr::UNSPECIFIED, 8883).into();
     let mut samples = super::start_error::samples();
     samples.extend(super::root::samples());
-    samples.push(ListeningOn { service: "mqtt", at, clients: 10 }.to_string());
-    samples.push(ListeningOn { service: "ssdp", at, clients: 0 }.to_string());
+    samples.push(ListeningOn { service: "mqtt", at, clients: 10, is_open: true }.to_string());
+    samples.push(ListeningOn { service: "ssdp", at, clients: 0, is_open: true }.to_string());
+    samples.push(ListeningOn { service: "rtsp", at, clients: 6, is_open: false }.to_string());
     samples
 }

@@ -15,6 +15,7 @@ pub mod host;
 pub mod launch;
 pub mod machine;
 pub mod net;
+pub mod optional_port;
 pub mod pacing;
 pub mod reconnect;
 pub mod root;

@@ -20,6 +20,7 @@ use super::data_ports::DataPorts;
 use super::dial::{Dial, Dialler};
 use super::host::Host;
 use super::net::{Listener, Net};
+use super::optional_port::OptionalPort;
 use super::reconnect::{BackOff, PrinterConnection, PrinterPort, keep_connected};
 use super::service::{Declaration, Listening, Service, Transport};
 use super::start_error::StartError;
@@ -67,9 +68,11 @@ impl<N: Net> Bound<N> {
         if listening.transport == Transport::Datagram {
             return Ok(Self::datagrams(declaration.name, &listening, net));
         }
-        let listener = net
-            .bind(SocketAddr::new(config.bind, port))
-            .map_err(|error| StartError::Bind { port, error })?;
+        let at = SocketAddr::new(config.bind, port);
+        if config.is_open(declaration.name) == Some(false) {
+            return Ok(Self { at: Some(at), ..Self::NONE });
+        }
+        let listener = net.bind(at).map_err(|error| StartError::Bind { port, error })?;
         let at = listener.local_addr().map_err(StartError::Runtime)?;
         let data_ports = match listening.data_ports {
             [] => None,
@@ -159,9 +162,11 @@ impl<N: Net> Root<'_, N> {
         self.services.push(service);
     }
 
-    /// The service's port, if it has one.
-    pub const fn take_listener(&mut self) -> Option<N::Listener> {
-        self.bound.listener.take()
+    /// The service's port, which is open or closed; `None` if it has none.
+    pub fn take_port(&mut self, name: &'static str) -> Option<OptionalPort<N>> {
+        let at = self.bound.at?;
+        let listener = self.bound.listener.take();
+        Some(OptionalPort::new(self.net.clone(), name, at, listener, self.clock))
     }
 
     /// Starts the task that maintains a connection to the printer, or something else that ends in order. It ends by
@@ -182,6 +187,21 @@ impl<N: Net> Root<'_, N> {
         self.accept(name, slots, |root, acceptor| {
             root.spawn(root.worker(acceptor, service).work_tls(Arc::clone(tls)));
         });
+    }
+
+    /// Serves clients over TLS, `slots` at once, whose connections the acceptor gives.
+    pub fn tls_workers<S: Serves + Clone + 'static>(
+        &self,
+        name: &'static str,
+        service: &S,
+        slots: usize,
+    ) -> Rc<Acceptor<N>> {
+        let acceptor = Acceptor::new(name, Rc::clone(&self.limiter));
+        for _ in 0..slots {
+            let worker = self.worker(Rc::clone(&acceptor), service);
+            self.spawn(worker.work_tls(Arc::clone(&self.credentials.tls)));
+        }
+        acceptor
     }
 
     /// Serves clients over TCP without TLS on the service's port, `slots` at once.

@@ -176,8 +176,12 @@ async fn siege(model: Model, time: Duration) {
     let mut at = [any; 6];
     for (at, service) in at.iter_mut().zip(SERVICE) {
         // An X1C has a file tunnel where others have the chamber camera.
-        let is_tunnel = service == "chamber" && !shows_pictures;
-        let name = if is_tunnel { "tunnel" } else { service };
+        let name = match service {
+            "chamber" if !shows_pictures => "tunnel",
+            // Closed, as at the printer: its attackers go to the chamber camera.
+            "rtsp" if shows_pictures => "chamber",
+            _ => service,
+        };
         let line = proxy.program.line(&format!("{name:<8} listening on ")).await;
         *at = line.split_once(" on ").unwrap().1.split(',').next().unwrap().parse().unwrap();
     }
@@ -202,7 +206,7 @@ async fn siege(model: Model, time: Duration) {
     for (held, tenths) in held.iter_mut().zip([2, 8]) {
         let mut there = JoinSet::new();
         attackers::all(&town, &attacks, &mut there);
-        attacks.have_taken_all(if shows_pictures { &[0, 1, 2, 3] } else { &[0, 2, 3] }).await;
+        attacks.have_taken_all(if shows_pictures { &[0, 1, 3] } else { &[0, 2, 3] }).await;
         for _ in 0..tenths {
             let before = good.counts();
             let end = Instant::now() + time / 10;

@@ -289,14 +289,15 @@ fn serve<F: Future<Output = ()> + 'static>(
     (at, spawn_local(serving))
 }
 
-/// The program, serving the camera of a printer at these ports.
+/// The program, serving the camera of a printer at these ports. The port of the other camera is closed.
 async fn start(model: Model, chamber: u16, rtsp: u16) -> Proxy {
     let dir: Rc<StateDir> = StateDir::new();
     let mut command = command(["--services", "camera", "--port", "chamber=0,rtsp=0"]);
     command.args(["-p", "127.0.0.1", "-a", CODE, "-s", model.serial(), "--bind", "127.0.0.1"]);
     command.args(["--printer-ca", PRINTER_CA, "--state-dir", dir.path().to_str().unwrap()]);
     command.arg("--printer-port").arg(format!("chamber={chamber},rtsp={rtsp}"));
-    Proxy::start_serving("chamber", command, dir).await
+    let open = if matches!(model, Model::X1C) { "rtsp" } else { "chamber" };
+    Proxy::start_serving(open, command, dir).await
 }
 
 /// The next picture, at most so long awaited as anything is.

@@ -3,6 +3,7 @@
 
 use core::net::{Ipv4Addr, SocketAddr};
 use std::net::TcpListener;
+use std::process::Command;
 use std::rc::Rc;
 use std::thread;
 
@@ -11,7 +12,10 @@ use crate::clients::programs::{Program, Said};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
 };
+use printer::camera::Camera;
 use printer::{Model, Printer};
+use skips::is_missing;
+use tokio::task::spawn_local;
 
 #[test]
 fn health_checks_succeed_repeatedly_and_are_logged_at_debug() {
@@ -32,7 +36,7 @@ fn health_checks_succeed_repeatedly_and_are_logged_at_debug() {
         let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
         proxy.live().await;
         let services = started(&proxy.program);
-        assert!(services.len() > 5, "{services:?}");
+        assert!(services.len() > 4, "{services:?}");
         let ports: Vec<_> = services.iter().map(|(name, port)| format!("{name}={port}")).collect();
         let named: Vec<_> =
             services.iter().map(|(name, port)| format!("{name} on {port}")).collect();
@@ -141,9 +145,62 @@ fn an_invalid_setting_is_named_without_the_access_code() {
     });
 }
 
+#[test]
+fn a_port_that_the_printer_lacks_is_closed_and_healthy() {
+    if is_missing("curl") || is_missing("ffprobe") {
+        return;
+    }
+    proxy::run(async {
+        const UNKNOWN: &str = "99900A000000001";
+        let camera = Camera::new().code(CODE);
+        let (at, serving) = camera.listen_tls((HOME, 0).into(), Model::P1S).await.unwrap();
+        let _serving = spawn_local(serving);
+        let closed = Refusing::new();
+        let dir = StateDir::new();
+        let mut command = command(["-p", "127.0.0.1", "-s", UNKNOWN, "-b", "127.0.0.1"]);
+        command.env("ACCESS_CODE", CODE).args(["--services=camera", "--insecure-printer"]);
+        command.args(["--port", "chamber=0,rtsp=0"]).arg("--state-dir").arg(dir.path());
+        command.arg("--printer-port").arg(format!("chamber={},rtsp={}", at.port(), closed.port()));
+        let proxy = Proxy::start_serving("rtsp", command, Rc::clone(&dir)).await;
+        let services = started(&proxy.program);
+        let [(_, chamber), (_, rtsp)] = services[..] else { panic!("{services:?}") };
+        proxy.program.line(&format!("rtsp: port {rtsp} closed: the printer has no RTSPS")).await;
+
+        let mut curl = Command::new("curl");
+        let (code, _) =
+            Program::start(curl.args(["-sk", &format!("https://127.0.0.1:{rtsp}")])).ended().await;
+        assert_eq!(code, Some(7), "curl is refused");
+        let mut ffprobe = Command::new("ffprobe");
+        let url = format!("rtsps://127.0.0.1:{rtsp}/streaming/live/1");
+        let (code, said) = Program::start(ffprobe.args(["-v", "error", &url])).ended().await;
+        assert_ne!(code, Some(0));
+        assert!(said.err.contains("Connection refused"), "{}", said.err);
+
+        let ports = format!("chamber={chamber},rtsp={rtsp}");
+        let more = ["--services=camera", "--port", &ports];
+        let (code, output) = health_of(UNKNOWN, &more, &dir).await;
+        assert_eq!(code, Some(0), "{}", output.err);
+        assert_eq!(
+            String::from_utf8(output.out).unwrap(),
+            format!("healthy: chamber on {chamber}\n")
+        );
+        // Of a P1S the model says it.
+        let (code, _) = health(&more, &dir).await;
+        assert_eq!(code, Some(0));
+        // Nothing answers.
+        let ports = format!("chamber={rtsp},rtsp={rtsp}");
+        let more = ["--services=chamber", "--port", &ports];
+        assert_eq!(health_of(UNKNOWN, &more, &dir).await.0, Some(1));
+    });
+}
+
 /// Runs `pandaproxy health` with these options: its exit code and its output.
 async fn health(more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
-    let mut command = command(["-p", "127.0.0.1", "-s", Model::P1S.serial(), "-b", "127.0.0.1"]);
+    health_of(Model::P1S.serial(), more, dir).await
+}
+
+async fn health_of(serial: &str, more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
+    let mut command = command(["-p", "127.0.0.1", "-s", serial, "-b", "127.0.0.1"]);
     command.env("ACCESS_CODE", CODE).args(["--printer-ca", PRINTER_CA]);
     command.args(more).arg("--state-dir").arg(dir.path()).arg("health");
     Program::start(&mut command).ended().await

@@ -94,14 +94,16 @@ fn a_recording_of_every_login_has_no_secret() {
         let camera = Camera::new().code(CODE);
         let files = FileServer::new(Family::Esp32).code(CODE);
         let anywhere = SocketAddr::from((HOME, 0));
-        let (chamber_at, shows) = camera.listen_tls(anywhere, Model::P1S).await.unwrap();
-        let (ftp_at, stores) = files.listen_tls(anywhere, Model::P1S).await.unwrap();
+        // Both cameras' ports are open: one because of the model, one because of the setting.
+        let (model, serial) = (Model::X1C, Model::X1C.serial());
+        let (chamber_at, shows) = camera.listen_tls(anywhere, model).await.unwrap();
+        let (ftp_at, stores) = files.listen_tls(anywhere, model).await.unwrap();
         let _serving = (spawn_local(shows), spawn_local(stores));
         let dir = StateDir::new();
         let out = dir.file("recording");
         let [state, recording] = [dir.path(), &out].map(|path| path.to_str().unwrap());
-        let mut program = command(["-p", "127.0.0.1", "-s", SERIAL, "--bind", "127.0.0.1"]);
-        program.env("ACCESS_CODE", CODE);
+        let mut program = command(["-p", "127.0.0.1", "-s", serial, "--bind", "127.0.0.1"]);
+        program.env("ACCESS_CODE", CODE).args(["--port-6000=chamber", "--ftp-mode=proxy"]);
         program.args(["--services", "camera,ftp", "--port", "chamber=0,rtsp=0,ftp=0"]);
         program.args(["--ftp-data-ports", "0", "--printer-ca", PRINTER_CA, "--state-dir", state]);
         let ports = format!("chamber={},ftp={}", chamber_at.port(), ftp_at.port());
@@ -131,7 +133,7 @@ fn a_recording_of_every_login_has_no_secret() {
 
         let bytes = fs::read(&recordings(&out)[0]).unwrap();
         let mut secrets = vec!["127.0.0.1".to_owned(), "127,0,0,1".to_owned()];
-        for secret in [CODE, WRONG, SERIAL] {
+        for secret in [CODE, WRONG, serial] {
             secrets.push(secret.to_owned());
             secrets.extend((0..3).map(|before| base64(secret, before)));
         }

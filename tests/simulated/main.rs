@@ -20,6 +20,7 @@ mod failures;
 mod mqtt;
 mod name;
 mod port_6000;
+mod ports;
 mod print_job;
 #[path = "../replay/mod.rs"]
 mod replay;

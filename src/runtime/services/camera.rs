@@ -126,7 +126,7 @@ impl<D: Dial> Detector<D> {
             // A printer that does not answer has the camera that it had.
             return Some(loss);
         }
-        let is_news = self.status().camera().found(kind);
+        let is_news = self.status().note_camera(kind);
         self.service.set_elsewhere(kind.is_elsewhere());
         if kind.is_settled() {
             if is_news {

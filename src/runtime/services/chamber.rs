@@ -148,7 +148,7 @@ impl Handler<upstream::Upstream> for Watched<'_> {
     ) -> Result<(), upstream::Error> {
         if matches!(event, upstream::Event::Begin(_)) {
             self.status.log_in(Login::Chamber, now);
-            if self.status.camera().found(CameraKind::Chamber) {
+            if self.status.note_camera(CameraKind::Chamber) {
                 journal::note(Kind::CameraFound, format_args!("camera: {}", CameraKind::Chamber));
             }
         }

@@ -3,12 +3,13 @@
 //!
 //! The status may change while the proxy runs: a printer whose serial number is of no known model shows what
 //! it has there when the camera is probed. The tasks of one role are then ended before those of the other are
-//! started, so the memory of both is never held at once.
+//! started, so the memory of both is never held at once. Where the printer has neither, the port is closed.
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::fmt;
 use core::net::SocketAddr;
 
 use tokio::task::JoinHandle;
@@ -24,7 +25,7 @@ use crate::runtime::accept::Acceptor;
 use crate::runtime::files::relay::{Counts, Relay};
 use crate::runtime::host::Host;
 use crate::runtime::net::Net;
-use crate::runtime::pacing::limit_unread;
+use crate::runtime::optional_port::OptionalPort;
 use crate::runtime::root::{Root, spawn};
 use crate::runtime::worker::Worker;
 use crate::tls::ServerConfig;
@@ -34,13 +35,12 @@ use crate::tls::ServerConfig;
 pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>>) -> Rc<Relayed> {
     let relayed = Relayed::new("tunnel");
     let config = root.config;
-    let Some(listener) = root.take_listener() else { return relayed };
-    // Files of the tunnel come on its connections. A listener with larger buffers serves as well.
-    let _larger = limit_unread(&listener);
+    let Some(port) = root.take_port("chamber") else { return relayed };
+    // Files of the tunnel come on its connections.
+    let port = port.limit_unread();
     let (ports, bind) = (&config.ports, config.bind);
-    let port = Port {
+    let roles = Roles {
         net: root.net.clone(),
-        listener,
         // A port that the system chose is kept.
         other: (ports.chamber != ports.tunnel)
             .then(|| [SocketAddr::new(bind, ports.chamber), SocketAddr::new(bind, ports.tunnel)]),
@@ -52,14 +52,43 @@ pub fn serve<N: Net>(root: &mut Root<'_, N>, camera: Option<Rc<chamber::Service>
         tunnel: config.services.ftp.then(|| (Rc::clone(&root.host), config.printer_ports.tunnel)),
         relayed: Rc::clone(&relayed),
     };
-    root.accept_by(port.work());
+    root.accept_by(roles.work(port));
     relayed
 }
 
-/// The port, with what each of its roles needs.
-struct Port<N: Net> {
+/// Why the port is closed.
+pub(in crate::runtime) const NOTHING: &str =
+    "the printer has no chamber camera there, and no file tunnel is served";
+
+/// What the port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Camera,
+    Tunnel,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Camera => "chamber",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = match self {
+            Self::Camera => "the chamber camera",
+            Self::Tunnel => "the file tunnel",
+        };
+        write!(f, "{}: the printer has {found} on port 6000", self.name())
+    }
+}
+
+/// What each role of the port needs.
+struct Roles<N: Net> {
     net: N,
-    listener: N::Listener,
     /// Where the camera and the tunnel are served, if that is not the same.
     other: Option<[SocketAddr; 2]>,
     status: Rc<Status>,
@@ -86,47 +115,53 @@ impl Tasks {
     }
 }
 
-impl<N: Net> Port<N> {
+impl<N: Net> Roles<N> {
     /// Serves one role after the other, until the program ends.
-    async fn work(mut self) {
+    async fn work(self, mut port: OptionalPort<N>) {
+        let mut before = self.role();
         loop {
-            let has_tunnel = self.has_tunnel();
-            let (acceptor, tasks) =
-                if has_tunnel { self.start_tunnel() } else { self.start_camera() };
+            let Some(role) = self.role() else {
+                self.until_changed(None).await;
+                continue;
+            };
+            if before.is_some_and(|before| before != role) {
+                journal::note(Kind::CameraFound, format_args!("{role}; served from now on"));
+            }
+            before = Some(role);
+            let (acceptor, tasks) = match role {
+                Role::Camera => self.start_camera(),
+                Role::Tunnel => self.start_tunnel(),
+            };
+            let at = self.other.map(|[chamber, tunnel]| match role {
+                Role::Camera => chamber,
+                Role::Tunnel => tunnel,
+            });
+            port.move_to(role.name(), at);
             tokio::select! {
-                () = acceptor.listen(&self.listener, &self.clock) => {}
-                () = self.until_changed(has_tunnel) => {}
+                never = port.accept(&acceptor) => match never {},
+                () = self.until_changed(Some(role)) => {}
             }
             self.relayed.set(None);
             tasks.end().await;
-            let name = if has_tunnel { "chamber" } else { "tunnel" };
-            let found = if has_tunnel { "the chamber camera" } else { "the file tunnel" };
-            journal::note(
-                Kind::CameraFound,
-                format_args!("{name}: the printer has {found} on port 6000; served from now on"),
-            );
-            if let Some([chamber, tunnel]) = self.other {
-                let at = if has_tunnel { chamber } else { tunnel };
-                match self.net.bind(at) {
-                    Ok(listener) => {
-                        let _larger = limit_unread(&listener);
-                        self.listener = listener;
-                    }
-                    Err(error) => log::warn!(
-                        "{name}: cannot bind port {}: {error}; the other role's port is used",
-                        at.port()
-                    ),
-                }
+            if self.role().is_none() {
+                port.close(&acceptor, NOTHING);
             }
         }
     }
 
-    fn has_tunnel(&self) -> bool {
-        self.tunnel.is_some() && (self.camera.is_none() || self.status.has_tunnel())
+    /// What the port is now. `None`: the printer has nothing there that is served.
+    fn role(&self) -> Option<Role> {
+        if self.tunnel.is_some() && (self.camera.is_none() || self.status.has_tunnel()) {
+            Some(Role::Tunnel)
+        } else if self.camera.is_some() && self.status.has_chamber() != Some(false) {
+            Some(Role::Camera)
+        } else {
+            None
+        }
     }
 
-    async fn until_changed(&self, has_tunnel: bool) {
-        while self.has_tunnel() == has_tunnel {
+    async fn until_changed(&self, role: Option<Role>) {
+        while self.role() == role {
             self.status.changed().await;
         }
     }

@@ -1,7 +1,6 @@
 //! The RTSPS camera's tasks: what a worker does with a player, and who keeps the camera's session.
 
 use alloc::rc::Rc;
-use alloc::sync::Arc;
 use core::fmt::{self, Write};
 use core::net::IpAddr;
 use core::time::Duration;
@@ -22,9 +21,11 @@ use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
 use crate::rtsp::{Link, PlayerLink, Service};
 use crate::runtime::Clock;
+use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
+use crate::runtime::optional_port::OptionalPort;
 use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
 use crate::runtime::service::{Declaration, Listening};
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
@@ -117,8 +118,10 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let config = root.config;
             let chance = root.seed & !(u64::MAX << 48);
             let service = Service::new(config.code.clone(), url(config), chance);
-            let tls = Arc::clone(&root.credentials.tls);
-            root.serve_tls("rtsp", &service, budget::PLAYERS, &tls);
+            let acceptor = root.tls_workers("rtsp", &service, budget::PLAYERS);
+            if let Some(port) = root.take_port("rtsp") {
+                root.accept_by(accept_players(port, acceptor, Rc::clone(&root.status)));
+            }
             let source = Source {
                 service: Rc::clone(&service),
                 port: root.printer_port(Protocol::Rtsp, config.printer_ports.rtsp),
@@ -128,6 +131,30 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             root.keep_connected("rtsp", source);
             Ok(service)
         },
+    }
+}
+
+/// Why port 322 is closed.
+pub(in crate::runtime) const NO_CAMERA: &str = "the printer has no RTSPS camera";
+
+/// Accepts players while the printer has an RTSPS camera, or while it is not known whether it has one.
+async fn accept_players<N: Net>(
+    mut port: OptionalPort<N>,
+    acceptor: Rc<Acceptor<N>>,
+    status: Rc<Status>,
+) {
+    let until = async |is_open| {
+        while (status.has_rtsps() != Some(false)) != is_open {
+            status.camera_changed().await;
+        }
+    };
+    loop {
+        until(true).await;
+        tokio::select! {
+            never = port.accept(&acceptor) => match never {},
+            () = until(false) => {}
+        }
+        port.close(&acceptor, NO_CAMERA);
     }
 }
 

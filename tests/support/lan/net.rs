@@ -188,6 +188,11 @@ impl SimNet {
         self.0.taken.borrow_mut().push(port);
     }
 
+    /// Has the other program free that port again.
+    pub(crate) fn free(&self, port: u16) {
+        self.0.taken.borrow_mut().retain(|taken| *taken != port);
+    }
+
     /// Has the proxy's tasks started so.
     pub(crate) fn spawning(&self, spawn: impl Fn(Pinned<()>) -> JoinHandle<()> + 'static) {
         *self.0.spawn.borrow_mut() = Some(Rc::new(spawn));
