@@ -281,7 +281,7 @@ impl Rewriting {
         Self { at: 0, place: 0, written: 0 }
     }
 
-    /// Writes what comes next into `out` and says how many bytes: all of `out`, or the rest.
+    /// Writes the next bytes into `out` and returns how many: all of `out`, or the rest.
     ///
     /// All three of `report`, `patches` and `by` are the same from the first call to the last;
     /// [`Patches::rewritten_len`] bytes come out.

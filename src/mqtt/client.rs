@@ -583,15 +583,15 @@ mod tests {
         client.handle_input(Instant::START, CONNECT).unwrap();
         client.slot.wait(1);
         client.slot.admit();
-        assert_eq!(said(&mut client), [0x20, 2, 0, 0]);
+        assert_eq!(output(&mut client), [0x20, 2, 0, 0]);
         let subscribed = client.handle_input(Instant::START, REPORTS);
         assert_eq!(subscribed, Ok((REPORTS.len(), Some(Event::Subscribed))));
-        assert_eq!(said(&mut client), [0x90, 3, 0, 7, 0]);
+        assert_eq!(output(&mut client), [0x90, 3, 0, 7, 0]);
         client
     }
 
-    /// All it has to say now.
-    fn said(client: &mut Client) -> Vec<u8> {
+    /// All output that is due now.
+    fn output(client: &mut Client) -> Vec<u8> {
         let mut all = Vec::new();
         let mut out = [0; 512];
         while let Output::Written(len) = client.poll_output(Instant::START, &mut out) {
@@ -618,10 +618,10 @@ mod tests {
         let pipelined = [CONNECT, REPORTS].concat();
         let (taken, _) = client.handle_input(Instant::START, &pipelined).unwrap();
         assert_eq!(client.handle_input(Instant::START, &pipelined[taken..]), Ok((0, None)));
-        assert!(said(&mut client).is_empty());
+        assert!(output(&mut client).is_empty());
         client.slot.wait(1);
         client.slot.admit();
-        assert_eq!(said(&mut client), [0x20, 2, 0, 0]);
+        assert_eq!(output(&mut client), [0x20, 2, 0, 0]);
         let (taken, event) = client.handle_input(Instant::START, &pipelined[taken..]).unwrap();
         assert_eq!((taken, event), (REPORTS.len(), Some(Event::Subscribed)));
     }
@@ -708,15 +708,15 @@ mod tests {
             packet
         };
         client.handle_input(Instant::START, &subscribe(&"x".repeat(FILTER + 1))).unwrap();
-        assert_eq!(said(&mut client), [0x90, 3, 0, 1, 0x80]);
+        assert_eq!(output(&mut client), [0x90, 3, 0, 1, 0x80]);
         for number in 2..=FILTERS {
             client.handle_input(Instant::START, &subscribe(&alloc::format!("f{number}"))).unwrap();
-            assert_eq!(said(&mut client), [0x90, 3, 0, 1, 1]);
+            assert_eq!(output(&mut client), [0x90, 3, 0, 1, 1]);
         }
         client.handle_input(Instant::START, &subscribe("one/more")).unwrap();
-        assert_eq!(said(&mut client), [0x90, 3, 0, 1, 0x80]);
+        assert_eq!(output(&mut client), [0x90, 3, 0, 1, 0x80]);
         client.handle_input(Instant::START, &subscribe("f2")).unwrap();
-        assert_eq!(said(&mut client), [0x90, 3, 0, 1, 1], "one it has already");
+        assert_eq!(output(&mut client), [0x90, 3, 0, 1, 1], "one it has already");
     }
 
     #[test]
@@ -726,7 +726,7 @@ mod tests {
             assert_eq!(client.handle_input(Instant::START, b"\xc0\x00"), Ok((2, None)));
         }
         assert_eq!(client.handle_input(Instant::START, b"\xc0\x00"), Ok((0, None)));
-        assert_eq!(said(&mut client), b"\xd0\x00".repeat(ANSWERS));
+        assert_eq!(output(&mut client), b"\xd0\x00".repeat(ANSWERS));
         assert_eq!(client.handle_input(Instant::START, b"\xc0\x00"), Ok((2, None)));
     }
 }

@@ -63,7 +63,7 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 const MAX_INCOMPLETE: u32 = 8;
 
 /// How old the versions may be that a client is answered with before the printer is asked for them again:
-/// an AMS that is plugged in or updated changes them, and nothing says so.
+/// an AMS that is plugged in or updated changes them, and no report mentions it.
 const VERSIONS_EVERY: Duration = Duration::from_secs(60);
 
 const _: () =
@@ -520,7 +520,7 @@ impl Hub {
         if report.tag().content() == Content::Answer {
             if !slot.put(report.clone()) {
                 self.lag(now, slot);
-                // The answer is news, so the full state goes before it where both fit.
+                // The answer is newer than the state, so the state goes before it where both fit.
                 if slot.has_room_for(2) {
                     self.catch_up(now, slot);
                 }

@@ -309,7 +309,7 @@ impl<'a> Cursor<'a> {
     /// Neither a member nor the end of the object comes next.
     #[inline]
     pub fn key(&mut self) -> Result<Option<Key<'a>>, Error> {
-        if !self.goes_on(b'}')? {
+        if !self.continues(b'}')? {
             return Ok(None);
         }
         self.blanks();
@@ -330,7 +330,7 @@ impl<'a> Cursor<'a> {
     /// Neither an element nor the end of the array comes next.
     #[inline]
     pub fn element(&mut self) -> Result<bool, Error> {
-        let more = self.goes_on(b']')?;
+        let more = self.continues(b']')?;
         if more {
             self.blanks();
         }
@@ -381,9 +381,9 @@ impl<'a> Cursor<'a> {
         if self.at < self.text.len() { Err(self.malformed()) } else { Ok(()) }
     }
 
-    /// Passes a comma, or what opened the innermost, and says yes; or `close`, and says no.
+    /// Passes a comma, or the opening bracket of the innermost container, and returns true; or `close`, and returns false.
     #[inline]
-    fn goes_on(&mut self, close: u8) -> Result<bool, Error> {
+    fn continues(&mut self, close: u8) -> Result<bool, Error> {
         self.blanks();
         let more = match self.peek() {
             Some(b',') if !self.fresh => true,

@@ -210,8 +210,8 @@ impl RequestQueue {
         self.notify.notify();
     }
 
-    /// Takes the wish for the full state: `true` once after each [`ask_state`](Self::ask_state).
-    pub(super) fn take_state_wish(&self) -> bool {
+    /// Whether the printer is to be asked for its full state: `true` once after each [`ask_state`](Self::ask_state).
+    pub(super) fn take_state_question(&self) -> bool {
         self.wants_state.replace(false)
     }
 
@@ -221,8 +221,8 @@ impl RequestQueue {
         self.notify.notify();
     }
 
-    /// Takes the wish for the versions: `true` once after each [`ask_version`](Self::ask_version).
-    pub(super) fn take_version_wish(&self) -> bool {
+    /// Whether the printer is to be asked for its versions: `true` once after each [`ask_version`](Self::ask_version).
+    pub(super) fn take_version_question(&self) -> bool {
         self.wants_version.replace(false)
     }
 

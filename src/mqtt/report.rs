@@ -135,7 +135,7 @@ fn read_print(
             b"ipcam" => status.live_view = patches.find_in_ipcam(cursor)?,
             b"ams" if cursor.kind()? == json::Kind::Object => status.units = read_ams(cursor)?,
             b"command" => push_status = cursor.pass()?.text == b"\"push_status\"",
-            // Printers are free with quotes around numbers.
+            // Printers write numbers with and without quotes.
             b"msg" => whole = matches!(cursor.pass()?.text, b"0" | b"\"0\""),
             name => {
                 answers |= name == b"result";

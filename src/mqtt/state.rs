@@ -191,7 +191,7 @@ impl From<Refusal> for Error {
             Refusal::Json(error) => Self::Json(error),
             Refusal::NoPrint => Self::NoPrint,
             Refusal::TooWide => Self::TooWide,
-            // `accumulate` answers NotOneDelta by a fold, which never says it.
+            // `accumulate` answers NotOneDelta by a fold, which never returns it.
             Refusal::TooLong | Refusal::NotOneDelta => Self::NoRoom,
         }
     }

@@ -10,7 +10,7 @@
 //!
 //! # What it promises
 //!
-//! A packet is read in two steps. [`header`] needs at most five bytes and says how long the packet
+//! A packet is read in two steps. [`header`] needs at most five bytes and returns how long the packet
 //! is, so a caller refuses one that is too long before any of it has come. [`packet`] then borrows
 //! the fields from the caller's buffer; nothing is copied and nothing is allocated. What it returns
 //! is valid as a whole: strings are UTF-8 without U+0000, lists have been walked to their ends, and
@@ -249,7 +249,7 @@ pub enum Packet<'a> {
 /// A client's request to connect (§3.1).
 ///
 /// Of [`Protocol::V5`] and [`Protocol::Other`] nothing but the protocol is read: the other fields
-/// are then empty, whatever the packet says.
+/// are then empty, whatever the packet contains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connect<'a> {
     /// The protocol version of the client.
@@ -405,7 +405,7 @@ impl<'a> Unsubscribe<'a> {
 /// The filters of a [`Subscribe`], in their order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Subscriptions<'a> {
-    /// Invariant: as many well-formed entries as `left` says, and nothing else. Nothing can be wrong
+    /// Invariant: as many well-formed entries as `left` counts, and nothing else. Nothing can be wrong
     /// with them any more, so their place in the packet is not kept.
     fields: Fields<'a>,
     left: usize,
@@ -430,7 +430,7 @@ impl ExactSizeIterator for Subscriptions<'_> {}
 /// The filters of an [`Unsubscribe`], in their order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Filters<'a> {
-    /// Invariant: as many well-formed entries as `left` says, and nothing else. Nothing can be wrong
+    /// Invariant: as many well-formed entries as `left` counts, and nothing else. Nothing can be wrong
     /// with them any more, so their place in the packet is not kept.
     fields: Fields<'a>,
     left: usize,

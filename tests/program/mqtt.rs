@@ -1,5 +1,5 @@
-//! The real program over real TLS on loopback: clients that others wrote, clients that mean harm, and
-//! a printer that is not as it should be.
+//! The real program over real TLS on loopback: other programs as clients, attackers, and a printer with
+//! faults.
 //!
 //! To *pin* is to trust what was once seen instead of an authority given beforehand. What the proxy
 //! shows can be pinned in two ways: its leaf, by clients that take a leaf for an anchor (OpenSSL's
@@ -36,7 +36,7 @@ use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
 use printer::{Event, Model, Printer};
 
-// ---- clients that others wrote -----------------------------------------------------------------
+// ---- other programs as clients -----------------------------------------------------------------
 
 #[test]
 fn mosquitto_gets_the_state_over_mqtt_3_1_and_3_1_1() {
@@ -347,7 +347,7 @@ async fn pass_through(to: SocketAddr, valve: &watch::Sender<bool>) -> (SocketAdd
     (address, passing)
 }
 
-// ---- clients that mean harm --------------------------------------------------------------------
+// ---- attackers ---------------------------------------------------------------------------------
 
 #[test]
 fn other_protocols_than_tls_are_cut_off_alone() {
@@ -369,14 +369,14 @@ fn other_protocols_than_tls_are_cut_off_alone() {
             &[0x15, 3, 3, 0, 2, 2, 40],
             &[0x17, 3, 3, 0, 1, 0],
             &[0xff; 512],
-            // A CONNECT without TLS, as somebody types who forgot it.
+            // A CONNECT without TLS, of a client that was configured without it.
             &hello_bytes(&Hello::default()),
         ]
         .into_iter()
         .enumerate()
         {
             let mut peer = lan.proxy.tcp_from(other(3)).await.unwrap();
-            // It may be cut off before it has said everything.
+            // The connection may be closed before everything was sent.
             let _cut = peer.write_all(garbage).await;
             assert!(is_closed(&mut peer).await, "garbage {at}");
         }
@@ -663,7 +663,7 @@ fn each_printer_fault_has_a_log_line_with_a_hint() {
 #[test]
 fn a_printer_that_never_answers_is_logged_as_off() {
     proxy::run(async {
-        // A full backlog drops what knocks, as an address does at which there is nobody.
+        // A full backlog drops new connections, as an address without a machine does.
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&loopback(1).into()).unwrap();
@@ -743,7 +743,7 @@ fn sigterm_ends_every_connection_in_order() {
 
 // ---- the network -------------------------------------------------------------------------------
 
-/// A printer, the program before it, and somebody who behaves and has to be served throughout.
+/// A printer, the program before it, and a client that behaves and has to be served throughout.
 struct Lan {
     printer: Printer,
     proxy: Proxy,
@@ -767,7 +767,7 @@ impl Lan {
         Self { printer, proxy, good, marks: 0, _serving: serving }
     }
 
-    /// The good client still gets what the printer says, by the one connection that there ever was,
+    /// The good client still gets the printer's reports, over the one connection that there ever was,
     /// and the program holds no more than it may.
     async fn is_well(&mut self) {
         self.marks += 1;
@@ -802,12 +802,12 @@ fn mosquitto(proxy: &Proxy, program: &str, ca: &Path, code: &str) -> Command {
     command
 }
 
-/// Another machine, as far as loopback goes.
+/// The address of another machine: one of the loopback network.
 const fn other(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, number)
 }
 
-/// A place for a printer, whose port nobody else takes meanwhile.
+/// An address for a printer, whose port no other program takes meanwhile.
 fn loopback(number: u8) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(127, 9, 0, number), 0))
 }

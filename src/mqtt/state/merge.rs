@@ -260,7 +260,7 @@ impl<'a> Merge<'a, '_> {
         self.replace(old.at..cursor.at(), new.text)
     }
 
-    /// The units that exist by the AMS object `new`, if it tells.
+    /// The units that exist by `ams_exist_bits` in the AMS object `new`, if it is there.
     fn units(&self, cursor: &Cursor<'a>, new: Value<'a>) -> Result<Option<Units>, Refusal> {
         let units = Units::of(new)?;
         if self.purpose == Purpose::Delta {
@@ -484,7 +484,7 @@ pub(in crate::mqtt) mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value as Oracle, json};
 
-    /// The same merge on values, as plainly as it can be said.
+    /// The same merge on values, in its plainest form.
     pub(in crate::mqtt) fn merged_plainly(state: &mut Oracle, delta: &Oracle) {
         let (Some(Oracle::Object(old)), Some(Oracle::Object(new))) =
             (state.get_mut("print"), delta.get("print"))
@@ -593,7 +593,7 @@ pub(in crate::mqtt) mod tests {
                     members.into_iter().map(|(key, value)| (key.into(), value)).collect(),
                 )
             });
-            // Each id once: what a list that says one twice means is tested apart.
+            // Each id once: a list with one id twice is tested apart.
             let ids = prop::sample::subsequence(alloc::vec!["0", "1", "2"], 0..=3);
             let list = (ids, prop::collection::vec(inner, 3)).prop_map(|(ids, values)| {
                 let elements = ids.iter().zip(values).enumerate();
@@ -624,7 +624,7 @@ pub(in crate::mqtt) mod tests {
                 ]),
                 value,
             ),
-            // An empty `print` has no members to keep, so it takes all that the other says.
+            // An empty `print` has no members to keep, so it takes all members of the other.
             1..8,
         )
         .prop_map(|members| {
@@ -782,7 +782,7 @@ pub(in crate::mqtt) mod tests {
         let filled = r#"{"print":{"tray":[{"id":"1","k":2}]}}"#;
         assert_eq!(merged(filled, emptied, Purpose::Delta), Ok(emptied.into()));
         assert_eq!(merged(emptied, filled, Purpose::Delta), Err(Refusal::NotOneDelta));
-        // A unit of which nothing else is said is as it was.
+        // A unit without other members is unchanged.
         assert_eq!(
             in_print(r#"{"ams":[{"id":"0","k":1}]}"#, r#"{"ams":[{"id":"0"}]}"#),
             r#"{"ams":[{"id":"0","k":1}]}"#

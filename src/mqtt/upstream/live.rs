@@ -70,10 +70,10 @@ impl Upstream {
 
     /// Writes the proxy's own questions, or PINGREQ. Returns the number of bytes, or `None` if none is due.
     pub(super) fn write_question(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        if self.queue.take_version_wish() {
+        if self.queue.take_version_question() {
             return self.write_own(out, GET_VERSION);
         }
-        if self.queue.take_state_wish() {
+        if self.queue.take_state_question() {
             return self.write_own(out, PUSH_ALL);
         }
         if now.since(self.last_sent) >= KEEP_ALIVE {

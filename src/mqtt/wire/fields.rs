@@ -191,7 +191,7 @@ impl<'a> Fields<'a> {
         Ok(Unsubscribe { id, filters: Filters { fields, left } })
     }
 
-    /// Reads entries up to the packet's end, and says how many; none are too few.
+    /// Reads entries up to the packet's end, and returns how many. There has to be one at least.
     fn count(
         &mut self,
         entry: impl Fn(&mut Self) -> Result<(), WireError>,

@@ -39,7 +39,7 @@ const WILL: Will<'static> =
 
 const V5_CONNECT: &[u8] = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x05\x00\x00\x03abc";
 
-/// One packet of every type and form, by hand, and what it says. Lists are checked elsewhere.
+/// One packet of every type and form, by hand, and its meaning. Lists are checked elsewhere.
 fn samples() -> Vec<(&'static [u8], Packet<'static>)> {
     let plain = Connect { clean: true, keep_alive: 5, ..Connect::unread(Protocol::V3_1_1) };
     let full = Connect {
@@ -527,7 +527,7 @@ fn a_remaining_length_is_written_in_as_few_bytes_as_it_takes() {
     }
 }
 
-/// A list of codes that is not as long as it says.
+/// A list of codes that is not as long as it announces.
 struct Liar(usize, usize);
 
 impl Iterator for Liar {

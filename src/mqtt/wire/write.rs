@@ -1,6 +1,6 @@
 //! Encoding: packets into a caller's buffer.
 //!
-//! Each function says how many bytes at the front of `out` are the packet, or `None` if it does not
+//! Each function returns how many bytes at the front of `out` are the packet, or `None` if it does not
 //! fit there, or in MQTT at all (a string above 65535 bytes, a packet above [`REMAINING_MAX`]).
 //! Whether a string may stand where it is put is the caller's to know: what came out of
 //! [`packet`](super::packet) may go back in.
@@ -165,7 +165,7 @@ fn answer(out: &mut [u8], kind: PacketType, id: PacketId) -> Option<usize> {
 
 /// A packet being written.
 struct Packet<'o> {
-    /// What is still to be written of it: a body that is not as long as its header says does not
+    /// What is still to be written of it: a body that is not as long as its header announces does not
     /// get past [`end`](Self::end).
     room: &'o mut [u8],
     /// Bytes written once `room` is empty.
