@@ -31,7 +31,7 @@ impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Connected { serial, clients } => {
-                write!(f, "mqtt: connected to the printer {serial}; {clients} clients connected")
+                write!(f, "mqtt: the printer is connected ({serial}); {clients} clients connected")
             }
             Self::NoReports { serial } => {
                 write!(

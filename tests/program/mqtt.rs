@@ -686,7 +686,7 @@ fn insecure_printer_is_logged_at_each_connection() {
         let mut reader = proxy.reader(HOME, "reader").await;
         reader.report().await;
         printer.reboot(Duration::from_millis(200));
-        proxy.program.lines("connected to the printer", 2).await;
+        proxy.program.lines("the printer is connected", 2).await;
         assert!(proxy.program.lines_with("certificate not verified (--insecure-printer)") >= 2);
     });
 }
@@ -696,7 +696,7 @@ fn real_clients_stay_through_a_reboot_and_get_the_state_after() {
     proxy::run(async {
         let mut lan = Lan::of(Printer::new(Model::P1S).code(CODE).quiet()).await;
         lan.printer.reboot(Duration::from_millis(500));
-        lan.proxy.program.lines("connected to the printer", 2).await;
+        lan.proxy.program.lines("the printer is connected", 2).await;
         let again = lan.good.report_where(is_state);
         timeout(PATIENCE, again).await.expect("the state, unasked");
         assert_eq!(

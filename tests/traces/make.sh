@@ -117,7 +117,7 @@ asks() { mqtt mosquitto_pub -t "device/$serial/request" -m "$1"; }
 joins() {
     asked=mqtt
     set_up "$1" mqtt --deltas-every 400
-    line "$scratch/proxy.log" 'connected to the printer' >/dev/null
+    line "$scratch/proxy.log" 'the printer is connected' >/dev/null
     reads -i first -C 6
     sleep 1
     reads -i second -C 3
@@ -128,7 +128,7 @@ joins() {
 requests() {
     asked=mqtt
     set_up p1s mqtt
-    line "$scratch/proxy.log" 'connected to the printer' >/dev/null
+    line "$scratch/proxy.log" 'the printer is connected' >/dev/null
     reads -i reader -C 30
     sleep 0.5
     asks '{"pushing":{"sequence_id":"1","command":"pushall"}}'
@@ -145,7 +145,7 @@ requests() {
 signed() {
     asked=mqtt
     set_up x1c mqtt
-    line "$scratch/proxy.log" 'connected to the printer' >/dev/null
+    line "$scratch/proxy.log" 'the printer is connected' >/dev/null
     reads -i reader -C 30
     sleep 0.5
     local header='"header":{"sign_ver":"v1.0","sign_alg":"RSA_SHA256","cert_id":"0123456789abcdef","payload_len":83,"sign_string":"bm90IGEgc2lnbmF0dXJlLCBidXQgYXMgbG9uZyBhcyBvbmUgaXM="}'

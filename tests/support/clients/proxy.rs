@@ -183,7 +183,7 @@ impl Proxy {
 
     /// Waits until it has the printer, and the printer its subscription.
     pub(crate) async fn live(&self) {
-        self.program.line("connected to the printer").await;
+        self.program.line("the printer is connected").await;
     }
 
     /// It holds no more than it may. What an emulator holds besides is not known, so that nothing can
