@@ -399,6 +399,29 @@ fn other_protocols_than_tls_are_cut_off_alone() {
     });
 }
 
+/// libmosquitto never connects again after an end without close_notify.
+#[test]
+fn a_refusal_is_a_connack_and_close_notify() {
+    proxy::run(async {
+        let mut lan = Lan::new(Model::P1S).await;
+        let mut others = Vec::new();
+        for n in 1..BOARD.clients.mqtt {
+            others.push(lan.proxy.reader(HOME, &format!("client-{n}")).await);
+        }
+        for (code, connack) in [("7Kq2xW9q", 5), (CODE, 3)] {
+            let mut stream = lan.proxy.tls_from(other(6)).await.unwrap();
+            let password = Some(code.as_bytes());
+            let hello = Hello { id: "newcomer", password, ..Hello::default() };
+            stream.write_all(&hello_bytes(&hello)).await.unwrap();
+            // With rustls an end without close_notify would be an error.
+            let mut all = Vec::new();
+            timeout(PATIENCE, stream.read_to_end(&mut all)).await.unwrap().expect("close_notify");
+            assert_eq!(all, [0x20, 2, 0, connack], "{code}");
+        }
+        lan.is_well().await;
+    });
+}
+
 #[test]
 fn guessing_codes_locks_out_one_address_with_one_log_line() {
     proxy::run(async {
