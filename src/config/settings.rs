@@ -1,7 +1,7 @@
 //! The table of settings: one row for each option, with its variable and file key, default and help.
 //!
 //! The command line, the file of settings, `--help`, the man page, the shell completions, the two example files
-//! and README's table of options are made from [`Setting::ALL`], or compared with it by a test.
+//! and the table in `boards/SETTINGS.md` are made from [`Setting::ALL`], or compared with it by a test.
 
 /// One setting: an option, an environment variable and a key in the file of settings.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 //! less than 64 KiB ahead of what the printer has acknowledged, and allow 2 MB/s with a round trip of 10 ms.
 //!
 //! Over loopback, before a printer that reads nothing, a client sends 47 kB, with the smallest buffers of its own and of
-//! the printer's. What a client's system keeps in its send buffer comes on top, with the proxy as without it.
+//! the printer's. What a client's system keeps in its send buffer comes on top: with send buffers of megabytes a client is
+//! far ahead of its printer without the proxy, and somewhat further with it.
 
 use std::io;
 

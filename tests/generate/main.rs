@@ -6,7 +6,7 @@
 //! | `bash`, `zsh`, `fish` | completions |
 //! | `env` | `.env.example` |
 //! | `conf` | `boards/service/pandaproxy.conf` |
-//! | `options` | README's table of options |
+//! | `options` | the table in `boards/SETTINGS.md` |
 //!
 //! The tests of this example compare the files in the repository with it. `-- write` writes them anew.
 #![allow(
@@ -27,9 +27,9 @@ use pandaproxy::config::{Group, Kind, Setting, command};
 
 const ENV: &str = ".env.example";
 const CONF: &str = "boards/service/pandaproxy.conf";
-const README: &str = "README.md";
+const SETTINGS: &str = "boards/SETTINGS.md";
 
-/// Around README's table of options.
+/// Around the table in `boards/SETTINGS.md`.
 const BEGIN: &str = "<!-- options: made by `cargo run --example generate -- write` -->\n";
 const END: &str = "<!-- end of options -->\n";
 
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             for file in [ENV, CONF] {
                 fs::write(root(file), settings_file(file)).unwrap();
             }
-            fs::write(root(README), readme()).unwrap();
+            fs::write(root(SETTINGS), settings_page()).unwrap();
             return ExitCode::SUCCESS;
         }
         _ => {
@@ -150,7 +150,7 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// README's table of options.
+/// The table of options.
 fn options() -> String {
     let mut text = String::from("| option | variable, key | default | |\n|---|---|---|---|\n");
     for setting in Setting::ALL.into_iter().filter(|it| !it.hidden) {
@@ -167,11 +167,11 @@ fn options() -> String {
     text
 }
 
-/// README with its table of options made anew.
-fn readme() -> String {
-    let text = fs::read_to_string(root(README)).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("README has a table of options");
-    let (_, after) = rest.split_once(END).expect("README's table of options ends");
+/// `boards/SETTINGS.md` with its table made anew.
+fn settings_page() -> String {
+    let text = fs::read_to_string(root(SETTINGS)).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("the page has a table of options");
+    let (_, after) = rest.split_once(END).expect("the table of options ends");
     format!("{before}{BEGIN}\n{}\n{END}{after}", options())
 }
 
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn readmes_options_are_made_from_the_table_of_settings() {
-        assert!(fs::read_to_string(root(README)).unwrap() == readme(), "README.md: {HINT}");
+    fn the_settings_page_is_made_from_the_table_of_settings() {
+        assert!(fs::read_to_string(root(SETTINGS)).unwrap() == settings_page(), "{SETTINGS}: {HINT}");
     }
 
     #[test]
