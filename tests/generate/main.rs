@@ -194,7 +194,10 @@ mod tests {
 
     #[test]
     fn the_settings_page_is_made_from_the_table_of_settings() {
-        assert!(fs::read_to_string(root(SETTINGS)).unwrap() == settings_page(), "{SETTINGS}: {HINT}");
+        assert!(
+            fs::read_to_string(root(SETTINGS)).unwrap() == settings_page(),
+            "{SETTINGS}: {HINT}"
+        );
     }
 
     #[test]
