@@ -1,7 +1,7 @@
 //! Points in time on a monotonic clock, without a date.
 //!
 //! Sessions and hubs are given the time as an [`Instant`]; only [`runtime`](crate::runtime) has a real
-//! clock, and tests choose the time themselves. [`Utc`] shows a date.
+//! clock, and tests choose the time themselves. `Utc` shows a date.
 
 use core::fmt;
 use core::ops::Add;

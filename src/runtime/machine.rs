@@ -5,8 +5,8 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | bytes of one table | [`MAX_TABLE`] | the rest is not read |
-//! | addresses | [`ADDRESSES`](crate::tls::identity::ADDRESSES) | further ones are left out |
+//! | bytes of one table | `MAX_TABLE` | the rest is not read |
+//! | addresses | [`ADDRESSES`] | further ones are left out |
 
 use alloc::string::String;
 use alloc::vec::Vec;

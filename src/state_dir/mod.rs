@@ -4,7 +4,7 @@
 //! temporary name in the same directory, synced, then renamed: after a crash there is the old file or the new
 //! one, never a part. A file larger than `MAX_FILE` was not written by this program and is not read.
 //!
-//! Commands that root runs beside a service of another user (`ca`, `health`) [`look`] only: they follow no
+//! Commands that root runs beside a service of another user (`ca`, `health`) only read: they follow no
 //! symbolic link, wait for no pipe, and change nothing.
 
 use core::fmt::{self, Write as _};

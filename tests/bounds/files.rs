@@ -452,7 +452,7 @@ fn the_heap_is_the_same_after_each_of_many_transfers() {
             "held after each {} connections with three transfers: {held:?}",
             budget::FILE_SESSIONS
         );
-        assert!(held[4].abs_diff(held[3]) <= 256, "{held:?}");
+        assert!(is_level(&held), "{held:?}");
         assert!(proxy.share.peak() <= proxy_lines());
     });
 }
@@ -567,6 +567,12 @@ fn alternative(when: &str) -> usize {
     sum(found.lines) + budget::ACCEPT_QUEUE * budget::ARRIVAL
 }
 
+/// Whether two successive rounds behind the first hold the same. tokio's list of released sockets may grow in one of
+/// them; memory that is lost grows in each.
+fn is_level(held: &[usize]) -> bool {
+    held.windows(2).skip(1).any(|pair| pair[0].abs_diff(pair[1]) <= 256)
+}
+
 #[test]
 fn a_full_relay_with_a_full_queue_fits_the_budget() {
     let _alone = alone();
@@ -574,7 +580,7 @@ fn a_full_relay_with_a_full_queue_fits_the_budget() {
         let allowed = alternative("files are relayed");
         let bed = Bed::new("ftp");
         let ports = [1, DATA_PORTS].map(|at| bed.net.bound.borrow()[at]);
-        let mut held = [0; 3];
+        let mut held = [0; 5];
         for (round, held) in held.iter_mut().enumerate() {
             let clients = bed.fill(RELAY_SESSIONS).await;
             let mut transfers = Vec::new();
@@ -596,7 +602,7 @@ fn a_full_relay_with_a_full_queue_fits_the_budget() {
             *held = held_at_rest().await;
         }
         println!("held when all clients had disconnected: {held:?}");
-        assert!(held[1].abs_diff(held[2]) <= 256, "{held:?}");
+        assert!(is_level(&held), "{held:?}");
     });
 }
 
@@ -606,7 +612,7 @@ fn a_full_tunnel_with_a_full_queue_fits_the_budget() {
     run(async {
         let allowed = alternative("port 6000 is a file tunnel");
         let bed = Bed::new("tunnel");
-        let mut held = [0; 3];
+        let mut held = [0; 5];
         for (round, held) in held.iter_mut().enumerate() {
             let clients = bed.fill(TUNNELS).await;
             let (now, peak) = (bed.share.now(), bed.share.peak());
@@ -621,7 +627,7 @@ fn a_full_tunnel_with_a_full_queue_fits_the_budget() {
             *held = held_at_rest().await;
         }
         println!("held when all clients had disconnected: {held:?}");
-        assert!(held[1].abs_diff(held[2]) <= 256, "{held:?}");
+        assert!(is_level(&held), "{held:?}");
     });
 }
 

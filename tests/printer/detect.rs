@@ -194,12 +194,16 @@ impl Tells {
                 count(&self.binds);
                 None
             }
-            // Nothing is said until the other side has had enough.
-            _ => return Ok(drop(timeout(QUESTION_TIMEOUT, stream.read(&mut [0; 1])).await)),
+            // An unknown command is not answered. The client disconnects.
+            _ => {
+                let _ = timeout(QUESTION_TIMEOUT, stream.read(&mut [0; 1])).await;
+                return Ok(());
+            }
         };
         self.changed.notify_waiters();
         if self.silent.get() {
-            return Ok(drop(timeout(QUESTION_TIMEOUT, stream.read(&mut [0; 1])).await));
+            let _ = timeout(QUESTION_TIMEOUT, stream.read(&mut [0; 1])).await;
+            return Ok(());
         }
         let mut answer = answer.unwrap_or_else(|| {
             json!({
