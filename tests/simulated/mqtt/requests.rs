@@ -257,6 +257,34 @@ fn a_resend_over_a_new_connection_waits_for_the_first() {
     });
 }
 
+/// The printer may not have read what was written to the connection that ended.
+#[test]
+fn a_request_sent_before_a_reconnect_is_sent_again_when_resent() {
+    for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
+        lan::run(async {
+            let printer = Printer::new(Model::P1S).quiet();
+            let proxy = Proxy::before(&printer);
+            proxy.live().await;
+            pass(secs(1)).await;
+            let topic = printer.request_topic();
+            printer.turn(Vice::HalfOpen, true);
+            let mut client = proxy.client("client").await;
+            client.publish(&topic, &order(1), qos, 7).await;
+            assert_eq!(client.expect(ack).await.body, [0, 7]);
+            printer.turn(Vice::HalfOpen, false);
+            printer.reboot(secs(1));
+            assert!(client.is_closed().await, "its request may be lost");
+            proxy.live().await;
+            assert!(asked(&printer).is_empty(), "the printer has not read it");
+            let mut again = proxy.client("client").await;
+            again.publish_again(&topic, &order(1), qos, 7).await;
+            assert_eq!(again.expect(ack).await.body, [0, 7]);
+            pass(secs(1)).await;
+            assert_eq!(asked(&printer), [order(1)], "QoS {qos}");
+        });
+    }
+}
+
 #[test]
 fn equal_packet_ids_of_two_clients_are_kept_apart() {
     lan::run(async {
