@@ -17,6 +17,7 @@ mod bind;
 mod chamber;
 mod echo;
 mod failures;
+mod ftp;
 mod mqtt;
 mod name;
 mod port_6000;

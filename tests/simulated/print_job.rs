@@ -6,12 +6,13 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use pandaproxy::runtime::launch::Proxy;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
 use crate::clients::mqtt::{CLOSED, Client, Hello};
 use crate::clients::rtsp::{Client as RtspClient, Scheme};
+use crate::ftp::Control;
 use crate::lan::chamber::{At, Port};
 use crate::lan::net::SimNet;
 use crate::lan::rtsp::URL;
@@ -91,26 +92,9 @@ impl Bed {
         near
     }
 
-    /// A control connection that has logged in as a slicer does.
-    async fn log_in(&self) -> Control {
-        let mut control = Control(BufReader::new(self.connect(990)));
-        assert!(control.reply().await.starts_with("220 "));
-        for (line, code) in [
-            ("USER bblp", "331 "),
-            (&format!("PASS {CODE}"), "230 "),
-            ("PBSZ 0", "200 "),
-            ("PROT C", "200 "),
-            ("TYPE I", "200 "),
-        ] {
-            let reply = control.command(line).await;
-            assert!(reply.starts_with(code), "{line}: {reply}");
-        }
-        control
-    }
-
     /// Stores a file in a session of its own. Returns the final reply.
     async fn store(&self, name: &str, bytes: &[u8]) -> String {
-        let mut control = self.log_in().await;
+        let mut control = Control::log_in(self.connect(990)).await;
         let port = control.data_port().await;
         let mut data = self.connect(port);
         let reply = control.command(&format!("STOR {name}")).await;
@@ -122,28 +106,6 @@ impl Bed {
         let reply = control.reply().await;
         assert!(control.command("QUIT").await.starts_with("221 "));
         reply
-    }
-}
-
-/// A client's FTP control connection.
-struct Control(BufReader<DuplexStream>);
-
-impl Control {
-    async fn reply(&mut self) -> String {
-        let mut line = String::new();
-        timeout(secs(300), self.0.read_line(&mut line)).await.expect("a reply").unwrap();
-        line
-    }
-
-    async fn command(&mut self, line: &str) -> String {
-        self.0.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
-        self.reply().await
-    }
-
-    async fn data_port(&mut self) -> u16 {
-        let reply = self.command("EPSV").await;
-        let port = reply.split('|').nth(3).and_then(|port| port.parse().ok());
-        port.unwrap_or_else(|| panic!("{reply}"))
     }
 }
 

@@ -1,0 +1,188 @@
+//! The outcome of an upload through the proxy: whether the client or the printer takes a part of a file for the whole.
+//! The network is simulated, and there is no TLS: an end of TCP without close_notify is a plain end here.
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use pandaproxy::runtime::launch::Proxy;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use crate::lan::chamber::{At, Port};
+use crate::lan::net::SimNet;
+use crate::lan::weather::{Chance, Line, Net, Sky, Wire};
+use crate::lan::{self, CODE, WIRE, ms, pass, root, secs};
+use printer::Model;
+use printer::ftp::{Family, FileServer};
+
+/// The printers, and the file servers that they have.
+const PRINTERS: [(Model, Family); 2] = [(Model::P1S, Family::Esp32), (Model::X1C, Family::Vsftpd)];
+
+/// A client's FTP control connection.
+pub(crate) struct Control(BufReader<DuplexStream>);
+
+impl Control {
+    /// One that has logged in as a slicer does, without TLS for data.
+    pub(crate) async fn log_in(stream: DuplexStream) -> Self {
+        let mut control = Self(BufReader::new(stream));
+        assert!(control.reply().await.starts_with("220 "));
+        for (line, code) in [
+            ("USER bblp", "331 "),
+            (&format!("PASS {CODE}"), "230 "),
+            ("PBSZ 0", "200 "),
+            ("PROT C", "200 "),
+            ("TYPE I", "200 "),
+        ] {
+            let reply = control.command(line).await;
+            assert!(reply.starts_with(code), "{line}: {reply}");
+        }
+        control
+    }
+
+    pub(crate) async fn reply(&mut self) -> String {
+        let mut line = String::new();
+        timeout(secs(300), self.0.read_line(&mut line)).await.expect("a reply").unwrap();
+        line
+    }
+
+    pub(crate) async fn command(&mut self, line: &str) -> String {
+        self.0.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        self.reply().await
+    }
+
+    pub(crate) async fn data_port(&mut self) -> u16 {
+        let reply = self.command("EPSV").await;
+        let port = reply.split('|').nth(3).and_then(|port| port.parse().ok());
+        port.unwrap_or_else(|| panic!("{reply}"))
+    }
+}
+
+/// A printer's file server, and the proxy before it. Data connections can be reset.
+struct Bed {
+    net: SimNet,
+    wires: Net,
+    line: Rc<Line>,
+    files: FileServer,
+    proxy: Proxy,
+}
+
+impl Bed {
+    async fn new((model, family): (Model, Family)) -> Self {
+        let (net, wires, line) = (SimNet::new(), Net::new(Chance(1)), Line::new(Sky::default()));
+        let files = FileServer::new(family).code(CODE);
+        let control = files.clone();
+        let script = At::Script(Rc::new(move |stream| {
+            let files = control.clone();
+            spawn_local(async move { files.serve(stream).await });
+        }));
+        net.put(990, Port::new(script));
+        let data = (wires.clone(), Rc::clone(&line), files.clone());
+        net.put_data(move |port| {
+            let (wires, line, files) = &data;
+            let (near, far) = wires.wire("data of the printer", line, WIRE);
+            core::future::ready(files.take(port, far).then_some(near))
+        });
+        let more = ["--services=ftp", "--ftp-mode=proxy"];
+        let proxy = root::start(&net, model.serial(), CODE, &more);
+        pass(secs(1)).await;
+        Self { net, wires, line, files, proxy }
+    }
+
+    fn client() -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1))
+    }
+
+    async fn log_in(&self) -> Control {
+        let (near, far) = duplex(WIRE);
+        assert!(self.net.arrive(990, Self::client(), far));
+        Control::log_in(near).await
+    }
+
+    /// Begins an upload: the client's data connection, after the printer's 150.
+    async fn begin(&self, control: &mut Control, name: &str) -> Wire {
+        let port = control.data_port().await;
+        let (far, near) = self.wires.wire("data of the client", &self.line, WIRE);
+        assert!(self.net.arrive(port, Self::client(), far));
+        let reply = control.command(&format!("STOR {name}")).await;
+        assert!(reply.starts_with("150 "), "{reply}");
+        near
+    }
+
+    /// How many uploads the printer takes for whole.
+    fn completed(&self) -> u64 {
+        self.files.look(|seen| seen.completed)
+    }
+}
+
+#[test]
+fn the_clients_226_follows_the_printers() {
+    for printer in PRINTERS {
+        lan::run(async {
+            let bed = Bed::new(printer).await;
+            // Printers with slow cards take up to five minutes.
+            let files = bed.files.clone().late(secs(200));
+            let mut control = bed.log_in().await;
+            let mut data = bed.begin(&mut control, "plate.3mf").await;
+            let plate = b"a sliced plate ".repeat(10_000);
+            data.write_all(&plate).await.unwrap();
+            data.shutdown().await.unwrap();
+            let early = timeout(secs(199), control.reply()).await;
+            assert_eq!((early.ok(), bed.completed()), (None, 0), "{printer:?}");
+            let reply = control.reply().await;
+            assert_eq!((reply.as_str(), bed.completed()), ("226 Transfer complete.\r\n", 1));
+            assert_eq!(files.file("/plate.3mf").unwrap().content.as_deref(), Some(&*plate));
+            bed.proxy.stop().await;
+        });
+    }
+}
+
+#[test]
+fn an_upload_whose_data_connection_is_reset_is_not_complete() {
+    for printer in PRINTERS {
+        lan::run(async {
+            let bed = Bed::new(printer).await;
+            let mut control = bed.log_in().await;
+            let mut data = bed.begin(&mut control, "part").await;
+            data.write_all(&[b'x'; 50_000]).await.unwrap();
+            assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
+            data.cutter().reset();
+            let reply = control.reply().await;
+            assert!(reply.starts_with("426 "), "{printer:?}: {reply}");
+            assert!(bed.files.until(secs(5), |seen| seen.uploads == 0).await);
+            pass(secs(60)).await;
+            assert_eq!(bed.completed(), 0, "{printer:?}: the printer takes it for whole");
+            // There is no second reply, and the next upload is not affected.
+            let mut data = bed.begin(&mut control, "whole").await;
+            data.write_all(&[b'y'; 50_000]).await.unwrap();
+            data.shutdown().await.unwrap();
+            let reply = control.reply().await;
+            assert!(reply.starts_with("226 "), "{printer:?}: {reply}");
+            assert_eq!(bed.completed(), 1);
+            bed.proxy.stop().await;
+        });
+    }
+}
+
+/// The kernel ends the connections of a program that was killed in order, so the end of its data connection looks like
+/// that of a whole file.
+#[test]
+fn an_upload_of_a_client_that_was_killed_is_not_complete() {
+    for printer in PRINTERS {
+        lan::run(async {
+            let bed = Bed::new(printer).await;
+            let mut control = bed.log_in().await;
+            let mut data = bed.begin(&mut control, "part").await;
+            data.write_all(&[b'x'; 50_000]).await.unwrap();
+            assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
+            // The ends arrive one after the other.
+            drop(data);
+            pass(ms(100)).await;
+            drop(control);
+            assert!(bed.files.until(secs(5), |seen| seen.uploads == 0).await);
+            pass(secs(60)).await;
+            assert_eq!(bed.completed(), 0, "{printer:?}: the printer takes it for whole");
+            bed.proxy.stop().await;
+        });
+    }
+}
