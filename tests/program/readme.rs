@@ -1,4 +1,4 @@
-//! README's commands and log lines exist.
+//! The commands, links and log lines of README and its further pages exist.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -8,11 +8,19 @@ use crate::clients::programs::Program;
 use crate::clients::proxy::{self, StateDir, command};
 
 const README: &str = include_str!("../../README.md");
+/// The pages that users and contributors read, with their folders.
+const PAGES: [(&str, &str); 4] = [
+    ("", README),
+    (".github", include_str!("../../.github/CONTRIBUTING.md")),
+    ("boards", include_str!("../../boards/SETTINGS.md")),
+    ("boards/slicer", include_str!("../../boards/slicer/README.md")),
+];
 
-/// README's commands: what stands in indented blocks, and between back-quotes, without comments.
+/// The pages' commands: what stands in indented blocks, and between back-quotes, without comments.
 fn commands() -> Vec<String> {
-    let blocks = README.lines().filter_map(|line| line.strip_prefix("    "));
-    let quoted = README.split('`').skip(1).step_by(2);
+    let texts = || PAGES.into_iter().map(|(_, text)| text);
+    let blocks = texts().flat_map(str::lines).filter_map(|line| line.strip_prefix("    "));
+    let quoted = texts().flat_map(|text| text.split('`').skip(1).step_by(2));
     let mut commands = Vec::new();
     for line in blocks.chain(quoted) {
         let line = line.split(" #").next().unwrap_or_default();
@@ -24,7 +32,7 @@ fn commands() -> Vec<String> {
     commands
 }
 
-/// The words behind a program's name, of each of README's commands that runs it.
+/// The words behind a program's name, of each of the pages' commands that runs it.
 fn runs_of(program: &str) -> Vec<Vec<String>> {
     let mut runs = Vec::new();
     for command in commands() {
@@ -89,16 +97,21 @@ fn readmes_examples_and_scripts_exist() {
     for command in commands() {
         let first = command.split_whitespace().next().unwrap_or_default();
         let path = first.trim_start_matches("./");
-        let is_ours = path == ".ci/run" || path.ends_with(".sh") && path != "install.sh";
+        // Of a release, or copied to the slicer's machine.
+        let is_elsewhere = ["install.sh", "trust.sh"].contains(&path);
+        let is_ours = path == ".ci/run" || path.ends_with(".sh") && !is_elsewhere;
         if is_ours {
             scripts += 1;
             assert!(root.join(path).is_file(), "{command}");
         }
     }
     assert!(scripts > 2, "{scripts} scripts");
-    for link in README.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        let is_file = !link.starts_with('#') && !link.starts_with("../");
-        assert!(!is_file || root.join(link).exists(), "{link}");
+    for (folder, text) in PAGES {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            // The releases are the repository's neighbours on its host.
+            let is_file = !link.starts_with('#') && !link.ends_with("/releases");
+            assert!(!is_file || root.join(folder).join(link).exists(), "{folder}: {link}");
+        }
     }
 }
 
