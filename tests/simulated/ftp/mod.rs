@@ -137,6 +137,10 @@ fn the_clients_226_follows_the_printers() {
     }
 }
 
+/// The beginning of a file, and another file.
+static PART: [u8; 50_000] = [b'x'; 50_000];
+static WHOLE: [u8; 50_000] = [b'y'; 50_000];
+
 #[test]
 fn an_upload_whose_data_connection_is_reset_is_not_complete() {
     for printer in PRINTERS {
@@ -144,7 +148,7 @@ fn an_upload_whose_data_connection_is_reset_is_not_complete() {
             let bed = Bed::new(printer).await;
             let mut control = bed.log_in().await;
             let mut data = bed.begin(&mut control, "part").await;
-            data.write_all(&[b'x'; 50_000]).await.unwrap();
+            data.write_all(&PART).await.unwrap();
             assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
             data.cutter().reset();
             let reply = control.reply().await;
@@ -154,7 +158,7 @@ fn an_upload_whose_data_connection_is_reset_is_not_complete() {
             assert_eq!(bed.completed(), 0, "{printer:?}: the printer takes it for whole");
             // There is no second reply, and the next upload is not affected.
             let mut data = bed.begin(&mut control, "whole").await;
-            data.write_all(&[b'y'; 50_000]).await.unwrap();
+            data.write_all(&WHOLE).await.unwrap();
             data.shutdown().await.unwrap();
             let reply = control.reply().await;
             assert!(reply.starts_with("226 "), "{printer:?}: {reply}");
@@ -173,7 +177,7 @@ fn an_upload_of_a_client_that_was_killed_is_not_complete() {
             let bed = Bed::new(printer).await;
             let mut control = bed.log_in().await;
             let mut data = bed.begin(&mut control, "part").await;
-            data.write_all(&[b'x'; 50_000]).await.unwrap();
+            data.write_all(&PART).await.unwrap();
             assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
             // The ends arrive one after the other.
             drop(data);
