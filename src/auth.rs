@@ -561,6 +561,8 @@ mod tests {
         }
         assert!(!limiter.refused(at(70), host(1)));
         lock(&mut limiter, at(70), host(1));
+        let after = limiter.wrong_code(at(130), host(1));
+        assert_eq!(after, Lockout::Counted(1), "also if nothing asked in between");
     }
 
     #[test]
@@ -587,6 +589,39 @@ mod tests {
         lock(&mut limiter, at(0), host(1));
         assert!(limiter.refusal(at(0), "mqtt", host(1)).is_some());
         assert!(limiter.refusal(at(0), "ftp", host(1)).is_none());
+        let at_ftp = limiter.count_wrong_code(at(0), "ftp", host(1), Guess::of(b"1"));
+        assert_eq!(at_ftp, Lockout::Counted(1));
+    }
+
+    #[test]
+    fn a_wrong_user_name_is_refused_with_any_code() {
+        let code = AccessCode::new(b"12345678").unwrap();
+        assert_eq!(code.check(b"bblp", b"12345678"), Ok(()));
+        let wrong = LoginError::WrongCode(Guess::of(&b"1"[..]));
+        assert_eq!(code.check(b"bblp", b"1"), Err(wrong));
+        for given in [&b"12345678"[..], b"1"] {
+            assert_eq!(code.check(b"root", given), Err(LoginError::WrongUser));
+        }
+        let mut limiter = Limiter::new();
+        for guess in [Guess::of_wrong_user(), wrong.guess().unwrap()] {
+            let _ = limiter.count_wrong_code(at(0), "mqtt", host(1), guess);
+        }
+        for _ in 2..WRONG_CODES {
+            let _ = limiter.wrong_code(at(0), host(1));
+        }
+        let refusal = limiter.refusal(at(0), "mqtt", host(1)).unwrap();
+        assert_eq!(refusal.error(b"root", b"12345678"), LoginError::WrongUser);
+        assert_eq!(refusal.error(b"bblp", b"12345678"), LoginError::LockedOut);
+    }
+
+    #[test]
+    fn an_origin_that_logs_in_often_takes_one_place() {
+        let mut limiter = Limiter::new();
+        limiter.log_in(at(0), host(2));
+        for second in 1..=KNOWN as u64 {
+            limiter.log_in(at(second), host(1));
+        }
+        assert!(limiter.is_known(at(100), host(2)));
     }
 
     #[test]
