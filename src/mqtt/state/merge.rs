@@ -817,12 +817,50 @@ pub(in crate::mqtt) mod tests {
                 r#"{"ams":{"ams_exist_bits":"5","ams":[{"id":"2","k":1}]}}"#,
                 r#"[{"id":"0"},{"id":"2","k":1}]"#,
             ),
+            // Two new elements in a list that is empty by then.
+            (
+                r#"{"ams":{"ams_exist_bits":"c","ams":[{"id":"2"},{"id":"3"}]}}"#,
+                r#"[{"id":"2"},{"id":"3"}]"#,
+            ),
         ] {
             let merged: Oracle = serde_json::from_str(&in_print(three, new)).unwrap();
             let left: Oracle = serde_json::from_str(left).unwrap();
             assert_eq!(merged["ams"]["ams"], left, "{new}");
             assert_eq!(merged["ams"]["n"], 1, "{new}");
         }
+    }
+
+    #[test]
+    fn exist_bits_remove_only_units_that_they_describe() {
+        for list in [
+            r#"[{"id":"4"},{"id":"127"},{"id":"136"},{"id":"x"}]"#,
+            r#"[{"id":"0"},{"n":1}]"#,
+            "[]",
+            "{}",
+            "null",
+        ] {
+            let with =
+                |bits| alloc::format!(r#"{{"ams":{{"ams":{list},"ams_exist_bits":"{bits}"}}}}"#);
+            let none = r#"{"ams":{"ams_exist_bits":"0"}}"#;
+            assert_eq!(in_print(&with("1"), none), with("0"));
+        }
+    }
+
+    #[test]
+    fn exist_bits_are_not_merged_into_another_delta() {
+        let bits = r#"{"print":{"ams":{"ams_exist_bits":"1"}}}"#;
+        let units = r#"{"print":{"ams":{"ams":[{"id":"0","k":1}]}}}"#;
+        for (first, second) in [(bits, units), (units, bits), (bits, bits)] {
+            assert_eq!(merged(first, second, Purpose::Delta), Err(Refusal::NotOneDelta));
+        }
+    }
+
+    #[test]
+    fn deltas_of_a_tray_that_stays_filled_are_merged_into_one() {
+        let delta =
+            |member: &str| alloc::format!(r#"{{"print":{{"tray":[{{"id":"1",{member}}}]}}}}"#);
+        let both = delta(r#""a":1,"b":2"#);
+        assert_eq!(merged(&delta(r#""a":1"#), &delta(r#""b":2"#), Purpose::Delta), Ok(both));
     }
 
     #[test]
@@ -838,6 +876,7 @@ pub(in crate::mqtt) mod tests {
     #[test]
     fn of_a_repeated_member_the_last_counts() {
         assert_eq!(in_print(r#"{"a":0}"#, r#"{"a":1,"b":1,"a":2,"b":2}"#), r#"{"a":2,"b":2}"#);
+        assert_eq!(in_print(r#"{"a":0}"#, r#"{"a":1,"b":1,"a":2}"#), r#"{"a":2,"b":1}"#);
         assert_eq!(
             in_print(r#"{"tray":[{"id":0,"k":0}]}"#, r#"{"tray":[{"id":0,"k":1},{"id":0,"k":2}]}"#),
             r#"{"tray":[{"id":0,"k":2}]}"#
