@@ -128,6 +128,38 @@ fn a_refused_second_session_is_not_retried_at_once() {
     assert_eq!(two.read(), "257 \"/b\"\r\n");
 }
 
+#[test]
+fn a_refused_second_session_is_tried_again_in_time() {
+    let service = service(2);
+    let mut printer = Printer::live(&service);
+    let mut one = TestClient::inside(&service);
+    let mut two = TestClient::inside(&service);
+    one.command("MKD a");
+    printer.received();
+    two.command("MKD b");
+    let second = Rc::clone(&service.printer_sessions()[1]);
+    second.set_dialling();
+    service.lost(at(0), &second, &"no more sessions", Duration::from_secs(5));
+    assert!(!service.hub.is_wanted(at(299), 1));
+    assert!(service.hub.is_wanted(at(300), 1));
+    printer.is_lost("reset");
+    assert!(service.hub.is_wanted(at(10), 1), "it is the only one");
+}
+
+#[test]
+fn a_reply_to_an_aborted_command_is_not_the_next_ones() {
+    let service = service(1);
+    let mut printer = Printer::live(&service);
+    let mut client = TestClient::ready(&service);
+    client.command("RETR a");
+    printer.begin("RETR a");
+    assert!(client.command("ABOR").contains("226 Abort successful\r\n"));
+    client.command("MKD b");
+    printer.received();
+    printer.answers("426 Aborted").unwrap();
+    assert_eq!(client.read(), "");
+}
+
 /// libcurl takes a 450 to LIST for an empty directory, and reports success.
 #[test]
 fn a_listing_without_a_printer_is_refused_with_451_and_logged() {
@@ -164,4 +196,26 @@ fn a_waiting_command_names_what_it_waits_for() {
     let mut third = TestClient::ready(&service);
     third.command("LIST");
     assert!(third.command("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
+    let mut fourth = TestClient::ready(&service);
+    fourth.command("STOR c");
+    assert!(fourth.command("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
+    assert!(third.command("STAT").ends_with("for a download; 2 before it in the queue\r\n"));
+}
+
+#[test]
+fn a_second_upload_waits_for_the_first_beside_a_free_session() {
+    let service = service(2);
+    let mut printer = Printer::live(&service);
+    let mut one = TestClient::ready(&service);
+    one.command("STOR a");
+    printer.begin("STOR a");
+    assert!(!service.hub.has_waiting_upload(), "it runs");
+    let _free = Printer::live_at(&service, 1);
+    let mut two = TestClient::ready(&service);
+    two.command("STOR b");
+    assert!(service.hub.has_waiting_upload());
+    assert_eq!(
+        two.command("STAT"),
+        "211 Queued: waiting for the printer's FTP session, used by mqtt 0 (0.0.0.0) for an upload\r\n"
+    );
 }
