@@ -366,6 +366,10 @@ fn an_unsafe_digest_is_refused() {
         };
         tried += 1;
         assert_eq!(judge(&leaf, &[]), Err(Refusal::WeakSignature), "{digest}");
+        // Nor is one of an unknown issuer pinned.
+        let stranger = Party::root(&rsa("2048"), "Stranger", CA);
+        let leaf = stranger.try_sign(&WORLD.key, &subject, LEAF, digest).unwrap();
+        assert_eq!(judge(&leaf, &[]), Err(Refusal::WeakSignature), "{digest}");
     }
     assert!(tried > 0);
 }
