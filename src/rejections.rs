@@ -111,4 +111,34 @@ mod tests {
         assert_eq!(lines, MAX_LIMITS + 1);
         assert_eq!(all.check(at(32), Kind::Malformed, A), Some(1), "old ones make room");
     }
+
+    #[test]
+    fn a_full_table_keeps_what_was_seen_lately_and_its_count() {
+        let mut all = Rejections::new();
+        for second in 0..20 {
+            let first = (second == 0).then_some(1);
+            assert_eq!(all.check(at(second), Kind::WrongCode, A), first);
+        }
+        assert_eq!(all.limits.len(), 1);
+        assert_eq!(all.check(at(49), Kind::WrongCode, B), Some(1));
+        assert_eq!(all.check(at(49), Kind::WrongCode, A), Some(20), "it is not forgotten yet");
+        for n in 1..MAX_LIMITS as u8 {
+            let _ = all.check(at(70), Kind::WrongCode, [10, 0, 1, n].into());
+        }
+        assert_eq!(all.check(at(70), Kind::WrongCode, A), None);
+        let other = [10, 0, 2, 1].into();
+        assert_eq!(all.check(at(79), Kind::WrongCode, other), Some(1), "replaces B");
+        assert_eq!(all.check(at(79), Kind::WrongCode, A), Some(2));
+        assert_eq!(all.check(at(79), Kind::Malformed, other), Some(1), "by reason");
+        assert_eq!(all.check(at(79), Kind::Silent, other), Some(1), "by reason");
+    }
+
+    #[test]
+    fn an_event_without_a_line_is_counted() {
+        let before = journal::count(Kind::Silent);
+        for _ in 0..3 {
+            note(at(0), Kind::Silent, A, format_args!("silent"));
+        }
+        assert_eq!(journal::count(Kind::Silent), before + 3);
+    }
 }
