@@ -557,6 +557,15 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_longer_than_can_be_read_is_not_written() {
+        let name = [b'x'; MAX_FRAME];
+        let name = core::str::from_utf8(&name).unwrap();
+        let sequence_id = &SequenceId::default();
+        let reply = Reply { sequence_id, id: "", model: "", name, version: "" };
+        assert_eq!(reply.write(&mut [0; 4 * MAX_FRAME]), None);
+    }
+
+    #[test]
     fn an_answer_that_does_not_fit_is_not_written() {
         let reply = Reply { sequence_id: &id("1"), id: "X", model: "C12", name: "", version: "01" };
         let mut out = [0; MAX_FRAME];

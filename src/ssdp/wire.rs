@@ -335,11 +335,21 @@ mod tests {
     #[test]
     fn names_have_no_case_and_the_first_of_a_name_counts() {
         let heard = alive(
-            "NOTIFY * HTTP/1.1\nusn:01P1\nUSN: other\nLOCATION:  10.0.0.7\r\nDevSignal.Bambu.com: -38\nX: y\n\n",
+            "NOTIFY * HTTP/1.1\nNT: urn:bambulab-com:device:3dprinter:1\nST: other\nusn :01P1\nUSN: other\nLOCATION:  10.0.0.7\r\nDevSignal.Bambu.com: -38\nX: y\n\n",
         );
         assert_eq!((heard.serial, heard.signal), ("01P1", Some(-38)));
         assert_eq!(heard.location, Some(Ipv4Addr::new(10, 0, 0, 7)));
         assert_eq!((heard.interface, heard.model), ("", ""));
+    }
+
+    #[test]
+    fn a_datagram_replaces_the_text_before_it() {
+        let mut text = Text::new();
+        let of = Announcement::default();
+        write(Form::Notify, &of, &mut text).unwrap();
+        let first = text.clone();
+        write(Form::Notify, &of, &mut text).unwrap();
+        assert_eq!(text, first);
     }
 
     #[test]
