@@ -223,7 +223,7 @@ fn ecdsa_keys_and_large_rsa_keys_are_verified() {
 #[test]
 fn another_serial_number_is_rejected_and_named() {
     for (subject, found) in
-        [("/CN=01S00C987654321", "01S00C987654321"), ("/CN=01s00c123456789", "01s00c123456789")]
+        [("/CN=01S00C987654321", "01S00C987654321"), ("/CN=09400c123456789", "09400c123456789")]
     {
         for extensions in ["", &format!("{LEAF}{IDS}")] {
             let leaf = WORLD.root.sign(&WORLD.key, subject, extensions);
@@ -258,6 +258,12 @@ fn a_known_issuer_without_its_signature_is_a_bad_signature() {
     assert_eq!(judge(&v3(&device), &[&device]), Err(Refusal::BadSignature));
     // A genuine device authority that did not sign the printer's certificate.
     assert_eq!(judge(&v3(&device), &[&WORLD.device]), Err(Refusal::BadSignature));
+    // Not even with its name and its key identifier.
+    let same = format!("{CA}\nsubjectKeyIdentifier=00112233\n");
+    let genuine = WORLD.root.sign(&rsa("2048"), "/CN=Device 2", &same);
+    let device = imitation.sign(&rsa("2048"), "/CN=Device 2", &same);
+    assert_eq!(judge(&v3(&device), &[&genuine]), Err(Refusal::BadSignature));
+    assert_eq!(judge(&v3(&genuine), &[&genuine]), Ok(Verdict::Verified));
 }
 
 #[test]
@@ -409,40 +415,34 @@ fn an_expired_leaf_is_rejected_unless_the_clock_is_not_set() {
     );
     file("db", "");
     file("serial", "01\n");
-    let (ca, by) = (file("ca.pem", &WORLD.root.pem), file("ca.key", &WORLD.root.key));
     let of = file("of.key", &WORLD.key);
     let subject = format!("/CN={SERIAL}");
     let request = openssl(&["req", "-new", "-key", &of, "-subj", &subject], b"").unwrap();
     let request = file("request", str::from_utf8(&request).unwrap());
-    let dated = |from: &str, until: &str| {
+    let dated_by = |by: &Party, extensions: &str, from: &str, until: &str| {
         file("db", "");
-        let pem = openssl(
-            &[
-                "ca",
-                "-batch",
-                "-notext",
-                "-config",
-                &config,
-                "-cert",
-                &ca,
-                "-keyfile",
-                &by,
-                "-in",
-                &request,
-                "-startdate",
-                from,
-                "-enddate",
-                until,
-            ],
-            b"",
-        );
+        let (ca, by) = (file("ca.pem", &by.pem), file("ca.key", &by.key));
+        let with = file("with.cnf", extensions);
+        let mut arguments = vec!["ca", "-batch", "-notext", "-config", &config, "-cert", &ca];
+        arguments.extend(["-keyfile", &by, "-in", &request, "-startdate", from]);
+        arguments.extend(["-enddate", until]);
+        if !extensions.is_empty() {
+            arguments.extend(["-extfile", &with]);
+        }
+        let pem = openssl(&arguments, b"");
         CertificateDer::from_pem_slice(&pem.unwrap()).unwrap().to_vec()
     };
+    let dated = |from: &str, until: &str| dated_by(&WORLD.root, "", from, until);
     let at = |leaf: &[u8], now| judge_at(now, &[&WORLD.root], leaf, &[]);
     // 2026-11-20 to 2026-11-30, either side of 2026-12-31 (1798675200).
     let past = dated("20261120000000Z", "20261130000000Z");
     assert_eq!(at(&past, 1_798_675_200), Err(Refusal::Expired));
     assert_eq!(at(&past, 0), Ok(Verdict::VerifiedUndated));
+    // Through an authority that was sent, whose own dates are right.
+    let past = dated_by(&WORLD.device, LEAF, "20261120000000Z", "20261130000000Z");
+    let sent = [WORLD.device.sent()];
+    let through = judge_at(1_798_675_200, &[&WORLD.root], &past, &sent);
+    assert_eq!(through, Err(Refusal::Expired));
     // Over before this program was made, by a clock that stands before it, too.
     let over = dated("20260101000000Z", "20260201000000Z");
     assert_eq!(at(&over, FLOOR - 1), Ok(Verdict::VerifiedUndated));
