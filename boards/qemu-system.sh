@@ -294,7 +294,7 @@ ready="mqtt     listening on "
 if ! until_in "$console" "$BOOT_WITHIN" "$ready" >/dev/null; then
     give_up "the emulated $board does not serve within $BOOT_WITHIN s"
 fi
-until_in "$console" 20 'guest: ca -----END' >/dev/null || give_up "the proxy's CA was not said"
+until_in "$console" 20 'guest: ca -----END' >/dev/null || give_up "the proxy's CA was not printed"
 until_in "$console" 60 'the printer is connected' >/dev/null || give_up "the proxy does not find its printer"
 tr -d '\r' <"$console" | sed -n 's/^guest: ca //p' >"$work/ca.pem"
 printf 'serves after %d s, kernel and all\n' "$((SECONDS - begun))"

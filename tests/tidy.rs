@@ -475,7 +475,7 @@ fn what_is_planted_is_found() {
         ),
         (
             "src/mqtt/hub.rs",
-            "\nuse crate::{clock, runtime::Bell};",
+            "\nuse crate::{clock, runtime::Notify};",
             "src/mqtt/hub.rs:3: mqtt names runtime: imports only point right",
         ),
         (
@@ -495,7 +495,7 @@ fn what_is_planted_is_found() {
         ),
         (
             "src/memory/heap.rs",
-            "use crate::session::Bell;",
+            "use crate::session::Notify;",
             "src/memory/heap.rs:2: memory names session: imports only point right",
         ),
         (
@@ -597,7 +597,7 @@ fn what_is_planted_is_found() {
 #[test]
 fn what_only_looks_planted_is_left_alone() {
     for (path, text) in [
-        ("src/mqtt/hub.rs", "use crate::{clock::Instant, memory::{pool, ring}, session::Bell};"),
+        ("src/mqtt/hub.rs", "use crate::{clock::Instant, memory::{pool, ring}, session::Notify};"),
         (
             "src/mqtt/hub.rs",
             "//! [`drive`](crate::runtime::drive)\n/* crate::ftp /* */ crate::ftp */",

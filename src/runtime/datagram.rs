@@ -153,7 +153,7 @@ fn segments_of(
         if is_known || !has_broadcast(interface) {
             continue;
         }
-        // The first address of the network: one that is in it, whoever has it.
+        // The first address of the network, in use or not.
         let host = Ipv4Addr::from_bits(network.to_bits() | 1);
         let own = source(host).filter(|own| found.contains(*own));
         // More networks than there is room for are left out.

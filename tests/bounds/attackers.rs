@@ -137,7 +137,7 @@ impl fmt::Display for Attacks {
 /// All attackers: logged-in ones for all slots but one, and a few of each kind before the login of each service. On the
 /// plain port of detect a ClientHello is garbage.
 pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()>) {
-    // Nobody logs in to detect.
+    // Detect has no login.
     for (service, clients) in PLACES.into_iter().chain([0, 0]).enumerate() {
         for way in 0..AT_THE_DOOR.len() {
             for number in 0..2 {

@@ -19,7 +19,7 @@ use crate::lan::net::SimNet;
 use crate::lan::{self, CODE, WIRE, root};
 use crate::share::{Share, alone};
 use printer::Model;
-use printer::camera::{Camera, Vice, login};
+use printer::camera::{Camera, Quirk, login};
 
 const HOURS: usize = 24;
 
@@ -123,7 +123,7 @@ fn full_viewer_slots_fit_the_budget_and_cost_others_nothing() {
         let counts = studio.service.counts();
         assert!(counts.shown > 200, "{counts:?}");
         // The good one has had every one of them.
-        camera.turn(Vice::Silence, true);
+        camera.turn(Quirk::Silence, true);
         sleep(Duration::from_secs(1)).await;
         studio.service.disconnect_all();
         sleep(Duration::from_secs(1)).await;
@@ -150,14 +150,14 @@ fn a_day_of_viewers_and_reboots_leaves_nothing_behind() {
                 0 => camera.reboot(Duration::from_secs(30)),
                 1 => camera.cut(),
                 2 => camera.oversized(PICTURES.size + 1),
-                _ => camera.turn(Vice::Garbage, true),
+                _ => camera.turn(Quirk::Garbage, true),
             }
             for viewer in &mut viewers {
                 if hour % 4 != 3 {
                     picture(viewer).await.unwrap();
                 }
             }
-            camera.turn(Vice::Garbage, false);
+            camera.turn(Quirk::Garbage, false);
             drop(viewers);
             sleep(Duration::from_secs(3000)).await;
             assert_eq!((studio.service.connections(), camera.open()), (0, 0));

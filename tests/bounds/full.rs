@@ -18,7 +18,7 @@ use crate::bed::Bed;
 use crate::clients::mqtt::{Client, Hello, PUBACK, PUBREC, hello_bytes, publish_bytes};
 use crate::lan::{self, WIRE};
 use crate::share::alone;
-use printer::{Model, Printer, Vice};
+use printer::{Model, Printer, Quirk};
 
 /// Buffer of a connection, in bytes: small, so that a client that does not read is noticed.
 const NARROW: usize = 512;
@@ -64,7 +64,7 @@ fn report_of(bytes: usize, n: usize) -> Vec<u8> {
 fn all_slots_with_hostile_clients_stay_within_the_budget() {
     let _alone = alone();
     lan::run(async {
-        let printer = Printer::new(Model::P1S).with(Vice::NoPuback);
+        let printer = Printer::new(Model::P1S).with(Quirk::NoPuback);
         let bed = bed(&printer).await;
         let topic = printer.request_topic();
         let large = BOARD.mqtt.large.size - 1024;
@@ -217,7 +217,7 @@ fn a_full_request_queue_stops_reading_its_clients() {
         let printer = Printer::new(Model::P1S).quiet();
         let bed = bed(&printer).await;
         let mut sender = Client::connected(bed.wire(NARROW), "sender").await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         // More than the wire to the printer, the line and the frames hold together.
         let filler = "x".repeat(4000);
         let count = u16::try_from(DEBTS).unwrap() * 2;
@@ -236,7 +236,7 @@ fn a_full_request_queue_stops_reading_its_clients() {
         assert!(!sending.is_finished(), "it is held back");
         assert_eq!(bed.service.clients(), 1, "and not closed");
         let before = printer.requests_ever();
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         sending.await.unwrap();
         sleep(Duration::from_secs(1)).await;
         assert_eq!(printer.requests_ever() - before, u64::from(count));

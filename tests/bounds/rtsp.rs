@@ -22,7 +22,7 @@ use crate::lan::rtsp::{Player, URL, number, showing};
 use crate::lan::{self, CODE, WIRE, root};
 use crate::share::{Share, alone};
 use printer::Model;
-use printer::rtsp::{Media, Rtsp, Vice};
+use printer::rtsp::{Media, Quirk, Rtsp};
 
 const HOURS: usize = 24;
 
@@ -192,7 +192,7 @@ fn replacing_stuck_players_does_not_exhaust_blocks() {
             }
             // The camera returns with another description: all players that were sent the old one are dismissed, but a
             // write that is stuck takes seconds to be given up.
-            camera.turn(Vice::NoVideo, round % 2 == 0);
+            camera.turn(Quirk::NoVideo, round % 2 == 0);
             camera.close();
             sleep(Duration::from_millis(1200)).await;
             // They keep the block that is sent next, and none that will not be sent.

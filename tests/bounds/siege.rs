@@ -139,9 +139,9 @@ async fn siege(model: Model, time: Duration) {
     let rtsp = Rtsp::new().code(CODE);
     let shows_pictures = model == Model::P1S;
     // A closed port, for the camera that this printer does not have.
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind(any).unwrap();
-    let closed = nobody.local_addr().unwrap();
+    let unused = TcpSocket::new_v4().unwrap();
+    unused.bind(any).unwrap();
+    let closed = unused.local_addr().unwrap();
     let (chamber_at, rtsp_at) = if shows_pictures {
         let (at, watching) = camera.listen_tls(any, model).await.unwrap();
         spawn_local(watching);
@@ -306,7 +306,7 @@ impl Good {
 async fn reads(town: Rc<Town>, good: Rc<Good>) {
     let mut client = town.proxy.reader(HOME, "good").await;
     loop {
-        let packet = client.next().await.expect("nobody sends it away");
+        let packet = client.next().await.expect("the proxy keeps the connection");
         if packet.kind() == PUBLISH {
             good.got(0);
         }
@@ -318,7 +318,7 @@ async fn watches(town: Rc<Town>, good: Rc<Good>) {
     stream.write_all(&login(CODE)).await.unwrap();
     loop {
         let mut head = [0; 16];
-        stream.read_exact(&mut head).await.expect("nobody sends it away");
+        stream.read_exact(&mut head).await.expect("the proxy keeps the connection");
         let mut picture = vec![0; u32::from_le_bytes(head[..4].try_into().unwrap()) as usize];
         stream.read_exact(&mut picture).await.expect("a whole picture");
         assert!(picture.starts_with(&[0xff, 0xd8]) && picture.ends_with(&[0xff, 0xd9]));
@@ -357,12 +357,15 @@ async fn lists(town: Rc<Town>, good: Rc<Good>) {
 
 /// A line, and the last line of the answer to it, or of the greeting.
 async fn ask(stream: &mut BufReader<TlsStream<TcpStream>>, line: &str) -> String {
-    stream.write_all(format!("{line}\r\n").as_bytes()).await.expect("nobody sends it away");
+    stream
+        .write_all(format!("{line}\r\n").as_bytes())
+        .await
+        .expect("the proxy keeps the connection");
     stream.flush().await.unwrap();
     loop {
         let mut told = String::new();
-        let len = stream.read_line(&mut told).await.expect("nobody sends it away");
-        assert!(len > 0, "nobody sends it away");
+        let len = stream.read_line(&mut told).await.expect("the proxy keeps the connection");
+        assert!(len > 0, "the proxy keeps the connection");
         if told.as_bytes().get(3) == Some(&b' ') && !told.starts_with("220 ") {
             return told;
         }

@@ -46,7 +46,7 @@ fn start_allocations_fit_the_budget() {
             .during(|| Acceptor::<Sockets>::new("mqtt", std::rc::Rc::new(Limiter::new().into())));
         assert!(
             acceptor.now() <= ACCEPT_QUEUE * budget::ARRIVAL,
-            "the door holds {} bytes",
+            "the acceptor holds {} bytes",
             acceptor.now()
         );
         let bed = Bed::new();
@@ -86,7 +86,7 @@ fn start_allocations_fit_the_budget() {
 #[test]
 fn sizes_equal_their_budget_lines() {
     let rows = [
-        ("Seat, with its ring", size_of::<Slot>(), budget::SLOT),
+        ("Slot, with its ring", size_of::<Slot>(), budget::SLOT),
         (
             "RequestQueue and Upstream, with requests",
             size_of::<RequestQueue>() + size_of::<Upstream>(),
@@ -96,7 +96,7 @@ fn sizes_equal_their_budget_lines() {
         ("Service, with its hub", size_of::<Service>(), budget::HUB),
         ("State, with its buffers", State::bytes(budget::STATE_CHANGES), budget::STATE),
         ("the printer's inbox", REPORT_INBOX, budget::REPORT_INBOX),
-        ("Door, with its waiting room", size_of::<Acceptor>(), ACCEPT_QUEUE * budget::ARRIVAL),
+        ("Acceptor, with its queue", size_of::<Acceptor>(), ACCEPT_QUEUE * budget::ARRIVAL),
         (
             "Pool's frames",
             pool_bytes(),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ledger::{Ending, Event, Hello, Request, remember};
 use super::machine::{Machine, Whom};
-use super::model::Vice;
+use super::model::Quirk;
 use super::packet::{self, Connect, MAX_FILTERS, MAX_PACKET, Packet, Publish};
 use super::slot::Slot;
 use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
@@ -29,7 +29,7 @@ where
     let mut read = vec![0; READ];
     loop {
         let now = Instant::now();
-        let frozen = machine.has(Vice::HalfOpen);
+        let frozen = machine.has(Quirk::HalfOpen);
         let mut wake = now + IDLE_TIMEOUT;
         wake = machine.push_if_due(now).map_or(wake, |at| wake.min(at));
         if frozen {
@@ -198,7 +198,7 @@ impl<'m> Talk<'m> {
             }
             Stage::Welcome => {}
         }
-        let reaps = self.machine.has(Vice::ReapsIdle);
+        let reaps = self.machine.has(Quirk::ReapsIdle);
         let until = self.heard + if reaps { self.silent_most } else { IDLE_TIMEOUT };
         if until <= now { Err(Ending::Silent) } else { Ok(until) }
     }
@@ -253,11 +253,11 @@ impl<'m> Talk<'m> {
             let cause = if filter == self.machine.report_topic {
                 None
             } else if is_report_topic(filter) {
-                Some(Vice::ClosesOnWrongSerial)
+                Some(Quirk::ClosesOnWrongSerial)
             } else {
-                Some(Vice::StrictTopics)
+                Some(Quirk::StrictTopics)
             };
-            if cause.is_some_and(|vice| self.machine.has(vice)) {
+            if cause.is_some_and(|quirk| self.machine.has(quirk)) {
                 return Err(Ending::Unwanted);
             }
             let mut held = self.slot.filters.borrow_mut();
@@ -278,11 +278,11 @@ impl<'m> Talk<'m> {
     fn handle_publish(&self, publish: &Publish<'_>) -> Result<(), Ending> {
         let wanted = publish.topic == self.machine.request_topic;
         // Printers accept commands at QoS 0 and 1; QoS 2 was never reported, so it is counted here.
-        if publish.qos == 2 || (!wanted && self.machine.has(Vice::StrictTopics)) {
+        if publish.qos == 2 || (!wanted && self.machine.has(Quirk::StrictTopics)) {
             return Err(Ending::Unwanted);
         }
         if let Some(id) = publish.id
-            && !self.machine.has(Vice::NoPuback)
+            && !self.machine.has(Quirk::NoPuback)
         {
             self.say(packet::puback(id));
         }

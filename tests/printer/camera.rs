@@ -7,7 +7,7 @@
 //! tokio::task::spawn_local({ let camera = camera.clone(); async move { camera.serve(far).await } });
 //! let (address, serving) = camera.listen_tls((Ipv4Addr::LOCALHOST, 0).into(), Model::P1S).await?;
 //! tokio::task::spawn_local(serving);
-//! camera.turn(camera::Vice::Silence, true);
+//! camera.turn(camera::Quirk::Silence, true);
 //! assert!(camera.until(secs(5), |camera| camera.frames() == 10).await);
 //! ```
 //!
@@ -30,7 +30,7 @@
 //! | time in line | [`MAX_HELD`] | closed |
 //! | TLS, then the login | [`HANDSHAKE_TIMEOUT`], [`LOGIN_TIMEOUT`] | closed |
 //! | a write without progress | [`WRITE_TIMEOUT`] | closed |
-//! | a viewer that has left, with [`Vice::Orphans`] | [`ORPHAN_TIMEOUT`] | closed |
+//! | a viewer that has left, with [`Quirk::Orphans`] | [`ORPHAN_TIMEOUT`] | closed |
 //! | bytes put on one connection by hand | [`MAX_RAW`] pieces | a panic |
 //! | a picture | [`LARGEST`](super::jpeg::LARGEST), by hand [`MAX_PADDED`](super::jpeg::MAX_PADDED) | a panic |
 //! | endings remembered | [`KEPT`](super::KEPT) | the oldest is forgotten |
@@ -62,13 +62,13 @@ use super::{HANDSHAKE_TIMEOUT, MAX_HELD, MAX_STREAMS, WRITE_TIMEOUT, listener, w
 /// The time for the login, from when the camera listens to it.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a viewer that has left keeps its place with [`Vice::Orphans`] (on printers about twenty minutes).
+/// How long a viewer that has left keeps its place with [`Quirk::Orphans`] (on printers about twenty minutes).
 pub const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 /// Pieces that may wait to be put on one connection.
 pub const MAX_RAW: usize = 16;
 
-/// What goes out at a time, in bytes, and the pause before each, with [`Vice::Slow`]: 8 KB/s.
+/// What goes out at a time, in bytes, and the pause before each, with [`Quirk::Slow`]: 8 KB/s.
 pub const TRICKLE: (usize, Duration) = (512, Duration::from_millis(64));
 
 /// A login, in bytes.
@@ -110,7 +110,7 @@ pub enum OverLimit {
 /// A fault of the camera, until it is [turned](Camera::turn) off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Vice {
+pub enum Quirk {
     /// Accepts logins and sends no pictures: a dead camera, or one that has stopped.
     Silence,
     /// Sends data that is no JPEG, under a right header.
@@ -193,7 +193,7 @@ impl Camera {
                 every: Cell::new(Duration::from_secs(2)),
                 first_after: Cell::new(Duration::ZERO),
                 album: RefCell::new(Album::usual()),
-                vices: Cell::new(0),
+                quirks: Cell::new(0),
                 cut_next: Cell::new(false),
                 pad_next: Cell::new(None),
                 down_until: Cell::new(None),
@@ -246,9 +246,9 @@ impl Camera {
         self
     }
 
-    /// One more vice.
-    pub fn with(self, vice: Vice) -> Self {
-        self.turn(vice, true);
+    /// One more quirk.
+    pub fn with(self, quirk: Quirk) -> Self {
+        self.turn(quirk, true);
         self
     }
 
@@ -261,10 +261,10 @@ impl Camera {
 
 /// What it can be made to do.
 impl Camera {
-    /// Takes up a vice, or gives it up.
-    pub fn turn(&self, vice: Vice, on: bool) {
-        let (bit, vices) = (1 << vice as u8, self.lens.vices.get());
-        self.lens.vices.set(if on { vices | bit } else { vices & !bit });
+    /// Takes up a quirk, or gives it up.
+    pub fn turn(&self, quirk: Quirk, on: bool) {
+        let (bit, quirks) = (1 << quirk as u8, self.lens.quirks.get());
+        self.lens.quirks.set(if on { quirks | bit } else { quirks & !bit });
         self.lens.ring_all();
     }
 
@@ -380,7 +380,7 @@ impl Camera {
             Err(ending) = served => ending,
         };
         let ending = match ending {
-            Ending::Lost | Ending::Stuck if lens.has(Vice::Orphans) => lens.mourn(slot).await,
+            Ending::Lost | Ending::Stuck if lens.has(Quirk::Orphans) => lens.mourn(slot).await,
             ending => ending,
         };
         drop((from, to));
@@ -457,8 +457,8 @@ struct Lens {
     every: Cell<Duration>,
     first_after: Cell<Duration>,
     album: RefCell<Arc<Album>>,
-    /// One bit for each [`Vice`].
-    vices: Cell<u8>,
+    /// One bit for each [`Quirk`].
+    quirks: Cell<u8>,
     cut_next: Cell<bool>,
     pad_next: Cell<Option<usize>>,
     down_until: Cell<Option<Instant>>,
@@ -546,7 +546,7 @@ impl Lens {
         let mut unread = [0; 256];
         loop {
             if matches!(from.read(&mut unread).await, Ok(0) | Err(_)) {
-                if self.has(Vice::Orphans) {
+                if self.has(Quirk::Orphans) {
                     return pending().await; // a failed write will end it
                 }
                 return Err(Ending::Lost);
@@ -564,7 +564,7 @@ impl Lens {
                 self.put(to, &bytes).await?;
                 continue;
             }
-            if self.has(Vice::Silence) {
+            if self.has(Quirk::Silence) {
                 notify.await;
                 continue;
             }
@@ -592,9 +592,9 @@ impl Lens {
             Some(bytes) => self.album.borrow().padded(number, bytes),
             None => self.album.borrow().picture(number),
         };
-        if self.has(Vice::Garbage) {
+        if self.has(Quirk::Garbage) {
             picture = picture.iter().rev().map(|byte| byte ^ 0x55).collect();
-        } else if self.has(Vice::Damaged) {
+        } else if self.has(Quirk::Damaged) {
             picture = picture[..picture.len() - 2].into();
         }
         self.put(to, &header(u32::try_from(picture.len()).unwrap())).await?;
@@ -612,11 +612,11 @@ impl Lens {
         let mut rest = bytes;
         loop {
             let mut piece = rest;
-            if self.has(Vice::Slow) {
+            if self.has(Quirk::Slow) {
                 sleep(TRICKLE.1).await;
                 piece = &rest[..rest.len().min(TRICKLE.0)];
             }
-            let patience = if self.has(Vice::Orphans) { ORPHAN_TIMEOUT } else { WRITE_TIMEOUT };
+            let patience = if self.has(Quirk::Orphans) { ORPHAN_TIMEOUT } else { WRITE_TIMEOUT };
             let written = timeout(patience, async {
                 let written = if piece.is_empty() { 0 } else { to.write(piece).await? };
                 if piece.len() < rest.len() || written == rest.len() {
@@ -639,7 +639,7 @@ impl Lens {
     /// Keeps the place of a viewer that has left, until that is noticed.
     async fn mourn(&self, slot: &Slot) -> Ending {
         let noticed = async {
-            while self.has(Vice::Orphans) {
+            while self.has(Quirk::Orphans) {
                 slot.notify.notified().await;
             }
         };
@@ -650,8 +650,8 @@ impl Lens {
         }
     }
 
-    fn has(&self, vice: Vice) -> bool {
-        self.vices.get() & (1 << vice as u8) != 0
+    fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.get() & (1 << quirk as u8) != 0
     }
 
     fn drop_all(&self, ending: Ending) {

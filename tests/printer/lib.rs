@@ -1,4 +1,4 @@
-//! A simulated printer: the MQTT side of a P1S, A1 mini, X1C or H2D, their manners and their vices.
+//! A simulated printer: the MQTT side of a P1S, A1 mini, X1C or H2D, their manners and their quirks.
 //! Beside it stand its [chamber camera](Camera) and what other models have in its place: the
 //! [file tunnel](Tunnel) on the same port, and [`Rtsp`]; and what tells [which printer](Detect) it is. Each is a handle of its own, with its bounds.
 //!
@@ -15,7 +15,7 @@
 //! let (address, serving) = printer.listen_tls((Ipv4Addr::LOCALHOST, 0).into()).await?;
 //! tokio::task::spawn_local(serving);
 //! // And while it runs:
-//! printer.turn(Vice::Zombie, true);
+//! printer.turn(Quirk::Zombie, true);
 //! assert!(printer.until(secs(5), |printer| printer.pushalls() == 1).await);
 //! ```
 //!
@@ -91,7 +91,7 @@ pub use self::{
     detect::Detect,
     jpeg::picture_number,
     ledger::{Ending, Event, Hello, KEPT, Request},
-    model::{Model, Refusal, Vice},
+    model::{Model, Quirk, Refusal},
     packet::MAX_PACKET,
     rtsp::Rtsp,
     slot::{MAX_QUEUE, MAX_QUEUE_BYTES},
@@ -201,15 +201,15 @@ impl Printer {
         self
     }
 
-    /// One more vice.
-    pub fn with(self, vice: Vice) -> Self {
-        self.turn(vice, true);
+    /// One more quirk.
+    pub fn with(self, quirk: Quirk) -> Self {
+        self.turn(quirk, true);
         self
     }
 
-    /// One vice fewer, of those its model has.
-    pub fn without(self, vice: Vice) -> Self {
-        self.turn(vice, false);
+    /// One quirk fewer, of those its model has.
+    pub fn without(self, quirk: Quirk) -> Self {
+        self.turn(quirk, false);
         self
     }
 
@@ -241,9 +241,9 @@ impl Printer {
 
 /// What it can be made to do.
 impl Printer {
-    /// Takes up a vice, or gives it up.
-    pub fn turn(&self, vice: Vice, on: bool) {
-        self.machine.turn(vice, on);
+    /// Takes up a quirk, or gives it up.
+    pub fn turn(&self, quirk: Quirk, on: bool) {
+        self.machine.turn(quirk, on);
     }
 
     /// Publishes this payload to all subscribers; how many there are. Not while half-open.

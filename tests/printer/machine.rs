@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ledger::{Ending, Event, Ledger, Request, remember};
-use super::model::{Model, Refusal, Vice};
+use super::model::{Model, Quirk, Refusal};
 use super::packet::{self, MAX_PACKET};
 use super::reports::{Form, State};
 use super::slot::Slot;
@@ -37,8 +37,8 @@ pub(super) struct Machine {
     pub(super) changed: Notify,
     /// Wakes the connections that are held unanswered.
     pub(super) rebooted: Notify,
-    /// One bit for each [`Vice`].
-    vices: Cell<u16>,
+    /// One bit for each [`Quirk`].
+    quirks: Cell<u16>,
     /// Zero: nothing is pushed unasked.
     period: Cell<Duration>,
     /// When the next periodic report is due. The connection task that wakes first sends it.
@@ -76,15 +76,15 @@ impl Machine {
             listener: RefCell::default(),
             changed: Notify::new(),
             rebooted: Notify::new(),
-            vices: Cell::new(0),
+            quirks: Cell::new(0),
             period: Cell::new(model.period()),
             push_at: Cell::new(None),
             down_until: Cell::new(None),
             slots: RefCell::default(),
             held: Cell::new(0),
         };
-        for &vice in model.vices() {
-            machine.turn(vice, true);
+        for &quirk in model.quirks() {
+            machine.turn(quirk, true);
         }
         machine
     }
@@ -99,14 +99,14 @@ impl Machine {
         self.shown.set(shown);
     }
 
-    pub(super) fn turn(&self, vice: Vice, on: bool) {
-        let bit = 1 << vice as u8;
-        self.vices.set(if on { self.vices.get() | bit } else { self.vices.get() & !bit });
+    pub(super) fn turn(&self, quirk: Quirk, on: bool) {
+        let bit = 1 << quirk as u8;
+        self.quirks.set(if on { self.quirks.get() | bit } else { self.quirks.get() & !bit });
         self.ring_all();
     }
 
-    pub(super) fn has(&self, vice: Vice) -> bool {
-        self.vices.get() & (1 << vice as u8) != 0
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.get() & (1 << quirk as u8) != 0
     }
 
     pub(super) fn push_every(&self, period: Duration) {
@@ -156,7 +156,7 @@ impl Machine {
 
     /// Completes when the printer is not half-open, or the slot is dropped.
     pub(super) async fn awake(&self, slot: &Slot) {
-        while self.has(Vice::HalfOpen) && slot.dropping().is_none() {
+        while self.has(Quirk::HalfOpen) && slot.dropping().is_none() {
             slot.notify.notified().await;
         }
     }
@@ -171,7 +171,7 @@ impl Machine {
         if at <= now {
             at = now + period;
             self.push_at.set(Some(at));
-            if !self.has(Vice::Silence) {
+            if !self.has(Quirk::Silence) {
                 self.push();
             }
         }
@@ -259,8 +259,8 @@ impl Machine {
             remember(&mut ledger.requests, request.clone());
         });
         if let Some((category, command, body)) = asked
-            && !self.has(Vice::Zombie)
-            && !self.has(Vice::Silence)
+            && !self.has(Quirk::Zombie)
+            && !self.has(Quirk::Silence)
         {
             self.obey(slot, category, command, body);
         }
@@ -302,7 +302,7 @@ impl Machine {
 
     /// Queues a packet; a half-open printer loses it.
     pub(super) fn send(&self, slot: &Slot, packet: Rc<[u8]>) -> bool {
-        !self.has(Vice::HalfOpen) && slot.send(packet)
+        !self.has(Quirk::HalfOpen) && slot.send(packet)
     }
 
     pub(super) fn note(&self, entry: impl FnOnce(&mut Ledger)) {
@@ -318,7 +318,7 @@ impl Machine {
     }
 
     fn form(&self, bytes: usize) -> Form {
-        Form { indented: self.indented.get(), bytes, non_utf8: self.has(Vice::NonUtf8) }
+        Form { indented: self.indented.get(), bytes, non_utf8: self.has(Quirk::NonUtf8) }
     }
 
     fn ring_all(&self) {

@@ -46,10 +46,10 @@ impl Model {
     }
 
     /// What it always does badly.
-    pub(super) const fn vices(self) -> &'static [Vice] {
+    pub(super) const fn quirks(self) -> &'static [Quirk] {
         match self {
-            Self::P1S => &[Vice::StrictTopics, Vice::ClosesOnWrongSerial],
-            Self::A1Mini => &[Vice::StrictTopics],
+            Self::P1S => &[Quirk::StrictTopics, Quirk::ClosesOnWrongSerial],
+            Self::A1Mini => &[Quirk::StrictTopics],
             Self::X1C | Self::H2D => &[],
         }
     }
@@ -70,7 +70,7 @@ impl Model {
 /// What it does badly once is a method of [`Printer`](super::Printer): `reboot`, `cut`, `raw`, `large`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Vice {
+pub enum Quirk {
     /// Closes on a subscription or publication to anything but its own two topics, each in its
     /// direction (P1 and A1; `src/protocol.md`, mqtt). Off: any topic, as mosquitto has it.
     StrictTopics,

@@ -220,7 +220,7 @@ fn a_camera_for_one_viewer_serves_many() {
 
 // ---- the set -----------------------------------------------------------------------------------
 
-/// A camera, the program before it, and nobody on port 322.
+/// A camera and the program; port 322 is closed.
 struct Set {
     camera: Camera,
     proxy: Proxy,

@@ -90,7 +90,7 @@ fn an_address_that_this_machine_does_not_have_yet_is_waited_for() {
         let dir = StateDir::new();
         let mut args = usual(&Printer::new(Model::P1S), SocketAddr::from((HOME, 9)), &dir);
         let bind = args.iter().position(|word| word == "--bind").unwrap();
-        // It is nobody's (RFC 5737).
+        // An address for documentation (RFC 5737).
         args[bind + 1] = "192.0.2.77".to_owned();
         let mut program = Program::start(&mut command(args));
         program.line("does not have the address 192.0.2.77").await;
@@ -114,7 +114,7 @@ fn a_low_port_without_the_right_to_it_names_the_right() {
     proxy::run(async {
         let without = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps"];
         let without = without.into_iter().chain(["-net_bind_service", "--"]);
-        // Whoever is not root cannot give up the right, and has none.
+        // A user other than root cannot give up the right, and has none.
         let root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
         let prefix = if root { without.collect() } else { Vec::new() };
         let (code, log) = refused_at(LOW, prefix).await;
@@ -367,7 +367,7 @@ fn systemd_hears_that_it_is_ready_and_alive_and_stopping() {
         let mut program = Program::start(&mut start);
         // A slow board makes its keys first.
         assert!(hear().await.starts_with("EXTEND_TIMEOUT_USEC="));
-        // Whoever hears READY may connect: the port is bound by then.
+        // After READY a client may connect: the port is bound by then.
         assert_eq!(hear().await.trim(), "READY=1");
         program.line("mqtt     listening on ").await;
         for _ in 0..3 {

@@ -579,7 +579,7 @@ fn a_client_that_never_reads_is_closed_and_slows_no_other() {
         assert_eq!(deaf.subscribe(&[("#", 0)]).await, [0]);
         for number in 0..60 {
             assert_eq!(lan.printer.large(30_000), 1);
-            // Nobody has to wait: what is sent is there before the next one is sent.
+            // No wait is needed: a message has arrived before the next one is sent.
             let mark = format!("{{\"print\":{{\"command\":\"m{number}\"}}}}");
             assert_eq!(lan.printer.report(mark.as_bytes()), 1);
             let heard = lan.good.report_where(|report| report == mark.as_bytes());

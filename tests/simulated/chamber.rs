@@ -24,7 +24,7 @@ use tokio::task::spawn_local;
 
 use crate::lan::chamber::{At, Port, Studio};
 use crate::lan::{self, CODE, Tally, journal_says, ms, pass, secs};
-use printer::camera::{Camera, Ending, Vice, login};
+use printer::camera::{Camera, Ending, Quirk, login};
 use printer::jpeg::picture_number;
 use printer::rtsp::Rtsp;
 use printer::tunnel::Tunnel;
@@ -167,10 +167,10 @@ fn the_camera_is_closed_after_the_last_viewer() {
         assert!(camera.until(secs(5), |camera| camera.watching() == 1).await);
         drop(viewer);
         pass(secs(4)).await;
-        assert_eq!(camera.open(), 1, "somebody may come back");
+        assert_eq!(camera.open(), 1, "a client may come back");
         assert!(camera.until(secs(5), |camera| camera.open() == 0).await);
         pass(secs(600)).await;
-        assert_eq!(camera.open(), 0, "nobody watches");
+        assert_eq!(camera.open(), 0, "no client is connected");
         assert!(studio.viewer().await.picture().await.is_some());
         assert_eq!(camera.most_open(), 1);
     });
@@ -220,7 +220,7 @@ fn viewers_stay_connected_while_the_printer_restarts() {
             viewer.picture().await.unwrap();
         }
         camera.reboot(secs(90));
-        // What was on its way still comes; then nothing does, and nobody is sent away.
+        // What was in flight still arrives; then nothing does, and no client is disconnected.
         pass(secs(80)).await;
         assert_eq!(studio.service.viewers(), 2);
         let before = camera.frames();
@@ -284,13 +284,13 @@ fn pictures_stay_whole_over_an_hour_of_reboots_and_cuts() {
             match minute % 6 {
                 0 => camera.reboot(secs(20)),
                 1 => camera.cut(),
-                2 => camera.turn(Vice::Silence, true),
-                3 => camera.turn(Vice::Silence, false),
+                2 => camera.turn(Quirk::Silence, true),
+                3 => camera.turn(Quirk::Silence, false),
                 4 => camera.close(),
                 _ => camera.oversized(BOARD.chamber.picture + 1),
             }
         }
-        camera.turn(Vice::Silence, false);
+        camera.turn(Quirk::Silence, false);
         for reader in readers {
             let numbers = reader.await.unwrap();
             assert!(numbers.windows(2).all(|two| two[0] < two[1]), "in order, each once");
@@ -455,11 +455,11 @@ fn what_is_not_a_jpeg_is_not_sent() {
         let studio = Studio::before(&camera);
         let mut viewer = studio.viewer().await;
         viewer.picture().await.unwrap();
-        for vice in [Vice::Garbage, Vice::Damaged] {
+        for quirk in [Quirk::Garbage, Quirk::Damaged] {
             let before = studio.service.counts().damaged;
-            camera.turn(vice, true);
+            camera.turn(quirk, true);
             pass(secs(3)).await;
-            camera.turn(vice, false);
+            camera.turn(quirk, false);
             let from = camera.frames() as u32;
             assert!(studio.service.counts().damaged > before + 3);
             loop {
@@ -594,7 +594,11 @@ fn no_port_a_wrong_code_and_a_dark_camera_are_distinguished() {
                 CameraKind::WrongCode,
                 "the access code may be wrong",
             ),
-            (At::Camera(camera().with(Vice::Silence)), CameraKind::ChamberDark, "sends no picture"),
+            (
+                At::Camera(camera().with(Quirk::Silence)),
+                CameraKind::ChamberDark,
+                "sends no picture",
+            ),
         ];
         for (at, kind, words) in cases {
             let studio = Studio::at(&Port::new(at), &Port::new(At::Closed));

@@ -205,7 +205,7 @@ fn the_health_check_asks_the_ports_of_the_listed_services() {
         let config = config(serial, CODE, &["--services", wanted]);
         let mut asked: Vec<u16> = config.listening().map(|(_, port)| port).collect();
         let list = services::<Sockets>();
-        // A datagram that is answered by nobody says nothing about a service.
+        // A datagram without an answer says nothing about a service.
         let ports = list.iter().filter_map(|service| service.listening(&config));
         let ports = ports.filter(|listening| listening.transport != Transport::Datagram);
         let mut served: Vec<u16> = ports.map(|listening| listening.port).collect();

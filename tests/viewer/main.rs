@@ -114,7 +114,7 @@ fn connect(
         .and_then(|mut found| found.next())
         .ok_or_else(|| format!("{host} is not known here"))?;
     let socket = TcpStream::connect_timeout(&address, PATIENCE)
-        .map_err(|error| format!("nobody answers on {address}: {error}"))?;
+        .map_err(|error| format!("no answer from {address}: {error}"))?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(said)?;
     socket.set_write_timeout(Some(PATIENCE)).map_err(said)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -148,7 +148,7 @@ impl Truth {
         let this = (Instant::now(), self.connections.get(), sendings);
         let before = self.sent.borrow_mut().insert(payload.to_vec(), this);
         let resent = self.resent.borrow().contains(payload);
-        // Of what was sent over a connection that was lost nobody knows what became. Of the others the last
+        // The outcome of what was sent over a lost connection is unknown. Of the others the last
         // 32 are remembered, for a minute.
         let known = before.is_some_and(|(at, connection, before)| {
             connection == this.1 && at.elapsed() < secs(60) && sendings - before < 32

@@ -24,9 +24,9 @@ use crate::notes::{broken, note, promise};
 use crate::proxy::{At, CHAMBER, FTP, MQTT, Port, Proxy, RTSP, SHARES, Store, allowed};
 use crate::share::Share;
 use crate::talk::{Leave, Mood, Talk};
-use printer::ftp::{Family, FileServer, Vice as FileVice};
+use printer::ftp::{Family, FileServer, Quirk as FileVice};
 use printer::rtsp::{Media, Rtsp};
-use printer::{Camera, Model, Printer, Vice};
+use printer::{Camera, Model, Printer, Quirk};
 
 /// Actions of a run.
 const ACTIONS: usize = 60;
@@ -438,9 +438,9 @@ impl World {
                 note(format_args!("garbage"));
                 printer.raw(printer::GARBAGE);
             }
-            5 => self.turns(Vice::HalfOpen, time),
-            6 => self.turns(Vice::NoPuback, 5 * time),
-            7 => self.turns(Vice::Silence, 3 * time),
+            5 => self.turns(Quirk::HalfOpen, time),
+            6 => self.turns(Quirk::NoPuback, 5 * time),
+            7 => self.turns(Quirk::Silence, 3 * time),
             _ => {
                 note(format_args!("the printer is off: {time:?}"));
                 self.reboot(time);
@@ -456,14 +456,14 @@ impl World {
         }
     }
 
-    fn turns(&self, vice: Vice, time: Duration) {
-        note(format_args!("the printer: {vice:?} for {time:?}"));
+    fn turns(&self, quirk: Quirk, time: Duration) {
+        note(format_args!("the printer: {quirk:?} for {time:?}"));
         let printer = self.mqtt.printer.clone();
-        printer.turn(vice, true);
+        printer.turn(quirk, true);
         spawn_local(async move {
             sleep(time).await;
-            printer.turn(vice, false);
-            if vice == Vice::HalfOpen {
+            printer.turn(quirk, false);
+            if quirk == Quirk::HalfOpen {
                 // What it had to send meanwhile is lost; it sends all of it now.
                 printer.full();
             }
@@ -486,7 +486,7 @@ impl World {
         if let Some(storage) = &self.storage
             && self.chance.once_in(2)
         {
-            let vice = self.chance.of(&[
+            let quirk = self.chance.of(&[
                 FileVice::CutsControl(10_000),
                 FileVice::CutsData(10_000),
                 FileVice::Stalls(10_000),
@@ -496,8 +496,8 @@ impl World {
                 FileVice::BadName,
                 FileVice::RefusesData,
             ]);
-            note(format_args!("the file server: {vice:?}"));
-            storage.around.turn_for(vice, 1);
+            note(format_args!("the file server: {quirk:?}"));
+            storage.around.turn_for(quirk, 1);
             return;
         }
         let cuts = self.chance.once_in(2);
@@ -610,8 +610,8 @@ impl World {
         note(format_args!("the weather clears"));
         self.line.turn(Sky::default());
         self.lines().iter().for_each(|(_, line)| line.turn(Sky::default()));
-        for vice in [Vice::HalfOpen, Vice::NoPuback, Vice::Silence] {
-            self.mqtt.printer.turn(vice, false);
+        for quirk in [Quirk::HalfOpen, Quirk::NoPuback, Quirk::Silence] {
+            self.mqtt.printer.turn(quirk, false);
         }
         self.storage.iter().for_each(|storage| storage.around.turn(None));
         self.mqtt.readers.iter().for_each(|(_, _, talk)| talk.is(Mood::Keen));
@@ -649,7 +649,7 @@ impl World {
                 });
             }
         }
-        promise(WELL, heard > 0, || "nobody is there to know it".to_owned());
+        promise(WELL, heard > 0, || "no client has received a report".to_owned());
         self.pictures_come().await
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// What the camera says. First flag: nobody watches, and it is only looked whether there is one.
+/// What the camera sends. First flag: no viewer is connected, and the camera is only probed.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {

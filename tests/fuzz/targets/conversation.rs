@@ -135,7 +135,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         self.hear_at_once(bytes, Cut::Nowhere, around);
     }
 
-    /// The same. Nobody else comes to their turn before all of it has been offered.
+    /// The same. No other conversation continues before all of it has been offered.
     fn hear_at_once(&mut self, bytes: &[u8], cut: Cut, around: &mut dyn FnMut(Instant) -> bool) {
         let mut rest = bytes;
         let mut waits = 0;

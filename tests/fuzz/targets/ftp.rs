@@ -96,7 +96,7 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Whoever moves data, in no time: all of it, or, if `fails`, none.
+/// Moves a transfer's data at once: all of it, or, if `fails`, none.
 fn mover(printer_session: &PrinterSession, now: Instant, fails: bool) -> Option<DataEvent> {
     let news = match now_or_never(printer_session.next_command())? {
         DataCommand::Connect { .. } => DataEvent::Connected,
@@ -127,7 +127,7 @@ impl Printer {
             if now_or_never(self.service.wanted(|| now, &printer_session)).is_none() {
                 return false;
             }
-            let ends = self.service.upstream(now, 0).expect("there is one desk");
+            let ends = self.service.upstream(now, 0).expect("there is one printer session");
             let mut upstream = Conversation::new(ends, FTP_INBOX, FTP_OUTBOX).begun(now);
             upstream.hear(b"220 (vsFTPd 3.0.3)\r\n", &mut |_| false);
             self.upstream = Some(upstream);
@@ -218,7 +218,7 @@ pub(crate) fn upstream(data: &[u8]) {
         client.hear(b"USER bblp\r\n", &mut |_| false);
         client.hear(b"PASS 12345678\r\n", &mut |_| false);
         let printer_session = Rc::clone(&service.printer_sessions()[0]);
-        let ends = service.upstream(Instant::START, 0).expect("there is one desk");
+        let ends = service.upstream(Instant::START, 0).expect("there is one printer session");
         let mut printer = Conversation::new(ends, FTP_INBOX, FTP_OUTBOX);
         let mut asked = 0;
         script.play(&mut printer, cut, &mut |now| {

@@ -241,7 +241,7 @@ fn packets(said: &mut Vec<u8>, mut each: impl FnMut(Packet<'_>)) {
         let Some(bytes) = said.get(at..at + header.total()) else { break };
         match wire::packet(header, &bytes[header.body_at()..]) {
             Ok(packet) => each(packet),
-            // A client of MQTT 5 is refused in its own words, which nobody here reads.
+            // A client of MQTT 5 is refused with a packet of MQTT 5, which is not parsed here.
             Err(_) => assert_eq!(bytes, b"\x20\x03\x00\x84\x00"),
         }
         at += header.total();
@@ -369,7 +369,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// What the printer says. First flag: nobody asks it anything meanwhile.
+/// What the printer sends. First flag: no client sends requests meanwhile.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {

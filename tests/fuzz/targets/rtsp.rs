@@ -307,7 +307,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// Somebody who asks for one thing after another and then watches.
+/// A client that sends one request after another and then plays.
 struct Watcher {
     player: Players,
     asked: usize,
@@ -343,7 +343,7 @@ impl Watcher {
     }
 }
 
-/// What the camera says. First flag: nobody watches after a while.
+/// What the camera sends. First flag: all players disconnect after a while.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {

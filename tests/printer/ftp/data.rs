@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::store::{Incoming, Stored};
-use super::{DATA_TIMEOUT, Family, Inner, PASSIVE_TIMEOUT, PROMPTLY, Vice};
+use super::{DATA_TIMEOUT, Family, Inner, PASSIVE_TIMEOUT, PROMPTLY, Quirk};
 
 /// A port that waits for its one connection.
 pub(super) enum Passive {
@@ -43,15 +43,16 @@ impl Passive {
         inner: &Inner,
         client: Option<IpAddr>,
     ) -> Result<Data, Refused> {
-        const NOBODY: Refused = "425 Failed to establish connection.";
+        const NOT_CONNECTED: Refused = "425 Failed to establish connection.";
         let data = match self {
             Self::Memory(_, door) => {
                 let accepted = timeout(PASSIVE_TIMEOUT, door.recv()).await;
-                Data::Memory(accepted.ok().flatten().ok_or(NOBODY)?)
+                Data::Memory(accepted.ok().flatten().ok_or(NOT_CONNECTED)?)
             }
             Self::Tcp(listener) => {
                 let accepted = timeout(PASSIVE_TIMEOUT, listener.accept()).await;
-                let (stream, from) = accepted.map_err(|_| NOBODY)?.map_err(|_| NOBODY)?;
+                let (stream, from) =
+                    accepted.map_err(|_| NOT_CONNECTED)?.map_err(|_| NOT_CONNECTED)?;
                 if inner.family == Family::Vsftpd && Some(from.ip()) != client {
                     inner.count(|seen| seen.unwanted += 1);
                     return Err("425 Security: Bad IP connecting.");
@@ -192,7 +193,7 @@ impl<'a> Upload<'a> {
     }
 
     /// Receives bytes up to the end of the connection.
-    pub(super) async fn receive(mut self, mut data: Data, vice: Option<Vice>) -> Outcome {
+    pub(super) async fn receive(mut self, mut data: Data, quirk: Option<Quirk>) -> Outcome {
         const LOST: Outcome = Outcome::Failed("426 Failure reading network stream.");
         let inner = self.inner;
         let Some(incoming) = &mut self.incoming else { return LOST };
@@ -200,11 +201,11 @@ impl<'a> Upload<'a> {
         let mut piece = vec![0; pace.piece()];
         let mut done: u64 = 0;
         loop {
-            match vice {
-                Some(Vice::CutsControl(at)) if done >= at => return Outcome::Over,
-                Some(Vice::CutsData(at)) if done >= at => return LOST,
-                Some(Vice::Stalls(at)) if done >= at => core::future::pending().await,
-                Some(Vice::NoSpace(at)) if done >= at => return FULL,
+            match quirk {
+                Some(Quirk::CutsControl(at)) if done >= at => return Outcome::Over,
+                Some(Quirk::CutsData(at)) if done >= at => return LOST,
+                Some(Quirk::Stalls(at)) if done >= at => core::future::pending().await,
+                Some(Quirk::NoSpace(at)) if done >= at => return FULL,
                 _ => {}
             }
             let read = match timeout(DATA_TIMEOUT, data.read(&mut piece)).await {
@@ -216,8 +217,8 @@ impl<'a> Upload<'a> {
             if read == 0 {
                 break;
             }
-            let kept = match vice {
-                Some(Vice::Truncates(at)) => read.min(at.saturating_sub(done) as usize),
+            let kept = match quirk {
+                Some(Quirk::Truncates(at)) => read.min(at.saturating_sub(done) as usize),
                 _ => read,
             };
             if incoming.len() + kept as u64 > inner.space.get() {
@@ -232,9 +233,9 @@ impl<'a> Upload<'a> {
         drop(data);
         drop(self);
         tokio::time::sleep(inner.late.get()).await;
-        match vice {
-            Some(Vice::FailsThoughComplete | Vice::Truncates(_)) => LOST,
-            Some(Vice::NeverFinal) => Outcome::Unanswered,
+        match quirk {
+            Some(Quirk::FailsThoughComplete | Quirk::Truncates(_)) => LOST,
+            Some(Quirk::NeverFinal) => Outcome::Unanswered,
             _ => Outcome::Done,
         }
     }
@@ -257,16 +258,16 @@ pub(super) async fn send(
     inner: &Inner,
     mut data: Data,
     source: Source,
-    vice: Option<Vice>,
+    quirk: Option<Quirk>,
 ) -> Outcome {
     const LOST: Outcome = Outcome::Failed("426 Failure writing network stream.");
     let mut pace = Pace::new(inner);
     let mut piece = vec![0; pace.piece()];
     let mut done: u64 = 0;
     loop {
-        match vice {
-            Some(Vice::CutsData(at)) if done >= at => return LOST,
-            Some(Vice::Stalls(at)) if done >= at => core::future::pending().await,
+        match quirk {
+            Some(Quirk::CutsData(at)) if done >= at => return LOST,
+            Some(Quirk::Stalls(at)) if done >= at => core::future::pending().await,
             _ => {}
         }
         let read = match &source {
@@ -293,7 +294,7 @@ pub(super) async fn send(
         pace.after(read).await;
     }
     match timeout(DATA_TIMEOUT, data.end(inner.close_notify.get())).await {
-        Ok(Ok(())) if matches!(vice, Some(Vice::NeverFinal)) => Outcome::Unanswered,
+        Ok(Ok(())) if matches!(quirk, Some(Quirk::NeverFinal)) => Outcome::Unanswered,
         Ok(Ok(())) => Outcome::Done,
         Ok(Err(_)) | Err(_) => LOST,
     }

@@ -4,7 +4,7 @@
 //! let files = FileServer::new(Family::Esp32).code("12345678").rate(100_000);
 //! let (address, serving) = files.listen_tls((Ipv4Addr::LOCALHOST, 0).into(), Model::P1S).await?;
 //! tokio::task::spawn_local(serving);
-//! files.turn(Some(Vice::CutsControl(50_000)));
+//! files.turn(Some(Quirk::CutsControl(50_000)));
 //! assert!(files.until(secs(5), |seen| seen.uploads == 1).await);
 //! assert_eq!(files.file("/cache/plate.3mf").unwrap().len, 1_000_000);
 //! ```
@@ -126,7 +126,7 @@ pub enum OverLimit {
 
 /// What it may do badly to transfers, one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vice {
+pub enum Quirk {
     /// Drops control and data connection once an upload has this many bytes.
     CutsControl(u64),
     /// Drops the data connection once a transfer has this many bytes, and answers 426.
@@ -168,10 +168,10 @@ struct Inner {
     space: Cell<u64>,
     ports: RefCell<Option<RangeInclusive<u16>>>,
     next_port: Cell<u16>,
-    vice: Cell<Option<(Vice, u32)>>,
+    quirk: Cell<Option<(Quirk, u32)>>,
     store: RefCell<Store>,
     seen: RefCell<Seen>,
-    /// Rung at everything that changes what can be seen.
+    /// Notified of every change that an observer can see.
     changed: Notify,
     deaths: Cell<u64>,
     dead_until: Cell<Option<Instant>>,
@@ -200,7 +200,7 @@ impl FileServer {
             space: Cell::new(u64::MAX),
             ports: RefCell::new(None),
             next_port: Cell::new(0),
-            vice: Cell::new(None),
+            quirk: Cell::new(None),
             store: RefCell::new(Store::new()),
             seen: RefCell::default(),
             changed: Notify::new(),
@@ -272,14 +272,14 @@ impl FileServer {
 
 /// What it can be made to do.
 impl FileServer {
-    /// Takes up a vice for good, or gives up the one it has.
-    pub fn turn(&self, vice: Option<Vice>) {
-        self.inner.vice.set(vice.map(|vice| (vice, u32::MAX)));
+    /// Takes up a quirk for good, or gives up the one it has.
+    pub fn turn(&self, quirk: Option<Quirk>) {
+        self.inner.quirk.set(quirk.map(|quirk| (quirk, u32::MAX)));
     }
 
-    /// Takes up a vice for the next so many transfers.
-    pub fn turn_for(&self, vice: Vice, transfers: u32) {
-        self.inner.vice.set((transfers > 0).then_some((vice, transfers)));
+    /// Takes up a quirk for the next so many transfers.
+    pub fn turn_for(&self, quirk: Quirk, transfers: u32) {
+        self.inner.quirk.set((transfers > 0).then_some((quirk, transfers)));
     }
 
     /// Dies: all connections are dropped, and new ones are for so long.
@@ -527,27 +527,27 @@ impl Inner {
         Some(Place { inner: Rc::clone(self), over: false })
     }
 
-    /// The vice for the transfer that begins.
-    fn vice(&self, upload: bool, listing: bool) -> Option<Vice> {
-        let (vice, left) = self.vice.get()?;
-        let concerned = match vice {
-            Vice::CutsControl(_)
-            | Vice::FailsThoughComplete
-            | Vice::Truncates(_)
-            | Vice::NoSpace(_)
-            | Vice::BadName => upload,
-            Vice::Locked => !listing,
-            Vice::CutsData(_) | Vice::Stalls(_) | Vice::RefusesData | Vice::NeverFinal => true,
+    /// The quirk for the transfer that begins.
+    fn quirk(&self, upload: bool, listing: bool) -> Option<Quirk> {
+        let (quirk, left) = self.quirk.get()?;
+        let concerned = match quirk {
+            Quirk::CutsControl(_)
+            | Quirk::FailsThoughComplete
+            | Quirk::Truncates(_)
+            | Quirk::NoSpace(_)
+            | Quirk::BadName => upload,
+            Quirk::Locked => !listing,
+            Quirk::CutsData(_) | Quirk::Stalls(_) | Quirk::RefusesData | Quirk::NeverFinal => true,
         };
         if !concerned {
             return None;
         }
-        self.vice.set(match left {
-            u32::MAX => Some((vice, left)),
+        self.quirk.set(match left {
+            u32::MAX => Some((quirk, left)),
             0 | 1 => None,
-            _ => Some((vice, left - 1)),
+            _ => Some((quirk, left - 1)),
         });
-        Some(vice)
+        Some(quirk)
     }
 
     /// A listener for one data connection, where the control connection came to.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::data::{Outcome, Passive, Source, Upload, send};
 use super::store::{Entry, Incoming, Stored, name, resolve};
-use super::{Family, Inner, MAX_LINE, PROMPTLY, Vice};
+use super::{Family, Inner, MAX_LINE, PROMPTLY, Quirk};
 
 /// A control connection's stream. What it has ready is, in TLS, one record.
 pub(super) trait Control: AsyncBufRead + AsyncWrite + Unpin {}
@@ -286,7 +286,7 @@ impl Session {
                 self.store(rest, from).await
             }
             "DELE" => {
-                let locked = matches!(inner.vice.get(), Some((Vice::Locked, _)));
+                let locked = matches!(inner.quirk.get(), Some((Quirk::Locked, _)));
                 let done = !locked && inner.store.borrow_mut().remove_file(&self.path(rest));
                 self.say_either(done, "250 Delete operation successful.", "550 Delete failed.")
                     .await
@@ -457,10 +457,10 @@ impl Session {
         let inner = &*inner;
         let upload = matches!(what, What::Store(..));
         let listing = matches!(what, What::Send(Source::Listing(_)));
-        let vice = inner.vice(upload, listing);
-        match vice {
-            Some(Vice::BadName) => return self.say("553 Could not create file.").await,
-            Some(Vice::Locked) => return self.say("550 Failed to open file.").await,
+        let quirk = inner.quirk(upload, listing);
+        match quirk {
+            Some(Quirk::BadName) => return self.say("553 Could not create file.").await,
+            Some(Quirk::Locked) => return self.say("550 Failed to open file.").await,
             _ => {}
         }
         let Some(mut passive) = self.passive.take() else {
@@ -469,7 +469,7 @@ impl Session {
         if self.is_vsftpd() && !self.private && self.peer.tls.is_some() {
             return self.say("522 Data connections must be encrypted.").await;
         }
-        let accepted = if vice == Some(Vice::RefusesData) {
+        let accepted = if quirk == Some(Quirk::RefusesData) {
             Err("425 Failed to establish connection.")
         } else {
             tokio::select! {
@@ -512,8 +512,8 @@ impl Session {
                 None => data,
             };
             match what {
-                Ok(upload) => upload.receive(data, vice).await,
-                Err(source) => send(inner, data, source, vice).await,
+                Ok(upload) => upload.receive(data, quirk).await,
+                Err(source) => send(inner, data, source, quirk).await,
             }
         };
         let outcome = tokio::select! {

@@ -1,5 +1,5 @@
 //! The camera of a simulated X1, X2, P2 or H2: RTSP over TLS on port 322 (`src/protocol.md`, rtsps-camera), as live555
-//! serves it, with its manners and its vices.
+//! serves it, with its manners and its quirks.
 //!
 //! ```ignore
 //! let rtsp = Rtsp::new().code("12345678").sessions(1);
@@ -7,7 +7,7 @@
 //! tokio::task::spawn_local({ let rtsp = rtsp.clone(); async move { rtsp.serve(far).await } });
 //! let (address, serving) = rtsp.listen_tls((Ipv4Addr::LOCALHOST, 0).into(), Model::X1C).await?;
 //! tokio::task::spawn_local(serving);
-//! rtsp.turn(rtsp::Vice::Silence, true);
+//! rtsp.turn(rtsp::Quirk::Silence, true);
 //! assert!(rtsp.until(secs(5), |rtsp| rtsp.playing() == 1).await);
 //! ```
 //!
@@ -78,7 +78,7 @@ pub const MAX_ANSWERS: usize = 16;
 /// How late a unit may leave.
 pub const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// How long an X1C streams without a receiver report, with [`Vice::NeedsReports`].
+/// How long an X1C streams without a receiver report, with [`Quirk::NeedsReports`].
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An RTP packet of live555, in bytes.
@@ -110,7 +110,7 @@ pub enum OverLimit {
 /// A fault of the camera, until it is [turned](Rtsp::turn) off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Vice {
+pub enum Quirk {
     /// Answers requests and sends no RTP.
     Silence,
     /// Neither reads nor writes.
@@ -242,9 +242,9 @@ impl Rtsp {
         self
     }
 
-    /// One more vice.
-    pub fn with(self, vice: Vice) -> Self {
-        self.turn(vice, true);
+    /// One more quirk.
+    pub fn with(self, quirk: Quirk) -> Self {
+        self.turn(quirk, true);
         self
     }
 
@@ -257,9 +257,9 @@ impl Rtsp {
 
 /// What it can be made to do.
 impl Rtsp {
-    /// Takes up a vice, or gives it up.
-    pub fn turn(&self, vice: Vice, on: bool) {
-        self.server.turn(vice, on);
+    /// Takes up a quirk, or gives it up.
+    pub fn turn(&self, quirk: Quirk, on: bool) {
+        self.server.turn(quirk, on);
     }
 
     /// Puts these bytes on the connection of everybody who plays, between two frames; on how many.

@@ -15,7 +15,7 @@ use super::super::{MAX_HELD, MAX_STREAMS};
 use super::ledger::{Ending, Event, Ledger};
 use super::media::Media;
 use super::rtp::{Packing, Track};
-use super::{MAX_ANSWERS, OverLimit, PACKET, STAMP, Vice};
+use super::{MAX_ANSWERS, OverLimit, PACKET, Quirk, STAMP};
 
 /// An observer of the camera's events.
 type Listener = Rc<dyn Fn(&Event<'_>)>;
@@ -42,8 +42,8 @@ pub(super) struct Server {
     pub(super) key_after: Cell<Duration>,
     pub(super) reports_every: Cell<Duration>,
     pub(super) stamp: RefCell<Option<Stamp>>,
-    /// One bit for each [`Vice`].
-    vices: Cell<u16>,
+    /// One bit for each [`Quirk`].
+    quirks: Cell<u16>,
     pub(super) cut_next: Cell<bool>,
     down_until: Cell<Option<Instant>>,
     /// When unit 0 was due.
@@ -76,7 +76,7 @@ impl Server {
             key_after: Cell::new(Duration::ZERO),
             reports_every: Cell::new(Duration::from_secs(5)),
             stamp: RefCell::default(),
-            vices: Cell::new(0),
+            quirks: Cell::new(0),
             cut_next: Cell::new(false),
             down_until: Cell::new(None),
             began: Cell::new(None),
@@ -150,16 +150,16 @@ impl Server {
         self.slots.borrow().iter().filter(|slot| slot.session.borrow().is_some()).count()
     }
 
-    pub(super) fn turn(&self, vice: Vice, on: bool) {
-        let (bit, vices) = (1 << vice as u8, self.vices.get());
-        self.vices.set(if on { vices | bit } else { vices & !bit });
+    pub(super) fn turn(&self, quirk: Quirk, on: bool) {
+        let (bit, quirks) = (1 << quirk as u8, self.quirks.get());
+        self.quirks.set(if on { quirks | bit } else { quirks & !bit });
         for slot in self.slots.borrow().iter() {
             slot.notify.notify_waiters();
         }
     }
 
-    pub(super) fn has(&self, vice: Vice) -> bool {
-        self.vices.get() & (1 << vice as u8) != 0
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.get() & (1 << quirk as u8) != 0
     }
 
     pub(super) fn put_on_all(&self, bytes: impl Fn(&Slot) -> Vec<u8>) -> usize {
@@ -207,7 +207,7 @@ pub(super) struct Slot {
     pub(super) session: RefCell<Option<Session>>,
     /// Set when nothing more will be read; what waits is still written.
     pub(super) closing: Cell<Option<Ending>>,
-    /// Rung whenever its two halves have to look around.
+    /// Wakes its two tasks.
     pub(super) notify: Notify,
     waiting: RefCell<VecDeque<Vec<u8>>>,
     dropping: Cell<Option<Ending>>,

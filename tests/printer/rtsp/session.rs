@@ -16,7 +16,7 @@ use super::media::Unit;
 use super::message::{Inbox, Malformed, Message, Request};
 use super::rtp::{Track, mark_slices, reports};
 use super::server::{Playing, Server, Session, Slot};
-use super::{MAX_DELAY, OverLimit, PATH, REPORT_TIMEOUT, REQUEST_TIMEOUT, STAMP, Vice};
+use super::{MAX_DELAY, OverLimit, PATH, Quirk, REPORT_TIMEOUT, REQUEST_TIMEOUT, STAMP};
 
 /// Serves a connection from its first request on; how it ended.
 pub(super) async fn converse<S>(server: &Server, slot: &Slot, stream: S) -> Ending
@@ -58,7 +58,7 @@ async fn read<R: AsyncRead + Unpin>(server: &Server, slot: &Slot, from: &mut R) 
     let (mut inbox, mut piece) = (Inbox::default(), [0; 2048]);
     let mut until = Instant::now() + REQUEST_TIMEOUT;
     loop {
-        while server.has(Vice::Deaf) || slot.is_full() {
+        while server.has(Quirk::Deaf) || slot.is_full() {
             slot.notify.notified().await;
         }
         match inbox.next() {
@@ -118,7 +118,7 @@ fn is_reported(server: &Server, slot: &Slot, channel: u8, frame: &[u8]) -> bool 
 
 /// Answers a request; an ending if the connection ends with it.
 fn obey(server: &Server, slot: &Slot, request: &Request) -> Option<Ending> {
-    if request.method == "TEARDOWN" && server.has(Vice::RudeTeardown) {
+    if request.method == "TEARDOWN" && server.has(Quirk::RudeTeardown) {
         slot.session.take();
         return Some(Ending::TornDown);
     }
@@ -186,7 +186,7 @@ fn answer(server: &Server, slot: &Slot, request: &Request) -> Answer {
     match (method, within) {
         (_, None) | ("DESCRIBE", Some("/track1")) => refusal(404),
         ("DESCRIBE", Some("")) => {
-            let sdp = server.media.borrow().sdp(!server.has(Vice::NoVideo));
+            let sdp = server.media.borrow().sdp(!server.has(Quirk::NoVideo));
             let headers =
                 format!("Content-Base: {base}{PATH}/\r\nContent-Type: application/sdp\r\n");
             (200, headers, sdp)
@@ -327,7 +327,7 @@ async fn step<W: AsyncWrite + Unpin>(
     slot: &Slot,
     to: &mut W,
 ) -> Result<(), Ending> {
-    if server.has(Vice::Deaf) {
+    if server.has(Quirk::Deaf) {
         slot.notify.notified().await;
         return Ok(());
     }
@@ -355,7 +355,7 @@ fn next_due(server: &Server, slot: &Slot) -> Option<Instant> {
     let session = slot.session.borrow();
     let session = session.as_ref()?;
     let playing = session.playing.as_ref()?;
-    if server.has(Vice::Silence) {
+    if server.has(Quirk::Silence) {
         return None;
     }
     let starts = playing.since + server.first_after.get();
@@ -400,7 +400,7 @@ fn report(server: &Server, session: &mut Session) -> Frames {
     let passed = since.as_nanos() * 90_000 / 1_000_000_000;
     let playing = session.playing.as_mut().unwrap();
     playing.report = Instant::now() + server.reports_every.get().max(Duration::from_millis(1));
-    if server.has(Vice::NoSenderReports) {
+    if server.has(Quirk::NoSenderReports) {
         return Vec::new();
     }
     let timestamp = session.track.base.wrapping_add(stuck(server, u64::try_from(passed).unwrap()));
@@ -419,7 +419,7 @@ fn unit(server: &Server, session: &mut Session) -> Frames {
     if playing.awaits_key && unit.key && server.due(number) + MAX_DELAY >= now {
         playing.awaits_key = false;
     }
-    let mute = server.has(Vice::NeedsReports) && session.reported + REPORT_TIMEOUT <= now;
+    let mute = server.has(Quirk::NeedsReports) && session.reported + REPORT_TIMEOUT <= now;
     let early = unit.key && playing.since + server.key_after.get() > now;
     if playing.awaits_key {
         server.note(|ledger| ledger.skipped += 1);
@@ -431,22 +431,22 @@ fn unit(server: &Server, session: &mut Session) -> Frames {
     let unit = dressed(server, &unit, number);
     let (most, packing) = (server.packet_most.get(), server.packing.get());
     let mut packets = session.track.packets(media.codec, &unit, timestamp, most, packing);
-    if server.has(Vice::Garbage) {
+    if server.has(Quirk::Garbage) {
         for packet in &mut packets {
             packet[12..].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(7) | 0x1f);
         }
     }
-    if server.has(Vice::LosesPackets) && packets.len() > 2 {
+    if server.has(Quirk::LosesPackets) && packets.len() > 2 {
         packets[1] = packets[0].clone();
     }
-    if server.has(Vice::MarksSlices) {
+    if server.has(Quirk::MarksSlices) {
         mark_slices(&mut packets);
     }
     let (rtp, _) = session.channels;
-    let channel = if server.has(Vice::WrongChannel) { rtp.wrapping_add(4) } else { rtp };
+    let channel = if server.has(Quirk::WrongChannel) { rtp.wrapping_add(4) } else { rtp };
     let mut frames = Vec::with_capacity(packets.len() + 1);
-    if server.has(Vice::StrayChannels) {
-        frames.push((rtp.wrapping_add(9), b"nobody has asked for this".to_vec()));
+    if server.has(Quirk::StrayChannels) {
+        frames.push((rtp.wrapping_add(9), b"a packet of no stream".to_vec()));
     }
     frames.extend(packets.into_iter().map(|packet| (channel, packet)));
     server.note(|ledger| ledger.units += 1);
@@ -456,11 +456,11 @@ fn unit(server: &Server, session: &mut Session) -> Frames {
 /// The unit as it leaves: without parameter sets, or with a stamp, if that is wanted.
 fn dressed(server: &Server, unit: &Rc<Unit>, number: u64) -> Rc<Unit> {
     let stamp = server.stamp.borrow().clone();
-    if stamp.is_none() && !server.has(Vice::NoSets) {
+    if stamp.is_none() && !server.has(Quirk::NoSets) {
         return Rc::clone(unit);
     }
     let mut unit = Unit::clone(unit);
-    if server.has(Vice::NoSets) {
+    if server.has(Quirk::NoSets) {
         let codec = server.media.borrow().codec;
         unit.nals.retain(|nal| !codec.is_set(codec.kind(nal)));
     }
@@ -478,7 +478,7 @@ fn timestamp(server: &Server, track: &Track, unit: u64) -> u32 {
 /// So many ticks of 90 kHz, or as many as the printer gets to.
 fn stuck(server: &Server, ticks: u64) -> u32 {
     const STUCK_AT: u64 = 5400;
-    let ticks = if server.has(Vice::StuckTimestamps) { ticks.min(STUCK_AT) } else { ticks };
+    let ticks = if server.has(Quirk::StuckTimestamps) { ticks.min(STUCK_AT) } else { ticks };
     ticks as u32 // they wrap
 }
 

@@ -8,7 +8,7 @@ use super::{
     CODE, Client, PIPE, connect, hello, publish, pushall, secs, simulated, subscribe, subscriber,
 };
 use printer::{
-    CONNECT_TIMEOUT, Ending, GARBAGE, KEPT, MAX_PACKET, MAX_QUEUE, Model, Printer, Vice,
+    CONNECT_TIMEOUT, Ending, GARBAGE, KEPT, MAX_PACKET, MAX_QUEUE, Model, Printer, Quirk,
     WRITE_TIMEOUT,
 };
 
@@ -186,7 +186,7 @@ fn a_request_is_acknowledged_and_seen_as_it_came() {
         assert_eq!(request.payload, payload);
         assert_eq!((request.qos, request.dup, request.id), (1, true, Some(77)));
 
-        printer.turn(Vice::NoPuback, true);
+        printer.turn(Quirk::NoPuback, true);
         client.send(&publish(&printer.request_topic(), b"not JSON", 1, 78, false)).await;
         assert!(client.is_silent_for(secs(60)).await);
         client.send(&publish(&printer.request_topic(), b"{}", 0, 0, false)).await;
@@ -261,9 +261,9 @@ fn whoever_takes_a_little_now_and_then_is_not_stuck() {
             client.stream.read_exact(&mut [0; 100]).await.unwrap();
         }
         // While it is half-open itself, it disconnects no client.
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         sleep(10 * WRITE_TIMEOUT).await;
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         client.stream.read_exact(&mut [0; 4 * PIPE - 400]).await.unwrap();
         assert_eq!(printer.open(), 1);
     });

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::tls::{finished, missing, over_sockets};
 use super::{CODE, PIPE, secs, simulated};
 use printer::camera::{
-    Ending, LOGIN, LOGIN_TIMEOUT, MAX_RAW, ORPHAN_TIMEOUT, TRICKLE, Vice, header, login,
+    Ending, LOGIN, LOGIN_TIMEOUT, MAX_RAW, ORPHAN_TIMEOUT, Quirk, TRICKLE, header, login,
 };
 use printer::{
     Camera, KEPT, MAX_HELD, MAX_STREAMS, Model, OverLimit, WRITE_TIMEOUT, picture_number,
@@ -252,13 +252,13 @@ fn the_queue_and_the_list_of_endings_are_bounded() {
 #[test]
 fn a_dead_camera_takes_logins_and_says_nothing_until_it_wakes() {
     simulated(async || {
-        let camera = Camera::new().with(Vice::Silence);
+        let camera = Camera::new().with(Quirk::Silence);
         let mut viewer = Viewer::hopeful(&camera).await;
         assert!(viewer.is_silent_for(secs(3600)).await);
         assert_eq!((camera.watching(), camera.frames()), (1, 0));
-        camera.turn(Vice::Silence, false);
+        camera.turn(Quirk::Silence, false);
         viewer.number(&camera).await;
-        camera.turn(Vice::Silence, true);
+        camera.turn(Quirk::Silence, true);
         assert!(viewer.is_silent_for(secs(3600)).await);
     });
 }
@@ -283,17 +283,17 @@ fn a_picture_can_be_cut_in_the_middle_once() {
 #[test]
 fn garbage_and_damaged_pictures_come_under_right_headers() {
     simulated(async || {
-        let camera = Camera::new().with(Vice::Garbage);
+        let camera = Camera::new().with(Quirk::Garbage);
         let mut viewer = Viewer::hopeful(&camera).await;
         let garbage = viewer.frame().await.unwrap();
         assert_eq!(garbage.len(), camera.picture(0).len());
         assert!(!garbage.starts_with(b"\xff\xd8") && !garbage.ends_with(b"\xff\xd9"));
-        camera.turn(Vice::Garbage, false);
-        camera.turn(Vice::Damaged, true);
+        camera.turn(Quirk::Garbage, false);
+        camera.turn(Quirk::Damaged, true);
         let damaged = viewer.frame().await.unwrap();
         assert!(*damaged == camera.picture(1)[..damaged.len()] && !damaged.ends_with(b"\xff\xd9"));
         assert_eq!(damaged.len() + 2, camera.picture(1).len());
-        camera.turn(Vice::Damaged, false);
+        camera.turn(Quirk::Damaged, false);
         assert_eq!(viewer.number(&camera).await, 2);
     });
 }
@@ -301,7 +301,7 @@ fn garbage_and_damaged_pictures_come_under_right_headers() {
 #[test]
 fn any_length_and_any_bytes_can_be_put_between_pictures() {
     simulated(async || {
-        let camera = Camera::new().with(Vice::Silence);
+        let camera = Camera::new().with(Quirk::Silence);
         let mut viewer = Viewer::hopeful(&camera).await;
         assert!(camera.until(secs(1), |camera| camera.watching() == 1).await);
         for length in [0, 17 << 20, u32::MAX] {
@@ -315,9 +315,9 @@ fn any_length_and_any_bytes_can_be_put_between_pictures() {
         let mut got = [0; 4];
         viewer.stream.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"bare");
-        camera.turn(Vice::Silence, false);
+        camera.turn(Quirk::Silence, false);
         viewer.number(&camera).await;
-        assert_eq!(Camera::new().raw(b"to nobody"), 0);
+        assert_eq!(Camera::new().raw(b"without a viewer"), 0);
     });
 }
 
@@ -325,7 +325,7 @@ fn any_length_and_any_bytes_can_be_put_between_pictures() {
 #[should_panic(expected = "pieces wait")]
 fn no_more_pieces_wait_than_there_is_room_for() {
     simulated(async || {
-        let camera = Camera::new().with(Vice::Silence);
+        let camera = Camera::new().with(Quirk::Silence);
         let _viewer = Viewer::hopeful(&camera).await;
         assert!(camera.until(secs(1), |camera| camera.watching() == 1).await);
         for _ in 0..=MAX_RAW {
@@ -356,13 +356,13 @@ fn a_picture_can_be_of_exactly_any_size_once() {
 #[test]
 fn a_slow_camera_trickles() {
     simulated(async || {
-        let camera = Camera::new().every(Duration::ZERO).with(Vice::Slow);
+        let camera = Camera::new().every(Duration::ZERO).with(Quirk::Slow);
         let mut viewer = Viewer::hopeful(&camera).await;
         let before = Instant::now();
         viewer.number(&camera).await;
         let pieces = 1 + camera.picture(0).len().div_ceil(TRICKLE.0);
         assert_eq!(before.elapsed(), TRICKLE.1 * u32::try_from(pieces).unwrap());
-        camera.turn(Vice::Slow, false);
+        camera.turn(Quirk::Slow, false);
         let before = Instant::now();
         viewer.number(&camera).await;
         assert!(before.elapsed() <= TRICKLE.1);
@@ -372,7 +372,7 @@ fn a_slow_camera_trickles() {
 #[test]
 fn an_orphan_keeps_its_place_until_it_is_noticed() {
     simulated(async || {
-        let camera = Camera::new().with(Vice::Orphans);
+        let camera = Camera::new().with(Quirk::Orphans);
         let mut orphan = Viewer::hopeful(&camera).await;
         orphan.number(&camera).await;
         let before = Instant::now();
@@ -387,11 +387,11 @@ fn an_orphan_keeps_its_place_until_it_is_noticed() {
         assert_eq!(before.elapsed(), ORPHAN_TIMEOUT + secs(2));
         Viewer::hopeful(&camera).await.number(&camera).await;
 
-        let camera = Camera::new().with(Vice::Orphans);
+        let camera = Camera::new().with(Quirk::Orphans);
         drop(Viewer::hopeful(&camera).await);
         let mut next = Viewer::hopeful(&camera).await;
         assert!(next.is_silent_for(secs(300)).await);
-        camera.turn(Vice::Orphans, false);
+        camera.turn(Quirk::Orphans, false);
         next.number(&camera).await;
     });
 }
@@ -401,7 +401,7 @@ fn a_viewer_that_takes_nothing_is_closed_and_an_orphan_later() {
     simulated(async || {
         for (camera, after) in [
             (Camera::new(), WRITE_TIMEOUT),
-            (Camera::new().with(Vice::Orphans), ORPHAN_TIMEOUT * 2), // given up, and then noticed
+            (Camera::new().with(Quirk::Orphans), ORPHAN_TIMEOUT * 2), // given up, and then noticed
         ] {
             let before = Instant::now();
             let _stalled = Viewer::hopeful(&camera).await;

@@ -24,7 +24,7 @@ use super::anybody::Anybody;
 use super::tls::{missing, over_sockets};
 use super::{CODE, secs, simulated};
 use printer::Model;
-use printer::ftp::{Family, FileServer, IDLE_TIMEOUT, OverLimit, Pattern, Vice, sha256};
+use printer::ftp::{Family, FileServer, IDLE_TIMEOUT, OverLimit, Pattern, Quirk, sha256};
 
 /// A control connection.
 struct Session<S> {
@@ -432,19 +432,19 @@ fn a_slow_disk_takes_and_gives_at_its_pace() {
 
 #[test]
 fn its_vices_are_as_they_are_called() {
-    for (vice, answer, left) in [
-        (Vice::CutsData(40_000), "426", Some(40_000..100_000)),
-        (Vice::FailsThoughComplete, "426", Some(100_000..100_001)),
-        (Vice::Truncates(40_000), "426", Some(40_000..40_001)),
-        (Vice::NoSpace(40_000), "552", Some(40_000..100_000)),
-        (Vice::BadName, "553", None),
-        (Vice::Locked, "550", None),
-        (Vice::RefusesData, "425", None),
-        (Vice::CutsControl(40_000), "", Some(40_000..100_000)),
+    for (quirk, answer, left) in [
+        (Quirk::CutsData(40_000), "426", Some(40_000..100_000)),
+        (Quirk::FailsThoughComplete, "426", Some(100_000..100_001)),
+        (Quirk::Truncates(40_000), "426", Some(40_000..40_001)),
+        (Quirk::NoSpace(40_000), "552", Some(40_000..100_000)),
+        (Quirk::BadName, "553", None),
+        (Quirk::Locked, "550", None),
+        (Quirk::RefusesData, "425", None),
+        (Quirk::CutsControl(40_000), "", Some(40_000..100_000)),
     ] {
         simulated(async || {
             let server = FileServer::new(Family::Esp32);
-            server.turn_for(vice, 1);
+            server.turn_for(quirk, 1);
             let mut session = in_memory(&server).await;
             let (port, _) = session.passive("PASV").await;
             let mut data = server.dial(port).unwrap();
@@ -459,12 +459,12 @@ fn its_vices_are_as_they_are_called() {
             };
             assert!(
                 ended.starts_with(answer) && ended.is_empty() == answer.is_empty(),
-                "{vice:?}: {ended}"
+                "{quirk:?}: {ended}"
             );
             let len = server.file("/a.3mf").map(|stored| stored.len);
             match (len, &left) {
-                (Some(len), Some(left)) => assert!(left.contains(&len), "{vice:?}: {len}"),
-                (len, left) => assert_eq!(len.is_some(), left.is_some(), "{vice:?}"),
+                (Some(len), Some(left)) => assert!(left.contains(&len), "{quirk:?}: {len}"),
+                (len, left) => assert_eq!(len.is_some(), left.is_some(), "{quirk:?}"),
             }
         });
     }

@@ -15,13 +15,13 @@ mod broker;
 mod camera;
 mod detection;
 mod ftp;
+mod quirks;
 mod reports;
 mod rtsp;
 #[path = "../../support/clients/rtsp.rs"]
 #[allow(dead_code, reason = "the tests here need a part of it")]
 mod rtsp_client;
 mod tls;
-mod vices;
 
 use core::time::Duration;
 

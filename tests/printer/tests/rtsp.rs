@@ -13,7 +13,7 @@ use crate::rtsp_client::{
     Assembly, Client, Frame, Heard, Picture, Rtp, Scheme, framed, receiver_report,
 };
 use printer::rtsp::{
-    Ending, MAX_REQUEST, Media, OverLimit, PATH, Packing, REQUEST_TIMEOUT, Vice, digest,
+    Ending, MAX_REQUEST, Media, OverLimit, PATH, Packing, Quirk, REQUEST_TIMEOUT, digest,
 };
 use printer::{MAX_STREAMS, Model, Rtsp, WRITE_TIMEOUT};
 
@@ -228,7 +228,7 @@ fn recordings_are_cut_into_units_and_described() {
         assert!(
             sdp.contains("packetization-mode=1;profile-level-id=4D401E;sprop-parameter-sets=Z0")
         );
-        let mut client = call(&Rtsp::new().showing(Media::h265()).with(Vice::NoVideo));
+        let mut client = call(&Rtsp::new().showing(Media::h265()).with(Quirk::NoVideo));
         assert!(client.describe(URL).await.text().contains("m=audio 0 RTP/AVP 0\r\n"));
     });
 }
@@ -331,13 +331,13 @@ fn slots_are_leaked_until_a_reboot() {
 #[test]
 fn timestamps_stick_and_reports_are_needed_or_missing() {
     simulated(async || {
-        let rtsp = Rtsp::new().with(Vice::StuckTimestamps).with(Vice::NoSenderReports);
+        let rtsp = Rtsp::new().with(Quirk::StuckTimestamps).with(Quirk::NoSenderReports);
         let mut client = call(&rtsp);
         client.play(URL).await;
         let seen = pictures(&mut client, &mut Assembly::default(), 300).await;
         assert_eq!(seen[299].timestamp.wrapping_sub(seen[0].timestamp), 5400);
 
-        let rtsp = Rtsp::new().with(Vice::NeedsReports).with(Vice::NoSenderReports);
+        let rtsp = Rtsp::new().with(Quirk::NeedsReports).with(Quirk::NoSenderReports);
         let mut client = call(&rtsp);
         client.play(URL).await;
         let (mut assembly, before) = (Assembly::default(), Instant::now());
@@ -371,16 +371,16 @@ fn it_begins_late_stalls_and_is_deaf() {
         let key = seen.iter().position(Picture::is_key).unwrap();
         assert_eq!(key, 600 - 20, "all but the keys of twenty seconds come before");
 
-        rtsp.turn(Vice::Silence, true);
+        rtsp.turn(Quirk::Silence, true);
         while client.next_within(secs(1)).await.is_some() {}
         assert_eq!(client.request("GET_PARAMETER", URL, "").await.status, 200);
-        rtsp.turn(Vice::Deaf, true);
+        rtsp.turn(Quirk::Deaf, true);
         let asked = client.written("OPTIONS", URL, "");
         client.send(&asked).await;
         assert_eq!(client.next_within(secs(50)).await, None);
-        rtsp.turn(Vice::Deaf, false);
+        rtsp.turn(Quirk::Deaf, false);
         assert_eq!(client.response().await.status, 200);
-        rtsp.turn(Vice::Silence, false);
+        rtsp.turn(Quirk::Silence, false);
         assert!(matches!(client.next().await, Heard::Frame(_)));
     });
 }
@@ -388,14 +388,14 @@ fn it_begins_late_stalls_and_is_deaf() {
 #[test]
 fn it_sends_what_nobody_wants() {
     simulated(async || {
-        let rtsp = Rtsp::new().with(Vice::Garbage).with(Vice::StrayChannels);
+        let rtsp = Rtsp::new().with(Quirk::Garbage).with(Quirk::StrayChannels);
         let mut client = call(&rtsp);
         client.play(URL).await;
         let (stray, garbage) = (client.frame().await, client.frame().await);
         assert_eq!((stray.channel, garbage.channel), (9, 0));
         assert_eq!(garbage.bytes[12] & 0x1f, 31);
 
-        let rtsp = Rtsp::new().with(Vice::WrongChannel).with(Vice::NoSets).header_bytes(9000);
+        let rtsp = Rtsp::new().with(Quirk::WrongChannel).with(Quirk::NoSets).header_bytes(9000);
         let mut client = call(&rtsp);
         client.play(URL).await;
         let frame = client.frame().await;
@@ -424,7 +424,7 @@ fn it_sends_what_nobody_wants() {
         assert!(rest.iter().all(|heard| matches!(heard, Heard::Frame(_))));
         assert_eq!((large.endings(), large.leaked()), (vec![Ending::Cut], 0));
 
-        let rude = Rtsp::new().with(Vice::RudeTeardown);
+        let rude = Rtsp::new().with(Quirk::RudeTeardown);
         let mut client = call(&rude);
         client.play(URL).await;
         let teardown = client.written("TEARDOWN", URL, "");

@@ -24,7 +24,7 @@ use crate::clients::ports;
 use crate::clients::programs::Program;
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command};
 use printer::Model;
-use printer::ftp::{Family, FileServer, Vice};
+use printer::ftp::{Family, FileServer, Quirk};
 
 /// Guards: an upload without a byte races the data connection's TLS.
 #[test]
@@ -171,7 +171,7 @@ fn the_log_names_transfers_their_progress_and_outcome() {
 
         let (status, _) = files.curl(&["-o", back.to_str().unwrap(), "-sS"], "none").await;
         assert_ne!(status, Some(0));
-        files.server.turn(Some(Vice::NoSpace(0)));
+        files.server.turn(Some(Quirk::NoSpace(0)));
         let (status, _) = files.curl(&["-T", given.to_str().unwrap()], "").await;
         assert_ne!(status, Some(0));
         let line = program.line("upload \"plate.3mf\": failed: ").await;

@@ -11,7 +11,7 @@ use crate::clients::mqtt::{Client, Hello, PUBACK, PUBLISH, publish_bytes};
 use crate::lan::oracle::Known;
 use crate::lan::weather::Chance;
 use crate::lan::{self, Proxy, Settings, WIRE, ms, pass, secs};
-use printer::{Event, Model, Printer, Vice};
+use printer::{Event, Model, Printer, Quirk};
 
 const ACTIONS: usize = 200;
 const CLIENTS: usize = 8;
@@ -158,9 +158,9 @@ async fn play(seed: u64) {
             9 if at < players.len() => players[at].asleep = 3,
             10 => printer.reboot(ms(chance.below(8000))),
             11 => {
-                printer.turn(Vice::HalfOpen, true);
+                printer.turn(Quirk::HalfOpen, true);
                 pass(ms(chance.below(9000))).await;
-                printer.turn(Vice::HalfOpen, false);
+                printer.turn(Quirk::HalfOpen, false);
                 // What it had to send meanwhile is lost; it sends all of it now.
                 printer.full();
             }
@@ -168,7 +168,7 @@ async fn play(seed: u64) {
                 printer.full();
             }
             13 => printer.cut(),
-            14 => printer.turn(Vice::NoPuback, chance.below(2) == 0),
+            14 => printer.turn(Quirk::NoPuback, chance.below(2) == 0),
             _ => {
                 printer.delta();
                 pass(ms(chance.below(3000))).await;

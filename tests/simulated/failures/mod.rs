@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::clients::mqtt::{CLOSED, Client, Hello, PUBACK};
 use crate::lan::{self, Proxy, Settings, Tally, WIRE, journal_says, ms, pass, secs};
-use printer::{Ending, GARBAGE, Model, Printer, Refusal, Vice};
+use printer::{Ending, GARBAGE, Model, Printer, Quirk, Refusal};
 
 const ORDER: &[u8] = br#"{"print":{"sequence_id":"20001","command":"pause"}}"#;
 const MARK: &[u8] = br#"{"print":{"command":"test","result":"success"}}"#;
@@ -35,7 +35,7 @@ fn is_full(report: &[u8]) -> bool {
         .is_ok_and(|report| report["print"]["msg"] == 0)
 }
 
-/// Nobody who comes in a quiet moment is forgotten: printers are quiet while they parse a job.
+/// A client that connects in a quiet moment is served: printers are quiet while they parse a job.
 #[test]
 fn subscribing_while_the_printer_is_quiet_gets_the_state_later() {
     lan::run(async {
@@ -160,15 +160,15 @@ fn a_request_the_printer_may_have_missed_closes_its_sender_only() {
         let mut queued = proxy.client("queued").await;
         let mut reader = proxy.reader("reader", "#").await;
         let mut unacknowledged = proxy.client("unacknowledged").await;
-        printer.turn(Vice::NoPuback, true);
+        printer.turn(Quirk::NoPuback, true);
         unacknowledged.publish(&topic, ORDER, 1, 1).await;
         unacknowledged.expect(PUBACK).await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         under_way.publish(&topic, &[b'x'; 500], 1, 1).await;
         pass(ms(10)).await;
         queued.publish(&topic, &[b'y'; 500], 0, 0).await;
         pass(secs(1)).await;
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         printer.reboot(secs(5));
         for client in [&mut under_way, &mut queued, &mut unacknowledged] {
             assert_eq!(client.next().await, None, "no PUBACK, and the end");
@@ -191,14 +191,14 @@ fn clients_waiting_behind_lost_requests_are_closed_too() {
         let topic = printer.request_topic();
         let mut many = proxy.client("many").await;
         let mut last = proxy.client("last").await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         for n in 1..=10 {
             many.publish(&topic, ORDER, 1, n).await;
         }
         pass(ms(10)).await;
         last.publish(&topic, ORDER, 1, 1).await;
         pass(ms(10)).await;
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         printer.reboot(secs(20));
         let before = Instant::now();
         assert!(many.is_closed().await);
@@ -216,10 +216,10 @@ fn a_lost_request_is_executed_when_it_is_resent() {
         pass(secs(1)).await;
         let topic = printer.request_topic();
         let mut sender = proxy.client("sender").await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         sender.publish(&topic, &[b'x'; 500], 1, 7).await;
         pass(ms(10)).await;
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         printer.reboot(secs(1));
         assert_eq!(sender.next().await, None);
         proxy.live().await;
@@ -267,7 +267,7 @@ fn the_state_from_before_a_reboot_is_never_sent() {
         assert!(is_full(&client.report().await));
         let topic = printer.request_topic();
         let get_version = br#"{"info":{"sequence_id":"7","command":"get_version"}}"#;
-        printer.turn(Vice::Zombie, true);
+        printer.turn(Quirk::Zombie, true);
         printer.reboot(secs(3));
         pass(secs(1)).await;
         assert_eq!(client.subscribe(&[("#", 0)]).await, [0]);
@@ -314,7 +314,7 @@ fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
         proxy.live().await;
         pass(ms(9_000)).await;
         let mut reader = proxy.reader("reader", "#").await;
-        printer.turn(Vice::Silence, true);
+        printer.turn(Quirk::Silence, true);
         // The last report was at 8 s.
         pass(secs(20)).await;
         let mut soon = proxy.reader("soon", "#").await;
@@ -335,7 +335,7 @@ fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
         assert_eq!(printer.ever(), 2, "at 150 s it is given up, and dialled again");
         assert_eq!(printer.most_open(), 1);
         assert!(journal_says("no report from the printer for 150 s"));
-        printer.turn(Vice::Silence, false);
+        printer.turn(Quirk::Silence, false);
         printer.full();
         reader.report_where(is_full).await;
         late.report_where(is_full).await;
@@ -353,9 +353,9 @@ fn two_minutes_of_silence_are_waited_out() {
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         let mut reader = proxy.reader("reader", "#").await;
-        printer.turn(Vice::Silence, true);
+        printer.turn(Quirk::Silence, true);
         pass(secs(135)).await;
-        printer.turn(Vice::Silence, false);
+        printer.turn(Quirk::Silence, false);
         let _before = reader.reports_within(secs(10)).await;
         reader.report().await;
         assert_eq!((printer.ever(), printer.disorderly()), (1, 0));
@@ -369,7 +369,7 @@ fn a_zombie_is_still_good_for_its_reports() {
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         pass(secs(1)).await;
-        printer.turn(Vice::Zombie, true);
+        printer.turn(Quirk::Zombie, true);
         let mut reader = proxy.reader("reader", "#").await;
         for n in 1..=20 {
             reader.publish(&printer.request_topic(), ORDER, 1, n).await;
@@ -386,11 +386,11 @@ fn a_zombie_is_still_good_for_its_reports() {
 #[test]
 fn a_printer_that_ignores_the_first_question_is_asked_again() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S).with(Vice::Zombie);
+        let printer = Printer::new(Model::P1S).with(Quirk::Zombie);
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         pass(secs(1)).await;
-        printer.turn(Vice::Zombie, false);
+        printer.turn(Quirk::Zombie, false);
         pass(secs(310)).await;
         assert_eq!(printer.pushalls(), 2);
         let mut late = proxy.reader("late", "#").await;
@@ -408,20 +408,20 @@ fn a_half_open_printer_connection_is_closed() {
         pass(secs(1)).await;
         let mut sender = proxy.client("sender").await;
         let mut other = proxy.client("other").await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         sender.publish(&printer.request_topic(), &[b'x'; 2000], 1, 1).await;
         let before = Instant::now();
         assert_eq!(sender.next().await, None);
         assert!(before.elapsed() <= secs(33), "{:?}", before.elapsed());
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         pass(secs(15)).await;
         assert!(proxy.service.is_live());
         other.publish(&printer.request_topic(), ORDER, 1, 1).await;
         other.expect(PUBACK).await;
         // Without, by its silence.
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         pass(secs(165)).await;
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         pass(secs(15)).await;
         assert!(proxy.service.is_live());
         assert_eq!(printer.open(), 1);
@@ -578,7 +578,7 @@ fn a_printer_with_oversized_states_does_not_count_as_silent() {
 fn reports_that_are_not_utf_8_are_forwarded_and_merged() {
     for model in Model::ALL {
         lan::run(async {
-            let printer = Printer::new(model).with(Vice::NonUtf8);
+            let printer = Printer::new(model).with(Quirk::NonUtf8);
             let proxy = Proxy::before(&printer);
             proxy.live().await;
             let mut reader = proxy.reader("reader", "#").await;
@@ -681,7 +681,7 @@ fn shutdown_closes_clients_and_sends_disconnect_to_the_printer() {
         assert_eq!((printer.orderly(), printer.disorderly(), printer.open()), (1, 0, 0));
         assert_eq!(count(&printer, ORDER), 1);
         pass(secs(120)).await;
-        assert_eq!(printer.ever(), 1, "and nobody dials again");
+        assert_eq!(printer.ever(), 1, "and the printer is not dialled again");
     });
 }
 

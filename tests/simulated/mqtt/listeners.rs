@@ -9,7 +9,7 @@ use tokio::io::DuplexStream;
 
 use crate::clients::mqtt::{Client, PUBACK, PUBCOMP, PUBREC, packet};
 use crate::lan::{self, Proxy, Settings, Tally, ms, pass, secs};
-use printer::{Model, Printer, Vice};
+use printer::{Model, Printer, Quirk};
 
 const PUSHALL: &[u8] = br#"{"pushing":{"sequence_id":"1","command":"pushall"}}"#;
 
@@ -194,12 +194,12 @@ fn a_request_that_never_reached_the_printer_is_not_heard() {
         let request = printer.request_topic();
         let mut listener = proxy.reader("listener", &request).await;
         let mut slicer = proxy.client("slicer").await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         slicer.publish(&request, &[b'x'; 500], 1, 1).await;
         slicer.publish(&request, &order(2), 1, 2).await;
         pass(secs(1)).await;
         printer.reboot(ms(200));
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         assert!(slicer.is_closed().await, "its requests are lost");
         proxy.live().await;
         let mut again = proxy.client("slicer").await;
@@ -268,7 +268,7 @@ fn a_flood_costs_a_slow_listener_requests_and_no_answer() {
             assert_eq!(got.len(), answers.len(), "{payload}");
             let requests = heard.iter().filter(|(on, _)| *on == request).count();
             assert!(requests <= usize::from(flood) - lost, "{requests} of {flood}");
-            assert!(proxy.ends.borrow().is_empty(), "nobody is disconnected");
+            assert!(proxy.ends.borrow().is_empty(), "no client is disconnected");
             slow.disconnect().await;
             pass(secs(1)).await;
             assert!(lan::journal_says(&format!(

@@ -189,7 +189,7 @@ fn a_slicer_may_say_everything_at_once_or_byte_by_byte() {
     });
 }
 
-/// What breaks the protocol ends its own connection, is counted, and is nobody else's business.
+/// A protocol error ends its own connection, is counted, and affects no other client.
 #[test]
 fn protocol_errors_close_only_their_own_connection() {
     lan::run(async {

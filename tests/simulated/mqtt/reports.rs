@@ -16,7 +16,7 @@ use super::MARK;
 use crate::clients::mqtt::{Client, PUBACK, PUBLISH};
 use crate::lan::oracle::Known;
 use crate::lan::{self, PROXY, Proxy, Settings, Tally, WIRE, ms, pass, secs};
-use printer::{Event, Model, Printer, Vice};
+use printer::{Event, Model, Printer, Quirk};
 
 const PUSHALL: &[u8] = br#"{"pushing":{"sequence_id":"1","command":"pushall"}}"#;
 const START: &[u8] = br#"{"pushing":{"command":"start","sequence_id":"2"}}"#;
@@ -130,7 +130,7 @@ fn a_late_client_gets_the_merge_of_all_reports_first() {
 #[test]
 fn an_unknown_state_is_sent_once_it_is_known() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+        let printer = Printer::new(Model::P1S).quiet().with(Quirk::Zombie);
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         let mut client = proxy.reader("early", "#").await;
@@ -147,7 +147,7 @@ fn an_unknown_state_is_sent_once_it_is_known() {
 fn a_state_that_does_not_come_is_asked_for_again_with_back_off() {
     for model in [Model::P1S, Model::H2D] {
         lan::run(async {
-            let (printer, asked) = pushalls(Printer::new(model).with(Vice::Zombie));
+            let (printer, asked) = pushalls(Printer::new(model).with(Quirk::Zombie));
             let proxy = Proxy::before(&printer);
             let started = Instant::now();
             proxy.live().await;
@@ -166,14 +166,14 @@ fn a_state_that_does_not_come_is_asked_for_again_with_back_off() {
 #[test]
 fn a_clients_pushall_goes_through_while_no_state_is_known() {
     lan::run(async {
-        let (printer, asked) = pushalls(Printer::new(Model::P1S).quiet().with(Vice::Zombie));
+        let (printer, asked) = pushalls(Printer::new(Model::P1S).quiet().with(Quirk::Zombie));
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         // Between two questions of the proxy's own.
         pass(secs(50)).await;
         let before = asked.borrow().len();
         let mut client = proxy.reader("client", "#").await;
-        printer.turn(Vice::Zombie, false);
+        printer.turn(Quirk::Zombie, false);
         client.publish(&printer.request_topic(), PUSHALL, 1, 1).await;
         client.expect(PUBACK).await;
         assert_eq!(lan::json(&client.report().await)["print"]["msg"], 0);
@@ -190,7 +190,7 @@ fn a_clients_pushall_goes_through_while_no_state_is_known() {
 #[test]
 fn incomplete_versions_are_asked_for_again_and_not_kept() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+        let printer = Printer::new(Model::P1S).quiet().with(Quirk::Zombie);
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         let answer = |module: &str| {
@@ -345,7 +345,7 @@ fn old_versions_are_asked_for_again_and_sent_to_all_clients() {
 fn asking_before_versions_are_known_gets_one_answer_each() {
     for rewrites in [true, false] {
         lan::run(async {
-            let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+            let printer = Printer::new(Model::P1S).quiet().with(Quirk::Zombie);
             let proxy = Proxy::with(&printer, Settings { rewrites, ..Settings::default() });
             proxy.live().await;
             let ids = [json!("20001"), json!(77)];
@@ -522,7 +522,7 @@ fn arrives_unchanged(name: &str, recorded: &[u8]) {
     let value = lan::json(recorded);
     let expected = readdressed(&value, PROXY);
     lan::run(async {
-        let printer = Printer::new(Model::P1S).quiet().with(Vice::Zombie);
+        let printer = Printer::new(Model::P1S).quiet().with(Quirk::Zombie);
         let proxy = Proxy::before(&printer);
         let plain = Proxy::with(&printer, Settings { rewrites: false, ..Settings::default() });
         proxy.live().await;

@@ -9,9 +9,9 @@ use pandaproxy::runtime::drive::End;
 
 use crate::clients::mqtt::{PUBACK, PUBCOMP, PUBREC, Packet, publish_bytes};
 use crate::lan::{self, Proxy, Settings, Tally, ms, pass, secs};
-use printer::{Model, Printer, Vice};
+use printer::{Model, Printer, Quirk};
 
-/// A request that nobody else makes.
+/// A request that no other client sends.
 fn order(number: usize) -> Vec<u8> {
     format!(r#"{{"print":{{"sequence_id":"{number}","command":"order-{number}"}}}}"#).into_bytes()
 }
@@ -123,11 +123,11 @@ fn a_request_is_acknowledged_once_it_was_sent_to_the_printer() {
             let proxy = Proxy::with(&printer, narrow());
             proxy.live().await;
             pass(secs(1)).await;
-            printer.turn(Vice::HalfOpen, true);
+            printer.turn(Quirk::HalfOpen, true);
             let mut client = proxy.client("client").await;
             client.publish(&printer.request_topic(), &[b'x'; 500], qos, 3).await;
             assert!(client.all_within(secs(3)).await.is_empty(), "QoS {qos}");
-            printer.turn(Vice::HalfOpen, false);
+            printer.turn(Quirk::HalfOpen, false);
             assert_eq!(client.expect(ack).await.body, [0, 3]);
             pass(secs(1)).await;
             assert_eq!(asked(&printer), [[b'x'; 500]]);
@@ -206,14 +206,14 @@ fn a_resend_of_a_request_in_flight_is_acknowledged_once() {
             let proxy = Proxy::with(&printer, narrow());
             proxy.live().await;
             pass(secs(1)).await;
-            printer.turn(Vice::HalfOpen, true);
+            printer.turn(Quirk::HalfOpen, true);
             let topic = printer.request_topic();
             let mut client = proxy.client("client").await;
             let large = vec![b'x'; 500];
             client.publish(&topic, &large, qos, 3).await;
             client.publish_again(&topic, &large, qos, 3).await;
             assert!(client.all_within(secs(3)).await.is_empty(), "QoS {qos}");
-            printer.turn(Vice::HalfOpen, false);
+            printer.turn(Quirk::HalfOpen, false);
             assert_eq!(client.expect(ack).await.body, [0, 3]);
             assert!(client.all_within(secs(1)).await.is_empty());
             assert_eq!(asked(&printer), [large], "QoS {qos}");
@@ -229,7 +229,7 @@ fn a_resend_over_a_new_connection_waits_for_the_first() {
         let proxy = Proxy::with(&printer, narrow());
         proxy.live().await;
         pass(secs(1)).await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         let topic = printer.request_topic();
         let large = vec![b'x'; 500];
         for (n, payload) in [(1, large.as_slice()), (2, &order(2))] {
@@ -245,7 +245,7 @@ fn a_resend_over_a_new_connection_waits_for_the_first() {
             assert_eq!(again.next().await, None, "no PUBACK, and the end");
             assert_eq!((proxy.end(), refused.now()), (End::Session(Error::Undecided), 1));
         }
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         pass(ms(10)).await;
         let mut again = proxy.client("client").await;
         again.publish_again(&topic, &large, 1, 1).await;
@@ -267,11 +267,11 @@ fn a_request_sent_before_a_reconnect_is_sent_again_when_resent() {
             proxy.live().await;
             pass(secs(1)).await;
             let topic = printer.request_topic();
-            printer.turn(Vice::HalfOpen, true);
+            printer.turn(Quirk::HalfOpen, true);
             let mut client = proxy.client("client").await;
             client.publish(&topic, &order(1), qos, 7).await;
             assert_eq!(client.expect(ack).await.body, [0, 7]);
-            printer.turn(Vice::HalfOpen, false);
+            printer.turn(Quirk::HalfOpen, false);
             printer.reboot(secs(1));
             assert!(client.is_closed().await, "its request may be lost");
             proxy.live().await;
@@ -312,7 +312,7 @@ fn equal_packet_ids_of_two_clients_are_kept_apart() {
 #[test]
 fn a_printer_without_puback_stalls_no_client() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S).with(Vice::NoPuback);
+        let printer = Printer::new(Model::P1S).with(Quirk::NoPuback);
         let proxy = Proxy::before(&printer);
         proxy.live().await;
         let topic = printer.request_topic();
@@ -340,7 +340,7 @@ fn requests_beyond_the_queue_are_read_later_and_none_is_lost() {
         let mut one = proxy.client("one").await;
         let mut two = proxy.client("two").await;
         let topic = printer.request_topic();
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         let each = 25 * BOARD.mqtt.requests;
         for n in 0..each {
             let id = 1 + n as u16;
@@ -348,7 +348,7 @@ fn requests_beyond_the_queue_are_read_later_and_none_is_lost() {
             two.publish(&topic, &order(each + n), u8::from(n % 2 == 0), id).await;
         }
         pass(secs(3)).await;
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         for n in 0..each {
             assert_eq!(one.expect(PUBACK).await.body, (1 + n as u16).to_be_bytes());
         }
@@ -374,7 +374,7 @@ fn a_flood_delays_anothers_command_by_one_request() {
             proxy.live().await;
             pass(secs(1)).await;
             let topic = printer.request_topic();
-            printer.turn(Vice::HalfOpen, true);
+            printer.turn(Quirk::HalfOpen, true);
             let mut floods = Vec::new();
             for n in 0..others {
                 let mut flood = proxy.client(&format!("flood-{n}")).await;
@@ -389,7 +389,7 @@ fn a_flood_delays_anothers_command_by_one_request() {
             assert_eq!(slicer.subscribe(&[(&printer.report_topic(), 0)]).await, [0]);
             slicer.publish(&topic, &order(1), 1, 1).await;
             pass(secs(1)).await;
-            printer.turn(Vice::HalfOpen, false);
+            printer.turn(Quirk::HalfOpen, false);
             slicer.expect(PUBACK).await;
             pass(secs(1)).await;
             let asked = asked(&printer);
@@ -410,11 +410,11 @@ fn a_printer_that_stops_reading_for_half_a_minute_is_alive() {
             let proxy = Proxy::with(&printer, narrow());
             proxy.live().await;
             pass(secs(1)).await;
-            printer.turn(Vice::HalfOpen, true);
+            printer.turn(Quirk::HalfOpen, true);
             let mut client = proxy.client("client").await;
             client.publish(&printer.request_topic(), &[b'x'; 500], 1, 3).await;
             pass(secs(silent)).await;
-            printer.turn(Vice::HalfOpen, false);
+            printer.turn(Quirk::HalfOpen, false);
             pass(secs(10)).await;
             assert_eq!(printer.ever(), connections, "{silent} s");
             if connections == 1 {

@@ -27,7 +27,7 @@ use crate::clients::rtsp::{Client, Rtp, Scheme};
 use crate::lan::chamber::{At, Script};
 use crate::lan::rtsp::{Player, Studio, URL, camera, number, showing};
 use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
-use printer::rtsp::{Media, Packing, Rtsp, Vice};
+use printer::rtsp::{Media, Packing, Quirk, Rtsp};
 
 const MOST: usize = BOARD.clients.rtsp;
 
@@ -216,7 +216,7 @@ fn a_slow_player_skips_to_key_frames_without_gaps() {
 fn a_camera_that_marks_every_slice_is_sent_picture_by_picture() {
     lan::run(async {
         let media = Media::made(25, 5, 20_000, 3000).sliced(4);
-        let camera = showing(media).with(Vice::MarksSlices);
+        let camera = showing(media).with(Quirk::MarksSlices);
         let studio = Studio::before(&camera);
         let mut first = studio.client();
         first.play(URL).await;
@@ -303,7 +303,7 @@ fn a_player_that_reads_nothing_or_a_byte_a_second_is_closed() {
         });
         let first = quick.number(&camera).await;
         for step in 1..1000 {
-            assert_eq!(quick.number(&camera).await, first + step, "nobody is harmed");
+            assert_eq!(quick.number(&camera).await, first + step, "no other player is affected");
         }
         assert_eq!(stuck.now(), 2);
         let ends: Vec<_> = studio.ends.borrow().iter().map(|played| played.end).collect();
@@ -520,7 +520,7 @@ fn one_player_too_many_gets_503_and_a_freed_slot_is_reused() {
 #[test]
 fn connections_without_the_code_take_no_players_slot() {
     lan::run(async {
-        // So slow that what nobody reads fits the wires.
+        // So slow that what is not read fits the wires.
         let camera = camera().rate(1);
         let studio = Studio::before(&camera);
         let mut silent = Vec::new();
@@ -634,12 +634,12 @@ fn pictures_that_are_too_long_are_skipped() {
 #[test]
 fn rtp_without_key_frames_is_not_sent_and_logged() {
     lan::run(async {
-        let camera = camera().with(Vice::Garbage);
+        let camera = camera().with(Quirk::Garbage);
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         assert!(player.sees_nothing(secs(65)).await);
         assert!(journal_says("no key frame for 60 s"));
-        camera.turn(Vice::Garbage, false);
+        camera.turn(Quirk::Garbage, false);
         player.number(&camera).await;
         assert_eq!(camera.most_open(), 1);
     });
@@ -665,7 +665,7 @@ fn packets_that_are_not_rtp_are_skipped_and_logged_once() {
 #[test]
 fn packets_on_other_channels_are_ignored() {
     lan::run(async {
-        let camera = camera().with(Vice::StrayChannels);
+        let camera = camera().with(Quirk::StrayChannels);
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         let first = player.number(&camera).await;
@@ -673,10 +673,10 @@ fn packets_on_other_channels_are_ignored() {
             assert_eq!(player.number(&camera).await, first + step);
         }
         // All of it on another channel is a camera that shows nothing, and is left after a while.
-        camera.turn(Vice::WrongChannel, true);
+        camera.turn(Quirk::WrongChannel, true);
         pass(secs(45)).await;
         assert!(journal_says("the camera sends no packet for 30 s"));
-        camera.turn(Vice::WrongChannel, false);
+        camera.turn(Quirk::WrongChannel, false);
         while player.number(&camera).await <= first + 50 {}
     });
 }
@@ -684,7 +684,7 @@ fn packets_on_other_channels_are_ignored() {
 #[test]
 fn packets_that_the_camera_loses_are_a_gap_for_players() {
     lan::run(async {
-        let camera = camera().with(Vice::LosesPackets);
+        let camera = camera().with(Quirk::LosesPackets);
         let studio = Studio::before(&camera);
         let mut client = studio.client();
         client.play(URL).await;
@@ -704,7 +704,7 @@ fn packets_that_the_camera_loses_are_a_gap_for_players() {
 #[test]
 fn a_description_without_video_is_forwarded() {
     lan::run(async {
-        let camera = camera().with(Vice::NoVideo);
+        let camera = camera().with(Quirk::NoVideo);
         let studio = Studio::before(&camera);
         let mut client = studio.client().knowing(Scheme::Md5, CODE);
         let described = client.describe(URL).await;
@@ -721,7 +721,7 @@ fn a_description_without_video_is_forwarded() {
 #[test]
 fn parameter_sets_in_the_description_alone_are_enough() {
     lan::run(async {
-        let camera = Rtsp::new().code(CODE).with(Vice::NoSets);
+        let camera = Rtsp::new().code(CODE).with(Quirk::NoSets);
         let studio = Studio::before(&camera);
         let mut client = studio.client();
         assert!(client.describe(URL).await.text().contains("sprop-parameter-sets="));

@@ -16,7 +16,7 @@ use crate::lan::chamber::{At, Script};
 use crate::lan::rtsp::{Player, Studio, URL, camera, number, showing};
 use crate::lan::{self, CODE, Tally, journal_says, ms, pass, secs};
 use printer::camera::Camera;
-use printer::rtsp::{Media, OverLimit, Rtsp, Vice};
+use printer::rtsp::{Media, OverLimit, Quirk, Rtsp};
 use printer::tunnel::Tunnel;
 
 fn tunnel() -> At {
@@ -45,7 +45,7 @@ fn the_session_is_torn_down_10_s_after_the_last_player() {
         player.number(&camera).await;
         drop(player);
         pass(secs(9)).await;
-        assert_eq!(camera.playing(), 1, "somebody may come back");
+        assert_eq!(camera.playing(), 1, "a client may come back");
         let mut player = studio.player().await;
         player.number(&camera).await;
         assert_eq!(camera.setups(), 1, "and goes on with the session there is");
@@ -80,7 +80,7 @@ fn fifty_players_in_turn_share_one_camera_connection() {
 
 #[test]
 fn a_camera_may_close_or_be_silent_at_teardown() {
-    for vice in [Vice::RudeTeardown, Vice::Deaf] {
+    for quirk in [Quirk::RudeTeardown, Quirk::Deaf] {
         lan::run(async {
             let camera = camera();
             let studio = Studio::before(&camera);
@@ -88,13 +88,13 @@ fn a_camera_may_close_or_be_silent_at_teardown() {
             player.number(&camera).await;
             drop(player);
             pass(secs(5)).await;
-            camera.turn(vice, true);
+            camera.turn(quirk, true);
             pass(secs(20)).await;
             assert!(!studio.service.demand().is_wanted());
-            assert!(!journal_says("retrying in"), "{vice:?}: leaving is no loss");
-            camera.turn(vice, false);
+            assert!(!journal_says("retrying in"), "{quirk:?}: leaving is no loss");
+            camera.turn(quirk, false);
             studio.player().await.number(&camera).await;
-            assert_eq!(camera.most_open(), 1, "{vice:?}");
+            assert_eq!(camera.most_open(), 1, "{quirk:?}");
         });
     }
 }
@@ -107,7 +107,7 @@ fn an_x2d_never_gets_a_second_connection_by_the_probe() {
         let mut player = studio.player().await;
         let mut last = player.number(&camera).await;
         for round in 0..40_u64 {
-            // Whoever looks again does so in the middle of it, or just when it breaks.
+            // A player comes back in the middle of it, or just when it breaks.
             studio.status.camera().look_again();
             pass(ms(round * 37 % 500)).await;
             if round % 4 == 3 {
@@ -131,14 +131,14 @@ fn no_session_begins_while_the_camera_is_probed() {
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         player.number(&camera).await;
-        // The session breaks, and before the next is due somebody looks, and is not answered.
-        camera.turn(Vice::Deaf, true);
+        // The session breaks, and before the next is due a player comes, and is not answered.
+        camera.turn(Quirk::Deaf, true);
         camera.close();
         pass(ms(200)).await;
         studio.status.camera().look_again();
         pass(secs(8)).await;
         assert_eq!((camera.open(), camera.most_open()), (1, 1), "the look, and nothing else");
-        camera.turn(Vice::Deaf, false);
+        camera.turn(Quirk::Deaf, false);
         for _ in 0..50 {
             player.number(&camera).await;
         }
@@ -149,7 +149,7 @@ fn no_session_begins_while_the_camera_is_probed() {
 #[test]
 fn an_x1c_gets_receiver_reports_and_one_session_an_hour() {
     lan::run(async {
-        let camera = camera().rate(2).with(Vice::NeedsReports);
+        let camera = camera().rate(2).with(Quirk::NeedsReports);
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         let first = player.number(&camera).await;
@@ -216,7 +216,7 @@ fn players_that_come_and_go_do_not_speed_up_retries() {
 #[test]
 fn a_camera_without_packets_is_retried_ever_more_slowly() {
     lan::run(async {
-        let camera = camera().with(Vice::Silence);
+        let camera = camera().with(Quirk::Silence);
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         let mut tried = Vec::new();
@@ -231,7 +231,7 @@ fn a_camera_without_packets_is_retried_ever_more_slowly() {
         assert!(tried[1] <= 15 && tried[2] <= 15, "{tried:?}");
         assert!(journal_says("the camera sends no packet for 30 s"));
         assert_eq!(camera.leaked(), 0, "each session is left with TEARDOWN");
-        camera.turn(Vice::Silence, false);
+        camera.turn(Quirk::Silence, false);
         player.number(&camera).await;
     });
 }
@@ -286,13 +286,13 @@ fn players_stay_over_reboots_and_their_clock_goes_on() {
                 0 => camera.reboot(secs(20)),
                 1 => camera.cut(),
                 2 => camera.close(),
-                _ => camera.turn(Vice::Deaf, true),
+                _ => camera.turn(Quirk::Deaf, true),
             }
             if round % 4 == 3 {
                 let deaf = camera.clone();
                 drop(spawn_local(async move {
                     pass(secs(35)).await;
-                    deaf.turn(Vice::Deaf, false);
+                    deaf.turn(Quirk::Deaf, false);
                 }));
             }
             let mut picture = player.picture().await;
@@ -308,7 +308,7 @@ fn players_stay_over_reboots_and_their_clock_goes_on() {
             let ticks = picture.timestamp.wrapping_sub(last.timestamp);
             assert!(ticks.abs_diff(passed) <= 2 * 3600, "{round}: {ticks} ticks for {passed}");
         }
-        assert!(studio.ends.borrow().is_empty(), "nobody was sent away");
+        assert!(studio.ends.borrow().is_empty(), "no player was disconnected");
         assert_eq!((studio.service.players(), camera.most_open()), (BOARD.clients.rtsp, 1));
     });
 }
@@ -389,7 +389,7 @@ fn a_printer_switched_on_is_found_while_a_player_waits() {
 #[test]
 fn a_p2s_with_stuck_timestamps_gets_running_ones() {
     lan::run(async {
-        let camera = camera().with(Vice::StuckTimestamps);
+        let camera = camera().with(Quirk::StuckTimestamps);
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         let mut last = player.picture().await;
@@ -535,7 +535,7 @@ fn live_view_in_reports_takes_effect_at_once() {
         assert_eq!(camera.setups(), 0);
         studio.status.set_live_view_off(false);
         assert_eq!(client.describe(URL).await.status, 200);
-        // Whoever watches meanwhile goes on for as long as the camera does.
+        // A player continues for as long as the camera streams.
         client.setup("0-1").await;
         client.request("PLAY", URL, "").await;
         let mut player = Player::of(client);

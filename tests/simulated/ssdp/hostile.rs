@@ -1,4 +1,4 @@
-//! What anybody on the network may send: bounded work, bounded log lines, and nobody else notices.
+//! What any machine on the network may send: bounded work, bounded log lines, and no effect on others.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{CODE, Client, PIPE, hello, parsed, pushall, secs, simulated, subscribe, subscriber};
-use printer::{Ending, GARBAGE, IDLE_TIMEOUT, MAX_HELD, Model, Printer, Refusal, Vice};
+use printer::{Ending, GARBAGE, IDLE_TIMEOUT, MAX_HELD, Model, Printer, Quirk, Refusal};
 
 #[test]
 fn connections_over_the_limit_are_closed() {
@@ -77,13 +77,13 @@ fn a_silent_printer_answers_pings_and_nothing_else() {
         let printer = Printer::new(Model::P1S);
         let mut client = subscriber(&printer).await;
         client.report().await;
-        printer.turn(Vice::Silence, true);
+        printer.turn(Quirk::Silence, true);
         client.request(&printer, &pushall()).await;
         assert!(client.is_silent_for(secs(300)).await);
         client.send(b"\xc0\x00").await;
         assert_eq!(client.packet().await, Some((0xd0, vec![])));
         assert_eq!(printer.pushalls(), 1);
-        printer.turn(Vice::Silence, false);
+        printer.turn(Quirk::Silence, false);
         assert_eq!(parsed(&client.report().await)["print"]["msg"], 1);
     });
 }
@@ -91,7 +91,7 @@ fn a_silent_printer_answers_pings_and_nothing_else() {
 #[test]
 fn a_zombie_goes_on_pushing_and_ignores_requests() {
     simulated(async || {
-        let printer = Printer::new(Model::P1S).with(Vice::Zombie);
+        let printer = Printer::new(Model::P1S).with(Quirk::Zombie);
         let mut client = subscriber(&printer).await;
         client.request(&printer, &pushall()).await;
         for _ in 0..10 {
@@ -107,18 +107,18 @@ fn a_half_open_printer_takes_and_gives_nothing_until_it_wakes() {
     simulated(async || {
         let printer = Printer::new(Model::P1S).quiet();
         let mut client = subscriber(&printer).await;
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         client.send(b"\xc0\x00").await;
         assert_eq!(printer.report(b"{}"), 0);
         assert!(client.is_silent_for(secs(3600)).await);
         let full = timeout(secs(60), client.stream.write_all(&[0; PIPE + 1])).await;
         assert!(full.is_err(), "it is still reading");
         assert_eq!(printer.open(), 1);
-        printer.turn(Vice::HalfOpen, false);
+        printer.turn(Quirk::HalfOpen, false);
         assert_eq!(client.packet().await, Some((0xd0, vec![])));
         assert_eq!(client.packet().await, None); // the zeros were no packet
 
-        printer.turn(Vice::HalfOpen, true);
+        printer.turn(Quirk::HalfOpen, true);
         let mut client = Client::new(&printer);
         client.send(&hello(CODE, 30)).await;
         assert!(client.is_silent_for(secs(60)).await);
@@ -153,7 +153,7 @@ fn garbage_large_reports_and_any_payload_go_out_as_they_are() {
         assert!(client.report().await.len().abs_diff(300 * 1024) <= 40);
         assert_eq!(printer.large(usize::MAX), 1);
         assert!(client.report().await.len() > 1_000_000);
-        printer.turn(Vice::NonUtf8, true);
+        printer.turn(Quirk::NonUtf8, true);
         printer.full();
         assert!(str::from_utf8(&client.report().await).is_err());
         printer.delta();
@@ -172,7 +172,7 @@ fn an_idle_client_stays_unless_the_printer_reaps() {
         let mut client = subscriber(&printer).await;
         assert!(client.is_silent_for(IDLE_TIMEOUT - secs(1)).await);
         assert_eq!(client.packet().await, None);
-        printer.turn(Vice::ReapsIdle, true);
+        printer.turn(Quirk::ReapsIdle, true);
         let mut client = subscriber(&printer).await;
         assert!(client.is_silent_for(secs(44)).await);
         client.send(b"\xc0\x00").await;
