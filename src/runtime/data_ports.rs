@@ -9,7 +9,7 @@ use core::task::Poll;
 use std::io;
 
 use super::net::{Listener, Net, Sockets};
-use super::pacing::limit_unread;
+use super::pacing::{RECEIVE_BUFFER, limit_unread};
 use crate::journal::{self, Kind};
 use crate::memory::budget::DATA_PORTS;
 
@@ -64,7 +64,7 @@ impl<N: Net> DataPorts<N> {
     pub fn over(listeners: Vec<(N::Listener, u16)>) -> Self {
         for (listener, _) in &listeners {
             // A listener with larger buffers serves as well.
-            let _larger = limit_unread(listener);
+            let _larger = limit_unread(listener, RECEIVE_BUFFER);
         }
         Self { listeners, next: 0 }
     }

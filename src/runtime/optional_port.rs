@@ -12,7 +12,7 @@ use std::io;
 use super::Clock;
 use super::accept::Acceptor;
 use super::net::{Listener, Net};
-use super::pacing::limit_unread;
+use super::pacing::{RECEIVE_BUFFER, limit_unread};
 use crate::journal::{self, Kind};
 
 /// Time between two attempts to bind a port that another program has.
@@ -46,7 +46,7 @@ impl<N: Net> OptionalPort<N> {
         self.limits_unread = true;
         if let Some(listener) = &self.listener {
             // A listener with larger buffers serves as well.
-            let _larger = limit_unread(listener);
+            let _larger = limit_unread(listener, RECEIVE_BUFFER);
         }
         self
     }
@@ -59,7 +59,7 @@ impl<N: Net> OptionalPort<N> {
             closed @ None => {
                 let opened = open(&self.net, self.service, self.at, &self.clock).await;
                 if self.limits_unread {
-                    let _larger = limit_unread(&opened);
+                    let _larger = limit_unread(&opened, RECEIVE_BUFFER);
                 }
                 closed.insert(opened)
             }

@@ -37,6 +37,7 @@ pub struct PassivePorts<N: Net = Sockets> {
     passive_ports: Box<[PassivePort<N>]>,
     address: IpAddr,
     ports: RangeInclusive<u16>,
+    receive_buffer: usize,
     /// The port that is tried first: the one after the last, so that a port is reused as late as possible.
     next: Cell<u16>,
     in_use_log: RateLimit,
@@ -50,12 +51,19 @@ struct PassivePort<N: Net> {
 }
 
 impl<N: Net> PassivePorts<N> {
-    /// The data ports of the range `ports` at `address`; none is open yet.
-    pub fn new(net: N, address: IpAddr, ports: RangeInclusive<u16>) -> Rc<Self> {
+    /// The data ports of the range `ports` at `address`; none is open yet. `receive_buffer` is that of their connections, in
+    /// bytes.
+    pub fn new(
+        net: N,
+        address: IpAddr,
+        ports: RangeInclusive<u16>,
+        receive_buffer: usize,
+    ) -> Rc<Self> {
         Rc::new(Self {
             net,
             passive_ports: (0..SLOTS).map(|_| PassivePort::new()).collect(),
             address,
+            receive_buffer,
             next: Cell::new(*ports.start()),
             ports,
             in_use_log: RateLimit::default(),
@@ -76,7 +84,7 @@ impl<N: Net> PassivePorts<N> {
                     self.next.set(if last { *self.ports.start() } else { port + 1 });
                     let bound = listener.local_addr().ok()?.port();
                     // A listener with larger buffers serves as well.
-                    let _larger = limit_unread(&listener);
+                    let _larger = limit_unread(&listener, self.receive_buffer);
                     passive_port.listener.replace(Some(listener));
                     return Some(bound);
                 }
@@ -185,6 +193,7 @@ mod tests {
     use crate::auth::AccessCode;
     use crate::ftp::Service;
     use crate::peer::Peer;
+    use crate::runtime::pacing::RECEIVE_BUFFER;
     use crate::tls::{ConnectError, HandshakeError, ServerConfig, Trust};
     use alloc::sync::Arc;
     use core::net::Ipv4Addr;
@@ -266,7 +275,8 @@ mod tests {
         let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
         let link = service.pending(Peer::unknown()).unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let passive_ports = PassivePorts::new(OnePort::default(), address, 2024..=2024);
+        let passive_ports =
+            PassivePorts::new(OnePort::default(), address, 2024..=2024, RECEIVE_BUFFER);
         let clock = Clock::start();
         let mut tending = pin!(passive_ports.tend(&link, address, &clock));
         let mut cx = Context::from_waker(Waker::noop());

@@ -20,6 +20,7 @@ use crate::runtime::files::relay::{Counts, Relay};
 use crate::runtime::files::relay_ports::Transfers;
 use crate::runtime::files::transfer::{DataDialler, move_data};
 use crate::runtime::net::Net;
+use crate::runtime::pacing::{RECEIVE_BUFFER, receive_buffer};
 use crate::runtime::root::Root;
 use crate::runtime::service::{Declaration, Listening, Service, Transport};
 use crate::tls::ServerConfig;
@@ -107,7 +108,10 @@ fn start_proxy<N: Net>(
 ) -> Rc<dyn Service> {
     let config = root.config;
     let service = ftp::Service::new(config.code.clone(), sessions(config));
-    let passive_ports = PassivePorts::new(root.net.clone(), config.bind, data_ports.clone());
+    let model = Model::of_serial(&config.serial);
+    let buffer = model.map_or(RECEIVE_BUFFER, |model| receive_buffer(model.file_server));
+    let (net, ports) = (root.net.clone(), data_ports.clone());
+    let passive_ports = PassivePorts::new(net, config.bind, ports, buffer);
     let files = Files { service: Rc::clone(&service), passive_ports };
     root.serve_tls("ftp", &files, budget::FILERS, tls);
     for printer_session in service.printer_sessions() {
