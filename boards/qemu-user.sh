@@ -48,7 +48,10 @@ if [ -n "$dry" ]; then
 fi
 pattern=''
 [ "${#tests[@]}" = 0 ] || pattern=$(IFS='|'; printf '^(%s)' "${tests[*]}")
-mapfile -t names < <(run "${test[@]}" --list --format terse | sed -n 's/: test$//p' | grep -E -- "${pattern:-.}")
+# list [OPTION]: the tests by name.
+list() { run "${test[@]}" --list "$@" --format terse | sed -n 's/: test$//p'; }
+# Those that are ignored are started by others, in processes of their own.
+mapfile -t names < <(list | grep -vxFf <(list --ignored) | grep -E -- "${pattern:-.}")
 [ "${#names[@]}" -gt 0 ] || die "no test's name begins like that: ${tests[*]}"
 log=target/qemu-user-$board.log
 status=0
