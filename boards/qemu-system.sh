@@ -161,13 +161,14 @@ serial=$(serial_of p1s)
 # ---- the machine -----------------------------------------------------------------------------------
 
 # Free ports of this machine; a transfer's has the same number inside.
-read -r mqtt chamber ftp data x1c memory detect detect_tls <<<"$(python3 -c '
+read -r mqtt chamber ftp data x1c memory detect detect_tls ssdp <<<"$(python3 -c '
 import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(9)]
 print(*(one.getsockname()[1] for one in held))')"
 forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
 forward+=",hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
 forward+=",hostfwd=tcp:127.0.0.1:$detect-:3000,hostfwd=tcp:127.0.0.1:$detect_tls-:3002"
+forward+=",hostfwd=udp:127.0.0.1:$ssdp-:2021"
 forward+=",hostfwd=tcp:127.0.0.1:$x1c-:3220,hostfwd=tcp:127.0.0.1:$memory-:7"
 
 cat >"$work/root/pandaproxy.conf" <<END
@@ -249,6 +250,25 @@ is_detected() {
     timeout "$ANSWER_WITHIN" python3 tests/support/clients/detect.py localhost "$@" | grep -q "\"id\": \"$serial\""
 }
 
+# A search is answered with the serial number, once the printer is announced.
+is_found() {
+    timeout "$ANSWER_WITHIN" python3 -c '
+import socket, sys
+search = (b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1990\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n"
+          b"ST: urn:bambulab-com:device:3dprinter:1\r\n\r\n")
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(2)
+while True:
+    client.sendto(search, ("127.0.0.1", int(sys.argv[1])))
+    try:
+        answer = client.recv(4096).decode()
+    except TimeoutError:
+        continue
+    print(answer)
+    sys.exit("USN: " + sys.argv[2] not in answer)
+' "$ssdp" "$serial"
+}
+
 # What each picture of a stream comes to.
 hashes() {
     ffmpeg -nostdin -hide_banner -loglevel error "$@" -fps_mode passthrough -f framemd5 - | grep -v '^#' | sed 's/.*, *//'
@@ -309,6 +329,7 @@ for service in "${services[@]}"; do
     chamber) check 'chamber: a viewer sees two pictures' chamber_pictures ;;
     rtsp) check 'rtsp: a player that checks the certificate is answered' rtsp_options ;;
     ftp) check 'ftp: a file there and back' ftp_there_and_back ;;
+    ssdp) check 'ssdp: a search finds the printer' is_found ;;
     detect) check 'detect: the serial number is told' is_detected "$detect" ;;
     detect-tls) check 'detect: and over TLS' is_detected "$detect_tls" "$work/ca.pem" ;;
     *) check "$service: this script has no client for it" false ;;
