@@ -29,9 +29,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
-use crate::clients::mqtt::{Client, Hello, PINGRESP, PUBACK, hello_bytes};
 use skips::is_missing;
 
+use crate::clients::mqtt::{Client, Hello, PINGRESP, PUBACK, hello_bytes};
+use crate::clients::ports::{self, Refusing};
 use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
 use printer::{Event, Model, Printer};
@@ -659,9 +660,8 @@ fn each_printer_fault_has_a_log_line_with_a_hint() {
             lines.push(line);
         }
         let printer = Printer::new(Model::P1S).code(CODE);
-        let (address, serving) = switch_on(&printer, loopback(1)).await;
-        serving.abort();
-        assert!(serving.await.is_err());
+        let closed = Refusing::new();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, closed.port()));
         let proxy = Proxy::before(&printer, address, &[]).await;
         let line = proxy.program.line("; it is still starting, or LAN mode is off").await;
         assert!(line.contains("LAN mode is off"), "{line}");
@@ -735,9 +735,8 @@ fn real_clients_stay_through_a_reboot_and_get_the_state_after() {
 fn a_printer_switched_on_after_the_proxy_is_found() {
     proxy::run(async {
         let printer = Printer::new(Model::P1S).code(CODE);
-        let (address, serving) = switch_on(&printer, loopback(9)).await;
-        serving.abort();
-        assert!(serving.await.is_err());
+        let place = Ipv4Addr::new(127, 9, 0, 9);
+        let address = SocketAddr::from((place, *ports::block(&[place]).start()));
         let proxy = Proxy::before(&printer, address, &[]).await;
         proxy.program.line("; it is still starting, or LAN mode is off").await;
         let (_, _serving) = switch_on(&printer, address).await;

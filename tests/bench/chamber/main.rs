@@ -57,6 +57,7 @@ use anybody::Anybody;
 use printer::Model;
 use printer::camera::{Camera, header, login};
 use printer::tls::Shown;
+use process::ports::Refusing;
 use process::{Process, free_port};
 
 const CODE: &str = "12345678";
@@ -189,8 +190,9 @@ fn run(load: Load, pictures: &[Vec<u8>], folder: &Path) -> io::Result<Row> {
     let told = Arc::clone(&seen);
     std::thread::spawn(move || film(&camera, &shown, load.every, &told));
 
-    let port = free_port()?;
-    let to = format!("chamber={camera_port},rtsp={}", free_port()?);
+    let port = free_port();
+    let no_rtsp = Refusing::new();
+    let to = format!("chamber={camera_port},rtsp={}", no_rtsp.port());
     let at = format!("chamber={port}");
     let proxy = Process::proxy(Model::P1S.serial(), "camera", &to, &at, folder)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

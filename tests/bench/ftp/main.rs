@@ -184,7 +184,7 @@ fn proxy(printer: &Printer, folder: &Path, mode: &'static str) -> io::Result<Way
     let state = folder.join(mode);
     fs::create_dir_all(&state)?;
     let address = if mode == "relay" { RELAY } else { PROXY };
-    let at = SocketAddr::from((address, free_port()?));
+    let at = SocketAddr::from((address, free_port()));
     let mut command = Process::command(
         printer::Model::X1C.serial(),
         "ftp",

@@ -387,13 +387,13 @@ async fn simulated() -> io::Result<(Printer, u16)> {
 /// Starts the proxy, and the bridge if there is one.
 async fn start_both(folder: &Path) -> io::Result<(Side, Option<Side>)> {
     let printer = simulated().await?;
-    let port = free_port()?;
+    let port = free_port();
     let (to, at) = (format!("mqtt={}", printer.1), format!("mqtt={port}"));
     let process = Process::proxy(printer.0.serial(), "mqtt", &to, &at, folder)?;
     let proxy = side(PROXY, (printer.0, port), Some(process)).await?;
 
     let printer = simulated().await?;
-    let port = free_port()?;
+    let port = free_port();
     // It shows the proxy's certificate, so it comes second.
     let mosquitto = match Process::mosquitto(printer.0.serial(), printer.1, port, folder) {
         Ok(process) => Some(side(MOSQUITTO, (printer.0, port), Some(process)).await?),

@@ -3,15 +3,19 @@
 //! CPU time is the scheduler's own account in nanoseconds (`schedstat`, summed over the threads);
 //! `utime` and `stime` come in steps of ten milliseconds, which a delivery takes a hundredth of.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::{AUTHORITY, CODE};
+
+#[allow(clippy::duplicate_mod, reason = "one of the benchmarks has all clients, with their ports")]
+#[path = "../../support/clients/ports.rs"]
+#[allow(dead_code, reason = "not every benchmark needs a port that refuses")]
+pub(crate) mod ports;
 
 /// Where Debian has it; elsewhere it is looked for in `PATH`.
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
@@ -176,10 +180,9 @@ impl Drop for Process {
     }
 }
 
-/// A free loopback port. If another program takes it before it is used, the start fails.
-pub(crate) fn free_port() -> io::Result<u16> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    Ok(listener.local_addr()?.port())
+/// A loopback port that nothing listens on, and that no test and no other benchmark gets.
+pub(crate) fn free_port() -> u16 {
+    *ports::block(&[Ipv4Addr::LOCALHOST]).start()
 }
 
 /// The number that follows `name` and blanks.

@@ -267,7 +267,7 @@ fn listening(proxy: &Process) -> io::Result<SocketAddr> {
 
 /// `nginx` before the camera, with what the proxy shows.
 fn nginx(camera: SocketAddr, folder: &Path) -> io::Result<(SocketAddr, Process)> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let given = folder.join("nginx.conf");
     let text = format!(
         "load_module {MODULE};\n\
