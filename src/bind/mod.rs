@@ -1,7 +1,7 @@
 //! Detect: which printer this is, on port 3000 without TLS and on port 3002 with it.
 //!
-//! Slicers ask when a printer is added by its address, and at start for each printer that they have saved. Nobody has
-//! to show the access code: the protocol has none, and the printer tells anybody the same. Here the proxy answers for
+//! Slicers ask when a printer is added by its address, and at start for each printer that they have saved. No access
+//! code is asked for: the protocol has none, and the printer tells every client the same. Here the proxy answers for
 //! the printer ([`protocol`](crate::protocol#detect)).
 //!
 //! ```text

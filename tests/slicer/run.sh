@@ -258,7 +258,7 @@ check '--from without --sha256 is refused' refuses run --from "127.0.0.1:$port" 
 check '--from takes what has the SHA-256' run --from "127.0.0.1:$port" --sha256 "$sum" --bundle "$one"
 check 'and adds it' holds "$one" "${stock[@]}" "$t/ours.pem"
 check '--from takes nothing else' refuses run --from "127.0.0.1:$port" --sha256 "${sum%??}00" --bundle "$one"
-check 'nobody there is said' refuses run --from 127.0.0.1:1 --sha256 "$sum" --bundle "$one"
+check 'a closed port is an error' refuses run --from 127.0.0.1:1 --sha256 "$sum" --bundle "$one"
 
 check '--help prints the options' run --help
 check 'an unknown option is refused' refuses run --nonsense
