@@ -84,8 +84,8 @@ impl Hub {
     }
 
     /// Admits a connection that has shown the access code, or dismisses it. A viewer gets the last picture if
-    /// that is younger than [`FRESH`], and the camera is wanted.
-    pub fn join(&mut self, now: Instant, slot: &Slot) {
+    /// that is younger than `fresh`, and the camera is wanted. No picture is kept for longer than [`FRESH`].
+    pub fn join(&mut self, now: Instant, slot: &Slot, fresh: Duration) {
         if self.elsewhere {
             slot.dismiss(Dismissal::Elsewhere);
             return;
@@ -98,7 +98,7 @@ impl Hub {
         self.unwatched_since = None;
         self.demand.want(true);
         if let Some((picture, shown)) = &self.latest
-            && now.since(*shown) < FRESH
+            && now.since(*shown) < fresh
         {
             slot.offer(picture.clone());
         }
@@ -278,7 +278,7 @@ mod tests {
 
         fn join(&mut self, at: Instant, slot: usize) {
             self.slots.get(slot).unwrap().occupancy().take();
-            self.hub.join(at, self.slots.get(slot).unwrap());
+            self.hub.join(at, self.slots.get(slot).unwrap(), FRESH);
         }
 
         fn picture(&mut self, at: Instant, bytes: &[u8]) {

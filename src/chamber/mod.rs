@@ -32,6 +32,7 @@ pub mod wire;
 
 use alloc::rc::Rc;
 use core::cell::RefCell;
+use core::time::Duration;
 
 use crate::auth::AccessCode;
 use crate::clock::Instant;
@@ -41,7 +42,7 @@ use crate::notify::Demand;
 use crate::service;
 use crate::session::Handler;
 use client::Viewer;
-use hub::{Counts, Hub};
+use hub::{Counts, FRESH, Hub};
 use slot::{Dismissal, Slot, SlotState};
 use upstream::{Purpose, Upstream};
 
@@ -80,6 +81,15 @@ impl Service {
         let slot = self.slots.take()?;
         let viewer = Viewer::new(Rc::clone(&slot), Rc::clone(&self.code), until);
         Some((viewer, ViewerLink { service: Rc::clone(self), slot, admitted }))
+    }
+
+    /// A slot for a viewer that has shown the access code to another service, which sends it the pictures. It gets the
+    /// last picture at once if that is younger than `fresh`. The slot's state says whether it may stay. `None` if no
+    /// slot is free.
+    pub fn watch(&self, now: Instant, fresh: Duration) -> Option<SlotGuard<Slot>> {
+        let slot = self.slots.take()?;
+        self.hub.borrow_mut().join(now, &slot, fresh);
+        Some(slot)
     }
 
     /// A session with the camera for a connection that was just made.
@@ -162,7 +172,7 @@ impl<F: Fn()> Handler<Viewer> for ViewerLink<F> {
         event: client::Event,
     ) -> Result<(), client::Error> {
         let client::Event::LoggedIn = event;
-        self.service.hub.borrow_mut().join(now, &self.slot);
+        self.service.hub.borrow_mut().join(now, &self.slot, FRESH);
         if self.slot.state() == SlotState::Active {
             (self.admitted)();
         }

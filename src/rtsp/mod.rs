@@ -38,6 +38,7 @@ pub mod answer;
 pub mod client;
 pub mod digest;
 pub mod hub;
+pub mod mp4;
 pub mod playback;
 pub mod reception;
 pub mod rtp;
@@ -63,6 +64,7 @@ use crate::session::Handler;
 use client::{Command, Player};
 use digest::Nonce;
 use hub::{Counts, Hub};
+use mp4::Mp4;
 use sdp::{TRACKS, Url};
 use slot::{Dismissal, Slot, SlotState};
 use stream::{StreamInfo, StreamStatus};
@@ -139,6 +141,19 @@ impl Service {
         let player =
             Player::new(its, stream_info, Rc::clone(&self.code), nonce, session, (now, until));
         Some((player, PlayerLink { service: Rc::clone(self), slot, admitted }))
+    }
+
+    /// A slot for a viewer that has shown the access code to another service, which sends it the pictures as MP4. The
+    /// slot's state says whether it may stay. `None` if no slot is free.
+    pub fn watch(&self) -> Option<(SlotGuard<Slot>, Mp4)> {
+        let slot = self.slots.take()?;
+        let mut hub = self.hub.borrow_mut();
+        hub.join(&slot);
+        if slot.state() == SlotState::Active {
+            hub.play(&slot);
+        }
+        let mp4 = Mp4::new(Rc::clone(&slot), Rc::clone(&self.stream_info));
+        Some((slot, mp4))
     }
 
     /// A session with the camera for a connection that was just made.

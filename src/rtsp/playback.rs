@@ -202,14 +202,17 @@ impl Playback {
 }
 
 /// An interleaved frame in a block. Its channel there is twice the track, and one more for RTCP.
-struct Frame<'b> {
-    track: usize,
-    is_control: bool,
-    packet: &'b [u8],
+pub(super) struct Frame<'b> {
+    /// The index of its track.
+    pub track: usize,
+    /// Whether it is RTCP.
+    pub is_control: bool,
+    /// The packet.
+    pub packet: &'b [u8],
 }
 
 /// The frames in a block.
-fn frames(block: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+pub(super) fn frames(block: &[u8]) -> impl Iterator<Item = Frame<'_>> + Clone {
     let mut rest = block;
     core::iter::from_fn(move || {
         let (&[_, channel, high, low], after) = rest.split_first_chunk::<FRAME_HEAD>()?;

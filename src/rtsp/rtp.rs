@@ -183,7 +183,7 @@ fn begins_with_one(bytes: &[u8]) -> bool {
 }
 
 /// Calls `take` with each unit of an aggregation packet: units follow each other, each after its 16-bit length.
-fn each_aggregated(mut bytes: &[u8], mut take: impl FnMut(&[u8])) {
+pub fn each_aggregated<'b>(mut bytes: &'b [u8], mut take: impl FnMut(&'b [u8])) {
     while let Some((&[high, low], rest)) = bytes.split_first_chunk::<2>() {
         let Some((unit, behind)) = rest.split_at_checked(u16::from_be_bytes([high, low]).into())
         else {

@@ -1,7 +1,7 @@
 //! A player's slot: what the hub and one player's session share.
 
 use alloc::rc::Rc;
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, Ref, RefCell};
 
 use super::RING;
 use crate::memory::budget;
@@ -181,6 +181,11 @@ impl Slot {
     /// The first block that waits.
     pub fn first(&self) -> Option<Block> {
         self.ring.borrow().iter().next().cloned()
+    }
+
+    /// The blocks that wait, oldest first. The borrow must end before the next event.
+    pub fn waiting(&self) -> Ref<'_, Ring<Block, RING>> {
+        self.ring.borrow()
     }
 
     /// Pictures that were sent to this connection.

@@ -33,6 +33,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("rtsp_wire", rtsp::wire),
     ("rtsp_sdp", rtsp::sdp),
     ("rtsp_rtp", rtsp::rtp),
+    ("rtsp_mp4", rtsp::mp4),
     ("rtsp_digest", rtsp::digest),
     ("rtsp_client", rtsp::client),
     ("rtsp_upstream", rtsp::upstream),

@@ -6,10 +6,16 @@ use std::rc::Rc;
 use pandaproxy::auth::AccessCode;
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
+use pandaproxy::memory::slots::Slots;
+use pandaproxy::notify::Demand;
 use pandaproxy::rtsp::client::{LOGIN_TIMEOUT, Player};
 use pandaproxy::rtsp::digest::{Challenge, Nonce, Verdict, judge, write_challenge};
+use pandaproxy::rtsp::hub::{Hub, MAX_PACKET};
+use pandaproxy::rtsp::mp4::{Changed, MIN_OUTBOX, Mp4};
 use pandaproxy::rtsp::rtp::{Content, Packet, ReceiverReport, SenderReport};
 use pandaproxy::rtsp::sdp::{Codec, Description, MAX_SDP, TRACKS, write_control};
+use pandaproxy::rtsp::slot::Slot;
+use pandaproxy::rtsp::stream::StreamInfo;
 use pandaproxy::rtsp::upstream::Upstream;
 use pandaproxy::rtsp::wire::{self, MAX_HEAD, Message, Method, Piece, Transport};
 use pandaproxy::rtsp::{Link, PlayerLink, Service};
@@ -98,6 +104,82 @@ pub(crate) fn rtp(data: &[u8]) {
     if let Some(report) = SenderReport::parse(data) {
         assert_eq!(SenderReport::parse(&report.bytes(5)), Some(report));
         _ = ReceiverReport { last_report: report.short_ntp(), ..ReceiverReport::default() }.bytes();
+    }
+}
+
+/// The parameter sets of `tests/traces/rtsp/camera.h264`.
+const MP4_SDP: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n\
+    a=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z01AHtkAoC/5cBEAAAMAAQAAAwA8DxYuSA==,aOvMsg==\r\n";
+
+/// Packets of H.264, each behind a byte that says what happens with it and the two of its length, as MP4.
+pub(crate) fn mp4(data: &[u8]) {
+    let slots = Slots::new(1, |_| Slot::new());
+    let info = Rc::new(StreamInfo::new([7, 8]));
+    let mut hub = Hub::new(slots.clone(), Rc::new(Demand::default()), Rc::clone(&info), 9);
+    let mut now = Instant::START;
+    let description = Description::parse(MP4_SDP.as_bytes()).unwrap();
+    hub.described(now, &description);
+    let slot = slots.take().unwrap();
+    hub.join(&slot);
+    hub.play(&slot);
+    let mut mp4 = Mp4::new(Rc::clone(&slot), Rc::clone(&info));
+    let (mut out, mut file) = (vec![0; MIN_OUTBOX], Vec::new());
+    let (mut rest, mut sequence, mut timestamp) = (data, 0_u16, 0_u32);
+    while let Some((&[flags, high, low], behind)) = rest.split_first_chunk::<3>() {
+        let len = usize::from(u16::from_be_bytes([high, low])).min(behind.len()).min(MAX_PAYLOAD);
+        let (payload, behind) = behind.split_at(len);
+        rest = behind;
+        if flags & 8 != 0 {
+            hub.lost();
+            hub.described(now, &description);
+        }
+        let mut bytes = vec![0x80, 96 | flags << 7];
+        bytes.extend(sequence.to_be_bytes());
+        bytes.extend(timestamp.to_be_bytes());
+        bytes.extend(77_u32.to_be_bytes());
+        bytes.extend(payload);
+        sequence = sequence.wrapping_add(1);
+        let packet = Packet::parse(&bytes).unwrap();
+        let content = Content::of(Codec::H264, packet.payload);
+        hub.packet(now, usize::from(flags & 16 != 0), &packet, content);
+        if flags & 2 != 0 {
+            timestamp = timestamp.wrapping_add(3000);
+            now = now + Duration::from_millis(33);
+        }
+        if flags & 4 != 0 && !read_mp4(&mut mp4, &mut out, &mut file) {
+            break;
+        }
+    }
+    read_mp4(&mut mp4, &mut out, &mut file);
+    // Whole boxes, and whole units in the samples.
+    let mut boxes = &file[..];
+    while let Some((&[a, b, c, d, ref name @ ..], _)) = boxes.split_first_chunk::<8>() {
+        let (one, behind) = boxes.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
+        boxes = behind;
+        let mut units = if name == b"mdat" { &one[8..] } else { &[] };
+        while !units.is_empty() {
+            let (len, behind) = units.split_first_chunk().expect("a length");
+            let (unit, behind) = behind.split_at(u32::from_be_bytes(*len) as usize);
+            assert!(matches!(unit[0] & 0x1f, 1..=5), "a slice");
+            units = behind;
+        }
+    }
+    assert!(boxes.is_empty(), "a fragment is not whole");
+    drop(slot);
+    assert_eq!(slots.connections(), 0);
+}
+
+/// Bytes in a packet's payload at most.
+const MAX_PAYLOAD: usize = MAX_PACKET - 12;
+
+/// Whether the file can go on.
+fn read_mp4(mp4: &mut Mp4, out: &mut [u8], file: &mut Vec<u8>) -> bool {
+    loop {
+        match mp4.write(out) {
+            Err(Changed) => return false,
+            Ok(0) => return true,
+            Ok(len) => file.extend_from_slice(&out[..len]),
+        }
     }
 }
 
