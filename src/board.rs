@@ -41,6 +41,8 @@ pub struct Clients {
     pub rtsp: usize,
     /// FTP clients: slicers, file managers, home automation.
     pub ftp: usize,
+    /// HTTP clients: browsers, wall displays, Home Assistant, Prometheus. A browser has up to six connections.
+    pub http: usize,
 }
 
 /// Capacities of the MQTT service.

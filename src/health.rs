@@ -4,7 +4,9 @@
 //! to show a certificate signed by the authority in the state directory ([`greeting`](crate::tls::greeting)); the
 //! other port of detect has to answer with the printer's serial number; each other port has to accept a TCP connection.
 //! The check does not log in: it sends no access code, and does not contact the printer. A proxy whose printer is
-//! switched off is healthy.
+//! switched off is healthy; with `--printer` it is not.
+//!
+//! `pandaproxy status` shows what a running proxy's HTTP service tells, with the access code of the same configuration.
 //!
 //! # Bounds
 //!
@@ -19,6 +21,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Instant, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::auth::{AccessCode, CODE_MAX, USER};
 use crate::bind::wire::{Answer, MAX_FRAME, Request, frame};
 use crate::config::Config;
 use crate::tls::greeting::{GreetingError, greet};
@@ -27,7 +34,7 @@ use crate::tls::greeting::{GreetingError, greet};
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ports that are checked at most: one for each service.
-const PORTS: usize = 6;
+const PORTS: usize = 8;
 
 /// The services that answer. `Display` is `mqtt on 8883, ftp on 990`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +73,14 @@ enum Why {
     Greeting(GreetingError),
     /// The program on the port does not answer as this printer.
     OtherPrinter,
+    /// The program on the port does not answer as this proxy's HTTP service.
+    NotHttp,
+    /// The HTTP service does not accept the access code.
+    WrongCode,
+    /// The HTTP service, which tells about the printer, is not enabled.
+    NoHttp,
+    /// The printer is not connected, for this reason.
+    NotReady(heapless::String<MAX_REASON>),
 }
 
 impl fmt::Display for Unhealthy {
@@ -81,6 +96,12 @@ impl fmt::Display for Unhealthy {
             Why::OtherPrinter => {
                 f.write_str("does not answer as this printer; is another program on this port?")
             }
+            Why::NotHttp => {
+                f.write_str("does not answer as a status page; is another program on this port?")
+            }
+            Why::WrongCode => f.write_str("the running proxy has another access code"),
+            Why::NoHttp => f.write_str("the service is not enabled; --services has to name http"),
+            Why::NotReady(reason) => write!(f, "the printer is not connected: {reason}"),
         }
     }
 }
@@ -94,7 +115,6 @@ impl core::error::Error for Unhealthy {}
 /// [`Unhealthy`]: the first service that does not answer.
 pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
     let deadline = Instant::now() + TIMEOUT;
-    let here = own_address(config.bind);
     let mut answering = heapless::Vec::new();
     let mut closed = None;
     for (service, port) in config.listening() {
@@ -102,7 +122,7 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
         if is_open == Some(false) {
             continue;
         }
-        let at = SocketAddr::new(here, port);
+        let at = SocketAddr::new(own_address(config.bind_of(service)), port);
         let unhealthy = |why| Unhealthy { service, at, why };
         let mut connection = match Connection::open(at, deadline).map_err(unhealthy) {
             Ok(connection) => connection,
@@ -119,6 +139,9 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
                     .map_err(|error| unhealthy(Why::Greeting(error)))?;
             }
             "detect" => detect(&config.serial, &mut connection).map_err(unhealthy)?,
+            "http" => {
+                ask(&mut connection, "/livez", None, &mut io::sink()).map_err(unhealthy)?;
+            }
             _ => {}
         }
         // Always fits: there is an element for each service.
@@ -128,6 +151,141 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
         Some(error) if answering.is_empty() => Err(error),
         Some(_) | None => Ok(Answering(answering)),
     }
+}
+
+/// Checks that the proxy is connected to the printer, as its HTTP service tells.
+///
+/// # Errors
+///
+/// It is not, or the service does not answer.
+pub fn check_printer(config: &Config) -> Result<(), Unhealthy> {
+    let (mut connection, at) = connect_http(config)?;
+    let unhealthy = |why| Unhealthy { service: "http", at, why };
+    let mut reason = Cut::default();
+    let status = ask(&mut connection, "/readyz", None, &mut reason).map_err(unhealthy)?;
+    match status {
+        200 => Ok(()),
+        503 => Err(unhealthy(Why::NotReady(reason.line()))),
+        _ => Err(unhealthy(Why::NotHttp)),
+    }
+}
+
+/// Writes what the HTTP service of the running proxy shows: for people, or as JSON.
+///
+/// # Errors
+///
+/// The service does not answer, or has another access code.
+pub fn show_status(config: &Config, is_json: bool, out: &mut impl Write) -> Result<(), Unhealthy> {
+    let (mut connection, at) = connect_http(config)?;
+    let unhealthy = |why| Unhealthy { service: "http", at, why };
+    let path = if is_json { "/status" } else { "/status.txt" };
+    match ask(&mut connection, path, Some(&config.code), out).map_err(unhealthy)? {
+        200 => Ok(()),
+        401 | 429 => Err(unhealthy(Why::WrongCode)),
+        _ => Err(unhealthy(Why::NotHttp)),
+    }
+}
+
+/// Connects to the proxy's HTTP service.
+fn connect_http(config: &Config) -> Result<(Connection, SocketAddr), Unhealthy> {
+    let at = SocketAddr::new(own_address(config.bind_of("http")), config.ports.http);
+    let unhealthy = |why| Unhealthy { service: "http", at, why };
+    if !config.services.http {
+        return Err(unhealthy(Why::NoHttp));
+    }
+    let connection = Connection::open(at, Instant::now() + TIMEOUT).map_err(unhealthy)?;
+    Ok((connection, at))
+}
+
+/// Bytes of a reason that are shown.
+const MAX_REASON: usize = 200;
+
+/// The first bytes of an answer.
+#[derive(Default)]
+struct Cut(heapless::Vec<u8, MAX_REASON>);
+
+impl Cut {
+    fn line(&self) -> heapless::String<MAX_REASON> {
+        let text = core::str::from_utf8(&self.0).unwrap_or_default();
+        text.lines().next().unwrap_or_default().try_into().unwrap_or_default()
+    }
+}
+
+impl Write for Cut {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.0.capacity() - self.0.len();
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        // It fits: that is the room there is.
+        let _fits = self.0.extend_from_slice(kept);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Asks the HTTP service for what is at `path`, with an access code if one is given. Writes the content of a good answer
+/// to `out`, and that of a 503. Returns the status.
+fn ask(
+    connection: &mut Connection,
+    path: &str,
+    code: Option<&AccessCode>,
+    out: &mut impl Write,
+) -> Result<u16, Why> {
+    const LOGIN: usize = USER.len() + 1 + CODE_MAX;
+    let lost = |error: io::Error| {
+        let kind = error.kind();
+        let is_late = matches!(kind, ErrorKind::TimedOut | ErrorKind::WouldBlock);
+        if is_late { Why::Silent } else { Why::Io(kind) }
+    };
+    let mut request = Zeroizing::new(heapless::Vec::<u8, 256>::new());
+    let mut add = |bytes: &[u8]| request.extend_from_slice(bytes).map_err(|_| Why::NotHttp);
+    add(b"GET ")?;
+    add(path.as_bytes())?;
+    add(b" HTTP/1.0\r\n")?;
+    if let Some(code) = code {
+        let mut login = Zeroizing::new(heapless::Vec::<u8, LOGIN>::new());
+        for part in [USER.as_bytes(), b":", code.reveal()] {
+            login.extend_from_slice(part).map_err(|_| Why::NotHttp)?;
+        }
+        let mut encoded = Zeroizing::new([0; LOGIN.div_ceil(3) * 4]);
+        let len = STANDARD.encode_slice(&*login, &mut *encoded).map_err(|_| Why::NotHttp)?;
+        add(b"Authorization: Basic ")?;
+        add(encoded.get(..len).unwrap_or_default())?;
+        add(b"\r\n")?;
+    }
+    add(b"\r\n")?;
+    connection.write_all(&request).map_err(lost)?;
+    let mut bytes = [0; 4096];
+    let mut filled = 0;
+    // The head comes in one piece, and is read whole.
+    let end = loop {
+        let room = bytes.get_mut(filled..).unwrap_or_default();
+        let read = connection.read(room).map_err(lost)?;
+        filled += read;
+        let head = bytes.get(..filled).unwrap_or_default();
+        if let Some(at) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if read == 0 {
+            return Err(Why::NotHttp);
+        }
+    };
+    let status = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    let status = status.and_then(|digits| core::str::from_utf8(digits).ok()?.parse().ok());
+    let status: u16 = status.ok_or(Why::NotHttp)?;
+    if matches!(status, 200 | 503) {
+        out.write_all(bytes.get(end..filled).unwrap_or_default()).map_err(lost)?;
+        loop {
+            let read = connection.read(&mut bytes).map_err(lost)?;
+            if read == 0 {
+                break;
+            }
+            out.write_all(bytes.get(..read).unwrap_or_default()).map_err(lost)?;
+        }
+    }
+    Ok(status)
 }
 
 /// Asks the proxy which printer it is.
@@ -226,6 +384,10 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Why::Io(ErrorKind::HostUnreachable),
         Why::Greeting(GreetingError::Foreign),
         Why::OtherPrinter,
+        Why::NotHttp,
+        Why::WrongCode,
+        Why::NoHttp,
+        Why::NotReady("mqtt: the printer does not answer".try_into().unwrap_or_default()),
     ];
     let at = SocketAddr::from(([127, 0, 0, 1], 8883));
     let unhealthy = causes.map(|why| Unhealthy { service: "mqtt", at, why }.to_string());

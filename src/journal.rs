@@ -280,6 +280,18 @@ pub fn write_to(out: &mut impl Write) -> fmt::Result {
     })
 }
 
+/// Shows the last events, newest first, until `show` returns false: its date, its text, and how often it was seen.
+pub(crate) fn newest_first(mut show: impl FnMut(Utc, &str, u32) -> bool) {
+    JOURNAL.with(|journal| {
+        let Ok(journal) = journal.try_borrow() else { return };
+        for event in journal.newest_first() {
+            if !show(journal.date(event.last), event.text.as_str(), event.times) {
+                return;
+            }
+        }
+    });
+}
+
 /// Rate limiter for log lines about one event that may happen often.
 #[derive(Debug, Default)]
 pub struct RateLimit {
@@ -383,6 +395,11 @@ impl Journal {
     fn oldest_first(&self) -> impl Iterator<Item = &Event> {
         let (newer, older) = self.events.split_at_checked(self.newest + 1).unwrap_or_default();
         older.iter().chain(newer).skip(EVENTS - self.used)
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Event> {
+        let (newer, older) = self.events.split_at_checked(self.newest + 1).unwrap_or_default();
+        newer.iter().rev().chain(older.iter().rev()).take(self.used)
     }
 
     fn write_to(&self, out: &mut impl Write) -> fmt::Result {

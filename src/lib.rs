@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
+//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, ssdp, http, tls, trace → config → printer → session, service
 //!        → memory, auth, journal, notify, peer, segment, state_dir → clock → board     imports only point right
 //! ```
 //!
@@ -30,6 +30,7 @@
 //! | [`ftp`] | port 990 in proxy mode: clients queue for the printer's sessions |
 //! | [`bind`] | ports 3000 and 3002: which printer this is, for slicers that ask |
 //! | [`ssdp`] | discovery: what the printer announces, and its announcement to slicers |
+//! | [`http`] | port 8080: status page, camera pictures, health and metrics |
 //! | [`runtime::files`] | data connections, and the relay of 990 and of the file tunnel on 6000 |
 //! | [`printer`] | the table of models, the camera probe, and what is known about the printer |
 //! | [`session`], [`service`] | the contracts of every conversation and of every service |
@@ -150,6 +151,7 @@ pub mod clock;
 pub mod config;
 pub mod ftp;
 pub mod health;
+pub mod http;
 pub mod journal;
 pub mod limits;
 pub mod logger;

@@ -13,7 +13,7 @@ use crate::runtime::files::relay;
 use crate::runtime::services::ssdp as discovery;
 use crate::runtime::stream;
 use crate::segment::MAX_SEGMENTS;
-use crate::{bind, chamber, ftp, mqtt, rtsp, ssdp};
+use crate::{bind, chamber, ftp, http, mqtt, rtsp, ssdp};
 
 /// Prints all limits, one table a service.
 #[derive(Clone, Copy, Debug)]
@@ -266,6 +266,24 @@ impl fmt::Display for Limits {
         )?;
         table(
             f,
+            "http",
+            &[
+                limit!("clients", "503", "{}", BOARD.clients.http),
+                limit!("wrong codes of a connection", "401, disconnected", "{}", MAX_WRONG),
+                limit!(
+                    "time for a request",
+                    "408, closed",
+                    "{} s",
+                    s(&http::client::REQUEST_TIMEOUT)
+                ),
+                limit!("time between requests", "closed", "{} s", s(&http::client::IDLE_TIMEOUT)),
+                limit!("request head", "431, closed", "{} bytes", http::wire::MAX_HEAD),
+                limit!("path", "414, closed", "{} bytes", http::wire::MAX_TARGET),
+                limit!("body", "413, closed", "none"),
+            ],
+        )?;
+        table(
+            f,
             "ssdp",
             &[
                 limit!("datagram", "ignored", "{} bytes", ssdp::wire::MAX_DATAGRAM),
@@ -322,7 +340,7 @@ mod tests {
         }
         let clients = BOARD.clients;
         for (section, figure) in
-            [("mqtt", clients.mqtt), ("chamber", clients.chamber), ("rtsp", clients.rtsp)]
+            [("mqtt", clients.mqtt), ("chamber", clients.chamber), ("http", clients.http)]
         {
             let (_, rest) = text.split_once(&alloc::format!("\n{section}\n")).unwrap();
             let first = rest.lines().next().unwrap();

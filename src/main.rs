@@ -33,13 +33,24 @@ fn main() -> ExitCode {
     };
     let done = match intent {
         Intent::Serve(config) => return serve(&config),
-        Intent::Health(config) => match health::check(&config) {
-            Ok(answering) => writeln!(std::io::stdout(), "healthy: {answering}"),
-            Err(unhealthy) => {
-                eprintln!("pandaproxy health: {unhealthy}");
+        Intent::Health(config, with_printer) => {
+            let printer = if with_printer { health::check_printer(&config) } else { Ok(()) };
+            match printer.and_then(|()| health::check(&config)) {
+                Ok(answering) => writeln!(std::io::stdout(), "healthy: {answering}"),
+                Err(unhealthy) => {
+                    eprintln!("pandaproxy health: {unhealthy}");
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        Intent::Status(config, is_json) => {
+            let shown = health::show_status(&config, is_json, &mut std::io::stdout());
+            if let Err(unhealthy) = shown {
+                eprintln!("pandaproxy status: {unhealthy}");
                 return ExitCode::FAILURE;
             }
-        },
+            Ok(())
+        }
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),

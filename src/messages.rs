@@ -27,6 +27,7 @@ const TABLE: &[Area] = &[
     Area { name: "rtsp", samples: crate::rtsp::samples },
     Area { name: "bind", samples: crate::bind::samples },
     Area { name: "bind connection", samples: crate::runtime::services::bind::samples },
+    Area { name: "http", samples: crate::http::samples },
     Area { name: "ssdp", samples: crate::ssdp::samples },
     Area { name: "optional port", samples: crate::runtime::optional_port::samples },
     Area { name: "accept", samples: crate::runtime::accept::samples },

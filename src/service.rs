@@ -1,9 +1,10 @@
-//! What the composition root does with any running service, whatever its protocol.
+//! What the composition root does with any running service, whatever its protocol, and what a service shows of itself.
 
 use core::any::Any;
 use core::fmt;
 
 use crate::clock::Instant;
+use crate::memory::slots::Occupant;
 
 /// A running service.
 pub trait Service: Any {
@@ -24,6 +25,18 @@ pub trait Service: Any {
     /// Ends the connection to the printer in order, and starts no other.
     fn shut_down(&self);
 
+    /// Whether the printer has accepted the service's login and its connection is up. `None`: the service does not know,
+    /// or has no such connection.
+    fn is_connected(&self) -> Option<bool> {
+        None
+    }
+
+    /// Shows the clients and the transfers that there are now. A service shows each of them once, in an order that stays
+    /// while they do.
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        let _ = visitor;
+    }
+
     /// Writes what an operator asks for with SIGUSR1: one line that ends in a line feed.
     ///
     /// # Errors
@@ -32,4 +45,45 @@ pub trait Service: Any {
     fn write_status(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{}: {} connections", self.name(), self.connections())
     }
+}
+
+/// What is shown the clients of a service.
+pub trait Visitor {
+    /// A client's connection.
+    fn connection(&mut self, connection: &Connection<'_>);
+
+    /// A file that is being transferred, or waits for that.
+    fn transfer(&mut self, transfer: &Transfer<'_>);
+}
+
+/// A client's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// A number that the connection alone has at its service while it lasts, below 30,000.
+    pub index: usize,
+    /// The client, and when it connected.
+    pub occupant: Occupant,
+    /// How the client calls itself: a client identifier, a user agent. Empty: unknown.
+    pub id: &'a str,
+    /// Reports, pictures or requests that were dropped because the client reads too slowly.
+    pub lost: u32,
+}
+
+/// A file transfer of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer<'a> {
+    /// As for a [`Connection`].
+    pub index: usize,
+    /// The client's number in the log.
+    pub client: u32,
+    /// Whether the client sends the file.
+    pub is_upload: bool,
+    /// The file's name, as the client gave it. Empty: unknown.
+    pub name: &'a str,
+    /// Bytes transferred.
+    pub bytes: u64,
+    /// Whether it has begun; else it waits for the printer.
+    pub is_moving: bool,
+    /// When it was asked for, or began.
+    pub since: Option<Instant>,
 }

@@ -15,7 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["main", "lib", "messages"],
     &["limits"],
     &["runtime", "health"],
-    &["mqtt", "chamber", "rtsp", "ftp", "bind", "ssdp", "tls", "trace"],
+    &["mqtt", "chamber", "rtsp", "ftp", "bind", "ssdp", "http", "tls", "trace"],
     &["config"],
     &["printer"],
     &["session", "service", "logger", "rejections"],

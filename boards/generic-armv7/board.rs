@@ -5,7 +5,7 @@ Board {
     suites: Suites::ChaChaFirst,
     pre_auth: 6,
     pre_auth_per_address: 4,
-    clients: Clients { mqtt: 24, chamber: 16, rtsp: 8, ftp: 8 },
+    clients: Clients { mqtt: 24, chamber: 16, rtsp: 8, ftp: 8, http: 12 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.

@@ -7,7 +7,7 @@ Board {
     // One address cannot keep the others from knocking.
     pre_auth_per_address: 3,
     // Eight readers and two writers; ten viewers.
-    clients: Clients { mqtt: 10, chamber: 10, rtsp: 8, ftp: 4 },
+    clients: Clients { mqtt: 10, chamber: 10, rtsp: 8, ftp: 4, http: 6 },
     mqtt: Mqtt {
         // A signed `project_file` with its path is 4 KiB; `app_cert_install` is twice that.
         inbox: 16 * KIB,

@@ -5,7 +5,7 @@ Board {
     suites: Suites::ChaChaFirst,
     pre_auth: 8,
     pre_auth_per_address: 6,
-    clients: Clients { mqtt: 32, chamber: 20, rtsp: 8, ftp: 8 },
+    clients: Clients { mqtt: 32, chamber: 20, rtsp: 8, ftp: 8, http: 16 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.

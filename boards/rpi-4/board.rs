@@ -5,7 +5,7 @@ Board {
     suites: Suites::ChaChaFirst,
     pre_auth: 16,
     pre_auth_per_address: 12,
-    clients: Clients { mqtt: 72, chamber: 32, rtsp: 16, ftp: 16 },
+    clients: Clients { mqtt: 72, chamber: 32, rtsp: 16, ftp: 16, http: 32 },
     mqtt: Mqtt {
         inbox: 64 * KIB,
         // A usual full state with its head, in one system call.

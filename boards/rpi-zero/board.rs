@@ -8,7 +8,7 @@ Board {
     // A handshake keeps the core busy for a quarter of a second: few at a time.
     pre_auth: 4,
     pre_auth_per_address: 3,
-    clients: Clients { mqtt: 16, chamber: 10, rtsp: 6, ftp: 4 },
+    clients: Clients { mqtt: 16, chamber: 10, rtsp: 6, ftp: 4, http: 8 },
     mqtt: Mqtt {
         inbox: 32 * KIB,
         // A usual full state with its head, in one system call.

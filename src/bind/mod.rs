@@ -42,7 +42,7 @@ use core::time::Duration;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
-use crate::memory::slots::{Slot as _, SlotGuard, Slots};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
 use crate::printer::status::{MAX_CODE, MAX_NAME, MAX_VERSION, Status};
 use crate::service;
@@ -263,6 +263,13 @@ impl fmt::Display for InCloudMode {
 /// A client's slot in use. Dropping it frees the slot.
 pub struct ClientLink {
     slot: SlotGuard<Slot>,
+}
+
+impl ClientLink {
+    /// Where the slot's client is kept.
+    pub fn occupant(&self) -> &Cell<Option<Occupant>> {
+        self.slot.occupancy().occupant()
+    }
 }
 
 impl Handler<Client> for ClientLink {

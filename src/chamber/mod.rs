@@ -31,15 +31,15 @@ pub mod upstream;
 pub mod wire;
 
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
 use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::{self, VIEWERS};
-use crate::memory::slots::{SlotGuard, Slots};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
-use crate::service;
+use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::Viewer;
 use hub::{Counts, FRESH, Hub};
@@ -137,6 +137,12 @@ impl service::Service for Service {
         self.slots.connections()
     }
 
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, slot, occupant) in self.slots.occupants() {
+            visitor.connection(&Connection { index, occupant, id: "", lost: slot.lost() });
+        }
+    }
+
     fn disconnect_all(&self) {
         self.hub.borrow_mut().dismiss_all(Dismissal::Stopping);
     }
@@ -154,6 +160,11 @@ pub struct ViewerLink<F: Fn()> {
 }
 
 impl<F: Fn()> ViewerLink<F> {
+    /// Where the slot's client is kept.
+    pub fn occupant(&self) -> &Cell<Option<Occupant>> {
+        self.slot.occupancy().occupant()
+    }
+
     /// Pictures that were sent to the viewer, and pictures that it lost.
     pub fn sent_and_lost(&self) -> (u32, u32) {
         (self.slot.sent(), self.slot.lost())

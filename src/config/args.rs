@@ -30,6 +30,12 @@ pub fn command() -> Command {
     for about in &COMMANDS {
         let mut sub =
             Command::new(about.name).about(about.about).override_help(help::command(about));
+        let flag = match about.name {
+            "health" => Some(printing("printer", "The printer has to be connected, too")),
+            "status" => Some(printing("json", "Print JSON")),
+            _ => None,
+        };
+        sub = sub.args(flag);
         if about.name == "record" {
             sub = sub.arg(
                 Arg::new("out")
@@ -83,6 +89,7 @@ pub(super) enum Word {
     Ca,
     Health,
     Record,
+    Status,
 }
 
 /// What came of reading the command line.
@@ -108,6 +115,7 @@ impl Args {
             "ca" => Some(Word::Ca),
             "health" => Some(Word::Health),
             "record" => Some(Word::Record),
+            "status" => Some(Word::Status),
             _ => None,
         }
     }
@@ -115,6 +123,12 @@ impl Args {
     /// Whether an option that prints something was given.
     pub(super) fn has(&self, name: &str) -> bool {
         self.matches.get_flag(name)
+    }
+
+    /// Whether the command's own flag was given.
+    pub(super) fn has_own(&self, name: &str) -> bool {
+        let flag = self.matches.subcommand();
+        flag.is_some_and(|(_, of)| matches!(of.try_get_one::<bool>(name), Ok(Some(true))))
     }
 
     /// The value of `record --out`.

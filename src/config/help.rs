@@ -24,16 +24,25 @@ pub(super) struct CommandHelp {
 }
 
 /// The commands, in the order of help texts. `help` is clap's.
-pub(super) const COMMANDS: [CommandHelp; 3] = [
+pub(super) const COMMANDS: [CommandHelp; 4] = [
     CommandHelp {
         name: "health",
         about: "Check that the services of a running proxy answer on this machine",
-        usage: "health [OPTIONS]",
+        usage: "health [--printer] [OPTIONS]",
         text: "Reads the same settings as the service that it asks about; without --config and \
                PANDAPROXY_CONFIG also /etc/pandaproxy/pandaproxy.conf, if that exists. It does not \
                log in and does not contact the printer.\n\
                Exit status: 0 if all services answer within 5 s, 1 with the reason if one does not, \
-               2 for invalid settings.",
+               2 for invalid settings.\n\
+               --printer: the printer has to be connected, too. The http service tells that.",
+    },
+    CommandHelp {
+        name: "status",
+        about: "Show printer, services, clients and transfers of a running proxy",
+        usage: "status [--json] [OPTIONS]",
+        text: "Asks the http service of the proxy on this machine, with the access code of the same settings; \
+               without --config and PANDAPROXY_CONFIG also of /etc/pandaproxy/pandaproxy.conf, if that exists.\n\
+               --json: as JSON, the same as http://HOST:8080/status.",
     },
     CommandHelp {
         name: "ca",

@@ -65,8 +65,10 @@ pub enum Intent {
         /// Directory of the authority.
         dir: PathBuf,
     },
-    /// Check the services of this configuration (`pandaproxy health`).
-    Health(Box<Config>),
+    /// Check the services of this configuration (`pandaproxy health`), and with `true` the printer.
+    Health(Box<Config>, bool),
+    /// Show the status of the running proxy (`pandaproxy status`), with `true` as JSON.
+    Status(Box<Config>, bool),
     /// Print the memory budget of this build.
     PrintBudget,
     /// Print the limits of this build.
@@ -110,6 +112,8 @@ pub struct Config {
     pub advertise_names: heapless::Vec<HostName, MAX_NAMES>,
     /// Where the printer is announced to slicers.
     pub announce: Announce,
+    /// Who sees what over HTTP, and where.
+    pub http: Http,
     /// Whether the printer's certificate is not verified.
     pub insecure_printer: bool,
     /// Whether the printer's own address stays in its reports.
@@ -154,13 +158,20 @@ impl Config {
         }
         let word = args.word();
         let system = match word {
-            Some(Word::Ca | Word::Health) => Some(Path::new(SYSTEM_CONFIG)),
+            Some(Word::Ca | Word::Health | Word::Status) => Some(Path::new(SYSTEM_CONFIG)),
             Some(Word::Record) | None => None,
         };
         let sources = Sources::open(args, &env, system.filter(|path| path.exists()))?;
         match word {
             Some(Word::Ca) => Ok(Intent::PrintCa { dir: ca_dir(&sources)? }),
-            Some(Word::Health) => Ok(Intent::Health(Box::new(Self::meant(&sources)?))),
+            Some(Word::Health) => {
+                let with_printer = sources.args().has_own("printer");
+                Ok(Intent::Health(Box::new(Self::meant(&sources)?), with_printer))
+            }
+            Some(Word::Status) => {
+                let is_json = sources.args().has_own("json");
+                Ok(Intent::Status(Box::new(Self::meant(&sources)?), is_json))
+            }
             Some(Word::Record) | None => Ok(Intent::Serve(Box::new(Self::meant(&sources)?))),
         }
     }
@@ -177,9 +188,15 @@ impl Config {
             (services.ftp && has_tunnel, "tunnel", ports.tunnel),
             (services.detect, "detect", ports.detect),
             (services.detect, "detect-tls", ports.detect_tls),
+            (services.http, "http", ports.http),
         ]
         .into_iter()
         .filter_map(|(served, name, port)| served.then_some((name, port)))
+    }
+
+    /// The address that this [listener](Self::listening) is bound to.
+    pub fn bind_of(&self, listener: &str) -> IpAddr {
+        self.http.address.filter(|_| listener == "http").unwrap_or(self.bind)
     }
 
     /// Whether the proxy has this [listener](Self::listening)'s port open: it is closed where the printer's model has no
@@ -265,7 +282,7 @@ impl Config {
         let all = flag(&Setting::ENABLE_ALL)?;
         let services = match find(&Setting::SERVICES) {
             Some(given) if !all => given.parse(Services::parse)?,
-            Some(_) | None => Services::ALL,
+            Some(_) | None => Services::DEFAULT,
         };
 
         let ports = match find(&Setting::PORTS) {
@@ -320,6 +337,7 @@ impl Config {
                 None => heapless::Vec::new(),
             },
             announce,
+            http: Http::meant(sources)?,
             insecure_printer: flag(&Setting::INSECURE_PRINTER)?,
             keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS)?,
             record: Recording::meant(sources)?,
@@ -528,11 +546,20 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
-/// The access code, from the higher of its two settings.
+/// The access code.
 fn access_code(sources: &Sources<'_>) -> Result<AccessCode, ConfigError> {
-    let code = sources.find(&Setting::ACCESS_CODE);
-    let file = sources.find(&Setting::ACCESS_CODE_FILE);
-    let read = |code: &[u8]| AccessCode::new(code).ok();
+    let code = secret(sources, [&Setting::ACCESS_CODE, &Setting::ACCESS_CODE_FILE], |_| true)?;
+    code.ok_or_else(|| sources.missing(&[&Setting::ACCESS_CODE]))
+}
+
+/// A code from the higher of its two settings, the code itself and the file that it is in.
+fn secret(
+    sources: &Sources<'_>,
+    [code, file]: [&'static Setting; 2],
+    is_accepted: fn(&[u8]) -> bool,
+) -> Result<Option<AccessCode>, ConfigError> {
+    let (code, file) = (sources.find(code), sources.find(file));
+    let read = |code: &[u8]| AccessCode::new(code).ok().filter(|_| is_accepted(code));
     match (code, file) {
         (Some(code), Some(file)) if code.source.is_as_high_as(&file.source) => {
             let place = file.source.prefix();
@@ -540,14 +567,45 @@ fn access_code(sources: &Sources<'_>) -> Result<AccessCode, ConfigError> {
                 (code.source.name_of(code.setting), file.source.name_of(file.setting));
             Err(ConfigError::new(format!("{place}both {code} and {file} are given; remove one")))
         }
-        (Some(code), Some(file)) if code.source < file.source => code.parse_secret(read),
-        (Some(code), None) => code.parse_secret(read),
+        (Some(code), Some(file)) if code.source < file.source => code.parse_secret(read).map(Some),
+        (Some(code), None) => code.parse_secret(read).map(Some),
         (_, Some(file)) => {
             let line = file.first_line()?;
             read(line.as_bytes())
                 .ok_or_else(|| ConfigError::invalid(file.setting, &file.source, None))
+                .map(Some)
         }
-        (None, None) => Err(sources.missing(&[&Setting::ACCESS_CODE])),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Who sees what over HTTP, and where.
+#[derive(Debug, Default)]
+pub struct Http {
+    /// Address to listen on, if it is not that of the other services.
+    pub address: Option<IpAddr>,
+    /// A code that is good for HTTP alone.
+    pub view_code: Option<AccessCode>,
+    /// The same without a user name, for URLs.
+    pub token: Option<AccessCode>,
+}
+
+impl Http {
+    fn meant(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let address = match sources.find(&Setting::HTTP_ADDRESS) {
+            Some(given) => Some(given.parse(|value| value.parse().ok())?),
+            None => None,
+        };
+        // What a URL holds as it is.
+        let is_token = |token: &[u8]| {
+            token.len() >= 8
+                && token.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        Ok(Self {
+            address,
+            view_code: secret(sources, [&Setting::VIEW_CODE, &Setting::VIEW_CODE_FILE], |_| true)?,
+            token: secret(sources, [&Setting::HTTP_TOKEN, &Setting::HTTP_TOKEN_FILE], is_token)?,
+        })
     }
 }
 

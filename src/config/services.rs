@@ -15,12 +15,14 @@ pub enum Service {
     Detect,
     /// Discovery in the LAN.
     Ssdp,
+    /// Status page, pictures and metrics.
+    Http,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 6] =
-        [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp, Self::Detect, Self::Ssdp];
+    pub const ALL: [Self; 7] =
+        [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp, Self::Detect, Self::Ssdp, Self::Http];
 
     /// Name in settings and in the log.
     pub const fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Service {
             Self::Ftp => "ftp",
             Self::Detect => "detect",
             Self::Ssdp => "ssdp",
+            Self::Http => "http",
         }
     }
 }
@@ -53,12 +56,21 @@ pub struct Services {
     pub detect: bool,
     /// Discovery in the LAN.
     pub ssdp: bool,
+    /// Status page, pictures and metrics.
+    pub http: bool,
 }
 
 impl Services {
-    /// All services.
-    pub const ALL: Self =
-        Self { mqtt: true, chamber: true, rtsp: true, ftp: true, detect: true, ssdp: true };
+    /// The services that are offered unless a setting lists them: those that the printer has.
+    pub const DEFAULT: Self = Self {
+        mqtt: true,
+        chamber: true,
+        rtsp: true,
+        ftp: true,
+        detect: true,
+        ssdp: true,
+        http: false,
+    };
 
     /// Whether `service` is one of them.
     pub const fn has(self, service: Service) -> bool {
@@ -69,6 +81,7 @@ impl Services {
             Service::Ftp => self.ftp,
             Service::Detect => self.detect,
             Service::Ssdp => self.ssdp,
+            Service::Http => self.http,
         }
     }
 
@@ -85,6 +98,7 @@ impl Services {
             Service::Ftp => self.ftp = true,
             Service::Detect => self.detect = true,
             Service::Ssdp => self.ssdp = true,
+            Service::Http => self.http = true,
         }
     }
 
@@ -121,6 +135,8 @@ pub struct Ports {
     pub detect: u16,
     /// Detect over TLS.
     pub detect_tls: u16,
+    /// HTTP, which the printer does not have.
+    pub http: u16,
 }
 
 impl Default for Ports {
@@ -134,6 +150,7 @@ impl Default for Ports {
             tunnel: 6000,
             detect: 3000,
             detect_tls: 3002,
+            http: 8080,
         }
     }
 }
@@ -143,7 +160,7 @@ impl Default for Ports {
 pub(super) enum Of {
     /// This machine's; 0 lets the system choose.
     Proxy,
-    /// The printer's, of which `detect-tls` is not used.
+    /// The printer's, of which `detect-tls` is not used, and which has no HTTP.
     Printer,
 }
 
@@ -152,7 +169,7 @@ impl Ports {
     /// that `tunnel` follows `chamber`, as the two had one name in earlier versions.
     pub(super) fn parse(list: &str, of: Of) -> Option<Self> {
         let (mut mqtt, mut chamber, mut rtsp, mut ftp, mut tunnel) = (None, None, None, None, None);
-        let (mut detect, mut detect_tls) = (None, None);
+        let (mut detect, mut detect_tls, mut http) = (None, None, None);
         for item in list.split(',') {
             let (name, port) = item.split_once('=')?;
             let name = name.trim().to_ascii_lowercase();
@@ -164,6 +181,7 @@ impl Ports {
                 "tunnel" => &mut tunnel,
                 "detect" => &mut detect,
                 "detect-tls" if of == Of::Proxy => &mut detect_tls,
+                "http" if of == Of::Proxy => &mut http,
                 _ => return None,
             };
             let port: u16 = port.trim().parse().ok()?;
@@ -180,6 +198,7 @@ impl Ports {
             tunnel: tunnel.or(chamber).unwrap_or(default.tunnel),
             detect: detect.unwrap_or(default.detect),
             detect_tls: detect_tls.unwrap_or(default.detect_tls),
+            http: http.unwrap_or(default.http),
         })
     }
 }

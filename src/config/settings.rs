@@ -50,6 +50,8 @@ pub enum Group {
     Printer,
     /// Services and where they listen.
     Services,
+    /// The status page.
+    Http,
     /// File transfer.
     Files,
     /// Certificates.
@@ -62,9 +64,10 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of help texts.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Printer,
         Self::Services,
+        Self::Http,
         Self::Files,
         Self::Certificates,
         Self::Recording,
@@ -76,6 +79,7 @@ impl Group {
         match self {
             Self::Printer => "Printer (all three are required; the printer's screen shows them)",
             Self::Services => "Services",
+            Self::Http => "Status page (the http service)",
             Self::Files => "File transfer",
             Self::Certificates => "Certificates",
             Self::Recording => "Recording",
@@ -86,7 +90,7 @@ impl Group {
 
 const BOOL: &str = "true or false";
 const FTP_MODES: &str = "auto, proxy or relay";
-const PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel, detect or detect-tls, each at most once, PORT is 0 (any) to 65535";
+const PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel, detect, detect-tls or http, each at most once, PORT is 0 (any) to 65535";
 const PRINTER_PORT_LIST: &str = "SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel or detect, each at most once, PORT is 1 to 65535";
 
 /// A row without its particulars.
@@ -165,8 +169,8 @@ impl Setting {
         value: "LIST",
         group: Group::Services,
         default: "mqtt,chamber,rtsp,ftp,detect,ssdp",
-        expected: "a list of services; mqtt, chamber, rtsp, ftp, detect, ssdp or camera (chamber and rtsp), with commas between",
-        help: "Services to offer; camera means chamber,rtsp, ftp includes the file tunnel, detect tells slicers which printer this is, and ssdp is discovery",
+        expected: "a list of services; mqtt, chamber, rtsp, ftp, detect, ssdp, http or camera (chamber and rtsp), with commas between",
+        help: "Services to offer; camera means chamber,rtsp, ftp includes the file tunnel, detect tells slicers which printer this is, ssdp is discovery, and http is a status page with the camera's pictures",
         ..ROW
     };
     /// `--enable-all`, from the program's Python version.
@@ -197,7 +201,7 @@ impl Setting {
         value: "SERVICE=PORT",
         kind: Kind::List,
         group: Group::Services,
-        default: "mqtt=8883,chamber=6000,rtsp=322,ftp=990,tunnel=6000,detect=3000,detect-tls=3002",
+        default: "mqtt=8883,chamber=6000,rtsp=322,ftp=990,tunnel=6000,detect=3000,detect-tls=3002,http=8080",
         expected: PORT_LIST,
         help: "Ports to listen on; repeatable, or a comma-separated list",
         ..ROW
@@ -262,6 +266,60 @@ impl Setting {
         group: Group::Services,
         expected: "1 to 64 bytes of text",
         help: "Printer's name for slicers, in place of the one that it has",
+        ..ROW
+    };
+    /// `--http-address`.
+    pub const HTTP_ADDRESS: Self = Self {
+        option: "--http-address",
+        key: "HTTP_ADDRESS",
+        value: "IP",
+        group: Group::Http,
+        expected: "an IP address of this machine",
+        help: "Address that the status page listens on, such as 127.0.0.1 behind a reverse proxy. Default: --bind",
+        ..ROW
+    };
+    /// `--view-code`.
+    pub const VIEW_CODE: Self = Self {
+        option: "--view-code",
+        key: "VIEW_CODE",
+        value: "CODE",
+        group: Group::Http,
+        expected: "1 to 32 visible ASCII characters",
+        help: "Password for the status page and its pictures alone, with any user name; the access code is accepted as well",
+        secret: true,
+        ..ROW
+    };
+    /// `--view-code-file`.
+    pub const VIEW_CODE_FILE: Self = Self {
+        option: "--view-code-file",
+        key: "VIEW_CODE_FILE",
+        value: "FILE",
+        group: Group::Http,
+        expected: "a file whose first line is the view code",
+        help: "File whose first line is the view code",
+        secret: true,
+        ..ROW
+    };
+    /// `--http-token`.
+    pub const HTTP_TOKEN: Self = Self {
+        option: "--http-token",
+        key: "HTTP_TOKEN",
+        value: "TOKEN",
+        group: Group::Http,
+        expected: "8 to 32 letters, digits, - and _",
+        help: "The same as ?token=TOKEN in a URL, for wall displays, or as a bearer token, for Prometheus",
+        secret: true,
+        ..ROW
+    };
+    /// `--http-token-file`.
+    pub const HTTP_TOKEN_FILE: Self = Self {
+        option: "--http-token-file",
+        key: "HTTP_TOKEN_FILE",
+        value: "FILE",
+        group: Group::Http,
+        expected: "a file whose first line is the token",
+        help: "File whose first line is the token",
+        secret: true,
         ..ROW
     };
     /// `--ftp-mode`.
@@ -370,7 +428,7 @@ impl Setting {
         Self { option: "--verbose", short: Some('v'), key: "DEBUG", help: "Log more", ..FLAG };
 
     /// Every setting, group by group. All but [`CONFIG`](Self::CONFIG) may stand in the file of settings.
-    pub const ALL: [&'static Self; 25] = [
+    pub const ALL: [&'static Self; 30] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -385,6 +443,11 @@ impl Setting {
         &Self::ANNOUNCE,
         &Self::KEEP_PRINTER_ADDRESS,
         &Self::NAME,
+        &Self::HTTP_ADDRESS,
+        &Self::VIEW_CODE,
+        &Self::VIEW_CODE_FILE,
+        &Self::HTTP_TOKEN,
+        &Self::HTTP_TOKEN_FILE,
         &Self::FTP_MODE,
         &Self::FTP_DATA_PORTS,
         &Self::PORT_6000,

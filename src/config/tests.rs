@@ -66,7 +66,7 @@ fn three_settings_are_enough() {
     assert!(config.code.admits(b"12345678"));
     assert_eq!(config.serial, SERIAL);
     assert_eq!(config.bind, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    assert_eq!(config.services, Services::ALL);
+    assert_eq!(config.services, Services::DEFAULT);
     assert_eq!((config.ports, config.printer_ports), (Ports::default(), Ports::default()));
     assert_eq!((config.advertise, config.printer_ca), (None, None));
     assert!(!config.insecure_printer && !config.keep_printer_address && !config.verbose);
@@ -144,7 +144,7 @@ fn names_of_the_python_version_keep_working() {
     let by_flag = serve(&words.split_whitespace().collect::<Vec<_>>(), &[]).unwrap();
     for config in [by_env, by_flag] {
         assert_eq!(config.bind.to_string(), "10.0.0.1");
-        assert_eq!(config.services, Services::ALL);
+        assert_eq!(config.services, Services::DEFAULT);
         assert!(config.verbose && config.code.admits(b"12345678") && config.notices.is_empty());
     }
 }
@@ -189,7 +189,7 @@ pub(super) fn errors() -> Vec<ConfigError> {
 
 #[test]
 fn an_invalid_option_is_named_with_what_was_expected() {
-    const PORT: &str = "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel, detect or detect-tls, each at most once";
+    const PORT: &str = "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel, detect, detect-tls or http, each at most once";
     const PRINTER_PORT: &str = "expected SERVICE=PORT; SERVICE is mqtt, chamber, rtsp, ftp, tunnel or detect, each at most once";
     const CODE: &str = "invalid value (not shown) for --access-code: expected the access code that the printer shows; 1 to 32 visible ASCII characters";
     let long = "x".repeat(300);
@@ -199,7 +199,7 @@ fn an_invalid_option_is_named_with_what_was_expected() {
         (&["-p", "a\nb"], r#"invalid value "a\nb" for --printer-ip: expected the printer's IP address or host name"#.into()),
         (&["-s", "01P-1"], r#"invalid value "01P-1" for --serial-number: expected 1 to 32 letters and digits"#.into()),
         (&["-b", "lan"], r#"invalid value "lan" for --bind: expected an IP address of this machine, or 0.0.0.0 for all"#.into()),
-        (&["--services", "mqtt,web"], r#"invalid value "mqtt,web" for --services: expected a list of services; mqtt, chamber, rtsp, ftp, detect, ssdp or camera (chamber and rtsp), with commas between"#.into()),
+        (&["--services", "mqtt,web"], r#"invalid value "mqtt,web" for --services: expected a list of services; mqtt, chamber, rtsp, ftp, detect, ssdp, http or camera (chamber and rtsp), with commas between"#.into()),
         (&["--enable-all=maybe"], r#"invalid value "maybe" for --enable-all: expected true or false"#.into()),
         (&["--advertise-ip", "::1"], r#"invalid value "::1" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
         (&["--advertise-ip", "0.0.0.0"], r#"invalid value "0.0.0.0" for --advertise-ip: expected an IPv4 address that clients can reach"#.into()),
@@ -547,10 +547,10 @@ fn services_are_chosen_by_the_names_of_their_ports() {
         ("mqtt", Services { mqtt: true, ..none }),
         ("chamber,Rtsp", Services { chamber: true, rtsp: true, ..none }),
         ("camera", Services { chamber: true, rtsp: true, ..none }),
-        (" FTP, mqtt,camera", Services { detect: false, ssdp: false, ..Services::ALL }),
+        (" FTP, mqtt,camera", Services { detect: false, ssdp: false, ..Services::DEFAULT }),
         ("detect", Services { detect: true, ..none }),
         ("ssdp", Services { ssdp: true, ..none }),
-        ("mqtt,chamber,rtsp,ftp,detect,ssdp", Services::ALL),
+        ("mqtt,chamber,rtsp,ftp,detect,ssdp", Services::DEFAULT),
     ] {
         assert_eq!(with(&["--services", list]).unwrap().services, services, "{list}");
     }
@@ -675,7 +675,7 @@ fn enable_all_goes_before_a_list_of_services() {
     {
         let env = [NEEDED[0], NEEDED[1], NEEDED[2], ("SERVICES", "ftp"), ("ENABLE_ALL", word)];
         let config = serve(&[], &env).unwrap();
-        assert_eq!(config.services == Services::ALL, enabled, "{word}");
+        assert_eq!(config.services == Services::DEFAULT, enabled, "{word}");
     }
 }
 
@@ -702,7 +702,7 @@ fn ca_needs_no_printer() {
 fn options_may_stand_before_and_behind_a_command() {
     let needed = ["-p", "10.0.0.9", "-a", "12345678", "-s", SERIAL];
     for words in [[&["health"][..], &needed].concat(), [&needed[..], &["health"]].concat()] {
-        let Intent::Health(config) = read(&words, &[]).unwrap() else { panic!() };
+        let Intent::Health(config, _) = read(&words, &[]).unwrap() else { panic!() };
         assert_eq!(config.serial, SERIAL);
     }
     let config = serve(&[&["record", "--out=/o"][..], &needed].concat(), &[]).unwrap();

@@ -40,6 +40,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::slots::{Slot as _, SlotGuard, Slots};
 use crate::peer::Peer;
+use crate::service::{Connection, Transfer as Shown, Visitor};
 
 /// Time that a command waits for one of the printer's sessions.
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -102,6 +103,31 @@ impl Hub {
     /// Connections that are being served.
     pub fn connections(&self) -> usize {
         self.slots.connections()
+    }
+
+    /// Shows the clients and their transfers.
+    pub fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, slot, occupant) in self.slots.occupants() {
+            visitor.connection(&Connection { index, occupant, id: "", lost: 0 });
+            let Some(task) = slot.task() else { continue };
+            let Some(kind) = task.command_kind.transfer() else { continue };
+            let moving = self.printer_sessions.iter().find(|session| {
+                let job = session.job();
+                session.has_started()
+                    && job.is_some_and(|job| (job.slot, job.number) == (index, task.number))
+            });
+            slot.with_argument(|name| {
+                visitor.transfer(&Shown {
+                    index,
+                    client: occupant.peer.number,
+                    is_upload: kind.is_upload(),
+                    name: core::str::from_utf8(name).unwrap_or_default(),
+                    bytes: moving.map_or(0, |session| session.bytes()),
+                    is_moving: moving.is_some(),
+                    since: moving.map(|session| session.began()),
+                });
+            });
+        }
     }
 
     /// Disconnects every client.

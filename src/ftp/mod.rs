@@ -60,6 +60,7 @@ pub mod wire;
 pub(crate) mod tests;
 
 use alloc::rc::Rc;
+use core::cell::Cell;
 use core::convert::Infallible;
 use core::fmt;
 use core::net::IpAddr;
@@ -70,9 +71,9 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
-use crate::memory::slots::SlotGuard;
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard};
 use crate::peer::Peer;
-use crate::service;
+use crate::service::{self, Visitor};
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
@@ -189,6 +190,14 @@ impl service::Service for Service {
         self.hub.connections()
     }
 
+    fn is_connected(&self) -> Option<bool> {
+        Some(self.printer_sessions().iter().any(|session| session.is_live()))
+    }
+
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        self.hub.describe(visitor);
+    }
+
     fn disconnect_all(&self) {
         self.hub.dismiss_all();
     }
@@ -205,6 +214,11 @@ pub struct ClientLink {
 }
 
 impl ClientLink {
+    /// Where the slot's client is kept.
+    pub fn occupant(&self) -> &Cell<Option<Occupant>> {
+        self.slot.occupancy().occupant()
+    }
+
     /// The slot; its index is that of the data port.
     pub fn slot(&self) -> &Rc<Slot> {
         &self.slot

@@ -288,6 +288,11 @@ impl PrinterSession {
         self.with_argument(|name| log::info!("{peer}: {}: {tenths}0 %, {pace}", transfer.of(name)));
     }
 
+    /// When the job or its transfer began.
+    pub fn began(&self) -> Instant {
+        self.began.get()
+    }
+
     /// Bytes copied so far.
     pub fn bytes(&self) -> u64 {
         self.moved.get()

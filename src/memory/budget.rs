@@ -26,6 +26,9 @@ pub const TLS_FLASH: usize = 224 * KIB;
 /// [`runtime::launch`](crate::runtime::launch) does not compile with a larger one.
 pub const TASK: usize = 12 * KIB;
 
+/// One task of a client without TLS, as [`TASK`].
+pub const PLAIN_TASK: usize = 6 * KIB;
+
 /// An MQTT client's slot, with its ring of reports.
 pub const SLOT: usize = KIB + BOARD.mqtt.ring * 8;
 
@@ -77,7 +80,7 @@ pub const PIN_STACK: usize = 64 * KIB;
 pub const PIN_FILE: usize = 40 * KIB;
 
 /// The journal: the last events, and a count of each kind.
-pub const JOURNAL: usize = 12 * KIB - PRINTER_STATUS;
+pub const JOURNAL: usize = 12 * KIB - KIB / 2;
 
 /// Log lines that wait to be written to standard error; the journal prints up to 10 KiB at once.
 pub const LOG_BUFFER: usize = 12 * KIB;
@@ -202,13 +205,25 @@ pub const DETECT_INBOX: usize = KIB;
 pub const DETECT_OUTBOX: usize = KIB;
 
 /// A slot of `detect`.
-pub const DETECT_SLOT: usize = 64;
+pub const DETECT_SLOT: usize = 128;
 
 /// `detect` on one port, without its slots.
 pub const DETECT_SERVICE: usize = 256;
 
 /// Discovery: its hub, and two sockets.
 pub const DISCOVERY: usize = 4 * KIB;
+
+/// Inbox of an HTTP client: a request's head.
+pub const HTTP_INBOX: usize = 2 * KIB;
+
+/// Outbox of an HTTP client: a head and a short content, or a piece of a document.
+pub const HTTP_OUTBOX: usize = 4 * KIB;
+
+/// A slot of an HTTP client.
+pub const HTTP_SLOT: usize = 192;
+
+/// The HTTP service without its slots: what it shows, and how each connection to the printer fares.
+pub const HTTP_SERVICE: usize = 8 * KIB;
 
 /// Connections in the accept queue of one service.
 pub const ACCEPT_QUEUE: usize = 4 * BOARD.pre_auth;
@@ -225,8 +240,11 @@ pub const PLAYERS: usize = BOARD.clients.rtsp + BOARD.pre_auth;
 /// FTP connections served at once: clients, and those that have not shown the code yet.
 pub const FILERS: usize = BOARD.clients.ftp + BOARD.pre_auth;
 
+/// HTTP connections served at once: clients, and those that have not shown a code.
+pub const BROWSERS: usize = BOARD.clients.http + BOARD.pre_auth;
+
 /// Services that have an acceptor of their own.
-pub const SERVICES: usize = 6;
+pub const SERVICES: usize = 7;
 
 /// Services that have a connection to the printer of which no other line says how many there are: MQTT and both cameras.
 const UPSTREAMS: usize = 3;
@@ -269,7 +287,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 57] = [
+pub const LINES: [Line; 60] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -311,12 +329,15 @@ pub const LINES: [Line; 57] = [
     line("ftp upstream: TLS, task", FTP_SESSIONS, TLS + TASK),
     line("ftp mover: buffer, TLS on both sides, task", FTP_SESSIONS, FTP_BUFFER + 2 * TLS + TASK),
     line("detect client: inbox, outbox", DETECT_CLIENTS, DETECT_INBOX + DETECT_OUTBOX),
-    line("detect client: task, slot", DETECT_CLIENTS, TASK + DETECT_SLOT),
+    line("detect client: task, slot", DETECT_CLIENTS, PLAIN_TASK + DETECT_SLOT),
     line("detect-tls client: inbox, outbox", DETECT_CLIENTS, DETECT_INBOX + DETECT_OUTBOX),
     line("detect-tls client: TLS", DETECT_CLIENTS, TLS),
     line("detect-tls client: task, slot", DETECT_CLIENTS, TASK + DETECT_SLOT),
     line("detect services", 2, DETECT_SERVICE),
     line("detect upstream: inbox, outbox, task", 1, DETECT_INBOX + DETECT_OUTBOX + TASK),
+    line("http client: inbox, outbox", BROWSERS, HTTP_INBOX + HTTP_OUTBOX),
+    line("http client: task, slot", BROWSERS, PLAIN_TASK + HTTP_SLOT),
+    line("http service", 1, HTTP_SERVICE),
     line("ssdp: sockets, hub, task", 1, DISCOVERY + TASK),
     line("ssdp: an address that is tried: TLS, task", 1, TLS + TASK),
     line("TLS: input being processed", 1, TLS_FLASH),

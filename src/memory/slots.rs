@@ -8,7 +8,9 @@ use alloc::rc::Rc;
 use core::cell::Cell;
 use core::ops::Deref;
 
+use crate::clock::Instant;
 use crate::notify::Notify;
+use crate::peer::Peer;
 
 /// State of a slot. `R` is why a client has to be disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +25,30 @@ pub enum SlotState<R> {
     Dismissed(R),
 }
 
-/// A slot's state, and what wakes its client's session.
+/// The client that has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupant {
+    /// Its name in the log.
+    pub peer: Peer,
+    /// When it connected.
+    pub since: Instant,
+}
+
+/// A slot's state, its client, and what wakes the client's session.
 pub struct Occupancy<R> {
     state: Cell<SlotState<R>>,
+    occupant: Cell<Option<Occupant>>,
     notify: Notify,
 }
 
 impl<R: Copy> Occupancy<R> {
     /// Of a vacant slot.
     pub fn new() -> Self {
-        Self { state: Cell::new(SlotState::Vacant), notify: Notify::default() }
+        Self {
+            state: Cell::new(SlotState::Vacant),
+            occupant: Cell::new(None),
+            notify: Notify::default(),
+        }
     }
 
     /// The state.
@@ -48,6 +64,11 @@ impl<R: Copy> Occupancy<R> {
     /// Whether a client has the slot that has shown the access code and may stay.
     pub const fn is_active(&self) -> bool {
         matches!(self.state.get(), SlotState::Active)
+    }
+
+    /// The client that has the slot; `None` until it is known.
+    pub const fn occupant(&self) -> &Cell<Option<Occupant>> {
+        &self.occupant
     }
 
     /// A client takes the slot that has not shown the access code yet.
@@ -100,6 +121,7 @@ pub trait Slot {
     /// The client has gone: the slot is cleared, and free for the next.
     fn vacate(&self) {
         self.clear();
+        self.occupancy().occupant.set(None);
         self.occupancy().state.set(SlotState::Vacant);
     }
 }
@@ -134,6 +156,14 @@ impl<S: Slot> Slots<S> {
     /// The slot with this index.
     pub fn get(&self, index: usize) -> Option<&Rc<S>> {
         self.0.get(index)
+    }
+
+    /// The clients that have shown the access code and may stay, each with the index of its slot.
+    pub fn occupants(&self) -> impl Iterator<Item = (usize, &S, Occupant)> {
+        self.iter().enumerate().filter_map(|(index, slot)| {
+            let occupant = slot.occupancy().occupant.get()?;
+            slot.occupancy().is_active().then_some((index, &**slot, occupant))
+        })
     }
 
     /// How many slots are not vacant: connections that are being served.

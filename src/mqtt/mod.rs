@@ -49,7 +49,7 @@ pub mod version;
 pub mod wire;
 
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt::Write;
 use core::net::Ipv4Addr;
 
@@ -57,10 +57,10 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::{self, SLOTS};
-use crate::memory::slots::{SlotGuard, Slots};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::peer::Peer;
 use crate::printer::model::Model;
-use crate::service;
+use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
@@ -228,6 +228,13 @@ impl service::Service for Service {
         self.slots.connections()
     }
 
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, slot, occupant) in self.slots.occupants() {
+            let lost = slot.dropped_reports().saturating_add(slot.dropped_requests());
+            slot.with_id(|id| visitor.connection(&Connection { index, occupant, id, lost }));
+        }
+    }
+
     fn disconnect_all(&self) {
         self.hub.borrow_mut().dismiss_all();
     }
@@ -242,6 +249,13 @@ pub struct ClientLink<F: Fn()> {
     service: Rc<Service>,
     slot: SlotGuard<Slot>,
     admitted: F,
+}
+
+impl<F: Fn()> ClientLink<F> {
+    /// Where the slot's client is kept.
+    pub fn occupant(&self) -> &Cell<Option<Occupant>> {
+        self.slot.occupancy().occupant()
+    }
 }
 
 impl<F: Fn()> Handler<Client> for ClientLink<F> {

@@ -62,6 +62,9 @@ pub enum Ack {
 /// State of a client's slot.
 pub type SlotState = slots::SlotState<Error>;
 
+/// Bytes of a client identifier that are kept to be shown: those of slicers and phones have up to 40.
+pub const SHOWN_ID: usize = 48;
+
 /// One client's slot.
 pub struct Slot {
     occupancy: Occupancy<Error>,
@@ -70,6 +73,8 @@ pub struct Slot {
     generation: Cell<u32>,
     peer: Cell<Option<Peer>>,
     since: Cell<Instant>,
+    /// The client identifier, as far as it is shown.
+    id: RefCell<heapless::String<SHOWN_ID>>,
     /// A hash of the client identifier: a new connection with the same one may take over the slot.
     owner: Cell<u64>,
     /// The `sequence_id` of the client's `get_version`, while it waits for the printer's versions.
@@ -109,6 +114,7 @@ impl Slot {
             peer: Cell::new(None),
             since: Cell::new(Instant::START),
             asked_version: RefCell::new(None),
+            id: RefCell::default(),
             owner: Cell::new(0),
             reads: Cell::new(false),
             listens: Cell::new(false),
@@ -336,6 +342,27 @@ impl Slot {
         }
     }
 
+    /// How many reports the client did not get because it reads too slowly.
+    pub fn dropped_reports(&self) -> u32 {
+        self.dropped.get()
+    }
+
+    /// Keeps the beginning of the client identifier, to be shown.
+    pub(super) fn set_id(&self, id: &str) {
+        let mut kept = self.id.borrow_mut();
+        kept.clear();
+        for c in id.chars() {
+            if kept.push(c).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Has `then` read the beginning of the client identifier.
+    pub fn with_id<R>(&self, then: impl FnOnce(&str) -> R) -> R {
+        then(&self.id.borrow())
+    }
+
     /// How many requests of others the client did not get because it reads too slowly.
     pub fn dropped_requests(&self) -> u32 {
         self.dropped_requests.get()
@@ -418,6 +445,7 @@ impl slots::Slot for Slot {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.peer.set(None);
         self.owner.set(0);
+        self.id.borrow_mut().clear();
         self.asked_version.take();
         self.reads.set(false);
         self.listens.set(false);

@@ -3,3 +3,4 @@
 pub mod camera;
 pub mod model;
 pub mod status;
+pub mod upstream;

@@ -45,17 +45,27 @@ pub enum Login {
     Ftp,
 }
 
+impl Login {
+    /// Every kind.
+    pub const ALL: [Self; LOGINS] = [Self::Mqtt, Self::Chamber, Self::Rtsp, Self::Ftp];
+
+    /// The name of the service, in settings and in the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Chamber => "chamber",
+            Self::Rtsp => "rtsp",
+            Self::Ftp => "ftp",
+        }
+    }
+}
+
 /// How many kinds of [`Login`] there are.
 const LOGINS: usize = 4;
 
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Mqtt => "mqtt",
-            Self::Chamber => "chamber",
-            Self::Rtsp => "rtsp",
-            Self::Ftp => "ftp",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -149,6 +159,8 @@ pub struct Status {
     code: Cell<Code>,
     /// Services that the proxy is logged in to at the moment.
     logged_in: [Cell<bool>; LOGINS],
+    /// How often each accepted the access code.
+    logins: [Cell<u32>; LOGINS],
     last_report: Cell<Option<Instant>>,
     version: RefCell<heapless::String<MAX_VERSION>>,
     name: RefCell<Name>,
@@ -183,6 +195,7 @@ impl Status {
             certificate: Cell::default(),
             code: Cell::default(),
             logged_in: <[Cell<bool>; LOGINS]>::default(),
+            logins: <[Cell<u32>; LOGINS]>::default(),
             last_report: Cell::default(),
             version: RefCell::default(),
             name: RefCell::new(factory_name(serial)),
@@ -354,8 +367,22 @@ impl Status {
         self.logged_in.iter().any(Cell::get)
     }
 
+    /// Whether this service of the printer has the proxy logged in at the moment.
+    pub const fn is_logged_in_to(&self, service: Login) -> bool {
+        self.login(service).get()
+    }
+
+    /// How often a service of the printer accepted the access code.
+    pub const fn logins(&self, to: Login) -> u32 {
+        of(&self.logins, to).get()
+    }
+
     /// A service accepted the access code.
     pub fn log_in(&self, by: Login, at: Instant) {
+        if !self.login(by).get() {
+            let logins = of(&self.logins, by);
+            logins.set(logins.get().saturating_add(1));
+        }
         self.set(self.login(by), true);
         self.set(&self.code, Code::Accepted { by, at });
     }
@@ -371,14 +398,8 @@ impl Status {
         self.set(self.login(from), false);
     }
 
-    const fn login(&self, of: Login) -> &Cell<bool> {
-        let [mqtt, chamber, rtsp, ftp] = &self.logged_in;
-        match of {
-            Login::Mqtt => mqtt,
-            Login::Chamber => chamber,
-            Login::Rtsp => rtsp,
-            Login::Ftp => ftp,
-        }
+    const fn login(&self, service: Login) -> &Cell<bool> {
+        of(&self.logged_in, service)
     }
 
     /// When the printer last sent a report.
@@ -508,6 +529,17 @@ impl Status {
             Port6000::Auto => self.has_shown_tunnel.get().unwrap_or(expected),
             Port6000::Chamber | Port6000::Tunnel => expected,
         }
+    }
+}
+
+/// The element that belongs to `login`.
+const fn of<T>(all: &[T; LOGINS], login: Login) -> &T {
+    let [mqtt, chamber, rtsp, ftp] = all;
+    match login {
+        Login::Mqtt => mqtt,
+        Login::Chamber => chamber,
+        Login::Rtsp => rtsp,
+        Login::Ftp => ftp,
     }
 }
 

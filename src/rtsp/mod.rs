@@ -57,9 +57,9 @@ use crate::auth::AccessCode;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
-use crate::memory::slots::{SlotGuard, Slots};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
-use crate::service;
+use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::{Command, Player};
 use digest::Nonce;
@@ -208,6 +208,12 @@ impl service::Service for Service {
         self.slots.connections()
     }
 
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, slot, occupant) in self.slots.occupants() {
+            visitor.connection(&Connection { index, occupant, id: "", lost: slot.lost() });
+        }
+    }
+
     fn disconnect_all(&self) {
         self.hub.borrow().dismiss_all(Dismissal::Stopping);
     }
@@ -234,6 +240,11 @@ pub struct PlayerLink<F: Fn()> {
 }
 
 impl<F: Fn()> PlayerLink<F> {
+    /// Where the slot's client is kept.
+    pub fn occupant(&self) -> &Cell<Option<Occupant>> {
+        self.slot.occupancy().occupant()
+    }
+
     /// Pictures that were sent to the player, and pictures that it lost.
     pub fn sent_and_lost(&self) -> (u32, u32) {
         (self.slot.sent(), self.slot.lost())

@@ -15,6 +15,7 @@ use crate::board::BOARD;
 use crate::config::{Config, FtpMode, PrinterAddr};
 use crate::memory::budget;
 use crate::state_dir::Pins;
+use crate::state_dir::pins::Fingerprint;
 use crate::tls::identity::{ADDRESSES, HOSTS};
 use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust};
 
@@ -30,6 +31,24 @@ pub struct Credentials {
     pub files_tls: Option<Arc<ServerConfig>>,
     /// What the printer's certificate has to be.
     pub trust: Trust,
+    /// The authority that clients are to trust.
+    pub ca: Authority,
+}
+
+/// The proxy's certificate authority, as it is shown to clients.
+#[derive(Clone)]
+pub struct Authority {
+    /// Its certificate as PEM.
+    pub pem: Arc<str>,
+    /// SHA-256 of its certificate.
+    pub sha256: Fingerprint,
+}
+
+impl Authority {
+    /// That of `identity`.
+    pub fn of(identity: &Identity) -> Self {
+        Self { pem: identity.ca_pem().into(), sha256: *identity.ca_sha256() }
+    }
 }
 
 impl Credentials {
@@ -48,7 +67,7 @@ impl Credentials {
             .then(|| identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS))
             .transpose()
             .map_err(|error| StartError::Identity(config.state_dir.clone(), error))?;
-        Ok(Self { tls, files_tls, trust })
+        Ok(Self { tls, files_tls, trust, ca: Authority::of(&identity) })
     }
 }
 

@@ -34,12 +34,12 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
 use super::accept::warn_if_absent;
-pub use super::credentials::Credentials;
+pub use super::credentials::{Authority, Credentials};
 use super::host::Host;
 use super::net::Net;
-use super::root::{Bound, Root, find};
-use super::service::{Declaration, Service};
-use super::services::{bind, chamber, files, mqtt, rtsp, ssdp};
+use super::root::{Bound, Listens, Root, find, heap_limit};
+use super::service::{Declaration, Listening, Service};
+use super::services::{bind, chamber, files, http, mqtt, rtsp, ssdp};
 use super::shutdown::shut_down;
 pub use super::start_error::StartError;
 use super::{Clock, supervisor};
@@ -55,7 +55,7 @@ use crate::trace;
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The services, in the order in which they are started and shut down: the one list of them.
-pub fn services<N: Net>() -> [Declaration<N>; 8] {
+pub fn services<N: Net>() -> [Declaration<N>; 9] {
     [
         mqtt::declaration(),
         chamber::declaration(),
@@ -65,6 +65,8 @@ pub fn services<N: Net>() -> [Declaration<N>; 8] {
         bind::plain_declaration(),
         bind::tls_declaration(),
         ssdp::declaration(),
+        // The last one: it shows the others.
+        http::declaration(),
     ]
 }
 
@@ -141,6 +143,11 @@ impl Proxy {
         for declaration in declarations {
             bound.push(Bound::new(declaration, config, net)?);
         }
+        let listening = declarations.iter().zip(&bound).filter_map(|(declaration, bound)| {
+            let Listening { transport, clients, .. } = declaration.listening(config)?;
+            Some(Listens { name: declaration.name, port: bound.at?.port(), transport, clients })
+        });
+        let listening = listening.collect();
         warn_if_absent(config.bind);
         record(config, &context.clock)?;
         let status = Status::new(&config.serial, config.port_6000).named(config.name.as_ref());
@@ -156,7 +163,9 @@ impl Proxy {
             seed: context.seed,
             retries: 0,
             bound: Bound::NONE,
+            listening,
             services: Vec::new(),
+            upstreams: Vec::new(),
             acceptors: Vec::new(),
             maintainers: Vec::new(),
         };
@@ -321,11 +330,6 @@ fn record(config: &Config, clock: &Clock) -> Result<(), StartError> {
         );
     }
     Ok(())
-}
-
-/// The heap limit in bytes.
-const fn heap_limit(config: &Config) -> usize {
-    if config.record.is_some() { budget::TOTAL_RECORDING } else { budget::TOTAL }
 }
 
 /// One line: what is held now, the most there ever was, and the limit.

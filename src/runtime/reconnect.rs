@@ -21,6 +21,7 @@ use super::dial::{Dial, DialError};
 use super::stream::Stream;
 use crate::journal::{self, Kind};
 use crate::printer::status::{Certificate, Status};
+use crate::printer::upstream::Upstream;
 use crate::trace::{Party, Protocol};
 
 /// The first wait after a failure.
@@ -172,27 +173,35 @@ fn note_dial<T>(status: &Status, dialled: &Result<T, DialError>) {
     }
 }
 
-/// Keeps up a connection until its service shuts down. `service` names it in the log.
+/// Keeps up a connection until its service shuts down. `service` names it in the log; what comes of it is shown in
+/// `upstream`.
 pub async fn keep_connected<C: PrinterConnection>(
     service: &'static str,
     mut connection: C,
     back_off: BackOff,
+    upstream: Rc<Upstream>,
 ) {
     let mut losses = Losses { service, back_off, logged: None };
     let mut wait = Duration::ZERO;
     while connection.wanted().await {
+        upstream.set_connecting();
         let loss = match connection.converse().await {
             Ended::InOrder => {
                 losses.forget();
+                upstream.set_idle();
                 wait = Duration::ZERO;
                 None
             }
-            Ended::Unused => None,
+            Ended::Unused => {
+                upstream.set_idle();
+                None
+            }
             Ended::Lost { loss, has_worked } => {
                 if has_worked {
                     losses.forget();
                 }
                 let (pace, kind) = connection.verdict(loss);
+                upstream.set_failing(kind, &loss);
                 wait = losses.note(loss, pace, kind);
                 Some(loss)
             }
@@ -356,7 +365,7 @@ mod tests {
         ];
         let scripted = Scripted { ends, waits: &mut waits };
         {
-            let mut task = pin!(keep_connected("test", scripted, BackOff::new(1)));
+            let mut task = pin!(keep_connected("test", scripted, BackOff::new(1), Rc::default()));
             let mut context = Context::from_waker(Waker::noop());
             assert_eq!(task.as_mut().poll(&mut context), Poll::Ready(()));
         }

@@ -29,6 +29,7 @@ use crate::auth::Limiter;
 use crate::config::Config;
 use crate::memory::budget;
 use crate::printer::status::Status;
+use crate::printer::upstream::Upstream;
 use crate::tls::{ServerConfig, Trust};
 use crate::trace::Protocol;
 
@@ -38,6 +39,11 @@ pub(super) fn find<S: Service>(services: &[Rc<dyn Service>]) -> Option<Rc<S>> {
         let service: Rc<dyn Any> = Rc::clone(service) as Rc<dyn Any>;
         service.downcast().ok()
     })
+}
+
+/// The heap limit in bytes.
+pub(super) const fn heap_limit(config: &Config) -> usize {
+    if config.record.is_some() { budget::TOTAL_RECORDING } else { budget::TOTAL }
 }
 
 /// The ports of one service, bound before anything is started.
@@ -68,7 +74,7 @@ impl<N: Net> Bound<N> {
         if listening.transport == Transport::Datagram {
             return Ok(Self::datagrams(declaration.name, &listening, net));
         }
-        let at = SocketAddr::new(config.bind, port);
+        let at = SocketAddr::new(config.bind_of(declaration.name), port);
         if config.is_open(declaration.name) == Some(false) {
             return Ok(Self { at: Some(at), ..Self::NONE });
         }
@@ -115,6 +121,19 @@ impl fmt::Display for NotShared {
     }
 }
 
+/// Where a service listens, once its port is bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Listens {
+    /// Its name.
+    pub name: &'static str,
+    /// Its port.
+    pub port: u16,
+    /// How clients reach it there.
+    pub transport: Transport,
+    /// Clients served at once.
+    pub clients: usize,
+}
+
 /// What a service starts its tasks with.
 pub struct Root<'a, N: Net> {
     /// The configuration.
@@ -133,7 +152,11 @@ pub struct Root<'a, N: Net> {
     pub seed: u64,
     /// Counts wrong access codes by address, for all services.
     pub limiter: Rc<RefCell<Limiter>>,
+    /// Where each service listens.
+    pub listening: Vec<Listens>,
     pub(super) services: Vec<Rc<dyn Service>>,
+    /// How each connection to the printer fares, by its name.
+    pub(super) upstreams: Vec<(&'static str, Rc<Upstream>)>,
     pub(super) retries: u32,
     pub(super) bound: Bound<N>,
     pub(super) acceptors: Vec<JoinHandle<()>>,
@@ -145,6 +168,17 @@ impl<N: Net> Root<'_, N> {
     /// the memory budget.
     pub fn spawn<F: Future<Output = ()> + 'static>(&self, task: F) -> JoinHandle<()> {
         spawn(&self.net, task)
+    }
+
+    /// The same for a task of a client without TLS, which has a smaller line.
+    fn spawn_plain<F: Future<Output = ()> + 'static>(&self, task: F) {
+        const {
+            assert!(
+                size_of::<F>() <= budget::PLAIN_TASK,
+                "a task without TLS is larger than its line in the budget"
+            );
+        }
+        self.net.spawn(task);
     }
 
     /// A service that has been started before, by its type.
@@ -213,7 +247,7 @@ impl<N: Net> Root<'_, N> {
     ) {
         let acceptor = Acceptor::without_tls(name, Rc::clone(&self.limiter));
         self.accept_with(acceptor, slots, |root, acceptor| {
-            root.spawn(root.worker(acceptor, service).work_plain());
+            root.spawn_plain(root.worker(acceptor, service).work_plain());
         });
     }
 
@@ -275,7 +309,20 @@ impl<N: Net> Root<'_, N> {
         connection: impl PrinterConnection + 'static,
     ) {
         let back_off = self.back_off();
-        self.maintain(keep_connected(name, connection, back_off));
+        let upstream = self.upstream(name).unwrap_or_default();
+        self.upstreams.push((name, Rc::clone(&upstream)));
+        self.maintain(keep_connected(name, connection, back_off, upstream));
+    }
+
+    /// How the connection to the printer of this name fares; `None` if there is none. Connections of one name share it.
+    pub fn upstream(&self, name: &str) -> Option<Rc<Upstream>> {
+        let (_, upstream) = self.upstreams.iter().find(|(its, _)| *its == name)?;
+        Some(Rc::clone(upstream))
+    }
+
+    /// The services that have been started, in their order.
+    pub fn services(&self) -> &[Rc<dyn Service>] {
+        &self.services
     }
 
     /// Connects to the printer's `port`, with the TLS sessions of `trust`.

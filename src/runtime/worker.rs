@@ -18,6 +18,7 @@ use super::{Clock, stream};
 use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
+use crate::memory::slots::Occupant;
 use crate::peer::Peer;
 use crate::rejections;
 use crate::session::{ClientError, Handler, Session};
@@ -38,6 +39,8 @@ pub struct AcceptedClient<'a> {
     pub refusal: Option<Refusal>,
     /// Called once the client has logged in: frees its pre-auth slot.
     pub admitted: &'a dyn Fn(),
+    /// Called once the client may stay although it has not shown the access code: frees its pre-auth slot alone.
+    pub released: &'a dyn Fn(),
 }
 
 /// What a worker needs of its service.
@@ -47,6 +50,9 @@ pub trait Serves {
 
     /// Whether clients are sent the proxy's address even with `--keep-printer-address`.
     const ALWAYS_SENDS_ADDRESS: bool = false;
+
+    /// Whether clients come and go by the minute: that is logged at debug level, and counted.
+    const IS_BRIEF: bool = false;
 
     /// Why the service ends a client's connection.
     type Error: 'static;
@@ -84,6 +90,9 @@ pub trait ServesSessions {
     /// As for [`Serves`].
     const ALWAYS_SENDS_ADDRESS: bool = false;
 
+    /// As for [`Serves`].
+    const IS_BRIEF: bool = false;
+
     /// A client's session.
     type Session: Session<Error: ClientError>;
 
@@ -102,6 +111,9 @@ pub trait ServesSessions {
         accepted_client: &AcceptedClient<'a>,
         clock: &'a Clock,
     ) -> Option<(Self::Session, Self::Link<'a>)>;
+
+    /// Where the slot's client is kept.
+    fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>>;
 
     /// Runs the session until it ends.
     fn run<T: AsyncRead + AsyncWrite + Unpin>(
@@ -151,6 +163,7 @@ pub type SessionEnd<S> = End<SessionError<S>>;
 impl<S: ServesSessions> Serves for S {
     const TIMEOUT: Duration = S::TIMEOUT;
     const ALWAYS_SENDS_ADDRESS: bool = S::ALWAYS_SENDS_ADDRESS;
+    const IS_BRIEF: bool = S::IS_BRIEF;
 
     type Error = SessionError<S>;
 
@@ -178,7 +191,8 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     buffers: &mut Buffers,
     clock: &Clock,
 ) -> Served<SessionError<S>> {
-    let AcceptedClient { peer, reached, until, is_own, refusal, admitted } = accepted_client;
+    let AcceptedClient { peer, reached, until, is_own, refusal, admitted, released } =
+        accepted_client;
     let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
     let is_logged_in = Cell::new(false);
     let admitted = || {
@@ -186,18 +200,25 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
         admitted();
     };
     let accepted_client =
-        AcceptedClient { peer, reached, until, is_own, refusal, admitted: &admitted };
+        AcceptedClient { peer, reached, until, is_own, refusal, admitted: &admitted, released };
     let Some((mut session, link)) = service.open(&accepted_client, clock) else {
         // This does not happen: there are as many slots as workers.
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
+    S::occupant(&link).set(Some(Occupant { peer, since: clock.now() }));
     let end = S::run(&mut session, &link, &mut stream, buffers, clock).await;
     let wrong_codes = S::wrong_codes(&session, end);
     let kind = if wrong_codes.is_empty() { S::kind(&session, end) } else { Kind::WrongCode };
     {
         let details = S::details(&session, &link, end);
         let details = format_args!("{details}");
-        ClientEnd { peer, kind, end: &end, details }.note(clock.now(), is_logged_in.get());
+        let ended = ClientEnd { peer, kind, end: &end, details };
+        if S::IS_BRIEF && kind == Kind::Left {
+            log::debug!("{ended}");
+            journal::tally(kind);
+        } else {
+            ended.note(clock.now(), is_logged_in.get());
+        }
     }
     // The session's memory is free before another client can take its slot.
     drop(session);
@@ -345,13 +366,26 @@ impl<S: Serves, N: Net> Worker<S, N> {
     ) {
         let peer = pending.peer;
         let admitted = || {
-            journal::note(Kind::Admitted, format_args!("{peer}: client connected"));
+            if S::IS_BRIEF {
+                log::debug!("{peer}: client connected");
+                journal::tally(Kind::Admitted);
+            } else {
+                journal::note(Kind::Admitted, format_args!("{peer}: client connected"));
+            }
             pending.pass();
         };
+        let released = || pending.release();
         pending.begin();
         let (is_own, refusal) = (pending.is_own(), pending.refusal());
-        let accepted_client =
-            AcceptedClient { peer, reached, until, is_own, refusal, admitted: &admitted };
+        let accepted_client = AcceptedClient {
+            peer,
+            reached,
+            until,
+            is_own,
+            refusal,
+            admitted: &admitted,
+            released: &released,
+        };
         let served = tokio::select! {
             biased;
             served = self.service.serve(stream, accepted_client, buffers, &self.clock) => served,
@@ -392,7 +426,7 @@ mod tests {
     type Events = Rc<RefCell<Vec<&'static str>>>;
 
     /// Adds its event when it is dropped.
-    struct OnDrop(Events, &'static str);
+    struct OnDrop(Events, &'static str, Cell<Option<Occupant>>);
 
     impl Drop for OnDrop {
         fn drop(&mut self) {
@@ -468,8 +502,12 @@ mod tests {
         }
 
         fn open<'a>(&'a self, _: &AcceptedClient<'a>, _: &'a Clock) -> Option<(OnDrop, OnDrop)> {
-            let event = |name| OnDrop(Rc::clone(&self.0), name);
+            let event = |name| OnDrop(Rc::clone(&self.0), name, Cell::default());
             Some((event("session freed"), event("slot freed")))
+        }
+
+        fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
+            &link.2
         }
 
         fn details(session: &OnDrop, _: &Self::Link<'_>, _: SessionEnd<Self>) -> impl fmt::Display {
@@ -521,6 +559,7 @@ mod tests {
             is_own: false,
             refusal: None,
             admitted: &|| {},
+            released: &|| {},
         };
         let (service, mut buffers) = (Recorded(Rc::clone(&events)), Buffers::new(16, 16));
         let stream = Closed(Rc::clone(&events));

@@ -76,7 +76,7 @@ impl Conversation {
             Protocol::Chamber => Login::chamber(),
             Protocol::Rtsp => Login::rtsp(),
             Protocol::Ftp => Login::ftp(),
-            Protocol::FtpData { .. } | Protocol::Detect => Login::none(),
+            Protocol::FtpData { .. } | Protocol::Detect | Protocol::Http => Login::none(),
         };
         let mut begun = Self {
             client: side(from, port, login),

@@ -12,7 +12,7 @@
 //!
 //! Connections are recorded on both sides of the proxy, with times of a monotonic clock, as MQTT (port 1883),
 //! RTSP (554), FTP (21 and the data ports) and chamber camera (6000) would look without TLS. Relayed connections
-//! (`--ftp-mode relay`, the file tunnel) are not recorded: only client and printer can decrypt them. Nor is detect.
+//! (`--ftp-mode relay`, the file tunnel) are not recorded: only client and printer can decrypt them. Nor are detect and HTTP.
 //!
 //! # Bounds
 //!
@@ -80,6 +80,8 @@ pub enum Protocol {
     },
     /// Detect, which is not recorded: a request for account binding may hold credentials in any form.
     Detect,
+    /// HTTP, which is not recorded: it repeats what the other connections hold, and needs no decryption to be captured.
+    Http,
 }
 
 impl Protocol {
@@ -92,6 +94,7 @@ impl Protocol {
             Self::Ftp => 21,
             Self::FtpData { port } => port,
             Self::Detect => 3000,
+            Self::Http => 80,
         }
     }
 
@@ -101,7 +104,7 @@ impl Protocol {
             Self::Mqtt | Self::Ftp => u64::MAX,
             Self::Chamber | Self::Rtsp => MAX_MEDIA,
             Self::FtpData { .. } => MAX_FILE,
-            Self::Detect => 0,
+            Self::Detect | Self::Http => 0,
         }
     }
 }
@@ -205,7 +208,7 @@ pub fn redact_address(address: IpAddr) {
 
 /// Starts recording a connection. `None` without a recording, or if the queue or all slots are full.
 pub fn begin(protocol: Protocol, party: Party, now: Instant) -> Option<Tap> {
-    if protocol == Protocol::Detect {
+    if matches!(protocol, Protocol::Detect | Protocol::Http) {
         return None;
     }
     let recorder = RECORDER.with_borrow(Clone::clone)?;

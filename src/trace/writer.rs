@@ -210,7 +210,7 @@ pub(super) fn begin_bytes(protocol: Protocol, party: Party, number: u32) -> [u8;
         Protocol::Ftp => 3,
         Protocol::FtpData { .. } => 4,
         // It is not recorded.
-        Protocol::Detect => 5,
+        Protocol::Detect | Protocol::Http => 5,
     };
     let (is_client, address) = match party {
         Party::Client(address) => (1, address),

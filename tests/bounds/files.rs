@@ -245,6 +245,7 @@ impl Proxy {
             tls: identity.server_config(BOARD.suites, budget::SESSIONS),
             files_tls: Some(files),
             trust: trust.unwrap(),
+            ca: launch::Authority::of(&identity),
         }));
         let credentials = |_: &Config| Ok(CREDENTIALS.with_borrow(|made| made.clone().unwrap()));
         let context = Context { clock: Clock::start(), seed: 1, credentials };

@@ -99,8 +99,11 @@ fn settings_file(file: &str) -> String {
             for line in wrapped(&format!("{}.{}", setting.help, note(setting, is_env))) {
                 writeln!(text, "# {line}").unwrap();
             }
-            let comment = if setting.required { "" } else { "#" };
-            writeln!(text, "{comment}{}={}", setting.key, setting.default).unwrap();
+            // An installed proxy shows its status.
+            let has_http = *setting == Setting::SERVICES && !is_env;
+            let comment = if setting.required || has_http { "" } else { "#" };
+            let value = format!("{}{}", setting.default, if has_http { ",http" } else { "" });
+            writeln!(text, "{comment}{}={value}", setting.key).unwrap();
         }
     }
     text

@@ -121,10 +121,13 @@ fn readmes_table_of_boards_is_theirs() {
     let mut found = 0;
     for row in section.lines().skip(2).take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [_, boards, memory, mqtt, chamber, rtsp, ftp, _] = cells[..] else { panic!("{row}") };
+        let [_, boards, memory, mqtt, chamber, rtsp, ftp, http, _] = cells[..] else {
+            panic!("{row}")
+        };
         let memory = format!("memory: {} * MIB", memory.trim_end_matches(" MiB"));
-        let clients =
-            format!("Clients {{ mqtt: {mqtt}, chamber: {chamber}, rtsp: {rtsp}, ftp: {ftp} }}");
+        let clients = format!(
+            "Clients {{ mqtt: {mqtt}, chamber: {chamber}, rtsp: {rtsp}, ftp: {ftp}, http: {http} }}"
+        );
         for board in boards.split(", ").map(|board| board.trim_matches('`')) {
             found += 1;
             let path = format!("{}/boards/{board}/board.rs", env!("CARGO_MANIFEST_DIR"));

@@ -18,6 +18,7 @@ mod chamber;
 mod echo;
 mod failures;
 mod ftp;
+mod http;
 mod mqtt;
 mod name;
 mod port_6000;

@@ -2,6 +2,7 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::bind::client::{self, REQUEST_TIMEOUT};
 use crate::bind::{CLIENTS, ClientLink, Service, upstream};
 use crate::journal::Kind;
 use crate::memory::budget;
+use crate::memory::slots::Occupant;
 use crate::runtime::Clock;
 use crate::runtime::dial::{DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
@@ -42,6 +44,10 @@ impl ServesSessions for Rc<Service> {
     ) -> Option<(client::Client, Self::Link<'a>)> {
         let AcceptedClient { until, is_own, .. } = *accepted_client;
         self.client(until, is_own)
+    }
+
+    fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
+        link.occupant()
     }
 
     /// The health check runs on this machine.

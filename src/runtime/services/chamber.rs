@@ -3,6 +3,7 @@
 //! The connection is dialled by [`camera`](super::camera), which also decides which camera the printer has.
 
 use alloc::rc::Rc;
+use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::chamber::{Service, ViewerLink};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
+use crate::memory::slots::Occupant;
 use crate::printer::camera::{AtChamber, CameraKind};
 use crate::printer::status::{Login, Status};
 use crate::runtime::Clock;
@@ -49,6 +51,10 @@ impl ServesSessions for Rc<Service> {
             viewer.refuse_login();
         }
         Some((viewer, link))
+    }
+
+    fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
+        link.occupant()
     }
 
     fn details(

@@ -15,6 +15,7 @@ use crate::ftp::upstream;
 use crate::ftp::{ClientLink, Front, Service};
 use crate::journal::Kind;
 use crate::memory::budget;
+use crate::memory::slots::Occupant;
 use crate::printer::status::Login;
 use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError, Dialler};
@@ -68,6 +69,10 @@ impl<N: Net> ServesSessions for Files<N> {
         };
         let data_port = DataPort { passive_ports: &self.passive_ports, slot };
         Some((client, Reception { link, data_port, address: peer.address, clock, admitted }))
+    }
+
+    fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
+        link.link.occupant()
     }
 
     async fn run<T: AsyncRead + AsyncWrite + Unpin>(

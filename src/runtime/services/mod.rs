@@ -5,6 +5,7 @@ pub mod camera;
 pub mod chamber;
 pub mod files;
 pub mod ftp;
+pub mod http;
 pub mod mqtt;
 pub mod port_6000;
 pub mod rtsp;

@@ -2,6 +2,7 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use core::cell::Cell;
 use core::fmt;
 use core::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::budget;
+use crate::memory::slots::Occupant;
 use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
 use crate::mqtt::version::firmware;
@@ -49,6 +51,10 @@ impl ServesSessions for Rc<Service> {
             client.refuse_login(refusal);
         }
         Some((client, link))
+    }
+
+    fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
+        link.occupant()
     }
 
     fn details(

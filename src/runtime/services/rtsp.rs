@@ -1,6 +1,7 @@
 //! The RTSPS camera's tasks: what a worker does with a player, and who keeps the camera's session.
 
 use alloc::rc::Rc;
+use core::cell::Cell;
 use core::fmt::{self, Write};
 use core::net::IpAddr;
 use core::time::Duration;
@@ -11,6 +12,7 @@ use crate::clock::Instant;
 use crate::config::{Config, PrinterAddr};
 use crate::journal::Kind;
 use crate::memory::budget;
+use crate::memory::slots::Occupant;
 use crate::peer::Origin;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Login, Status};
@@ -72,6 +74,10 @@ impl ServesSessions for Rc<Service> {
             player.refuse_login();
         }
         Some((player, link))
+    }
+
+    fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
+        link.occupant()
     }
 
     fn wrong_codes(session: &client::Player, _end: SessionEnd<Self>) -> WrongCodes {

@@ -9,7 +9,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::config::{Config, Intent};
 use pandaproxy::memory::budget;
 use pandaproxy::runtime::Clock;
-use pandaproxy::runtime::launch::{Context, Credentials, Proxy, StartError, services};
+use pandaproxy::runtime::launch::{Authority, Context, Credentials, Proxy, StartError, services};
 use pandaproxy::runtime::service::Declaration;
 use pandaproxy::state_dir::Pins;
 use pandaproxy::tls::{Directories, Identity, Policy, Subject, Trust};
@@ -48,6 +48,7 @@ fn made() -> &'static Made {
             tls: identity.server_config(BOARD.suites, budget::SESSIONS),
             files_tls: Some(files),
             trust: Trust::new(serial, Policy::Verify, Some(CA), pins, SystemTime::now).unwrap(),
+            ca: Authority::of(&identity),
         };
         Made { credentials, client: trusting(&dir.file("ca.pem")) }
     })

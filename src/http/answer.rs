@@ -1,0 +1,179 @@
+//! Answers: status, head and content.
+
+use core::fmt::{self, Write};
+
+use super::document::Document;
+use super::page::{Cursor, Room};
+
+/// What a page of this service may load: what is served here, and nothing from elsewhere.
+const CSP: &str = "Content-Security-Policy: default-src 'none'; img-src 'self' data:; media-src 'self'; \
+                   style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; base-uri 'none'; \
+                   form-action 'none'\r\n";
+
+/// A status (RFC 9110 §15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 200.
+    Ok,
+    /// 400.
+    BadRequest,
+    /// 401: the access code is to be shown.
+    Unauthorized,
+    /// 403: the request comes from another site's page.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 405.
+    MethodNotAllowed,
+    /// 408.
+    RequestTimeout,
+    /// 413: the request has a body.
+    ContentTooLarge,
+    /// 414.
+    UriTooLong,
+    /// 421: the `Host` is not this machine.
+    Misdirected,
+    /// 429: the client's origin is locked out.
+    TooManyRequests,
+    /// 431.
+    HeadTooLarge,
+    /// 501.
+    NotImplemented,
+    /// 503.
+    Unavailable,
+    /// 505.
+    VersionNotSupported,
+}
+
+impl Status {
+    /// Its number and its reason phrase.
+    pub const fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::BadRequest => "400 Bad Request",
+            Self::Unauthorized => "401 Unauthorized",
+            Self::Forbidden => "403 Forbidden",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::UriTooLong => "414 URI Too Long",
+            Self::Misdirected => "421 Misdirected Request",
+            Self::TooManyRequests => "429 Too Many Requests",
+            Self::HeadTooLarge => "431 Request Header Fields Too Large",
+            Self::NotImplemented => "501 Not Implemented",
+            Self::Unavailable => "503 Service Unavailable",
+            Self::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+
+    /// Headers that belong to it.
+    const fn fields(self) -> &'static str {
+        match self {
+            Self::Unauthorized => {
+                "WWW-Authenticate: Basic realm=\"PandaProxy: bblp and the access code\", charset=\"UTF-8\"\r\n"
+            }
+            Self::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+            Self::TooManyRequests => "Retry-After: 60\r\n",
+            Self::Unavailable => "Retry-After: 5\r\n",
+            Self::Ok
+            | Self::BadRequest
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::RequestTimeout
+            | Self::ContentTooLarge
+            | Self::UriTooLong
+            | Self::Misdirected
+            | Self::HeadTooLarge
+            | Self::NotImplemented
+            | Self::VersionNotSupported => "",
+        }
+    }
+}
+
+/// A file that is part of the program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its path.
+    pub path: &'static str,
+    /// Its type.
+    pub content_type: &'static str,
+    /// Its content.
+    pub bytes: &'static [u8],
+}
+
+/// What an answer contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A line of text.
+    Line(&'static str),
+    /// Whether the proxy is ready, and why not.
+    Readiness,
+    /// The authority's certificate.
+    Authority,
+    /// A file, from this byte on.
+    File(&'static File, usize),
+    /// A document, from there on.
+    Document(Document, Cursor),
+}
+
+/// The answer to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: Status,
+    /// The content.
+    pub content: Content,
+    /// Whether the head alone is asked for.
+    pub is_head: bool,
+    /// Whether the client knows chunks (HTTP/1.1).
+    pub is_1_1: bool,
+    /// Whether the connection stays open after it.
+    pub keeps_alive: bool,
+    /// Whether the head has been sent.
+    pub has_begun: bool,
+}
+
+/// The head of an answer.
+pub struct Head {
+    /// The status.
+    pub status: Status,
+    /// The type of the content.
+    pub content_type: &'static str,
+    /// Its bytes; `None`: not known before the end.
+    pub len: Option<usize>,
+    /// Whether it is sent in chunks.
+    pub is_chunked: bool,
+    /// Whether the connection stays open.
+    pub keeps_alive: bool,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, content_type, len, is_chunked, keeps_alive } = self;
+        write!(f, "HTTP/1.1 {}\r\nContent-Type: {content_type}\r\n", status.line())?;
+        if let Some(len) = len {
+            write!(f, "Content-Length: {len}\r\n")?;
+        }
+        if *is_chunked {
+            f.write_str("Transfer-Encoding: chunked\r\n")?;
+        }
+        f.write_str(
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
+        )?;
+        if content_type.starts_with("text/html") {
+            f.write_str(CSP)?;
+        }
+        f.write_str(status.fields())?;
+        f.write_str(if *keeps_alive { "" } else { "Connection: close\r\n" })?;
+        f.write_str("\r\n")
+    }
+}
+
+/// Writes text into the beginning of `out`, and returns its length; it is cut where `out` ends.
+pub fn write(out: &mut [u8], text: fmt::Arguments<'_>) -> usize {
+    let mut room = Room { out, len: 0 };
+    // Heads fit: see the assertion about the outbox.
+    let _cut = room.write_fmt(text);
+    room.len
+}

@@ -1,0 +1,605 @@
+//! A client's session: one request after another, each with its answer.
+//!
+//! # Bounds
+//!
+//! | what | bound | when exceeded |
+//! |---|---|---|
+//! | time for a request, from the connection on or from its first byte | [`REQUEST_TIMEOUT`] | 408, closed |
+//! | a connection without a request | [`IDLE_TIMEOUT`]; without a code shown [`REQUEST_TIMEOUT`] | closed |
+//! | a request | as in [`wire`](super::wire) | 400, 405, 413, 414, 431, 501 or 505, closed |
+//! | what is read behind a request that ends the connection | [`MAX_EXCESS`] bytes in [`LINGER_TIMEOUT`] | closed |
+//! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG) | 401, closed |
+//! | clients that have shown a code | `BOARD.clients.http` | 503, closed |
+//! | time to take a piece of an answer | that of [`runtime::drive`](crate::runtime::drive) | closed |
+
+use alloc::rc::Rc;
+use core::fmt;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use super::access::{Denied, Shown};
+use super::answer::{Answer, Content, Head, Status, write};
+use super::document::{Document, NotReady, Source};
+use super::page::Cursor;
+use super::slot::{Slot, SlotState};
+use super::wire::{self, Fault, Request};
+use super::{FILES, Service};
+use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
+use crate::clock::Instant;
+use crate::journal::Kind;
+use crate::session::{ClientError, Output, Session};
+
+/// Time for a request.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client that has shown a code may wait before its next request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long what follows the last request is read: a connection that is closed with unread bytes loses its answer.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes read behind the last request.
+pub const MAX_EXCESS: usize = 64 * 1024;
+
+/// Bytes of a file that are sent at once.
+const PIECE: usize = 16 * 1024;
+
+/// Bytes around a chunk: its length in four digits, and two line ends.
+const CHUNK_HEAD: usize = 6;
+const CHUNK_END: &[u8] = b"\r\n";
+
+/// The last chunk.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The proxy's end of a client's connection.
+pub struct Client {
+    slot: Rc<Slot>,
+    service: Rc<Service>,
+    /// The proxy's address as the client sees it.
+    reached: Option<Ipv4Addr>,
+    refusal: Option<Refusal>,
+    wrong: WrongCodes,
+    /// Whether the client has shown a code.
+    is_known: bool,
+    step: Step,
+    /// Deadline of the step.
+    until: Instant,
+    /// Whether the next request has begun to arrive.
+    has_begun: bool,
+    /// The piece of a file that is being sent.
+    piece: &'static [u8],
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    /// The next request has not arrived.
+    Request,
+    /// The request has been answered so, and the session ends with this error unless it stays.
+    Answer(Answer, Error),
+    /// What follows the last request is being read: so many bytes more.
+    Linger(usize, Error),
+    /// The session is over.
+    Over(Error),
+}
+
+/// What a client's session reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The client has shown the printer's access code, or something else that is accepted.
+    Shown(Shown),
+}
+
+/// Pictures of the printer's camera, as a client asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// One JPEG.
+    Snapshot,
+    /// JPEGs, one after the other (`multipart/x-mixed-replace`).
+    Mjpeg,
+    /// H.264 in fragmented MP4.
+    Mp4,
+}
+
+/// A request for pictures. The session leaves its connection to the [runtime](crate::runtime::services::http), which may
+/// have it [go on](Client::answer_media).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaRequest {
+    /// What is asked for.
+    pub media: Media,
+    /// Whether the head alone is asked for.
+    pub is_head: bool,
+    /// Whether the client knows chunks (HTTP/1.1).
+    pub is_1_1: bool,
+}
+
+/// What is at a path.
+enum Place {
+    /// Something that anybody may see.
+    Open(Content),
+    /// The same, with another status.
+    Readiness,
+    /// Something for those who show a code.
+    Closed(Document),
+    /// Pictures, for the same.
+    Media(Media),
+    Nowhere,
+}
+
+impl Place {
+    fn of(path: &str, query: &str) -> Self {
+        let action = wire::parameter(query, "action");
+        let base = path.strip_prefix("/webcam").filter(|rest| rest.is_empty() || *rest == "/");
+        match action {
+            Some("stream") if path == "/" || base.is_some() => return Self::Media(Media::Mjpeg),
+            Some("snapshot") if path == "/" || base.is_some() => {
+                return Self::Media(Media::Snapshot);
+            }
+            Some(_) | None => {}
+        }
+        match path {
+            "/livez" => Self::Open(Content::Line("alive\n")),
+            "/readyz" => Self::Readiness,
+            "/ca.pem" => Self::Open(Content::Authority),
+            "/status" => Self::Closed(Document::Json),
+            "/status.txt" => Self::Closed(Document::Text),
+            "/metrics" => Self::Closed(Document::Metrics),
+            "/snapshot.jpg" | "/snapshot" => Self::Media(Media::Snapshot),
+            "/stream.mjpg" | "/stream" => Self::Media(Media::Mjpeg),
+            "/stream.mp4" => Self::Media(Media::Mp4),
+            _ => match FILES.iter().find(|file| file.path == path) {
+                Some(file) => Self::Open(Content::File(file, 0)),
+                None => Self::Nowhere,
+            },
+        }
+    }
+}
+
+impl Client {
+    /// A session whose first request is due at `until`. If the client's origin is locked out, its logins are refused.
+    pub const fn new(
+        slot: Rc<Slot>,
+        service: Rc<Service>,
+        until: Instant,
+        reached: Option<Ipv4Addr>,
+        refusal: Option<Refusal>,
+    ) -> Self {
+        Self {
+            slot,
+            service,
+            reached,
+            refusal,
+            wrong: WrongCodes::new(),
+            is_known: false,
+            step: Step::Request,
+            until,
+            has_begun: false,
+            piece: &[],
+        }
+    }
+
+    /// Wrong codes that the client has shown.
+    pub const fn wrong_codes(&self) -> &WrongCodes {
+        &self.wrong
+    }
+
+    /// Why the session ends if the client closes now: what it was answered last.
+    pub fn error(&self) -> Option<Error> {
+        match self.step {
+            Step::Linger(_, error) => Some(error),
+            Step::Request | Step::Answer(..) | Step::Over(_) => {
+                (!self.wrong.is_empty()).then_some(Error::WrongCode)
+            }
+        }
+    }
+
+    /// Whether input is read. It is not between a request and its answer.
+    pub const fn reads(&self) -> bool {
+        matches!(self.step, Step::Request | Step::Linger(..))
+    }
+
+    /// The client has shown a code, and all places of those that have are taken.
+    pub(super) const fn refuse_full(&mut self) {
+        self.is_known = false;
+        let line = "all places are taken; close another browser, or try again later\n";
+        self.end(Status::Unavailable, line, Error::Full);
+    }
+
+    /// Goes on after a [request for pictures](Error::Media) that has none: with this answer, which ends the connection.
+    pub const fn answer_media(&mut self, status: Status, line: &'static str) {
+        self.end(status, line, Error::Answered);
+    }
+
+    /// Answers, and ends the connection.
+    const fn end(&mut self, status: Status, line: &'static str, error: Error) {
+        let content = Content::Line(line);
+        let answer = Answer {
+            status,
+            content,
+            is_head: false,
+            is_1_1: true,
+            keeps_alive: false,
+            has_begun: false,
+        };
+        self.step = Step::Answer(answer, error);
+    }
+
+    /// Answers a request that is none.
+    const fn end_for(&mut self, fault: Fault) {
+        let (status, line) = match fault {
+            // The client would not understand an answer.
+            Fault::Tls => {
+                self.step = Step::Over(Error::Fault(fault));
+                return;
+            }
+            Fault::Http2 => (Status::VersionNotSupported, "only HTTP/1.1 is spoken here\n"),
+            Fault::Version => (Status::VersionNotSupported, "only HTTP/1.1 is spoken here\n"),
+            Fault::Malformed => (Status::BadRequest, "this is no request of HTTP/1.1\n"),
+            Fault::HeadTooLong => (Status::HeadTooLarge, "the headers are too long\n"),
+            Fault::TargetTooLong => (Status::UriTooLong, "the path is too long\n"),
+            Fault::Method => (Status::MethodNotAllowed, "only GET and HEAD are allowed\n"),
+            Fault::UnknownMethod => (Status::NotImplemented, "only GET and HEAD are known\n"),
+            Fault::Body => (Status::ContentTooLarge, "no request has a body here\n"),
+        };
+        self.end(status, line, Error::Fault(fault));
+    }
+
+    /// Decides how a request is answered. The event, if the client has just shown a code.
+    fn answer(&mut self, request: &Request<'_>) -> Option<Event> {
+        let Request { is_head, is_1_1, keeps_alive, .. } = *request;
+        if let Some(agent) = request.agent {
+            self.slot.set_agent(agent);
+        }
+        if !self.service.is_own_host(request.host) {
+            let line = "this machine has another name; use its address, or give the name with --advertise-name\n";
+            self.end(Status::Misdirected, line, Error::ForeignHost);
+            return None;
+        }
+        if !self.service.is_own_origin(request.origin) {
+            let line = "this is for pages of this machine alone\n";
+            self.end(Status::Forbidden, line, Error::ForeignOrigin);
+            return None;
+        }
+        let say = |status, content| Answer {
+            status,
+            content,
+            is_head,
+            is_1_1,
+            keeps_alive,
+            has_begun: false,
+        };
+        let done = |answer| Step::Answer(answer, Error::Answered);
+        match Place::of(request.path, request.query) {
+            Place::Open(content) => self.step = done(say(Status::Ok, content)),
+            Place::Readiness => {
+                let is_ready = self.service.is_ready();
+                let status = if is_ready { Status::Ok } else { Status::Unavailable };
+                self.step = done(say(status, Content::Readiness));
+            }
+            Place::Nowhere => {
+                let content = Content::Line("there is nothing at this path\n");
+                self.step = done(say(Status::NotFound, content));
+            }
+            place @ (Place::Closed(_) | Place::Media(_)) => match self.authorise(request) {
+                Err(line) => {
+                    let is_last = self.wrong.is_full();
+                    let status = match line {
+                        LOCKED_OUT => Status::TooManyRequests,
+                        _ => Status::Unauthorized,
+                    };
+                    let answer = say(status, Content::Line(line));
+                    let keeps_alive = keeps_alive && !is_last;
+                    let error = if is_last { Error::WrongCode } else { Error::Answered };
+                    self.step = Step::Answer(Answer { keeps_alive, ..answer }, error);
+                }
+                Ok(shown) => {
+                    if shown == Shown::Code {
+                        self.wrong.clear();
+                    }
+                    self.step = match place {
+                        Place::Media(media) => {
+                            let asked = MediaRequest { media, is_head, is_1_1 };
+                            Step::Over(Error::Media(asked))
+                        }
+                        Place::Closed(document) => {
+                            done(say(Status::Ok, Content::Document(document, Cursor::default())))
+                        }
+                        Place::Open(_) | Place::Readiness | Place::Nowhere => self.step,
+                    };
+                    if !core::mem::replace(&mut self.is_known, true) {
+                        return Some(Event::Shown(shown));
+                    }
+                }
+            },
+        }
+        None
+    }
+
+    /// Checks what the request shows. The line for a request that is not authorised.
+    fn authorise(&mut self, request: &Request<'_>) -> Result<Shown, &'static str> {
+        let Self { service, refusal, wrong, .. } = self;
+        let refuse =
+            refusal.as_ref().map(|refusal| |user: &[u8], code: &[u8]| refusal.error(user, code));
+        let refuse = refuse.as_ref().map(|refuse| refuse as &dyn Fn(&[u8], &[u8]) -> LoginError);
+        match service.access.check(request, refuse) {
+            Ok(shown) => Ok(shown),
+            Err(Denied::Nothing) => {
+                Err("user bblp, and the printer's access code as the password\n")
+            }
+            Err(Denied::Wrong(error)) => {
+                if let Some(guess) = error.guess()
+                    && !wrong.contains(&guess)
+                {
+                    // It fits: a full list ends the connection.
+                    let _fits = wrong.push(guess);
+                }
+                Err(match error {
+                    LoginError::WrongUser => "wrong user name; it is bblp\n",
+                    LoginError::WrongCode(_) => "wrong access code\n",
+                    LoginError::LockedOut => LOCKED_OUT,
+                })
+            }
+        }
+    }
+
+    /// Writes the next piece of an answer. `None`: there is none left.
+    fn write(
+        &mut self,
+        now: Instant,
+        answer: &mut Answer,
+        out: &mut [u8],
+    ) -> Option<Output<Error>> {
+        let service = &self.service;
+        let Answer { status, is_head, is_1_1, keeps_alive, .. } = *answer;
+        let is_chunked = is_1_1 && matches!(answer.content, Content::Document(..));
+        let mut len = 0;
+        if !core::mem::replace(&mut answer.has_begun, true) {
+            let mut words = [0; 512];
+            let line: &[u8] = match answer.content {
+                Content::Line(line) => line.as_bytes(),
+                Content::Readiness => {
+                    let not_ready = NotReady(service);
+                    let len = if not_ready.is_so() {
+                        write(&mut words, format_args!("{not_ready}\n"))
+                    } else {
+                        write(&mut words, format_args!("ready\n"))
+                    };
+                    words.get(..len).unwrap_or_default()
+                }
+                Content::Authority => service.ca_pem.as_bytes(),
+                Content::File(..) | Content::Document(..) => &[],
+            };
+            let (content_type, content_len) = match answer.content {
+                Content::Line(_) | Content::Readiness => {
+                    ("text/plain; charset=utf-8", Some(line.len()))
+                }
+                Content::Authority => ("application/x-pem-file", Some(line.len())),
+                Content::File(file, _) => (file.content_type, Some(file.bytes.len())),
+                Content::Document(document, _) => (document.content_type(), None),
+            };
+            let head = Head { status, content_type, len: content_len, is_chunked, keeps_alive };
+            len = write(out, format_args!("{head}"));
+            if is_head {
+                answer.content = Content::Line("");
+                return Some(Output::Written(len));
+            }
+            if let Some(room) = out.get_mut(len..).and_then(|out| out.get_mut(..line.len())) {
+                room.copy_from_slice(line);
+                len += line.len();
+            }
+            match answer.content {
+                Content::Line(_) | Content::Readiness | Content::Authority => {
+                    answer.content = Content::Line("");
+                    return Some(Output::Written(len));
+                }
+                Content::File(..) => return Some(Output::Written(len)),
+                Content::Document(..) => {}
+            }
+        }
+        match answer.content {
+            Content::Line(_) | Content::Readiness | Content::Authority => None,
+            Content::File(file, at) => {
+                let rest = file.bytes.get(at..).unwrap_or_default();
+                self.piece = rest.get(..PIECE).unwrap_or(rest);
+                answer.content = Content::File(file, at + self.piece.len());
+                (!self.piece.is_empty()).then_some(Output::Shared)
+            }
+            Content::Document(document, cursor) => {
+                let source = Source { service, now, reached: self.reached };
+                let room = out.get_mut(len..).unwrap_or_default();
+                let around =
+                    if is_chunked { CHUNK_HEAD + CHUNK_END.len() + LAST_CHUNK.len() } else { 0 };
+                let most = room.len().saturating_sub(around);
+                let begin = if is_chunked { CHUNK_HEAD } else { 0 };
+                let place = room.get_mut(begin..).and_then(|room| room.get_mut(..most));
+                let (mut written, next) =
+                    document.write(&source, cursor, place.unwrap_or_default());
+                if is_chunked {
+                    written = frame_chunk(room, written, next.is_none());
+                }
+                answer.content = match next {
+                    Some(next) => Content::Document(document, next),
+                    None => Content::Line(""),
+                };
+                Some(Output::Written(len + written))
+            }
+        }
+    }
+
+    /// The answer has been sent.
+    fn answered(&mut self, now: Instant, answer: &Answer, error: Error) {
+        self.has_begun = false;
+        if answer.keeps_alive {
+            let time = if self.is_known { IDLE_TIMEOUT } else { REQUEST_TIMEOUT };
+            self.until = now + time;
+            self.step = Step::Request;
+        } else {
+            self.until = now + LINGER_TIMEOUT;
+            self.step = Step::Linger(MAX_EXCESS, error);
+        }
+    }
+}
+
+/// What a client reads whose origin is locked out.
+const LOCKED_OUT: &str = "locked out after wrong access codes; wait a minute\n";
+
+/// Puts the length before a chunk of `len` bytes, a line end behind it, and the last chunk behind that. Bytes in all.
+fn frame_chunk(room: &mut [u8], len: usize, is_last: bool) -> usize {
+    let mut end = 0;
+    if len > 0 {
+        write(room, format_args!("{len:04x}\r\n"));
+        end = CHUNK_HEAD + len;
+    }
+    let ends = [if len > 0 { CHUNK_END } else { &[] }, if is_last { LAST_CHUNK } else { &[] }];
+    for bytes in ends {
+        if let Some(place) = room.get_mut(end..).and_then(|room| room.get_mut(..bytes.len())) {
+            place.copy_from_slice(bytes);
+            end += bytes.len();
+        }
+    }
+    end
+}
+
+impl Session for Client {
+    type Event<'i> = Event;
+    type Error = Error;
+
+    fn handle_input(
+        &mut self,
+        now: Instant,
+        input: &[u8],
+    ) -> Result<(usize, Option<Event>), Error> {
+        match self.step {
+            Step::Request => {
+                if !core::mem::replace(&mut self.has_begun, true) && self.is_known {
+                    self.until = now + REQUEST_TIMEOUT;
+                }
+                match wire::next(input) {
+                    Ok(None) => Ok((0, None)),
+                    Ok(Some((len, request))) => Ok((len, self.answer(&request))),
+                    Err(fault) => {
+                        self.end_for(fault);
+                        Ok((input.len(), None))
+                    }
+                }
+            }
+            Step::Linger(left, error) => match left.checked_sub(input.len()) {
+                Some(left) => {
+                    self.step = Step::Linger(left, error);
+                    Ok((input.len(), None))
+                }
+                None => Err(error),
+            },
+            Step::Answer(..) | Step::Over(_) => Ok((0, None)),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if now < self.until {
+            return Ok(());
+        }
+        match self.step {
+            Step::Request if self.has_begun => {
+                self.end(Status::RequestTimeout, "the request takes too long\n", Error::Silent);
+                Ok(())
+            }
+            Step::Request => Err(Error::Idle),
+            Step::Linger(_, error) => Err(error),
+            Step::Answer(..) | Step::Over(_) => Ok(()),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.reads().then_some(self.until)
+    }
+
+    fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
+        if let SlotState::Dismissed(_) = self.slot.state() {
+            return Output::End(Error::Stopping);
+        }
+        match self.step {
+            Step::Answer(mut answer, error) => match self.write(now, &mut answer, out) {
+                Some(output) => {
+                    self.step = Step::Answer(answer, error);
+                    output
+                }
+                None => {
+                    self.answered(now, &answer, error);
+                    Output::Idle
+                }
+            },
+            Step::Over(error) => Output::End(error),
+            Step::Request | Step::Linger(..) => Output::Idle,
+        }
+    }
+
+    fn shared(&self) -> &[u8] {
+        self.piece
+    }
+}
+
+/// Why a client's connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The last request has been answered.
+    Answered,
+    /// The client has no further request.
+    Idle,
+    /// A request has not arrived whole within [`REQUEST_TIMEOUT`].
+    Silent,
+    /// What arrived is no request that is served.
+    Fault(Fault),
+    /// The client has shown [`MAX_WRONG`](crate::auth::MAX_WRONG) wrong codes.
+    WrongCode,
+    /// The request names another host.
+    ForeignHost,
+    /// The request comes from a page of another site.
+    ForeignOrigin,
+    /// `BOARD.clients.http` clients have shown a code.
+    Full,
+    /// The client asks for pictures: the runtime goes on.
+    Media(MediaRequest),
+    /// The proxy is shutting down.
+    Stopping,
+}
+
+impl ClientError for Error {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Answered | Self::Idle | Self::Media(_) | Self::Stopping => Kind::Left,
+            Self::Silent => Kind::Silent,
+            Self::Fault(Fault::HeadTooLong | Fault::TargetTooLong) => Kind::TooLong,
+            Self::Fault(_) => Kind::Malformed,
+            Self::WrongCode => Kind::WrongCode,
+            Self::ForeignHost | Self::ForeignOrigin => Kind::RequestRefused,
+            Self::Full => Kind::Refused,
+        }
+    }
+
+    fn login_error(self) -> Option<LoginError> {
+        match self {
+            Self::WrongCode => Some(LoginError::WrongCode(Guess::of_no_login())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered => f.write_str("request answered"),
+            Self::Idle => f.write_str("no further request"),
+            Self::Silent => write!(f, "no whole request within {} s", REQUEST_TIMEOUT.as_secs()),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::WrongCode => f.write_str("wrong access code"),
+            Self::ForeignHost => {
+                f.write_str("request for another host name; --advertise-name adds one")
+            }
+            Self::ForeignOrigin => f.write_str("request from a page of another site"),
+            Self::Full => write!(f, "all {} slots are in use", crate::board::BOARD.clients.http),
+            Self::Media(_) => f.write_str("pictures asked for"),
+            Self::Stopping => f.write_str("proxy is shutting down"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

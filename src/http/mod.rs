@@ -1,0 +1,346 @@
+//! A status page, camera pictures, health and metrics over HTTP/1.1, on port 8080 without TLS.
+//!
+//! The service is off unless `--services` names `http`. It shows, and changes nothing: only GET and HEAD are answered.
+//!
+//! ```text
+//!   client ── client ──► answer ──► page ◄── document ◄── Status, journal, heap, Service::describe of each service
+//!      ▲        │                              (JSON, text, metrics)
+//!      └─ head, file, document, pictures ◄─────┘
+//! ```
+//!
+//! # Paths
+//!
+//! | path | for | content |
+//! |---|---|---|
+//! | `/livez` | anybody | `alive`: the proxy's loop turns |
+//! | `/readyz` | anybody | 200 while MQTT is logged in at the printer, else 503 and why |
+//! | `/` and the files of the page | anybody | no data |
+//! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | anybody | the authority, and the scripts that have a slicer trust it |
+//! | `/status` | who shows a code | all that the page shows, as below |
+//! | `/status.txt` | who shows a code | the same for people: `pandaproxy status` prints it |
+//! | `/metrics` | who shows a code | for Prometheus |
+//! | `/snapshot.jpg`, `/stream.mjpg`, `/stream.mp4` | who shows a code | pictures of the camera |
+//! | `/snapshot`, `/stream`, `/?action=…`, `/webcam/?action=…` | who shows a code | the same under the names of µStreamer and mjpg-streamer |
+//!
+//! What a code is: [`access`].
+//!
+//! # The JSON of `/status`
+//!
+//! Names stay as they are; there may be more of them one day. Times are in seconds or in the form of RFC 3339, in UTC;
+//! what is not known is `null`. There is no code in it.
+//!
+//! | name | |
+//! |---|---|
+//! | `version`, `board` | of this build |
+//! | `uptime_s`, `time` | since the start; now |
+//! | `ready`, `not_ready` | as `/readyz`; why not, as text |
+//! | `printer` | `serial`, `model`, `model_code`, `name`, `address`, `reachable`, `code` (`accepted`, `refused`, `unknown`), `certificate` (`accepted`, `rejected`, `unknown`), `firmware`, `developer_mode`, `live_view`, `wifi_signal_dbm`, `camera` (`chamber`, `rtsp`, `none`, `unknown`), `cloud`, `last_report_age_s` |
+//! | `proxy` | `address` as this client sees it, `hostname`, `ca_sha256` |
+//! | `services` | for each: `name`, `port`, `transport` (`tls`, `plain`, `udp`), `open`, `clients`, `limit`, `upstream` (`connected`, `idle`, `connecting`, `failing`), `reason`, and `connections`: `number`, `address`, `id`, `since_s`, `lost` |
+//! | `transfers` | `service`, `client` (its number), `direction` (`upload`, `download`), `name`, `bytes`, `state` (`moving`, `waiting`), `since_s` |
+//! | `memory` | `heap_bytes`, `heap_peak_bytes`, `heap_limit_bytes` |
+//! | `events` | the last ones, newest first: `time`, `text` |
+//!
+//! # Pages of other sites
+//!
+//! A browser sends a request of any page anywhere, and a name that another site's owner has chosen may resolve to this
+//! machine (DNS rebinding). So a request is answered only if its `Host` is an address, `localhost`, one of this machine's
+//! names or one of `--advertise-name`, and its `Origin`, if there is one, is such a host as well.
+
+pub mod access;
+pub mod answer;
+pub mod client;
+pub mod document;
+pub mod page;
+pub mod slot;
+pub mod wire;
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::auth::Refusal;
+use crate::board::BOARD;
+use crate::clock::Instant;
+use crate::memory::budget;
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
+use crate::printer::status::{Login, Status};
+use crate::printer::upstream::Upstream;
+use crate::service::{self, Connection, Visitor};
+use crate::session::Handler;
+use access::{Access, Shown};
+use answer::File;
+use client::{Client, Event};
+use slot::{Slot, Stopping};
+
+/// Connections served at once: clients that have shown a code, and those that have not.
+pub const CLIENTS: usize = budget::BROWSERS;
+
+/// Files that anybody may read.
+pub const FILES: &[File] = &[
+    File {
+        path: "/",
+        content_type: "text/html; charset=utf-8",
+        bytes: include_bytes!("page.html"),
+    },
+    File {
+        path: "/trust.sh",
+        content_type: "text/x-shellscript",
+        bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/boards/slicer/trust.sh")),
+    },
+    File {
+        path: "/trust.ps1",
+        content_type: "text/plain; charset=utf-8",
+        bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/boards/slicer/trust.ps1")),
+    },
+];
+
+const _: () = assert!(wire::MAX_HEAD <= budget::HTTP_INBOX, "an inbox holds a request's head");
+const _: () = assert!(
+    // A head with the longest headers, and the authority's certificate with an RSA key.
+    1024 + 2048 <= budget::HTTP_OUTBOX,
+    "an outbox holds a head and a short content"
+);
+
+/// A service as it is shown.
+pub struct Listed {
+    /// Its name.
+    pub name: &'static str,
+    /// Its port; 0 if it has none.
+    pub port: u16,
+    /// `tls`, `plain` or `udp`.
+    pub transport: &'static str,
+    /// Clients at most.
+    pub limit: usize,
+    /// The service itself.
+    pub service: Rc<dyn service::Service>,
+    /// How its connection to the printer fares, if it has one.
+    pub upstream: Option<Rc<Upstream>>,
+}
+
+impl Listed {
+    /// Clients that it shows.
+    fn clients(&self) -> usize {
+        document::clients_of(self)
+    }
+
+    /// Whether its port is open.
+    fn is_open(&self, status: &Status) -> bool {
+        match self.name {
+            "rtsp" => status.has_rtsps() != Some(false),
+            "chamber" => status.has_chamber() != Some(false),
+            _ => true,
+        }
+    }
+}
+
+/// What the service is made of.
+pub struct Service {
+    slots: Slots<Slot>,
+    access: Access,
+    /// This machine's names, the host name first, and those of `--advertise-name`.
+    hosts: Vec<String>,
+    serial: heapless::String<32>,
+    status: Rc<Status>,
+    ca_pem: Arc<str>,
+    ca_sha256: [u8; 32],
+    heap_limit: usize,
+    /// The services, this one among them. Empty before all have been started, and again after the end.
+    listed: RefCell<Vec<Listed>>,
+}
+
+/// What a [`Service`] shows that does not change.
+pub struct Facts {
+    /// What its clients have to show.
+    pub access: Access,
+    /// This machine's names, the host name first.
+    pub hosts: Vec<String>,
+    /// The printer's serial number.
+    pub serial: heapless::String<32>,
+    /// The authority's certificate.
+    pub ca_pem: Arc<str>,
+    /// Its SHA-256.
+    pub ca_sha256: [u8; 32],
+    /// Bytes of heap at most.
+    pub heap_limit: usize,
+}
+
+impl Service {
+    /// A service without clients.
+    pub fn new(facts: Facts, status: Rc<Status>) -> Rc<Self> {
+        let Facts { access, hosts, serial, ca_pem, ca_sha256, heap_limit } = facts;
+        Rc::new(Self {
+            slots: Slots::new(CLIENTS, |_| Slot::new()),
+            access,
+            hosts,
+            serial,
+            status,
+            ca_pem,
+            ca_sha256,
+            heap_limit,
+            listed: RefCell::default(),
+        })
+    }
+
+    /// Shows these services from now on.
+    pub fn list(&self, listed: Vec<Listed>) {
+        self.listed.replace(listed);
+    }
+
+    /// A session for a connection whose first request is due at `until`, and its slot. `admitted` is called once the client
+    /// has shown the access code, `released` once it has shown something else that is accepted. `None` if no slot is free.
+    pub fn client<'a>(
+        self: &Rc<Self>,
+        until: Instant,
+        reached: Option<Ipv4Addr>,
+        refusal: Option<Refusal>,
+        admitted: &'a dyn Fn(),
+        released: &'a dyn Fn(),
+    ) -> Option<(Client, ClientLink<'a>)> {
+        let slot = self.slots.take()?;
+        let client = Client::new(Rc::clone(&slot), Rc::clone(self), until, reached, refusal);
+        Some((client, ClientLink { service: Rc::clone(self), slot, admitted, released }))
+    }
+
+    /// Whether MQTT is logged in at the printer.
+    pub fn is_ready(&self) -> bool {
+        self.status.is_logged_in_to(Login::Mqtt)
+    }
+
+    /// Whether a request may name this host.
+    fn is_own_host(&self, host: Option<&str>) -> bool {
+        let Some(host) = host else { return true };
+        let name = wire::without_port(host);
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let is_address = match bare {
+            Some(bare) => bare.parse::<Ipv6Addr>().is_ok(),
+            None => name.parse::<IpAddr>().is_ok(),
+        };
+        is_address
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|own| name.eq_ignore_ascii_case(own))
+    }
+
+    /// Whether a request may come from a page of this origin.
+    fn is_own_origin(&self, origin: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        let host = origin.split_once("://").map(|(_, host)| host);
+        host.is_some_and(|host| self.is_own_host(Some(host)))
+    }
+}
+
+impl service::Service for Service {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn connections(&self) -> usize {
+        self.slots.connections()
+    }
+
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, slot, occupant) in self.slots.occupants() {
+            slot.with_agent(|id| {
+                visitor.connection(&Connection { index, occupant, id, lost: 0 });
+            });
+        }
+    }
+
+    fn disconnect_all(&self) {
+        for slot in self.slots.iter() {
+            slot.occupancy().dismiss(Stopping);
+        }
+    }
+
+    fn shut_down(&self) {
+        // One of them is this service.
+        self.listed.take();
+    }
+}
+
+/// A client's slot. Dropping it frees the slot.
+pub struct ClientLink<'a> {
+    service: Rc<Service>,
+    slot: SlotGuard<Slot>,
+    admitted: &'a dyn Fn(),
+    released: &'a dyn Fn(),
+}
+
+impl ClientLink<'_> {
+    /// Where the slot's client is kept.
+    pub fn occupant(&self) -> &Cell<Option<Occupant>> {
+        self.slot.occupancy().occupant()
+    }
+
+    /// Completes when the proxy shuts down.
+    pub async fn stopped(&self) {
+        while !matches!(self.slot.state(), slot::SlotState::Dismissed(_)) {
+            self.slot.notified().await;
+        }
+    }
+}
+
+impl Handler<Client> for ClientLink<'_> {
+    fn admits(&self, client: &Client) -> bool {
+        client.reads()
+    }
+
+    fn handle_event(
+        &self,
+        _now: Instant,
+        client: &mut Client,
+        event: Event,
+    ) -> Result<(), client::Error> {
+        let Event::Shown(shown) = event;
+        if self.service.slots.active() >= BOARD.clients.http {
+            client.refuse_full();
+            return Ok(());
+        }
+        self.slot.occupancy().activate();
+        match shown {
+            Shown::Code => (self.admitted)(),
+            Shown::View => (self.released)(),
+        }
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        self.slot.notified().await;
+    }
+}
+
+/// Each message of this service once.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<String> {
+    use alloc::string::ToString;
+    use client::Error;
+    use wire::Fault;
+
+    let faults = [
+        Fault::Tls,
+        Fault::Http2,
+        Fault::Version,
+        Fault::Malformed,
+        Fault::HeadTooLong,
+        Fault::TargetTooLong,
+        Fault::Method,
+        Fault::UnknownMethod,
+        Fault::Body,
+    ];
+    let others = [
+        Error::Answered,
+        Error::Idle,
+        Error::Silent,
+        Error::WrongCode,
+        Error::ForeignHost,
+        Error::ForeignOrigin,
+        Error::Full,
+        Error::Stopping,
+    ];
+    let faults = faults.map(|fault| Error::Fault(fault).to_string());
+    faults.into_iter().chain(others.map(|error| error.to_string())).collect()
+}
