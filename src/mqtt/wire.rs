@@ -69,6 +69,10 @@ pub const REMAINING_MAX: u32 = 268_435_455;
 pub const MQTT_3_1: (&str, u8) = ("MQIsdp", 3);
 /// The name and level with which a 3.1.1 CONNECT begins (§3.1.2).
 pub const MQTT_3_1_1: (&str, u8) = ("MQTT", 4);
+/// The bit that a mosquitto bridge sets in the level of its first CONNECT, so that a broker does not send it its own
+/// messages; no client of the proxy gets its own messages. A bridge that is refused connects again without the bit, ten
+/// seconds later.
+pub const BRIDGE: u8 = 0x80;
 /// The level of MQTT 5, under the name of 3.1.1 (MQTT 5 §3.1.2.2).
 pub const LEVEL_5: u8 = 5;
 /// The MQTT 5 reason code "unsupported protocol version" (MQTT 5 §3.2.2.2).
@@ -277,8 +281,7 @@ pub enum Protocol {
     V3_1_1,
     /// MQTT 5: `MQTT`, 5. [`connack_v5`] answers it.
     V5,
-    /// A known name with a level that belongs to no version, such as the 0x84 of a mosquitto
-    /// bridge, which falls back to 3.1.1 after [`ConnectCode::UnacceptableProtocol`].
+    /// A known name with a level that belongs to no version.
     Other(u8),
 }
 

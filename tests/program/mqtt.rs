@@ -159,6 +159,52 @@ fn mosquitto_publishes_arrive_once_at_any_qos() {
 }
 
 /// bambuddy learns the slicer's AMS mapping so.
+/// Guards: a bridge with mosquitto's default settings, whose first CONNECT has the level 0x84.
+#[test]
+fn mosquitto_bridges_at_its_first_attempt() {
+    if is_missing("mosquitto") || is_missing("mosquitto_pub") {
+        return;
+    }
+    proxy::run(async {
+        let lan = Lan::new(Model::X1C).await;
+        let [ca, socket, conf] =
+            ["ca.pem", "socket", "bridge.conf"].map(|name| lan.proxy.dir.file(name));
+        let [report, request] = [lan.printer.report_topic(), lan.printer.request_topic()];
+        let text = format!(
+            "listener 0 {socket}\nallow_anonymous true\nuser root\nconnection printer\naddress {}\n\
+             bridge_cafile {ca}\nremote_username bblp\nremote_password {CODE}\ntopic {report} in 0\n\
+             topic {request} both 1\n",
+            lan.proxy.address,
+            socket = socket.display(),
+            ca = ca.display(),
+        );
+        fs::write(&conf, text).unwrap();
+        let bridge = Program::start(Command::new("mosquitto").arg("-v").arg("-c").arg(&conf));
+        bridge.line("Received SUBACK from").await;
+        let local = |program: &str, topic: &str| {
+            let mut command = Command::new(program);
+            command.arg("--unix").arg(&socket).args(["-q", "1", "-t", topic]);
+            command
+        };
+        let reader = Program::start(local("mosquitto_sub", &report).arg("-d"));
+        let has = |part: &'static [u8]| move |said: &Said| holds(&said.out, part);
+        assert!(reader.until(PATIENCE, has(b"SUBACK")).await);
+        assert_eq!(lan.printer.report(br#"{"print":{"command":"bridged"}}"#), 1);
+        assert!(reader.until(PATIENCE, has(b"bridged")).await);
+        let order = r#"{"print":{"command":"order"}}"#;
+        let mut writer = Program::start(local("mosquitto_pub", &request).args(["-m", order]));
+        assert_eq!(writer.ended().await.0, Some(0));
+        let ordered = |printer: &Printer| {
+            let requests = printer.requests().into_iter();
+            requests.filter(|request| request.payload == order.as_bytes()).count()
+        };
+        assert!(lan.printer.until(PATIENCE, |printer| ordered(printer) > 0).await);
+        lan.marked_request("after").await;
+        assert_eq!(ordered(&lan.printer), 1, "the request does not go round");
+        assert_eq!(bridge.lines_with("sending CONNECT"), 1, "{}", bridge.log());
+    });
+}
+
 #[test]
 fn mosquitto_hears_the_requests_of_others() {
     if is_missing("mosquitto_sub") || is_missing("mosquitto_pub") {

@@ -3,10 +3,10 @@
 use core::str;
 
 use super::{
-    CLEAN, Connect, ConnectCode, DUP, Fault, Filters, LEVEL_5, MQTT_3_1, MQTT_3_1_1, PASSWORD,
-    PacketId, Protocol, Publish, QOS, Qos, RESERVED, RETAIN, SESSION_PRESENT, SubAck, Subscribe,
-    SubscribeCode, Subscriptions, USER_NAME, Unsubscribe, WILL, WILL_QOS, WILL_RETAIN, Will,
-    WireError,
+    BRIDGE, CLEAN, Connect, ConnectCode, DUP, Fault, Filters, LEVEL_5, MQTT_3_1, MQTT_3_1_1,
+    PASSWORD, PacketId, Protocol, Publish, QOS, Qos, RESERVED, RETAIN, SESSION_PRESENT, SubAck,
+    Subscribe, SubscribeCode, Subscriptions, USER_NAME, Unsubscribe, WILL, WILL_QOS, WILL_RETAIN,
+    Will, WireError,
 };
 
 /// What has not been read yet of a packet's body.
@@ -129,9 +129,13 @@ impl<'a> Fields<'a> {
         }
         let at = self.at;
         let level = self.u8()?;
+        const BRIDGE_3_1: u8 = BRIDGE | MQTT_3_1.1;
+        const BRIDGE_3_1_1: u8 = BRIDGE | MQTT_3_1_1.1;
         let (protocol, named) = match level {
             level if level == MQTT_3_1.1 => (Protocol::V3_1, of_3_1),
             level if level == MQTT_3_1_1.1 => (Protocol::V3_1_1, !of_3_1),
+            BRIDGE_3_1 => (Protocol::V3_1, of_3_1),
+            BRIDGE_3_1_1 => (Protocol::V3_1_1, !of_3_1),
             LEVEL_5 => (Protocol::V5, !of_3_1),
             level => (Protocol::Other(level), true),
         };

@@ -182,11 +182,14 @@ fn lenient(kind: u8, fault: Fault) -> Option<&'static str> {
     }
 }
 
-/// Whether the other codec may refuse what we accept: it knows no version but 3.1.1.
+/// Whether the other codec may refuse what we accept: it knows no version but 3.1.1, and no bridges.
 fn beyond(bytes: &[u8]) -> bool {
     let header = header(bytes).unwrap().unwrap();
     match packet(header, &bytes[header.body_at()..]).unwrap() {
-        Packet::Connect(connect) => connect.protocol != Protocol::V3_1_1,
+        // The level is behind the name's six bytes.
+        Packet::Connect(connect) => {
+            connect.protocol != Protocol::V3_1_1 || bytes[header.body_at() + 6] != MQTT_3_1_1.1
+        }
         Packet::ConnAck { .. }
         | Packet::Publish(_)
         | Packet::PubAck(_)

@@ -74,7 +74,10 @@ fn samples() -> Vec<(&'static [u8], Packet<'static>)> {
         (FULL_CONNECT, Packet::Connect(full)),
         (b"\x10\x0F\x00\x06MQIsdp\x03\x00\x00\x05\x00\x01a", Packet::Connect(old)),
         (V5_CONNECT, Packet::Connect(Connect::unread(Protocol::V5))),
-        (b"\x10\x07\x00\x04MQTT\x84", Packet::Connect(Connect::unread(Protocol::Other(0x84)))),
+        (b"\x10\x07\x00\x04MQTT\x86", Packet::Connect(Connect::unread(Protocol::Other(0x86)))),
+        (b"\x10\x07\x00\x04MQTT\x85", Packet::Connect(Connect::unread(Protocol::Other(0x85)))),
+        (b"\x10\x0C\x00\x04MQTT\x84\x02\x00\x05\x00\x00", Packet::Connect(plain)),
+        (b"\x10\x0F\x00\x06MQIsdp\x83\x00\x00\x05\x00\x01a", Packet::Connect(old)),
         (
             b"\x20\x02\x00\x00",
             Packet::ConnAck { session_present: false, code: ConnectCode::Accepted },

@@ -20,7 +20,7 @@ use pandaproxy::service::Service as _;
 use tokio::time::Instant;
 
 use crate::clients::mqtt::{
-    Client, Hello, PINGRESP, PUBACK, Packet, SUBACK, hello_bytes, packet, publish_bytes,
+    Client, Hello, PINGRESP, PUBACK, PUBLISH, Packet, SUBACK, hello_bytes, packet, publish_bytes,
 };
 use crate::lan::{self, Proxy, Tally, ms, pass, secs};
 use printer::{Model, Printer};
@@ -72,17 +72,25 @@ fn wrong_credentials_get_connack_5() {
 }
 
 #[test]
-fn mqtt_3_1_is_served_like_3_1_1() {
+fn mqtt_3_1_and_mosquitto_bridges_are_served_like_3_1_1() {
     lan::run(async {
         let printer = Printer::new(Model::X1C);
         let proxy = Proxy::before(&printer);
         proxy.live().await;
-        let mut client = Client::over(proxy.stream());
-        let old = Hello { name: "MQIsdp", level: 3, ..Hello::default() };
-        assert_eq!(client.connect(&old).await, 0);
-        assert_eq!(client.subscribe(&[("#", 0)]).await, [0]);
-        printer.report(MARK);
-        client.report_where(|report| report == MARK).await;
+        for (name, level) in [("MQIsdp", 3), ("MQIsdp", 0x83), ("MQTT", 0x84)] {
+            let mut client = Client::over(proxy.stream());
+            assert_eq!(client.connect(&Hello { name, level, ..Hello::default() }).await, 0);
+            assert_eq!(client.subscribe(&[("#", 0)]).await, [0]);
+            printer.report(MARK);
+            client.report_where(|report| report == MARK).await;
+            // No client gets its own requests, which a bridge relies on.
+            client.publish(&printer.request_topic(), MARK, 1, 1).await;
+            let packets = client.all_within(secs(2)).await;
+            let topics = packets.iter().filter(|packet| packet.first >> 4 == PUBLISH);
+            assert!(
+                topics.map(|packet| packet.published().0).all(|to| to == printer.report_topic())
+            );
+        }
     });
 }
 
