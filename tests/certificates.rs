@@ -407,6 +407,29 @@ fn a_refused_name_is_told_from_a_missing_authority() {
     }
 }
 
+/// A client that connects to an address sends no name, and finds the address missing in the certificate.
+#[test]
+fn a_refused_address_is_told_from_a_missing_authority() {
+    let no_ca = Scratch::new();
+    let other = Printer::under_a_root(&no_ca.0);
+    let ours = OURS.0.join("ca.pem");
+    for (version, ca, expected) in [
+        ("-tls1_2", &ours, HandshakeError::NotAddressed),
+        ("-tls1_3", &ours, HandshakeError::NotAddressed),
+        ("-tls1_3", &other.root, HandshakeError::Distrusts),
+    ] {
+        let (address, served) = serve(Suites::AesFirst, 1);
+        let mut client = Command::new("openssl");
+        client.args(["s_client", version, "-verify_return_error", "-verify_ip", "192.0.2.77"]);
+        client.args(["-connect", &address.to_string(), "-CAfile"]).arg(ca);
+        let _output = client.stdin(Stdio::null()).output().unwrap();
+        let outcome = served.join().unwrap().remove(0).unwrap_err();
+        assert_eq!(outcome, expected, "{version}");
+        let is_hinted = outcome.to_string().contains("--advertise-ip");
+        assert_eq!(is_hinted, expected == HandshakeError::NotAddressed, "{outcome}");
+    }
+}
+
 /// Guards: the authority is new and the certificate old, or two make one at once.
 #[test]
 fn two_that_start_at_once_have_one_ca() {

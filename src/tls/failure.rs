@@ -18,6 +18,9 @@ pub enum HandshakeError {
     /// The client asked for this name (SNI), which the proxy's certificate does not have, and rejected the certificate
     /// (TLS alert 42 or 46).
     NotNamed(Name),
+    /// The client asked for no name, as one does that connects to an address, and rejected the certificate (TLS alert 42
+    /// or 46): the address or the authority may be the reason.
+    NotAddressed,
     /// The client's first bytes are not a TLS record.
     NotTls,
     /// Client and proxy have no TLS version or no cipher suite in common.
@@ -33,11 +36,14 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// `unnamed` is the name that the client asked for, if the certificate does not have it.
-    pub(super) fn of(error: &io::Error, unnamed: Option<Name>) -> Self {
-        match (Failure::of(error), unnamed) {
-            (Failure::Alert(alert), Some(name)) if NOT_NAMED.contains(&alert) => {
+    /// `asked` is the name that the client asked for; `None` before its ClientHello.
+    pub(super) fn of(error: &io::Error, asked: Option<Asked>) -> Self {
+        match (Failure::of(error), asked) {
+            (Failure::Alert(alert), Some(Asked::Unknown(name))) if NOT_NAMED.contains(&alert) => {
                 Self::NotNamed(name)
+            }
+            (Failure::Alert(alert), Some(Asked::Nothing)) if NOT_NAMED.contains(&alert) => {
+                Self::NotAddressed
             }
             (failure, _) => Self::from(&failure),
         }
@@ -61,6 +67,7 @@ impl HandshakeError {
         match self {
             Self::Distrusts
             | Self::NotNamed(_)
+            | Self::NotAddressed
             | Self::NotTls
             | Self::NothingInCommon
             | Self::Alert(_)
@@ -81,6 +88,10 @@ impl fmt::Display for HandshakeError {
                 f,
                 "it asks for {name}, a name that the proxy's certificate does not have; add it with --advertise-name, \
                  or connect to another name or address of this machine"
+            ),
+            Self::NotAddressed => f.write_str(
+                "proxy's certificate not trusted; import the authority that `sudo pandaproxy ca` \
+                 prints into the client; if the client has it, add the address that it connects to with --advertise-ip",
             ),
             Self::NotTls => f.write_str(
                 "not a TLS connection; switch on TLS (SSL) for this port in the client's settings",
@@ -103,6 +114,17 @@ impl fmt::Display for HandshakeError {
 }
 
 impl Error for HandshakeError {}
+
+/// The name that a client asked for (SNI).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A name that the certificate has.
+    Known,
+    /// A name that the certificate does not have.
+    Unknown(Name),
+    /// No name: clients ask for none when they connect to an address.
+    Nothing,
+}
 
 /// Why a TLS handshake with the printer failed. `Display` is the cause, and a hint behind `; `.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +191,7 @@ const DISTRUST: [AlertDescription; 6] = [
     AlertDescription::UnsupportedCertificate,
 ];
 
-/// TLS alerts of clients that find another name in the certificate (RFC 8446 §6.2).
+/// TLS alerts of clients that find another name or address in the certificate (RFC 8446 §6.2).
 const NOT_NAMED: [AlertDescription; 2] =
     [AlertDescription::BadCertificate, AlertDescription::CertificateUnknown];
 
@@ -226,6 +248,7 @@ pub(super) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     let of_clients = [
         HandshakeError::Distrusts,
         HandshakeError::NotNamed(Name::of(b"printer.workshop.home.example")),
+        HandshakeError::NotAddressed,
         HandshakeError::NotTls,
         HandshakeError::NothingInCommon,
         HandshakeError::Alert(80),

@@ -65,6 +65,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::{Facts, parse};
 use super::chain::FLOOR;
+use super::failure::Asked;
 use super::keys::{self, Kind, NotMade};
 use super::refusal::Name;
 use crate::board::Suites;
@@ -377,22 +378,23 @@ struct Leaves {
 }
 
 std::thread_local! {
-    /// The name that the client of the handshake being polled asked for (SNI), if no leaf has it. The resolver can return
-    /// a certificate only; [`accept`](super::accept) takes this after each poll.
-    static UNNAMED: Cell<Option<Name>> = const { Cell::new(None) };
+    /// The name that the client of the handshake being polled asked for. The resolver can return a certificate only;
+    /// [`accept`](super::accept) takes this after each poll.
+    static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
 }
 
-/// The name that the client of the handshake just polled asked for, if no leaf has it.
-pub(super) fn take_unnamed() -> Option<Name> {
-    UNNAMED.take()
+/// The name that the client of the handshake just polled asked for, if its ClientHello was read in that poll.
+pub(super) fn take_asked() -> Option<Asked> {
+    ASKED.take()
 }
 
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let Some(asked) = hello.server_name() {
-            let is_named = self.hosts.iter().any(|host| host.eq_ignore_ascii_case(asked));
-            UNNAMED.set((!is_named).then(|| Name::of(asked.as_bytes())));
-        }
+        let asked = hello.server_name().map_or(Asked::Nothing, |name| {
+            let is_named = self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+            if is_named { Asked::Known } else { Asked::Unknown(Name::of(name.as_bytes())) }
+        });
+        ASKED.set(Some(asked));
         const SUITES: [CipherSuite; 6] = [
             // In TLS 1.3 the signature schemes alone decide on the kind of certificate.
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,

@@ -90,13 +90,13 @@ where
         TlsAcceptor::from(Arc::clone(config))
             .accept_with(stream, |connection| connection.set_buffer_limit(Some(UNSENT)))
     );
-    let mut unnamed = None;
+    let mut asked = None;
     let accepted = poll_fn(|cx| {
         let polled = accepting.as_mut().poll(cx);
-        unnamed = identity::take_unnamed().or(unnamed);
+        asked = identity::take_asked().or(asked);
         polled
     });
-    accepted.await.map(Lenient).map_err(|error| HandshakeError::of(&error, unnamed))
+    accepted.await.map(Lenient).map_err(|error| HandshakeError::of(&error, asked))
 }
 
 /// Makes the TLS handshake with the printer and verifies its certificate as `trust` demands. No timeout: the
