@@ -160,6 +160,8 @@ impl Hub {
 
     /// This machine is in these networks now.
     pub fn set_segments(&mut self, segments: Segments) {
+        // Networks that this machine has left make room for new ones.
+        self.cloud.retain(|(known, _)| segments.iter().any(|segment| segment.network() == *known));
         self.segments = segments;
     }
 
@@ -643,4 +645,23 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     .into();
     samples.extend(segment.map(|segment| Line::Cloud { segment }.to_string()));
     samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine that moves from network to network does not fill the list of networks.
+    #[test]
+    fn cloud_mode_is_noted_in_each_new_network() {
+        let now = Instant::START;
+        let mut hub = Hub::new(now, &heapless::String::new(), Plan::broadcast());
+        let heard = Announcement { connect: "cloud", ..Announcement::default() };
+        for number in 0..2 * MAX_SEGMENTS as u8 {
+            let own = Ipv4Addr::new(10, 0, number, 1);
+            hub.set_segments(Segment::new(own, 24).into_iter().collect());
+            hub.note_cloud(now, &heard, Ipv4Addr::new(10, 0, number, 9));
+            assert!(hub.is_cloud(now, own), "network {number}");
+        }
+    }
 }
