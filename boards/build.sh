@@ -6,16 +6,16 @@ usage() {
     cat <<'END'
 usage: boards/build.sh [--cross] [--dry-run] BOARD
 
-Builds dist/pandaproxy-BOARD for a folder of boards/ and checks what came out: the processor it is
+Builds dist/pandaproxy-BOARD for a folder of boards/ and checks the binary: the processor it is
 for, that it is static and stripped, and its size.
 
 The standard library for the board's target comes from `rustup target add` where that works. Where it
 does not, it is built from Debian's source of it (rustc-web, cargo-web, rust-web-src). C compiler and
 linker are zig's, from the Python packages ziglang and cargo-zigbuild, kept in target/.
-What is missing is installed as root, and named to everybody else.
+Missing packages are installed if you are root, else listed.
 
-  --cross     use `cross` and its containers for all of that instead
-  --dry-run   say what would be run, and run nothing
+  --cross     build with `cross` and its containers instead
+  --dry-run   print the commands and run nothing
 END
 }
 
@@ -106,7 +106,7 @@ run "${cargo[@]}" "${build[@]}"
 mkdir -p dist
 cp "$out/$TARGET/release/pandaproxy" "$binary.new"
 
-# What came out, checked: a toolchain that emits ARMv7 code for ARMv6 has been seen.
+# Checks the binary: a toolchain that emits ARMv7 code for ARMv6 has been seen.
 check() {
     local what=$1 found=$2 wanted=$3
     grep -qE -- "$wanted" <<<"$found" || die "$binary.new: $what is not $wanted but: $found"

@@ -41,12 +41,12 @@ proxy=$!
 until [ -s /state/ca.pem ]; do
     bb sleep 1
 done
-# Clients that check certificates are given it, as the README says.
+# Clients that verify certificates need the authority.
 bb sed 's/^/guest: ca /' /state/ca.pem
 
-# One more, before a printer with the other camera. It has the same authority.
+# A second proxy, before a printer with the other camera, with the same authority.
 bb cp -r /state /state-x1c
 /pandaproxy --config /x1c.conf --state-dir /state-x1c &
 
-# Whoever asks is told what the first one needs, until it ends.
+# Answers on port 7 with the first proxy's peak memory, until that ends.
 bb nc -ll -p 7 -e /bin/busybox sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$proxy/status"

@@ -139,7 +139,7 @@ until_in() {
 code=7Kq2xW9p
 cargo build --locked --quiet --example printer
 
-# printer MODEL LINE OPTION...: a simulated printer, once it has said a line that begins like that.
+# printer MODEL LINE OPTION...: starts a simulated printer and waits for a line that begins with LINE.
 printer() {
     local model=$1 line=$2
     shift 2
@@ -245,7 +245,7 @@ rtsp_options() {
         -CAfile "$work/ca.pem" -verify_return_error -verify_hostname localhost | grep -m1 '^RTSP/1.0 200'
 }
 
-# is_detected PORT [CA]: the proxy tells which printer it stands for.
+# is_detected PORT [CA]: asks the proxy by detect for the printer's serial number.
 is_detected() {
     timeout "$ANSWER_WITHIN" python3 tests/support/clients/detect.py localhost "$@" | grep -q "\"id\": \"$serial\""
 }
@@ -269,7 +269,7 @@ while True:
 ' "$ssdp" "$serial"
 }
 
-# What each picture of a stream comes to.
+# The hash of each picture of a stream.
 hashes() {
     ffmpeg -nostdin -hide_banner -loglevel error "$@" -fps_mode passthrough -f framemd5 - | grep -v '^#' | sed 's/.*, *//'
 }
@@ -287,7 +287,7 @@ curl_ftps() {
     curl -sS --max-time "$ANSWER_WITHIN" --cacert "$work/ca.pem" -K - "$@" <<<"user = \"bblp:$code\""
 }
 
-# 300 KB that are no file's of anybody.
+# Uploads 300 KB of the binary, downloads them and compares.
 ftp_there_and_back() {
     head -c 300000 "$binary" >"$work/sent.3mf"
     curl_ftps -T "$work/sent.3mf" "ftps://localhost:$ftp/"

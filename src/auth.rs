@@ -12,11 +12,11 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | a code | [`CODE_MAX`] bytes | it is not accepted as a code |
-//! | different wrong codes from one origin at one service | [`WRONG_CODES`] within [`COUNTED_FOR`] | the origin is rejected there for [`REFUSED_FOR`] |
+//! | a code | [`MAX_CODE`] bytes | it is not accepted as a code |
+//! | different wrong codes from one origin at one service | [`WRONG_CODES`] within [`WRONG_CODE_TIMEOUT`] | the origin is rejected there for [`LOCKOUT_TIMEOUT`] |
 //! | origins remembered, for each service they tried | [`ADDRESSES`] | the one whose wrong code is the oldest is forgotten |
-//! | connections of a locked-out origin that are answered | [`REFUSALS`] within [`REFUSALS_IN`] | closed before the TLS handshake |
-//! | origins remembered after a login | [`KNOWN`], for [`KNOWN_FOR`] | the one whose login is the oldest is forgotten |
+//! | connections of a locked-out origin that are answered | [`MAX_REFUSALS`] within [`REFUSALS_INTERVAL`] | closed before the TLS handshake |
+//! | origins remembered after a login | [`MAX_KNOWN`], for [`KNOWN_TIMEOUT`] | the one whose login is the oldest is forgotten |
 
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
@@ -36,7 +36,7 @@ pub const USER: &str = "bblp";
 
 /// Bytes in the longest code. Printers show eight characters; the chamber camera's login has room
 /// for 32, so no service can carry more.
-pub const CODE_MAX: usize = 32;
+pub const MAX_CODE: usize = 32;
 
 /// Different wrong codes from one origin at one service before the origin is rejected: a few typing errors.
 pub const WRONG_CODES: usize = 5;
@@ -45,33 +45,33 @@ pub const WRONG_CODES: usize = 5;
 pub const MAX_WRONG: usize = 2;
 
 /// How long a wrong code counts.
-pub const COUNTED_FOR: Duration = Duration::from_secs(60);
+pub const WRONG_CODE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an origin is then rejected. It is short, so that a corrected code works within a minute.
-pub const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// How long an origin with too many wrong codes is rejected: short, so that a corrected code works within a minute.
+pub const LOCKOUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Origins whose wrong codes are remembered at once, counted for each service.
 pub const ADDRESSES: usize = 32;
 
 /// Connections of a locked-out origin to one service that are answered in the service's protocol, within
-/// [`REFUSALS_IN`]. A client that tries again each second always gets its answer: libmosquitto never tries again
+/// [`REFUSALS_INTERVAL`]. A client that tries again each second always gets its answer: libmosquitto never tries again
 /// after a connection that ends during the TLS handshake.
-pub const REFUSALS: u8 = 20;
+pub const MAX_REFUSALS: u8 = 20;
 
-/// See [`REFUSALS`].
-pub const REFUSALS_IN: Duration = Duration::from_secs(10);
+/// See [`MAX_REFUSALS`].
+pub const REFUSALS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Origins that are remembered after a login.
-pub const KNOWN: usize = 32;
+pub const MAX_KNOWN: usize = 32;
 
 /// How long an origin is remembered after a login.
-pub const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KNOWN_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The printer's access code.
 #[derive(Clone)]
 pub struct AccessCode {
     /// Zeros behind the first `len` bytes.
-    padded: Zeroizing<[u8; CODE_MAX]>,
+    padded: Zeroizing<[u8; MAX_CODE]>,
     len: usize,
 }
 
@@ -80,12 +80,12 @@ impl AccessCode {
     ///
     /// # Errors
     ///
-    /// It is empty, too long, or holds something other than visible ASCII.
+    /// The code is empty, too long, or holds something other than visible ASCII.
     pub fn new(code: &[u8]) -> Result<Self, CodeError> {
         if code.is_empty() {
             return Err(CodeError::Empty);
         }
-        if code.len() > CODE_MAX {
+        if code.len() > MAX_CODE {
             return Err(CodeError::TooLong);
         }
         if !code.iter().all(u8::is_ascii_graphic) {
@@ -135,7 +135,7 @@ impl fmt::Debug for AccessCode {
 pub enum CodeError {
     /// The text is empty.
     Empty,
-    /// More than [`CODE_MAX`] bytes.
+    /// More than [`MAX_CODE`] bytes.
     TooLong,
     /// A space, a control character, or a byte beyond ASCII.
     Invisible,
@@ -206,13 +206,13 @@ impl Guess {
     /// The guess that stands for any other user name than [`USER`].
     fn of_wrong_user() -> Self {
         // Longer than any code.
-        Self::of([b'u'; 2 * CODE_MAX])
+        Self::of([b'u'; 2 * MAX_CODE])
     }
 
     /// The guess that stands for any connection that ended without a login. It counts once, like any other guess, so
     /// port scans and probes alone never lock an origin out.
     pub fn of_no_login() -> Self {
-        Self::of([b'n'; 2 * CODE_MAX])
+        Self::of([b'n'; 2 * MAX_CODE])
     }
 }
 
@@ -225,7 +225,7 @@ pub type WrongCodes = Vec<Guess, MAX_WRONG>;
 pub enum Lockout {
     /// The origin is at this number of different wrong codes, at most [`WRONG_CODES`].
     Counted(usize),
-    /// The limit is reached: the origin is rejected from now on, for [`REFUSED_FOR`].
+    /// The limit is reached: the origin is rejected from now on, for [`LOCKOUT_TIMEOUT`].
     JustLocked,
 }
 
@@ -233,11 +233,11 @@ pub enum Lockout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {
-    /// They are.
+    /// The origin's connections are served.
     Open,
     /// The origin is locked out: the service refuses the login in its protocol.
     Refused,
-    /// The origin is locked out and has been answered [`REFUSALS`] times: the connection is closed.
+    /// The origin is locked out and has been answered [`MAX_REFUSALS`] times: the connection is closed.
     Closed,
 }
 
@@ -271,7 +271,7 @@ impl Refusal {
 pub struct Limiter {
     entries: Vec<Entry, ADDRESSES>,
     /// Origins with the time of their last login, oldest first.
-    known: Deque<(Origin, Instant), KNOWN>,
+    known: Deque<(Origin, Instant), MAX_KNOWN>,
 }
 
 impl Limiter {
@@ -360,9 +360,9 @@ impl Limiter {
         let _ = self.known.push_back((origin, now));
     }
 
-    /// Whether `origin` has logged in within [`KNOWN_FOR`].
+    /// Whether `origin` has logged in within [`KNOWN_TIMEOUT`].
     pub fn is_known(&self, now: Instant, origin: Origin) -> bool {
-        self.known.iter().any(|(known, at)| *known == origin && now.since(*at) < KNOWN_FOR)
+        self.known.iter().any(|(known, at)| *known == origin && now.since(*at) < KNOWN_TIMEOUT)
     }
 
     fn forget_oldest(&mut self) {
@@ -390,18 +390,20 @@ impl Entry {
     /// Whether the entry has no effect any more.
     fn is_over(&self, now: Instant) -> bool {
         match self.locked {
-            Some(since) => now.since(since) >= REFUSED_FOR,
-            None => self.wrong.back().is_none_or(|(last, _)| now.since(*last) >= COUNTED_FOR),
+            Some(since) => now.since(since) >= LOCKOUT_TIMEOUT,
+            None => {
+                self.wrong.back().is_none_or(|(last, _)| now.since(*last) >= WRONG_CODE_TIMEOUT)
+            }
         }
     }
 
     /// Whether one more connection is answered; it is counted.
     fn take_answer(&mut self, now: Instant) -> bool {
         let (since, times) = &mut self.answered;
-        if now.since(*since) >= REFUSALS_IN {
+        if now.since(*since) >= REFUSALS_INTERVAL {
             (*since, *times) = (now, 0);
         }
-        let may = *times < REFUSALS;
+        let may = *times < MAX_REFUSALS;
         *times += u8::from(may);
         may
     }
@@ -410,7 +412,7 @@ impl Entry {
         if self.locked.is_some() {
             return Lockout::Counted(WRONG_CODES);
         }
-        while self.wrong.front().is_some_and(|(first, _)| now.since(*first) >= COUNTED_FOR) {
+        while self.wrong.front().is_some_and(|(first, _)| now.since(*first) >= WRONG_CODE_TIMEOUT) {
             self.wrong.pop_front();
         }
         if self.wrong.iter().any(|(_, counted)| *counted == guess) {
@@ -426,9 +428,9 @@ impl Entry {
     }
 }
 
-/// The first [`CODE_MAX`] bytes of `code`, and zeros.
-fn padded(code: &[u8]) -> Zeroizing<[u8; CODE_MAX]> {
-    let mut padded = Zeroizing::new([0; CODE_MAX]);
+/// The first [`MAX_CODE`] bytes of `code`, and zeros.
+fn padded(code: &[u8]) -> Zeroizing<[u8; MAX_CODE]> {
+    let mut padded = Zeroizing::new([0; MAX_CODE]);
     for (to, from) in padded.iter_mut().zip(code) {
         *to = *from;
     }
@@ -498,20 +500,20 @@ mod tests {
 
     #[test]
     fn a_shorter_or_longer_code_is_not_admitted() {
-        let full = [b'7'; CODE_MAX];
+        let full = [b'7'; MAX_CODE];
         let code = AccessCode::new(b"12345678").unwrap();
         for near in [&b""[..], b"1234567", b"123456789", b"12345678\0", b"\0", b"12345679"] {
             assert!(!code.admits(near), "{near:?}");
         }
         let longest = AccessCode::new(&full).unwrap();
         assert!(longest.admits(&full));
-        assert!(!longest.admits(&[b'7'; CODE_MAX + 1]));
-        assert!(!longest.admits(&[b'7'; CODE_MAX - 1]));
+        assert!(!longest.admits(&[b'7'; MAX_CODE + 1]));
+        assert!(!longest.admits(&[b'7'; MAX_CODE - 1]));
     }
 
     #[test]
     fn invalid_access_codes_are_rejected() {
-        let too_long = [b'1'; CODE_MAX + 1];
+        let too_long = [b'1'; MAX_CODE + 1];
         for (given, why) in [
             (&b""[..], CodeError::Empty),
             (&too_long, CodeError::TooLong),
@@ -618,7 +620,7 @@ mod tests {
     fn an_origin_that_logs_in_often_takes_one_place() {
         let mut limiter = Limiter::new();
         limiter.log_in(at(0), host(2));
-        for second in 1..=KNOWN as u64 {
+        for second in 1..=MAX_KNOWN as u64 {
             limiter.log_in(at(second), host(1));
         }
         assert!(limiter.is_known(at(100), host(2)));
@@ -661,7 +663,7 @@ mod tests {
         assert_eq!(limiter.admission(at(0), "mqtt", host(1)), Admission::Open);
         lock(&mut limiter, at(0), host(1));
         for second in [0, 10, 50] {
-            for _ in 0..REFUSALS {
+            for _ in 0..MAX_REFUSALS {
                 let admission = limiter.admission(at(second), "mqtt", host(1));
                 assert_eq!(admission, Admission::Refused, "at {second}");
             }
@@ -707,14 +709,14 @@ mod tests {
         limiter.log_in(at(5), host(1));
         assert!(limiter.is_known(at(5), host(1)));
         assert!(!limiter.is_known(at(5), host(2)));
-        assert!(!limiter.is_known(at(5) + KNOWN_FOR, host(1)));
-        for n in 2..2 + KNOWN as u8 - 1 {
+        assert!(!limiter.is_known(at(5) + KNOWN_TIMEOUT, host(1)));
+        for n in 2..2 + MAX_KNOWN as u8 - 1 {
             limiter.log_in(at(6), host(n));
         }
         limiter.log_in(at(7), host(1));
         limiter.log_in(at(8), host(200));
         assert!(limiter.is_known(at(9), host(1)));
         assert!(!limiter.is_known(at(9), host(2)), "the oldest is forgotten");
-        assert_eq!(limiter.known.len(), KNOWN);
+        assert_eq!(limiter.known.len(), MAX_KNOWN);
     }
 }

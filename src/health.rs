@@ -25,7 +25,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::auth::{AccessCode, CODE_MAX, USER};
+use crate::auth::{AccessCode, MAX_CODE, USER};
 use crate::bind::wire::{Answer, MAX_FRAME, Request, frame};
 use crate::config::Config;
 use crate::tls::greeting::{GreetingError, greet};
@@ -233,7 +233,7 @@ fn ask(
     code: Option<&AccessCode>,
     out: &mut impl Write,
 ) -> Result<u16, Why> {
-    const LOGIN: usize = USER.len() + 1 + CODE_MAX;
+    const LOGIN: usize = USER.len() + 1 + MAX_CODE;
     let lost = |error: io::Error| {
         let kind = error.kind();
         let is_late = matches!(kind, ErrorKind::TimedOut | ErrorKind::WouldBlock);

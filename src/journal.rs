@@ -272,7 +272,7 @@ pub fn count(kind: Kind) -> u32 {
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_to(out: &mut impl Write) -> fmt::Result {
     JOURNAL.with(|journal| match journal.try_borrow() {
         Ok(journal) => journal.write_to(out),
@@ -303,7 +303,7 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// The event is logged at most once in this time.
-    pub const EVERY: Duration = Duration::from_secs(30);
+    pub const INTERVAL: Duration = Duration::from_secs(30);
 
     /// A limiter for an event that has not happened yet.
     pub const fn new() -> Self {
@@ -314,7 +314,7 @@ impl RateLimit {
     /// logged, this time included.
     pub fn check(&self, now: Instant) -> Option<u32> {
         let times = self.since.get().saturating_add(1);
-        if self.logged.get().is_some_and(|logged| now.since(logged) < Self::EVERY) {
+        if self.logged.get().is_some_and(|logged| now.since(logged) < Self::INTERVAL) {
             self.since.set(times);
             return None;
         }

@@ -5,7 +5,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::auth::{COUNTED_FOR, MAX_WRONG, REFUSED_FOR, WRONG_CODES};
+use crate::auth::{LOCKOUT_TIMEOUT, MAX_WRONG, WRONG_CODE_TIMEOUT, WRONG_CODES};
 use crate::board::{BOARD, Mqtt};
 use crate::memory::{KIB, budget};
 use crate::runtime::accept::{HELLO_TIMEOUT, PROGRESS_TIMEOUT};
@@ -76,9 +76,9 @@ impl fmt::Display for Limits {
                     "wrong codes of an address",
                     "locked out (next)",
                     "{WRONG_CODES} in {} s",
-                    s(&COUNTED_FOR)
+                    s(&WRONG_CODE_TIMEOUT)
                 ),
-                limit!("lockout", "ends", "{} s", s(&REFUSED_FOR)),
+                limit!("lockout", "ends", "{} s", s(&LOCKOUT_TIMEOUT)),
                 limit!(
                     "a write without progress",
                     "the client is disconnected",
@@ -107,7 +107,7 @@ impl fmt::Display for Limits {
                     "unacknowledged requests a client",
                     "not read until acknowledged",
                     "{}",
-                    mqtt::slot::DEBTS
+                    mqtt::slot::MAX_DEBTS
                 ),
                 limit!("requests towards the printer", "clients are not read", "{requests}"),
                 limit!(
@@ -134,7 +134,7 @@ impl fmt::Display for Limits {
                     "the printer is away",
                     "clients are disconnected",
                     "{} s",
-                    s(&mqtt::hub::AWAY)
+                    s(&mqtt::hub::AWAY_TIMEOUT)
                 ),
             ],
         )?;
@@ -160,7 +160,7 @@ impl fmt::Display for Limits {
                     "silent camera",
                     "reconnected after 1 to 60 s",
                     "{} s",
-                    s(&chamber::upstream::MAX_SILENT)
+                    s(&chamber::upstream::SILENCE_TIMEOUT)
                 ),
             ],
         )?;
@@ -186,7 +186,7 @@ impl fmt::Display for Limits {
                     "{} KiB",
                     rtsp::RING * budget::RTSP_BLOCK / KIB
                 ),
-                limit!("silent camera", "reconnected", "{} s", s(&rtsp::upstream::MAX_SILENT)),
+                limit!("silent camera", "reconnected", "{} s", s(&rtsp::upstream::SILENCE_TIMEOUT)),
             ],
         )?;
         table(
@@ -301,7 +301,7 @@ impl fmt::Display for Limits {
                     "the next follows when it may",
                     "{} in {} s",
                     ssdp::hub::ANSWERS,
-                    s(&ssdp::hub::ANSWERS_IN)
+                    s(&ssdp::hub::ANSWERS_INTERVAL)
                 ),
                 limit!(
                     "replies to searches of an address",

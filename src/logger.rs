@@ -84,7 +84,7 @@ pub fn flush(limit: Duration) {
     }
 }
 
-/// Whether whatever reads `out` does not add the time itself.
+/// Whether the reader of `out` does not add the time itself.
 fn has_no_clock(out: &(impl IsTerminal + AsFd)) -> bool {
     let is_file = || {
         let fd = out.as_fd().try_clone_to_owned()?;

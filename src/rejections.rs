@@ -7,7 +7,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | lines for one reason and origin | one in [`RateLimit::EVERY`] | counted |
+//! | lines for one reason and origin | one in [`RateLimit::INTERVAL`] | counted |
 //! | reasons and origins with a limit of their own | [`MAX_LIMITS`] | the others share one limit for each reason |
 
 use core::cell::RefCell;
@@ -63,7 +63,7 @@ impl Rejections {
         let of = (Origin::of(address), kind);
         if !self.limits.iter().any(|limit| limit.of == of) {
             if self.limits.is_full() {
-                self.limits.retain(|limit| now.since(limit.seen) < RateLimit::EVERY);
+                self.limits.retain(|limit| now.since(limit.seen) < RateLimit::INTERVAL);
             }
             let _full = self.limits.push(Limit { of, seen: now, limit: RateLimit::new() });
         }

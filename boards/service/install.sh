@@ -108,7 +108,7 @@ check_machine() {
         die "wrong architecture: the binary is for $TARGET ($UNAME_M), and this is $kernel with a $made_of system"
 }
 
-# Who starts services here.
+# The init system of this machine.
 init=script
 if [ -d /run/systemd/system ] && has systemctl; then
     init=systemd
@@ -186,7 +186,7 @@ uptime_now() {
     cut -d. -f1 /proc/uptime
 }
 
-# Waits until it is healthy; what health said last is in $told.
+# Waits until the service is healthy; the last output of `health` is in $told.
 wait_ready() {
     until=$(($(uptime_now) + $1))
     while :; do
@@ -215,7 +215,7 @@ files() {
     esac
 }
 
-# What is to stand in one of them; the folder `made` holds what is written here.
+# The content for one of these files; the folder `made` holds those that are generated.
 wanted() {
     case $1 in
     "$BIN") echo "$here/pandaproxy" ;;
@@ -256,7 +256,7 @@ write_limits() {
     fi >"$made/limits"
 }
 
-# Whether somebody sees to it that it takes no more than that. Raspberry Pis start without.
+# Says whether the system limits the service's memory. Raspberry Pi OS starts without memory cgroups.
 memory_limit() {
     if [ $init = script ]; then
         echo "no memory limit by the system"
@@ -291,7 +291,7 @@ remove_user() {
 
 # ---- undoing -----------------------------------------------------------------------------------
 
-# Every file as it was before; what was not there before goes.
+# Restores every file as it was before; removes files that were not there.
 restore() {
     trap '' HUP INT TERM
     placed=''
@@ -480,6 +480,6 @@ check_machine
 made=$(mktemp -d)
 trap undo_and_end EXIT
 trap 'exit 129' HUP INT TERM
-# Whoever listened may be gone: then writing fails, which ends this like every other failure.
+# A closed output ends the script like every other failure, by a failed write.
 trap '' PIPE
 do_install

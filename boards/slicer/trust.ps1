@@ -59,7 +59,7 @@ param(
 Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
-# What stands before each certificate that this script adds beside an authority, so that -Remove finds it.
+# The line before each certificate that this script adds beside an authority, by which -Remove finds it.
 $Mark = '# added by trust.sh of PandaProxy'
 # One byte is one character, so that what is not changed stays byte for byte.
 $Bytes = [Text.Encoding]::GetEncoding(28591)

@@ -92,7 +92,7 @@ command -v openssl >/dev/null || die 'openssl is missing; install it'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What stands before each certificate that this script adds beside an authority, so that --remove finds it.
+# The line before each certificate that this script adds beside an authority, by which --remove finds it.
 readonly MARK='# added by trust.sh of PandaProxy'
 
 # split FILE DIR: takes a PEM file apart into DIR/001.text, 001.pem, 002.text, 002.pem, ...: each certificate and

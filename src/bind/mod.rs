@@ -100,7 +100,7 @@ impl Service {
     pub fn new(name: &'static str, serial: &str, status: Rc<Status>) -> Rc<Self> {
         Rc::new(Self {
             name,
-            // It fits: settings have no longer one.
+            // Cannot fail: settings have no longer one.
             serial: serial.try_into().unwrap_or_default(),
             status,
             slots: Slots::new(CLIENTS, |_| Slot::new()),
@@ -137,7 +137,7 @@ impl Service {
             Command::Login => (wire::write_refusal(sequence_id, out), client::Error::Binding),
             Command::Other => (None, client::Error::Unknown),
         };
-        // It always fits: see the assertion about the outbox.
+        // Cannot fail: see the assertion about the outbox.
         (written.unwrap_or_default(), end)
     }
 
@@ -159,7 +159,7 @@ impl Service {
         }
     }
 
-    /// The printer was asked, whatever came of it.
+    /// The printer was asked, with or without an answer.
     pub fn asked(&self, now: Instant) {
         self.next.set(now + RETRY_INTERVAL);
         self.demand.want(false);

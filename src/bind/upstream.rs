@@ -83,7 +83,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Learnt => f.write_str("the printer has answered"),
-            Self::Refused => f.write_str("the printer refuses it"),
+            Self::Refused => f.write_str("the printer refuses to answer"),
             Self::OtherPrinter => f.write_str("the answer has another serial number"),
             Self::Unexpected => f.write_str("unexpected answer"),
             Self::Malformed(fault) => fault.fmt(f),

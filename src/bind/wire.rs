@@ -47,9 +47,9 @@ const TLS_HANDSHAKE: u8 = 22;
 /// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// They do not begin like a frame.
+    /// The bytes do not begin like a frame.
     Head,
-    /// They begin like a TLS connection.
+    /// The bytes begin like a TLS connection.
     Tls,
     /// The length is shorter than the framing, or longer than [`MAX_FRAME`].
     Length(u16),
@@ -203,7 +203,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// It is no request.
+    /// The JSON is not a request.
     pub fn parse(json: &[u8]) -> Result<Self, Fault> {
         let of = |command: &str, sequence_id| Self {
             command: match command {
@@ -311,15 +311,15 @@ pub fn write_refusal(sequence_id: &SequenceId, out: &mut [u8]) -> Option<usize> 
 /// A printer's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// What it is.
+    /// The printer's serial number, model, name and version.
     Detected(Detected<'a>),
-    /// It does not tell.
+    /// The printer refuses to answer.
     Refused,
     /// Anything else.
     Other,
 }
 
-/// What a printer tells. What it leaves out is empty.
+/// Contents of a printer's answer. A member that is missing is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detected<'a> {
     /// Its serial number.
@@ -359,7 +359,7 @@ impl<'a> Answer<'a> {
     ///
     /// # Errors
     ///
-    /// It is no message of a printer's.
+    /// The JSON is not an answer.
     pub fn parse(json: &'a [u8]) -> Result<Self, Fault> {
         #[derive(Deserialize)]
         struct Said<'a> {

@@ -19,10 +19,10 @@ use crate::memory::slots::Slots;
 use crate::notify::Demand;
 
 /// How old the last picture may be to be sent to a new viewer at once.
-pub const FRESH: Duration = Duration::from_secs(10);
+pub const MAX_PICTURE_AGE: Duration = Duration::from_secs(10);
 
 /// How long the connection to the camera is kept after the last viewer has left, which is checked once a second.
-pub const LINGER: Duration = Duration::from_secs(5);
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pictures, the viewers' slots, and the demand for the camera.
 pub struct Hub {
@@ -84,7 +84,7 @@ impl Hub {
     }
 
     /// Admits a connection that has shown the access code, or dismisses it. A viewer gets the last picture if
-    /// that is younger than `fresh`, and the camera is wanted. No picture is kept for longer than [`FRESH`].
+    /// that is younger than `fresh`, and the camera is wanted. No picture is kept for longer than [`MAX_PICTURE_AGE`].
     pub fn join(&mut self, now: Instant, slot: &Slot, fresh: Duration) {
         if self.elsewhere {
             slot.dismiss(Dismissal::Elsewhere);
@@ -124,7 +124,7 @@ impl Hub {
     pub fn bytes(&mut self, now: Instant, bytes: &[u8]) {
         match core::mem::replace(&mut self.coming, Coming::Nothing) {
             Coming::Kept(mut filling) => {
-                // It fits: the upstream passes on no more than was announced.
+                // Cannot fail: the upstream passes on no more than was announced.
                 let _fits = filling.append(bytes);
                 if filling.is_full() {
                     self.show(now, filling);
@@ -144,14 +144,15 @@ impl Hub {
         self.coming = Coming::Nothing;
     }
 
-    /// Housekeeping, about once a second: drops the camera after [`LINGER`] and the last picture after [`FRESH`].
+    /// Housekeeping, about once a second: drops the camera after [`LINGER_TIMEOUT`] and the last picture after
+    /// [`MAX_PICTURE_AGE`].
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.viewers() > 0 || !self.demand.is_wanted() {
             self.unwatched_since = None;
-        } else if now.since(*self.unwatched_since.get_or_insert(now)) >= LINGER {
+        } else if now.since(*self.unwatched_since.get_or_insert(now)) >= LINGER_TIMEOUT {
             self.demand.want(false);
         }
-        if self.latest.as_ref().is_some_and(|(_, shown)| now.since(*shown) >= FRESH) {
+        if self.latest.as_ref().is_some_and(|(_, shown)| now.since(*shown) >= MAX_PICTURE_AGE) {
             self.latest = None;
         }
     }
@@ -278,7 +279,7 @@ mod tests {
 
         fn join(&mut self, at: Instant, slot: usize) {
             self.slots.get(slot).unwrap().occupancy().take();
-            self.hub.join(at, self.slots.get(slot).unwrap(), FRESH);
+            self.hub.join(at, self.slots.get(slot).unwrap(), MAX_PICTURE_AGE);
         }
 
         fn picture(&mut self, at: Instant, bytes: &[u8]) {

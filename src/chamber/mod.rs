@@ -42,7 +42,7 @@ use crate::notify::Demand;
 use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::Viewer;
-use hub::{Counts, FRESH, Hub};
+use hub::{Counts, Hub, MAX_PICTURE_AGE};
 use slot::{Dismissal, Slot, SlotState};
 use upstream::{Purpose, Upstream};
 
@@ -183,7 +183,7 @@ impl<F: Fn()> Handler<Viewer> for ViewerLink<F> {
         event: client::Event,
     ) -> Result<(), client::Error> {
         let client::Event::LoggedIn = event;
-        self.service.hub.borrow_mut().join(now, &self.slot, FRESH);
+        self.service.hub.borrow_mut().join(now, &self.slot, MAX_PICTURE_AGE);
         if self.slot.state() == SlotState::Active {
             (self.admitted)();
         }

@@ -73,7 +73,7 @@ impl Slot {
             return 0;
         };
         let lost = u32::try_from(ring.clear()).unwrap_or(u32::MAX);
-        // It fits: the ring is empty, and has room for one at least.
+        // Cannot fail: the ring is empty, and has room for one at least.
         let _fits = ring.push(picture);
         self.lost.set(self.lost.get().saturating_add(lost));
         self.occupancy.notify();

@@ -4,7 +4,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | silence | [`MAX_SILENT`] | the connection is closed and made anew |
+//! | silence | [`SILENCE_TIMEOUT`] | the connection is closed and made anew |
 //! | a picture | [`MAX_PICTURE`](super::wire::MAX_PICTURE) bytes | the stream is desynchronised: closed and made anew |
 
 use alloc::rc::Rc;
@@ -19,7 +19,7 @@ use crate::session::{Output, Session};
 
 /// How long the camera may send nothing. P1 sends a picture every two seconds; the first one after a start takes
 /// several ([`protocol`](crate::protocol#chamber-camera)).
-pub const MAX_SILENT: Duration = Duration::from_secs(30);
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the camera is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,11 +111,11 @@ impl Session for Upstream {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if now.since(self.heard) >= MAX_SILENT { Err(Error::Silent) } else { Ok(()) }
+        if now.since(self.heard) >= SILENCE_TIMEOUT { Err(Error::Silent) } else { Ok(()) }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.heard + MAX_SILENT)
+        Some(self.heard + SILENCE_TIMEOUT)
     }
 
     fn poll_output(&mut self, _now: Instant, out: &mut [u8]) -> Output<Error> {
@@ -148,7 +148,7 @@ pub enum Error {
     Found,
     /// The port is the file tunnel's.
     Tunnel,
-    /// Nothing has arrived for [`MAX_SILENT`].
+    /// Nothing has arrived for [`SILENCE_TIMEOUT`].
     Silent,
     /// A head announces more than [`MAX_PICTURE`](super::wire::MAX_PICTURE) bytes.
     BadLength(usize),
@@ -165,7 +165,7 @@ impl fmt::Display for Error {
                 f,
                 "the camera accepts the login but sends no picture for {} s; is live view off, does \
                  another program use the camera, or is it broken?",
-                MAX_SILENT.as_secs()
+                SILENCE_TIMEOUT.as_secs()
             ),
             Self::BadLength(len) => {
                 write!(f, "stream desynchronised: a picture of {len} bytes is announced")
@@ -274,8 +274,8 @@ mod tests {
         upstream.handle_input(later, &wire::head(9)).unwrap();
         upstream.handle_input(later, b"p").unwrap();
         let due = upstream.poll_timeout().unwrap();
-        assert_eq!(due, later + MAX_SILENT);
-        assert_eq!(upstream.handle_timeout(Instant::at(MAX_SILENT)), Ok(()));
+        assert_eq!(due, later + SILENCE_TIMEOUT);
+        assert_eq!(upstream.handle_timeout(Instant::at(SILENCE_TIMEOUT)), Ok(()));
         assert_eq!(upstream.handle_timeout(due), Err(Error::Silent));
     }
 

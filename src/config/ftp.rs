@@ -46,7 +46,7 @@ pub enum FtpMode {
 pub enum Because {
     /// `--ftp-mode` names it.
     Asked,
-    /// It is the default for this model.
+    /// The mode is this model's default.
     Model(&'static Model),
     /// The serial number belongs to no known model.
     UnknownModel,

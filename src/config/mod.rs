@@ -221,7 +221,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// It is; the message names the address.
+    /// The printer's address is a listener of this program; the message names the address.
     pub fn check_printer(&self) -> Result<(), ConfigError> {
         match self.printer {
             PrinterAddr::Ip(ip) if self.leads_back(ip) => Err(ConfigError::new(format!(

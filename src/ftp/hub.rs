@@ -46,7 +46,7 @@ use crate::service::{Connection, Transfer as Shown, Visitor};
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Time after which a second session is tried again when the printer refused it.
-const ALONE: Duration = Duration::from_secs(300);
+const SECOND_SESSION_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Bytes kept of the reason why the printer is unreachable.
 const REASON: usize = 200;
@@ -192,7 +192,7 @@ impl Hub {
         };
         let mut kept = slot.line.borrow_mut();
         kept.clear();
-        // It fits: a longer line is not a command.
+        // Cannot fail: a longer line is not a command.
         let _fits = kept.extend_from_slice(line);
         drop(kept);
         slot.argument_at.set(argument_at);
@@ -387,14 +387,14 @@ impl Hub {
             Event::Directory(path) => {
                 let mut directory = slot.directory.borrow_mut();
                 directory.clear();
-                // It fits: the upstream keeps paths of the same length.
+                // Cannot fail: the upstream keeps paths of the same length.
                 let _fits = directory.extend_from_slice(path);
             }
             Event::RestartOffset(offset) => slot.restart.set(offset),
             Event::Renaming(line) => {
                 let mut renaming = slot.renaming.borrow_mut();
                 renaming.clear();
-                // It fits: it is as long as the longest line.
+                // Cannot fail: it is as long as the longest line.
                 let _fits = renaming.extend_from_slice(line);
             }
             Event::Size { name, size } => slot.sized.set(size.map(|size| (name, size))),
@@ -487,7 +487,7 @@ impl Hub {
         printer_session.set_off();
         if !was_live {
             if self.printer_sessions.iter().any(|printer_session| printer_session.is_live()) {
-                self.alone.set(Some(now + ALONE));
+                self.alone.set(Some(now + SECOND_SESSION_RETRY_INTERVAL));
             } else {
                 let mut reason = heapless::String::new();
                 // A longer reason is cut; the log has all of it.

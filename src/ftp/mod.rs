@@ -117,7 +117,7 @@ const _: () = assert!(
 );
 
 /// What a client's session needs from the runtime.
-pub trait Front {
+pub trait ClientRuntime {
     /// The client logged in.
     fn admitted(&self);
 
@@ -242,8 +242,8 @@ impl ClientLink {
     }
 
     /// The handler of the client's session.
-    pub fn handler<F: Front>(&self, front: F) -> ClientHandler<'_, F> {
-        ClientHandler { link: self, front }
+    pub fn handler<F: ClientRuntime>(&self, runtime: F) -> ClientHandler<'_, F> {
+        ClientHandler { link: self, runtime }
     }
 }
 
@@ -256,10 +256,10 @@ impl Drop for ClientLink {
 /// Handler of a client's session: its slot, and what the runtime does for it.
 pub struct ClientHandler<'p, F> {
     link: &'p ClientLink,
-    front: F,
+    runtime: F,
 }
 
-impl<F: Front> Handler<Client> for ClientHandler<'_, F> {
+impl<F: ClientRuntime> Handler<Client> for ClientHandler<'_, F> {
     fn admits(&self, _client: &Client) -> bool {
         true
     }
@@ -271,9 +271,9 @@ impl<F: Front> Handler<Client> for ClientHandler<'_, F> {
         event: client::Event,
     ) -> Result<(), client::Error> {
         match event {
-            client::Event::Admitted => self.front.admitted(),
+            client::Event::Admitted => self.runtime.admitted(),
             client::Event::Passive { extended } => {
-                client.passive(now, extended, self.front.open_passive_port());
+                client.passive(now, extended, self.runtime.open_passive_port());
             }
         }
         Ok(())

@@ -26,13 +26,13 @@ use crate::peer::Peer;
 /// How a session with the printer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// There is none.
+    /// There is no connection.
     Off,
     /// The connection is being made.
     Dialling,
-    /// It is connected and has no job.
+    /// The session is connected and has no job.
     Idle,
-    /// It carries out a [`Job`].
+    /// The session carries out a [`Job`].
     Busy,
 }
 
@@ -220,7 +220,7 @@ impl PrinterSession {
     pub(super) fn begin(&self, now: Instant, job: Job, line: &[u8], argument_at: usize) {
         let mut kept = self.line.borrow_mut();
         kept.clear();
-        // It fits: both hold the longest line.
+        // Cannot fail: both hold the longest line.
         let _fits = kept.extend_from_slice(line);
         drop(kept);
         self.argument_at.set(argument_at);

@@ -47,7 +47,7 @@ pub(crate) struct TestClient {
 
 pub(crate) struct Ports;
 
-impl Front for Ports {
+impl ClientRuntime for Ports {
     fn admitted(&self) {}
     fn open_passive_port(&self) -> Option<u16> {
         Some(PORT)
@@ -239,7 +239,7 @@ impl Printer {
         assert!(matches!(self.data_command(), Some(DataCommand::Copy(_))));
     }
 
-    pub(crate) fn is_lost(&self, why: &str) {
+    pub(crate) fn lose(&self, why: &str) {
         self.service.lost(self.now, &self.printer_session, &why, Duration::from_secs(5));
     }
 }

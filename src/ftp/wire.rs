@@ -383,7 +383,7 @@ pub fn quoted<const N: usize>(line: &[u8], into: &mut heapless::Vec<u8, N>) -> b
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_227(out: &mut impl Write, address: Ipv4Addr, port: u16) -> fmt::Result {
     let [a, b, c, d] = address.octets();
     let [high, low] = port.to_be_bytes();
@@ -394,7 +394,7 @@ pub fn write_227(out: &mut impl Write, address: Ipv4Addr, port: u16) -> fmt::Res
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_229(out: &mut impl Write, port: u16) -> fmt::Result {
     write!(out, "229 Entering Extended Passive Mode (|||{port}|)")
 }

@@ -43,7 +43,7 @@ impl<T, const N: usize> Ring<T, N> {
     pub fn retain(&mut self, mut keep: impl FnMut(T) -> Option<T>) {
         for _ in 0..self.items.len() {
             if let Some(item) = self.items.pop_front().and_then(&mut keep) {
-                // It fits: an item was just removed.
+                // Cannot fail: an item was just removed.
                 let _fits = self.items.push_back(item);
             }
         }

@@ -17,7 +17,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | places in one report | [`PLACES`] | left as they are, counted by [`Patches::missed`] |
+//! | places in one report | [`MAX_PATCHES`] | left as they are, counted by [`Patches::missed`] |
 //! | a sequence id | [`SEQUENCE_ID`] bytes as written | [`SequenceId::new`] refuses it |
 
 use core::fmt::Write;
@@ -27,7 +27,7 @@ use core::ops::Range;
 use crate::mqtt::json::{Cursor, Error, Kind, Value};
 
 /// Most places in one report that are changed. Printers have two interfaces and one camera.
-pub const PLACES: usize = 8;
+pub const MAX_PATCHES: usize = 8;
 
 /// Longest sequence id that is carried over, as written and with its quotes. The longest in use are
 /// a dozen digits.
@@ -83,7 +83,7 @@ pub enum Content {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patches {
     /// Invariant: ascending, and no two overlap.
-    places: heapless::Vec<Patch, PLACES, u8>,
+    places: heapless::Vec<Patch, MAX_PATCHES, u8>,
     missed: u16,
     content: Content,
 }
@@ -109,7 +109,7 @@ impl Patches {
         &self.places
     }
 
-    /// The number of places beyond [`PLACES`]. They keep what the printer wrote.
+    /// The number of places beyond [`MAX_PATCHES`]. They keep what the printer wrote.
     pub const fn missed(&self) -> u16 {
         self.missed
     }
@@ -577,12 +577,12 @@ mod tests {
 
     #[test]
     fn places_past_the_bound_are_left_and_counted() {
-        let interfaces = alloc::vec![r#"{"ip":7}"#; PLACES + 3].join(",");
+        let interfaces = alloc::vec![r#"{"ip":7}"#; MAX_PATCHES + 3].join(",");
         let report = format!(r#"{{"print":{{"net":{{"info":[{interfaces}]}}}}}}"#);
         let patches = classify(report.as_bytes()).patches;
-        assert_eq!((patches.as_slice().len(), patches.missed()), (PLACES, 3));
+        assert_eq!((patches.as_slice().len(), patches.missed()), (MAX_PATCHES, 3));
         let text = at_once(report.as_bytes());
-        assert_eq!(text.matches("2248124608").count(), PLACES);
+        assert_eq!(text.matches("2248124608").count(), MAX_PATCHES);
         assert_eq!(text.matches(r#"{"ip":7}"#).count(), 3);
     }
 
@@ -622,7 +622,7 @@ mod tests {
         /// Guards: a rewritten report has another length than its head says.
         #[test]
         fn a_rewritten_report_differs_in_the_addresses_only(
-            ips in prop::collection::vec(prop_oneof![Just(0u32), any::<u32>()], 0..PLACES),
+            ips in prop::collection::vec(prop_oneof![Just(0u32), any::<u32>()], 0..MAX_PATCHES),
             user in "([a-z]{1,4}(:[a-z0-9]{1,8})?@)?", port in "(:[0-9]{1,5})?", path in "(/[a-z0-9]{0,6}){0,3}",
             to in any::<u32>().prop_filter("specified", |to| *to != 0),
             text in any::<String>(),

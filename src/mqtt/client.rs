@@ -25,7 +25,7 @@
 //!
 //! # While the printer is unreachable
 //!
-//! A CONNECT is held for [`HOLD`], then the connection is closed, with TLS's close_notify and without a CONNACK:
+//! A CONNECT is held for [`HOLD_TIMEOUT`], then the connection is closed, with TLS's close_notify and without a CONNACK:
 //!
 //! | client | CONNACK 3 | CONNACK 5 | closed before CONNACK, with close_notify | held for longer than 10 s |
 //! |---|---|---|---|---|
@@ -43,11 +43,11 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | time to CONNECT | [`CONNECT_TIMEOUT`] | closed |
-//! | a CONNECT | [`CONNECT_MAX`] | closed |
+//! | a CONNECT | [`MAX_CONNECT`] | closed |
 //! | any other packet | `BOARD.mqtt.inbox` | closed |
 //! | filters of a client | [`FILTERS`] of [`FILTER`] bytes | SUBACK 0x80 for each further one |
 //! | filters of a packet | [`FILTERS_PER_PACKET`] | closed |
-//! | requests not yet acknowledged | [`DEBTS`](super::slot::DEBTS) | not read further until one is |
+//! | requests not yet acknowledged | [`MAX_DEBTS`](super::slot::MAX_DEBTS) | not read further until one is |
 //! | QoS 2 requests not released | [`UNRELEASED`] | closed |
 //! | time to receive one report | [`REPORT_TIMEOUT`] | closed, since it occupies a frame that others need |
 //! | reports it is behind | `BOARD.mqtt.ring` | they are dropped and the full state follows |
@@ -84,17 +84,17 @@ pub use subscriptions::{FILTER, FILTERS};
 /// How long a CONNACK is held while the printer is away.
 ///
 /// Home Assistant's set-up gives up after ten seconds; a printer's own slow CONNACK takes up to five.
-pub const HOLD: Duration = Duration::from_secs(5);
+pub const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest CONNECT, in bytes: identifier, will, user and code.
-pub const CONNECT_MAX: usize = 4 * KIB;
+pub const MAX_CONNECT: usize = 4 * KIB;
 
 /// The session's own answers that wait to be sent; at the bound the client is not read.
 const ANSWERS: usize = 4;
 
 /// Packet ids of QoS 1 requests that were acknowledged last: a resend of one of them is
 /// acknowledged, not forwarded.
-const RECENT: usize = 2 * super::slot::DEBTS;
+const RECENT: usize = 2 * super::slot::MAX_DEBTS;
 
 /// The longest packet written in one piece, in bytes: a SUBACK, or a report's head.
 const HEAD: usize = 5 + 2 + FILTER + 2;
@@ -139,7 +139,7 @@ pub struct Client {
     subscriptions: Subscriptions,
     answers: Ring<Answer, ANSWERS>,
     /// Requests whose acknowledgement is outstanding. They fit: no more are accepted.
-    unacknowledged: heapless::Vec<PacketId, { super::slot::DEBTS }>,
+    unacknowledged: heapless::Vec<PacketId, { super::slot::MAX_DEBTS }>,
     recent: heapless::HistoryBuf<PacketId, RECENT>,
     unreleased: heapless::Vec<PacketId, UNRELEASED>,
     sending: Option<Sending>,
@@ -232,7 +232,7 @@ impl Client {
     }
 
     fn answer(&mut self, answer: Answer) {
-        // It fits: nothing is read while the answers are full.
+        // Cannot fail: nothing is read while the answers are full.
         let _fits = self.answers.push(answer);
     }
 
@@ -276,7 +276,7 @@ impl Client {
             }
             return Err(self.refuse(answer, Error::Login(error)));
         }
-        self.state = State::Waiting { until: now + HOLD };
+        self.state = State::Waiting { until: now + HOLD_TIMEOUT };
         Ok(Event::Connected { id: connect.client_id })
     }
 
@@ -445,7 +445,7 @@ impl Session for Client {
         if opening && header.kind() != PacketType::Connect {
             return Err(Error::NotConnect);
         }
-        let bound = if opening { CONNECT_MAX } else { BOARD.mqtt.inbox };
+        let bound = if opening { MAX_CONNECT } else { BOARD.mqtt.inbox };
         let announced = header.total();
         if announced > bound {
             return Err(Error::TooLong { announced, bound });
@@ -690,7 +690,7 @@ mod tests {
         let mut stranger = client();
         let refused = stranger.handle_input(Instant::START, b"\x10\xff\xff\xff\x7f");
         let announced = 268_435_455 + 5;
-        assert_eq!(refused, Err(Error::TooLong { announced, bound: CONNECT_MAX }));
+        assert_eq!(refused, Err(Error::TooLong { announced, bound: MAX_CONNECT }));
         let mut known = reader();
         let refused = known.handle_input(Instant::START, b"\x30\xff\xff\xff\x7f");
         assert_eq!(refused, Err(Error::TooLong { announced, bound: BOARD.mqtt.inbox }));

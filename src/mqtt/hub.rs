@@ -11,11 +11,11 @@
 //! |---|---|---|
 //! | clients | `BOARD.clients.mqtt` | CONNACK 3, unless an older connection with the same client identifier can be closed |
 //! | frames | `BOARD.mqtt.small`, `BOARD.mqtt.large` | the client that is furthest behind loses its reports and gets the full state; then requests of others are dropped |
-//! | a state without a frame | asked for again after [`AGAIN`] | clients that connect meanwhile wait for it |
+//! | a state without a frame | asked for again after [`STORE_RETRY_INTERVAL`] | clients that connect meanwhile wait for it |
 //! | a state that does not come | asked for again after `RETRY`, then half as often each time | at most every `MAX_RETRY` |
 //! | `pushall` to the printer for clients | one in five minutes (P1, A1), in three seconds (others) | answered from the state |
 //! | `get_version` to the printer for clients | one in a minute | answered with the last answer |
-//! | the printer away | [`AWAY`] | all clients are disconnected |
+//! | the printer away | [`AWAY_TIMEOUT`] | all clients are disconnected |
 
 use alloc::rc::Rc;
 use core::hash::{BuildHasher, Hash, Hasher};
@@ -42,15 +42,15 @@ use crate::printer::model::{FAST_PUSH_ALL, Model, SLOW_PUSH_ALL};
 
 /// How long clients are kept while the printer is unreachable. After that they are disconnected, which is
 /// the one signal that all clients understand.
-pub const AWAY: Duration = Duration::from_secs(30);
+pub const AWAY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a printer may send no report after the subscription before the log asks whether the serial
 /// number is right: most printers accept a subscription to any serial number.
-const MUTE: Duration = Duration::from_secs(15);
+const MUTE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// When a full state that found no free frame is asked for again: by then clients that read nothing have
 /// been disconnected ([`WRITE_TIMEOUT`](crate::runtime::stream::WRITE_TIMEOUT)), and their frames are free.
-pub const AGAIN: Duration = Duration::from_secs(10);
+pub const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// When the printer is asked again for a state or versions that did not come. The time doubles with each
 /// question.
@@ -64,7 +64,7 @@ const MAX_INCOMPLETE: u32 = 8;
 
 /// How old the versions may be that a client is answered with before the printer is asked for them again:
 /// an AMS that is plugged in or updated changes them, and no report mentions it.
-const VERSIONS_EVERY: Duration = Duration::from_secs(60);
+const VERSIONS_INTERVAL: Duration = Duration::from_secs(60);
 
 const _: () =
     assert!(Pool::<Patches>::FRAME_SLOT <= FRAME_SLOT, "a frame costs more than its queue");
@@ -180,7 +180,7 @@ impl Hub {
     pub fn subscribed(&mut self, now: Instant, slot: &Rc<Slot>) {
         match self.snapshot(now) {
             Some(report) => self.deliver(now, slot, report),
-            // It is known and cannot be sent now: it follows with the next report.
+            // The state is known and cannot be sent now: it follows with the next report.
             None if !self.state.is_stale() => slot.miss(),
             None => {}
         }
@@ -243,7 +243,7 @@ impl Hub {
     /// for the printer's answer, which goes to all clients. The printer is asked if the cache is old.
     fn get_version(&mut self, now: Instant, slot: &Rc<Slot>, sequence: Option<SequenceId>) {
         let known = self.version.clone();
-        let every = if known.is_some() { VERSIONS_EVERY } else { FAST_PUSH_ALL };
+        let every = if known.is_some() { VERSIONS_INTERVAL } else { FAST_PUSH_ALL };
         match (known, sequence) {
             (Some(report), sequence) => {
                 let own = |sequence| slot.reads() && slot.put_answer(report.clone(), sequence);
@@ -373,7 +373,7 @@ impl Hub {
         }
         let mut stored = self.store(now, payload, &seen.patches);
         if stored.is_none() && kind == Kind::Full {
-            // It replaces the cached state, which has a frame of its own.
+            // The new state replaces the cached one, so that one's frame can be freed first.
             self.forget_state();
             stored = self.store(now, payload, &seen.patches);
         }
@@ -409,7 +409,7 @@ impl Hub {
                 (Entry::ReportOdd, &self.not_merged_log)
             }
             state::Error::TooWide | state::Error::NoRoom => {
-                self.again_at = Some(now + AGAIN);
+                self.again_at = Some(now + STORE_RETRY_INTERVAL);
                 (Entry::NoFrame, &self.no_frame_log)
             }
         };
@@ -455,7 +455,7 @@ impl Hub {
 
     /// Checks what depends on time alone; to be called about once a second.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.away_since.is_some_and(|since| now.since(since) >= AWAY) {
+        if self.away_since.is_some_and(|since| now.since(since) >= AWAY_TIMEOUT) {
             for slot in self.slots.iter().filter(|slot| slot.is_admitted()) {
                 slot.dismiss(Error::PrinterAway);
             }
@@ -463,7 +463,7 @@ impl Hub {
         if self.queue.is_live() {
             self.ask_again(now);
         }
-        if self.mute_since.take_if(|since| now.since(*since) >= MUTE).is_some() {
+        if self.mute_since.take_if(|since| now.since(*since) >= MUTE_TIMEOUT).is_some() {
             let what = Message::NoReports { serial: &self.topics.serial };
             journal::note(Entry::PrinterMute, format_args!("{what}"));
         }
@@ -643,7 +643,7 @@ impl Hub {
         });
         if kind == Kind::Full {
             // Not at once: the answer would find no free frame either.
-            self.again_at = Some(now + AGAIN);
+            self.again_at = Some(now + STORE_RETRY_INTERVAL);
         }
         for slot in self.slots.iter().filter(|slot| slot.reads()) {
             match kind {

@@ -156,7 +156,7 @@ pub const fn elements(text: &[u8]) -> Elements<'_> {
 ///
 /// # Errors
 ///
-/// It is not that, or is nested deeper than [`DEPTH`].
+/// The text is something else, or nested deeper than [`DEPTH`].
 pub fn check(text: &[u8]) -> Result<(), Error> {
     let mut cursor = Cursor::new(text);
     cursor.pass()?;
@@ -337,11 +337,11 @@ impl<'a> Cursor<'a> {
         Ok(more)
     }
 
-    /// Passes the value that comes next, whatever is in it.
+    /// Passes the next value, of any type.
     ///
     /// # Errors
     ///
-    /// It is not well-formed, or too deep.
+    /// The value is malformed, or nested deeper than [`DEPTH`].
     pub fn pass(&mut self) -> Result<Value<'a>, Error> {
         self.blanks();
         let at = self.at;

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | requests waiting | `BOARD.mqtt.requests` | clients that publish are not read until one has left |
 //! | of these, one client's | as many as places are free | the client is not read until one has left |
-//! | requests remembered after they left | `RECENT`, for `REMEMBERED` | a resend is forwarded again |
+//! | requests remembered after they left | `RECENT`, for `REMEMBERED_TIMEOUT` | a resend is forwarded again |
 
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -27,11 +27,11 @@ use crate::notify::Notify;
 
 /// Without a report for this long, the cached state no longer counts as the printer's: even an idle
 /// A1 reports every two seconds.
-pub const STALE: Duration = Duration::from_secs(30);
+pub const STALE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a request is remembered after it was sent. A client resends soon after it has reconnected,
 /// and packet identifiers are used again.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Requests remembered after they were sent, so that a client's resend over a new connection is not
 /// executed twice.
@@ -109,9 +109,10 @@ impl RequestQueue {
         self.leaving.get()
     }
 
-    /// Whether the printer has reported within [`STALE`].
+    /// Whether the printer has reported within [`STALE_TIMEOUT`].
     pub fn is_fresh(&self, now: Instant) -> bool {
-        self.live.get() && self.last_report.get().is_some_and(|last| now.since(last) < STALE)
+        self.live.get()
+            && self.last_report.get().is_some_and(|last| now.since(last) < STALE_TIMEOUT)
     }
 
     /// When the last report came; the start of the program if none came.
@@ -186,9 +187,9 @@ impl RequestQueue {
             || self.requests.borrow().iter().any(|request| request.mark == mark)
     }
 
-    /// Whether a request with this mark was sent within [`REMEMBERED`].
+    /// Whether a request with this mark was sent within [`REMEMBERED_TIMEOUT`].
     pub(super) fn has_sent(&self, now: Instant, mark: u64) -> bool {
-        let is = |(sent, at): &(u64, Instant)| *sent == mark && now.since(*at) < REMEMBERED;
+        let is = |(sent, at): &(u64, Instant)| *sent == mark && now.since(*at) < REMEMBERED_TIMEOUT;
         self.sent.borrow().oldest_ordered().any(is)
     }
 

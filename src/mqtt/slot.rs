@@ -25,7 +25,7 @@ use crate::peer::Peer;
 /// becomes TCP back-pressure.
 ///
 /// Clients commonly keep up to 20 in flight (paho's default window).
-pub const DEBTS: usize = 24;
+pub const MAX_DEBTS: usize = 24;
 
 /// Most answers with a client's own `sequence_id` that wait to be sent.
 const ANSWERS: usize = 2;
@@ -96,8 +96,8 @@ pub struct Slot {
     pub(super) lags: RateLimit,
     /// Rate limit of the log lines about messages to unknown topics.
     pub(super) strays: RateLimit,
-    acks: RefCell<Ring<Ack, DEBTS>>,
-    /// Requests that were accepted and not yet sent to the printer. Invariant: `debts + acks.len() <= DEBTS`.
+    acks: RefCell<Ring<Ack, MAX_DEBTS>>,
+    /// Requests that were accepted and not yet sent to the printer. Invariant: `debts + acks.len() <= MAX_DEBTS`.
     debts: Cell<usize>,
 }
 
@@ -385,7 +385,7 @@ impl Slot {
         self.missed.set(false);
     }
 
-    /// Accepts a request, to be acknowledged with `ack`. `None` if [`DEBTS`] requests are not acknowledged yet.
+    /// Accepts a request, to be acknowledged with `ack`. `None` if [`MAX_DEBTS`] requests are not acknowledged yet.
     pub(super) fn owe(self: &Rc<Self>, ack: Ack) -> Option<PendingAck> {
         if !self.has_credit() {
             return None;
@@ -399,15 +399,15 @@ impl Slot {
         })
     }
 
-    /// Whether fewer than [`DEBTS`] requests are not acknowledged yet.
+    /// Whether fewer than [`MAX_DEBTS`] requests are not acknowledged yet.
     pub fn has_credit(&self) -> bool {
-        self.debts.get() + self.acks.borrow().len() < DEBTS
+        self.debts.get() + self.acks.borrow().len() < MAX_DEBTS
     }
 
     /// Adds an acknowledgement to be sent.
     pub(super) fn acknowledge(&self, ack: Ack) {
         if ack != Ack::None {
-            // It fits: `has_credit` was checked before the request was read.
+            // Cannot fail: `has_credit` was checked before the request was read.
             let _fits = self.acks.borrow_mut().push(ack);
             self.occupancy.notify();
         }
@@ -595,7 +595,7 @@ mod tests {
     fn unacknowledged_requests_are_bounded() {
         let slot = occupied();
         let mut pending_acks: alloc::vec::Vec<PendingAck> =
-            (1..=DEBTS).map(|id| slot.owe(ack(id as u16)).unwrap()).collect();
+            (1..=MAX_DEBTS).map(|id| slot.owe(ack(id as u16)).unwrap()).collect();
         assert!(slot.owe(ack(99)).is_none());
         for pending_ack in &mut pending_acks {
             pending_ack.sent();

@@ -2,7 +2,7 @@
 //!
 //! A topic is cut into levels by `/`, and any level may be empty. In a filter the level `+` stands
 //! for any one level, and a last level `#` for any number of levels, none included. Everything here
-//! looks at each character a fixed number of times, whatever the filter.
+//! looks at each character a fixed number of times, for any filter.
 
 /// Whether messages on `topic` are among those that `filter` asks for (§4.7).
 ///

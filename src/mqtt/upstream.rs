@@ -21,7 +21,7 @@
 //!
 //! A printer that parses a job may be silent for 135 seconds, and a connection made meanwhile makes
 //! it abort the job ([`protocol`](crate::protocol#mqtt)): so silence alone ends the session only after
-//! [`SILENCE`]. A printer that is gone is noticed by TCP long before.
+//! [`SILENCE_TIMEOUT`]. A printer that is gone is noticed by TCP long before.
 //!
 //! # Bounds
 //!
@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | time to CONNACK, and to SUBACK | [`ANSWER_TIMEOUT`] | the connection is closed and dialled again |
 //! | a report | the inbox, `BOARD.mqtt.large.size` | skipped, counted and logged; the state is stale unless the report's beginning shows that it is an answer |
-//! | requests without PUBACK | [`IN_FLIGHT`], [`UNACKNOWLEDGED`] | no longer waited for |
+//! | requests without PUBACK | [`IN_FLIGHT`], [`PUBACK_TIMEOUT`] | no longer waited for |
 
 mod connect;
 mod live;
@@ -59,17 +59,17 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Without a report for this long, the printer is asked for its full state once.
-const NUDGE: Duration = Duration::from_secs(60);
+const NUDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Without a report for this long, the connection is closed: longer than the 135 seconds that a P1P
 /// may take to parse a job.
-pub const SILENCE: Duration = Duration::from_secs(150);
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Requests whose PUBACK is waited for.
 pub const IN_FLIGHT: usize = 32;
 
 /// How long the PUBACK of a request is waited for.
-pub const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+pub const PUBACK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes at the beginning of an oversized report that are looked at. A report that they do not tell counts as
 /// one of the state.
@@ -108,7 +108,7 @@ pub enum Error {
     SubscriptionRefused,
     /// The printer did not answer CONNECT or SUBSCRIBE within [`ANSWER_TIMEOUT`].
     NoAnswer,
-    /// No report for [`SILENCE`].
+    /// No report for [`SILENCE_TIMEOUT`].
     Silent,
     /// A packet that violates MQTT 3.1.1.
     Malformed(WireError),
@@ -144,7 +144,7 @@ impl fmt::Display for Error {
             Self::NoAnswer => {
                 write!(f, "no answer from the printer's broker in {} s", ANSWER_TIMEOUT.as_secs())
             }
-            Self::Silent => write!(f, "no report from the printer for {} s", SILENCE.as_secs()),
+            Self::Silent => write!(f, "no report from the printer for {} s", SILENCE_TIMEOUT.as_secs()),
             Self::Malformed(error) => write!(f, "malformed packet from the printer: {error}"),
             Self::OutOfOrder => f.write_str("unexpected packet type from the printer"),
             Self::ShuttingDown => f.write_str("shutting down"),
@@ -333,10 +333,10 @@ impl Upstream {
         }
         self.forget_old(now);
         let quiet = now.since(self.queue.last_report());
-        if quiet >= SILENCE {
+        if quiet >= SILENCE_TIMEOUT {
             return Err(Error::Silent);
         }
-        if quiet >= NUDGE && !self.nudged {
+        if quiet >= NUDGE_TIMEOUT && !self.nudged {
             self.nudged = true;
             self.queue.ask_state();
         }
@@ -365,7 +365,8 @@ impl Session for Upstream {
         if self.phase != Phase::Live {
             return Some(self.until);
         }
-        let quiet = self.queue.last_report() + if self.nudged { SILENCE } else { NUDGE };
+        let quiet =
+            self.queue.last_report() + if self.nudged { SILENCE_TIMEOUT } else { NUDGE_TIMEOUT };
         let ping = self.last_sent + KEEP_ALIVE;
         Some(quiet.min(ping))
     }
@@ -406,7 +407,7 @@ pub(super) mod tests {
     use crate::memory::KIB;
     use crate::memory::pool::{Pool, Shape};
     use crate::memory::slots::Slots;
-    use crate::mqtt::queue::{Request, STALE};
+    use crate::mqtt::queue::{Request, STALE_TIMEOUT};
     use crate::mqtt::slot::{Ack, Slot};
     use crate::peer::Peer;
     use alloc::vec::Vec;
@@ -505,11 +506,11 @@ pub(super) mod tests {
             match upstream.handle_timeout(now) {
                 Ok(()) => {}
                 Err(error) => {
-                    assert_eq!((error, now), (Error::Silent, Instant::at(SILENCE)));
+                    assert_eq!((error, now), (Error::Silent, Instant::at(SILENCE_TIMEOUT)));
                     break;
                 }
             }
-            assert_eq!(queue.is_fresh(now), now < Instant::at(STALE), "{now:?}");
+            assert_eq!(queue.is_fresh(now), now < Instant::at(STALE_TIMEOUT), "{now:?}");
             let sent = written(&mut upstream, now);
             pings += usize::from(sent == [0xc0, 0]);
             asked += usize::from(sent.ends_with(PUSH_ALL));

@@ -24,7 +24,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | remaining length | 4 bytes, [`REMAINING_MAX`] | [`Fault::Length`] |
+//! | remaining length | 4 bytes, [`MAX_REMAINING`] | [`Fault::Length`] |
 //! | a string or password | 65535 bytes, and the packet's end | [`Fault::Truncated`] |
 //! | a list of filters or codes | the packet's end | [`Fault::Truncated`] |
 //! | the packet as a whole | the caller's, by [`Header::total`] | the caller's |
@@ -60,11 +60,11 @@ mod oracle;
 mod tests;
 
 /// Bytes in the shortest packet, which is also the shortest header (§2.2).
-pub const HEADER_MIN: usize = 2;
+pub const MIN_HEADER: usize = 2;
 /// Bytes in the longest header: the type and four bytes of remaining length (§2.2.3).
-pub const HEADER_MAX: usize = 5;
+pub const MAX_HEADER: usize = 5;
 /// The largest remaining length that four bytes can say (§2.2.3).
-pub const REMAINING_MAX: u32 = 268_435_455;
+pub const MAX_REMAINING: u32 = 268_435_455;
 /// The name and level with which a 3.1 CONNECT begins (MQTT 3.1 §3.1).
 pub const MQTT_3_1: (&str, u8) = ("MQIsdp", 3);
 /// The name and level with which a 3.1.1 CONNECT begins (§3.1.2).
@@ -117,9 +117,9 @@ pub enum PacketType {
 pub struct Header {
     kind: PacketType,
     flags: u8,
-    /// Invariant: at most [`REMAINING_MAX`].
+    /// Invariant: at most [`MAX_REMAINING`].
     remaining: u32,
-    /// Invariant: [`HEADER_MIN`] to [`HEADER_MAX`].
+    /// Invariant: [`MIN_HEADER`] to [`MAX_HEADER`].
     body_at: u8,
 }
 
@@ -162,16 +162,16 @@ pub fn header(input: &[u8]) -> Result<Option<Header>, WireError> {
     let kind = PacketType::of(number).ok_or(WireError { at: 0, fault: Fault::Type(number) })?;
     check_flags(kind, flags).map_err(|fault| WireError { at: 0, fault })?;
     let mut remaining = 0;
-    for (before, &byte) in (0u8..).zip(lengths.iter().take(HEADER_MAX - 1)) {
+    for (before, &byte) in (0u8..).zip(lengths.iter().take(MAX_HEADER - 1)) {
         remaining |= u32::from(byte & 0x7F) << (7 * before);
         if byte & 0x80 == 0 {
             return Ok(Some(Header { kind, flags, remaining, body_at: before + 2 }));
         }
     }
-    if input.len() < HEADER_MAX {
+    if input.len() < MAX_HEADER {
         return Ok(None);
     }
-    Err(WireError { at: HEADER_MAX as u32 - 1, fault: Fault::Length })
+    Err(WireError { at: MAX_HEADER as u32 - 1, fault: Fault::Length })
 }
 
 /// Reads the packet that `header` announced from `body`, the bytes behind it.
@@ -368,7 +368,7 @@ impl<'a> Subscribe<'a> {
 /// The server's answer to a SUBSCRIBE (§3.9): one code for each filter, in its order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SubAck<'a> {
-    /// That of the SUBSCRIBE.
+    /// Packet identifier of the SUBSCRIBE.
     pub id: PacketId,
     /// Invariant: each is a [`SubscribeCode`].
     codes: &'a [u8],

@@ -94,12 +94,12 @@ pub enum Code {
 /// What is known about the printer's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Certificate {
-    /// It has not been shown yet.
+    /// There has been no handshake yet.
     #[default]
     Unknown,
-    /// It was accepted in the last handshake.
+    /// The certificate was accepted in the last handshake.
     Accepted,
-    /// It was rejected in the last handshake.
+    /// The certificate was rejected in the last handshake.
     Rejected,
 }
 
@@ -148,7 +148,7 @@ pub struct Status {
     port_6000: Port6000,
     camera: CameraProbe,
     is_reachable: Cell<Option<bool>>,
-    /// Whether the last attempt to dial the printer failed, for whatever reason.
+    /// Whether the last attempt to dial the printer failed, for any reason.
     is_dial_failing: Cell<bool>,
     /// The address of the last connection to the printer.
     address: Cell<Option<IpAddr>>,
@@ -450,7 +450,7 @@ impl Status {
     pub fn model_code(&self) -> heapless::String<MAX_CODE> {
         let said = self.model_code.borrow();
         match self.model {
-            // It fits: no code in the table is longer.
+            // Cannot fail: no code in the table is longer.
             Some(model) if said.is_empty() => model.code.try_into().unwrap_or_default(),
             Some(_) | None => said.clone(),
         }
@@ -466,7 +466,7 @@ impl Status {
 
     fn set_text<const N: usize>(&self, fact: &RefCell<heapless::String<N>>, text: &str) {
         let mut fact = fact.borrow_mut();
-        // It goes into answers, datagrams and log lines.
+        // The text is written into answers, datagrams and log lines, so it must be one line.
         let is_line = !text.contains(char::is_control);
         if let Ok(text) = heapless::String::try_from(text)
             && is_line
@@ -549,7 +549,7 @@ fn factory_name(serial: &str) -> Name {
     let first = serial.get(..3).unwrap_or_default();
     let last = serial.len().checked_sub(3).and_then(|at| serial.get(at..)).unwrap_or_default();
     let mut name = Name::new();
-    // It fits: these are eleven bytes.
+    // Cannot fail: these are eleven bytes.
     let _fits = write!(name, "3DP-{first}-{last}");
     name
 }

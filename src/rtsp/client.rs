@@ -187,7 +187,7 @@ impl Player {
             Verdict::Unusable => Err(Refused::Answer(Answer::Challenge { stale: false })),
             Verdict::Wrong => {
                 // The same method and credentials are the same code: the nonce is the origin's.
-                // It fits: a full list ends the connection.
+                // Cannot fail: a full list ends the connection.
                 let _fits = wrong.push(Guess::of((method.name(), authorization)));
                 if wrong.is_full() {
                     Err(Refused::End(Answer::Plain(Status::FORBIDDEN), Error::WrongCode))
@@ -331,7 +331,7 @@ impl Player {
             self.slot.set_described();
         }
         let mut text = Text::new(out);
-        // It fits: an outbox holds the longest answer.
+        // Cannot fail: an outbox holds the longest answer.
         self.write(&mut text, answer).ok()?;
         Some(text.len)
     }

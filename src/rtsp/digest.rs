@@ -15,7 +15,7 @@ use md5::{Digest as _, Md5};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::auth::{AccessCode, CODE_MAX, USER};
+use crate::auth::{AccessCode, MAX_CODE, USER};
 use crate::clock::Instant;
 use crate::peer::Origin;
 
@@ -33,9 +33,9 @@ const NONCE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The nonce for players of this origin at this time.
 ///
-/// It is the same for an hour, so that the same code gives the same answer to the same request: a device with an old
-/// code can then be told from one that tries codes ([`auth`](crate::auth)). It is computed with a key of this process,
-/// and so nothing is kept for an origin. Another host cannot copy an answer: it is encrypted.
+/// A nonce stays the same for an hour, so that the same code gives the same answer to the same request: a device with
+/// an old code can then be told from one that tries codes ([`auth`](crate::auth)). Nonces are computed with a key of
+/// this process, so nothing is stored for an origin. Another host cannot copy an answer, since TLS encrypts it.
 pub fn nonce_for(origin: Origin, now: Instant) -> Nonce {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     let key = KEY.get_or_init(RandomState::new);
@@ -54,7 +54,7 @@ const MAX_REALM: usize = 64;
 const MAX_NONCE: usize = 128;
 
 /// Characters in a value of Basic: base64 of user, colon and code.
-const MAX_BASIC: usize = (USER.len() + 1 + CODE_MAX).div_ceil(3) * 4;
+const MAX_BASIC: usize = (USER.len() + 1 + MAX_CODE).div_ceil(3) * 4;
 
 /// The realm of this proxy.
 pub const REALM: &str = "PandaProxy";
@@ -195,8 +195,8 @@ fn same(given: &[u8], right: &[u8]) -> bool {
 
 /// The value of Basic for user and code.
 fn basic(code: &AccessCode) -> Zeroizing<heapless::String<MAX_BASIC>> {
-    let mut plain = Zeroizing::new(heapless::Vec::<u8, { USER.len() + 1 + CODE_MAX }>::new());
-    // They fit: no access code is longer than `CODE_MAX`.
+    let mut plain = Zeroizing::new(heapless::Vec::<u8, { USER.len() + 1 + MAX_CODE }>::new());
+    // Cannot fail: no access code is longer than `MAX_CODE`.
     let _fits = plain.extend_from_slice(USER.as_bytes());
     let _fits = plain.push(b':');
     let _fits = plain.extend_from_slice(code.reveal());

@@ -29,7 +29,7 @@ use crate::notify::Demand;
 
 /// How long the session with the camera is kept after the last player has left, which is checked once a second.
 /// An X1C leaks a TLS connection with each session ([`protocol`](crate::protocol#rtsps-camera)).
-pub const LINGER: Duration = Duration::from_secs(10);
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long packets may arrive without a key frame before that is logged.
 const KEY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ struct Coming {
     /// The camera's timestamp of it, once a packet of it has arrived.
     timestamp: Option<u32>,
     content: Content,
-    /// It is too long, and is skipped.
+    /// Whether the picture is too long, and is skipped.
     too_long: bool,
 }
 
@@ -228,11 +228,11 @@ impl Hub {
         }
     }
 
-    /// Housekeeping, about once a second: drops the camera after [`LINGER`], and logs a missing key frame.
+    /// Housekeeping, about once a second: drops the camera after [`LINGER_TIMEOUT`], and logs a missing key frame.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.players() > 0 || !self.demand.is_wanted() {
             self.unwatched_since = None;
-        } else if now.since(*self.unwatched_since.get_or_insert(now)) >= LINGER {
+        } else if now.since(*self.unwatched_since.get_or_insert(now)) >= LINGER_TIMEOUT {
             self.demand.want(false);
         }
         if self.keyed.is_some_and(|keyed| now.since(keyed) >= KEY_TIMEOUT)
@@ -288,7 +288,7 @@ impl Hub {
             }
         }
         let Some(filling) = &mut self.coming.filling else { return };
-        // It fits: `next_block` has made room.
+        // Cannot fail: `next_block` has made room.
         let _fits = filling.append(&[DOLLAR, channel, high, low]);
         for piece in pieces {
             let _fits = filling.append(piece);
@@ -308,7 +308,7 @@ impl Hub {
     fn close_block(&mut self) {
         let Some(filling) = self.coming.filling.take() else { return };
         if let Some(block) = filling.finish(self.number) {
-            // It fits: no block is begun when `blocks` is full.
+            // Cannot fail: no block is begun when `blocks` is full.
             let _fits = self.coming.blocks.push(block);
         }
     }

@@ -135,7 +135,7 @@ impl Service {
     ) -> Option<(Player, PlayerLink<F>)> {
         let slot = self.slots.take()?;
         let mut session = heapless::String::new();
-        // It fits: eight digits.
+        // Cannot fail: eight digits.
         let _fits = write!(session, "{:08X}", (draw(&self.chance) >> 32) as u32);
         let (its, stream_info) = (Rc::clone(&slot), Rc::clone(&self.stream_info));
         let player =

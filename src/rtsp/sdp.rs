@@ -124,7 +124,7 @@ impl Description {
         let kind = words.next().unwrap_or_default();
         let _port = words.next();
         let rest = words.next().unwrap_or_default();
-        // It fits: with all tracks in use the line is not kept.
+        // Cannot fail: with all tracks in use the line is not kept.
         let _fits =
             self.tracks.push(Track { control: Url::new(), codec: Codec::Other, rate: 90_000 });
         let number = self.tracks.len();

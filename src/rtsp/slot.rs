@@ -146,7 +146,7 @@ impl Slot {
         }
         if shown {
             for block in picture {
-                // It fits: that was just checked.
+                // Cannot fail: that was just checked.
                 let _fits = ring.push(block.clone());
             }
             self.flow.set(Flow::Flows);

@@ -16,7 +16,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | an answer | [`ANSWER_TIMEOUT`] | the connection is closed and made anew |
-//! | silence while playing | [`MAX_SILENT`] | the connection is closed and made anew |
+//! | silence while playing | [`SILENCE_TIMEOUT`] | the connection is closed and made anew |
 //! | a description | [`MAX_BODY`] bytes | the connection is closed and made anew |
 //! | a packet | [`MAX_PACKET`] bytes | skipped, and its picture with it |
 
@@ -41,16 +41,16 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long no RTP packet may arrive. After a start a P2S needs more than twenty seconds for its first key frame
 /// ([`protocol`](crate::protocol#rtsps-camera)).
-pub const MAX_SILENT: Duration = Duration::from_secs(30);
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes in the longest description.
 pub const MAX_BODY: usize = 4096;
 
 /// Interval of receiver reports.
-const REPORT_EVERY: Duration = Duration::from_secs(2);
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Interval of GET_PARAMETER, or OPTIONS, which keeps the session alive.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long the answer to TEARDOWN may take.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -300,8 +300,8 @@ impl Upstream {
             Step::Play => {
                 self.step = Step::Playing;
                 self.heard = now;
-                self.report_at = now + REPORT_EVERY;
-                self.alive_at = now + ALIVE_EVERY;
+                self.report_at = now + REPORT_INTERVAL;
+                self.alive_at = now + KEEP_ALIVE_INTERVAL;
                 Ok(Some(Event::Playing))
             }
             Step::Playing => Ok(None),
@@ -456,7 +456,7 @@ impl Upstream {
                 }
             });
         }
-        if self.step == Step::Playing && now.since(self.heard) >= MAX_SILENT {
+        if self.step == Step::Playing && now.since(self.heard) >= SILENCE_TIMEOUT {
             return Err(Error::Silent);
         }
         Ok(())
@@ -483,7 +483,8 @@ impl Session for Upstream {
         if self.step != Step::Playing {
             return self.asked;
         }
-        let own = [self.report_at, self.heard + MAX_SILENT, self.asked.unwrap_or(self.alive_at)];
+        let own =
+            [self.report_at, self.heard + SILENCE_TIMEOUT, self.asked.unwrap_or(self.alive_at)];
         own.into_iter().min()
     }
 
@@ -520,14 +521,14 @@ impl Session for Upstream {
             }
         };
         if is_due {
-            self.alive_at = now + ALIVE_EVERY;
+            self.alive_at = now + KEEP_ALIVE_INTERVAL;
             return match self.ask(now, out) {
                 Ok(len) => Output::Written(len),
                 Err(fmt::Error) => Output::End(Error::UnexpectedResponse),
             };
         }
         if self.step == Step::Playing && self.report_at <= now {
-            self.report_at = now + REPORT_EVERY;
+            self.report_at = now + REPORT_INTERVAL;
             return match self.write_reports(now, out) {
                 0 => Output::Idle,
                 len => Output::Written(len),
@@ -558,7 +559,7 @@ pub enum Error {
     Refused(u16),
     /// The camera did not answer within [`ANSWER_TIMEOUT`].
     NoAnswer,
-    /// No RTP packet arrived for [`MAX_SILENT`].
+    /// No RTP packet arrived for [`SILENCE_TIMEOUT`].
     Silent,
 }
 
@@ -587,7 +588,7 @@ impl fmt::Display for Error {
                 ANSWER_TIMEOUT.as_secs()
             ),
             Self::Silent => {
-                write!(f, "the camera sends no packet for {} s", MAX_SILENT.as_secs())
+                write!(f, "the camera sends no packet for {} s", SILENCE_TIMEOUT.as_secs())
             }
         }
     }

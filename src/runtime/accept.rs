@@ -10,7 +10,7 @@
 //! - In a full accept queue the oldest silent connection is closed: one of the origin that has most of them. Without
 //!   a silent one, the origin with most connections loses its last one to an origin with fewer.
 //! - While a connection waits for a slot, a TLS handshake or a login that has taken [`PROGRESS_TIMEOUT`] loses its slot.
-//! - An origin from which a client has logged in lately ([`KNOWN_FOR`](crate::auth::KNOWN_FOR)) gets a slot before
+//! - An origin from which a client has logged in lately ([`KNOWN_TIMEOUT`](crate::auth::KNOWN_TIMEOUT)) gets a slot before
 //!   others, and loses its connections after them.
 //!
 //! So clients that never log in cost a few sockets, and other clients wait for them for a few seconds at most.
@@ -41,7 +41,7 @@ use tokio::sync::Notify;
 use super::Clock;
 use super::files::records::{self, Hello};
 use super::net::{Connection, Listener, Net, Sockets};
-use crate::auth::{Admission, Guess, Limiter, Lockout, REFUSED_FOR, Refusal, WRONG_CODES};
+use crate::auth::{Admission, Guess, LOCKOUT_TIMEOUT, Limiter, Lockout, Refusal, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
@@ -53,7 +53,7 @@ use crate::rejections;
 use crate::tls::HandshakeError;
 
 /// The pause after accepting failed, as it does without free file descriptors.
-pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Time in which a queued connection has to send a complete ClientHello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,7 +158,7 @@ struct LockedOut {
 impl fmt::Display for LockedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, address } = self;
-        let seconds = REFUSED_FOR.as_secs();
+        let seconds = LOCKOUT_TIMEOUT.as_secs();
         write!(
             f,
             "{service}: {address}: locked out for {seconds} s after {WRONG_CODES} wrong access codes"
@@ -274,7 +274,7 @@ impl<N: Net> Acceptor<N> {
                     Err(error) if is_of_the_peer(&error) => {}
                     Err(error) => {
                         self.reject(clock.now(), &Rejection::Accept(error));
-                        tokio::time::sleep(AFTER_FAILURE).await;
+                        tokio::time::sleep(RETRY_INTERVAL).await;
                     }
                 },
                 () = poll_fn(|cx| self.poll_hellos(cx, clock)) => {}
@@ -314,7 +314,7 @@ impl<N: Net> Acceptor<N> {
             return Some(newcomer.peer);
         };
         let closed = remove(&mut queue, victim).map(|closed| closed.peer);
-        // It fits: one connection was removed.
+        // Cannot fail: one connection was removed.
         let _fits = queue.push(newcomer);
         closed
     }
@@ -404,7 +404,7 @@ impl<N: Net> Acceptor<N> {
         let (queue, limiter) = (self.queue.borrow(), self.limiter.borrow());
         let mut pre_auth = self.pre_auth.borrow_mut();
         if pre_auth.iter().any(|holder| holder.is_displaced) {
-            // That slot is free in a moment.
+            // A displaced connection's slot becomes free when its task runs.
             return None;
         }
         let mut deadline: Option<Instant> = None;
@@ -489,7 +489,7 @@ impl<N: Net> Acceptor<N> {
         let Arrival { stream, peer, .. } = remove(&mut queue, at)?;
         let Peer { number, .. } = peer;
         let holder = PreAuth { number, origin: peer.origin(), since: None, is_displaced: false };
-        // It fits: the slots are not full.
+        // Cannot fail: the slots are not full.
         let _fits = pre_auth.push(holder);
         Some((stream, peer))
     }
@@ -659,7 +659,7 @@ pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::REFUSALS;
+    use crate::auth::MAX_REFUSALS;
     use crate::runtime::files::records::tests::client_hello;
     use alloc::string::String;
     use alloc::vec::Vec;
@@ -932,7 +932,7 @@ mod tests {
                 pending.count_wrong_code(Instant::START, Guess::of(code));
             }
             assert_eq!(journal::count(Kind::LockedOut), 1);
-            for _ in 0..REFUSALS {
+            for _ in 0..MAX_REFUSALS {
                 let _locked_out = bed.arrival(2).await;
                 assert!(bed.dequeued().unwrap().1.refusal().is_some());
             }
@@ -941,7 +941,7 @@ mod tests {
             let _other = bed.arrival(3).await;
             let (_stream, other) = bed.dequeued().unwrap();
             assert_eq!((other.peer.address, other.refusal()), (host(3), None));
-            let _later = bed.arrival_at(Instant::at(REFUSED_FOR), 2).await;
+            let _later = bed.arrival_at(Instant::at(LOCKOUT_TIMEOUT), 2).await;
             assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2));
         });
     }

@@ -79,7 +79,7 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
     let given = [advertised, specific, towards(&config.printer)].into_iter().flatten();
     for address in given.chain(machine::addresses(config.bind)) {
         if !addresses.contains(&address) {
-            // It fits: there are three, and all of the machine's.
+            // Cannot fail: there are three, and all of the machine's.
             let _fits = addresses.push(address);
         }
     }

@@ -39,7 +39,7 @@ impl<N: Net> DataPorts<N> {
                 Ok(listener) => listeners.push((listener, port)),
                 Err(error) => {
                     why = Some(error);
-                    // It fits: there are no more ports than that.
+                    // Cannot fail: there are no more ports than that.
                     let _fits = skipped.push(port);
                 }
             }
@@ -60,7 +60,7 @@ impl<N: Net> DataPorts<N> {
         Ok(Self::over(listeners))
     }
 
-    /// These listeners, each for a port of the printer.
+    /// Data ports over listeners that are bound already, each with the port that the printer names.
     pub fn over(listeners: Vec<(N::Listener, u16)>) -> Self {
         for (listener, _) in &listeners {
             // A listener with larger buffers serves as well.

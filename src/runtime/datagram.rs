@@ -59,7 +59,7 @@ pub trait Datagrams: 'static {
     ///
     /// # Errors
     ///
-    /// It was not sent.
+    /// The datagram was not sent.
     fn send(&self, datagram: &[u8], to: SocketAddrV4) -> io::Result<()>;
 
     /// Receives what is sent to `group` in the network in which this machine has the address `at`.
@@ -73,7 +73,7 @@ pub trait Datagrams: 'static {
     ///
     /// # Errors
     ///
-    /// Those of [`poll_receive`](Self::poll_receive).
+    /// Errors of [`poll_receive`](Self::poll_receive).
     fn receive(&self, into: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> {
         poll_fn(|cx| self.poll_receive(cx, into))
     }

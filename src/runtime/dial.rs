@@ -68,7 +68,7 @@ impl<N: Net> Dialler<N> {
     ///
     /// # Errors
     ///
-    /// Those of [`reach`].
+    /// Errors of [`reach`].
     pub async fn connect(&self) -> Result<N::Connection, DialError> {
         let connection = reach(&self.net, &self.host, self.port).await?;
         // Options can only fail on a lost connection, which the TLS handshake then reports.
@@ -124,7 +124,7 @@ impl<N: Net> Dial for Dialler<N> {
 ///
 /// # Errors
 ///
-/// Those of [`Host::address`]; the printer does not answer within 10 s, or its port is closed.
+/// Errors of [`Host::address`]; the printer does not answer within 10 s, or its port is closed.
 pub async fn reach<N: Net>(
     net: &N,
     host: &Rc<Host>,

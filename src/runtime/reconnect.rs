@@ -103,7 +103,7 @@ pub enum Ended<L> {
     InOrder,
     /// In order, before it had served its purpose: the next waits as long as this one did.
     Unused,
-    /// It was lost, or could not be made.
+    /// The connection was lost, or could not be made.
     Lost {
         /// Why.
         loss: L,
@@ -148,7 +148,7 @@ impl<D: Dial> PrinterPort<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`Dial::dial`].
+    /// Errors of [`Dial::dial`].
     pub async fn dial(&mut self) -> Result<Stream<D::Stream>, DialError> {
         let dialled = self.dialler.dial().await;
         note_dial(&self.status, &dialled);
@@ -218,7 +218,7 @@ struct Losses<L> {
 }
 
 impl<L: Copy + PartialEq + fmt::Display> Losses<L> {
-    /// The connection worked: the next loss is logged whatever it is, and waits the shortest time.
+    /// The connection worked: the next loss is logged whatever its kind, and the next attempt waits the shortest time.
     fn forget(&mut self) {
         self.back_off.reset();
         self.logged = None;

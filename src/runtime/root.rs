@@ -96,7 +96,7 @@ impl<N: Net> Bound<N> {
         let further = listening.data_ports.iter().cloned().flatten();
         for port in core::iter::once(listening.port).chain(further).take(MAX_DATAGRAM_PORTS) {
             match net.bind_datagrams(port) {
-                // It fits: no more are taken.
+                // Cannot fail: no more are taken.
                 Ok(bound) => drop(datagrams.push((port, bound))),
                 Err(error) => log::warn!("{}", NotShared { name, port, error }),
             }

@@ -30,7 +30,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The kernel's send buffer of a client's connection, in bytes.
 ///
-/// It is small, so that a slow client is noticed by its full ring, where it can be resynchronised, rather than
+/// The buffer is small, so that a slow client is noticed by its full ring, where it can be resynchronised, rather than
 /// served minutes of stale reports from the kernel's memory.
 const SEND_BUFFER: usize = 32 * 1024;
 

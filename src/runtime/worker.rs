@@ -244,7 +244,7 @@ impl<E: fmt::Display> ClientEnd<'_, E> {
     /// Logs the end. Before the login, lines of the same kind are rate-limited.
     fn note(&self, now: Instant, is_logged_in: bool) {
         if self.kind == Kind::Checked {
-            // It is asked twice a minute, and would displace all other events.
+            // A health check comes twice a minute, and would displace all other events.
             log::debug!("{self} (health check)");
             journal::tally(self.kind);
         } else if is_logged_in {

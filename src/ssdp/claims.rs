@@ -1,6 +1,6 @@
 //! Addresses at which the printer is announced and which are not the one that it is reached at: where it may have gone.
 //!
-//! Anybody on the network can send an announcement, so an address counts for nothing until the machine there has shown
+//! Any host on the network can send an announcement, so an address is not used until the machine there has shown
 //! the printer's certificate. It is dialled only while the printer does not answer at the known address.
 //!
 //! # Bounds
@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | addresses remembered | [`MAX_CLAIMS`] | the one announced most rarely is forgotten |
 //! | addresses tried | one at a time, one in [`TRY_INTERVAL`] | they wait |
-//! | an address without the certificate | tried once in [`REFUSED_FOR`] | it waits |
+//! | an address without the certificate | tried once in [`REFUSED_TIMEOUT`] | it waits |
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -23,10 +23,10 @@ pub const MAX_CLAIMS: usize = 8;
 pub const TRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long an address that did not show the printer's certificate is not tried again.
-pub const REFUSED_FOR: Duration = Duration::from_secs(600);
+pub const REFUSED_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long an announcement counts: printers send one every 3 to 10 s.
-pub const VALID_FOR: Duration = Duration::from_secs(60);
+pub const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An address at which the printer is announced.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Claims {
     /// The printer is announced at `address`. Whether this is new.
     pub fn add(&mut self, now: Instant, address: Ipv4Addr) -> bool {
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address == address) {
-            let was_stale = now.since(claim.seen) >= VALID_FOR;
+            let was_stale = now.since(claim.seen) >= CLAIM_TIMEOUT;
             claim.times = if was_stale { 1 } else { claim.times.saturating_add(1) };
             claim.seen = now;
             return was_stale;
@@ -74,7 +74,7 @@ impl Claims {
         if self.next.is_some_and(|next| now < next) {
             return None;
         }
-        let valid = self.claims.iter().filter(|claim| now.since(claim.seen) < VALID_FOR);
+        let valid = self.claims.iter().filter(|claim| now.since(claim.seen) < CLAIM_TIMEOUT);
         let free = valid.filter(|claim| claim.next <= now);
         let found = free.max_by_key(|claim| (claim.times, claim.seen))?.address;
         self.next = Some(now + TRY_INTERVAL);
@@ -85,7 +85,7 @@ impl Claims {
     pub fn reject(&mut self, now: Instant, address: Ipv4Addr, is_refused: bool) {
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address == address) {
             claim.times = 0;
-            claim.next = now + if is_refused { REFUSED_FOR } else { VALID_FOR };
+            claim.next = now + if is_refused { REFUSED_TIMEOUT } else { CLAIM_TIMEOUT };
         }
     }
 }

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | networks and named addresses | [`MAX_SEGMENTS`], [`MAX_ADDRESSES`] | the others are left out |
 //! | regular announcements | one in [`INTERVAL`] | |
-//! | answers to the printer's announcements | [`ANSWERS`] in [`ANSWERS_IN`] | the next follows when it may |
+//! | answers to the printer's announcements | [`ANSWERS`] in [`ANSWERS_INTERVAL`] | the next follows when it may |
 //! | replies to searches of one address | one in [`SEARCH_INTERVAL`] | the search is ignored |
 //! | replies to all searches | [`MAX_SEARCHERS`] in [`SEARCH_INTERVAL`] | the search is ignored |
 //! | datagrams that wait to be sent | [`MAX_OUTPUT`] | the newest is lost |
@@ -34,14 +34,14 @@ use crate::segment::{MAX_SEGMENTS, Segment, Segments};
 /// The time between two regular announcements: no longer than the printer's own.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Answers to the printer's announcements within [`ANSWERS_IN`].
+/// Answers to the printer's announcements within [`ANSWERS_INTERVAL`].
 pub const ANSWERS: usize = 2;
 
 /// See [`ANSWERS`].
-pub const ANSWERS_IN: Duration = Duration::from_secs(1);
+pub const ANSWERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When an answer is repeated: broadcasts are lost in Wi-Fi, and an access point may deliver the printer's late.
-pub const REPEAT_AFTER: Duration = Duration::from_millis(500);
+pub const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The time between two replies to searches of one address.
 pub const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,13 +56,13 @@ pub const MAX_OUTPUT: usize = MAX_SEGMENTS + MAX_ADDRESSES + MAX_SEARCHERS;
 pub const VERSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a printer has to be unreachable for its announcements to end.
-pub const GONE_AFTER: Duration = Duration::from_secs(30);
+pub const GONE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the printer has to be unreachable before other addresses are tried.
-pub const LOST_AFTER: Duration = Duration::from_secs(15);
+pub const LOST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the announcement of a printer in cloud mode counts.
-pub const CLOUD_FOR: Duration = Duration::from_secs(60);
+pub const CLOUD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often the hub looks at the printer's status.
 const TICK: Duration = Duration::from_secs(1);
@@ -254,7 +254,7 @@ impl Hub {
     /// When the next answer may be sent.
     fn next_answer(&self, now: Instant) -> Instant {
         let [.., last] = self.answers;
-        last.map_or(now, |last| now.max(last + ANSWERS_IN))
+        last.map_or(now, |last| now.max(last + ANSWERS_INTERVAL))
     }
 
     /// Takes what the printer says about itself.
@@ -311,12 +311,12 @@ impl Hub {
                     log_times(Kind::DiscoveryConflict, &Line::Cloud { segment }, 1);
                 }
                 if let Some((_, until)) = self.cloud.get_mut(at) {
-                    *until = now + CLOUD_FOR;
+                    *until = now + CLOUD_TIMEOUT;
                 }
             }
             (true, None) => {
-                // It fits: there are no more networks.
-                let _fits = self.cloud.push((network, now + CLOUD_FOR));
+                // Cannot fail: there are no more networks.
+                let _fits = self.cloud.push((network, now + CLOUD_TIMEOUT));
                 if self.plan.is_on() {
                     log_times(Kind::DiscoveryConflict, &Line::Cloud { segment }, 1);
                 }
@@ -363,7 +363,7 @@ impl Hub {
         }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.answer_at) {
-            (self.answer_at, self.repeat_at) = (None, Some(now + REPEAT_AFTER));
+            (self.answer_at, self.repeat_at) = (None, Some(now + REPEAT_INTERVAL));
             self.answer(now);
         } else if is_due(self.repeat_at) {
             self.repeat_at = None;
@@ -420,7 +420,7 @@ impl Hub {
         let is_patient = now.since(self.began) >= VERSION_TIMEOUT;
         let is_here = match (status.is_reachable(), self.unreachable_since) {
             // One attempt that fails does not end the announcements.
-            (Some(false), Some(since)) => self.is_announced && now.since(since) < GONE_AFTER,
+            (Some(false), Some(since)) => self.is_announced && now.since(since) < GONE_TIMEOUT,
             (Some(false), None) => false,
             (Some(true), _) => self.is_announced || is_patient || !status.version().is_empty(),
             // No service has dialled it: it may be there.
@@ -458,7 +458,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// It is too long.
+    /// The datagram is too long.
     pub fn write(
         &self,
         status: &Status,
@@ -484,7 +484,7 @@ impl Hub {
         wire::write(output.form, &announcement, out)
     }
 
-    /// Takes leave of slicers: the program ends.
+    /// Tells slicers that the printer is not available here any more: the program ends.
     pub fn leave(&mut self, now: Instant) {
         if core::mem::replace(&mut self.is_announced, false) {
             self.output.clear();
@@ -499,7 +499,7 @@ impl Hub {
 
     /// An address that may be the printer's, to be tried now: only while the printer is not reached at the known one.
     pub fn candidate(&mut self, now: Instant) -> Option<Ipv4Addr> {
-        let is_lost = self.lost_since.is_some_and(|since| now.since(since) >= LOST_AFTER);
+        let is_lost = self.lost_since.is_some_and(|since| now.since(since) >= LOST_TIMEOUT);
         if is_lost { self.claims.candidate(now) } else { None }
     }
 
@@ -605,8 +605,8 @@ impl fmt::Display for Line<'_> {
                 f.write_str("printer not announced any more: ")?;
                 f.write_str(match why {
                     Obstacle::Off => "switched off",
-                    Obstacle::WrongCode => "it refuses the access code",
-                    Obstacle::Gone => "it is unreachable",
+                    Obstacle::WrongCode => "the printer refuses the access code",
+                    Obstacle::Gone => "the printer is unreachable",
                 })
             }
             Self::Followed { address } => write!(

@@ -62,7 +62,7 @@ impl fmt::Display for NotPlanned {
                  addresses with --announce"
             }
             Self::NoDetect => {
-                "the detect service is off; --announce broadcast announces it nevertheless"
+                "the detect service is off; to announce it all the same, use --announce broadcast"
             }
         })
     }

@@ -85,11 +85,11 @@ impl Announcement<'_> {
 /// Why a datagram is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is longer than [`MAX_DATAGRAM`].
+    /// The datagram is longer than [`MAX_DATAGRAM`].
     TooLong,
-    /// It has more than [`MAX_LINES`].
+    /// The datagram has more than [`MAX_LINES`].
     TooManyLines,
-    /// It has no start line as in HTTP.
+    /// The datagram has no start line as in HTTP.
     NotHttp,
     /// A header has no colon.
     NotAHeader,
@@ -229,7 +229,7 @@ pub type Text = heapless::String<MAX_WRITTEN>;
 ///
 /// # Errors
 ///
-/// It is longer than [`MAX_WRITTEN`].
+/// The announcement is longer than [`MAX_WRITTEN`].
 pub fn write(form: Form, of: &Announcement<'_>, out: &mut Text) -> fmt::Result {
     out.clear();
     let location = of.location.unwrap_or(Ipv4Addr::UNSPECIFIED);

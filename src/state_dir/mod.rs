@@ -1,7 +1,7 @@
 //! The state directory: small files that survive a restart, readable by their owner only.
 //!
-//! It holds the [certificates](crate::tls::identity) with their keys, and the [`pins`]. A file is written under a
-//! temporary name in the same directory, synced, then renamed: after a crash there is the old file or the new
+//! The directory holds the [certificates](crate::tls::identity) with their keys, and the [`pins`]. A file is written
+//! under a temporary name in the same directory, synced, then renamed: after a crash there is the old file or the new
 //! one, never a part. A file larger than `MAX_FILE` was not written by this program and is not read.
 //!
 //! Commands that root runs beside a service of another user (`ca`, `health`) only read: they follow no
@@ -42,13 +42,13 @@ pub enum Cause {
     ReadOnly,
     /// The file system, or the user's part of it, is full.
     Full,
-    /// It does not exist.
+    /// The file does not exist.
     Missing,
     /// A part of the path is a file.
     NotADirectory,
-    /// It is a symbolic link, which is not followed here.
+    /// The file is a symbolic link, which is not followed here.
     Link,
-    /// It is a directory, a pipe or a device.
+    /// The file is a directory, a pipe or a device.
     NotAFile,
     /// Another process holds the lock.
     InUse,
@@ -178,7 +178,7 @@ pub(crate) fn read(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc:
 ///
 /// # Errors
 ///
-/// Those of [`read`]; the file is a symbolic link.
+/// Errors of [`read`]; the file is a symbolic link.
 pub(crate) fn look(dir: &Path, name: &str) -> io::Result<Option<Zeroizing<alloc::string::String>>> {
     open(&dir.join(name), libc::O_NOFOLLOW)?.map(content).transpose()
 }

@@ -87,7 +87,7 @@ impl Pins {
     ///
     /// # Errors
     ///
-    /// Those of [`add`](Self::add).
+    /// Errors of [`add`](Self::add).
     pub fn replace(&self, serial: &str, fingerprint: Fingerprint) -> Result<(), PinError> {
         if self.get(serial)? == Some(fingerprint) {
             return Ok(());

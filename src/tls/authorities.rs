@@ -1,6 +1,6 @@
 //! Bambu Lab's certificate authorities: name, key and dates of each.
 //!
-//! They are the roots of all models, and the device authorities of P2S, X2D and H2C, which the printers do not
+//! The table has the roots of all models, and the device authorities of P2S, X2D and H2C, which the printers do not
 //! always send ([`protocol`](crate::protocol#certificates)).
 //!
 //! To compare one with a certificate, compute the SHA-256 of the certificate's key; it stands in the comment

@@ -18,7 +18,7 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | certificates sent beside the printer's own | [`SENT`] | [`Refusal::TooLong`] |
+//! | certificates sent beside the printer's own | [`MAX_SENT`] | [`Refusal::TooLong`] |
 //! | bytes of one | [`CERTIFICATE`](super::certificate::CERTIFICATE) | [`Refusal::TooLong`] |
 //! | intermediate authorities | [`INTERMEDIATES`] | [`Refusal::PathTooLong`] |
 
@@ -34,7 +34,7 @@ use super::certificate::{Facts, parse};
 use super::refusal::{Name, Refusal};
 
 /// Certificates that a printer may send beside its own. Printers send one or two.
-pub const SENT: usize = 4;
+pub const MAX_SENT: usize = 4;
 /// Intermediate authorities that may be between a printer's certificate and a known authority.
 pub const INTERMEDIATES: u32 = 2;
 /// 2026-11-01, before this program's first release, in seconds since 1970: an earlier clock has not been set.
@@ -67,7 +67,7 @@ pub fn judge<'a>(
     algorithms: &WebPkiSupportedAlgorithms,
     now: i64,
 ) -> Result<Verdict, Refusal> {
-    if sent.len() > SENT {
+    if sent.len() > MAX_SENT {
         return Err(Refusal::TooLong);
     }
     let leaf = parse(leaf)?;

@@ -347,7 +347,7 @@ impl Identity {
 ///
 /// # Errors
 ///
-/// Those of [`state_dir::look`].
+/// Errors of [`state_dir::look`].
 pub(super) fn ca_there(dir: &Path) -> io::Result<Option<Zeroizing<String>>> {
     state_dir::look(dir, CA_PEM)
 }

@@ -9,7 +9,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | sessions kept for resumption | one | the older one is replaced; a full handshake is made |
-//! | authorities given by `--printer-ca` | [`GIVEN`] | [`TrustError::TooMany`] |
+//! | authorities given by `--printer-ca` | [`MAX_GIVEN`] | [`TrustError::TooMany`] |
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -39,7 +39,7 @@ use crate::state_dir::pin::{PIN_STACK, Pin};
 use crate::state_dir::pins::{Fingerprint, PinError, Pins, fingerprint};
 
 /// Authorities that `--printer-ca` may give at most.
-pub const GIVEN: usize = 8;
+pub const MAX_GIVEN: usize = 8;
 
 const _: () =
     assert!(PIN_STACK == budget::PIN_STACK, "the budget names the stack that writes pins");
@@ -72,7 +72,7 @@ pub enum TrustError {
     NotPem,
     /// A certificate in the file is malformed, or must not sign certificates.
     NotAnAuthority,
-    /// The file holds more than [`GIVEN`] certificates.
+    /// The file holds more than [`MAX_GIVEN`] certificates.
     TooMany,
     /// rustls rejects the board's cipher suites.
     Suites,
@@ -85,7 +85,7 @@ impl fmt::Display for TrustError {
             Self::NotAnAuthority => f.write_str(
                 "a certificate is not an authority's; give the one that signed the printer's",
             ),
-            Self::TooMany => write!(f, "more than {GIVEN} certificates"),
+            Self::TooMany => write!(f, "more than {MAX_GIVEN} certificates"),
             Self::Suites => f.write_str("no cipher suites for TLS 1.2"),
         }
     }
@@ -131,7 +131,7 @@ impl Trust {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// The same trust for an address that anybody may have named: no certificate is trusted on first use. `None` if
+    /// The same trust for an address that any host may have named: no certificate is trusted on first use. `None` if
     /// certificates are not verified at all.
     pub fn without_first_use(&self) -> Option<Self> {
         let strict = || Self { config: Arc::clone(&self.strict), ..self.clone() };
@@ -186,10 +186,10 @@ fn sessions() -> Resumption {
 
 /// The authorities in `pem`, the content of the file of `--printer-ca`.
 fn authorities(pem: &[u8]) -> Result<Vec<Authority>, TrustError> {
-    let mut given = Vec::with_capacity(GIVEN);
+    let mut given = Vec::with_capacity(MAX_GIVEN);
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let der = certificate.map_err(|_| TrustError::NotPem)?;
-        if given.len() == GIVEN {
+        if given.len() == MAX_GIVEN {
             return Err(TrustError::TooMany);
         }
         let parsed = parse(&der).map_err(|_| TrustError::NotAnAuthority)?;
@@ -242,7 +242,7 @@ pub(super) struct Verifier {
 pub(super) enum Basis {
     /// A known authority signed it.
     Verified,
-    /// It equals the pinned certificate.
+    /// The certificate equals the pinned one.
     Pinned,
     /// Its authority is unknown and the printer has no pin yet: it is trusted on first use.
     FirstUse,

@@ -20,7 +20,7 @@ use super::certificate::parse;
 use super::chain::{self, FLOOR, Verdict};
 use super::refusal::{Name, Refusal};
 use super::trust::Basis;
-use super::trust::{GIVEN, Policy, Trust, TrustError};
+use super::trust::{MAX_GIVEN, Policy, Trust, TrustError};
 use crate::state_dir::Pins;
 use crate::state_dir::scratch::Scratch;
 
@@ -508,7 +508,7 @@ fn garbage_empty_and_oversized_input_is_rejected() {
     let leaf = v3(&WORLD.device);
     let sent = |count: usize| vec![WORLD.device.sent(); count];
     let known = [&WORLD.root];
-    assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(chain::SENT)), Ok(Verdict::Verified));
+    assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(chain::MAX_SENT)), Ok(Verdict::Verified));
     assert_eq!(judge_at(now(), &known, &leaf.der(), &sent(20)), Err(Refusal::TooLong));
     assert_eq!(judge_at(now(), &known, b"", &[]), Err(Refusal::Malformed));
     assert_eq!(judge_at(now(), &known, &[0x30; 4097], &[]), Err(Refusal::TooLong));
@@ -610,7 +610,7 @@ fn first_use_is_for_models_without_a_known_authority() {
     }
 }
 
-/// Anybody can announce the printer at an address, so nothing is pinned there.
+/// Any host can announce the printer at an address, so nothing is pinned there.
 #[test]
 fn an_announced_address_is_not_trusted_on_first_use() {
     let dir = Scratch::new("trust");
@@ -674,7 +674,7 @@ fn given_authorities_have_to_be_authorities() {
     assert_eq!(given(&WORLD.root.key), Some(TrustError::NotPem));
     assert_eq!(given(&v3(&WORLD.root).pem), Some(TrustError::NotAnAuthority));
     assert_eq!(given(&printer(&WORLD.root, "").pem), Some(TrustError::NotAnAuthority));
-    assert_eq!(given(&WORLD.root.pem.repeat(GIVEN + 1)), Some(TrustError::TooMany));
+    assert_eq!(given(&WORLD.root.pem.repeat(MAX_GIVEN + 1)), Some(TrustError::TooMany));
     for serial in [SERIAL, "030123456789012", "with space", ""] {
         assert!(Trust::new(serial, Policy::Verify, None, Pins::in_dir(&dir), clock).is_ok());
     }

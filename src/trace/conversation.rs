@@ -49,7 +49,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn begin(
         out: &mut impl Write,
         secrets: &mut Secrets,
@@ -95,7 +95,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn send_piece(
         &mut self,
         (out, secrets, work): (&mut impl Write, &mut Secrets, &mut Work),
@@ -118,7 +118,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn end(
         &mut self,
         (out, secrets, work): (&mut impl Write, &mut Secrets, &mut Work),

@@ -103,11 +103,11 @@ impl Login {
 enum Keep {
     Yes,
     No,
-    /// If it is `bblp`'s at this place.
+    /// Kept if it equals the byte of `bblp` at this place.
     User(usize),
-    /// Base64 of something that is not known. It decodes to zeros, wherever it ends.
+    /// Base64 of unknown content: replaced so that it decodes to zeros, wherever it ends.
     Base64,
-    /// A digest.
+    /// A hexadecimal digest: replaced by zeros.
     Hex,
 }
 
@@ -210,9 +210,9 @@ impl Connect {
         }
     }
 
-    /// A field that begins with its length in sevens of bits.
+    /// A field that begins with its length as a variable byte integer, of seven bits a byte.
     fn properties(&mut self, at: usize, byte: u8) {
-        // The highest bit of the length's bytes says that there is one more; ours, that it is not known yet.
+        // The high bit of a length's byte says that one more follows. This bit in `left`: the length is incomplete.
         const LENGTH: usize = 1 << 30;
         if at == 0 {
             self.left = LENGTH;
@@ -234,7 +234,7 @@ impl Connect {
         (self.step, self.seen, self.left) = (step, 0, 0);
     }
 
-    /// What comes behind a field, as the flags say.
+    /// The field behind this one, according to the flags.
     fn behind(&self, step: Step) -> Step {
         let has = |bit: u8| self.flags & bit != 0;
         let will = if self.level >= 5 { Step::WillProperties } else { Step::WillTopic };
@@ -256,8 +256,8 @@ impl Connect {
 /// Telnet's "interpret as command", which may stand anywhere in a line of FTP.
 const IAC: u8 = 0xff;
 
-/// A line of FTP. Whatever is no letter may stand before, in and behind its word: how servers read bytes of telnet,
-/// control characters and a CR without LF differs, and a password is to be found by any of them.
+/// A line of FTP. Bytes other than letters may stand before, in and behind its word: how servers read bytes of telnet,
+/// control characters and a CR without LF differs, and a password must be found in each of these ways.
 struct Command {
     /// The last letters of the line's word.
     word: [u8; 4],
@@ -337,7 +337,7 @@ enum In {
 /// Whether a value is in quotes: only if it begins with one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
-    /// It has not begun.
+    /// The value has not begun.
     Before,
     Within,
     None,
@@ -365,14 +365,14 @@ impl Header {
         if self.word.is_full() {
             let _oldest = self.word.pop_front();
         }
-        // There is room now.
+        // Cannot fail: the first character was just removed.
         let _room = self.word.push_back(byte.to_ascii_lowercase());
     }
 
     fn next(&mut self, byte: u8) -> Keep {
         if byte == b'\n' {
             let folds = !matches!(self.is, In::Start | In::Name | In::Plain);
-            // What a folded line goes on with is a secret, whatever it is.
+            // Everything on the continuation of a folded line is a secret.
             *self = Self { folds, ..Self::new() };
             return Keep::Yes;
         }

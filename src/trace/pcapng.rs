@@ -40,9 +40,9 @@ pub const ACK: u8 = 16;
 /// One end of a conversation, as it is called in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Its address.
+    /// IPv4 address of this end.
     pub address: Ipv4Addr,
-    /// Its port.
+    /// TCP port of this end.
     pub port: u16,
 }
 
@@ -55,9 +55,9 @@ pub struct Segment<'a> {
     pub from: End,
     /// The receiver.
     pub to: End,
-    /// The number of its first byte.
+    /// Sequence number of the first byte.
     pub sequence: u32,
-    /// The number of the byte that is expected from the other end.
+    /// Acknowledgement number: the next byte expected from the other end.
     pub acknowledges: u32,
     /// Some of [`FIN`], [`SYN`], [`PSH`] and [`ACK`].
     pub flags: u8,
@@ -71,7 +71,7 @@ pub struct Segment<'a> {
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn begin(out: &mut impl Write, application: &str) -> io::Result<()> {
     let body = 16 + options_len(&[application.len()]);
     block(out, SECTION, body, |out| {
@@ -87,7 +87,7 @@ pub fn begin(out: &mut impl Write, application: &str) -> io::Result<()> {
         out.write_all(&LINK.to_le_bytes())?;
         out.write_all(&0_u16.to_le_bytes())?;
         out.write_all(&0_u32.to_le_bytes())?;
-        // Ten to the minus nine.
+        // Resolution: 10^-9 s.
         option(out, RESOLUTION, &[9])?;
         end_of_options(out)
     })
@@ -97,7 +97,7 @@ pub fn begin(out: &mut impl Write, application: &str) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of `out`, and [`io::ErrorKind::InvalidInput`] for a payload that is too long.
+/// Errors of `out`, and [`io::ErrorKind::InvalidInput`] for a payload that is too long.
 pub fn segment(out: &mut impl Write, segment: &Segment<'_>) -> io::Result<()> {
     let Segment { at, payload, comment, .. } = segment;
     let captured = HEADERS + payload.len();
@@ -122,11 +122,11 @@ pub fn segment(out: &mut impl Write, segment: &Segment<'_>) -> io::Result<()> {
     })
 }
 
-/// Says how many pieces were never written because the file could not be written fast enough.
+/// Writes statistics: how many pieces were dropped because the disk was too slow.
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Errors of `out`.
 pub fn statistics(out: &mut impl Write, at: u64, dropped: u64) -> io::Result<()> {
     block(out, STATISTICS, 12 + options_len(&[8]), |out| {
         out.write_all(&0_u32.to_le_bytes())?;
@@ -192,7 +192,7 @@ fn headers(segment: &Segment<'_>) -> [u8; HEADERS] {
     let mut ip = [0; 20];
     put(&mut ip, 0, &[0x45, 0]);
     put(&mut ip, 2, &len.to_be_bytes());
-    // Not to be fragmented; 64 hops; TCP.
+    // "Don't fragment"; time to live 64; TCP.
     put(&mut ip, 6, &[0x40, 0, 64, 6]);
     put(&mut ip, 12, &from_ip);
     put(&mut ip, 16, &to_ip);
@@ -204,7 +204,7 @@ fn headers(segment: &Segment<'_>) -> [u8; HEADERS] {
     put(&mut tcp, 2, &to.port.to_be_bytes());
     put(&mut tcp, 4, &sequence.to_be_bytes());
     put(&mut tcp, 8, &acknowledges.to_be_bytes());
-    // Five words of header; the window is as large as it can be.
+    // Data offset: five words. The largest window.
     put(&mut tcp, 12, &[0x50, flags, 0xff, 0xff]);
     let pseudo = [0, 6];
     let sum = checksum(&[&from_ip, &to_ip, &pseudo, &(len - 20).to_be_bytes(), &tcp, payload]);

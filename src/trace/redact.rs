@@ -22,7 +22,7 @@
 //! A replacement and the bytes beside it may together be a secret again: a serial number's replacement ends with the
 //! digit that a serial number begins with. So a last step looks at each byte before it is released: where it completes
 //! the code or the serial number in one of their forms, those bytes become a character that is part of none of them
-//! (`*` as a rule). Then no form of either is released, whatever the steps before have written.
+//! (`*` as a rule). So no form of either is released, even if a step before has written one.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -109,14 +109,14 @@ impl Secrets {
             *ends = patterns.iter().any(|pattern| pattern.ends_with(byte));
         }
         let is_in_none = |byte: &u8| !patterns.iter().any(|pattern| pattern.has(*byte));
-        // Both are visible characters, and this is none.
+        // Both consist of visible characters, and this is none.
         const DELETE: u8 = 0x7f;
         let blank = [b'*'].into_iter().chain(b'!'..DELETE).find(is_in_none).unwrap_or(DELETE);
         Some(Self { patterns, addresses: Addresses::default(), begins, ends, blank })
     }
 
-    /// Blanks what `bytes`, which follow those `before`, end with, if that is the code or the serial number.
-    /// Nothing that a blank is part of is a secret, so that none comes to be by it.
+    /// If `bytes`, which follow those `before`, end with the code or the serial number, overwrites it.
+    /// The overwriting byte is part of no secret, so this cannot create another one.
     fn blank_secret(&self, before: &[u8], bytes: &mut [u8]) {
         let last = bytes.last().copied().unwrap_or_default();
         if !self.ends.get(usize::from(last)).copied().unwrap_or_default() {
@@ -140,14 +140,14 @@ impl Secrets {
         number
     }
 
-    /// Looks at what `data` begins with, behind the byte `before`, and redacts it. `over`: nothing follows.
+    /// Redacts the secret that `data`, behind the byte `before`, begins with. `over`: nothing follows.
     fn look(&mut self, data: &mut [u8], before: u8, ftp: bool, over: bool) -> Look {
         let mut wants = false;
         for pattern in &self.patterns {
             match pattern.find(data) {
                 Found::Whole => return Look::Redacted(pattern.redact(data)),
                 Found::Beginning if !over => wants = true,
-                // Its rest is not recorded, which makes it no less a part of it.
+                // The rest is not recorded; the beginning of a secret is redacted all the same.
                 Found::Beginning if data.len() >= TELLING => {
                     data.iter_mut().for_each(|byte| *byte = unknown(*byte));
                     return Look::Redacted(data.len());
@@ -220,7 +220,7 @@ impl Secrets {
             return Look::Wants;
         }
         let code = code.get_mut(..len).unwrap_or_default();
-        // One that only begins with ours is another.
+        // A number that only begins with the printer's is another.
         let is_own = |own: &&Pattern| own.0.len() == len && matches!(own.find(code), Found::Whole);
         match self.patterns.iter().find(is_own) {
             Some(own) => _ = own.redact(code),
@@ -353,7 +353,7 @@ impl Scanner {
         self.before = before;
         let rest = bytes.get(at..).unwrap_or_default();
         self.held.clear();
-        // It fits: more is never held back.
+        // Cannot fail: more is never held back.
         let _fits = self.held.extend_from_slice(rest);
         for (end, mark) in (1..=at).zip(marks.iter()) {
             let bytes = bytes.get_mut(..end).unwrap_or_default();
@@ -373,7 +373,7 @@ impl Scanner {
         let forgotten = self.released.len() - kept;
         self.released.rotate_left(forgotten);
         self.released.truncate(kept);
-        // It fits: as many as that were forgotten.
+        // Cannot fail: as many as that were forgotten.
         let _fits = self.released.extend_from_slice(new);
     }
 
@@ -438,11 +438,11 @@ fn serial_stand_in(serial: &[u8], [digit, lower, upper]: &[u8; 3]) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     Nothing,
-    /// What follows has to be known first.
+    /// The bytes that follow have to be known first.
     Wants,
-    /// So many bytes are done.
+    /// This many bytes were redacted or kept.
     Redacted(usize),
-    /// So many bytes are not to be looked at.
+    /// This many bytes are kept without being searched.
     Kept(usize),
 }
 
@@ -452,7 +452,7 @@ enum Found {
     Whole,
 }
 
-/// A row of characters to look for, and what to put there.
+/// A string to search for, character by character, and its replacement.
 struct Pattern(Vec<Element>);
 
 #[derive(Clone, Copy)]
@@ -461,7 +461,7 @@ enum Element {
         is: u8,
         into: u8,
     },
-    /// In either case, and in that case.
+    /// A letter in either case; the replacement keeps the case.
     Letter {
         upper: u8,
         into: u8,
@@ -475,7 +475,7 @@ enum Element {
 }
 
 impl Element {
-    /// What stands in for `byte`, if this is looked for.
+    /// The replacement for `byte`, if this character is searched for.
     fn redact(self, byte: u8) -> Option<u8> {
         match self {
             Self::Byte { is, into } => (byte == is).then_some(into),
@@ -485,7 +485,7 @@ impl Element {
             }
             Self::Bits { mask, is, into } => {
                 let bits = sextet(byte)?;
-                // What is not to be changed stays in whichever of the two alphabets it is.
+                // A character that is kept stays in its alphabet, of the two.
                 let other = (bits & !mask) | into;
                 let same = if other == bits { byte } else { letter(other) };
                 (bits & mask == is).then_some(same)
@@ -509,7 +509,7 @@ impl Pattern {
         Self(each.map(|(is, into)| Element::Letter { upper: *is, into: *into }).collect())
     }
 
-    /// As JSON has it where a character has to be escaped, or may be.
+    /// In JSON, where characters have to or may be escaped.
     fn json(from: &[u8], into: &[u8; 4]) -> Option<Self> {
         let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | b'/');
         let mut elements = Vec::new();
@@ -523,7 +523,7 @@ impl Pattern {
         from.iter().any(is_escaped).then_some(Self(elements))
     }
 
-    /// As a URL has it where a character has to be percent-encoded.
+    /// In a URL, where characters have to be percent-encoded.
     fn percent(from: &[u8], into: &[u8; 4]) -> Option<Self> {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
@@ -543,8 +543,8 @@ impl Pattern {
         (!from.iter().all(is_plain)).then_some(Self(elements))
     }
 
-    /// As Base64 has it behind so many bytes that are not known. The characters at its ends hold bits of
-    /// what is beside it, which stay.
+    /// In Base64 behind this many unknown bytes. The characters at its ends hold bits of
+    /// the bytes beside it, which are kept.
     fn base64(before: usize, from: &[u8], into: &[u8]) -> Self {
         let (first, last) = (8 * before, 8 * (before + from.len()));
         let bit = |bytes: &[u8], at: usize| {
@@ -576,7 +576,7 @@ impl Pattern {
         self.0.iter().any(|element| element.redact(byte).is_some())
     }
 
-    /// Whether `bytes`, which follow those `before`, end with this.
+    /// Whether `bytes`, which follow those `before`, end with this form.
     fn is_end_of(&self, before: &[u8], bytes: &[u8]) -> bool {
         let mut backwards = bytes.iter().rev().chain(before.iter().rev());
         let is_same = |element: &Element| {
@@ -633,7 +633,7 @@ const fn letter(sextet: u8) -> u8 {
     }
 }
 
-/// What of `data` comes behind `beginning`; whether it is certain that it does not begin so.
+/// The rest of `data` behind `beginning`. On failure: whether it is certain that `data` does not begin so.
 fn after<'a>(data: &'a [u8], beginning: &[u8]) -> Result<&'a [u8], bool> {
     match data.strip_prefix(beginning) {
         Some(rest) => Ok(rest),
@@ -692,7 +692,7 @@ fn look_at_url(data: &mut [u8], over: bool) -> Look {
             let inside = data.get_mut(BEGINNING.len()..BEGINNING.len() + len).unwrap_or_default();
             let colon = inside.iter().position(|byte| *byte == b':').unwrap_or(inside.len());
             let (user, password) = inside.split_at_mut(colon);
-            // The one user that a printer has says nothing.
+            // The only user name of printers is no secret.
             let user = if user == b"bblp" { &mut [] } else { user };
             for byte in user.iter_mut().chain(password.iter_mut().skip(1)) {
                 *byte = unknown(*byte);
@@ -710,7 +710,7 @@ enum Quad {
     Is { octets: [u8; 4], lens: [usize; 4] },
 }
 
-/// Four numbers as an address has them. `over`: nothing follows `data`.
+/// Four numbers separated as in an address. `over`: nothing follows `data`.
 fn quad(data: &[u8], separator: u8, over: bool) -> Quad {
     let (mut octets, mut lens) = ([0; 4], [0; 4]);
     let mut rest = data;
@@ -736,12 +736,12 @@ fn quad(data: &[u8], separator: u8, over: bool) -> Quad {
 }
 
 const fn is_private(address: Ipv4Addr) -> bool {
-    // RFC 6598 has the range of carriers.
+    // RFC 6598: the range for carrier-grade NAT.
     let shared = matches!(address.octets(), [100, 64..128, _, _]);
     address.is_private() || address.is_link_local() || shared
 }
 
-/// An address whose numbers have so many digits, which is not `but`.
+/// An address whose numbers have this many digits, other than `but`.
 fn other_v4([a, b, c, d]: [usize; 4], but: [u8; 4], number: u8) -> [u8; 4] {
     let first = match (a, b) {
         (1, _) => 9,
@@ -764,7 +764,7 @@ fn write_quad(data: &mut [u8], octets: [u8; 4], separator: u8) -> usize {
     let mut text = heapless::String::<15>::new();
     let [a, b, c, d] = octets;
     let by = char::from(separator);
-    // It fits: an address is no longer than that.
+    // Cannot fail: an address is no longer than that.
     let _fits = write!(text, "{a}{by}{b}{by}{c}{by}{d}");
     for (place, byte) in data.iter_mut().zip(text.bytes()) {
         *place = byte;
@@ -811,10 +811,10 @@ impl Addresses {
             && !address.is_loopback()
             && !address.is_unspecified()
         {
-            // It fits: no address is longer than that.
+            // Cannot fail: no address is longer than that.
             let _fits = write!(text, "{address}");
         }
-        // There is room: the oldest has just gone.
+        // Cannot fail: the oldest was just removed.
         let _room = self.known.push_back((address, self.next, text));
         self.next
     }

@@ -113,7 +113,7 @@ fn no_secret_is_left(code: &str, protocol: Protocol, sent: &str) {
 
 #[test]
 fn a_replacement_completes_no_secret() {
-    // What stands in for the first ends as the second begins.
+    // The replacement of the first ends as the second begins.
     let serial = "01P00A1B2C3D4E0";
     let twice = format!("{serial}{}", &serial[1..]);
     let mut secrets = Secrets::new(CODE.as_bytes(), serial.as_bytes()).unwrap();
@@ -121,7 +121,7 @@ fn a_replacement_completes_no_secret() {
     let mut work = Work::new(PIECE);
     let len = scanner.scan(&mut secrets, twice.as_bytes(), true, &mut work, |byte, _| byte);
     assert_eq!(work.released(len).escape_ascii().to_string(), format!("01P00X0X0X0X0X{:*<15}", ""));
-    // A code that begins with what stands in for digits, and one that ends so.
+    // A code that begins with the replacement of digits, and one that ends with it.
     no_secret_is_left("11111112", Protocol::Mqtt, "1111111111111122 11111112");
     no_secret_is_left("21111111", Protocol::Mqtt, "222111111121111111");
     // An AMS's serial number of which ours is the end, and an address before ours.
@@ -152,7 +152,7 @@ fn the_longest_code_and_serial_number_are_redacted() {
     }
 }
 
-/// `system.get_access_code` is answered with it, and it may be a new one.
+/// A printer answers `system.get_access_code` with the code, which may be a new one.
 #[test]
 fn another_access_code_is_redacted_in_the_printers_answer() {
     for (sent, expected) in [
@@ -199,7 +199,7 @@ fn a_code_is_redacted_escaped_in_json_and_in_urls() {
     assert_eq!(redacted("<a/B\"c:%1>"), "<x*X*x**1>");
     assert_eq!(redacted(r#""a\/B\"c:%1""#), r#""x**X**x**1""#);
     assert_eq!(redacted("=a%2FB%22c%3a%251&"), "=x%2AX%2Ax%2a%2A1&");
-    // A code that is made of what stands in for codes gets something else.
+    // A code that consists of the usual replacement gets another one.
     assert_eq!(written("111111", Protocol::Mqtt, From::Server, &[b"111111"]), b"222222");
 }
 
@@ -252,14 +252,14 @@ fn other_serial_numbers_keep_their_model() {
 #[test]
 fn addresses_become_others_of_the_same_length() {
     for (sent, expected) in [
-        // The printer's, and whatever is of a private range.
+        // The printer's address, and all in private ranges.
         ("ip 203.0.113.77.", "ip 192.0.199.91."),
         ("192.168.1.50:80", "192.168.9.94:80"),
         ("10.0.0.1", "10.0.9.4"),
         ("172.16.12.200", "172.20.99.204"),
         ("100.64.0.1 169.254.1.1", "172.20.9.4 192.168.9.5"),
         ("fd12:3456::9 fd12:3456::a", "dddd:dddd::d fd12:3456::a"),
-        // Others', and what is none.
+        // Public addresses, and text that is no address.
         ("8.8.8.8 1.2.3", "8.8.8.8 1.2.3"),
         ("01.09.00.00 10.00.0.1", "01.09.00.00 10.00.0.1"),
         ("192.168.1.256 1192.168.1.5", "192.168.1.256 1192.168.1.5"),
@@ -502,7 +502,7 @@ const TELLING: usize = 3;
 
 #[test]
 fn other_bytes_are_recorded_unchanged() {
-    // A pseudo-random picture, and all bytes there are.
+    // A pseudo-random picture, and each value of a byte.
     let mut state = 7_u32;
     let noise: Vec<u8> = (0..4096)
         .map(|_| {
@@ -619,7 +619,7 @@ fn bytes_beyond_the_queue_are_dropped_and_counted() {
     handle_timeout(start + LOSS_INTERVAL);
     handle_timeout(start + LOSS_INTERVAL);
     assert_eq!(journal::count(Kind::NotRecorded), missed + 1, "the log says it once");
-    // What comes next says how much is missing, if there is room for it.
+    // The next record that fits says how many bytes are missing.
     drained(&tap);
     tap.received(b"next", start);
     drop(tap);

@@ -209,7 +209,7 @@ pub(super) fn begin_bytes(protocol: Protocol, party: Party, number: u32) -> [u8;
         Protocol::Rtsp => 2,
         Protocol::Ftp => 3,
         Protocol::FtpData { .. } => 4,
-        // It is not recorded.
+        // Never written: neither is recorded.
         Protocol::Detect | Protocol::Http => 5,
     };
     let (is_client, address) = match party {

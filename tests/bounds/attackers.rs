@@ -193,7 +193,7 @@ async fn before_login(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
         "half a ClientHello" => pending(town, from, service, &hello[..hello.len() / 2]).await,
         "half a handshake" => pending(town, from, service, &hello).await,
         "ClientHello in records of a byte" => {
-            // Its head says 22, a version, and how much of it follows.
+            // The first five bytes are the record header: type 22, a version, and the length.
             pending(town, from, service, &fragments(&hello[5..], 1)).await;
         }
         "64 KiB of handshake but its end" => {

@@ -29,7 +29,7 @@ fn in_memory() -> usize {
     lines.map(|line| line.count * line.each).sum::<usize>() - (VIEWERS + 1) * budget::TLS
 }
 
-/// The way to a camera, made outside of what is counted.
+/// A connection to a camera, allocated outside of the counted memory.
 #[derive(Clone)]
 struct Wire(Camera);
 

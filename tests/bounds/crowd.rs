@@ -58,7 +58,7 @@ impl Way {
     async fn take(self, mut stream: DuplexStream) {
         let mut room = vec![0; WIRE];
         match self {
-            // It notices that it was sent away when it wants to say something.
+            // A closed connection is noticed at the next write.
             Self::Stares => sleep(Duration::from_secs(120)).await,
             Self::Sips => {
                 while stream.read(&mut room[..256]).await.is_ok_and(|len| len > 0) {

@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const QUIET: Duration = Duration::from_secs(90);
 
 /// Each hour ends with the printer off and all clients disconnected, so that only the proxy's allocations are counted.
-/// They have to be the same every hour.
+/// The held memory has to be the same after every hour.
 #[test]
 fn a_day_of_printing_leaves_nothing_behind() {
     let _alone = alone();

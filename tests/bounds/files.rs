@@ -148,7 +148,7 @@ struct Counted {
     share: Share,
     /// The first listeners: the service's port, then the data ports of a relay.
     bound: Rc<RefCell<heapless::Vec<SocketAddr, { DATA_PORTS + 1 }>>>,
-    /// The port that stands for each of the printer's data ports.
+    /// The listener for each of the printer's data ports.
     data: u16,
 }
 
@@ -172,7 +172,7 @@ impl Net for Counted {
 
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let listener = Sockets.bind(SocketAddr::new(address.ip(), 0))?;
-        // Later listeners are data ports in proxy mode, which clients are told.
+        // Later listeners are data ports in proxy mode, which clients get in replies to EPSV.
         let _first = self.bound.borrow_mut().push(listener.local_addr()?);
         Ok(listener)
     }

@@ -9,7 +9,7 @@ use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, SLOTS};
 use pandaproxy::memory::heap;
 use pandaproxy::mqtt::client::{FILTERS, UNRELEASED};
-use pandaproxy::mqtt::slot::DEBTS;
+use pandaproxy::mqtt::slot::MAX_DEBTS;
 use pandaproxy::service::Service as _;
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
@@ -46,7 +46,7 @@ async fn bed(printer: &Printer) -> Rc<Bed> {
     bed
 }
 
-/// A client that reads nothing beyond SUBACK, and holds whatever report it was being sent.
+/// A client that reads nothing after SUBACK, and so holds the report that it is being sent.
 async fn stuck(bed: &Bed, id: &str) -> Client<DuplexStream> {
     let client = Client::subscribed(bed.wire(NARROW), id, "#").await;
     sleep(MOMENT).await;
@@ -77,7 +77,7 @@ fn all_slots_with_hostile_clients_stay_within_the_budget() {
             // As many requests as are watched, nothing of the answers read, and then all but a byte of
             // the largest packet there may be.
             let mut client = Client::connected(bed.wire(WIRE), &format!("writes-{n}")).await;
-            for id in 1..=u16::try_from(DEBTS).unwrap() {
+            for id in 1..=u16::try_from(MAX_DEBTS).unwrap() {
                 client.publish(&topic, br#"{"print":{"command":"x"}}"#, 1, id).await;
             }
             client.send(&almost[..almost.len() - 1]).await.unwrap();
@@ -108,7 +108,7 @@ fn all_slots_with_hostile_clients_stay_within_the_budget() {
         assert!(bed.share.peak() <= in_memory());
         assert!(heap::peak() <= budget::TOTAL, "{} with the simulated ends", heap::peak());
         assert!(journal::count(Kind::Lagged) > 0);
-        // They are disconnected one after the other, and the proxy holds what it held before.
+        // The clients are disconnected one after the other; then memory is as before.
         drop(there);
         sleep(Duration::from_secs(60)).await;
         assert_eq!(bed.service.connections(), 0);
@@ -129,7 +129,7 @@ fn a_report_without_a_frame_disconnects_no_client() {
         reader.report().await;
         let mut holders = Vec::new();
         for n in 0..BOARD.mqtt.large.count {
-            // A state of its own for each: what the hub keeps of the last one goes with the next.
+            // Each report is a full state, which replaces the one that the hub keeps.
             printer.full();
             holders.push(stuck(&bed, &format!("holder-{n}")).await);
             reader.report().await;
@@ -140,7 +140,7 @@ fn a_report_without_a_frame_disconnects_no_client() {
         sleep(MOMENT).await;
         assert_eq!(journal::count(Kind::NoFrame), 1);
         assert_eq!(bed.service.clients(), before, "no client is disconnected");
-        // Those who take nothing go after five seconds, and their frames are free.
+        // Clients that read nothing are disconnected after five seconds, which frees their frames.
         sleep(Duration::from_secs(10)).await;
         assert_eq!(bed.service.clients(), 1);
         printer.delta();
@@ -220,7 +220,7 @@ fn a_full_request_queue_stops_reading_its_clients() {
         printer.turn(Quirk::HalfOpen, true);
         // More than the wire to the printer, the line and the frames hold together.
         let filler = "x".repeat(4000);
-        let count = u16::try_from(DEBTS).unwrap() * 2;
+        let count = u16::try_from(MAX_DEBTS).unwrap() * 2;
         let topic = printer.request_topic();
         let sending = tokio::task::spawn_local(async move {
             for id in 1..=count {

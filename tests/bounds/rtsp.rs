@@ -38,7 +38,7 @@ fn in_memory() -> usize {
     lines.map(|line| line.count * line.each).sum::<usize>() - (PLAYERS + 1) * budget::TLS
 }
 
-/// The way to a camera, made outside of what is counted.
+/// A connection to a camera, allocated outside of the counted memory.
 #[derive(Clone)]
 struct Wire(Rtsp);
 
@@ -67,7 +67,7 @@ impl Studio {
         share.of_tasks_on(&net);
         let start = root::one(&net, "rtsp", Model::X1C.serial(), &["--services=camera"]);
         let proxy = share.during(start);
-        // Nothing probes here: what is found holds.
+        // There are no probes in this test: the kind of camera stays as set.
         let probed = Rc::clone(proxy.status());
         probed.camera().found(CameraKind::Rtsp);
         spawn_local(async move {
@@ -143,7 +143,7 @@ fn full_player_slots_fit_the_budget_and_cost_others_nothing() {
             sleep(Duration::from_millis(400)).await;
         }
         most = most.max(studio.service.blocks());
-        // All but a picture in each, and what is on its way to those that keep up.
+        // Each slow player holds nearly a whole picture.
         assert!(most >= (BOARD.clients.rtsp - 1) * (budget::RTSP_PICTURE - 2), "{most}");
         let mut knocking = Vec::new();
         for _ in 0..BOARD.pre_auth {
@@ -195,7 +195,7 @@ fn replacing_stuck_players_does_not_exhaust_blocks() {
             camera.turn(Quirk::NoVideo, round % 2 == 0);
             camera.close();
             sleep(Duration::from_millis(1200)).await;
-            // They keep the block that is sent next, and none that will not be sent.
+            // Slow players keep the block that is sent next, and none that will not be sent.
             let held = studio.service.blocks();
             let new = BOARD.rtsp.ring / 2 + 2 * budget::RTSP_PICTURE;
             assert!(held <= BOARD.clients.rtsp + new, "{held} blocks are held on to");

@@ -32,10 +32,10 @@ use printer::ftp::{Family, FileServer};
 use printer::rtsp::Rtsp;
 use printer::{Model, Printer, Tunnel};
 
-/// How long a siege is, in seconds, unless the environment says otherwise.
+/// Seconds of a run, unless the environment sets another number.
 const SECONDS: u64 = 3;
 
-/// Stacks, the allocator's own, the C library's, beside what is named and the file's own pages.
+/// Memory beside the budget and the file's own pages: stacks, the allocator's, the C library's.
 const OUTSIDE: usize = 2 << 20;
 
 /// How long anything may take on a machine that is busy. Only what hangs takes that long.
@@ -120,7 +120,7 @@ impl Town {
     }
 }
 
-/// What it said last is what explains why a siege was lost.
+/// The proxy's last log lines, which explain a failure.
 impl Drop for Town {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -199,7 +199,7 @@ async fn siege(model: Model, time: Duration) {
     good.has_grown([0; 4], camera_is).await;
     let idle = town.proxy.program.memory("VmRSS:");
 
-    // Twice, because what is kept for those who come back is filled once.
+    // Twice: caches for clients that return, such as TLS sessions, are filled in the first round.
     let mut seen = Seen::default();
     let attacks = Rc::new(Attacks::default());
     let mut held = [0; 2];

@@ -1,4 +1,4 @@
-//! The budget against what it says it counts: everything made at the start, and boards that ask for
+//! The budget against measured memory: everything allocated at the start, and boards that ask for
 //! more than they have.
 
 use core::time::Duration;
@@ -74,7 +74,7 @@ fn start_allocations_fit_the_budget() {
             "{held} bytes after the start"
         );
 
-        // A client that comes and goes takes nothing that was not there.
+        // A client that connects and disconnects leaves memory as it was.
         for _ in 0..3 {
             drop(bed.wire(WIRE));
             sleep(Duration::from_secs(1)).await;
@@ -245,7 +245,7 @@ fn compile(root: &Path, scratch: &Path, board: &str) -> Option<Result<(), String
         let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
         match compiled.status.success() {
             true => return Some(Ok(())),
-            // Another compiler's library, which was left in the folder.
+            // A library of another compiler version.
             false if said.contains("crate `bytes`") => {
                 unusable = said;
             }

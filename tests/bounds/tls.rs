@@ -93,7 +93,7 @@ fn no_client_can_make_tls_hold_more_than_its_line() {
         let client = Server::greet(&mut table, "handshake, TLS 1.2, RSA", &rsa, &TLS12).await;
         client.be_slow(&mut table).await;
 
-        // Before anybody knows who it is.
+        // Before the login.
         let long = [&[1, 0, 0xff, 0xff][..], &[0; 0xff00]].concat();
         for (state, bytes, piece) in [
             ("a ClientHello said to have 64 KiB, in large records", fragments(&long, RECORD), 999),
@@ -246,7 +246,7 @@ async fn be_slow(table: &mut Table, end: End, mut wire: Wire, record: &[u8]) {
 /// Our end of a connection.
 struct End {
     share: Share,
-    /// Makes it say more than is accepted at once.
+    /// Has the session write more than is accepted at once.
     speak: Rc<Notify>,
     task: JoinHandle<()>,
 }
@@ -283,7 +283,7 @@ impl End {
     }
 }
 
-/// Reads as a session does; when told to, writes, and does not read meanwhile.
+/// Reads as a session does; on request writes instead, without reading.
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, speak: &Notify) {
     let mut room = [0; 1024];
     loop {
@@ -467,7 +467,7 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> Ar
     Arc::new(CertifiedKey::new(chain, key))
 }
 
-/// A client that believes whatever it is shown, and tells its keys.
+/// A client that accepts any certificate, and gives its session keys.
 fn believes_anything(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(tls::provider(BOARD.suites))
         .with_protocol_versions(&[version])

@@ -76,7 +76,7 @@ END
     fi
 }
 
-# Debian's sudo with its plug-ins; nobody may use it until a line in /etc/sudoers says so.
+# Debian's sudo with its plug-ins; no user may use it before /etc/sudoers has a line for it.
 bring_sudo() {
     local root=$1 part
     bring "$root" /usr/bin/sudo
@@ -106,7 +106,7 @@ switch_to() {
 switch_off() {
     local id
     [ -n "${running-}" ] || return 0
-    # In a process namespace of its own there is nobody else whose root this is.
+    # In this process namespace no other process has this root.
     for id in /proc/[0-9]*; do
         if [ "$(readlink "$id/root")" = "$running" ]; then kill -9 "${id#/proc/}" 2>/dev/null || true; fi
     done

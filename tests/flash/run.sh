@@ -47,13 +47,13 @@ Host gone
     HostName 127.0.0.1
     Port 9
 END
-# As somebody may have written it on a PC.
+# With the line ends of an editor on Windows.
 printf '\xef\xbb\xbfPRINTER_IP=127.0.0.9\r\nACCESS_CODE=%s\r\nSERIAL_NUMBER=01P00A000000001\r\nBIND_ADDRESS=127.0.0.1\r\n' \
     "$CODE" >"$scratch/given.conf"
 cp "$scratch/given.conf" "$scratch/changed.conf"
 printf 'DEBUG=1\r\n' >>"$scratch/changed.conf"
 
-# Every argument that ssh and scp are given is written down: anybody may read those.
+# Every argument of ssh and scp is recorded: arguments are visible to all users, so no secret may be in them.
 mkdir "$scratch/path"
 for program in ssh scp; do
     printf '#!/bin/sh\nprintf "%%s\\n" "$*" >>%q\nexec %q "$@"\n' "$scratch/argv" "$(command -v $program)" \
@@ -72,7 +72,7 @@ fresh_binary() {
 }
 fresh_binary
 
-# Runs flash.sh; what it says is in $said, how it ended in $code.
+# Runs flash.sh; its output is in $said, its exit status in $code.
 flash() {
     code=0
     said=$("$scratch/project/flash.sh" --ssh-config "$scratch/ssh_config" "$@" 2>&1) || code=$?
@@ -381,7 +381,7 @@ printf "[sudo] password for pi: " >/dev/tty
 read -r password </dev/tty
 [ "$password" = open ] || { echo "sudo: no" >&2; exit 1; }
 exec /usr/bin/sudo "$@"'
-# Somebody at a terminal, who answers when asked.
+# A user at a terminal, who answers questions.
 at_a_terminal() {
     code=0
     said=$(timeout 60 python3 -c 'import os, pty, sys

@@ -19,7 +19,7 @@ libfuzzer_sys::fuzz_target!(
             panic!("TARGET is one of {}, and not {name:?}", names.join(", "))
         });
         TARGET.get_or_init(|| target);
-        // It is made when it is first written to, and stays.
+        // Allocated by the first write, and kept.
         journal::set_now(Instant::START, std::time::UNIX_EPOCH);
     },
     |data: &[u8]| {
@@ -28,7 +28,7 @@ libfuzzer_sys::fuzz_target!(
             target(data);
             let after = heap::held();
             if after != held {
-                // A library may keep what it makes on first use; a leak grows with each input.
+                // A library may keep what it allocates on first use; a leak grows with each input.
                 target(data);
                 assert_eq!(heap::held(), after, "bytes of memory were kept");
             }

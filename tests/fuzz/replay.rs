@@ -1,5 +1,5 @@
-//! Every file of `tests/fuzz/corpus` through the target it is named for, as libFuzzer would run it: what was
-//! found once stays found, and the targets compile.
+//! Runs each file of `tests/fuzz/corpus` through the target that its folder names, as libFuzzer does: failures
+//! that were found once are tested again, and the targets compile.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lets libFuzzer look for bytes that break a promise of a parser's or a session's, with the stable compiler.
+# Runs libFuzzer on the parsers and sessions, with the stable compiler.
 set -euo pipefail
 
 usage() {
@@ -79,7 +79,7 @@ fuzz() {
     *) each=${each:-60} ;;
     esac
     if [ -n "$seed" ]; then
-        # The files are listed in one order everywhere, and what is learnt goes into a folder of its own.
+        # The files are listed in the same order everywhere, and new inputs go into a separate folder.
         local learnt=$out/seeded/$name
         rm -rf "$learnt"
         mkdir -p "$learnt"

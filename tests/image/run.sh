@@ -31,7 +31,7 @@ is() { [ "$1" = "$2" ] || { printf 'got %s, wanted %s\n' "$1" "$2"; return 1; };
 
 storage=(--storage-driver vfs)
 boards/image.sh generic-x86_64
-# The other platforms with whatever binaries dist/ has: what is asked of them is that they are built.
+# The other platforms, with any binaries that dist/ has: only the build is checked.
 for board in generic-aarch64 generic-armv7 rpi-zero; do
     if [ -f "dist/pandaproxy-$board" ]; then boards/image.sh "$board"; fi
 done
@@ -56,7 +56,7 @@ check "nothing but the binary and a place for certificates" is \
 check "whose mode is" is "$(stat -c '%a %u:%g' "$root/var/lib/pandaproxy")" "755 65532:65532"
 environment=(PRINTER_IP=192.0.2.9 ACCESS_CODE=7Kq2xW9p SERIAL_NUMBER=01P00A000000001)
 
-# Gives a folder of the container an RSA key, so that nobody waits for one, and an owner.
+# Gives a folder of the container an owner and an RSA key, since making one takes long.
 with_key() {
     mkdir -p "$1"
     openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2>/dev/null >"$1/rsa.key"

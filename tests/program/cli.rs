@@ -1,4 +1,4 @@
-//! What the program says and does before, beside and after serving.
+//! The program's commands, exit statuses and messages, apart from serving.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ use printer::{Model, Printer};
 
 const SERIAL: &str = Model::P1S.serial();
 
-// ---- what is not started -----------------------------------------------------------------------
+// ---- refused starts ----------------------------------------------------------------------------
 
 #[test]
 fn invalid_settings_end_with_2_and_one_line_without_the_code() {
@@ -144,7 +144,7 @@ async fn refused_at(port: u16, prefix: Vec<&str>) -> (Option<i32>, String) {
     (code, err)
 }
 
-// ---- what is only printed ----------------------------------------------------------------------
+// ---- commands that print -----------------------------------------------------------------------
 
 #[test]
 fn the_version_names_the_board_and_help_names_no_code() {
@@ -233,7 +233,7 @@ fn ca_prints_the_authority_that_serves_and_makes_none() {
     });
 }
 
-// ---- where its settings may stand --------------------------------------------------------------
+// ---- sources of settings -----------------------------------------------------------------------
 
 #[test]
 fn settings_come_from_a_file_the_environment_or_a_code_file() {
@@ -315,7 +315,7 @@ fn the_state_is_private_and_the_same_at_the_next_start() {
     });
 }
 
-// ---- who watches over it -----------------------------------------------------------------------
+// ---- service managers --------------------------------------------------------------------------
 
 #[test]
 fn sigusr1_prints_the_journal_and_it_goes_on_serving() {
@@ -336,7 +336,7 @@ fn sigusr1_prints_the_journal_and_it_goes_on_serving() {
     });
 }
 
-/// Guards: it says that it is ready before it is.
+/// Guards: readiness is reported too early.
 #[test]
 fn sighup_is_ignored_and_logged() {
     proxy::run(async {

@@ -184,7 +184,7 @@ fn a_port_that_the_printer_lacks_is_closed_and_healthy() {
             String::from_utf8(output.out).unwrap(),
             format!("healthy: chamber on {chamber}\n")
         );
-        // Of a P1S the model says it.
+        // A P1S has no port 322, by its model.
         let (code, _) = health(&more, &dir).await;
         assert_eq!(code, Some(0));
         // Nothing answers.

@@ -33,7 +33,7 @@ use skips::is_missing;
 
 use crate::clients::mqtt::{Client, Hello, PINGRESP, PUBACK, hello_bytes};
 use crate::clients::ports::{self, Refusing};
-use crate::clients::programs::{PATIENCE, Program};
+use crate::clients::programs::{PATIENCE, Program, Said};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
 use printer::{Event, Model, Printer};
 
@@ -135,7 +135,7 @@ fn mosquitto_publishes_arrive_once_at_any_qos() {
         let lan = Lan::new(Model::P1S).await;
         let file = lan.proxy.dir.file("request");
         for qos in ["0", "1", "2"] {
-            // Blanks, a NUL, what is no UTF-8, and length: a parser would lose one of them.
+            // Blanks, a NUL, invalid UTF-8, and length: a payload that was parsed and written again would lose one.
             let mut payload =
                 format!("{{ \"print\" :\t{{\"command\":\"x{qos}\"}}}}\r\n").into_bytes();
             payload.extend(b"\0\xff\xfe");
@@ -151,7 +151,7 @@ fn mosquitto_publishes_arrive_once_at_any_qos() {
                 requests.filter(|request| request.payload == payload).count()
             };
             assert!(lan.printer.until(PATIENCE, |printer| of_it(printer) > 0).await, "qos {qos}");
-            // A second copy would come before what is sent after it.
+            // A second copy would arrive before the next request.
             lan.marked_request(&format!("after-{qos}")).await;
             assert_eq!(of_it(&lan.printer), 1, "qos {qos}");
         }
@@ -273,7 +273,7 @@ fn eight_readers_and_two_writers_share_one_connection() {
             for (at, writer) in writers.iter_mut().enumerate() {
                 writer.tell(&format!("{{\"print\":{{\"command\":\"w{at}r{round}\"}}}}"));
             }
-            // Whatever the machine does to the writers, their answers do not gather.
+            // Each answer is awaited, so a slow machine does not let them pile up.
             let here = |printer: &Printer| sent(printer) == 2 * (round + 1);
             assert!(lan.printer.until(PATIENCE, here).await, "round {round}");
             // Three at once and two answers, of the eight that a reader may be behind.
@@ -401,7 +401,7 @@ fn other_protocols_than_tls_are_cut_off_alone() {
     proxy::run(async {
         let mut lan = Lan::new(Model::P1S).await;
         let log = &lan.proxy.program;
-        // It stands on the pre-auth slots until its ten seconds are over; looked at last.
+        // This connection holds a pre-auth slot until its timeout of ten seconds; checked last.
         let mut half = lan.proxy.tcp_from(other(5)).await.unwrap();
         half.write_all(&client_hello()[..60]).await.unwrap();
 
@@ -570,7 +570,7 @@ fn mosquitto_gets_in_beside_a_hundred_silent_connections() {
         for n in 0..100 {
             let mut stream = lan.proxy.tcp_from(HOME).await.unwrap();
             if n % 2 == 0 {
-                // It may be closed in favour of a newer one.
+                // A connection may be closed in favour of a newer one.
                 let _closed = stream.write_all(&client_hello()[..60]).await;
             }
             silent.push(stream);
@@ -591,7 +591,7 @@ fn mosquitto_gets_in_beside_a_hundred_silent_connections() {
 fn parallel_guesses_count_like_sequential_ones() {
     proxy::run(async {
         let mut lan = Lan::new(Model::P1S).await;
-        // They wait at the acceptor while the first of them use up the guesses.
+        // The connections wait at the acceptor while the first of them use up the guesses.
         let mut guessers = Vec::new();
         for _ in 0..16 {
             guessers.push(lan.proxy.tcp_from(other(3)).await.unwrap());
@@ -844,7 +844,7 @@ impl Lan {
         let heard = self.good.report_where(|report| report == mark.as_bytes());
         timeout(PATIENCE, heard).await.expect("the good client is served");
         assert_eq!(self.printer.most_open(), 1);
-        self.proxy.is_within_its_memory();
+        self.proxy.check_memory();
     }
 
     /// Sends a request that is like no other, and waits until the printer has it.

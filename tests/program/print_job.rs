@@ -157,7 +157,7 @@ fn a_print_job_reaches_an_x1c_in_relay_mode() {
     }
     proxy::run(async {
         let bed = Bed::new(Model::X1C).await;
-        // Where the printer can print from its own storage, the job goes through the tunnel.
+        // A printer that prints from its own storage gets the job through the tunnel.
         let mut slicer = bed.open_tunnel().await;
         assert!(bed.tunnel.until(PATIENCE, |tunnel| tunnel.logins() == 1).await);
         let job = job();
@@ -168,7 +168,7 @@ fn a_print_job_reaches_an_x1c_in_relay_mode() {
         drop(slicer);
         assert!(bed.tunnel.until(PATIENCE, |tunnel| tunnel.uploads().len() == 1).await);
         assert_eq!(bed.tunnel.uploads(), [tunnel::Upload::of(&job)]);
-        // Otherwise it goes by FTPS, after the probe file.
+        // Others get the job by FTPS, after the probe file.
         let ca = Path::new(PRINTER_CA);
         bed.store(ca, bed.model.serial(), "verify_job", b"check").await;
         bed.store(ca, bed.model.serial(), "job.gcode.3mf", &job).await;

@@ -16,7 +16,7 @@ const PAGES: [(&str, &str); 4] = [
     ("boards/slicer", include_str!("../../boards/slicer/README.md")),
 ];
 
-/// The pages' commands: what stands in indented blocks, and between back-quotes, without comments.
+/// The pages' commands: indented blocks, and text between back-quotes, without comments.
 fn commands() -> Vec<String> {
     let texts = || PAGES.into_iter().map(|(_, text)| text);
     let blocks = texts().flat_map(str::lines).filter_map(|line| line.strip_prefix("    "));

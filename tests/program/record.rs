@@ -180,7 +180,7 @@ fn an_unwritable_directory_ends_record_but_not_the_proxy() {
     });
 }
 
-/// A full disk ends the recording with one log line; the proxy goes on.
+/// A full disk ends the recording with one log line; the proxy continues to serve.
 #[test]
 fn a_disk_that_is_full_ends_the_recording_and_nothing_else() {
     proxy::run(async {

@@ -1,6 +1,6 @@
 //! Relay mode: the real program between real clients and a simulated printer's own TLS.
 //!
-//! A relay listens on the printer's own data ports, so the printer stands at [`PRINTER`], another address
+//! A relay listens on the printer's own data ports, so the printer is at [`PRINTER`], another address
 //! of loopback, where the same numbers are free.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -244,7 +244,7 @@ fn a_file_tunnel_is_relayed_on_port_6000() {
         }
         assert!(tunnel.until(PATIENCE, |tunnel| tunnel.logins() == 4).await);
         for slicer in &mut slicers {
-            // It is read back in pieces that the pipes between hold.
+            // Pieces that fit the pipes between both ends.
             for (n, piece) in upload.chunks(20_000).enumerate() {
                 slicer.stdin().write_all(piece).unwrap();
                 slicer.stdin().flush().unwrap();

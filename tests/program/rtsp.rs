@@ -154,7 +154,7 @@ fn gstreamer_decodes_every_picture_and_falls_back_to_tcp() {
         for protocols in ["tcp", "udp+tcp"] {
             let mut player = set.gstreamer(CODE, protocols);
             player.args(["!", "rtph264depay", "!", "h264parse", "!", "avdec_h264"]);
-            // It is not asked to end: gst-launch-1.0 interrupts its own PAUSE then, and calls that an error.
+            // Killed instead of interrupted: gst-launch-1.0 interrupts its own PAUSE then, and calls that an error.
             let player = Program::start(player.args(SUMS));
             let seen = |said: &Said| said.out.iter().filter(|byte| **byte == b'\n').count() >= 60;
             let all = player.until(PATIENCE, seen).await;
@@ -284,7 +284,7 @@ impl Set {
         ffmpeg(&self.url(code), &["-rtsp_transport", "tcp"], &[])
     }
 
-    /// What it makes of so many pictures.
+    /// Hashes of this many decoded pictures.
     async fn ffmpeg(&self, code: &str, pictures: usize) -> Vec<String> {
         let mut player = self.command(code);
         player.args(["-frames:v", &pictures.to_string(), "-f", "framemd5", "-"]);
@@ -300,7 +300,7 @@ impl Set {
         player
     }
 
-    /// What was seen is what was recorded, from a key frame on and without a gap.
+    /// Asserts that these are the recording's pictures, from a key frame on and without a gap.
     fn are_own(&self, recorded: &[String], seen: &[String]) {
         let first = recorded.iter().position(|own| *own == seen[0]).expect("its own");
         assert!(self.rtsp.media().unit(first as u64).key, "it begins at picture {first}");

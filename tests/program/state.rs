@@ -1,4 +1,4 @@
-//! The state directory of the real program: who may use it, what is said when it cannot be used, and what a slow disk
+//! The state directory of the real program: its owner, messages when it cannot be used, and the effect of a slow disk
 //! stops.
 
 use core::net::SocketAddr;
@@ -153,7 +153,7 @@ fn a_read_only_or_full_state_directory_serves_a_new_name() {
     });
 }
 
-/// Has openssl verify a program in namespaces of its own by the line that says where it listens.
+/// Has openssl verify a program in its own namespaces, at the address of its line about listening.
 async fn verified(
     program: &Program,
     line: &str,

@@ -4,7 +4,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use pandaproxy::auth::REFUSED_FOR;
+use pandaproxy::auth::LOCKOUT_TIMEOUT;
 use pandaproxy::journal;
 use pandaproxy::runtime::launch::Proxy;
 use printer::camera::{Camera, login};
@@ -111,7 +111,7 @@ fn a_locked_out_mqtt_client_gets_connack_5_or_tries_again() {
         assert!(journal_says("client rejected: locked out after wrong access codes"));
         let mut other = MqttClient::over(bed.connect(MQTT, 8));
         assert_eq!(other.connect(&Hello::default()).await, 0);
-        pass(REFUSED_FOR).await;
+        pass(LOCKOUT_TIMEOUT).await;
         let mut again = MqttClient::over(bed.connect(MQTT, 7));
         assert_eq!(again.connect(&Hello::default()).await, 0);
     });
@@ -144,7 +144,7 @@ fn a_locked_out_viewer_is_closed_after_its_login() {
         assert!(journal_says("10.9.0.7: locked out for 60 s"));
         assert_eq!(bed.answer(CHAMBER, 7, &login(CODE)).await, b"");
         assert!(journal_says("client rejected: locked out after wrong access codes"));
-        pass(REFUSED_FOR).await;
+        pass(LOCKOUT_TIMEOUT).await;
         let mut viewer = bed.connect(CHAMBER, 7);
         viewer.write_all(&login(CODE)).await.unwrap();
         viewer.read_exact(&mut [0; 16]).await.expect("the head of a picture");
@@ -163,7 +163,7 @@ fn a_locked_out_player_gets_403_with_the_reason() {
         assert_eq!(status, 403, "{reason}");
         assert!(reason.contains("Locked Out"), "{reason}");
         assert_eq!(bed.rtsp(8, CODE).await.0, 200);
-        pass(REFUSED_FOR).await;
+        pass(LOCKOUT_TIMEOUT).await;
         assert_eq!(bed.rtsp(7, CODE).await.0, 200);
     });
 }
@@ -178,7 +178,7 @@ fn a_locked_out_ftp_client_gets_421_with_the_reason() {
         let refused = bed.ftp(7, CODE).await;
         assert!(refused.starts_with("421 Locked out"), "{refused}");
         assert_eq!(refused.lines().count(), 1, "{refused}");
-        pass(REFUSED_FOR).await;
+        pass(LOCKOUT_TIMEOUT).await;
         assert!(bed.ftp(7, CODE).await.contains("230 "));
     });
 }

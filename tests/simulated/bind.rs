@@ -1,4 +1,4 @@
-//! Ports 3000 and 3002 in virtual time: what slicers are told, what the printer is asked, and what bad clients cost.
+//! Ports 3000 and 3002 in virtual time: answers to slicers, requests to the printer, and clients that misbehave.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -108,7 +108,7 @@ async fn ask(stream: &mut DuplexStream, login: Value) -> Value {
     answer["login"].take()
 }
 
-// ---- what slicers are told -------------------------------------------------------------------------
+// ---- answers to slicers ----------------------------------------------------------------------------
 
 #[test]
 fn both_ports_tell_what_the_printer_tells() {
@@ -277,7 +277,7 @@ fn a_printer_that_does_not_tell_is_asked_once_an_hour() {
     });
     for (at, said) in [
         (At::Closed, "port 3000 is closed"),
-        (At::Detect(tells().refusing(true)), "the printer refuses it"),
+        (At::Detect(tells().refusing(true)), "the printer refuses to answer"),
         (At::Detect(tells().silent(true)), "no answer within 5 s"),
         (At::Detect(tells().telling("id", "01P00A3C1200418")), "another serial number"),
         (At::Detect(tells().telling("command", "whatever")), "unexpected answer"),
@@ -370,7 +370,7 @@ fn shutdown_waits_for_no_client_and_not_for_the_printer() {
 
 // ---- bad clients -----------------------------------------------------------------------------------
 
-/// Bytes that are no request, and what is logged.
+/// Invalid requests, and their log lines.
 fn bad() -> Vec<(Vec<u8>, &'static str)> {
     let deep = format!(r#"{{"login":{{"command":"detect","x":{}"#, "[".repeat(MAX_NESTED));
     vec![
@@ -455,7 +455,7 @@ fn half_requests_hold_their_slots_for_five_seconds() {
             }
             pass(ms(10)).await;
             assert_eq!(connections(&bed, port), CLIENTS);
-            // It waits in the accept queue until those before it have had their time.
+            // The client waits in the accept queue until those before it have timed out.
             let mut stream = bed.connect(port);
             let answer = ask(&mut stream, json!({ "command": "detect" })).await;
             assert_eq!(answer["id"], SERIAL);
@@ -487,7 +487,7 @@ fn a_flood_on_both_ports_is_noticed_by_nobody_else() {
             for n in 0..ACCEPT_QUEUE {
                 let (bytes, _) = &bad[n % bad.len()];
                 let mut stream = bed.connect(PORTS[n % 2]);
-                // Half of them leave at once; half of a request stays.
+                // Three of four connections with half a request are closed at once; the others stay.
                 let _sent = stream.write_all(&bytes[..bytes.len().min(4096)]).await;
                 let mut half = bed.connect(PORTS[(n + 1) % 2]);
                 half.write_all(b"\xa5").await.unwrap();

@@ -1,4 +1,4 @@
-//! The chamber camera between simulated cameras and viewers, in virtual time: hours in a moment.
+//! The chamber camera between simulated cameras and viewers, in virtual time.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -11,7 +11,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::chamber::client::{Error, MAX_TALK};
 use pandaproxy::chamber::hub::Counts;
 use pandaproxy::chamber::slot::Dismissal;
-use pandaproxy::chamber::upstream::MAX_SILENT;
+use pandaproxy::chamber::upstream::SILENCE_TIMEOUT;
 use pandaproxy::chamber::wire::LoginFault;
 use pandaproxy::clock::Instant;
 use pandaproxy::journal::Kind;
@@ -37,7 +37,7 @@ fn camera() -> Camera {
 }
 
 fn number(picture: &[u8]) -> u32 {
-    picture_number(picture).expect("one of the camera's own")
+    picture_number(picture).expect("a picture of the simulated camera")
 }
 
 // ---- fan-out -----------------------------------------------------------------------------------
@@ -113,11 +113,14 @@ fn a_slow_viewer_loses_pictures_and_others_do_not() {
         });
         let first = number(&quick.picture().await.unwrap());
         for next in first + 1..first + 150 {
-            assert_eq!(number(&quick.picture().await.unwrap()), next, "none is lost");
+            assert_eq!(number(&quick.picture().await.unwrap()), next, "no picture is lost");
         }
         let seen = reading.await.unwrap();
         assert!(seen.is_sorted() && seen.windows(2).all(|two| two[0] < two[1]), "{seen:?}");
-        assert!(seen.last().unwrap() - seen[0] > 100, "it is shown what is new: {seen:?}");
+        assert!(
+            seen.last().unwrap() - seen[0] > 100,
+            "the viewer gets the newest pictures: {seen:?}"
+        );
         assert!(studio.service.counts().lost > 0);
     });
 }
@@ -157,7 +160,7 @@ fn a_viewer_that_reads_nothing_or_a_byte_a_second_is_closed() {
 
 // ---- one connection, on demand -----------------------------------------------------------------
 
-/// Guards: a viewer that has left counts until the next picture.
+/// Guards: a viewer that has disconnected is counted until the next picture.
 #[test]
 fn the_camera_is_closed_after_the_last_viewer() {
     lan::run(async {
@@ -167,7 +170,7 @@ fn the_camera_is_closed_after_the_last_viewer() {
         assert!(camera.until(secs(5), |camera| camera.watching() == 1).await);
         drop(viewer);
         pass(secs(4)).await;
-        assert_eq!(camera.open(), 1, "a client may come back");
+        assert_eq!(camera.open(), 1, "the connection is kept for a while");
         assert!(camera.until(secs(5), |camera| camera.open() == 0).await);
         pass(secs(600)).await;
         assert_eq!(camera.open(), 0, "no client is connected");
@@ -186,7 +189,7 @@ fn a_viewer_that_leaves_before_a_picture_is_not_logged() {
         drop(studio.viewer().await);
         pass(secs(15)).await;
         assert!(!journal_says("retrying in"));
-        assert_eq!((slow.open(), slow.ever()), (0, 2), "the look, and what was left");
+        assert_eq!((slow.open(), slow.ever()), (0, 2), "the probe, and the abandoned connection");
         assert!(studio.viewer().await.picture().await.is_some());
     });
 }
@@ -195,7 +198,7 @@ fn a_viewer_that_leaves_before_a_picture_is_not_logged() {
 #[test]
 fn the_old_connection_is_closed_before_the_next_is_made() {
     lan::run(async {
-        // Pitfall 30: a camera feeds a connection that was left for twenty minutes.
+        // Pitfall 30: a camera sends to an abandoned connection for twenty minutes.
         let camera = camera();
         let studio = Studio::before(&camera);
         let mut viewer = studio.viewer().await;
@@ -220,7 +223,7 @@ fn viewers_stay_connected_while_the_printer_restarts() {
             viewer.picture().await.unwrap();
         }
         camera.reboot(secs(90));
-        // What was in flight still arrives; then nothing does, and no client is disconnected.
+        // Pictures in flight arrive, then no more; no client is disconnected.
         pass(secs(80)).await;
         assert_eq!(studio.service.viewers(), 2);
         let before = camera.frames();
@@ -247,7 +250,7 @@ fn a_camera_in_use_by_another_program_is_retried() {
         let studio = Studio::before(&camera);
         let mut viewer = studio.viewer().await;
         pass(secs(300)).await;
-        // Those that were given up stay in line there: the more reason not to come often.
+        // The camera keeps abandoned attempts in its queue, so the proxy must dial rarely.
         assert!(camera.in_line() <= 8, "{} attempts in five minutes", camera.in_line());
         assert_eq!(camera.watching(), 1);
         assert!(journal_says("accepts the login and sends no picture"));
@@ -278,7 +281,7 @@ fn pictures_stay_whole_over_an_hour_of_reboots_and_cuts() {
                 numbers
             }));
         }
-        // Every minute something else goes wrong.
+        // Each minute the camera fails in another way.
         for minute in 0..59u32 {
             pass(secs(60)).await;
             match minute % 6 {
@@ -293,7 +296,7 @@ fn pictures_stay_whole_over_an_hour_of_reboots_and_cuts() {
         camera.turn(Quirk::Silence, false);
         for reader in readers {
             let numbers = reader.await.unwrap();
-            assert!(numbers.windows(2).all(|two| two[0] < two[1]), "in order, each once");
+            assert!(numbers.windows(2).all(|two| two[0] < two[1]), "each picture once, in order");
             assert!(numbers.len() > 600, "{} pictures in an hour", numbers.len());
         }
         assert_eq!(camera.most_open(), 1);
@@ -352,7 +355,7 @@ fn wrong_logins_are_closed_and_viewers_go_on() {
             ),
             (printer::tunnel::login("12345678").repeat(3), Error::NoLogin(LoginFault::Tunnel)),
             (talks, Error::UnexpectedData),
-            // Short, and slow: nothing more comes of it.
+            // Part of a login: nothing more follows.
             (login(CODE)[..79].to_vec(), Error::Silent),
             (Vec::new(), Error::Silent),
         ];
@@ -361,7 +364,7 @@ fn wrong_logins_are_closed_and_viewers_go_on() {
             stream.write_all(&bytes).await.unwrap();
             let mut seen = Vec::new();
             let mut reading = tokio::io::AsyncReadExt::take(&mut stream, 1 << 20);
-            // However it ends, it ends.
+            // The connection ends, in order or by a reset.
             let _end = tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut seen).await;
             pass(ms(1)).await;
             assert!(
@@ -382,7 +385,7 @@ fn wrong_logins_are_closed_and_viewers_go_on() {
         }
         pass(ms(1)).await;
         assert_eq!(studio.ends.borrow_mut().pop(), Some(End::Session(Error::Silent)));
-        assert!(!watching.is_finished(), "who watches is not disturbed");
+        assert!(!watching.is_finished(), "other viewers are not affected");
         assert_eq!(studio.service.counts().lost, 0);
         assert_eq!((camera.most_open(), studio.service.viewers()), (1, 1));
     });
@@ -425,7 +428,7 @@ fn one_viewer_too_many_is_closed_and_the_others_stay() {
         }
         drop(viewers.pop());
         pass(secs(1)).await;
-        assert!(studio.viewer().await.picture().await.is_some(), "there is a place again");
+        assert!(studio.viewer().await.picture().await.is_some(), "the slot is free again");
     });
 }
 
@@ -491,7 +494,7 @@ fn a_picture_cut_in_its_middle_is_not_sent() {
         }
         assert!(camera.endings().contains(&Ending::Cut));
         assert!(numbers.is_sorted(), "{numbers:?}");
-        assert_eq!(studio.service.counts().damaged, 0, "it never was a picture");
+        assert_eq!(studio.service.counts().damaged, 0, "bytes without a head are no picture");
     });
 }
 
@@ -520,7 +523,7 @@ fn a_printer_that_is_off_is_probed_until_it_is_on() {
         assert!(journal_says("camera: the printer does not answer; retrying in"));
         chamber.now(At::Camera(camera()));
         rtsp.now(At::Closed);
-        assert!(viewer.picture().await.is_some(), "it has waited");
+        assert!(viewer.picture().await.is_some(), "the viewer was kept waiting, not disconnected");
         assert_eq!(studio.status.camera().kind(), CameraKind::Chamber);
     });
 }
@@ -556,7 +559,7 @@ fn viewers_of_an_x1_are_closed_with_a_logged_reason() {
         let elsewhere = End::Session(Error::Dismissed(Dismissal::Elsewhere));
         assert_eq!(studio.ends.borrow_mut().pop(), Some(elsewhere));
         let mut late = studio.viewer().await;
-        assert!(late.picture().await.is_none(), "and a later viewer");
+        assert!(late.picture().await.is_none(), "a later viewer is disconnected as well");
         assert!(journal_says("use its RTSPS camera on port 322"));
     });
 }
@@ -602,7 +605,7 @@ fn no_port_a_wrong_code_and_a_dark_camera_are_distinguished() {
         ];
         for (at, kind, words) in cases {
             let studio = Studio::at(&Port::new(at), &Port::new(At::Closed));
-            pass(MAX_SILENT * 2).await;
+            pass(SILENCE_TIMEOUT * 2).await;
             assert_eq!(studio.status.camera().kind(), kind);
             assert!(journal_says(words), "{words}");
             studio.stop().await;
@@ -617,7 +620,7 @@ fn a_camera_that_closes_is_busy_while_mqtt_is_logged_in() {
         let chamber = Port::new(At::Camera(camera().code("87654321")));
         let studio = Studio::at(&chamber, &Port::new(At::Closed));
         studio.status.log_in(Login::Mqtt, Instant::START);
-        // The first probes, with no viewer waiting.
+        // The first probes, without a viewer.
         pass(secs(300)).await;
         let mut viewer = studio.viewer().await;
         pass(secs(5)).await;

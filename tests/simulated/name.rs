@@ -1,4 +1,4 @@
-//! A printer that is given by name: how often the name is looked up, and what is done with the outcome.
+//! A printer that is given by name: how often the name is resolved, and the use of the result.
 
 use core::cell::Cell;
 use core::net::IpAddr;
@@ -23,7 +23,7 @@ struct Bed {
     mqtt: Port,
     looked_up: Rc<Cell<u32>>,
     at_once: Rc<Cell<u32>>,
-    /// What the name stands for; `None` if it cannot be resolved.
+    /// Address of the name; `None` if it cannot be resolved.
     address: Rc<Cell<Option<IpAddr>>>,
 }
 

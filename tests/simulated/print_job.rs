@@ -77,7 +77,7 @@ impl Bed {
         Self { net, proxy, printer, files, tunnel, ports }
     }
 
-    /// Changes what is at each of the printer's ports.
+    /// Replaces the servers at the printer's ports.
     fn turn(&self, at: &At) {
         for port in &self.ports {
             port.now(at.clone());

@@ -155,7 +155,7 @@ signed() {
     keep mqtt x1c-signed
 }
 
-# Looks at the chamber camera for some seconds, having shown this code.
+# Logs in to the chamber camera with this code, and receives pictures for some seconds.
 looks() {
     local shown=$1 seconds=$2
     { printf '\x40\0\0\0\0\x30\0\0\0\0\0\0\0\0\0\0bblp'

@@ -38,8 +38,8 @@ impl Viewer {
         (viewer, login(if knows_the_code { RIGHT } else { WRONG }).to_vec())
     }
 
-    /// The connection is over; checks its end if it had a wrong code.
-    pub(crate) fn is_over(&self) {
+    /// Ends the connection: a viewer with a wrong code must have seen no picture.
+    pub(crate) fn finish(&self) {
         if !self.knows_the_code {
             promise("chamber: a wrong code sees nothing", self.pictures == 0, || {
                 format!("viewer {} does not know the code and saw a picture", self.name)
@@ -103,7 +103,7 @@ pub(crate) struct Player {
     step: Step,
     assembly: Assembly,
     last: Option<u64>,
-    /// How often the camera has begun anew, now and when the last picture came.
+    /// Starts of the camera so far, now and at the last picture.
     reboots: (Rc<Cell<u32>>, u32),
     pub(crate) pictures: u32,
 }
@@ -185,7 +185,7 @@ impl Player {
         // Stops the run unless the bytes are the camera's.
         let number = number(&self.camera, &picture);
         if self.reboots.1 != self.reboots.0.get() && self.last.is_some_and(|last| last >= number) {
-            // Sequence numbers begin anew with it.
+            // Sequence numbers restart with a new session.
             self.reboots.1 += 1;
             self.last = None;
         }

@@ -135,7 +135,7 @@ impl Filer {
             let (lines, data) = (Lines::default(), Rc::<RefCell<Option<Cutter>>>::default());
             let its = Rc::clone(&data);
             let mut session = Session { number, around, from, to, lines, data: its, chance };
-            // Dropped after its wires have ended as `how` says: dropping it would close them in order.
+            // Dropped after the wires have ended by `how`, since a drop would close them in order.
             let mut run = pin!(session.run(knows_the_code));
             let done = select! {
                 biased;

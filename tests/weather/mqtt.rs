@@ -1,4 +1,4 @@
-//! MQTT in the weather: what the printer and the proxy say to each other, overheard on the wire, and
+//! MQTT in the weather: the traffic between printer and proxy, read from the wire, and
 //! clients that hold what they hear against it.
 
 use core::cell::{Cell, RefCell};
@@ -64,7 +64,7 @@ struct Said {
     known_before: bool,
 }
 
-/// All that was said on the proxy's connections to the printer.
+/// All traffic of the proxy's connections to the printer.
 #[derive(Default)]
 pub(crate) struct Truth {
     said: RefCell<Vec<Said>>,
@@ -111,7 +111,7 @@ impl Truth {
         })
     }
 
-    /// Listens to what a client says.
+    /// Reads a client's bytes from the wire.
     pub(crate) fn overhears_a_client(self: &Rc<Self>, wire: Wire) -> Wire {
         let (truth, mut packets) = (Rc::clone(self), Packets::default());
         let its = wire.cutter();
@@ -132,7 +132,7 @@ impl Truth {
         let mut known = self.known.borrow_mut();
         let known_before = known.state().is_some();
         if payload.len() > BOARD.mqtt.large.size {
-            // It is skipped, and what misses a change is not the state.
+            // A skipped change leaves a state that is not the printer's.
             *known = Known::default();
         } else if serde_json::from_slice::<Value>(payload).is_ok() {
             known.learn(payload);
@@ -161,7 +161,7 @@ impl Truth {
         let now = self.connections.get();
         promise(
             "mqtt: a command is sent on the connection that stood when it came",
-            // Or it had not been looked at, and its sender has not been told that it is lost.
+            // Or the proxy had not read it, and has not told its sender of the loss.
             came.as_ref().is_some_and(|(then, its)| *then == now || its.is_held()),
             || {
                 let came = came.as_ref().map(|(then, _)| then);
@@ -194,7 +194,7 @@ fn states_lost() -> u32 {
     journal::count(Kind::NoFrame) + journal::count(Kind::ReportTooLong)
 }
 
-/// A state without the number of the report that told it.
+/// A state without the number of its report.
 fn fingerprint(state: &Value) -> u64 {
     let mut state = state.clone();
     if let Some(print) = state["print"].as_object_mut() {
@@ -260,7 +260,7 @@ pub(crate) struct Reader {
     packet_id: u16,
     /// What it has sent and waits to see acknowledged: packet id, payload.
     waiting: Vec<(u16, u8, Vec<u8>)>,
-    /// Whether it has been here before, and resends what was not acknowledged then.
+    /// Whether the client was connected before, and resends requests that were not acknowledged.
     resends: bool,
     request_topic: String,
 }
@@ -365,11 +365,11 @@ impl Reader {
             said.iter().enumerate().skip(self.next).find(|(_, said)| *said.payload == *payload);
         let is_state = is_full(payload);
         if self.heard == 0 {
-            // Unless the printer has not told its state since it was connected.
+            // Unless the printer has sent no state since it was connected.
             let last = said.iter().rfind(|said| *said.payload == *payload);
             let known = self.truth.known.borrow().state().is_some();
             let unknown = !last.map_or(known, |said| said.known_before);
-            // Which versions there are says nothing about the state.
+            // An answer with versions is no part of the state.
             if is_state || !(unknown || self.truth.is_excused() || version(payload).is_some()) {
                 promise("mqtt: the first report is a full state", is_state, || {
                     format!("client {}: {}", self.number, shortened(payload))

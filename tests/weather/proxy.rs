@@ -48,7 +48,7 @@ pub(crate) fn allowed(share: &str) -> usize {
 /// for the tasks of no service.
 pub(crate) const SHARES: [&str; 4] = ["mqtt ", "cameras", "ftp ", "runtime"];
 
-/// The index in [`SHARES`] of what belongs to no service.
+/// Index in [`SHARES`] of memory that belongs to no service.
 const RUNTIME: usize = 3;
 
 /// The index in [`SHARES`] of each service's share, in the order of [`services`].

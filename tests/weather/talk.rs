@@ -22,7 +22,7 @@ const FORGOTTEN_FOR: Duration = Duration::from_secs(60);
 
 /// The protocol of one end of a connection.
 pub(crate) trait Party {
-    /// Handles received bytes; appends what is to be sent to `says`.
+    /// Handles received bytes; appends bytes to send to `says`.
     fn hears(&mut self, bytes: &[u8], says: &mut VecDeque<u8>);
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Leave {
     Resets,
     /// Without a FIN or RST.
     Vanishes,
-    /// It has another connection and has abandoned this one, which stays for a while: what is in flight
+    /// The party has another connection and has abandoned this one, which stays for a while: bytes in flight
     /// arrives.
     Abandons,
 }

@@ -510,7 +510,7 @@ impl World {
         }
     }
 
-    // ---- what is promised -------------------------------------------------------------------------
+    // ---- invariants -------------------------------------------------------------------------------
 
     fn check(&mut self) -> Result<(), String> {
         let one = |name, what| {
@@ -567,7 +567,7 @@ impl World {
             Eye::Chamber { viewers, .. } => viewers.retain(|(_, _, talk)| {
                 let over = talk.is_over();
                 if over {
-                    talk.party.borrow().is_over();
+                    talk.party.borrow().finish();
                 }
                 !over
             }),

@@ -30,7 +30,7 @@ fn a_lost_session_fails_its_command_and_the_next_gets_a_new_one() {
     client.command("STOR a");
     printer.begin("STOR a");
     client.read();
-    printer.is_lost("the printer ended the connection");
+    printer.lose("the printer ended the connection");
     assert!(client.read().starts_with("426 "));
     assert_eq!(printer.data_command(), Some(DataCommand::Close));
     assert!(!service.hub.is_wanted(at(0), 0));
@@ -41,7 +41,7 @@ fn a_lost_session_fails_its_command_and_the_next_gets_a_new_one() {
     assert_eq!(client.read(), "257 \"/a\"\r\n");
     client.command("MKD b");
     assert_eq!(printer.received(), "MKD b\r\n");
-    printer.is_lost("the printer ended the connection");
+    printer.lose("the printer ended the connection");
     assert!(client.read().starts_with("451 "));
 }
 
@@ -53,14 +53,14 @@ fn a_session_lost_before_the_command_is_replaced_once() {
     client.command("STOR a");
     assert_eq!(printer.received(), "TYPE I\r\n");
     while is_ready(client.link.slot().notified()) {}
-    printer.is_lost("the printer ended the connection");
+    printer.lose("the printer ended the connection");
     assert!(is_ready(client.link.slot().notified()), "it has to look at the time again");
     assert_eq!(client.read(), "");
     assert_eq!(client.client.poll_timeout(), Some(at(0) + QUEUE_TIMEOUT));
     assert!(service.hub.is_wanted(at(0), 0));
     let mut printer = Printer::live(&service);
     assert_eq!(printer.received(), "TYPE I\r\n");
-    printer.is_lost("the printer ended the connection");
+    printer.lose("the printer ended the connection");
     assert!(client.read().starts_with("451 "));
 }
 
@@ -142,7 +142,7 @@ fn a_refused_second_session_is_tried_again_in_time() {
     service.lost(at(0), &second, &"no more sessions", Duration::from_secs(5));
     assert!(!service.hub.is_wanted(at(299), 1));
     assert!(service.hub.is_wanted(at(300), 1));
-    printer.is_lost("reset");
+    printer.lose("reset");
     assert!(service.hub.is_wanted(at(10), 1), "it is the only one");
 }
 

@@ -260,7 +260,7 @@ fn a_reply_cut_off_in_the_middle_disconnects_the_client() {
     assert_eq!(client.command("ABOR\r\nSTAT"), "213-Status\r\n a\r\n", "they wait for its end");
     let now = client.now;
     assert_eq!(client.client.poll_output(now, &mut [0; 100]), Output::Idle);
-    printer.is_lost("the printer ended the connection");
+    printer.lose("the printer ended the connection");
     let end = client.client.poll_output(now, &mut [0; 100]);
     assert_eq!(end, Output::End(client::Error::Truncated));
     drop(client);

@@ -350,7 +350,7 @@ impl Upstream {
 
     fn hold(&mut self, line: &[u8]) {
         self.held.clear();
-        // It fits: a longer line was cut.
+        // Cannot fail: a longer line was cut.
         let _fits = self.held.extend_from_slice(line.get(..LINE).unwrap_or(line));
     }
 
@@ -534,7 +534,7 @@ impl Upstream {
             Outgoing::Restart(offset) => {
                 line.put(b"REST ");
                 let mut digits = heapless::String::<20>::new();
-                // It fits: a number of 64 bits has at most 20 digits.
+                // Cannot fail: a number of 64 bits has at most 20 digits.
                 let _fits = fmt::write(&mut digits, format_args!("{offset}"));
                 line.put(digits.as_bytes());
             }

@@ -220,7 +220,7 @@ impl<'a> Merge<'a, '_> {
                     cursor.pass()?;
                     self.replace(old.at..cursor.at(), element.text)?;
                 }
-                // That a tray was emptied has to reach the state before its new contents do.
+                // The state has to show the tray as empty before its new contents are merged.
                 Some(_) if key == TRAY && self.purpose == Purpose::Delta && is_emptied(old)? => {
                     return Err(Refusal::NotOneDelta);
                 }

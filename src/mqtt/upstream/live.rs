@@ -1,6 +1,6 @@
 //! Requests to the printer, and their acknowledgements, once the subscription is confirmed.
 
-use super::{Event, KEEP_ALIVE, Phase, UNACKNOWLEDGED, Upstream};
+use super::{Event, KEEP_ALIVE, PUBACK_TIMEOUT, Phase, Upstream};
 use crate::clock::Instant;
 use crate::mqtt::queue::Request;
 use crate::mqtt::slot::PendingAck;
@@ -58,9 +58,9 @@ impl Upstream {
         }
     }
 
-    /// Gives up waiting for PUBACKs that are older than [`UNACKNOWLEDGED`].
+    /// Gives up waiting for PUBACKs that are older than [`PUBACK_TIMEOUT`].
     pub(super) fn forget_old(&mut self, now: Instant) {
-        while self.in_flight.front().is_some_and(|oldest| now.since(oldest.since) >= UNACKNOWLEDGED)
+        while self.in_flight.front().is_some_and(|oldest| now.since(oldest.since) >= PUBACK_TIMEOUT)
         {
             if let Some(oldest) = self.in_flight.pop_front() {
                 oldest.pending_ack.settle();
@@ -144,7 +144,7 @@ impl Upstream {
         {
             oldest.pending_ack.settle();
         }
-        // It fits: there is room for one now.
+        // Cannot fail: there is room for one now.
         let _fits = self.in_flight.push_back(InFlight { id, pending_ack, since: now });
     }
 }
@@ -204,8 +204,8 @@ mod tests {
         occupied(&slot);
         put(&queue, &slot, b"{}", 7);
         written(&mut upstream, Instant::START);
-        queue.set_reported(Instant::at(UNACKNOWLEDGED));
-        upstream.handle_timeout(Instant::at(UNACKNOWLEDGED)).unwrap();
+        queue.set_reported(Instant::at(PUBACK_TIMEOUT));
+        upstream.handle_timeout(Instant::at(PUBACK_TIMEOUT)).unwrap();
         drop(upstream);
         assert!(slot.is_admitted());
     }

@@ -25,7 +25,7 @@ impl<'a> Fields<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(self.fault(Fault::Truncated))?;
         self.rest = rest;
-        // No packet is longer than REMAINING_MAX, which is far from the end of u32.
+        // No packet is longer than MAX_REMAINING, which is far from the end of u32.
         self.at += len as u32;
         Ok(taken)
     }

@@ -259,7 +259,7 @@ fn nothing_is_read_from_the_packet_behind() {
     }
 }
 
-/// That nothing is allocated shows in the imports: no file here has any from `alloc`.
+/// Nothing is allocated: no file of this module imports from `alloc`.
 #[test]
 fn eight_bytes_that_claim_256_mib_cost_nothing() {
     let bytes = b"\x30\xFF\xFF\xFF\x7F\x00\x03a";
@@ -318,7 +318,7 @@ fn a_remaining_length_has_one_to_four_bytes() {
         (b"\x30\x80\x80\x01", 16_384),
         (b"\x30\xFF\xFF\x7F", 2_097_151),
         (b"\x30\x80\x80\x80\x01", 2_097_152),
-        (b"\x30\xFF\xFF\xFF\x7F", REMAINING_MAX as usize),
+        (b"\x30\xFF\xFF\xFF\x7F", MAX_REMAINING as usize),
         // Longer than it need be, which 3.1.1 does not forbid.
         (b"\x30\x80\x80\x80\x00", 0),
         (b"\x30\x82\x00", 2),
@@ -503,7 +503,7 @@ fn what_mqtt_cannot_say_is_not_written() {
     assert!(publish(&mut room, &unanswered).is_some());
     assert_eq!(publish(&mut room, &Publish { dup: true, ..unanswered }), None);
 
-    let most = REMAINING_MAX as usize - 4 - REPORT.topic.len();
+    let most = MAX_REMAINING as usize - 4 - REPORT.topic.len();
     let head = publish_head(&mut room, &REPORT, most).unwrap();
     let header = header(&room).unwrap().unwrap();
     assert_eq!(header.total(), head + most);
@@ -521,7 +521,7 @@ fn a_remaining_length_is_written_in_as_few_bytes_as_it_takes() {
         (16_384, 3),
         (2_097_151, 3),
         (2_097_152, 4),
-        (REMAINING_MAX as usize, 4),
+        (MAX_REMAINING as usize, 4),
     ] {
         let head = written(|out| publish_head(out, &REPORT, remaining - fields));
         let header = header(&head).unwrap().unwrap();

@@ -1,13 +1,13 @@
 //! Encoding: packets into a caller's buffer.
 //!
 //! Each function returns how many bytes at the front of `out` are the packet, or `None` if it does not
-//! fit there, or in MQTT at all (a string above 65535 bytes, a packet above [`REMAINING_MAX`]).
+//! fit there, or in MQTT at all (a string above 65535 bytes, a packet above [`MAX_REMAINING`]).
 //! Whether a string may stand where it is put is the caller's to know: what came out of
 //! [`packet`](super::packet) may go back in.
 
 use super::{
-    CLEAN, ConnectCode, DUP, MQTT_3_1_1, PASSWORD, PacketId, PacketType, Publish, Qos,
-    REMAINING_MAX, RETAIN, SESSION_PRESENT, SubscribeCode, USER_NAME,
+    CLEAN, ConnectCode, DUP, MAX_REMAINING, MQTT_3_1_1, PASSWORD, PacketId, PacketType, Publish,
+    Qos, RETAIN, SESSION_PRESENT, SubscribeCode, USER_NAME,
 };
 
 /// A client's CONNECT (§3.1): MQTT 3.1.1, a clean session, no will.
@@ -190,7 +190,7 @@ impl<'o> Packet<'o> {
             0..0x80 => 1,
             0x80..0x4000 => 2,
             0x4000..0x20_0000 => 3,
-            0x20_0000..=REMAINING_MAX => 4,
+            0x20_0000..=MAX_REMAINING => 4,
             _ => return None,
         };
         let len = len.checked_add(1 + lengths)?;

@@ -29,7 +29,7 @@ use crate::runtime::pacing::limit_unread;
 use crate::runtime::stream::tune_data;
 
 /// Pause after a failure to accept.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The data ports of all clients.
 pub struct PassivePorts<N: Net = Sockets> {
@@ -170,7 +170,7 @@ impl<N: Net> PassivePorts<N> {
                         );
                     }
                 }
-                Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+                Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
             }
         }
     }
@@ -206,7 +206,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct OnePort(Rc<Cell<bool>>);
 
-    /// That port while it is bound.
+    /// The port while it is bound.
     struct Bound(Rc<Cell<bool>>);
 
     impl Net for OnePort {

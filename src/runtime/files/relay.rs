@@ -176,11 +176,11 @@ const _: () = assert!(
 /// What became of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was relayed.
+    /// The connection was relayed.
     Relayed(Report),
-    /// Its ClientHello was not complete within [`HELLO_TIMEOUT`], or it does not speak TLS.
+    /// The client's ClientHello was not complete within [`HELLO_TIMEOUT`], or is not TLS.
     Silent,
-    /// It disconnected before a session was free, or while the printer was being dialled.
+    /// The client disconnected before a session was free, or while the printer was being dialled.
     Left,
     /// The printer is unreachable.
     Unreachable(DialError),
@@ -489,7 +489,7 @@ impl<'r> QueueGuard<'r> {
         }
         let buffers = relay.buffers.borrow_mut().pop()?;
         let active = Active { ticket: first, address, counts: Counts::NONE, active_at: now };
-        // It fits: there are no more sessions than buffers.
+        // Cannot fail: there are no more sessions than buffers.
         let _fits = relay.active.borrow_mut().push(active);
         Some(Session { relay, ticket: first, buffers })
     }
@@ -514,7 +514,7 @@ impl Drop for Session<'_> {
         self.relay.active.borrow_mut().retain(|active| active.ticket != self.ticket);
         let none = Buffers { up: Vec::new(), down: Vec::new() };
         let buffers = core::mem::replace(&mut self.buffers, none);
-        // It fits: it was taken from there.
+        // Cannot fail: it was taken from there.
         let _fits = self.relay.buffers.borrow_mut().push(buffers);
         self.relay.changed.notify_waiters();
     }
@@ -670,7 +670,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of a data connection.
+    /// Limits of a data connection.
     pub const DATA: Self = Self { silence: Some(FILE_SILENCE_TIMEOUT), login: Counts::NONE };
 }
 

@@ -30,7 +30,7 @@ use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
 use crate::peer::{Origin, Peer};
 use crate::runtime::Clock;
-use crate::runtime::accept::{AFTER_FAILURE, is_of_the_peer};
+use crate::runtime::accept::{RETRY_INTERVAL, is_of_the_peer};
 use crate::runtime::data_ports::DataPorts;
 use crate::runtime::net::{Net, Sockets};
 use crate::runtime::stream::tune_relay;
@@ -84,7 +84,7 @@ struct Counted {
 
 impl Counted {
     fn new(origins: &Rc<Origins>, origin: Origin) -> Self {
-        // It fits: there are never more than wait and are carried.
+        // Cannot fail: there are never more than wait and are carried.
         let _fits = origins.borrow_mut().push(origin);
         Self { origins: Rc::clone(origins), origin }
     }
@@ -139,7 +139,7 @@ impl<N: Net> Transfers<N> {
                             ),
                         );
                     }
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
@@ -181,7 +181,7 @@ impl<N: Net> Transfers<N> {
         self.numbers.set(number);
         let counted = Counted::new(&self.all, origin);
         let peer = Peer { service: "ftp data", number, address };
-        // It fits: nothing is accepted while there is no room.
+        // Cannot fail: nothing is accepted while there is no room.
         let _fits = self.waiting.borrow_mut().push(Arrival { stream, port, peer, counted });
         self.came.notify_one();
     }
@@ -215,7 +215,7 @@ impl<N: Net> Transfers<N> {
             if count(&self.carried, arrival.peer.origin()) < PER_ORIGIN {
                 return Some(arrival);
             }
-            // It fits: it was taken from there.
+            // Cannot fail: it was taken from there.
             let _fits = waiting.push(arrival);
         }
         None

@@ -12,7 +12,7 @@ use crate::clock::Instant;
 use crate::ftp::client::{self, LOGIN_TIMEOUT};
 use crate::ftp::printer_session::PrinterSession;
 use crate::ftp::upstream;
-use crate::ftp::{ClientLink, Front, Service};
+use crate::ftp::{ClientLink, ClientRuntime, Service};
 use crate::journal::Kind;
 use crate::memory::budget;
 use crate::memory::slots::Occupant;
@@ -48,7 +48,7 @@ impl<N: Net> ServesSessions for Files<N> {
     const ALWAYS_SENDS_ADDRESS: bool = true;
 
     type Session = client::Client;
-    type Link<'a> = Reception<'a, N>;
+    type Link<'a> = ClientConnection<'a, N>;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
@@ -68,7 +68,7 @@ impl<N: Net> ServesSessions for Files<N> {
             Some(_) => link.refused_client(reached, clock.now()),
         };
         let data_port = DataPort { passive_ports: &self.passive_ports, slot };
-        Some((client, Reception { link, data_port, address: peer.address, clock, admitted }))
+        Some((client, ClientConnection { link, data_port, address: peer.address, clock, admitted }))
     }
 
     fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
@@ -77,22 +77,22 @@ impl<N: Net> ServesSessions for Files<N> {
 
     async fn run<T: AsyncRead + AsyncWrite + Unpin>(
         client: &mut client::Client,
-        reception: &Self::Link<'_>,
+        connection: &Self::Link<'_>,
         stream: &mut Stream<T>,
         buffers: &mut Buffers,
         clock: &Clock,
     ) -> SessionEnd<Self> {
-        let Reception { link, data_port, address, .. } = reception;
+        let ClientConnection { link, data_port, address, .. } = connection;
         tokio::select! {
             biased;
-            end = drive(client, reception, stream, buffers, clock) => end,
+            end = drive(client, connection, stream, buffers, clock) => end,
             never = data_port.passive_ports.tend(link, *address, clock) => match never {},
         }
     }
 }
 
 /// A client's slot and data port. The slot is freed before the data port is closed.
-pub struct Reception<'a, N: Net> {
+pub struct ClientConnection<'a, N: Net> {
     link: ClientLink,
     data_port: DataPort<'a, N>,
     /// The client's address, from which alone data connections are accepted.
@@ -113,7 +113,7 @@ impl<N: Net> Drop for DataPort<'_, N> {
     }
 }
 
-impl<N: Net> Front for &Reception<'_, N> {
+impl<N: Net> ClientRuntime for &ClientConnection<'_, N> {
     fn admitted(&self) {
         (self.admitted)();
     }
@@ -124,7 +124,7 @@ impl<N: Net> Front for &Reception<'_, N> {
     }
 }
 
-impl<N: Net> Handler<client::Client> for Reception<'_, N> {
+impl<N: Net> Handler<client::Client> for ClientConnection<'_, N> {
     fn admits(&self, client: &client::Client) -> bool {
         self.link.handler(self).admits(client)
     }

@@ -20,7 +20,7 @@ use crate::rtsp::client::{self, LOGIN_TIMEOUT};
 use crate::rtsp::digest::nonce_for;
 use crate::rtsp::sdp::Url;
 use crate::rtsp::stream::StreamStatus;
-use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, MAX_SILENT};
+use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, SILENCE_TIMEOUT};
 use crate::rtsp::{Link, PlayerLink, Service};
 use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
@@ -39,7 +39,7 @@ use crate::trace::Protocol;
 const SETTLED: Duration = Duration::from_secs(60);
 
 const _: () = assert!(
-    SETTLED.as_secs() > MAX_SILENT.as_secs() + 2 * ANSWER_TIMEOUT.as_secs(),
+    SETTLED.as_secs() > SILENCE_TIMEOUT.as_secs() + 2 * ANSWER_TIMEOUT.as_secs(),
     "a session that showed nothing is none that worked"
 );
 
@@ -174,7 +174,7 @@ fn url(config: &Config) -> Url {
         // A printer ignores the host name, and a long one might not fit.
         PrinterAddr::Name(_) => write!(url, "rtsps://printer:{port}{path}"),
     };
-    // It fits: an address is no longer than that.
+    // Cannot fail: an address is no longer than that.
     let _fits = written;
     url
 }
@@ -183,7 +183,7 @@ fn url(config: &Config) -> Url {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
     Dial(DialError),
-    /// It closed before it had answered anything.
+    /// The camera closed the connection before its first answer.
     HungUp,
     Ended(End<upstream::Error>),
 }

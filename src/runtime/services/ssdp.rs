@@ -42,7 +42,7 @@ pub const READ_INTERVAL: Duration = Duration::from_millis(100);
 const NETWORKS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The pause after a socket reported an error.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often it is looked at whether there is an address to try.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
@@ -149,7 +149,9 @@ impl<N: Net> Announcer<N> {
                 }
                 Event::Received { received: Ok((_, SocketAddr::V6(_))), .. } | Event::Timeout => {}
                 // A datagram of before was refused; others may be received.
-                Event::Received { received: Err(_), .. } => tokio::time::sleep(AFTER_FAILURE).await,
+                Event::Received { received: Err(_), .. } => {
+                    tokio::time::sleep(RETRY_INTERVAL).await
+                }
                 Event::Leaving => break,
             }
         }

@@ -17,7 +17,7 @@ use super::conversation::{Conversation, Script, both_ways};
 
 const SERIAL: &str = "01P00A3C1200417";
 
-/// A frame. What can be repeated of a request is repeated so that it is read again.
+/// A frame. A valid request that is written again is read as the same request.
 pub(crate) fn wire(data: &[u8]) {
     let Ok(Some(json)) = frame(data) else { return };
     assert!(json.len() + FRAMING <= MAX_FRAME);
@@ -46,7 +46,7 @@ fn service() -> (Rc<Service>, Rc<Status>) {
     (Service::new("detect", SERIAL, Rc::clone(&status)), status)
 }
 
-/// What a client says. First flag: it runs on this machine.
+/// A client's bytes. First flag: the client runs on this machine.
 pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -74,7 +74,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// What the printer says.
+/// The printer's bytes.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {

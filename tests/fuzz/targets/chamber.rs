@@ -32,7 +32,7 @@ pub(crate) fn wire(data: &[u8]) {
     }
 }
 
-/// The smallest picture that passes for one.
+/// The smallest valid picture.
 const PICTURE: &[u8] = b"\xff\xd8\xff\xe0 a picture \xff\xd9";
 
 fn service() -> Rc<Service> {
@@ -53,7 +53,7 @@ fn camera_of(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Link
     Conversation::new(ends, budget::CAMERA_INBOX, budget::CAMERA_OUTBOX).begun(now)
 }
 
-/// What a viewer says. First flag: there is no camera.
+/// A viewer's bytes. First flag: there is no camera.
 pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -92,7 +92,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// What the camera sends. First flag: no viewer is connected, and the camera is only probed.
+/// The camera's bytes. First flag: no viewer is connected, and the camera is only probed.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {

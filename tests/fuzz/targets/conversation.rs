@@ -1,5 +1,5 @@
-//! A session between a peer that says anything and a hub that is real, driven as
-//! [`drive`](pandaproxy::runtime::drive) does it, but without a stream: what it promises is looked at after
+//! A session between a peer that sends arbitrary bytes and a real hub, driven as
+//! [`drive`](pandaproxy::runtime::drive) does it, but without a stream: invariants are checked after
 //! each step.
 
 use core::time::Duration;
@@ -13,26 +13,26 @@ const STEPS: usize = 20_000;
 /// Deadlines that are waited for, one after the other, after the peer's last byte.
 const DEADLINES: usize = 32;
 
-/// The longest time that passes without a look at what is [around](Script::play).
+/// The longest time that passes without a call of `around` ([`Script::play`]).
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What the peer does, as it stands in the bytes that are made up: how many bytes there are of a schedule
-/// (32 at most), the schedule, and then what the peer says.
+/// What the peer does, decoded from the fuzzer's input: the length of a schedule
+/// (32 bytes at most), the schedule, and then the peer's bytes.
 pub(crate) struct Script<'d> {
-    /// What the first two bits say.
+    /// The highest two bits of the first byte.
     flags: u8,
     schedule: &'d [u8],
     said: &'d [u8],
 }
 
-/// How many bytes come before time passes, and how much of it, by the halves of a byte of the schedule.
+/// A byte of the schedule has two indices: how many bytes arrive, and how much time passes then, in ms.
 const LENS: [usize; 16] = [1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 80, 128, 256, 512, 1024, 4096];
 const TIMES: [u64; 16] = [
     0, 1, 10, 100, 1000, 1000, 2000, 5000, 6000, 10_000, 11_000, 15_000, 20_000, 31_000, 61_000,
     301_000,
 ];
 
-/// Whether what arrives at once is offered in one piece, or byte by byte. It must not matter.
+/// Whether bytes that arrive together are offered in one piece or one by one. The outcome must be the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Cut {
     Nowhere,
@@ -46,18 +46,18 @@ impl<'d> Script<'d> {
         Self { flags: first >> 6, schedule, said }
     }
 
-    /// Whether something is otherwise than usual; what, is the target's to say. There are two of them.
+    /// Flag 0 or 1 of the input. Their meaning is the target's.
     pub(crate) const fn flag(&self, number: u8) -> bool {
         self.flags >> number & 1 != 0
     }
 
-    /// All that the peer says.
+    /// All of the peer's bytes.
     pub(crate) const fn said(&self) -> &'d [u8] {
         self.said
     }
 
-    /// Lets the peer do all it does; `around` is called whenever something may have come of it, and says
-    /// whether it did anything. The session is left where it is once nothing but time could move it.
+    /// Plays the whole script. `around` is called whenever the session may have acted, and returns
+    /// whether it acted itself. Ends when only time could change the session's state.
     pub(crate) fn play<S: Session, H: Handler<S>>(
         &self,
         conversation: &mut Conversation<S, H>,
@@ -91,9 +91,9 @@ pub(crate) struct Conversation<S: Session, H> {
     inbox: Vec<u8>,
     inbox_room: usize,
     outbox: Vec<u8>,
-    /// What the session has said.
+    /// Bytes that the session has written.
     pub(crate) said: Vec<u8>,
-    /// How it ended, if it has.
+    /// Why the session ended, if it has.
     pub(crate) end: Option<S::Error>,
 }
 
@@ -111,7 +111,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         }
     }
 
-    /// The same, which begins later than [`Instant::START`].
+    /// The conversation, starting at `now` instead of [`Instant::START`].
     pub(crate) const fn begun(mut self, now: Instant) -> Self {
         self.now = now;
         self
@@ -125,17 +125,17 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         if self.is_over() { None } else { self.session.poll_timeout() }
     }
 
-    /// What it has said since it was last asked.
+    /// Takes the bytes that the session has written since the last call.
     pub(crate) fn take_said(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.said)
     }
 
-    /// The peer says something, and everything happens that can.
+    /// The peer sends `bytes`; the session acts until it waits again.
     pub(crate) fn hear(&mut self, bytes: &[u8], around: &mut dyn FnMut(Instant) -> bool) {
         self.hear_at_once(bytes, Cut::Nowhere, around);
     }
 
-    /// The same. No other conversation continues before all of it has been offered.
+    /// Like `hear`, without a call of `around` before all bytes have been offered.
     fn hear_at_once(&mut self, bytes: &[u8], cut: Cut, around: &mut dyn FnMut(Instant) -> bool) {
         let mut rest = bytes;
         let mut waits = 0;
@@ -146,7 +146,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
                 if self.is_over() || self.inbox.len() < self.inbox_room {
                     continue;
                 }
-                // Back-pressure is the host's to have, and the session's to end.
+                // Only the handler may refuse input, and the session has to end that.
                 assert!(
                     !self.host.admits(&self.session),
                     "a full inbox is neither taken nor refused"
@@ -167,7 +167,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         self.settle(around);
     }
 
-    /// So much time passes, and whatever has a deadline in it happens in time.
+    /// Lets time pass, calling the session at each of its deadlines.
     pub(crate) fn pass(&mut self, time: Duration, around: &mut dyn FnMut(Instant) -> bool) {
         let until = self.now + time;
         while self.now < until {
@@ -177,12 +177,12 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         }
     }
 
-    /// The clock says that it is later now.
+    /// Sets the clock.
     pub(crate) fn reach(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
 
-    /// Everything happens that can without another byte and without time.
+    /// Lets the session act until it waits for bytes or time.
     pub(crate) fn settle(&mut self, around: &mut dyn FnMut(Instant) -> bool) {
         for _ in 0..STEPS {
             let moved = self.step();
@@ -195,7 +195,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         panic!("{STEPS} steps without a byte from the peer");
     }
 
-    /// One round of the runtime's; whether anything happened.
+    /// One round of `drive`. Returns whether the session acted.
     pub(crate) fn step(&mut self) -> bool {
         if self.is_over() {
             return false;
@@ -204,15 +204,15 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         self.ends_if(step)
     }
 
-    /// What happened, which may be the end.
+    /// Notes the end of the session, with its last output, if `step` is an error. Returns whether it acted.
     fn ends_if(&mut self, step: Result<bool, S::Error>) -> bool {
         step.unwrap_or_else(|error| {
             self.end = Some(error);
-            // The last answer.
+            // The session's last answer.
             if let Output::Written(len) = self.session.poll_output(self.now, &mut self.outbox) {
                 self.said.extend_from_slice(&self.outbox[..len]);
             }
-            // How it is said must not panic either.
+            // Displaying the error must not panic either.
             assert!(!error.to_string().is_empty());
             true
         })
@@ -225,7 +225,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         let wrote = match self.session.poll_output(self.now, &mut self.outbox) {
             Output::Idle => false,
             Output::Written(len) => {
-                assert_ne!(len, 0, "nothing is said as if it were something");
+                assert_ne!(len, 0, "an output without bytes");
                 self.said.extend_from_slice(&self.outbox[..len]);
                 true
             }
@@ -238,7 +238,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         Ok(self.offer_all()? || wrote)
     }
 
-    /// Offers all that has come, as far as it is taken; whether any of it was.
+    /// Offers all received bytes until the session takes no more. Returns whether it took any.
     fn offer_all(&mut self) -> Result<bool, S::Error> {
         let mut understood = false;
         while !self.inbox.is_empty() && self.host.admits(&self.session) {
@@ -250,7 +250,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
         Ok(understood)
     }
 
-    /// Offers what the peer said: how much was taken, or `None` if more is wanted first.
+    /// Offers the received bytes once. Returns how many were taken, or `None` if the session needs more.
     fn offer(&mut self) -> Result<Option<usize>, S::Error> {
         let (taken, event) = self.session.handle_input(self.now, &self.inbox)?;
         let idle = taken == 0 && event.is_none();
@@ -261,10 +261,10 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
     }
 }
 
-/// Plays a script twice, what arrives at once in one piece and byte by byte, and compares what `look` makes of
+/// Plays a script twice, with input in one piece and byte by byte, and compares the results of
 /// it.
 pub(crate) fn both_ways<O: PartialEq + core::fmt::Debug>(look: impl Fn(Cut) -> O) {
     let whole = look(Cut::Nowhere);
     let pieces = look(Cut::Everywhere);
-    assert_eq!(whole, pieces, "how it was cut made a difference");
+    assert_eq!(whole, pieces, "the result depends on how the input is divided");
 }

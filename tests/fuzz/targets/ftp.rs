@@ -13,7 +13,7 @@ use pandaproxy::ftp::printer_session::{DataCommand, DataEvent, PrinterSession, T
 use pandaproxy::ftp::slot::{PassivePort, Slot};
 use pandaproxy::ftp::upstream::Upstream;
 use pandaproxy::ftp::wire::{self, LINE, Part, Replies, Shown, Taken};
-use pandaproxy::ftp::{ClientHandler, ClientLink, Front, Link, Service};
+use pandaproxy::ftp::{ClientHandler, ClientLink, ClientRuntime, Link, Service};
 use pandaproxy::memory::budget::{FTP_INBOX, FTP_OUTBOX};
 use pandaproxy::peer::Peer;
 use pandaproxy::service::Service as _;
@@ -68,12 +68,12 @@ fn service() -> Rc<Service> {
     Service::new(AccessCode::new(b"12345678").unwrap(), 1)
 }
 
-/// What the runtime would do for a client: there is always a data port.
+/// The runtime's part for a client: a data port is always free.
 struct PassivePorts {
     slot: Rc<Slot>,
 }
 
-impl Front for PassivePorts {
+impl ClientRuntime for PassivePorts {
     fn admitted(&self) {}
 
     fn open_passive_port(&self) -> Option<u16> {
@@ -88,7 +88,7 @@ fn client_at(link: &ClientLink) -> Conversation<Client, ClientHandler<'_, Passiv
     Conversation::new((client, link.handler(front)), FTP_INBOX, FTP_OUTBOX)
 }
 
-/// Whether this is so without waiting.
+/// Whether the future is ready at once.
 fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
@@ -111,12 +111,12 @@ fn mover(printer_session: &PrinterSession, now: Instant, fails: bool) -> Option<
     Some(news)
 }
 
-/// A printer that does as it is told.
+/// A printer that obeys each command.
 struct Printer {
     service: Rc<Service>,
     upstream: Option<Conversation<Upstream, Link>>,
     heard: Vec<u8>,
-    /// Every line that it was told.
+    /// Every command received.
     lines: Vec<String>,
 }
 
@@ -160,7 +160,7 @@ impl Printer {
     }
 }
 
-/// What vsFTPd says to that.
+/// vsFTPd's reply to this command.
 fn answer(line: &str) -> &'static str {
     match line.split(' ').next().unwrap_or_default() {
         "USER" => "331 Please specify the password.\r\n",
@@ -177,7 +177,7 @@ fn answer(line: &str) -> &'static str {
     }
 }
 
-/// What a client says. First flag: it never connects to its data port. Second: nothing can be moved.
+/// A client's bytes. First flag: it never connects to its data port. Second: each transfer fails.
 pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -208,7 +208,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// What the printer says. First flag: its data port does not answer. Second: nothing can be moved.
+/// The printer's bytes. First flag: its data port does not answer. Second: each transfer fails.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -254,7 +254,7 @@ pub(crate) fn upstream(data: &[u8]) {
     });
 }
 
-/// What the client asks for, each when the one before has been answered.
+/// The client's commands; each is sent when the one before has been answered.
 const ASKED: [&[u8]; 16] = [
     b"FEAT\r\n",
     b"CWD /cache\r\n",

@@ -23,11 +23,11 @@ use serde_json::Value as Oracle;
 
 use super::conversation::{Conversation, Script, both_ways};
 
-/// One packet: it is understood by what is in it alone, whatever comes behind and however it came.
+/// One packet: bytes behind it and the division into pieces change nothing in how it is parsed.
 pub(crate) fn wire(data: &[u8]) {
     let Ok(Some(header)) = wire::header(data) else {
-        for len in 0..data.len().min(wire::HEADER_MAX) {
-            // What is no header does not become one by less of it.
+        for len in 0..data.len().min(wire::MAX_HEADER) {
+            // A part of an invalid header is not a valid one.
             assert!(!matches!(wire::header(&data[..len]), Ok(Some(_))));
         }
         return;
@@ -92,7 +92,7 @@ fn about_filter(filter: &str) {
     }
 }
 
-/// The rule of §4.7 as it is written.
+/// The matching rule of MQTT 3.1.1 §4.7, in its simplest form.
 fn is_among(wanted: &[&str], levels: &[&str]) -> bool {
     match (wanted, levels) {
         (["#"], _) | ([], []) => true,
@@ -103,7 +103,7 @@ fn is_among(wanted: &[&str], levels: &[&str]) -> bool {
     }
 }
 
-/// A text, as `serde_json` reads it, and as what a client asks or a printer reports.
+/// A JSON text, compared with `serde_json`, and parsed as a request and as a report.
 pub(crate) fn json(data: &[u8]) {
     let checked = check(data);
     // Some printers send the NUL that ends their strings as well.
@@ -112,17 +112,17 @@ pub(crate) fn json(data: &[u8]) {
     match serde_json::from_slice::<Oracle>(text) {
         Ok(oracle) => match checked {
             Ok(()) => agree(data, Cursor::new(data).pass().unwrap(), &oracle),
-            // serde_json goes deeper.
+            // serde_json accepts deeper nesting.
             Err(error) => {
                 assert!(matches!(error, pandaproxy::mqtt::json::Error::TooDeep { .. }), "{error}");
             }
         },
-        // It knows more of strings and numbers: what is in them is not looked at here.
+        // serde_json also checks the contents of strings and numbers, which ours does not.
         Err(error) if checked.is_ok() => {
             let said = error.to_string();
             let inside =
                 ["escape", "unicode", "surrogate", "out of range", "control character", "a string"];
-            // It takes four bytes behind `\u`, the quote among them.
+            // serde_json takes any four bytes behind `\u`, a quote among them.
             let has_unicode = data.windows(2).any(|two| two == b"\\u");
             let knows =
                 |what: &&str| said.contains(*what) && (**what != *"a string" || has_unicode);
@@ -156,7 +156,7 @@ fn agree(text: &[u8], value: Value<'_>, oracle: &Oracle) {
                 let key: String =
                     serde_json::from_slice(&text[member.key.at..member.key.end()]).unwrap();
                 let its: Oracle = serde_json::from_slice(member.value.text).unwrap();
-                // Of two of the same name the last one counts.
+                // Of two members of the same name the last one counts.
                 let others = value.members().map(Result::unwrap);
                 let is_last = others.filter(|other| other.key.at > member.key.at).all(|other| {
                     let other = &text[other.key.at..other.key.end()];
@@ -178,7 +178,7 @@ fn agree(text: &[u8], value: Value<'_>, oracle: &Oracle) {
     }
 }
 
-/// Reports, one a line, and what they add up to.
+/// Reports, one a line, and the state that they are merged into.
 pub(crate) fn state(data: &[u8]) {
     let pool = Pool::new(BOARD.mqtt.small, BOARD.mqtt.large);
     let mut state = State::new(STATE_CHANGES);
@@ -210,7 +210,7 @@ const SERIAL: &str = "01P00A123456789";
 const REPORT_TOPIC: &str = "device/01P00A123456789/report";
 const PROXY: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 
-/// A printer's full state, as small as one may be.
+/// The smallest full state of a printer.
 fn full() -> String {
     let members: String = (0..report::FULL_MEMBERS).map(|n| format!(",\"m{n}\":{n}")).collect();
     format!(
@@ -233,8 +233,8 @@ fn client_of(service: &Rc<Service>, now: Instant) -> Clients {
 
 const fn nothing() {}
 
-/// The packets in what one of our sessions has said: nothing else may be in it. What is no whole packet
-/// yet stays.
+/// The packets that one of our sessions has written: nothing else may be in it. An incomplete packet
+/// stays.
 fn packets(said: &mut Vec<u8>, mut each: impl FnMut(Packet<'_>)) {
     let mut at = 0;
     while let Some(header) = wire::header(&said[at..]).expect("what we say is MQTT") {
@@ -249,12 +249,12 @@ fn packets(said: &mut Vec<u8>, mut each: impl FnMut(Packet<'_>)) {
     said.drain(..at);
 }
 
-/// A printer that does as it is told, and reports something every second.
+/// A printer that obeys each request, and sends a report every second.
 struct Printer {
     service: Rc<Service>,
     upstream: Conversation<Upstream, Link>,
     said: Vec<u8>,
-    /// What it was asked.
+    /// Requests received.
     requests: Vec<Vec<u8>>,
     reported: Instant,
 }
@@ -274,7 +274,7 @@ impl Printer {
         Conversation::new(service.upstream(now), REPORT_INBOX, BOARD.mqtt.outbox).begun(now)
     }
 
-    /// Whether anything happened.
+    /// Whether the session acted.
     fn attend(&mut self, now: Instant) -> bool {
         self.service.handle_timeout(now);
         self.upstream.reach(now);
@@ -339,7 +339,7 @@ impl Printer {
     }
 }
 
-/// What a client says. First flag: while the printer is away.
+/// A client's bytes. First flag: the printer is unreachable.
 pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -353,7 +353,7 @@ pub(crate) fn client(data: &[u8]) {
                 false
             }
         });
-        // Answers come in the order of what they answer; reports in between as they happen to.
+        // Answers come in the order of the requests, with reports between them.
         let mut answers = Vec::new();
         let mut said = client.take_said();
         packets(&mut said, |packet| {
@@ -369,7 +369,7 @@ pub(crate) fn client(data: &[u8]) {
     });
 }
 
-/// What the printer sends. First flag: no client sends requests meanwhile.
+/// The printer's bytes. First flag: no client sends requests meanwhile.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {

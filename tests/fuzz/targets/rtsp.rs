@@ -23,14 +23,14 @@ use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
 
-/// Whatever stands at the front, and what comes of it when less of it has come.
+/// The first message or packet, and each shorter part of it.
 pub(crate) fn wire(data: &[u8]) {
     let (packet_most, body_most) = (2048, 4096);
     let mut rest = data;
     for _ in 0..64 {
         let piece = wire::next(rest, packet_most, body_most);
         let Ok((len, _)) = piece else { return };
-        // Of all that is shorter, nothing else is understood.
+        // No shorter part is parsed as something else.
         for shorter in (0..len.min(MAX_HEAD)).rev().step_by(1 + len / 32) {
             let less = wire::next(&rest[..shorter], packet_most, body_most);
             let is_patient = matches!(less, Ok((0, Piece::More) | (_, Piece::Oversized { .. })));
@@ -68,7 +68,7 @@ fn about(message: &Message<'_>) {
     }
 }
 
-/// A description, which says the same once it has been through here.
+/// A stream description: ours, parsed again, is the same.
 pub(crate) fn sdp(data: &[u8]) {
     let Ok(read) = Description::parse(data) else { return };
     assert!(read.text().len() <= MAX_SDP && read.main() < read.tracks().len());
@@ -183,11 +183,11 @@ fn read_mp4(mp4: &mut Mp4, out: &mut [u8], file: &mut Vec<u8>) -> bool {
     }
 }
 
-/// What a player shows, and what a printer asks for: a line each.
+/// An `Authorization` header of a player, and a challenge of a printer: a line each.
 pub(crate) fn digest(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     let code = AccessCode::new(b"12345678").unwrap();
-    // As they come out of a head, whose lines the wire cuts.
+    // Both as parsed from a message's head, which is divided into lines before.
     let mut lines = text.lines();
     let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     if judge(first, "DESCRIBE", &code, NONCE) == Verdict::Right {
@@ -239,13 +239,13 @@ fn camera_of(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Link
     Conversation::new(ends, budget::STREAM_INBOX, budget::STREAM_OUTBOX).begun(now)
 }
 
-/// What one of our sessions has said, taken apart: messages and, apart from them, packets. Nothing else may be
+/// The output of one of our sessions: messages and packets, separately. Nothing else may be
 /// in it.
 #[derive(Default, Debug, PartialEq)]
 struct Said {
     messages: Vec<String>,
     packets: usize,
-    /// What the last of them is missing is not there.
+    /// The last one may be incomplete.
     rest: usize,
 }
 
@@ -268,7 +268,7 @@ impl Said {
     }
 }
 
-/// A camera that does as it is told, and shows a picture every second once it plays.
+/// A camera that obeys each request, and sends a picture every second while it plays.
 struct Camera {
     service: Rc<Service>,
     upstream: Option<Conversation<Upstream, Link>>,
@@ -366,7 +366,7 @@ fn answer(method: Method, cseq: u32) -> String {
     }
 }
 
-/// What a player says. First flag: there is no camera.
+/// A player's bytes. First flag: there is no camera.
 pub(crate) fn client(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -398,7 +398,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Has asked for the first thing.
+    /// Sends the first request.
     fn of(service: &Rc<Service>) -> Self {
         let mut watcher =
             Self { player: player_of(service), asked: 0, answered: 0, heard: Vec::new() };
@@ -425,7 +425,7 @@ impl Watcher {
     }
 }
 
-/// What the camera sends. First flag: all players disconnect after a while.
+/// The camera's bytes. First flag: all players disconnect after a while.
 pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
@@ -451,7 +451,7 @@ pub(crate) fn upstream(data: &[u8]) {
 
 const BASIC: &str = "Authorization: Basic YmJscDoxMjM0NTY3OA==\r\n";
 
-/// What a player asks for, in this order, and with which fields.
+/// A player's requests in order, with their header fields.
 const ASKED: [(&str, &str); 4] = [
     ("DESCRIBE rtsps://10.1.2.3/streaming/live/1", ""),
     (

@@ -1,4 +1,4 @@
-//! Discovery: no datagram does harm, none has the proxy send more than it may, and what is written is read again.
+//! Discovery: no datagram causes a panic or more output than the limits allow; written datagrams can be read again.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -17,7 +17,7 @@ const SERIAL: &str = "01P00A3C1200417";
 pub(crate) fn wire(data: &[u8]) {
     let Ok(Message::Alive(heard)) = parse(data) else { return };
     let mut text = Text::new();
-    // The signal's default is not what was read.
+    // A signal strength that was not read is written as the default.
     let heard = Announcement { signal: heard.signal.or(Some(-44)), server: "", ..heard };
     let heard =
         Announcement { location: Some(heard.location.unwrap_or(Ipv4Addr::LOCALHOST)), ..heard };
@@ -65,7 +65,7 @@ pub(crate) fn hub(mut data: &[u8]) {
         let candidate = hub.candidate(now);
         assert!(candidate.is_none(), "the printer is not lost");
     }
-    // Regular ones, two answers and eight replies in each second that has begun, and one more of each.
+    // The limit: the regular ones, and two answers and eight replies in each second, plus one of each.
     let seconds = now.elapsed().as_secs() + 1;
     assert!(
         sent <= seconds / 5 + 2 + 2 * (seconds + 1) + 8 * (seconds + 1),

@@ -1,11 +1,11 @@
-//! Certificates of printers: no bytes do harm, and none are vouched for without a signature of Bambu Lab's.
+//! Certificates of printers: no bytes cause a panic, and none are accepted without a signature of Bambu Lab's.
 
 use pandaproxy::tls::authorities::BAMBU_LAB;
 use pandaproxy::tls::chain::{Verdict, judge};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
 
-/// The serial number that is expected: that of the seeds.
+/// The expected serial number, which the seeds have.
 const SERIAL: &str = "01P00A3C1200417";
 
 /// Seconds since 1970, while the seeds are valid.
@@ -14,7 +14,7 @@ const NOW: i64 = 1_800_000_000;
 /// A leaf, its length in two bytes before it, and a certificate that is sent along.
 ///
 /// No private key of Bambu Lab's is known here, so nothing that libFuzzer makes of the seeds, which other
-/// authorities signed, can be vouched for. What is accepted for pinning names the printer.
+/// authorities signed, can be verified. A certificate that is accepted for pinning names the printer.
 pub(crate) fn chain(data: &[u8]) {
     let Some((len, rest)) = data.split_first_chunk() else { return };
     let (leaf, sent) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));

@@ -1,4 +1,4 @@
-//! The recorder: no secret is in what it writes, wherever bytes are cut and whatever is around them.
+//! The recorder: it writes no secret, however the bytes are divided and whatever is around them.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -12,11 +12,11 @@ use pandaproxy::trace::login::Login;
 use pandaproxy::trace::redact::{Scanner, Secrets, Work, unknown};
 use pandaproxy::trace::{Party, Protocol};
 
-/// What must not be in a recording: unlike anything that the recorder writes by itself.
+/// Secrets that must not be in a recording, unlike anything that the recorder writes itself.
 const CODE: &[u8] = b"7Kq2xW9p";
 const SERIAL: &[u8] = b"01P00A3C1200417";
 
-/// The largest piece, as the recorder's queue hands it over.
+/// Bytes of the largest piece in the recorder's queue.
 const PIECE: usize = 4096;
 
 fn secrets() -> Secrets {
@@ -27,7 +27,7 @@ fn has_secret(bytes: &[u8]) -> bool {
     [CODE, SERIAL].iter().any(|secret| bytes.windows(secret.len()).any(|seen| seen == *secret))
 }
 
-/// One direction, redacted: in pieces of so many bytes.
+/// One direction, redacted in pieces of `piece` bytes.
 fn redacted(data: &[u8], is_ftp: bool, piece: usize) -> Vec<u8> {
     let (mut secrets, mut scanner, mut work) = (secrets(), Scanner::new(is_ftp), Work::new(PIECE));
     let mut out = Vec::new();
@@ -50,7 +50,7 @@ pub(crate) fn redact(data: &[u8]) {
     }
 }
 
-/// A conversation of any protocol, with its login: nothing that it records holds a secret.
+/// A connection of any protocol, with its login: no secret is recorded.
 pub(crate) fn login(data: &[u8]) {
     let [flags, cut, data @ ..] = data else { return };
     let protocol =
@@ -70,7 +70,7 @@ pub(crate) fn login(data: &[u8]) {
     assert!(!has_secret(&out), "{protocol:?}: a secret is recorded");
 }
 
-/// Credentials as the services' own parsers find them are redacted, whatever they are.
+/// Credentials that the services' own parsers find are redacted, right or wrong.
 pub(crate) fn password(data: &[u8]) {
     let Some((flags, data)) = data.split_first() else { return };
     let new = [Login::mqtt, Login::chamber, Login::rtsp, Login::ftp][usize::from(flags & 3)];
@@ -78,12 +78,12 @@ pub(crate) fn password(data: &[u8]) {
     let out: Vec<u8> = data.iter().map(|byte| login.next(*byte, false)).collect();
     let is_hidden = |what: &str, part: &[u8]| {
         if part.is_empty() {
-            // It may be no part of the data.
+            // The decoded credentials may not be a part of the data.
             return;
         }
         let at = part.as_ptr() as usize - data.as_ptr() as usize;
         for (byte, seen) in part.iter().zip(&out[at..]) {
-            // Of Basic and Digest other replacements are known.
+            // Basic and Digest have replacements of their own.
             let is_other = flags & 3 == 2 && matches!(seen, b'A' | b'0' | b'=');
             let is_any = matches!(byte, b' ' | b'\t' | b'\r');
             assert!(is_other || is_any || *seen == unknown(*byte), "{what} is recorded");

@@ -17,7 +17,7 @@ use crate::clients::proxy::CODE;
 pub(crate) enum Client {
     /// Bambu Studio and OrcaSlicer upload with libcurl. It uses one connection for all jobs.
     Curl,
-    /// It uses GnuTLS and sends commands before the reply to the one before.
+    /// Uses GnuTLS and sends commands without waiting for replies.
     Lftp,
     /// Python's `FTP_TLS`, with data connections that resume the TLS session of the control connection.
     Ftplib,

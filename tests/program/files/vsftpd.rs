@@ -1,6 +1,6 @@
 //! A real vsFTPd in the printer's place, as X1, H2 and P2 have one.
 //!
-//! It is run as inetd would run it, one process group for each session, on a socket that was accepted here: so the system
+//! The server is run as by inetd, one process group for each session, on a socket that was accepted here: so the system
 //! chooses the port, and each session can be killed by its id. It has implicit TLS 1.2, requires data connections to resume
 //! the control connection's session, and has a local user `bblp`: files that an anonymous user uploads cannot be read
 //! again (`550`).

@@ -131,7 +131,7 @@ fn plain_ftp_on_the_tls_port_is_closed_and_logged() {
         let mut plain = files.proxy.tcp_from(AWAY).await.unwrap();
         plain.write_all(b"USER bblp\r\nPASS 12345678\r\n").await.unwrap();
         let mut said = Vec::new();
-        // Whatever is said to it is no FTP, and then it is closed.
+        // Bytes that are not FTP; then the connection is closed.
         let _reset = timeout(PATIENCE, plain.read_to_end(&mut said)).await.expect("it is closed");
         assert!(!said.starts_with(b"220") && !said.starts_with(b"331"), "{said:?}");
         let line = files.proxy.program.line("127.0.0.2").await;
@@ -152,7 +152,7 @@ fn malformed_lines_are_answered_or_closed_and_logged() {
         assert!(bad.asks("STOR a\rDELE b").await.starts_with("501 "));
         assert!(bad.asks("\u{16}\u{3}").await.starts_with("500 "));
         files.proxy.program.line("malformed command: line with a NUL").await;
-        // It may be closed before it has said all of it, and its answer lost by that.
+        // The connection may be closed before all bytes are written, and the reply lost.
         let _closed = bad.0.write_all(&vec![b'x'; 65_536]).await;
         while !bad.reply().await.is_empty() {}
         files.proxy.program.line("line longer than 1024 bytes").await;
@@ -279,7 +279,7 @@ fn a_client_lost_in_mid_upload_frees_the_printer() {
         assert!(caller.asks("STOR plate.3mf").await.starts_with("150 "));
         data.write_all(&vec![7; 100_000]).await.unwrap();
         assert!(files.server.until(PATIENCE, |seen| seen.taken > 0).await);
-        // As a program that is killed: both connections end, and neither says goodbye.
+        // Like a killed program: both connections end without close_notify.
         drop((data, caller));
         let line = files.proxy.program.line("upload \"plate.3mf\": failed: ").await;
         assert!(line.contains("the client disconnected"), "{line}");

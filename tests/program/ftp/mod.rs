@@ -157,7 +157,7 @@ fn the_log_names_transfers_their_progress_and_outcome() {
         let program = &files.proxy.program;
         program.line("(127.0.0.1): upload \"plate.3mf\": done, 10000 bytes in ").await;
 
-        // curl asks for the size, so it is known here; progress is said once a second at most.
+        // curl asks for the size, so the proxy knows it; progress is logged once a second at most.
         files.server.put_pattern("/large.mp4", 2_000_000, 1);
         let _slow = files.server.clone().rate(600_000);
         let back = files.proxy.dir.file("back");

@@ -24,7 +24,7 @@ struct Player {
     /// Packet id and payload of what it has sent and whether that was acknowledged, until it was.
     sent: Vec<(u16, Vec<u8>, bool)>,
     open: bool,
-    /// It reads nothing for so many actions.
+    /// The client reads nothing for this many actions.
     asleep: usize,
 }
 
@@ -52,7 +52,7 @@ impl Player {
             } else if packet.kind() == PUBLISH {
                 let report = packet.published().1;
                 if last == Some(&*report) {
-                    // What it knew before this was told must be what it is told now.
+                    // The client's merged state must equal the full state that it gets now.
                     let mut known = self.known.state().expect("it knows a state").clone();
                     let told = lan::json(&report);
                     known["print"]["sequence_id"] = told["print"]["sequence_id"].clone();
@@ -65,7 +65,7 @@ impl Player {
         assert!(matched, "{}: the last full state has come", self.id);
     }
 
-    /// Whatever it has sent was acknowledged and received once, or it has been closed.
+    /// Each of its requests was acknowledged and received once, or its connection was closed.
     fn check(&mut self, received: &HashMap<Vec<u8>, usize>, action: usize) {
         if !self.open || self.asleep > 0 {
             return;
@@ -187,7 +187,7 @@ async fn play(seed: u64) {
     }
 }
 
-/// Waits until the printer is back, and until everybody has heard what it says then.
+/// Waits until the printer is back, and all clients have its reports.
 async fn settle(proxy: &Proxy, printer: &Printer, players: &mut [Player]) {
     pass(ms(200)).await;
     proxy.live().await;

@@ -186,7 +186,7 @@ fn large_reports_under_way_leave_room_for_the_next() {
         let _before = quick.reports_within(ms(100)).await;
         printer.report(MARK);
         quick.report_where(|report| report == MARK).await;
-        // They are disconnected, or read on; then everything is as before.
+        // These clients are disconnected, or read again; then memory is as before.
         pass(secs(10)).await;
         printer.full();
         quick.report_where(is_full).await;
@@ -224,7 +224,7 @@ fn clients_that_vanish_at_any_moment_free_their_slots() {
     });
 }
 
-/// The full state replaces what is dropped, and nothing replaces an answer.
+/// The full state replaces dropped reports; dropped answers cannot be replaced.
 #[test]
 fn a_slow_reader_loses_states_and_no_answers() {
     lan::run(async {

@@ -69,7 +69,7 @@ fn while_the_printer_is_away_connect_is_held_then_closed() {
             assert_eq!(proxy.end(), End::Session(Error::PrinterAway));
             pass(secs(7)).await;
         }
-        // Wrong credentials are told at once and as ever.
+        // Wrong credentials are still refused at once.
         let mut client = Client::over(proxy.stream());
         assert_eq!(client.connect(&Hello { user: Some("x"), ..Hello::default() }).await, 5);
     });

@@ -264,7 +264,7 @@ fn an_hour_of_pushall_storms_is_limited_by_model() {
     }
 }
 
-/// It would silence the one connection that everybody shares.
+/// Such a request would stop the reports on the connection that all clients share.
 ///
 /// Guards: one client's pushing.stop blinds all.
 #[test]
@@ -307,7 +307,7 @@ fn get_version_is_answered_under_the_callers_sequence_id() {
     }
 }
 
-/// An AMS that is plugged in or updated changes them, and no report says so in words.
+/// Versions change when an AMS is plugged in or updated, which no report mentions.
 #[test]
 fn old_versions_are_asked_for_again_and_sent_to_all_clients() {
     lan::run(async {
@@ -317,7 +317,7 @@ fn old_versions_are_asked_for_again_and_sent_to_all_clients() {
         let mut client = proxy.reader("client", "#").await;
         let mut other = proxy.reader("other", "#").await;
         let _states = (client.report().await, other.report().await);
-        // A printer that says nothing for a minute is asked for its state: that is no answer to this.
+        // The proxy's own `pushall`, after a minute without reports, is not the answer to this request.
         let next = async |client: &mut Client<DuplexStream>| {
             for _ in 0..3 {
                 let report = lan::json(&client.report().await);
@@ -392,7 +392,7 @@ fn a_client_with_another_serial_is_answered_where_it_listens() {
         assert_eq!(topic, "device/01P00C999999999/report");
         assert_eq!(lan::json(&ack)["print"]["sequence_id"], "5");
         assert!(printer.requests().iter().any(|request| request.payload == pause));
-        // It has learnt better: the printer's own topic goes first.
+        // The printer's own topic is used, even if another one was subscribed first.
         assert_eq!(client.subscribe(&[(&printer.report_topic(), 0)]).await, [0]);
         assert_eq!(client.expect(PUBLISH).await.published().0, printer.report_topic());
         assert_eq!(printer.ever(), 1);

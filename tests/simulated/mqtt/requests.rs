@@ -50,7 +50,7 @@ fn requests_reach_the_printer_byte_for_byte_and_in_order() {
             b"\xff\xfe\x00\x01".to_vec(),
             Vec::new(),
             br#"{"header":{"cert_id":"a","payload_len":9,"sign_alg":"RSA_SHA256","sign_string":"/+=","sign_ver":"v1.0"},"print":{"command":"stop"}}"#.to_vec(),
-            // Signed or odd requests are the printer's to judge, whatever they ask for.
+            // Signed and unusual requests are forwarded: the printer decides about them.
             br#"{"header":{},"pushing":{"command":"pushall"}}"#.to_vec(),
             br#"{"pushing":{"command":"pushall"},"print":{}}"#.to_vec(),
             br#"{"user_id":"7","print":{"command":"resume"}}"#.to_vec(),
@@ -187,7 +187,7 @@ fn a_resend_is_acknowledged_again_and_not_done_again() {
             again.expect(ack).await;
             again.publish_again(&topic, &order(2), qos, 9).await;
             again.expect(ack).await;
-            // And so is what does not say that it is a resend.
+            // A request without DUP is forwarded as well.
             let mut third = proxy.client("client").await;
             third.publish(&topic, &order(1), qos, 7).await;
             third.expect(ack).await;
@@ -384,7 +384,7 @@ fn a_flood_delays_anothers_command_by_one_request() {
                 floods.push(flood);
             }
             pass(secs(1)).await;
-            // Who publishes nothing is served, whether there is room or not.
+            // A client that publishes nothing is served even without room.
             let mut slicer = proxy.client("slicer").await;
             assert_eq!(slicer.subscribe(&[(&printer.report_topic(), 0)]).await, [0]);
             slicer.publish(&topic, &order(1), 1, 1).await;
@@ -401,7 +401,7 @@ fn a_flood_delays_anothers_command_by_one_request() {
     }
 }
 
-/// A connection that is made anew may abort the printer's job, and the requests under way are lost.
+/// A reconnect may abort the printer's job, and requests in flight are lost.
 #[test]
 fn a_printer_that_stops_reading_for_half_a_minute_is_alive() {
     for (silent, connections) in [(28, 1), (35, 2)] {

@@ -1,5 +1,5 @@
-//! The RTSPS camera between simulated cameras and players, in virtual time: what players are shown,
-//! and what the printer sees of it. What players ask is in [`requests`].
+//! The RTSPS camera between simulated cameras and players, in virtual time: the pictures that players get,
+//! and the proxy's connections to the printer. Players' requests are in [`requests`].
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -51,7 +51,11 @@ fn all_players_get_every_picture_over_one_connection() {
         }
         for step in 1..=200 {
             for (player, first) in players.iter_mut().zip(&firsts) {
-                assert_eq!(player.number(&camera).await, first + step, "each once, in order");
+                assert_eq!(
+                    player.number(&camera).await,
+                    first + step,
+                    "each picture once, in order"
+                );
             }
         }
         assert_eq!((camera.most_open(), camera.playing()), (1, 1));
@@ -70,11 +74,11 @@ fn a_recorded_stream_is_forwarded_byte_for_byte() {
             let mut player = studio.player().await;
             let media = camera.media();
             let first = player.picture().await;
-            assert!(first.is_key(), "it begins with a key frame");
+            assert!(first.is_key(), "the first picture is a key frame");
             let at = |picture: &[Vec<u8>]| {
                 (0..media.len() as u64).find(|unit| media.unit(*unit).nals == picture)
             };
-            let first = at(&first.nals).expect("one of the recording's");
+            let first = at(&first.nals).expect("a picture of the recording");
             for unit in first + 1..first + 2 * media.len() as u64 {
                 assert_eq!(player.picture().await.nals, media.unit(unit).nals, "unit {unit}");
             }
@@ -88,7 +92,7 @@ fn a_late_player_begins_at_once_with_the_kept_key_frame() {
         let camera = camera();
         let studio = Studio::before(&camera);
         let mut first = studio.player().await;
-        // In the middle of a group, 200 ms after its key frame.
+        // The player joins 200 ms after a key frame.
         while first.number(&camera).await % 10 != 5 {}
         let came = Instant::now();
         let mut late = studio.player().await;
@@ -98,7 +102,7 @@ fn a_late_player_begins_at_once_with_the_kept_key_frame() {
         let key = number(&camera, &picture);
         assert_eq!(key % 10, 0);
         for step in 1..30 {
-            assert_eq!(late.number(&camera).await, key + step, "the whole group, and what follows");
+            assert_eq!(late.number(&camera).await, key + step, "every picture since the key frame");
         }
         assert_eq!(camera.most_open(), 1);
     });
@@ -116,7 +120,7 @@ fn a_late_player_waits_where_the_group_is_too_long() {
         let key = late.number(&camera).await;
         assert_eq!((key % 50, came.elapsed()), (0, ms(800)), "20 pictures later");
         assert_eq!(late.number(&camera).await, key + 1);
-        // The first has lost nothing by it.
+        // The first player has lost no picture.
         assert_eq!(first.number(&camera).await % 50, 31);
     });
 }
@@ -150,7 +154,7 @@ fn a_player_that_waits_for_a_key_frame_gets_reports() {
     });
 }
 
-/// Issue 14, A14: the reports tell the truth about the camera's clock.
+/// Issue 14, A14: the sender reports give the time of the camera's clock.
 #[test]
 fn reports_while_waiting_agree_with_the_pictures() {
     lan::run(async {
@@ -159,7 +163,7 @@ fn reports_while_waiting_agree_with_the_pictures() {
         let mut first = studio.player().await;
         while first.number(&camera).await % 250 != 100 {}
         let mut late = studio.player().await;
-        assert!(late.sees_nothing(secs(3)).await, "it waits for a key frame");
+        assert!(late.sees_nothing(secs(3)).await, "the player waits for a key frame");
         let report = late.report.expect("a report while it waited");
         assert!(late.picture().await.is_key());
         let waited = report.seconds;
@@ -181,7 +185,7 @@ fn a_slow_player_skips_to_key_frames_without_gaps() {
         let mut quick = studio.player().await;
         let mut slow = studio.player_over(NARROW).await;
         let theirs = camera.clone();
-        // `Player` stops the test over a torn picture and over a number that is missing.
+        // `Player` fails the test at a torn picture or a missing sequence number.
         let reading = spawn_local(async move {
             let mut seen = Vec::new();
             for _ in 0..60 {
@@ -193,7 +197,7 @@ fn a_slow_player_skips_to_key_frames_without_gaps() {
         });
         let first = quick.number(&camera).await;
         for step in 1..500 {
-            assert_eq!(quick.number(&camera).await, first + step, "others lose nothing");
+            assert_eq!(quick.number(&camera).await, first + step, "other players lose no picture");
         }
         let seen = reading.await.unwrap();
         let mut skips = 0;
@@ -201,9 +205,9 @@ fn a_slow_player_skips_to_key_frames_without_gaps() {
             let ((last, _, before), (next, is_key, after)) = (two[0], two[1]);
             assert!(next > last, "{seen:?}");
             let ticks = u32::try_from((next - last) * 3600).unwrap();
-            assert_eq!(after.wrapping_sub(before), ticks, "time goes on as it was");
+            assert_eq!(after.wrapping_sub(before), ticks, "timestamps follow the camera's clock");
             if next != last + 1 {
-                assert!(is_key, "from {last} to {next}, which leans on what was lost");
+                assert!(is_key, "from {last} to {next}, which refers to a picture that was lost");
                 skips += 1;
             }
         }
@@ -223,7 +227,11 @@ fn a_camera_that_marks_every_slice_is_sent_picture_by_picture() {
         let pictures = by_time(&mut first, 62, ms(0)).await;
         assert!(is_whole_key(&pictures[0].1), "{:?}", slices(&pictures[0].1));
         for two in pictures.windows(2) {
-            assert_eq!(two[1].0.wrapping_sub(two[0].0), 3600, "its clock goes as the camera's");
+            assert_eq!(
+                two[1].0.wrapping_sub(two[0].0),
+                3600,
+                "timestamps follow the camera's clock"
+            );
         }
         let mut late = studio.client();
         late.play(URL).await;
@@ -232,7 +240,7 @@ fn a_camera_that_marks_every_slice_is_sent_picture_by_picture() {
         let (late, slow) =
             tokio::join!(by_time(&mut late, 30, ms(0)), by_time(&mut slow, 60, ms(300)));
         for seen in [&pictures, &late, &slow] {
-            assert!(is_whole_key(&seen[0].1), "it begins with {:?}", slices(&seen[0].1));
+            assert!(is_whole_key(&seen[0].1), "the first picture is {:?}", slices(&seen[0].1));
             for (time, picture) in seen {
                 let delta = slices(picture) == [(1, true), (1, false), (1, false), (1, false)];
                 assert!(delta || is_whole_key(picture), "at {time}: {:?}", slices(picture));
@@ -240,13 +248,13 @@ fn a_camera_that_marks_every_slice_is_sent_picture_by_picture() {
         }
         let skips = slow.windows(2).filter(|two| two[1].0.wrapping_sub(two[0].0) != 3600);
         for two in skips.clone() {
-            assert!(is_whole_key(&two[1].1), "a slow player goes on at a key frame");
+            assert!(is_whole_key(&two[1].1), "a slow player continues at a key frame");
         }
-        assert!(skips.count() > 2, "it is shown what is new");
+        assert!(skips.count() > 2, "the player gets the newest pictures");
     });
 }
 
-/// So many pictures, told apart by their time: their packets' payloads. Each is waited for so long.
+/// Payloads of the packets of this many pictures; packets of one picture have one timestamp. Waits for each picture.
 async fn by_time(
     client: &mut Client<tokio::io::DuplexStream>,
     pictures: usize,
@@ -272,7 +280,7 @@ async fn by_time(
     seen
 }
 
-/// The units of H.264 that begin in these payloads: their kinds, and whether they are a picture's first.
+/// The H.264 units that begin in these payloads: their types, and whether they are a picture's first slice.
 fn slices(payloads: &[Vec<u8>]) -> Vec<(u8, bool)> {
     let begin = payloads.iter().filter(|it| it[0] & 0x1f != 28 || it[1] & 0x80 != 0);
     let units = begin.map(|it| if it[0] & 0x1f == 28 { (it[1], it[2]) } else { (it[0], it[1]) });
@@ -310,7 +318,7 @@ fn a_player_that_reads_nothing_or_a_byte_a_second_is_closed() {
         let stalled = [secs(5), secs(30)].map(|time| End::Stream(StreamError::Stalled(time)));
         assert_eq!(ends, stalled);
         assert_eq!(studio.service.connections(), 1);
-        assert_eq!(camera.skipped(), 0, "the camera is never held up");
+        assert_eq!(camera.skipped(), 0, "the proxy never stops reading the camera");
         drop(still);
         trickle.abort();
     });
@@ -351,7 +359,7 @@ fn h265_begins_with_a_key_frame_and_is_only_renumbered() {
             units[0].iter().filter(|payload| payload[0] >> 1 & 0x3f != 49).cloned().collect();
         let keys = (0..media.len() as u64).map(|unit| media.unit(unit)).filter(|unit| unit.key);
         assert!(keys.into_iter().any(|key| whole.iter().all(|nal| key.nals.contains(nal))));
-        // The same units come again every `len`: what was sent is what comes, in order.
+        // The recording repeats after `len` units; units arrive in order.
         for at in 0..media.len() {
             assert_eq!(units[at], units[at + media.len()], "unit {at}");
         }
@@ -379,7 +387,7 @@ fn sender_reports_agree_with_packets_after_a_restart() {
                 let picture = player.picture().await;
                 let Some(report) = player.report.take() else { continue };
                 let taken = number(&camera, &picture) as f64 / 25.0;
-                // The simulated camera's clock began to run with its first picture.
+                // The simulated camera's clock starts with its first picture.
                 let since = report.seconds - 3_900_000_000.0 - taken;
                 let ticks = f64::from(report.ticks.wrapping_sub(picture.timestamp).cast_signed());
                 assert!((since * 90_000.0 - ticks).abs() <= 2.0, "{since} s are {ticks} ticks");
@@ -428,12 +436,12 @@ fn tracks_use_the_players_channels_if_they_are_set_up() {
         }
         assert_ne!(seen.0[0].ssrc, seen.1[0].ssrc);
         for _ in 0..20 {
-            assert_eq!(one.frame().await.channel, 2, "of the other track it wants nothing");
+            assert_eq!(one.frame().await.channel, 2, "no packets of the other track");
         }
     });
 }
 
-/// A camera with sound and video, as simple as can be: it answers everything with 200, and sends a
+/// A minimal camera with sound and video: answers each request with 200, and sends a
 /// packet of each track every 40 ms.
 async fn two_tracks(mut far: tokio::io::DuplexStream) {
     let sdp = "v=0\r\ns=x\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:v\r\n\
@@ -490,7 +498,7 @@ async fn two_tracks(mut far: tokio::io::DuplexStream) {
     }
 }
 
-// ---- players' places ---------------------------------------------------------------------------
+// ---- players' slots ----------------------------------------------------------------------------
 
 #[test]
 fn one_player_too_many_gets_503_and_a_freed_slot_is_reused() {
@@ -520,14 +528,14 @@ fn one_player_too_many_gets_503_and_a_freed_slot_is_reused() {
 #[test]
 fn connections_without_the_code_take_no_players_slot() {
     lan::run(async {
-        // So slow that what is not read fits the wires.
+        // Slow enough for all unread bytes to fit the wires.
         let camera = camera().rate(1);
         let studio = Studio::before(&camera);
         let mut silent = Vec::new();
         for _ in 0..BOARD.pre_auth {
             silent.push(Client::over(studio.stream(WIRE)));
         }
-        // These wait for the silent ones to time out.
+        // These players wait for the silent ones to time out.
         let mut players = Vec::new();
         for _ in 0..MOST {
             players.push(studio.player().await);
@@ -584,7 +592,7 @@ fn players_with_an_outdated_description_are_closed() {
     });
 }
 
-// ---- what the camera does badly ----------------------------------------------------------------
+// ---- invalid data from the camera --------------------------------------------------------------
 
 #[test]
 fn packets_of_64_kib_are_skipped_with_their_pictures() {
@@ -612,7 +620,7 @@ fn packets_of_64_kib_are_skipped_with_their_pictures() {
         assert!((1..=3).contains(&skips), "{skips} skips");
         assert_eq!((too_long.now(), studio.service.counts().too_long), (3, 3));
         assert!(journal_says("skipped a packet of 65535 bytes; at most"));
-        assert_eq!(camera.ever(), 2, "one look, and one session that goes on");
+        assert_eq!(camera.ever(), 2, "one probe, and one session that continues");
     });
 }
 
@@ -655,7 +663,7 @@ fn packets_that_are_not_rtp_are_skipped_and_logged_once() {
         let first = player.number(&camera).await;
         for step in 1..20 {
             camera.lie(0, 5, b"\x40nada");
-            assert_eq!(player.number(&camera).await, first + step, "pictures are unharmed");
+            assert_eq!(player.number(&camera).await, first + step, "no picture is lost");
         }
         assert!((18..=19).contains(&damaged.now()), "{}", damaged.now());
         assert!(journal_says("skipped a packet of 5 bytes: it is not RTP"));
@@ -672,7 +680,7 @@ fn packets_on_other_channels_are_ignored() {
         for step in 1..50 {
             assert_eq!(player.number(&camera).await, first + step);
         }
-        // All of it on another channel is a camera that shows nothing, and is left after a while.
+        // With all data on another channel the camera counts as silent, and is disconnected.
         camera.turn(Quirk::WrongChannel, true);
         pass(secs(45)).await;
         assert!(journal_says("the camera sends no packet for 30 s"));
@@ -697,7 +705,7 @@ fn packets_that_the_camera_loses_are_a_gap_for_players() {
             gaps += u32::from(step == 2);
             last = Some(rtp.sequence);
         }
-        assert!(gaps > 10, "a player has to know that something is missing");
+        assert!(gaps > 10, "sequence numbers show a player that packets are missing");
     });
 }
 

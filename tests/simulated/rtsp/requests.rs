@@ -1,4 +1,4 @@
-//! What players ask, right or wrong, in order or not, and how they show the code.
+//! Players' requests, valid and invalid, in and out of order, and their authentication.
 
 use pandaproxy::journal::Kind;
 use pandaproxy::rtsp::answer::SESSION_TIMEOUT;
@@ -16,7 +16,7 @@ use crate::lan::rtsp::{Player, Studio, URL, camera, showing};
 use crate::lan::{self, CODE, Tally, WIRE, journal_says, ms, pass, secs};
 use printer::rtsp::Media;
 
-// ---- the code ----------------------------------------------------------------------------------
+// ---- authentication ----------------------------------------------------------------------------
 
 /// Issue 14, A14: a slicer's plug-in takes the first challenge, FFmpeg the last Digest, and both know MD5 only.
 #[test]
@@ -131,7 +131,11 @@ fn a_wrong_code_is_counted_unless_the_right_one_follows() {
         assert_eq!(client.describe(URL).await.status, 200);
         drop(client);
         pass(ms(10)).await;
-        assert_eq!((studio.end().wrong_codes.len(), wrong.now()), (0, 0), "it was a slip");
+        assert_eq!(
+            (studio.end().wrong_codes.len(), wrong.now()),
+            (0, 0),
+            "one wrong code is not reported"
+        );
         let mut client = Client::over(studio.stream(WIRE)).knowing(Scheme::Basic, "87654321");
         assert_eq!(client.ask("DESCRIBE", URL, "").await.status, 401);
         drop(client);
@@ -176,7 +180,7 @@ fn too_many_bytes_without_the_code_close_the_connection() {
         client.try_send(&more).await;
         assert!(client.rest().await.len() <= 3);
         assert_eq!(studio.end().end, End::Session(Error::NoCode));
-        // Frames count as well, however long they say they are.
+        // Interleaved frames count as well, whatever their length field says.
         let mut client = Client::over(studio.stream(WIRE));
         client.try_send(&framed(0, &vec![7; 0xffff])).await;
         assert!(client.rest().await.is_empty());
@@ -184,7 +188,7 @@ fn too_many_bytes_without_the_code_close_the_connection() {
     });
 }
 
-// ---- what is no request ------------------------------------------------------------------------
+// ---- invalid requests --------------------------------------------------------------------------
 
 #[test]
 fn what_is_not_rtsp_gets_400_or_505_and_is_closed() {
@@ -220,7 +224,7 @@ fn what_is_not_rtsp_gets_400_or_505_and_is_closed() {
             assert_eq!(lines.now() + refusals.now(), 1, "one line for {fault:?}");
             assert!(journal_says(&fault.to_string()));
             first += 1;
-            assert_eq!(good.number(&camera).await, first, "the others see every picture");
+            assert_eq!(good.number(&camera).await, first, "other players see every picture");
         }
     });
 }
@@ -281,7 +285,7 @@ fn requests_without_cseq_or_unknown_ones_are_refused() {
             client.send(bytes.as_bytes()).await;
             assert_eq!(client.response().await.status, status, "{bytes}");
         }
-        // An answer of a player's is an answer to nothing.
+        // A response from a player is ignored: the proxy sends no requests.
         client.send(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n").await;
         assert_eq!(client.request("OPTIONS", URL, "").await.status, 200);
     });
@@ -367,7 +371,7 @@ fn any_path_is_accepted_and_used_in_answers() {
             assert_eq!(base, format!("{}/", url.trim_end_matches('/')));
             assert!(
                 !described.text().contains("192.168.1.50"),
-                "the printer's address is not told"
+                "players do not learn the printer's address"
             );
             assert_eq!(client.setup("0-1").await.status, 200, "{url}");
             let played = client.request("PLAY", &url, "").await;
@@ -390,8 +394,12 @@ fn requests_out_of_order_get_455() {
         assert_eq!(client.request("PLAY", URL, "").await.status, 455);
         assert_eq!(client.setup("0-1").await.status, 200);
         assert_eq!(client.request("PLAY", URL, "").await.status, 200);
-        assert_eq!(client.setup("2-3").await.status, 455, "not while it plays");
-        assert_eq!(client.request("PLAY", URL, "").await.status, 200, "once more is no harm");
+        assert_eq!(client.setup("2-3").await.status, 455, "no SETUP while playing");
+        assert_eq!(
+            client.request("PLAY", URL, "").await.status,
+            200,
+            "a repeated PLAY is accepted"
+        );
         Player::of(client).picture().await;
     });
 }
@@ -498,7 +506,7 @@ fn play_after_pause_begins_at_a_key_frame_without_a_gap() {
             assert!(player.client.next_within(secs(1)).await.is_none(), "nothing comes");
             let played = player.client.request("PLAY", URL, "").await;
             let info = played.header("rtp-info").unwrap().to_owned();
-            // A new player, from here on: what it was shown in part before it paused is gone.
+            // After PLAY the player is like a new one: the rest of the picture before PAUSE is not sent.
             let fresh = Player::of(player.client);
             player = fresh;
             let first = player.picture().await;
@@ -516,12 +524,12 @@ fn play_after_pause_begins_at_a_key_frame_without_a_gap() {
 #[test]
 fn pause_within_a_key_frame_repeats_no_number() {
     lan::run(async {
-        // A key frame a second, most of what there is: a narrow wire holds a part of it.
+        // A key frame each second makes most of the data; a wire with little room holds a part of one.
         let camera = showing(Media::made(1, 1, 50_000, 50_000));
         let studio = Studio::before(&camera);
         let mut client = Client::over(studio.stream(4096)).knowing(Scheme::Md5, CODE);
         client.play(URL).await;
-        // The last packet's number, and whether its picture goes on behind it.
+        // The last packet's sequence number, and whether its picture continues.
         let mut last: Option<(u16, bool)> = None;
         let (mut played, mut cut) = (false, 0);
         let mut take = |frame: &crate::clients::rtsp::Frame, played: &mut bool| {
@@ -530,7 +538,7 @@ fn pause_within_a_key_frame_repeats_no_number() {
             }
             let rtp = Rtp::of(&frame.bytes);
             if let Some((last, goes_on)) = last {
-                // Half a unit is not to be taken for the beginning of the next.
+                // A truncated unit must not be taken for the beginning of the next one.
                 let missing = u16::from(core::mem::take(played) && goes_on);
                 cut += missing;
                 assert_eq!(rtp.sequence, last.wrapping_add(1 + missing), "after {last}");
@@ -557,7 +565,7 @@ fn pause_within_a_key_frame_repeats_no_number() {
                 played = method == "PLAY";
             }
         }
-        assert!(cut > 2, "most of what there is are key frames: {cut} were cut");
+        assert!(cut > 2, "key frames are most of the data, and only {cut} were cut");
     });
 }
 
@@ -629,7 +637,7 @@ fn packets_from_players_are_skipped_whatever_their_length() {
             last += 1;
             assert_eq!(player.number(&camera).await, last);
         }
-        assert_eq!(camera.strays(), 0, "the camera hears none of it");
+        assert_eq!(camera.strays(), 0, "none of it is forwarded to the camera");
     });
 }
 

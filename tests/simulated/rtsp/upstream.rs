@@ -1,5 +1,5 @@
-//! What the printer sees of the proxy, and what becomes of players while it is away, busy, switched off
-//! or another one.
+//! The proxy's connection to the camera, and players while the camera is unreachable, busy, switched off
+//! or of another kind.
 
 use core::cell::Cell;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ fn without_a_player_the_camera_is_only_probed_once() {
         let camera = camera();
         let studio = Studio::before(&camera);
         pass(secs(3600)).await;
-        assert_eq!((camera.ever(), camera.setups()), (1, 0), "the look which camera there is");
+        assert_eq!((camera.ever(), camera.setups()), (1, 0), "the probe");
         assert_eq!(studio.status.camera().kind(), CameraKind::Rtsp);
     });
 }
@@ -45,17 +45,17 @@ fn the_session_is_torn_down_10_s_after_the_last_player() {
         player.number(&camera).await;
         drop(player);
         pass(secs(9)).await;
-        assert_eq!(camera.playing(), 1, "a client may come back");
+        assert_eq!(camera.playing(), 1, "the session is kept for a while");
         let mut player = studio.player().await;
         player.number(&camera).await;
-        assert_eq!(camera.setups(), 1, "and goes on with the session there is");
+        assert_eq!(camera.setups(), 1, "a player that comes back uses the same session");
         pass(secs(60)).await;
         drop(player);
         pass(secs(13)).await;
         assert_eq!((camera.open(), camera.leaked()), (0, 0));
         assert_eq!(camera.asked().last().unwrap().method, "TEARDOWN");
         pass(secs(3600)).await;
-        assert_eq!(camera.ever(), 2, "one look, one session");
+        assert_eq!(camera.ever(), 2, "one probe, one session");
         studio.player().await.number(&camera).await;
         assert_eq!(camera.most_open(), 1);
     });
@@ -73,7 +73,7 @@ fn fifty_players_in_turn_share_one_camera_connection() {
             drop(player);
             pass(secs(5)).await;
         }
-        assert_eq!((camera.ever(), camera.setups()), (2, 1), "one look, and one session for all");
+        assert_eq!((camera.ever(), camera.setups()), (2, 1), "one probe, and one session for all");
         assert_eq!((camera.most_open(), camera.leaked()), (1, 0));
     });
 }
@@ -91,7 +91,10 @@ fn a_camera_may_close_or_be_silent_at_teardown() {
             camera.turn(quirk, true);
             pass(secs(20)).await;
             assert!(!studio.service.demand().is_wanted());
-            assert!(!journal_says("retrying in"), "{quirk:?}: leaving is no loss");
+            assert!(
+                !journal_says("retrying in"),
+                "{quirk:?}: an orderly end is not logged as a loss"
+            );
             camera.turn(quirk, false);
             studio.player().await.number(&camera).await;
             assert_eq!(camera.most_open(), 1, "{quirk:?}");
@@ -107,7 +110,7 @@ fn an_x2d_never_gets_a_second_connection_by_the_probe() {
         let mut player = studio.player().await;
         let mut last = player.number(&camera).await;
         for round in 0..40_u64 {
-            // A player comes back in the middle of it, or just when it breaks.
+            // A player comes back during the TEARDOWN, or just when the connection breaks.
             studio.status.camera().look_again();
             pass(ms(round * 37 % 500)).await;
             if round % 4 == 3 {
@@ -131,13 +134,13 @@ fn no_session_begins_while_the_camera_is_probed() {
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         player.number(&camera).await;
-        // The session breaks, and before the next is due a player comes, and is not answered.
+        // The session breaks; a player that connects before the next attempt gets no answer.
         camera.turn(Quirk::Deaf, true);
         camera.close();
         pass(ms(200)).await;
         studio.status.camera().look_again();
         pass(secs(8)).await;
-        assert_eq!((camera.open(), camera.most_open()), (1, 1), "the look, and nothing else");
+        assert_eq!((camera.open(), camera.most_open()), (1, 1), "the probe only");
         camera.turn(Quirk::Deaf, false);
         for _ in 0..50 {
             player.number(&camera).await;
@@ -183,10 +186,10 @@ fn an_x1c_out_of_connections_is_retried_ever_more_slowly() {
             }
             tried.push(studio.port.dialled() - before);
         }
-        // Each attempt takes ten seconds to fail, and a minute lies between two.
+        // Each attempt takes ten seconds to fail; the next follows a minute later.
         assert!(tried.iter().skip(1).all(|tried| *tried <= 12), "{tried:?}");
         assert_eq!(studio.service.players(), 1, "players stay");
-        // A restart of the printer gives it its places back.
+        // A restart of the printer frees its leaked sessions.
         camera.reboot(secs(1));
         let _camera = camera.clone().slots(u64::MAX);
         player.number(&camera).await;
@@ -203,7 +206,7 @@ fn players_that_come_and_go_do_not_speed_up_retries() {
             let before = studio.port.dialled();
             let until = Instant::now() + secs(3600);
             while Instant::now() < until {
-                // It asks, is told no, leaves, and comes back when the camera is not wanted any more.
+                // The player gets 503, disconnects, and returns when the demand for the camera has ended.
                 assert_eq!(studio.client().describe(URL).await.status, 503);
                 pass(secs(12)).await;
             }
@@ -227,10 +230,10 @@ fn a_camera_without_packets_is_retried_ever_more_slowly() {
             }
             tried.push(camera.setups() - before);
         }
-        // Half a minute each, and a minute between two.
+        // Each attempt takes half a minute; the next follows a minute later.
         assert!(tried[1] <= 15 && tried[2] <= 15, "{tried:?}");
         assert!(journal_says("the camera sends no packet for 30 s"));
-        assert_eq!(camera.leaked(), 0, "each session is left with TEARDOWN");
+        assert_eq!(camera.leaked(), 0, "each session ends with TEARDOWN");
         camera.turn(Quirk::Silence, false);
         player.number(&camera).await;
     });
@@ -249,7 +252,7 @@ fn the_cameras_requests_are_answered() {
             assert_eq!(camera.ask(method, ""), 1);
             assert_eq!(player.number(&camera).await, first + 1 + at as u64);
         }
-        // Two at once are two answers.
+        // Two requests in one write get two answers.
         let two = b"OPTIONS * RTSP/1.0\r\nCSeq: 8\r\n\r\nOPTIONS * RTSP/1.0\r\nCSeq: 9\r\n\r\n";
         camera.raw(two);
         player.number(&camera).await;
@@ -263,7 +266,7 @@ fn the_cameras_requests_are_answered() {
     });
 }
 
-// ---- away and back -----------------------------------------------------------------------------
+// ---- reconnecting ------------------------------------------------------------------------------
 
 #[test]
 fn players_stay_over_reboots_and_their_clock_goes_on() {
@@ -271,7 +274,7 @@ fn players_stay_over_reboots_and_their_clock_goes_on() {
         let camera = camera();
         let studio = Studio::before(&camera);
         for _ in 1..BOARD.clients.rtsp {
-            // A `Player` sees to it that numbers and source go on, and that nothing is torn.
+            // `Player` checks that sequence numbers and SSRC continue, and that no picture is torn.
             let mut player = studio.player().await;
             drop(spawn_local(async move { while player.next().await.is_some() {} }));
         }
@@ -320,7 +323,7 @@ fn a_camera_lost_within_a_picture_leaves_no_part_of_it() {
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
         for round in 0..12 {
-            // It dies within a key frame, whose parameter sets have gone out, or within another picture.
+            // The camera fails within a key frame, after its parameter sets, or within another picture.
             let mut last = player.number(&camera).await;
             while last % 10 != if round % 2 == 0 { 9 } else { 4 } {
                 last = player.number(&camera).await;
@@ -343,7 +346,7 @@ fn a_camera_lost_within_a_picture_leaves_no_part_of_it() {
 #[test]
 fn a_camera_lost_within_a_picture_returns_with_a_key_frame() {
     lan::run(async {
-        // Whatever it dies within, its parameter sets have gone out, and nothing comes between.
+        // In both cases the parameter sets were sent, and nothing follows them.
         let camera = showing(Media::made(25, 1, 20_000, 3000));
         let studio = Studio::before(&camera);
         let mut player = studio.player().await;
@@ -397,7 +400,7 @@ fn a_p2s_with_stuck_timestamps_gets_running_ones() {
             let picture = player.picture().await;
             assert_eq!(number(&camera, &picture), number(&camera, &last) + 1);
             let step = picture.timestamp.wrapping_sub(last.timestamp);
-            // The first of them are believed.
+            // The first jumps are taken for true.
             assert!(step == 3600 || at < 8, "{step} ticks at {at}");
             last = picture;
         }
@@ -405,7 +408,7 @@ fn a_p2s_with_stuck_timestamps_gets_running_ones() {
         for _ in 0..300 {
             player.picture().await;
         }
-        assert!(player.report.is_none(), "a clock that is stuck is not reported as truth");
+        assert!(player.report.is_none(), "no sender report gives the time of a stuck clock");
     });
 }
 
@@ -426,7 +429,11 @@ fn a_first_key_frame_after_25_s_is_waited_for() {
             player.picture().await;
         }
         player.picture().await;
-        assert_eq!(camera.setups(), setups + 1, "nor is it given up before its first packet");
+        assert_eq!(
+            camera.setups(),
+            setups + 1,
+            "the session is not closed before its first packet"
+        );
     });
 }
 
@@ -468,7 +475,7 @@ fn answers_with_long_heads_are_parsed_up_to_the_bound() {
     });
 }
 
-// ---- cameras that are off, elsewhere, or refuse ------------------------------------------------
+// ---- cameras that are off, on another port, or refuse ------------------------------------------
 
 #[test]
 fn live_view_off_is_named_and_works_once_it_is_on() {
@@ -483,11 +490,11 @@ fn live_view_off_is_named_and_works_once_it_is_on() {
             let reason = if off {
                 "Service Unavailable: Turn On LAN Live View On The Printer"
             } else {
-                // It answers the look, and closes behind that.
+                // The camera answers the probe, then closes.
                 "Service Unavailable: The Printer's Camera Does Not Answer"
             };
             assert_eq!(refused.reason, reason);
-            assert!(journal_says("live view"), "who reads the log learns it");
+            assert!(journal_says("live view"), "the log names the cause");
             let _on = camera.clone().live_view(true);
             let came = Instant::now();
             while client.describe(URL).await.status != 200 {}
@@ -535,7 +542,7 @@ fn live_view_in_reports_takes_effect_at_once() {
         assert_eq!(camera.setups(), 0);
         studio.status.set_live_view_off(false);
         assert_eq!(client.describe(URL).await.status, 200);
-        // A player continues for as long as the camera streams.
+        // A player is served for as long as the camera streams.
         client.setup("0-1").await;
         client.request("PLAY", URL, "").await;
         let mut player = Player::of(client);
@@ -584,7 +591,7 @@ fn a_printer_that_refuses_the_code_is_retried_slowly() {
             assert_eq!(client.describe(URL).await.status, 503);
         }
         assert!(camera.wrong_digests() <= 20, "{} in an hour", camera.wrong_digests());
-        assert_eq!(refused_by.now(), 1, "it is said once");
+        assert_eq!(refused_by.now(), 1, "the refusal is logged once");
         let _right = camera.clone().code(CODE);
         while client.describe(URL).await.status != 200 {}
     });
@@ -627,7 +634,7 @@ fn a_camera_that_calls_every_nonce_stale_refuses_the_code() {
             (refused.status, &*refused.reason),
             (503, "Service Unavailable: The Printer Refuses The Proxy's Access Code")
         );
-        assert_eq!(asked.get(), 3, "without a code, with it, and once more");
+        assert_eq!(asked.get(), 3, "without credentials, with them, and once more");
         assert!(journal_says("the camera refuses the access code"));
     });
 }
@@ -649,7 +656,7 @@ fn a_camera_in_use_by_another_player_is_waited_for() {
     });
 }
 
-// ---- cameras of other makers -------------------------------------------------------------------
+// ---- cameras that behave unlike the printers' --------------------------------------------------
 
 /// A camera that answers each request with what `answer` makes of its method and number.
 fn scripted(answer: impl Fn(&str, &str) -> Option<Vec<u8>> + Clone + 'static) -> Script {
@@ -719,7 +726,7 @@ fn unusable_descriptions_and_answers_are_named_and_get_503() {
             assert!(journal_says(said), "{what}");
             let dialled = studio.port.dialled();
             assert!(dialled <= 7, "{what}: {dialled} in 20 s");
-            // One look; then one SETUP at most for each time.
+            // One probe, then at most one SETUP for each connection.
             assert!(setups.get() < dialled, "{what}: {} of {dialled}", setups.get());
             assert!(setups.get() == 0 || what == "refuses" || what == "no answer fits", "{what}");
         });
@@ -775,7 +782,7 @@ fn a_camera_that_sends_only_sender_reports_is_silent() {
         let studio = Studio::at(At::Closed, At::Script(script));
         let _player = studio.player().await;
         pass(secs(40)).await;
-        assert_eq!(plays.get(), 2, "it is begun anew");
+        assert_eq!(plays.get(), 2, "a new session is started");
         assert!(journal_says("the camera sends no packet for 30 s"));
     });
 }

@@ -1,4 +1,4 @@
-//! A slicer is kept with the proxy, wherever it got the printer from and whatever the printer announces beside it.
+//! A slicer uses the proxy, however it learned of the printer and whatever the printer announces meanwhile.
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -58,7 +58,7 @@ async fn watch(bed: &Bed, known: Known) -> (u32, u32) {
     studio.borrow_mut().select(&bed.serial);
     let (mut moments, mut right) = (0, 0);
     for _ in 0..8_000 {
-        // Not a divisor of anybody's interval.
+        // Not a divisor of any announcement's interval.
         pass(Duration::from_millis(37)).await;
         let studio = studio.borrow();
         let device = studio.device(&bed.serial).unwrap();

@@ -1,4 +1,5 @@
-//! Discovery in virtual time: what the proxy makes of what it hears, what it announces, and what a slicer makes of both.
+//! Discovery in virtual time: the proxy's reactions to announcements, its own announcements, and a slicer's view of
+//! both.
 
 mod hostile;
 mod keeping;

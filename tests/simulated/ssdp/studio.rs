@@ -1,7 +1,7 @@
 //! A model of Bambu Studio's list of devices, as its `DevManager` was read (`src/protocol.md`, discovery): which address
 //! a print job for a printer would go to at any moment.
 //!
-//! It has its own reader of datagrams and shares no code with the proxy.
+//! The model has its own parser of datagrams and shares no code with the proxy.
 
 use std::collections::BTreeMap;
 
@@ -144,7 +144,7 @@ fn the_model_of_studio_has_studios_rules() {
     // An empty interface always takes it.
     assert_eq!(after(&mut Studio::default(), &[("printer", "wlan0"), ("us", "")]), "us");
     assert_eq!(after(&mut Studio::default(), &[("us", "panda0"), ("printer", "")]), "printer");
-    // One that was added by address belongs to the first that names another.
+    // A printer that was added by address takes the serial number of its first announcement.
     let mut added = Studio::default();
     added.add_by_address("S", "us");
     assert_eq!(after(&mut added, &[("us", "panda0"), ("printer", "wlan0")]), "printer");

@@ -3,7 +3,7 @@
 usage: camera.py FILE CERTIFICATE KEY
 
 The access code is read from standard input. It says on standard error where it listens, on a loopback
-port of the system's choice, and shows the file from its beginning to whoever comes, until it is ended.
+port of the system's choice, and shows the file from its beginning to each player, until it is ended.
 """
 
 import sys

@@ -1,6 +1,6 @@
 //! An MQTT 3.1.1 client that writes its own bytes, over any stream.
 //!
-//! It does nothing by itself: no PINGREQ, no reconnection, no acknowledgement that the test did not
+//! The client does nothing by itself: no PINGREQ, no reconnection, no acknowledgement that the test did not
 //! ask for. Packets are at most 1 MiB; every wait is bounded.
 
 use core::time::Duration;
@@ -49,7 +49,7 @@ pub(crate) const SUBACK: u8 = 9;
 pub(crate) const UNSUBACK: u8 = 11;
 pub(crate) const PINGRESP: u8 = 13;
 
-/// What CONNECT says.
+/// Fields of CONNECT.
 #[derive(Clone, Debug)]
 pub(crate) struct Hello<'a> {
     pub(crate) name: &'a str,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 /// How long anything may take that a program does by itself, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Bytes kept of each of a program's outputs; past it the test fails. Ten minutes of siege say more than 8 MiB.
+/// Bytes kept of each output of a program; when exceeded, the test fails. Ten minutes of siege log over 8 MiB.
 const MAX_OUTPUT: usize = 32 << 20;
 
 /// A program that runs, or has run.
@@ -22,7 +22,7 @@ pub(crate) struct Program {
     heard: Arc<Heard>,
 }
 
-/// What it has said so far.
+/// The program's output so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
     pub(crate) out: Vec<u8>,
@@ -109,7 +109,7 @@ impl Program {
         find(&self.said()).unwrap_or_else(|| panic!("no {words:?} ({nth}) in:\n{}", self.log()))
     }
 
-    /// Waits until what it has said is as `seen` wants it. False when it is not within this time.
+    /// Waits until `seen` returns true for the output. False after the timeout.
     pub(crate) async fn until(&self, within: Duration, seen: impl Fn(&Said) -> bool) -> bool {
         let end = Instant::now() + within;
         loop {
@@ -124,7 +124,7 @@ impl Program {
         }
     }
 
-    /// Its exit code once it has ended by itself, and everything it said.
+    /// Waits for the program's end. Returns its exit status and its output.
     pub(crate) async fn ended(&mut self) -> (Option<i32>, Said) {
         drop(self.child.stdin.take());
         let over = self.until(PATIENCE, |said| said.closed == 2).await;
@@ -167,7 +167,7 @@ fn is_line_with(line: &str, words: &str) -> bool {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended.
+        // The program may have ended already.
         let _ended = self.child.kill();
         let _code = self.child.wait();
     }

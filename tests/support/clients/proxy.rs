@@ -186,10 +186,10 @@ impl Proxy {
         self.program.line("the printer is connected").await;
     }
 
-    /// It holds no more than it may. What an emulator holds besides is not known, so that nothing can
-    /// be said of a program inside one.
-    pub(crate) fn is_within_its_memory(&self) {
-        // Stacks, the allocator's own, the C library's, beside what is named.
+    /// Asserts that the program's memory is within its budget. Skipped in an emulator, whose own memory is not
+    /// known.
+    pub(crate) fn check_memory(&self) {
+        // Memory beside the budget: stacks, the allocator's, the C library's.
         const OUTSIDE: usize = 2 << 20;
         if env::var_os(RUNNER).is_some() {
             return;
@@ -206,7 +206,7 @@ impl Proxy {
         socket.connect(self.address).await
     }
 
-    /// The same with TLS, which has to show that this is the proxy.
+    /// The same with TLS; the proxy's certificate is verified.
     pub(crate) async fn tls_from(&self, from: Ipv4Addr) -> io::Result<TlsStream<TcpStream>> {
         self.tls_over(self.tcp_from(from).await?).await
     }

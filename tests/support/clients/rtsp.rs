@@ -1,6 +1,6 @@
 //! An RTSP client that sends what a test asks for, right or wrong, and shares no codec with the proxy.
 //!
-//! It reads responses, requests and interleaved frames as they come, each within [`TIMEOUT`], and puts
+//! The client reads responses, requests and interleaved frames as they come, each within [`TIMEOUT`], and puts
 //! what came in RTP packets together again.
 //!
 //! | what | bound | when exceeded |
@@ -96,7 +96,7 @@ pub(crate) struct Client<S> {
     inbox: Vec<u8>,
     aside: VecDeque<Heard>,
     number: u32,
-    /// What goes into every request's head, behind CSeq; whole lines.
+    /// Header lines of every request, behind CSeq.
     pub(crate) headers: String,
     known: Option<(Scheme, String)>,
     challenge: Option<String>,
@@ -106,7 +106,7 @@ pub(crate) struct Client<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// A client that has said nothing yet.
+    /// A client that has sent nothing yet.
     pub(crate) fn over(stream: S) -> Self {
         Self {
             stream,

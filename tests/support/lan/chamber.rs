@@ -1,5 +1,5 @@
 //! The chamber camera's part of the in-memory network: the proxy's real viewers, hub and upstream
-//! between what stands at the printer's ports 6000 and 322, and simulated viewers.
+//! between servers at the printer's ports 6000 and 322, and simulated viewers.
 
 use core::cell::Cell;
 use core::cell::RefCell;
@@ -29,7 +29,7 @@ use printer::tunnel::Tunnel;
 /// What serves a connection that was just made, by a task of its own.
 pub(crate) type Script = Rc<dyn Fn(DuplexStream)>;
 
-/// What stands at one of the printer's ports.
+/// The server at one of the printer's ports.
 #[derive(Clone)]
 pub(crate) enum At {
     /// The printer is off.

@@ -419,7 +419,7 @@ impl Connection for Stream {
         _: &mut Context<'_>,
         judge: &impl Fn(&[u8]) -> Option<T>,
     ) -> Poll<io::Result<Option<T>>> {
-        // There is no TLS here: the shortest ClientHello stands for any.
+        // There is no TLS in the simulation: the shortest ClientHello serves for any.
         Poll::Ready(Ok(judge(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")))
     }
 

@@ -13,7 +13,7 @@ impl Known {
         self.0.as_ref()
     }
 
-    /// Takes a report; acks and versions say nothing about the state.
+    /// Merges a report; acks and versions are no part of the state.
     pub(crate) fn learn(&mut self, report: &[u8]) {
         let report: Value = serde_json::from_slice(report).unwrap();
         let print = &report["print"];

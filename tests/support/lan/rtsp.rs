@@ -1,5 +1,5 @@
 //! The RTSPS camera's part of the in-memory network: the proxy's real players, hub and upstream, and
-//! the real search for the camera, between what stands at the printer's ports 6000 and 322 and
+//! the real probe of the camera, between servers at the printer's ports 6000 and 322 and
 //! simulated players.
 
 use core::cell::{Cell, RefCell};
@@ -149,7 +149,7 @@ impl Studio {
     }
 }
 
-/// What a sender report says: its clock in seconds, and the same moment in the track's ticks.
+/// Contents of a sender report: the clock in seconds, and the same moment in the track's ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
     pub(crate) ssrc: u32,
@@ -165,7 +165,7 @@ pub(crate) struct Player {
     source: Option<u32>,
     /// The last packet's number.
     pub(crate) sequence: Option<u16>,
-    /// What the last sender report said.
+    /// The last sender report.
     pub(crate) report: Option<Report>,
 }
 

@@ -1,7 +1,7 @@
 //! A network with weather: wires in memory that delay, stall, trickle, break and fall silent, as a
 //! seed decides.
 //!
-//! A wire is what TCP makes of a bad line. Nothing is lost or reordered within it: a lost segment is a
+//! A wire models TCP over a bad network. Nothing is lost or reordered within it: a lost segment is a
 //! stall. Wires overtake each other, since each has its own line and its own luck. It ends as TCP
 //! does: in order (FIN behind all that was written), at once (RST, and what was on its way is gone), or
 //! not at all: the other end has vanished, and the kernel finds that out by itself, by its keepalive
@@ -15,7 +15,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | bytes on their way, each way | the wire's room | its writer waits |
-//! | wires remembered | those of which an end is left | |
+//! | wires remembered | those with an end in use | |
 
 use core::cell::{Cell, RefCell};
 use core::pin::Pin;
@@ -77,7 +77,7 @@ pub(crate) struct Sky {
     pub(crate) delay: Duration,
     /// More of it at most, for each piece by itself.
     pub(crate) jitter: Duration,
-    /// Bytes a second; 0 for as fast as it goes.
+    /// Bytes a second; 0 for no limit.
     pub(crate) pace: u64,
     /// Of a hundred pieces, those that are lost and sent again after up to three seconds.
     pub(crate) lost: u64,
@@ -143,13 +143,13 @@ struct Way {
     pieces: VecDeque<Piece>,
     held: usize,
     room: usize,
-    /// When what was written last arrives.
+    /// Arrival of the last bytes written.
     last: Instant,
     /// When its end arrives, if it has been written.
     fin: Option<Instant>,
     /// Since when its writer has been waiting, while not one byte was taken.
     stuck: Option<Instant>,
-    /// It is not read any more.
+    /// Bytes are not read any more.
     deserted: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -235,9 +235,9 @@ struct Inner {
 /// What happens on a wire, as the proxy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen<'b> {
-    /// It has written this.
+    /// Bytes written.
     Wrote(&'b [u8]),
-    /// It has read this.
+    /// Bytes read.
     Read(&'b [u8]),
 }
 
@@ -300,7 +300,7 @@ impl Net {
         })
     }
 
-    /// One on which it has been waiting for longer than this, while the other end takes nothing.
+    /// A wire on which a writer has waited for longer than this, while the other end reads nothing.
     pub(crate) fn stuck(&self, within: impl Fn(&str) -> Duration) -> Option<String> {
         let ropes = self.0.ropes.borrow();
         ropes.iter().filter(|rope| rope.held.get()).find_map(|rope| {
@@ -624,7 +624,7 @@ fn most() -> isize {
     MOST.get().max(heap::peak().cast_signed() - ASIDE.get())
 }
 
-/// The most that was held at once since this was last asked, without what was put aside.
+/// The peak of held memory since the last call, without the simulation's own.
 pub(crate) fn most_held() -> isize {
     let most = most();
     MOST.set(isize::MIN);

@@ -162,7 +162,7 @@ fn a_stray_transfer_reply_ends_the_session() {
         assert_eq!(printer.received(), "TYPE I\r\n");
         let answered = printer.answers(stray);
         assert_eq!(answered, Err(upstream::Error::UnexpectedReply), "{stray}");
-        printer.is_lost("words out of link");
+        printer.lose("reply out of order");
         assert_eq!(client.read(), "", "it waits for the next session");
         assert!(service.hub.is_wanted(at(0), 0));
         assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
@@ -171,7 +171,7 @@ fn a_stray_transfer_reply_ends_the_session() {
         client.command("DELE a");
         assert_eq!(printer.received(), "DELE a\r\n");
         assert_eq!(printer.answers(stray), Err(upstream::Error::UnexpectedReply), "{stray}");
-        printer.is_lost("words out of link");
+        printer.lose("reply out of order");
         assert!(client.read().starts_with("451 "), "{stray}");
         next_upload_works(&mut Printer::live(&service));
     }

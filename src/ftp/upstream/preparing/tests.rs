@@ -145,7 +145,7 @@ fn an_idle_session_sends_quit() {
     printer.upstream.handle_timeout(at(20)).unwrap();
     assert_eq!(printer.received(), "QUIT\r\n");
     assert_eq!(printer.answers("221 Bye"), Err(upstream::Error::IdleTimeout));
-    printer.is_lost("idle timeout");
+    printer.lose("idle timeout");
     let mut client = TestClient::inside(&service);
     assert_eq!(client.command("MKD a"), "");
     assert!(service.hub.is_wanted(at(20), 0), "and is made again when it is needed");
