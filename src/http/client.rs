@@ -376,7 +376,15 @@ impl Client {
                 Content::File(file, _) => (file.content_type, Some(file.bytes.len())),
                 Content::Document(document, _) => (document.content_type(), None),
             };
-            let head = Head { status, content_type, len: content_len, is_chunked, keeps_alive };
+            let is_deflated = matches!(answer.content, Content::File(file, _) if file.is_deflated);
+            let head = Head {
+                status,
+                content_type,
+                is_deflated,
+                len: content_len,
+                is_chunked,
+                keeps_alive,
+            };
             len = write(out, format_args!("{head}"));
             if is_head {
                 answer.content = Content::Line("");

@@ -65,8 +65,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::auth::Refusal;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::memory::budget;
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
+use crate::memory::{KIB, budget};
 use crate::printer::status::{Login, Status};
 use crate::printer::upstream::Upstream;
 use crate::service::{self, Connection, Visitor};
@@ -79,22 +79,25 @@ use slot::{Slot, Stopping};
 /// Connections served at once: clients that have shown a code, and those that have not.
 pub const CLIENTS: usize = budget::BROWSERS;
 
+/// The page, which has no data in it: `page.html`, compressed by `boards/build.rs`.
+const PAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.html.deflate"));
+
+const _: () = assert!(PAGE.len() <= 16 * KIB, "the page is small");
+
 /// Files that anybody may read.
 pub const FILES: &[File] = &[
-    File {
-        path: "/",
-        content_type: "text/html; charset=utf-8",
-        bytes: include_bytes!("page.html"),
-    },
+    File { path: "/", content_type: "text/html; charset=utf-8", bytes: PAGE, is_deflated: true },
     File {
         path: "/trust.sh",
         content_type: "text/x-shellscript",
         bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/boards/slicer/trust.sh")),
+        is_deflated: false,
     },
     File {
         path: "/trust.ps1",
         content_type: "text/plain; charset=utf-8",
         bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/boards/slicer/trust.ps1")),
+        is_deflated: false,
     },
 ];
 
