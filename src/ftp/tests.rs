@@ -31,6 +31,18 @@ pub(crate) fn service(sessions: usize) -> Rc<Service> {
     Service::new(AccessCode::new(CODE).unwrap(), sessions)
 }
 
+/// A service with one session of the printer's, which is logged in, and a client that is logged in.
+pub(crate) fn inside() -> (Printer, TestClient) {
+    let service = service(1);
+    (Printer::live(&service), TestClient::inside(&service))
+}
+
+/// The same, where the client is [`ready`](TestClient::ready) for a transfer.
+pub(crate) fn ready() -> (Printer, TestClient) {
+    let service = service(1);
+    (Printer::live(&service), TestClient::ready(&service))
+}
+
 /// Whether it completes at once.
 pub(crate) fn is_ready(future: impl Future<Output = ()>) -> bool {
     pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
@@ -85,6 +97,18 @@ impl TestClient {
     /// Sends a line. Returns the replies so far.
     pub(crate) fn command(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes())
+    }
+
+    /// Sends a line that the printer receives, and gets its answer.
+    pub(crate) fn asks(&mut self, printer: &mut Printer, line: &str, answer: &str) {
+        assert_eq!(self.command(line), "");
+        printer.exchange(&[(line, answer)]);
+        assert_eq!(self.read(), format!("{answer}\r\n"));
+    }
+
+    /// Aborts its command.
+    pub(crate) fn aborts(&mut self) {
+        assert_eq!(self.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> String {
@@ -219,12 +243,43 @@ impl Printer {
 
     /// Begins a transfer whose 150 is `answer`.
     pub(crate) fn begin_with(&mut self, line: &str, answer: &str) {
+        self.prepares();
+        self.opens_with(line, answer);
+    }
+
+    /// Has `client`, which is [`ready`](TestClient::ready), begin a transfer, up to the copying.
+    pub(crate) fn starts(&mut self, client: &mut TestClient, line: &str) {
+        assert_eq!(client.command(line), "");
+        self.begin(line);
+        assert_eq!(client.read(), "150 Go on\r\n");
+    }
+
+    /// Answers the settings before a client's first transfer.
+    pub(crate) fn prepares(&mut self) {
         self.exchange(&[
             ("TYPE I", "200 OK"),
             ("PROT P", "200 OK"),
             ("EPSV", "229 ok (|||50077|)"),
         ]);
-        self.opens_with(line, answer);
+    }
+
+    /// The printer's data port accepts the connection, before which nothing is asked.
+    pub(crate) fn connects(&mut self) {
+        assert_eq!(self.received(), "");
+        assert_eq!(self.data_command(), Some(DataCommand::Connect { port: 50077 }));
+        self.printer_session.report(DataEvent::Connected);
+    }
+
+    /// All data are copied.
+    pub(crate) fn copies(&mut self) {
+        self.printer_session.report(DataEvent::Copied);
+        assert_eq!(self.received(), "");
+    }
+
+    /// All data are copied, and the printer confirms it.
+    pub(crate) fn completes(&mut self) {
+        self.copies();
+        self.answers("226 Done").unwrap();
     }
 
     pub(crate) fn opens(&mut self, line: &str) {
@@ -232,9 +287,7 @@ impl Printer {
     }
 
     pub(crate) fn opens_with(&mut self, line: &str, answer: &str) {
-        assert_eq!(self.received(), "");
-        assert_eq!(self.data_command(), Some(DataCommand::Connect { port: 50077 }));
-        self.printer_session.report(DataEvent::Connected);
+        self.connects();
         self.exchange(&[(line, answer)]);
         assert!(matches!(self.data_command(), Some(DataCommand::Copy(_))));
     }
@@ -242,4 +295,11 @@ impl Printer {
     pub(crate) fn lose(&self, why: &str) {
         self.service.lost(self.now, &self.printer_session, &why, Duration::from_secs(5));
     }
+}
+
+/// The printer refuses the connection of its session `index`, because of `why`.
+pub(crate) fn is_refused(service: &Service, now: Instant, index: usize, why: &str) {
+    let printer_session = Rc::clone(&service.printer_sessions()[index]);
+    printer_session.set_dialling();
+    service.lost(now, &printer_session, &why, Duration::from_secs(5));
 }

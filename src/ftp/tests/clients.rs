@@ -154,14 +154,10 @@ fn a_clients_commands_are_parsed_at_every_split() {
 
 #[test]
 fn a_refused_transfer_keeps_its_data_connection_until_timeout() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("STOR a");
-    printer.exchange(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.received(), "");
-    printer.data_command();
-    printer.printer_session.report(DataEvent::Connected);
+    printer.prepares();
+    printer.connects();
     printer.exchange(&[("STOR a", "553 No card")]);
     assert_eq!(client.read(), "553 No card\r\n");
     assert_eq!(
@@ -176,12 +172,10 @@ fn a_refused_transfer_keeps_its_data_connection_until_timeout() {
 
 #[test]
 fn a_command_is_refused_after_half_an_hour_in_the_queue() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut first = TestClient::inside(&service);
+    let (mut printer, mut first) = inside();
     first.command("MKD one");
     printer.received();
-    let mut client = TestClient::inside(&service);
+    let mut client = TestClient::inside(&printer.service);
     client.command("MKD two");
     assert_eq!(client.client.poll_timeout(), Some(at(0) + QUEUE_TIMEOUT));
     client.client.handle_timeout(at(1799)).unwrap();
@@ -193,9 +187,7 @@ fn a_command_is_refused_after_half_an_hour_in_the_queue() {
 
 #[test]
 fn pipelined_commands_are_answered_in_order() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     assert_eq!(client.command("MKD one\r\nNOOP\r\nMKD two\r\nQUIT"), "");
     assert!(!client.input.is_empty(), "they are not read");
     printer.exchange(&[("MKD one", "257 \"/one\"")]);
@@ -229,9 +221,7 @@ fn an_unused_data_port_is_closed_after_a_minute() {
 
 #[test]
 fn a_long_reply_reaches_a_slow_client_with_long_lines_cut() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     client.command("STAT /");
     printer.received();
     let mut answer = String::from("213-Status\r\n");

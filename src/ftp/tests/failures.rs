@@ -5,17 +5,15 @@ use crate::journal::{self, Kind};
 
 #[test]
 fn a_client_that_leaves_is_removed_from_the_queue() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut first = TestClient::inside(&service);
+    let (mut printer, mut first) = inside();
     first.command("MKD one");
     assert_eq!(printer.received(), "MKD one\r\n");
-    let mut lost = TestClient::ready(&service);
+    let mut lost = TestClient::ready(&printer.service);
     lost.command("STOR a");
-    let mut aborts = TestClient::ready(&service);
+    let mut aborts = TestClient::ready(&printer.service);
     aborts.command("STOR c");
     assert!(aborts.command("STAT").starts_with("211 "));
-    assert_eq!(aborts.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    aborts.aborts();
     drop(lost);
     printer.answers("257 \"/one\"").unwrap();
     assert_eq!(printer.received(), "");
@@ -24,12 +22,9 @@ fn a_client_that_leaves_is_removed_from_the_queue() {
 
 #[test]
 fn a_lost_session_fails_its_command_and_the_next_gets_a_new_one() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
-    client.command("STOR a");
-    printer.begin("STOR a");
-    client.read();
+    let (mut printer, mut client) = ready();
+    let service = Rc::clone(&printer.service);
+    printer.starts(&mut client, "STOR a");
     printer.lose("the printer ended the connection");
     assert!(client.read().starts_with("426 "));
     assert_eq!(printer.data_command(), Some(DataCommand::Close));
@@ -47,9 +42,8 @@ fn a_lost_session_fails_its_command_and_the_next_gets_a_new_one() {
 
 #[test]
 fn a_session_lost_before_the_command_is_replaced_once() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
+    let service = Rc::clone(&printer.service);
     client.command("STOR a");
     assert_eq!(printer.received(), "TYPE I\r\n");
     while is_ready(client.link.slot().notified()) {}
@@ -70,14 +64,7 @@ fn an_unreachable_printer_is_reported_and_not_dialled_each_time() {
     let mut client = TestClient::inside(&service);
     assert_eq!(client.command("MKD a"), "");
     assert!(service.hub.is_wanted(at(0), 0));
-    let printer_session = Rc::clone(&service.printer_sessions()[0]);
-    printer_session.set_dialling();
-    service.lost(
-        at(1),
-        &printer_session,
-        &"the printer\r\ndoes not answer",
-        Duration::from_secs(5),
-    );
+    is_refused(&service, at(1), 0, "the printer\r\ndoes not answer");
     assert_eq!(client.read(), "451 The printer  does not answer\r\n");
     client.now = at(5);
     assert!(client.command("MKD a").starts_with("451 "));
@@ -108,20 +95,26 @@ fn a_refused_code_and_a_busy_printer_are_distinguished() {
     assert_eq!(refused, Err(upstream::Error::Busy(500)));
 }
 
-#[test]
-fn a_refused_second_session_is_not_retried_at_once() {
+/// A printer that serves one of two sessions and has refused the other, and two clients: the command of the first runs,
+/// that of the second waits.
+fn refused_second() -> (Printer, TestClient, TestClient) {
     let service = service(2);
     let mut printer = Printer::live(&service);
     let mut one = TestClient::inside(&service);
     let mut two = TestClient::inside(&service);
     one.command("MKD a");
-    printer.received();
+    assert_eq!(printer.received(), "MKD a\r\n");
     two.command("MKD b");
     assert!(service.hub.is_wanted(at(0), 1));
-    let second = Rc::clone(&service.printer_sessions()[1]);
-    second.set_dialling();
-    service.lost(at(0), &second, &"no more sessions", Duration::from_secs(5));
+    is_refused(&service, at(0), 1, "no more sessions");
     assert_eq!(two.read(), "", "there is still the first");
+    (printer, one, two)
+}
+
+#[test]
+fn a_refused_second_session_is_not_retried_at_once() {
+    let (mut printer, _one, mut two) = refused_second();
+    let service = Rc::clone(&printer.service);
     assert!(!service.hub.is_wanted(at(10), 1));
     printer.answers("257 \"/a\"").unwrap();
     printer.exchange(&[("MKD b", "257 \"/b\"")]);
@@ -130,16 +123,8 @@ fn a_refused_second_session_is_not_retried_at_once() {
 
 #[test]
 fn a_refused_second_session_is_tried_again_in_time() {
-    let service = service(2);
-    let mut printer = Printer::live(&service);
-    let mut one = TestClient::inside(&service);
-    let mut two = TestClient::inside(&service);
-    one.command("MKD a");
-    printer.received();
-    two.command("MKD b");
-    let second = Rc::clone(&service.printer_sessions()[1]);
-    second.set_dialling();
-    service.lost(at(0), &second, &"no more sessions", Duration::from_secs(5));
+    let (printer, _one, _two) = refused_second();
+    let service = Rc::clone(&printer.service);
     assert!(!service.hub.is_wanted(at(299), 1));
     assert!(service.hub.is_wanted(at(300), 1));
     printer.lose("reset");
@@ -148,9 +133,7 @@ fn a_refused_second_session_is_tried_again_in_time() {
 
 #[test]
 fn a_reply_to_an_aborted_command_is_not_the_next_ones() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("RETR a");
     printer.begin("RETR a");
     assert!(client.command("ABOR").contains("226 Abort successful\r\n"));
@@ -168,9 +151,7 @@ fn a_listing_without_a_printer_is_refused_with_451_and_logged() {
         let mut client = TestClient::ready(&service);
         assert_eq!(client.command(line), "");
         let before = journal::count(Kind::TransferFailed);
-        let printer_session = Rc::clone(&service.printer_sessions()[0]);
-        printer_session.set_dialling();
-        service.lost(at(1), &printer_session, &"no answer", Duration::from_secs(5));
+        is_refused(&service, at(1), 0, "no answer");
         assert_eq!(client.read(), "451 No answer\r\n", "{line}");
         assert_eq!(journal::count(Kind::TransferFailed), before + 1, "{line}");
         let mut log = String::new();
@@ -182,21 +163,19 @@ fn a_listing_without_a_printer_is_refused_with_451_and_logged() {
 
 #[test]
 fn a_waiting_command_names_what_it_waits_for() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut first = TestClient::ready(&service);
+    let (mut printer, mut first) = ready();
     first.command("RETR a");
     printer.begin("RETR a");
-    let mut second = TestClient::ready(&service);
+    let mut second = TestClient::ready(&printer.service);
     second.command("STOR b");
     assert_eq!(
         second.command("STAT"),
         "211 Queued: waiting for the printer's FTP session, used by mqtt 0 (0.0.0.0) for a download\r\n"
     );
-    let mut third = TestClient::ready(&service);
+    let mut third = TestClient::ready(&printer.service);
     third.command("LIST");
     assert!(third.command("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
-    let mut fourth = TestClient::ready(&service);
+    let mut fourth = TestClient::ready(&printer.service);
     fourth.command("STOR c");
     assert!(fourth.command("STAT").ends_with("for a download; 1 before it in the queue\r\n"));
     assert!(third.command("STAT").ends_with("for a download; 2 before it in the queue\r\n"));

@@ -41,12 +41,9 @@ pub(crate) fn next_upload_works(printer: &mut Printer) {
 
 /// Begins an upload `a` and copies all of it; the printer has not replied yet.
 pub(crate) fn moved(printer: &mut Printer, client: &mut TestClient) {
-    client.command("STOR a");
-    printer.begin("STOR a");
-    client.read();
+    printer.starts(client, "STOR a");
     printer.copy(1000);
-    printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.received(), "");
+    printer.copies();
 }
 
 #[test]
@@ -75,12 +72,8 @@ fn a_line_of_64_kb_closes_only_its_own_client() {
 #[test]
 fn a_client_that_pipelines_more_than_its_inbox_is_closed() {
     for bytes in ["NOOP\r\n".repeat(1000), "x".repeat(65_536)] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
-        client.command("STOR a");
-        printer.begin("STOR a");
-        client.read();
+        let (mut printer, mut client) = ready();
+        printer.starts(&mut client, "STOR a");
         // What fits waits.
         assert_eq!(client.send(&bytes.as_bytes()[..budget::FTP_INBOX - 1]), "");
         assert_eq!(client.ended, None);
@@ -97,9 +90,7 @@ fn a_client_that_pipelines_more_than_its_inbox_is_closed() {
 
 #[test]
 fn malformed_lines_are_answered_and_logged_once() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     let before = journal::count(Kind::Malformed);
     for (bytes, code) in [
         (&b"STOR a\0b\r\n"[..], "501 "),
@@ -126,9 +117,7 @@ fn malformed_lines_are_answered_and_logged_once() {
 
 #[test]
 fn paths_are_passed_to_the_printer_unchanged() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     for line in [
         "DELE ../../../../../../etc/passwd",
         "MKD /etc/../../root",
@@ -168,20 +157,16 @@ fn paths_are_passed_to_the_printer_unchanged() {
 
 #[test]
 fn a_second_stor_waits_and_needs_its_own_data_port() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     assert_eq!(client.command("STOR a\r\nSTOR b"), "");
     printer.begin("STOR a");
     assert_eq!(client.read(), "150 Go on\r\n");
     // Another client's STOR waits as well, as STAT shows.
-    let mut other = TestClient::ready(&service);
+    let mut other = TestClient::ready(&printer.service);
     assert_eq!(other.command("STOR c"), "");
     assert!(other.command("STAT").starts_with("211 Queued"));
-    assert_eq!(other.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
-    printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.received(), "");
-    printer.answers("226 Done").unwrap();
+    other.aborts();
+    printer.completes();
     assert_eq!(client.read(), "226 Done\r\n425 Use PASV or EPSV first\r\n");
     assert_eq!(printer.received(), "");
     drop((client, other));
@@ -190,12 +175,10 @@ fn a_second_stor_waits_and_needs_its_own_data_port() {
 
 #[test]
 fn abort_before_the_data_connection_closes_the_data_port() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     client.command("EPSV");
     assert_eq!(client.command("STOR a"), "");
-    assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    client.aborts();
     assert_eq!(client.link.slot().passive_port(), PassivePort::Closed);
     assert_eq!(printer.received(), "");
     next_upload_works(&mut printer);
@@ -225,9 +208,8 @@ fn a_thousand_idle_logins_are_bounded_and_the_next_upload_works() {
 /// The printer closes idle sessions after as long (vsFTPd's default; crate::protocol#ftps).
 #[test]
 fn a_client_idle_for_five_minutes_is_disconnected() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
+    let service = Rc::clone(&printer.service);
     assert_eq!(client.client.poll_timeout(), Some(at(300)));
     client.now = at(200);
     client.command("NOOP");
@@ -252,9 +234,8 @@ fn a_client_idle_for_five_minutes_is_disconnected() {
 /// Anything else would be taken for more of the reply, and its end be waited for.
 #[test]
 fn a_reply_cut_off_in_the_middle_disconnects_the_client() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
+    let service = Rc::clone(&printer.service);
     client.command("STAT /");
     printer.exchange(&[("STAT /", "213-Status\r\n a")]);
     assert_eq!(client.command("ABOR\r\nSTAT"), "213-Status\r\n a\r\n", "they wait for its end");

@@ -39,24 +39,20 @@ fn the_printers_replies_are_parsed_at_every_split() {
 
 #[test]
 fn uploads_go_first_and_equals_go_in_order() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut first = TestClient::inside(&service);
+    let (mut printer, mut first) = inside();
     assert_eq!(first.command("MKD one"), "");
     assert_eq!(printer.received(), "MKD one\r\n");
-    let mut listing = TestClient::inside(&service);
+    let mut listing = TestClient::inside(&printer.service);
     assert_eq!(listing.command("MKD two"), "");
-    let mut other = TestClient::inside(&service);
+    let mut other = TestClient::inside(&printer.service);
     assert_eq!(other.command("MKD three"), "");
-    let mut upload = TestClient::ready(&service);
+    let mut upload = TestClient::ready(&printer.service);
     assert_eq!(upload.command("STOR a"), "");
     printer.answers("257 \"/one\"").unwrap();
     assert_eq!(first.read(), "257 \"/one\"\r\n");
     assert_eq!(first.command("MKD four"), "");
     printer.begin("STOR a");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
     assert!(upload.read().ends_with("226 Done\r\n"));
     printer.exchange(&[
         ("MKD two", "257 \"/two\""),
@@ -85,9 +81,7 @@ fn two_sessions_never_take_two_uploads_at_once() {
     let mut second = Printer::live_at(&service, 1);
     second.exchange(&[("MDTM a", "213 20260101000000")]);
     assert_eq!(second.received(), "");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
     printer.exchange(&[("EPSV", "229 (|||50077|)")]);
     printer.opens("STOR b");
 }

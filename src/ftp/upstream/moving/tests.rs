@@ -5,23 +5,18 @@ use crate::ftp::tests::*;
 
 #[test]
 fn a_transfer_without_a_150_is_completed() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("NLST");
     printer.exchange(&[
         ("TYPE I", "504 Not that"),
         ("PROT P", "200 OK"),
         ("EPSV", "229 (|||50077|)"),
     ]);
-    assert_eq!(printer.received(), "");
-    printer.data_command();
-    printer.printer_session.report(DataEvent::Connected);
+    printer.connects();
     printer.exchange(&[("NLST", "226-There is\r\n226 Nothing there")]);
     let reply = client.read();
     assert!(reply.starts_with("150 ") && !reply.contains("226"), "{reply}");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
+    printer.copies();
     assert_eq!(client.read(), "226 Nothing there\r\n");
 }
 
@@ -30,12 +25,8 @@ fn an_early_226_waits_for_the_data() {
     for (news, code) in
         [(DataEvent::Copied, "226 "), (DataEvent::Failed(TransferError::Printer), "426 ")]
     {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
-        client.command("RETR a");
-        printer.begin("RETR a");
-        client.read();
+        let (mut printer, mut client) = ready();
+        printer.starts(&mut client, "RETR a");
         printer.answers("226 Done").unwrap();
         assert_eq!(client.read(), "");
         printer.printer_session.report(news);
@@ -48,12 +39,8 @@ fn an_early_226_waits_for_the_data() {
 
 #[test]
 fn a_full_card_ends_the_upload_at_once() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
-    client.command("STOR a");
-    printer.begin("STOR a");
-    client.read();
+    let (mut printer, mut client) = ready();
+    printer.starts(&mut client, "STOR a");
     printer.answers("552 Disk full").unwrap();
     assert_eq!(client.read(), "552 Disk full\r\n");
     assert_eq!(printer.data_command(), Some(DataCommand::Close));
@@ -68,9 +55,7 @@ fn aborting_at_any_step_frees_the_session_in_a_known_state() {
     // Replies of the printer's before the client aborts.
     for steps in 0..=5 {
         for leaves in [false, true] {
-            let service = service(1);
-            let mut printer = Printer::live(&service);
-            let mut client = TestClient::ready(&service);
+            let (mut printer, mut client) = ready();
             client.command("STOR a");
             let script = [
                 ("TYPE I", "200 OK"),
@@ -91,15 +76,12 @@ fn aborting_at_any_step_frees_the_session_in_a_known_state() {
             }
             let pending = printer.received();
             client.read();
-            let mut other = TestClient::inside(&service);
+            let mut other = TestClient::inside(&printer.service);
             other.command("MKD next");
             if leaves {
                 drop(client);
             } else {
-                assert_eq!(
-                    client.command("ABOR"),
-                    "426 Transfer aborted\r\n226 Abort successful\r\n"
-                );
+                client.aborts();
             }
             assert_eq!(printer.received(), if steps == 3 { "MKD next\r\n" } else { "" }, "{steps}");
             let next = match steps {
@@ -127,13 +109,9 @@ fn aborting_at_any_step_frees_the_session_in_a_known_state() {
 
 #[test]
 fn aborting_a_download_or_cwd_frees_the_session() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
-    client.command("RETR a");
-    printer.begin("RETR a");
-    client.read();
-    assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    let (mut printer, mut client) = ready();
+    printer.starts(&mut client, "RETR a");
+    client.aborts();
     assert_eq!(printer.received(), "");
     assert_eq!(printer.data_command(), Some(DataCommand::Close));
     printer.answers("426 Broken").unwrap();
@@ -142,7 +120,7 @@ fn aborting_a_download_or_cwd_frees_the_session() {
     client.command("CWD cache");
     printer.exchange(&[("CWD cache", "250 OK")]);
     assert_eq!(printer.received(), "PWD\r\n");
-    assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+    client.aborts();
     printer.answers("257 \"/cache\"").unwrap();
     assert_eq!(*client.link.slot().directory.borrow(), b"", "it has not got the reply");
     next_upload_works(&mut printer);
@@ -151,15 +129,12 @@ fn aborting_a_download_or_cwd_frees_the_session() {
 /// A late 226 of the transfer before comes ahead of this one's 150.
 #[test]
 fn a_final_reply_before_the_150_belongs_to_another_transfer() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("STOR a");
     printer.begin_with("STOR a", "226 Of another one");
     printer.answers("150 Go on").unwrap();
     printer.copy(1000);
-    printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.received(), "");
+    printer.copies();
     let reply = client.read();
     assert!(reply.starts_with("150 ") && !reply.contains("226"), "{reply}");
     printer.answers("552 Disk full").unwrap();
@@ -185,13 +160,9 @@ fn moves_at(printer: &mut Printer, client: &mut TestClient, rate: usize, seconds
 #[test]
 fn a_crawling_transfer_is_aborted_while_an_upload_waits() {
     for (rate, waits, aborted) in [(500, true, true), (500, false, false), (1500, true, false)] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
-        client.command("RETR a");
-        printer.begin("RETR a");
-        client.read();
-        let mut upload = TestClient::ready(&service);
+        let (mut printer, mut client) = ready();
+        printer.starts(&mut client, "RETR a");
+        let mut upload = TestClient::ready(&printer.service);
         if waits {
             assert_eq!(upload.command("STOR b"), "");
         }

@@ -6,14 +6,10 @@ use crate::service::Service as _;
 
 #[test]
 fn an_upload_is_complete_only_after_the_printers_226() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     assert_eq!(client.command("STOR a b.3mf"), "");
-    printer.exchange(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 ok (|||50077|)")]);
-    assert_eq!(printer.received(), "", "nothing is asked before the data port answers");
-    assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
-    printer.printer_session.report(DataEvent::Connected);
+    printer.prepares();
+    printer.connects();
     assert_eq!(printer.received(), "STOR a b.3mf\r\n");
     assert_eq!(client.read(), "");
     printer.answers("150 Ok to send data.").unwrap();
@@ -21,8 +17,7 @@ fn an_upload_is_complete_only_after_the_printers_226() {
     let upload = DataCopy { slot: client.link.slot().index(), upload: true, prot: Prot::Private };
     assert_eq!(printer.data_command(), Some(DataCommand::Copy(upload)));
     printer.copy(1000);
-    printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.received(), "");
+    printer.copies();
     assert_eq!(client.read(), "");
     assert_eq!(printer.upstream.poll_timeout(), Some(at(0) + STORED_TIMEOUT));
     assert_eq!(printer.upstream.handle_timeout(at(300)), Ok(()), "cards are slow");
@@ -35,15 +30,10 @@ fn an_upload_is_complete_only_after_the_printers_226() {
 #[test]
 fn size_decides_whether_a_426_after_an_upload_is_true() {
     for (size, code) in [("213 1000", "226 "), ("213 999", "426 Oh"), ("550 No", "426 Oh")] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
-        client.command("STOR a b");
-        printer.begin("STOR a b");
-        client.read();
+        let (mut printer, mut client) = ready();
+        printer.starts(&mut client, "STOR a b");
         printer.copy(1000);
-        printer.printer_session.report(DataEvent::Copied);
-        assert_eq!(printer.received(), "");
+        printer.copies();
         assert_eq!(printer.reply("426 Oh"), "SIZE a b\r\n");
         assert_eq!(client.read(), "");
         printer.answers(size).unwrap();
@@ -54,9 +44,7 @@ fn size_decides_whether_a_426_after_an_upload_is_true() {
 
 #[test]
 fn an_abort_that_is_never_confirmed_ends_the_session() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("STOR a");
     printer.begin("STOR a");
     drop(client);
@@ -73,12 +61,8 @@ fn an_incomplete_copy_is_a_failure_despite_a_226() {
         (TransferError::PrinterTls, "426 "),
         (TransferError::Stalled, "426 "),
     ] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
-        client.command("STOR a");
-        printer.begin("STOR a");
-        client.read();
+        let (mut printer, mut client) = ready();
+        printer.starts(&mut client, "STOR a");
         printer.printer_session.report(DataEvent::Failed(why));
         printer.received();
         let reply = client.read();
@@ -94,12 +78,8 @@ fn an_incomplete_copy_is_a_failure_despite_a_226() {
 #[test]
 fn the_printers_own_failure_reply_is_passed_on() {
     for (answer, expected) in [("451 Card lost", "451 Card lost"), ("226 Fine", "426 ")] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
-        client.command("RETR a");
-        printer.begin("RETR a");
-        client.read();
+        let (mut printer, mut client) = ready();
+        printer.starts(&mut client, "RETR a");
         printer.printer_session.report(DataEvent::Failed(TransferError::Printer));
         printer.received();
         assert_eq!(client.read(), "");
@@ -131,16 +111,14 @@ fn endless_and_unexpected_replies_end_the_session() {
 #[test]
 fn abort_after_the_last_byte_waits_for_the_printers_reply() {
     for (code, asks) in [("226 Done", false), ("426 Oh", true)] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
+        let (mut printer, mut client) = ready();
         moved(&mut printer, &mut client);
         if asks {
             // It was just being asked for the size.
             assert_eq!(printer.reply(code), "SIZE a\r\n");
         }
-        assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
-        let mut other = TestClient::inside(&service);
+        client.aborts();
+        let mut other = TestClient::inside(&printer.service);
         other.command("MKD b");
         assert_eq!(printer.received(), "", "its answer would be taken for the next one's");
         assert_eq!(printer.reply(if asks { "213 1000" } else { code }), "MKD b\r\n");
@@ -155,9 +133,8 @@ fn abort_after_the_last_byte_waits_for_the_printers_reply() {
 #[test]
 fn a_stray_transfer_reply_ends_the_session() {
     for stray in ["226 Aborted", "426 Broken", "150 Go on"] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::ready(&service);
+        let (mut printer, mut client) = ready();
+        let service = Rc::clone(&printer.service);
         client.command("STOR a");
         assert_eq!(printer.received(), "TYPE I\r\n");
         let answered = printer.answers(stray);
@@ -165,7 +142,7 @@ fn a_stray_transfer_reply_ends_the_session() {
         printer.lose("reply out of order");
         assert_eq!(client.read(), "", "it waits for the next session");
         assert!(service.hub.is_wanted(at(0), 0));
-        assert_eq!(client.command("ABOR"), "426 Transfer aborted\r\n226 Abort successful\r\n");
+        client.aborts();
 
         let mut printer = Printer::live(&service);
         client.command("DELE a");
@@ -179,9 +156,7 @@ fn a_stray_transfer_reply_ends_the_session() {
 
 #[test]
 fn feat_lists_what_the_proxy_supports() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     client.command("FEAT");
     let answer = "211-Features:\r\n AUTH TLS\r\n EPRT\r\n EPSV\r\n MDTM\r\n PASV\r\n PBSZ\r\n \
                   PROT\r\n REST STREAM\r\n SIZE\r\n211 End";
@@ -197,16 +172,12 @@ fn feat_lists_what_the_proxy_supports() {
         client.read(),
         "211-Features:\r\n EPSV\r\n PASV\r\n PBSZ\r\n PROT\r\n UTF8\r\n211 None\r\n"
     );
-    client.command("FEAT");
-    printer.exchange(&[("FEAT", "502 no-features")]);
-    assert_eq!(client.read(), "502 no-features\r\n");
+    client.asks(&mut printer, "FEAT", "502 no-features");
 }
 
 #[test]
 fn cwd_is_confirmed_by_pwd_before_the_client_is_answered() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     client.command("CWD ../x");
     printer.exchange(&[("CWD ../x", "250 OK")]);
     assert_eq!(client.read(), "");
@@ -222,14 +193,12 @@ fn cwd_is_confirmed_by_pwd_before_the_client_is_answered() {
 
 #[test]
 fn a_transfer_cut_off_by_the_shutdown_is_logged() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
+    let service = Rc::clone(&printer.service);
     client.command("STOR a");
     printer.begin("STOR a");
     printer.copy(1000);
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
+    printer.copies();
     service.disconnect_all();
     assert!(client.read().ends_with("421 Shutting down\r\n"));
     drop(client);

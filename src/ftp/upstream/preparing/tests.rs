@@ -6,10 +6,8 @@ use crate::service::Service as _;
 
 #[test]
 fn a_clients_settings_are_restored_after_another_client() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut one = TestClient::ready(&service);
-    let mut two = TestClient::inside(&service);
+    let (mut printer, mut one) = ready();
+    let mut two = TestClient::inside(&printer.service);
 
     assert_eq!(one.command("CWD cache"), "");
     printer.exchange(&[("CWD cache", "250 OK"), ("PWD", "257 \"/cache\" is it")]);
@@ -25,9 +23,7 @@ fn a_clients_settings_are_restored_after_another_client() {
         ("EPSV", "229 (|||50077|)"),
     ]);
     printer.opens("LIST");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
 
     one.command("STOR a");
     printer.exchange(&[
@@ -37,9 +33,7 @@ fn a_clients_settings_are_restored_after_another_client() {
         ("EPSV", "229 (|||50077|)"),
     ]);
     printer.opens("STOR a");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
 
     // Nothing has changed since: nothing is sent again.
     one.command("SIZE a");
@@ -49,33 +43,21 @@ fn a_clients_settings_are_restored_after_another_client() {
 
 #[test]
 fn rest_is_sent_again_before_its_own_transfer_only() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut one = TestClient::ready(&service);
-    let mut two = TestClient::ready(&service);
-    one.command("REST 500");
-    printer.exchange(&[("REST 500", "350 Restarting")]);
-    assert_eq!(one.read(), "350 Restarting\r\n");
+    let (mut printer, mut one) = ready();
+    let mut two = TestClient::ready(&printer.service);
+    one.asks(&mut printer, "REST 500", "350 Restarting");
 
     two.command("STOR b");
-    printer.exchange(&[("TYPE I", "200"), ("PROT P", "200"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.received(), "");
-    printer.data_command();
-    printer.printer_session.report(DataEvent::Connected);
+    printer.prepares();
+    printer.connects();
     printer.exchange(&[("REST 0", "350"), ("STOR b", "150")]);
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
 
     one.command("RETR a");
     printer.exchange(&[("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.received(), "");
-    printer.data_command();
-    printer.printer_session.report(DataEvent::Connected);
+    printer.connects();
     printer.exchange(&[("REST 500", "350"), ("RETR a", "150")]);
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
 
     one.read();
     one.connect();
@@ -86,24 +68,16 @@ fn rest_is_sent_again_before_its_own_transfer_only() {
 
 #[test]
 fn a_printers_refusal_of_rest_reaches_the_client() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
-    client.command("REST 500");
-    printer.exchange(&[("REST 500", "502 no-REST")]);
-    assert_eq!(client.read(), "502 no-REST\r\n");
+    let (mut printer, mut client) = inside();
+    client.asks(&mut printer, "REST 500", "502 no-REST");
     assert_eq!(client.link.slot().restart.get(), None);
 }
 
 #[test]
 fn rnfr_is_sent_again_before_its_own_rnto() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut one = TestClient::inside(&service);
-    let mut two = TestClient::inside(&service);
-    one.command("RNFR a");
-    printer.exchange(&[("RNFR a", "350 Go on")]);
-    assert_eq!(one.read(), "350 Go on\r\n");
+    let (mut printer, mut one) = inside();
+    let mut two = TestClient::inside(&printer.service);
+    one.asks(&mut printer, "RNFR a", "350 Go on");
     assert!(two.command("RNTO mine").starts_with("503 "));
     two.command("DELE c");
     printer.exchange(&[("DELE c", "250 OK")]);
@@ -115,9 +89,7 @@ fn rnfr_is_sent_again_before_its_own_rnto() {
 
 #[test]
 fn epsv_is_tried_once_and_of_a_227_only_the_port_is_used() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("STOR a");
     printer.exchange(&[
         ("TYPE I", "200 OK"),
@@ -126,9 +98,7 @@ fn epsv_is_tried_once_and_of_a_227_only_the_port_is_used() {
         ("PASV", "227 Entering Passive Mode (0,0,0,0,195,157)"),
     ]);
     printer.opens("STOR a");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
     client.read();
     client.connect();
     client.command("STOR a");
@@ -153,9 +123,8 @@ fn an_idle_session_sends_quit() {
 
 #[test]
 fn shutdown_sends_quit() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
+    let service = Rc::clone(&printer.service);
     service.disconnect_all();
     assert_eq!(client.read(), "421 Shutting down\r\n");
     service.shut_down();
@@ -164,11 +133,9 @@ fn shutdown_sends_quit() {
 
 #[test]
 fn a_command_answered_before_it_was_sent_is_not_sent() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("STOR a");
-    printer.exchange(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
+    printer.prepares();
     assert!(matches!(printer.data_command(), Some(DataCommand::Connect { .. })));
     // Both are there when the session looks.
     printer.printer_session.report(DataEvent::Connected);
@@ -180,10 +147,8 @@ fn a_command_answered_before_it_was_sent_is_not_sent() {
 
 #[test]
 fn a_deleted_directory_can_be_left() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut one = TestClient::inside(&service);
-    let mut two = TestClient::inside(&service);
+    let (mut printer, mut one) = inside();
+    let mut two = TestClient::inside(&printer.service);
     one.command("CWD stick");
     printer.exchange(&[("CWD stick", "250 OK"), ("PWD", "257 \"/stick\"")]);
     assert_eq!(one.read(), "250 OK\r\n");
@@ -201,22 +166,16 @@ fn a_deleted_directory_can_be_left() {
 
 #[test]
 fn a_changed_prot_applies_to_the_next_transfer() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     // The change comes while data are moved, and is not looked at before they have been.
     assert_eq!(client.command("STOR a\r\nPROT C\r\nEPSV"), "");
-    printer.exchange(&[("TYPE I", "200 OK"), ("PROT P", "200 OK"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.received(), "");
-    assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
-    printer.printer_session.report(DataEvent::Connected);
+    printer.prepares();
+    printer.connects();
     printer.exchange(&[("STOR a", "150 Go on")]);
     let slot = client.link.slot().index();
     let upload = |prot| Some(DataCommand::Copy(DataCopy { slot, upload: true, prot }));
     assert_eq!(printer.data_command(), upload(Prot::Private));
-    printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.received(), "");
-    printer.answers("226 Done").unwrap();
+    printer.completes();
     assert!(
         client
             .read()
@@ -225,14 +184,10 @@ fn a_changed_prot_applies_to_the_next_transfer() {
     client.link.connected(at(0));
     client.command("STOR b");
     printer.exchange(&[("PROT C", "200 OK"), ("EPSV", "229 (|||50077|)")]);
-    assert_eq!(printer.received(), "");
-    assert_eq!(printer.data_command(), Some(DataCommand::Connect { port: 50077 }));
-    printer.printer_session.report(DataEvent::Connected);
+    printer.connects();
     printer.exchange(&[("STOR b", "150 Go on")]);
     assert_eq!(printer.data_command(), upload(Prot::Clear));
-    printer.printer_session.report(DataEvent::Copied);
-    assert_eq!(printer.received(), "");
-    printer.answers("226 Done").unwrap();
+    printer.completes();
     drop(client);
     next_upload_works(&mut printer);
 }
