@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::ConfigError;
 use super::help::{self, COMMANDS};
 use super::settings::{Kind, Setting};
-use super::sources::Source;
+use super::source::Source;
 
 /// Describes the command line, for parsing and for the generators of man page and completions.
 pub fn command() -> Command {

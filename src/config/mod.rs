@@ -12,6 +12,7 @@ mod ftp;
 mod help;
 mod services;
 mod settings;
+mod source;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,8 @@ pub use self::ftp::{Because, Ftp, FtpMode, PortRanges};
 pub use self::help::WIDTH as HELP_WIDTH;
 pub use self::services::{Ports, Service, Services};
 pub use self::settings::{Group, Kind, Setting};
-use self::sources::{Source, Sources};
+use self::source::Source;
+use self::sources::Sources;
 use crate::auth::AccessCode;
 use crate::printer::model::Model;
 pub use crate::printer::status::Port6000;

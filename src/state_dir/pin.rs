@@ -7,18 +7,14 @@
 //! |---|---|---|
 //! | threads | one | it does the next thing after this one |
 //! | things to do | one | a newer one replaces it |
-//! | the wait for another process' lock | [`LOCK_TIMEOUT`] | the pin is not written |
+//! | the wait for another process' lock | [`LOCK_TIMEOUT`](super::pins::LOCK_TIMEOUT) | the pin is not written |
 
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::pins::{Fingerprint, PinError, Pins};
-
-/// Timeout of the lock of a state directory, whose holder writes a small file.
-pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The stack of the thread.
 pub(crate) const PIN_STACK: usize = 64 * 1024;
@@ -207,6 +203,7 @@ mod tests {
     use super::*;
     use crate::state_dir::Lock;
     use crate::state_dir::scratch::Scratch;
+    use core::time::Duration;
     use std::fs;
 
     /// Waits until there is nothing more to do.
