@@ -32,7 +32,7 @@ const TABLE: &[Area] = &[
     Area { name: "optional port", samples: crate::runtime::optional_port::samples },
     Area { name: "accept", samples: crate::runtime::accept::samples },
     Area { name: "stream", samples: crate::runtime::stream::samples },
-    Area { name: "dial", samples: crate::runtime::dial::samples },
+    Area { name: "dial", samples: crate::runtime::dial_error::samples },
     Area { name: "host", samples: crate::runtime::host::samples },
     Area { name: "worker", samples: crate::runtime::worker::samples },
     Area { name: "tls", samples: crate::tls::samples },

@@ -19,9 +19,8 @@ use core::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::dial::DialError;
-use super::net::Net;
-use super::root::spawn;
+use super::dial_error::DialError;
+use super::net::{Net, spawn};
 use crate::config::{Config, OwnListeners, PrinterAddr};
 use crate::printer::status::Status;
 

@@ -141,7 +141,10 @@ impl Proxy {
         // First, so that a port in use is reported at once and not after minutes of making keys.
         let mut bound = Vec::with_capacity(declarations.len());
         for declaration in declarations {
-            bound.push(Bound::new(declaration, config, net)?);
+            bound.push(match declaration.listening(config) {
+                Some(listening) => Bound::new(declaration.name, &listening, config, net)?,
+                None => Bound::NONE,
+            });
         }
         let listening = declarations.iter().zip(&bound).filter_map(|(declaration, bound)| {
             let Listening { transport, clients, .. } = declaration.listening(config)?;

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::datagram::{self, Datagrams};
+use crate::memory::budget;
 use crate::segment::Segments;
 use crate::tls::{
     ClientStream, ConnectError, HandshakeError, ServerConfig, ServerStream, Trust, accept, connect,
@@ -120,6 +121,14 @@ pub trait Net: Clone + 'static {
     fn session_ended(&self, end: &dyn Any) {
         let _ = end;
     }
+}
+
+/// Starts a task. The build fails if it is larger than its line in the memory budget.
+pub(super) fn spawn<N: Net, F: Future<Output = ()> + 'static>(net: &N, task: F) -> JoinHandle<()> {
+    const {
+        assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget");
+    }
+    net.spawn(task)
 }
 
 /// A listening TCP port.

@@ -19,17 +19,17 @@ use super::credentials::Credentials;
 use super::data_ports::DataPorts;
 use super::dial::{Dial, Dialler};
 use super::host::Host;
-use super::net::{Listener, Net};
+use super::listening::{Listening, Transport};
+use super::net::{Listener, Net, spawn};
 use super::optional_port::OptionalPort;
 use super::reconnect::{BackOff, PrinterConnection, PrinterPort, keep_connected};
-use super::service::{Declaration, Listening, Service, Transport};
 use super::start_error::StartError;
 use super::worker::{Serves, Worker};
 use crate::auth::Limiter;
 use crate::config::Config;
-use crate::memory::budget;
 use crate::printer::status::Status;
 use crate::printer::upstream::Upstream;
+use crate::service::Service;
 use crate::tls::{ServerConfig, Trust};
 use crate::trace::Protocol;
 
@@ -64,18 +64,19 @@ impl<N: Net> Bound<N> {
     pub(super) const NONE: Self =
         Self { listener: None, datagrams: Datagrams::<N>::new(), at: None, data_ports: None };
 
+    /// Binds the ports of the service `name`.
     pub(super) fn new(
-        declaration: &Declaration<N>,
+        name: &'static str,
+        listening: &Listening<'_>,
         config: &Config,
         net: &N,
     ) -> Result<Self, StartError> {
-        let Some(listening) = declaration.listening(config) else { return Ok(Self::NONE) };
         let port = listening.port;
         if listening.transport == Transport::Datagram {
-            return Ok(Self::datagrams(declaration.name, &listening, net));
+            return Ok(Self::datagrams(name, listening, net));
         }
-        let at = SocketAddr::new(config.bind_of(declaration.name), port);
-        if config.is_open(declaration.name) == Some(false) {
+        let at = SocketAddr::new(config.bind_of(name), port);
+        if config.is_open(name) == Some(false) {
             return Ok(Self { at: Some(at), ..Self::NONE });
         }
         let listener = net.bind(at).map_err(|error| StartError::Bind { port, error })?;
@@ -346,14 +347,6 @@ impl<N: Net> Root<'_, N> {
             clock: self.clock,
         }
     }
-}
-
-/// Starts a task. The build fails if it is larger than its line in the memory budget.
-pub(super) fn spawn<N: Net, F: Future<Output = ()> + 'static>(net: &N, task: F) -> JoinHandle<()> {
-    const {
-        assert!(size_of::<F>() <= budget::TASK, "a task is larger than its line in the budget");
-    }
-    net.spawn(task)
 }
 
 /// The task that accepts a service's connections.

@@ -3,12 +3,11 @@
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
-use core::cell::RefCell;
-use core::fmt::Write;
 use core::ops::RangeInclusive;
 
 use super::ftp::{AddressTrackingDialler, Files, Session};
 use super::port_6000;
+use super::relayed::Relayed;
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
 use crate::journal::{self, Kind};
@@ -154,44 +153,4 @@ fn serve_relay<N: Net>(root: &mut Root<'_, N>, name: &'static str, relay: &Rc<Re
     root.accept(name, relay.workers(), |root, acceptor| {
         root.spawn(Rc::clone(relay).work(root.net.clone(), acceptor, root.clock));
     });
-}
-
-/// A relay as a running service. Its clients are reset when the program ends.
-pub struct Relayed {
-    name: &'static str,
-    /// `None` while port 6000 is the chamber camera's.
-    relay: RefCell<Option<Rc<Relay>>>,
-}
-
-impl Relayed {
-    pub(super) fn new(name: &'static str) -> Rc<Self> {
-        Rc::new(Self { name, relay: RefCell::new(None) })
-    }
-
-    /// The relay that runs from now on.
-    pub(super) fn set(&self, relay: Option<Rc<Relay>>) {
-        self.relay.replace(relay);
-    }
-}
-
-impl Service for Relayed {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn connections(&self) -> usize {
-        self.relay.borrow().as_ref().map_or(0, |relay| relay.connections())
-    }
-
-    fn disconnect_all(&self) {
-        if let Some(relay) = &*self.relay.borrow() {
-            relay.disconnect_all();
-        }
-    }
-
-    fn shut_down(&self) {}
-
-    fn write_status(&self, out: &mut dyn Write) -> core::fmt::Result {
-        self.relay.borrow().as_ref().map_or(Ok(()), |relay| relay.write_status(out))
-    }
 }

@@ -8,5 +8,6 @@ pub mod ftp;
 pub mod http;
 pub mod mqtt;
 pub mod port_6000;
+pub mod relayed;
 pub mod rtsp;
 pub mod ssdp;

@@ -14,7 +14,7 @@ use core::net::SocketAddr;
 
 use tokio::task::JoinHandle;
 
-use super::files::Relayed;
+use super::relayed::Relayed;
 use crate::auth::Limiter;
 use crate::chamber;
 use crate::journal::{self, Kind};
@@ -24,9 +24,9 @@ use crate::runtime::Clock;
 use crate::runtime::accept::Acceptor;
 use crate::runtime::files::relay::{Counts, Relay};
 use crate::runtime::host::Host;
-use crate::runtime::net::Net;
+use crate::runtime::net::{Net, spawn};
 use crate::runtime::optional_port::OptionalPort;
-use crate::runtime::root::{Root, spawn};
+use crate::runtime::root::Root;
 use crate::runtime::worker::Worker;
 use crate::tls::ServerConfig;
 

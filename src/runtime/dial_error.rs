@@ -1,0 +1,87 @@
+//! Why there is no connection to the printer. Each error names its remedy.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::tls::{ConnectError, Refusal};
+
+/// Why there is no connection to the printer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// The printer's name could not be resolved.
+    NoSuchName,
+    /// The printer's address is one at which this program itself listens.
+    Itself(IpAddr),
+    /// No TCP answer within 10 s, or the network is unreachable.
+    Off,
+    /// The machine at the address refuses connections to this port.
+    PortClosed {
+        /// The port's number.
+        port: u16,
+    },
+    /// TCP is connected, but the TLS handshake did not complete within 15 s.
+    NoHandshake,
+    /// The TLS handshake failed.
+    Handshake(ConnectError),
+    /// The certificate is not accepted.
+    Refused(Refusal),
+}
+
+impl DialError {
+    /// Whether a retry cannot help before the user changes something, so that retries are slow.
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Itself(_) => true,
+            Self::NoSuchName
+            | Self::Off
+            | Self::PortClosed { .. }
+            | Self::NoHandshake
+            | Self::Handshake(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchName => {
+                f.write_str("the printer's name cannot be resolved; give its address instead")
+            }
+            Self::Itself(address) => write!(
+                f,
+                "the printer's address {address} is this machine: the proxy would connect to itself; give the \
+                 printer's own address"
+            ),
+            Self::Off => f.write_str(
+                "the printer does not answer; is it switched on, and is this its address?",
+            ),
+            Self::PortClosed { port } => write!(
+                f,
+                "the printer's port {port} is closed; it is still starting, or LAN mode is off"
+            ),
+            Self::NoHandshake => f.write_str(
+                "the printer does not answer the TLS handshake; other programs may hold all its \
+                 connections: close them or restart the printer",
+            ),
+            Self::Handshake(error) => write!(f, "TLS handshake failed: {error}"),
+            Self::Refused(refusal) => write!(f, "the printer's certificate is rejected: {refusal}"),
+        }
+    }
+}
+
+impl core::error::Error for DialError {}
+
+/// Messages of failed connections to the printer, for the table of messages.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    [
+        DialError::NoSuchName,
+        DialError::Itself(IpAddr::from([192, 168, 100, 200])),
+        DialError::Off,
+        DialError::PortClosed { port: 8883 },
+        DialError::NoHandshake,
+        DialError::Handshake(ConnectError::Left),
+    ]
+    .map(|error| alloc::format!("mqtt: {error}"))
+    .into()
+}
