@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The data task belongs to the runtime and knows sockets
-//! ([`move_data`](crate::runtime::files::transfer::move_data)). The session knows whose data are copied and how far the
+//! ([`DataTask`](crate::runtime::files::transfer::DataTask)). The session knows whose data are copied and how far the
 //! transfer is, and logs it.
 
 use alloc::rc::Rc;

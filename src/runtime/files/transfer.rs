@@ -90,37 +90,38 @@ impl<N: Net> DataDialler<N> {
     }
 }
 
-/// Copies data for `printer_session`: the body of its data task.
-pub async fn move_data<N: Net>(
-    printer_session: Rc<PrinterSession>,
-    printer: DataDialler<N>,
-    passive_ports: Rc<PassivePorts<N>>,
-    trust: Trust,
-    tls: Arc<ServerConfig>,
-    clock: Clock,
-) {
-    let task = DataTask { printer_session, printer, passive_ports, trust, tls, clock };
-    let mut buffer = Vec::with_capacity(FTP_BUFFER);
-    let mut command = task.printer_session.next_command().await;
-    loop {
-        command = match command {
-            DataCommand::Connect { port } => task.serve(port, &mut buffer).await,
-            // About a transfer that is over.
-            DataCommand::Copy(_) | DataCommand::Close => task.printer_session.next_command().await,
-        };
-    }
-}
-
-struct DataTask<N: Net> {
-    printer_session: Rc<PrinterSession>,
-    printer: DataDialler<N>,
-    passive_ports: Rc<PassivePorts<N>>,
-    trust: Trust,
-    tls: Arc<ServerConfig>,
-    clock: Clock,
+/// Copies the data of one of the printer's sessions.
+pub struct DataTask<N: Net> {
+    /// The session.
+    pub printer_session: Rc<PrinterSession>,
+    /// Connects to the printer's data ports.
+    pub printer: DataDialler<N>,
+    /// The data ports of the clients.
+    pub passive_ports: Rc<PassivePorts<N>>,
+    /// What the printer's certificate has to be, with the TLS session of the control connection.
+    pub trust: Trust,
+    /// The proxy's certificates, for the clients.
+    pub tls: Arc<ServerConfig>,
+    /// The clock.
+    pub clock: Clock,
 }
 
 impl<N: Net> DataTask<N> {
+    /// The body of the task.
+    pub async fn run(self) {
+        let mut buffer = Vec::with_capacity(FTP_BUFFER);
+        let mut command = self.printer_session.next_command().await;
+        loop {
+            command = match command {
+                DataCommand::Connect { port } => self.serve(port, &mut buffer).await,
+                // About a transfer that is over.
+                DataCommand::Copy(_) | DataCommand::Close => {
+                    self.printer_session.next_command().await
+                }
+            };
+        }
+    }
+
     /// One data connection to the printer, from its beginning to its end. Gives the next command.
     async fn serve(&self, port: u16, buffer: &mut Vec<u8>) -> DataCommand {
         let printer = tokio::select! {

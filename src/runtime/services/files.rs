@@ -17,7 +17,7 @@ use crate::printer::status::Port6000;
 use crate::runtime::files::passive::PassivePorts;
 use crate::runtime::files::relay::{Counts, Relay};
 use crate::runtime::files::relay_ports::Transfers;
-use crate::runtime::files::transfer::{DataDialler, move_data};
+use crate::runtime::files::transfer::{DataDialler, DataTask};
 use crate::runtime::net::Net;
 use crate::runtime::pacing::{RECEIVE_BUFFER, receive_buffer};
 use crate::runtime::root::Root;
@@ -122,10 +122,15 @@ fn start_proxy<N: Net>(
         let port = root.printer_port_by(Protocol::Ftp, dialler);
         let session = Session::new(Rc::clone(&service), Rc::clone(printer_session), port);
         root.keep_connected("ftp", session);
-        let data = DataDialler { net: root.net.clone(), at };
-        let (passive_ports, tls) = (Rc::clone(&files.passive_ports), Arc::clone(tls));
-        let session = Rc::clone(printer_session);
-        root.spawn(move_data(session, data, passive_ports, trust, tls, root.clock));
+        let task = DataTask {
+            printer_session: Rc::clone(printer_session),
+            printer: DataDialler { net: root.net.clone(), at },
+            passive_ports: Rc::clone(&files.passive_ports),
+            trust,
+            tls: Arc::clone(tls),
+            clock: root.clock,
+        };
+        root.spawn(task.run());
     }
     service
 }
