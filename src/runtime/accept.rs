@@ -661,6 +661,7 @@ mod tests {
     use super::*;
     use crate::auth::MAX_REFUSALS;
     use crate::runtime::files::records::tests::client_hello;
+    use crate::runtime::test_runtime::over_sockets;
     use alloc::string::String;
     use alloc::vec::Vec;
     use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -668,7 +669,6 @@ mod tests {
     use core::task::Waker;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
-    use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
 
     /// Pre-auth slots of one origin, and of all.
@@ -733,6 +733,24 @@ mod tests {
             near
         }
 
+        /// Connections from each of these addresses, in this order.
+        async fn arrivals(&self, hosts: impl IntoIterator<Item = u8>) -> Vec<TcpStream> {
+            let mut clients = Vec::new();
+            for from in hosts {
+                clients.push(self.arrival(from).await);
+            }
+            clients
+        }
+
+        /// The same, each of which has its ClientHello complete before the next.
+        async fn greetings(&self, hosts: impl IntoIterator<Item = u8>) -> Vec<TcpStream> {
+            let mut clients = Vec::new();
+            for from in hosts {
+                clients.push(self.greeting(from).await);
+            }
+            clients
+        }
+
         async fn greet(&self, near: &mut TcpStream) {
             let silent =
                 || self.acceptor.queue.borrow().iter().filter(|arrival| !arrival.is_ready).count();
@@ -764,12 +782,9 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
     }
 
-    fn run<T>(test: impl Future<Output = T>) -> T {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(test)
+    /// As many addresses as the accept queue has entries, beginning with 127.0.0.10.
+    fn crowd() -> impl Iterator<Item = u8> {
+        (10..).take(ACCEPT_QUEUE)
     }
 
     /// Whether the other end has been closed; waits for it.
@@ -788,12 +803,9 @@ mod tests {
 
     #[test]
     fn one_origin_cannot_take_all_pre_auth_slots() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
-            let mut clients = Vec::new();
-            for _ in 0..ALL {
-                clients.push(bed.arrival(2).await);
-            }
+            let mut clients = bed.arrivals([2; ALL]).await;
             let held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
             assert!(bed.dequeued().is_none());
             clients.push(bed.arrival(3).await);
@@ -807,10 +819,10 @@ mod tests {
     /// Detect has four workers, and a large board more pre-auth slots than that for one origin.
     #[test]
     fn one_origin_cannot_take_all_workers() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             bed.acceptor.limit_slots(2);
-            let mut clients = alloc::vec![bed.arrival(2).await, bed.arrival(2).await];
+            let mut clients = bed.arrivals([2; 2]).await;
             let held = bed.dequeued().unwrap();
             assert!(bed.dequeued().is_none(), "one worker is left to others");
             clients.push(bed.arrival(3).await);
@@ -827,21 +839,14 @@ mod tests {
 
     #[test]
     fn queued_connections_get_slots_in_order_of_arrival() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
-            let mut clients = Vec::new();
-            let mut held = Vec::new();
-            for _ in 0..EACH {
-                clients.push(bed.arrival(2).await);
-                held.push(bed.dequeued().unwrap());
-            }
+            let _clients = bed.arrivals([2; EACH]).await;
+            let mut held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
             // Two of the full address, and two of another behind them.
-            let mut ports = Vec::new();
-            for from in [2, 2, 3, 3] {
-                let client = bed.arrival(from).await;
-                ports.push(client.local_addr().unwrap().port());
-                clients.push(client);
-            }
+            let waiting = bed.arrivals([2, 2, 3, 3]).await;
+            let port_of = |client: &TcpStream| client.local_addr().unwrap().port();
+            let mut ports: Vec<u16> = waiting.iter().map(port_of).collect();
             let port =
                 |dequeued: &(TcpStream, PendingClient)| dequeued.0.peer_addr().unwrap().port();
             for _ in EACH..ALL {
@@ -858,12 +863,9 @@ mod tests {
 
     #[test]
     fn a_connection_that_a_full_queue_rejects_is_counted() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
-            let mut clients = Vec::new();
-            for from in 0..ACCEPT_QUEUE {
-                clients.push(bed.arrival(10 + from as u8).await);
-            }
+            let _clients = bed.arrivals(crowd()).await;
             assert_eq!(journal::count(Kind::Refused), 0);
             let mut refused = bed.arrival(2).await;
             assert!(is_closed(&mut refused).await);
@@ -874,12 +876,9 @@ mod tests {
 
     #[test]
     fn a_full_queue_evicts_from_the_origin_with_most_entries() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
-            let mut clients = Vec::new();
-            for _ in 0..ACCEPT_QUEUE {
-                clients.push(bed.arrival(2).await);
-            }
+            let mut clients = bed.arrivals([2; ACCEPT_QUEUE]).await;
             let mut refused = bed.arrival(2).await;
             assert!(is_closed(&mut refused).await, "one more of the same address");
             let _other = bed.arrival(3).await;
@@ -894,12 +893,9 @@ mod tests {
 
     #[test]
     fn a_freed_pre_auth_slot_goes_to_the_next_connection() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
-            let mut clients = Vec::new();
-            for _ in 0..EACH + 2 {
-                clients.push(bed.arrival(2).await);
-            }
+            let _clients = bed.arrivals([2; EACH + 2]).await;
             let mut held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
             for free in [PendingClient::pass as fn(&PendingClient), |_| {}] {
                 let acceptor = Rc::clone(&bed.acceptor);
@@ -923,7 +919,7 @@ mod tests {
 
     #[test]
     fn a_locked_out_origin_is_refused_a_few_times_then_closed() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let _client = bed.arrival(2).await;
             let (_stream, pending) = bed.dequeued().unwrap();
@@ -948,7 +944,7 @@ mod tests {
 
     #[test]
     fn a_connection_without_a_whole_hello_gets_no_slot() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             let hello = client_hello(b'x');
             let mut client = bed.arrival(2).await;
@@ -964,7 +960,7 @@ mod tests {
 
     #[test]
     fn what_is_not_tls_is_left_to_the_handshake() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             let mut client = bed.arrival(2).await;
             client.write_all(b"GET / HTTP/1.0\r\n").await.unwrap();
@@ -975,7 +971,7 @@ mod tests {
 
     #[test]
     fn a_client_that_closes_after_half_a_hello_leaves_the_queue() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             for bytes in [&b""[..], &client_hello(b'x')[..9]] {
                 let mut client = bed.arrival(2).await;
@@ -989,7 +985,7 @@ mod tests {
 
     #[test]
     fn a_silent_connection_is_closed_at_its_timeout() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             let mut client = bed.arrival(2).await;
             let due = Instant::at(HELLO_TIMEOUT);
@@ -1004,13 +1000,10 @@ mod tests {
 
     #[test]
     fn a_full_queue_closes_the_oldest_silent_connection() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             let _ready = bed.greeting(9).await;
-            let mut silent = Vec::new();
-            for from in 0..ACCEPT_QUEUE - 1 {
-                silent.push(bed.arrival(10 + from as u8).await);
-            }
+            let mut silent = bed.arrivals(crowd().skip(1)).await;
             for _ in 0..2 {
                 let mut newest = bed.arrival(3).await;
                 bed.greet(&mut newest).await;
@@ -1024,14 +1017,11 @@ mod tests {
 
     #[test]
     fn silent_connections_of_a_crowd_go_before_those_of_others() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             let mut lone = bed.arrival(3).await;
-            let mut crowd = Vec::new();
-            for _ in 0..100 {
-                crowd.push(bed.arrival(2).await);
-            }
-            assert!(is_closed(&mut crowd[0]).await);
+            let mut silent = bed.arrivals([2; 100]).await;
+            assert!(is_closed(&mut silent[0]).await);
             bed.greet(&mut lone).await;
             assert_eq!(bed.dequeued().unwrap().1.peer.address, host(3));
         });
@@ -1039,12 +1029,9 @@ mod tests {
 
     #[test]
     fn a_hundred_silent_connections_do_not_stop_their_own_address() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
-            let mut silent = Vec::new();
-            for _ in 0..100 {
-                silent.push(bed.arrival(2).await);
-            }
+            let _silent = bed.arrivals([2; 100]).await;
             for _ in 0..EACH {
                 let client = bed.greeting(2).await;
                 let (stream, _pending) = bed.dequeued().unwrap();
@@ -1055,15 +1042,11 @@ mod tests {
 
     #[test]
     fn a_stalled_handshake_loses_its_slot_to_a_waiting_client() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
-            let mut clients = Vec::new();
-            let mut held = Vec::new();
-            for _ in 0..EACH {
-                clients.push(bed.greeting(2).await);
-                held.push(bed.dequeued().unwrap());
-                held.last().unwrap().1.begin();
-            }
+            let mut clients = bed.greetings([2; EACH]).await;
+            let mut held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
+            held.iter().for_each(|(_, pending)| pending.begin());
             let late = PROGRESS_TIMEOUT + Duration::from_secs(3600);
             assert!(!bed.is_displaced(&held[0].1, late), "no other client waits");
             clients.push(bed.greeting(3).await);
@@ -1083,15 +1066,10 @@ mod tests {
 
     #[test]
     fn a_relayed_or_logged_in_client_keeps_its_place() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
-            let mut clients = Vec::new();
-            let mut held = Vec::new();
-            for _ in 0..EACH {
-                clients.push(bed.greeting(2).await);
-                held.push(bed.dequeued().unwrap());
-            }
-            clients.push(bed.greeting(2).await);
+            let mut clients = bed.greetings([2; EACH + 1]).await;
+            let mut held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
             let late = PROGRESS_TIMEOUT + Duration::from_secs(3600);
             assert!(!bed.is_displaced(&held[0].1, late), "it waits for the printer");
             held[0].1.begin();
@@ -1107,14 +1085,11 @@ mod tests {
 
     #[test]
     fn an_origin_that_logged_in_lately_gets_a_slot_first() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::with_tls();
             let limiter = Rc::clone(&bed.acceptor.limiter);
             limiter.borrow_mut().log_in(Instant::START, Origin::of(host(7)));
-            let mut clients = Vec::new();
-            for from in [2, 2, 7] {
-                clients.push(bed.greeting(from).await);
-            }
+            let _clients = bed.greetings([2, 2, 7]).await;
             assert_eq!(bed.dequeued().unwrap().1.peer.address, host(7));
             assert_eq!(bed.dequeued().unwrap().1.peer.address, host(2));
         });
@@ -1122,18 +1097,12 @@ mod tests {
 
     #[test]
     fn an_origin_that_logged_in_lately_is_closed_last() {
-        run(async {
+        over_sockets(async {
             for bed in [Bed::new(), Bed::with_tls()] {
                 let limiter = Rc::clone(&bed.acceptor.limiter);
                 limiter.borrow_mut().log_in(Instant::START, Origin::of(host(7)));
-                let mut known = Vec::new();
-                for _ in 0..ACCEPT_QUEUE / 2 {
-                    known.push(bed.arrival(7).await);
-                }
-                let mut others = Vec::new();
-                for from in 0..ACCEPT_QUEUE / 2 {
-                    others.push(bed.arrival(10 + from as u8).await);
-                }
+                let _known = bed.arrivals([7; ACCEPT_QUEUE / 2]).await;
+                let _others = bed.arrivals(crowd().take(ACCEPT_QUEUE / 2)).await;
                 let mut newcomers = Vec::new();
                 for from in 0..ACCEPT_QUEUE / 2 {
                     newcomers.push(bed.arrival(100 + from as u8).await);
@@ -1148,7 +1117,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_has_the_slots_of_one_address() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let mut clients = Vec::new();
             for host in 0..ALL as u16 {
@@ -1165,12 +1134,9 @@ mod tests {
 
     #[test]
     fn rejections_are_logged_once_in_ten_seconds() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
-            let mut clients = Vec::new();
-            for from in 0..ACCEPT_QUEUE {
-                clients.push(bed.arrival(10 + from as u8).await);
-            }
+            let mut clients = bed.arrivals(crowd()).await;
             let almost = Instant::at(LOG_INTERVAL - Duration::from_millis(1));
             for now in [Instant::START, Instant::START, almost] {
                 clients.push(bed.arrival_at(now, 2).await);
@@ -1185,7 +1151,7 @@ mod tests {
 
     #[test]
     fn a_listener_passes_on_connections_with_their_address() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let to = bed.listener.local_addr().unwrap();
             let Bed { acceptor, listener, .. } = bed;

@@ -119,26 +119,16 @@ impl fmt::Display for Runs<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::test_runtime::over_sockets;
     use alloc::format;
     use core::net::Ipv4Addr;
-    use core::time::Duration;
     use tokio::net::TcpStream;
-    use tokio::runtime::{Builder, LocalOptions};
-    use tokio::time::timeout;
 
     const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-    fn run<T>(test: impl Future<Output = T>) -> T {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(async { timeout(Duration::from_secs(100), test).await }).unwrap()
-    }
-
     #[test]
     fn a_data_port_in_use_is_left_out_and_logged() {
-        run(async {
+        over_sockets(async {
             // Ten ports in a row of which the first is taken; others may be, on a busy machine.
             let (taken, port) = loop {
                 let taken = std::net::TcpListener::bind((HOME, 0)).unwrap();
@@ -171,7 +161,7 @@ mod tests {
 
     #[test]
     fn data_ports_take_turns() {
-        run(async {
+        over_sockets(async {
             let listeners: Vec<_> = (0..101)
                 .map(|n| (Sockets.bind(SocketAddr::from((HOME, 0))).unwrap(), 50_000 + n))
                 .collect();

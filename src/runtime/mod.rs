@@ -27,6 +27,8 @@ pub mod shutdown;
 pub mod start_error;
 pub mod stream;
 pub mod supervisor;
+#[cfg(test)]
+mod test_runtime;
 pub mod worker;
 
 pub use clock::Clock;

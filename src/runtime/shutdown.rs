@@ -51,7 +51,7 @@ pub async fn shut_down(
 mod tests {
     use super::*;
 
-    use tokio::runtime::{Builder, LocalOptions};
+    use crate::runtime::test_runtime::in_virtual_time;
     use tokio::task::spawn_local;
     use tokio::time::Instant;
 
@@ -71,10 +71,7 @@ mod tests {
 
     #[test]
     fn shutdown_takes_at_most_three_seconds() {
-        let mut builder = Builder::new_current_thread();
-        let builder = builder.enable_time().start_paused(true);
-        let runtime = builder.build_local(LocalOptions::default()).unwrap();
-        runtime.block_on(async {
+        in_virtual_time(async {
             let begun = Instant::now();
             let maintainer = spawn_local(core::future::pending());
             shut_down(&[Rc::new(Stuck) as Rc<dyn Service>], [maintainer]).await;

@@ -250,26 +250,17 @@ mod tests {
     use crate::runtime::files::relay::Counts;
     use crate::runtime::host::Host;
     use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
+    use crate::runtime::test_runtime::over_sockets;
     use alloc::vec::Vec;
     use core::net::Ipv4Addr;
     use core::net::SocketAddr;
     use core::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
-    use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
-    use tokio::time::timeout;
 
     const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
     const AWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-    fn run<T>(test: impl Future<Output = T>) -> T {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(async { timeout(Duration::from_secs(100), test).await }).unwrap()
-    }
 
     /// A port of the printer, and one of ours that stands for it.
     struct Bed {
@@ -356,7 +347,7 @@ mod tests {
 
     #[test]
     fn transfers_need_a_session_of_the_same_address() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let _control = bed.login_from(HOME).await;
             let mut foreign = bed.transfer_from(AWAY).await;
@@ -377,7 +368,7 @@ mod tests {
 
     #[test]
     fn no_transfers_after_the_session_has_ended() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             drop(bed.login_from(HOME).await);
             while bed.control.connections_of(Origin::of(HOME.into())) > 0 {
@@ -389,7 +380,7 @@ mod tests {
 
     #[test]
     fn an_address_has_two_transfers_for_each_session() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let _control = bed.login_from(HOME).await;
             let mut held = Vec::new();
@@ -409,7 +400,7 @@ mod tests {
 
     #[test]
     fn transfers_over_the_limit_wait() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let mut controls = Vec::new();
             for _ in 0..3 {
@@ -441,7 +432,7 @@ mod tests {
 
     #[test]
     fn an_upload_is_only_a_little_ahead_of_the_printer() {
-        run(async {
+        over_sockets(async {
             let mut bed = Bed::new();
             // A printer with the smallest buffers.
             let data = printer();
@@ -460,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_session_without_a_login_opens_no_data_port() {
-        run(async {
+        over_sockets(async {
             let bed = Bed::new();
             let (mut near, mut printer) = bed.control_from(HOME).await;
             // As far as the reply to a wrong code.
@@ -483,7 +474,7 @@ mod tests {
 
     #[test]
     fn a_transfer_that_the_printer_refuses_is_reset() {
-        run(async {
+        over_sockets(async {
             let Bed { control, transfers, data, commands, at, clock } = Bed::new();
             drop(data);
             let bed = Bed {

@@ -403,23 +403,13 @@ mod tests {
     use crate::printer::model::FileServer;
     use crate::runtime::pacing::receive_buffer;
     use crate::runtime::pacing::tests::{MAX_AHEAD, ahead, printer};
+    use crate::runtime::test_runtime::{in_virtual_time, over_sockets};
     use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpStream;
-    use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::{JoinHandle, spawn_local};
     use tokio::time::{Instant, sleep};
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    /// In virtual time, without sockets.
-    fn run<T>(test: impl Future<Output = T>) -> T {
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(test)
-    }
 
     /// What came of it, and how many bytes were moved.
     type Copied = (Result<(), TransferError>, u64);
@@ -442,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_transfer_stalled_for_a_minute_fails() {
-        run(async {
+        in_virtual_time(async {
             // Of the sender's or the receiver's making.
             for sends in [3, 30] {
                 let (mut sender, _receiver, copying) = wired();
@@ -461,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_transfer_may_take_a_day_if_a_byte_moves_each_minute() {
-        run(async {
+        in_virtual_time(async {
             let (mut sender, mut receiver, copying) = wired();
             let since = Instant::now();
             let mut bytes = 0;
@@ -478,7 +468,7 @@ mod tests {
 
     #[test]
     fn the_end_that_was_lost_is_named() {
-        run(async {
+        in_virtual_time(async {
             let (mut sender, receiver, copying) = wired();
             drop(receiver);
             sender.write_all(b"x").await.unwrap();
@@ -497,11 +487,7 @@ mod tests {
 
     /// Bytes that a client sends before a printer that reads nothing, with this receive buffer.
     fn upload_ahead(buffer: usize) -> usize {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(async {
+        over_sockets(async {
             let home = IpAddr::from([127, 0, 0, 1]);
             let printer = printer();
             let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);

@@ -6,11 +6,11 @@ use crate::memory::MIB;
 use crate::memory::budget::{RELAY_COMMANDS, RELAY_FILES};
 use crate::runtime::files::records::tests::{client_hello, record};
 use crate::runtime::net::Sockets;
+use crate::runtime::test_runtime::{in_virtual_time, over_sockets};
 use core::net::{Ipv4Addr, SocketAddr};
 use ring::digest::{SHA256, digest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
@@ -19,23 +19,6 @@ const WIRE: usize = 1024;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SECOND: Duration = Duration::from_secs(1);
-
-/// In virtual time, without sockets.
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build_local(LocalOptions::default())
-        .unwrap();
-    runtime.block_on(test)
-}
-
-/// In real time, with sockets.
-fn run_for_real<T>(test: impl Future<Output = T>) -> T {
-    let runtime =
-        Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
-    runtime.block_on(async { timeout(Duration::from_secs(100), test).await }).unwrap()
-}
 
 /// The client's end, the printer's end, and the relay between them.
 fn wired(silence: Option<Duration>) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
@@ -57,7 +40,7 @@ async fn exchange(speaker: &mut DuplexStream, listener: &mut DuplexStream, bytes
 
 #[test]
 fn a_fin_is_passed_on_and_the_other_direction_stays_open() {
-    run(async {
+    in_virtual_time(async {
         for client_first in [true, false] {
             let (mut client, mut printer, relaying) = wired(None);
             exchange(&mut client, &mut printer, b"USER bblp\r\n").await;
@@ -80,7 +63,7 @@ fn a_fin_is_passed_on_and_the_other_direction_stays_open() {
 
 #[test]
 fn an_idle_session_is_never_closed() {
-    run(async {
+    in_virtual_time(async {
         let (mut client, mut printer, relaying) = wired(None);
         for _ in 0..7 {
             sleep(DAY).await;
@@ -93,7 +76,7 @@ fn an_idle_session_is_never_closed() {
 
 #[test]
 fn a_silent_transfer_is_reset_at_its_timeout() {
-    run(async {
+    in_virtual_time(async {
         let (mut client, mut printer, relaying) = wired(Some(FILE_SILENCE_TIMEOUT));
         for _ in 0..3 {
             sleep(FILE_SILENCE_TIMEOUT - SECOND).await;
@@ -108,7 +91,7 @@ fn a_silent_transfer_is_reset_at_its_timeout() {
 
 #[test]
 fn a_peer_that_takes_nothing_for_a_minute_is_reset() {
-    run(async {
+    in_virtual_time(async {
         for stuck in [Side::Printer, Side::Client] {
             let (mut client, mut printer, relaying) = wired(None);
             let (speaker, listener) = match stuck {
@@ -134,7 +117,7 @@ fn a_peer_that_takes_nothing_for_a_minute_is_reset() {
 
 #[test]
 fn a_half_closed_connection_is_reset_at_its_timeout() {
-    run(async {
+    in_virtual_time(async {
         for open in [Side::Printer, Side::Client] {
             let (mut client, mut printer, relaying) = wired(None);
             let closes = if open == Side::Printer { &mut client } else { &mut printer };
@@ -148,7 +131,7 @@ fn a_half_closed_connection_is_reset_at_its_timeout() {
 
 #[test]
 fn a_fast_sender_waits_for_a_slow_receiver() {
-    run(async {
+    in_virtual_time(async {
         let (mut client, mut printer, relaying) = wired(None);
         let mut sent = 0;
         while let Ok(written) = timeout(SECOND, client.write(&[7; 100])).await {
@@ -238,7 +221,7 @@ fn is_reset(read: io::Result<usize>) -> bool {
 
 #[test]
 fn fifty_megabytes_in_each_direction_arrive_unchanged() {
-    run_for_real(async {
+    over_sockets(async {
         let bed = Bed::new(1);
         let mut state = 1_u32;
         let mut random = || {
@@ -275,7 +258,7 @@ fn fifty_megabytes_in_each_direction_arrive_unchanged() {
 
 #[test]
 fn a_reset_is_passed_on_as_a_reset() {
-    run_for_real(async {
+    over_sockets(async {
         for by in [Side::Client, Side::Printer] {
             let bed = Bed::new(1);
             let (near, serving) = bed.client(HOME, b'x').await;
@@ -297,7 +280,7 @@ fn a_reset_is_passed_on_as_a_reset() {
 
 #[test]
 fn the_end_of_the_program_resets_both_ends() {
-    run_for_real(async {
+    over_sockets(async {
         let bed = Bed::new(1);
         let (mut near, serving) = bed.client(HOME, b'a').await;
         let (mut far, _) = bed.at_printer().await;
@@ -309,7 +292,7 @@ fn the_end_of_the_program_resets_both_ends() {
 
 #[test]
 fn a_client_without_a_hello_never_reaches_the_printer() {
-    run_for_real(async {
+    over_sockets(async {
         let mut bed = Bed::new(1);
         Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = Duration::from_millis(50);
         let (_near, serving) = bed.silent(HOME).await;
@@ -322,7 +305,7 @@ fn a_client_without_a_hello_never_reaches_the_printer() {
 
 #[test]
 fn clients_over_the_limit_wait_and_are_served_in_order() {
-    run_for_real(async {
+    over_sockets(async {
         let bed = Bed::new(1);
         let mut clients = Vec::new();
         for name in b"abc" {
@@ -344,7 +327,7 @@ fn clients_over_the_limit_wait_and_are_served_in_order() {
 
 #[test]
 fn a_client_that_leaves_the_queue_never_reaches_the_printer() {
-    run_for_real(async {
+    over_sockets(async {
         let bed = Bed::new(1);
         let (near, serving) = bed.queued(HOME, b'a').await;
         let (far, _) = bed.at_printer().await;
@@ -360,7 +343,7 @@ fn a_client_that_leaves_the_queue_never_reaches_the_printer() {
 
 #[test]
 fn one_address_cannot_have_all_sessions() {
-    run_for_real(async {
+    over_sockets(async {
         let bed = Bed::new(3);
         let mut there = Vec::new();
         for name in b"ab" {
@@ -377,7 +360,7 @@ fn one_address_cannot_have_all_sessions() {
 
 #[test]
 fn an_unreachable_printer_frees_the_session() {
-    run_for_real(async {
+    over_sockets(async {
         let Bed { relay, printer, acceptor } = Bed::new(1);
         let port = printer.local_addr().unwrap().port();
         drop(printer);
@@ -396,7 +379,7 @@ fn an_unreachable_printer_frees_the_session() {
 
 #[test]
 fn silent_clients_leave_room_for_another_address() {
-    run_for_real(async {
+    over_sockets(async {
         let bed = Bed::new(1);
         let acceptor = Acceptor::new("ftp", Rc::default());
         let clock = Clock::start();
@@ -421,7 +404,7 @@ fn silent_clients_leave_room_for_another_address() {
 
 #[test]
 fn a_relayed_client_frees_its_pre_auth_slot() {
-    run_for_real(async {
+    over_sockets(async {
         let sessions = BOARD.pre_auth_per_address + 2;
         let Bed { relay, printer, acceptor: listener } = Bed::new(sessions);
         let acceptor = Acceptor::new("tunnel", Rc::default());
@@ -446,7 +429,7 @@ fn a_relayed_client_frees_its_pre_auth_slot() {
 fn a_relays_tasks_fit_their_budget() {
     let relay =
         Relay::new("ftp", Host::of(PrinterAddr::Ip(HOME)), 990, 1, RELAY_COMMANDS, Counts::FTP);
-    let clock = run(async { Clock::start() });
+    let clock = in_virtual_time(async { Clock::start() });
     let work = Rc::clone(&relay).work(Sockets, Acceptor::new("ftp", Rc::default()), clock);
     let transfers = crate::runtime::files::relay_ports::Transfers::new(Sockets, relay);
     let carry = Rc::clone(&transfers).work(clock);
@@ -461,7 +444,7 @@ fn a_new_client_does_not_overtake_the_queue() {
     let relay =
         Relay::new("ftp", Host::of(PrinterAddr::Ip(HOME)), 990, 1, RELAY_COMMANDS, Counts::FTP);
     let peer = Peer { service: "ftp", number: 1, address: HOME };
-    let clock = run(async { Clock::start() });
+    let clock = in_virtual_time(async { Clock::start() });
     let mut cx = Context::from_waker(core::task::Waker::noop());
     let (mut has, mut waits) =
         (pin!(relay.session(peer, &clock)), pin!(relay.session(peer, &clock)));
@@ -475,7 +458,7 @@ fn a_new_client_does_not_overtake_the_queue() {
 
 #[test]
 fn a_client_with_half_a_hello_never_reaches_the_printer() {
-    run_for_real(async {
+    over_sockets(async {
         let mut bed = Bed::new(1);
         Rc::get_mut(&mut bed.relay).unwrap().hello_timeout = Duration::from_millis(50);
         let hello = client_hello(b'a');
@@ -501,7 +484,7 @@ fn a_client_with_half_a_hello_never_reaches_the_printer() {
 
 #[test]
 fn a_session_without_a_login_is_reset() {
-    run(async {
+    in_virtual_time(async {
         for (up, down, is_login) in [(0, 0, false), (1, 3, false), (2, 2, false), (2, 3, true)] {
             let (mut client, mut near) = duplex(WIRE);
             let (mut printer, mut far) = duplex(WIRE);
