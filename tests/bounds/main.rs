@@ -12,6 +12,8 @@
     reason = "it is test code, and a mistake in it should stop the test"
 )]
 
+#[path = "../support/clients/anybody.rs"]
+mod anybody;
 #[path = "../support/clients/mod.rs"]
 mod clients;
 #[path = "../support/lan/mod.rs"]

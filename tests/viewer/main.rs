@@ -4,6 +4,9 @@
 //! It writes its own bytes and shares no code with the proxy. The access code comes from the environment
 //! (`ACCESS_CODE`) or a file, never from the command line.
 
+#[path = "../support/clients/anybody.rs"]
+mod anybody;
+
 use core::time::Duration;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -14,14 +17,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
-};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use anybody::Anybody;
 
 /// The longest picture it takes, in bytes.
 const MAX_PICTURE: usize = 16 << 20;
@@ -154,43 +155,4 @@ fn login(code: &str) -> [u8; 80] {
 #[allow(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
 fn said(error: impl ToString) -> String {
     error.to_string()
-}
-
-/// Accepts any certificate, as most viewers do.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _above: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

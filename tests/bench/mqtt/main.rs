@@ -45,6 +45,8 @@
 mod anybody;
 #[path = "../../support/clients/mod.rs"]
 mod clients;
+#[path = "../harness.rs"]
+mod harness;
 mod payload;
 mod process;
 mod readers;
@@ -54,9 +56,8 @@ use core::cell::Cell;
 use core::fmt::Display;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -116,29 +117,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benchmarks too, and without it.
-    if !std::env::args().any(|word| word == "--bench") {
-        println!("skipped: it is `cargo bench --bench mqtt` that measures");
-        return ExitCode::SUCCESS;
-    }
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("bench-mqtt-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder for the keys");
-    let runtime =
-        Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
-    let measured = runtime.block_on(measure(&folder));
-    // A folder of temporary files that stays is no reason to fail.
-    let _gone = fs::remove_dir_all(&folder);
-    match measured {
-        Ok(table) => {
-            println!("{table}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    harness::run("mqtt", |folder| {
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(LocalOptions::default())?;
+        runtime.block_on(measure(folder)).map(|table| println!("{table}"))
+    })
 }
 
 /// A way from a printer to subscribers.

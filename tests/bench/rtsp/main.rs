@@ -32,6 +32,8 @@
 
 #[path = "../../support/clients/anybody.rs"]
 mod anybody;
+#[path = "../harness.rs"]
+mod harness;
 mod players;
 #[path = "../mqtt/process.rs"]
 mod process;
@@ -105,25 +107,8 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benchmarks too, and without it.
-    if !std::env::args().any(|word| word == "--bench") {
-        println!("skipped: it is `cargo bench --bench rtsp` that measures");
-        return ExitCode::SUCCESS;
-    }
     LazyLock::force(&BEGAN);
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-rtsp-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder for the keys");
-    let done = measure(&folder);
-    // A folder of temporary files that stays is no reason to fail.
-    let _gone = fs::remove_dir_all(&folder);
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    harness::run("rtsp", measure)
 }
 
 fn measure(folder: &Path) -> io::Result<()> {

@@ -146,9 +146,7 @@ fn a_reader_dropped_for_anothers_request_gets_the_state_after() {
 #[test]
 fn a_client_that_never_reads_its_acks_affects_no_other() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut quick = proxy.reader("quick", "#").await;
         let mut rude = Client::connected(proxy.stream_of(256), "rude").await;
         let topic = printer.request_topic();

@@ -122,9 +122,7 @@ fn a_mute_printer_is_redialled_one_connection_at_a_time() {
 #[test]
 fn a_request_while_the_printer_is_away_closes_its_sender() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut sender = proxy.client("sender").await;
         let mut other = proxy.reader("other", "#").await;
         printer.reboot(secs(10));
@@ -235,9 +233,7 @@ fn a_lost_request_is_executed_when_it_is_resent() {
 fn clients_stay_through_a_short_reboot_and_get_the_state_after() {
     for model in Model::ALL {
         lan::run(async {
-            let printer = Printer::new(model);
-            let proxy = Proxy::before(&printer);
-            proxy.live().await;
+            let (printer, proxy) = Proxy::connected(model).await;
             let mut clients = Vec::new();
             for n in 0..5 {
                 clients.push(proxy.reader(&format!("{n}"), "#").await);
@@ -286,9 +282,7 @@ fn the_state_from_before_a_reboot_is_never_sent() {
 #[test]
 fn when_the_printer_stays_away_all_clients_are_closed() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut idle = proxy.client("idle").await;
         let mut reader = proxy.reader("reader", "#").await;
         pass(secs(10)).await;
@@ -309,9 +303,7 @@ fn when_the_printer_stays_away_all_clients_are_closed() {
 #[test]
 fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         pass(ms(9_000)).await;
         let mut reader = proxy.reader("reader", "#").await;
         printer.turn(Quirk::Silence, true);
@@ -349,9 +341,7 @@ fn silence_makes_the_state_stale_then_is_queried_then_given_up() {
 #[test]
 fn two_minutes_of_silence_are_waited_out() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut reader = proxy.reader("reader", "#").await;
         printer.turn(Quirk::Silence, true);
         pass(secs(135)).await;
@@ -365,9 +355,7 @@ fn two_minutes_of_silence_are_waited_out() {
 #[test]
 fn a_zombie_is_still_good_for_its_reports() {
     lan::run(async {
-        let printer = Printer::new(Model::A1Mini);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::A1Mini).await;
         pass(secs(1)).await;
         printer.turn(Quirk::Zombie, true);
         let mut reader = proxy.reader("reader", "#").await;
@@ -432,9 +420,7 @@ fn a_half_open_printer_connection_is_closed() {
 fn a_report_cut_in_the_middle_reaches_no_client() {
     for model in Model::ALL {
         lan::run(async {
-            let printer = Printer::new(model);
-            let proxy = Proxy::before(&printer);
-            proxy.live().await;
+            let (printer, proxy) = Proxy::connected(model).await;
             let mut reader = proxy.reader("reader", "#").await;
             for n in 2..=5 {
                 pass(secs(3)).await;
@@ -456,9 +442,7 @@ fn a_report_cut_in_the_middle_reaches_no_client() {
 fn garbage_from_the_printer_ends_only_that_connection() {
     for bytes in [GARBAGE, &[0x30, 0xff, 0xff, 0xff, 0xff, 0x7f], &[0x82, 2, 0, 1], &[0x10, 0]] {
         lan::run(async {
-            let printer = Printer::new(Model::P1S);
-            let proxy = Proxy::before(&printer);
-            proxy.live().await;
+            let (printer, proxy) = Proxy::connected(Model::P1S).await;
             let mut reader = proxy.reader("reader", "#").await;
             let lost = Tally::of(Kind::PrinterLost);
             pass(secs(3)).await;
@@ -477,9 +461,7 @@ fn garbage_from_the_printer_ends_only_that_connection() {
 #[test]
 fn a_report_larger_than_any_frame_is_skipped() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut reader = proxy.reader("reader", "#").await;
         let _state = reader.report().await;
         let skipped = Tally::of(Kind::ReportTooLong);
@@ -666,9 +648,7 @@ fn a_wrong_serial_number_is_logged_closed_or_silent() {
 #[test]
 fn shutdown_closes_clients_and_sends_disconnect_to_the_printer() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut idle = proxy.client("idle").await;
         let mut reader = proxy.reader("reader", "#").await;
         idle.publish(&printer.request_topic(), ORDER, 1, 1).await;
@@ -688,9 +668,7 @@ fn shutdown_closes_clients_and_sends_disconnect_to_the_printer() {
 #[test]
 fn pending_and_stuck_clients_do_not_delay_the_final_disconnect() {
     lan::run(async {
-        let printer = Printer::new(Model::X1C);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::X1C).await;
         let mut stranger = Client::over(proxy.stream());
         let _stuck = Client::subscribed(proxy.stream_of(4096), "stuck", "#").await;
         let mut early = Client::over(proxy.stream_of(WIRE));

@@ -53,9 +53,7 @@ fn ten_clients_cost_the_printer_one_connection() {
 #[test]
 fn wrong_credentials_get_connack_5() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (_printer, proxy) = Proxy::connected(Model::P1S).await;
         let wrong = Tally::of(Kind::WrongCode);
         for hello in [
             Hello { password: Some(b"12345679"), ..Hello::default() },
@@ -74,9 +72,7 @@ fn wrong_credentials_get_connack_5() {
 #[test]
 fn mqtt_3_1_and_mosquitto_bridges_are_served_like_3_1_1() {
     lan::run(async {
-        let printer = Printer::new(Model::X1C);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::X1C).await;
         for (name, level) in [("MQIsdp", 3), ("MQIsdp", 0x83), ("MQTT", 0x84)] {
             let mut client = Client::over(proxy.stream());
             assert_eq!(client.connect(&Hello { name, level, ..Hello::default() }).await, 0);
@@ -97,9 +93,7 @@ fn mqtt_3_1_and_mosquitto_bridges_are_served_like_3_1_1() {
 #[test]
 fn mqtt_5_gets_its_own_connack_and_other_levels_connack_1() {
     lan::run(async {
-        let printer = Printer::new(Model::X1C);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (_printer, proxy) = Proxy::connected(Model::X1C).await;
         let mut client = Client::over(proxy.stream());
         client.send(&hello_bytes(&Hello { level: 5, ..Hello::default() })).await.unwrap();
         assert_eq!(client.next().await, Some(Packet { first: 0x20, body: vec![0, 0x84, 0] }));
@@ -114,9 +108,7 @@ fn mqtt_5_gets_its_own_connack_and_other_levels_connack_1() {
 #[test]
 fn a_client_without_a_name_cannot_have_its_session_kept() {
     lan::run(async {
-        let printer = Printer::new(Model::X1C);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (_printer, proxy) = Proxy::connected(Model::X1C).await;
         let mut client = Client::over(proxy.stream());
         let nameless = Hello { id: "", clean: false, ..Hello::default() };
         assert_eq!(client.connect(&nameless).await, 2);
@@ -130,9 +122,7 @@ fn a_client_without_a_name_cannot_have_its_session_kept() {
 #[test]
 fn a_will_never_reaches_the_printer() {
     lan::run(async {
-        let printer = Printer::new(Model::X1C);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::X1C).await;
         let mut other = proxy.reader("other", "#").await;
         let topic = printer.request_topic();
         let mut client = Client::over(proxy.stream());
@@ -293,9 +283,7 @@ fn a_packet_as_large_as_the_inbox_is_taken() {
 #[test]
 fn a_connection_without_connect_is_closed_after_ten_seconds() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (_printer, proxy) = Proxy::connected(Model::P1S).await;
         let silent = Tally::of(Kind::Silent);
         let hello = hello_bytes(&Hello::default());
         let mut mute = Client::over(proxy.stream());

@@ -270,9 +270,7 @@ fn an_hour_of_pushall_storms_is_limited_by_model() {
 #[test]
 fn pushing_stop_is_acknowledged_and_goes_no_further() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut client = proxy.reader("client", "#").await;
         client.publish(&printer.request_topic(), STOP, 1, 4).await;
         assert_eq!(client.expect(PUBACK).await.body, [0, 4]);

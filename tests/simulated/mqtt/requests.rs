@@ -34,9 +34,7 @@ fn narrow() -> Settings {
 #[test]
 fn requests_reach_the_printer_byte_for_byte_and_in_order() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut slicer = proxy.client("slicer").await;
         let topic = printer.request_topic();
         let mut payloads: Vec<Vec<u8>> = (0..40u16)
@@ -72,9 +70,7 @@ fn requests_reach_the_printer_byte_for_byte_and_in_order() {
 #[test]
 fn requests_of_two_clients_keep_their_order() {
     lan::run(async {
-        let printer = Printer::new(Model::A1Mini);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::A1Mini).await;
         let mut clients = [proxy.client("one").await, proxy.client("two").await];
         let topic = printer.request_topic();
         for n in 0..60 {
@@ -90,9 +86,7 @@ fn requests_of_two_clients_keep_their_order() {
 #[test]
 fn each_qos_is_acknowledged_as_in_mqtt_3_1_1() {
     lan::run(async {
-        let printer = Printer::new(Model::X1C);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::X1C).await;
         let mut client = proxy.client("three").await;
         let topic = printer.request_topic();
         client.publish(&topic, &order(0), 0, 0).await;
@@ -141,9 +135,7 @@ fn a_request_is_acknowledged_once_it_was_sent_to_the_printer() {
 fn a_resent_request_that_also_arrives_late_is_executed_once() {
     for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
         lan::run(async {
-            let printer = Printer::new(Model::P1S);
-            let proxy = Proxy::before(&printer);
-            proxy.live().await;
+            let (printer, proxy) = Proxy::connected(Model::P1S).await;
             let topic = printer.request_topic();
             let mut old = proxy.client("client").await;
             let late = publish_bytes(&topic, &order(1), qos << 1, 7);
@@ -165,9 +157,7 @@ fn a_resent_request_that_also_arrives_late_is_executed_once() {
 fn a_resend_is_acknowledged_again_and_not_done_again() {
     for (qos, ack) in [(1, PUBACK), (2, PUBREC)] {
         lan::run(async {
-            let printer = Printer::new(Model::P1S);
-            let proxy = Proxy::before(&printer);
-            proxy.live().await;
+            let (printer, proxy) = Proxy::connected(Model::P1S).await;
             let topic = printer.request_topic();
             let mut client = proxy.client("client").await;
             client.publish(&topic, &order(1), qos, 7).await;
@@ -288,9 +278,7 @@ fn a_request_sent_before_a_reconnect_is_sent_again_when_resent() {
 #[test]
 fn equal_packet_ids_of_two_clients_are_kept_apart() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut one = proxy.client("one").await;
         let mut two = proxy.client("two").await;
         let topic = printer.request_topic();
@@ -460,9 +448,7 @@ fn large_requests_are_all_delivered_beside_the_reports() {
 #[test]
 fn identifiers_above_two_to_the_31_stay_as_they_are() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let mut slicer = proxy.client("slicer").await;
         let topic = printer.request_topic();
         let identifiers = ["2147483648", "4294967297", "9007199254740993", "18446744073709551616"];
@@ -488,9 +474,7 @@ fn identifiers_above_two_to_the_31_stay_as_they_are() {
 #[test]
 fn so_many_requests_of_qos_2_may_be_open_and_no_more() {
     lan::run(async {
-        let printer = Printer::new(Model::P1S);
-        let proxy = Proxy::before(&printer);
-        proxy.live().await;
+        let (printer, proxy) = Proxy::connected(Model::P1S).await;
         let malformed = Tally::of(Kind::Malformed);
         let topic = printer.request_topic();
         let mut client = proxy.client("client").await;

@@ -38,7 +38,7 @@ use tokio::task::spawn_local;
 
 use self::net::SimNet;
 use super::clients::mqtt::Client;
-use printer::Printer;
+use printer::{Model, Printer};
 
 /// Bytes that are on the way in each direction of a stream: about what a kernel keeps.
 pub(crate) const WIRE: usize = 64 * 1024;
@@ -135,6 +135,14 @@ impl Proxy {
     /// A proxy with the usual settings; its first attempt to reach the printer is made at once.
     pub(crate) fn before(printer: &Printer) -> Self {
         Self::with(printer, Settings::default())
+    }
+
+    /// A printer, and the proxy once it is connected to it.
+    pub(crate) async fn connected(model: Model) -> (Printer, Self) {
+        let printer = Printer::new(model);
+        let proxy = Self::before(&printer);
+        proxy.live().await;
+        (printer, proxy)
     }
 
     pub(crate) fn with(printer: &Printer, settings: Settings) -> Self {
