@@ -12,6 +12,9 @@ use crate::clock::Instant;
 use crate::journal::Kind;
 
 /// One end of a connection.
+/// What [`Session::handle_input`] returns: how much of the input was read, and the event if there was one.
+pub type Consumed<T, E> = Result<(usize, Option<T>), E>;
+
 pub trait Session {
     /// What its [`Handler`] receives. An event may borrow from the input, so that only the handler copies a
     /// payload.
@@ -32,7 +35,7 @@ pub trait Session {
         &mut self,
         now: Instant,
         input: &'i [u8],
-    ) -> Result<(usize, Option<Self::Event<'i>>), Self::Error>;
+    ) -> Consumed<Self::Event<'i>, Self::Error>;
 
     /// Called once [`poll_timeout`](Self::poll_timeout) is reached or past.
     ///

@@ -18,7 +18,7 @@ use super::wire::{Command, FRAMING, Fault, MAX_FRAME, Request, frame};
 use crate::auth::LoginError;
 use crate::clock::Instant;
 use crate::journal::Kind;
-use crate::session::{ClientError, Output, Session};
+use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for the request, from the connection on.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,11 +65,7 @@ impl Session for Client {
     type Event<'i> = core::convert::Infallible;
     type Error = Error;
 
-    fn handle_input(
-        &mut self,
-        _now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Self::Event<'_>>), Error> {
+    fn handle_input(&mut self, _now: Instant, input: &[u8]) -> Consumed<Self::Event<'_>, Error> {
         match &mut self.step {
             Step::Request => {
                 let Some(json) = frame(input).map_err(Error::Malformed)? else {

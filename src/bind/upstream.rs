@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use super::wire::{Answer, Fault, Request, frame};
 use crate::clock::Instant;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 
 /// Time in which the printer has to answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,11 +34,7 @@ impl Session for Upstream {
     type Event<'i> = Answer<'i>;
     type Error = Error;
 
-    fn handle_input<'i>(
-        &mut self,
-        _now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Answer<'i>>), Error> {
+    fn handle_input<'i>(&mut self, _now: Instant, input: &'i [u8]) -> Consumed<Answer<'i>, Error> {
         let Some(json) = frame(input).map_err(Error::Malformed)? else { return Ok((0, None)) };
         let answer = Answer::parse(json).map_err(Error::Malformed)?;
         Ok((input.len(), Some(answer)))

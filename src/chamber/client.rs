@@ -24,7 +24,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::pool::Frame;
-use crate::session::{ClientError, Output, Session};
+use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for the login, from the end of the TLS handshake.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,11 +86,7 @@ impl Session for Viewer {
     type Event<'i> = Event;
     type Error = Error;
 
-    fn handle_input(
-        &mut self,
-        _now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Event>), Error> {
+    fn handle_input(&mut self, _now: Instant, input: &[u8]) -> Consumed<Event, Error> {
         if let Step::Login = self.step {
             if let Some(head) = input.get(..HEAD) {
                 Login::check_head(head).map_err(Error::NoLogin)?;

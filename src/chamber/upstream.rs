@@ -15,7 +15,7 @@ use super::wire::{HEAD, Head, LOGIN, Login};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
 use crate::notify::Demand;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 
 /// How long the camera may send nothing. P1 sends a picture every two seconds; the first one after a start takes
 /// several ([`protocol`](crate::protocol#chamber-camera)).
@@ -83,11 +83,7 @@ impl Session for Upstream {
     type Event<'i> = Event<'i>;
     type Error = Error;
 
-    fn handle_input<'i>(
-        &mut self,
-        now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Event<'i>>), Error> {
+    fn handle_input<'i>(&mut self, now: Instant, input: &'i [u8]) -> Consumed<Event<'i>, Error> {
         self.heard = now;
         if let Step::Picture(missing) = self.step {
             let len = missing.min(input.len());

@@ -40,7 +40,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget::FTP_INBOX;
 use crate::rejections;
-use crate::session::{ClientError, Output, Session};
+use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time without a command after which a client is disconnected: vsFTPd's default, so printers do the same
 /// ([protocol](crate::protocol#ftps)). A command that is queued or runs does not count as idleness.
@@ -422,7 +422,7 @@ impl Client {
 
     /// Leaves the lines behind a running command unread. When the inbox is full the client is disconnected: the
     /// connection would not be read any more, so its end would not be noticed.
-    fn leave_waiting(&self, input: &[u8]) -> Result<(usize, Option<Event>), Error> {
+    fn leave_waiting(&self, input: &[u8]) -> Consumed<Event, Error> {
         if input.len() < FTP_INBOX {
             return Ok((0, None));
         }
@@ -470,11 +470,7 @@ impl Session for Client {
     type Event<'i> = Event;
     type Error = Error;
 
-    fn handle_input(
-        &mut self,
-        now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Event>), Error> {
+    fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Event, Error> {
         // One reply at a time: a client that does not take its replies is not read.
         if !self.slot.is_quiet() {
             return Ok((0, None));

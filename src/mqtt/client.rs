@@ -77,7 +77,7 @@ use crate::clock::Instant;
 use crate::memory::KIB;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 use subscriptions::Subscriptions;
 pub use subscriptions::{FILTER, FILTERS};
 
@@ -432,11 +432,7 @@ impl Session for Client {
     type Event<'i> = Event<'i>;
     type Error = Error;
 
-    fn handle_input<'i>(
-        &mut self,
-        now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Event<'i>>), Error> {
+    fn handle_input<'i>(&mut self, now: Instant, input: &'i [u8]) -> Consumed<Event<'i>, Error> {
         if !self.is_attentive() {
             return Ok((0, None));
         }

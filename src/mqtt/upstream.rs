@@ -47,7 +47,7 @@ use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::KIB;
 use crate::memory::budget::LINE;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 use live::{InFlight, PUSH_ALL, Sending};
 
 /// How long the printer may take to answer CONNECT, and SUBSCRIBE. A cold P1S takes up to five
@@ -282,11 +282,7 @@ impl Upstream {
         }
     }
 
-    fn decode<'i>(
-        &mut self,
-        now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Event<'i>>), Error> {
+    fn decode<'i>(&mut self, now: Instant, input: &'i [u8]) -> Consumed<Event<'i>, Error> {
         if self.skipping > 0 {
             let skipped = self.skipping.min(input.len());
             self.skipping -= skipped;
@@ -348,11 +344,7 @@ impl Session for Upstream {
     type Event<'i> = Event<'i>;
     type Error = Error;
 
-    fn handle_input<'i>(
-        &mut self,
-        now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Event<'i>>), Error> {
+    fn handle_input<'i>(&mut self, now: Instant, input: &'i [u8]) -> Consumed<Event<'i>, Error> {
         // After a failure no further request is sent: a request that was not sent can be sent again.
         self.decode(now, input).inspect_err(|_error| self.over = true)
     }

@@ -36,7 +36,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::budget::RTSP_INBOX;
-use crate::session::{ClientError, Output, Session};
+use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time to show the access code, from the end of the TLS handshake.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -381,11 +381,7 @@ impl Session for Player {
     type Event<'i> = Event;
     type Error = Error;
 
-    fn handle_input(
-        &mut self,
-        now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Event>), Error> {
+    fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Event, Error> {
         if self.answer.is_some() || self.waits.is_some() {
             // Requests are answered one after the other.
             return Ok((0, None));

@@ -34,7 +34,7 @@ use crate::auth::AccessCode;
 use crate::clock::Instant;
 use crate::memory::budget::STREAM_INBOX;
 use crate::notify::Demand;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 
 /// How long an answer may take. An X1C out of TLS connections accepts one more and never answers.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -419,11 +419,7 @@ fn asked_for(track: usize) -> Channels {
 }
 
 impl Upstream {
-    fn take<'i>(
-        &mut self,
-        now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Event<'i>>), Error> {
+    fn take<'i>(&mut self, now: Instant, input: &'i [u8]) -> Consumed<Event<'i>, Error> {
         if self.skip > 0 {
             let passed = self.skip.min(input.len());
             self.skip -= passed;
@@ -467,11 +463,7 @@ impl Session for Upstream {
     type Event<'i> = Event<'i>;
     type Error = Error;
 
-    fn handle_input<'i>(
-        &mut self,
-        now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Event<'i>>), Error> {
+    fn handle_input<'i>(&mut self, now: Instant, input: &'i [u8]) -> Consumed<Event<'i>, Error> {
         self.take(now, input).inspect_err(|_| self.has_failed = true)
     }
 

@@ -412,7 +412,7 @@ struct Accepted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Output;
+    use crate::session::{Consumed, Output};
     use alloc::vec::Vec;
     use core::cell::RefCell;
     use core::convert::Infallible;
@@ -438,11 +438,7 @@ mod tests {
         type Event<'i> = Infallible;
         type Error = Infallible;
 
-        fn handle_input(
-            &mut self,
-            _: Instant,
-            input: &[u8],
-        ) -> Result<(usize, Option<Infallible>), Infallible> {
+        fn handle_input(&mut self, _: Instant, input: &[u8]) -> Consumed<Infallible, Infallible> {
             Ok((input.len(), None))
         }
 

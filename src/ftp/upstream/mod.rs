@@ -56,7 +56,7 @@ use super::slot::{Prot, Slot, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
 use crate::auth::{AccessCode, USER};
 use crate::clock::Instant;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 
 /// Time the printer has to reply to login and to settings.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -563,11 +563,7 @@ impl Session for Upstream {
     type Event<'i> = Infallible;
     type Error = Error;
 
-    fn handle_input(
-        &mut self,
-        now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Infallible>), Error> {
+    fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Infallible, Error> {
         self.now = now;
         if !self.is_ready_to_read() {
             return Ok((0, None));

@@ -1,12 +1,13 @@
 //! The probe of port 322: OPTIONS, which printers answer without an access code, and the beginning of the
 //! answer (see [`protocol`](crate::protocol#rtsps-camera)).
 
+use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
 
 use crate::clock::Instant;
 use crate::memory::budget;
-use crate::session::{Output, Session};
+use crate::session::{Consumed, Output, Session};
 
 /// How long the answer may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,14 +60,10 @@ impl fmt::Display for Answer {
 impl core::error::Error for Answer {}
 
 impl Session for Probe {
-    type Event<'i> = core::convert::Infallible;
+    type Event<'i> = Infallible;
     type Error = Answer;
 
-    fn handle_input<'i>(
-        &mut self,
-        _now: Instant,
-        input: &'i [u8],
-    ) -> Result<(usize, Option<Self::Event<'i>>), Answer> {
+    fn handle_input(&mut self, _now: Instant, input: &[u8]) -> Consumed<Infallible, Answer> {
         let same = input.iter().zip(ANSWER).take_while(|(got, wanted)| got == wanted).count();
         if same == ANSWER.len() {
             Err(Answer::Rtsp)
