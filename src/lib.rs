@@ -15,7 +15,7 @@
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
 //!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, ssdp, http, tls, trace → config → printer → session, service
-//!        → memory, auth, journal, notify, peer, segment, state_dir → clock → board     imports only point right
+//!        → memory, auth, journal, notify, peer, pictures, segment, state_dir → clock → board     imports only point right
 //! ```
 //!
 //! | module | contents |
@@ -39,6 +39,7 @@
 //! | [`auth`] | the access code, and the limiter of wrong codes |
 //! | [`journal`], [`logger`], [`rejections`] | the last events; the log; rate limits for log lines |
 //! | [`state_dir`] | files that survive a restart |
+//! | [`pictures`] | how many pictures a viewer of a camera was sent and lost |
 //! | [`segment`] | a network that this machine has an address in |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
 //! | [`board`], [`clock`] | the capacities of this build; points in time |
@@ -161,6 +162,7 @@ mod messages;
 pub mod mqtt;
 pub mod notify;
 pub mod peer;
+pub mod pictures;
 pub mod printer;
 #[doc = include_str!("protocol.md")]
 pub mod protocol {}

@@ -5,16 +5,17 @@
 //! any session over any stream is [`runtime::drive`](crate::runtime::drive); what a session learns
 //! goes to its [`Handler`], which is the service's hub seen from one of its slots.
 
+use core::convert::Infallible;
 use core::fmt;
 
 use crate::auth::LoginError;
 use crate::clock::Instant;
 use crate::journal::Kind;
 
-/// One end of a connection.
 /// What [`Session::handle_input`] returns: how much of the input was read, and the event if there was one.
 pub type Consumed<T, E> = Result<(usize, Option<T>), E>;
 
+/// One end of a connection.
 pub trait Session {
     /// What its [`Handler`] receives. An event may borrow from the input, so that only the handler copies a
     /// payload.
@@ -75,7 +76,10 @@ pub enum Output<E> {
 pub trait Handler<S: Session> {
     /// Whether the session may read more input now. A handler that returns false completes
     /// [`woken`](Self::woken) later: a full queue becomes back-pressure on the peer.
-    fn admits(&self, session: &S) -> bool;
+    fn admits(&self, session: &S) -> bool {
+        let _ = session;
+        true
+    }
 
     /// Takes an event.
     ///
@@ -96,6 +100,27 @@ pub trait Handler<S: Session> {
 
     /// Completes when the session has something to send, or may go on reading.
     fn woken(&self) -> impl Future<Output = ()>;
+}
+
+/// The handler of a session that has no events and ends by itself.
+pub struct NoEvents;
+
+impl<S> Handler<S> for NoEvents
+where
+    S: for<'i> Session<Event<'i> = Infallible>,
+{
+    fn handle_event(
+        &self,
+        _now: Instant,
+        _session: &mut S,
+        event: Infallible,
+    ) -> Result<(), S::Error> {
+        match event {}
+    }
+
+    async fn woken(&self) {
+        core::future::pending::<()>().await;
+    }
 }
 
 /// Why a client's session ends.

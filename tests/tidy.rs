@@ -20,7 +20,7 @@ const ROWS: &[&[&str]] = &[
     &["printer"],
     &["session", "service", "logger", "rejections"],
     &["memory", "auth", "journal", "state_dir"],
-    &["notify", "peer", "segment"],
+    &["notify", "peer", "pictures", "segment"],
     &["clock"],
     &["board"],
 ];

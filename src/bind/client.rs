@@ -18,6 +18,7 @@ use super::wire::{Command, FRAMING, Fault, MAX_FRAME, Request, frame};
 use crate::auth::LoginError;
 use crate::clock::Instant;
 use crate::journal::Kind;
+use crate::memory::slots::Slot as _;
 use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for the request, from the connection on.

@@ -118,11 +118,6 @@ impl Service {
         Some((client, ClientLink { slot }))
     }
 
-    /// A session with the printer for a connection that was just made.
-    pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
-        (Upstream::new(now), Link { service: Rc::clone(self) })
-    }
-
     /// Writes the answer to `request` into `out`: its length, and how the session ends.
     fn answer(&self, request: &Request, out: &mut [u8]) -> (usize, client::Error) {
         let Self { serial, status, .. } = self;
@@ -292,15 +287,7 @@ impl Handler<Client> for ClientLink {
 }
 
 /// The handler of the printer's answer.
-pub struct Link {
-    service: Rc<Service>,
-}
-
-impl Handler<Upstream> for Link {
-    fn admits(&self, _upstream: &Upstream) -> bool {
-        true
-    }
-
+impl Handler<Upstream> for Rc<Service> {
     fn handle_event(
         &self,
         _now: Instant,
@@ -308,7 +295,7 @@ impl Handler<Upstream> for Link {
         event: Answer<'_>,
     ) -> Result<(), upstream::Error> {
         Err(match event {
-            Answer::Detected(told) => self.service.learn(&told),
+            Answer::Detected(told) => self.learn(&told),
             Answer::Refused => upstream::Error::Refused,
             Answer::Other => upstream::Error::Unexpected,
         })

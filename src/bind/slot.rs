@@ -3,7 +3,6 @@
 use alloc::rc::Rc;
 
 use crate::memory::budget;
-use crate::memory::pool::RC_COUNTS;
 use crate::memory::slots::{self, Occupancy};
 
 /// Why the service closes a connection: the proxy is shutting down.
@@ -19,25 +18,12 @@ pub struct Slot {
     occupancy: Occupancy<Stopping>,
 }
 
-const _: () = assert!(
-    size_of::<Slot>() + RC_COUNTS <= budget::DETECT_SLOT,
-    "a slot is larger than its budget line"
-);
+const _: () = slots::assert_fits::<Slot>(budget::DETECT_SLOT);
 
 impl Slot {
     /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::default()
-    }
-
-    /// The slot's state.
-    pub const fn state(&self) -> SlotState {
-        self.occupancy.state()
-    }
-
-    /// Completes when the session is to look at the state.
-    pub async fn notified(&self) {
-        self.occupancy.notified().await;
     }
 }
 

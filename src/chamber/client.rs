@@ -24,6 +24,8 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::pool::Frame;
+use crate::memory::slots::Slot as _;
+use crate::pictures::Pictures;
 use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for the login, from the end of the TLS handshake.
@@ -66,6 +68,11 @@ impl Viewer {
     /// A session whose login is due at `until`.
     pub fn new(slot: Rc<Slot>, code: Rc<AccessCode>, until: Instant) -> Self {
         Self { slot, code, until, step: Step::Login, is_locked_out: false, excess: 0 }
+    }
+
+    /// Pictures that the viewer was sent and lost.
+    pub fn pictures(&self) -> &Pictures {
+        &self.slot.pictures
     }
 
     /// Has the login refused, since the viewer's origin is locked out.
@@ -127,7 +134,7 @@ impl Session for Viewer {
                 self.step = Step::Shown(picture);
                 return Output::Shared;
             }
-            Step::Shown(_) => self.slot.sent_one(),
+            Step::Shown(_) => self.slot.pictures.send(),
             Step::Waits => {}
         }
         let Some(picture) = self.slot.next() else { return Output::Idle };
@@ -208,7 +215,6 @@ mod tests {
     use super::*;
     use crate::auth::Guess;
     use crate::memory::pool::{Pool, Shape};
-    use crate::memory::slots::Slot as _;
     use alloc::vec;
     use alloc::vec::Vec;
 
@@ -321,7 +327,7 @@ mod tests {
         let pieces = shown(&mut viewer);
         let head = wire::head(5).to_vec();
         assert_eq!(pieces, [head.clone(), b"first".to_vec(), head, b"other".to_vec()]);
-        assert_eq!((slot.sent(), pool.in_use()), (2, (0, 0)));
+        assert_eq!((slot.pictures.sent(), pool.in_use()), (2, (0, 0)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, PICTURES};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
-use crate::memory::slots::Slots;
+use crate::memory::slots::{Slot as _, Slots};
 use crate::notify::Demand;
 
 /// How old the last picture may be to be sent to a new viewer at once.
@@ -258,7 +258,6 @@ impl fmt::Display for Skipped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::slots::Slot as _;
     use alloc::vec;
     use alloc::vec::Vec;
 

@@ -36,9 +36,12 @@ use core::time::Duration;
 
 use crate::auth::AccessCode;
 use crate::clock::Instant;
+use crate::journal::{self, Kind};
 use crate::memory::budget::{self, VIEWERS};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
+use crate::printer::camera::CameraKind;
+use crate::printer::status::{Login, Status};
 use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::Viewer;
@@ -52,6 +55,7 @@ pub struct Service {
     slots: Slots<Slot>,
     demand: Rc<Demand>,
     code: Rc<AccessCode>,
+    status: Rc<Status>,
 }
 
 const _: () = assert!(
@@ -64,11 +68,11 @@ const _: () = assert!(wire::LOGIN <= budget::CAMERA_OUTBOX, "the upstream's outb
 
 impl Service {
     /// A service without viewers.
-    pub fn new(code: AccessCode) -> Rc<Self> {
+    pub fn new(code: AccessCode, status: Rc<Status>) -> Rc<Self> {
         let slots = Slots::new(VIEWERS, |_| Slot::new());
         let demand = Rc::new(Demand::default());
         let hub = Hub::new(slots.clone(), Rc::clone(&demand));
-        Rc::new(Self { hub: RefCell::new(hub), slots, demand, code: Rc::new(code) })
+        Rc::new(Self { hub: RefCell::new(hub), slots, demand, code: Rc::new(code), status })
     }
 
     /// A session for a connection whose login is due at `until`, and its slot. `admitted` is called after the
@@ -93,9 +97,8 @@ impl Service {
     }
 
     /// A session with the camera for a connection that was just made.
-    pub fn upstream(self: &Rc<Self>, purpose: Purpose, now: Instant) -> (Upstream, Link) {
-        let (demand, code) = (Rc::clone(&self.demand), Rc::clone(&self.code));
-        (Upstream::new(demand, code, purpose, now), Link { service: Rc::clone(self) })
+    pub fn upstream(&self, purpose: Purpose, now: Instant) -> Upstream {
+        Upstream::new(Rc::clone(&self.demand), Rc::clone(&self.code), purpose, now)
     }
 
     /// The connection to the camera has ended, or could not be made.
@@ -139,7 +142,7 @@ impl service::Service for Service {
 
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
-            visitor.connection(&Connection { index, occupant, id: "", lost: slot.lost() });
+            visitor.connection(&Connection { index, occupant, id: "", lost: slot.pictures.lost() });
         }
     }
 
@@ -164,18 +167,9 @@ impl<F: Fn()> ViewerLink<F> {
     pub fn occupant(&self) -> &Cell<Option<Occupant>> {
         self.slot.occupancy().occupant()
     }
-
-    /// Pictures that were sent to the viewer, and pictures that it lost.
-    pub fn sent_and_lost(&self) -> (u32, u32) {
-        (self.slot.sent(), self.slot.lost())
-    }
 }
 
 impl<F: Fn()> Handler<Viewer> for ViewerLink<F> {
-    fn admits(&self, _viewer: &Viewer) -> bool {
-        true
-    }
-
     fn handle_event(
         &self,
         now: Instant,
@@ -195,32 +189,31 @@ impl<F: Fn()> Handler<Viewer> for ViewerLink<F> {
     }
 }
 
-/// The handler of the camera's events.
-pub struct Link {
-    service: Rc<Service>,
-}
-
-impl Handler<Upstream> for Link {
-    fn admits(&self, _upstream: &Upstream) -> bool {
-        true
-    }
-
+/// The handler of the camera's events. The first picture also says that the printer has this camera.
+impl Handler<Upstream> for Rc<Service> {
     fn handle_event(
         &self,
         now: Instant,
         _upstream: &mut Upstream,
         event: upstream::Event<'_>,
     ) -> Result<(), upstream::Error> {
-        let mut hub = self.service.hub.borrow_mut();
+        let mut hub = self.hub.borrow_mut();
         match event {
-            upstream::Event::Begin(len) => hub.begin(now, len),
+            upstream::Event::Begin(len) => {
+                self.status.log_in(Login::Chamber, now);
+                if self.status.note_camera(CameraKind::Chamber) {
+                    let camera = CameraKind::Chamber;
+                    journal::note(Kind::CameraFound, format_args!("camera: {camera}"));
+                }
+                hub.begin(now, len);
+            }
             upstream::Event::Bytes(bytes) => hub.bytes(now, bytes),
         }
         Ok(())
     }
 
     async fn woken(&self) {
-        self.service.demand.notified().await;
+        self.demand.notified().await;
     }
 }
 

@@ -1,15 +1,14 @@
 //! A viewer's slot: what the hub and one viewer's session share.
 
-use core::cell::{Cell, RefCell};
-
 use alloc::rc::Rc;
+use core::cell::RefCell;
 
 use crate::board::BOARD;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
-use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::{Full, Ring};
 use crate::memory::slots::{self, Occupancy};
+use crate::pictures::Pictures;
 
 /// State of a viewer's slot.
 pub type SlotState = slots::SlotState<Dismissal>;
@@ -30,14 +29,11 @@ pub struct Slot {
     occupancy: Occupancy<Dismissal>,
     /// Oldest first; the last one is the newest there is.
     ring: RefCell<Ring<Frame, { BOARD.chamber.ring }>>,
-    sent: Cell<u32>,
-    lost: Cell<u32>,
+    /// Pictures that this connection was sent and lost.
+    pub pictures: Pictures,
 }
 
-const _: () = assert!(
-    size_of::<Slot>() + RC_COUNTS <= budget::CHAMBER_SLOT,
-    "a viewer's slot is larger than its budget line"
-);
+const _: () = slots::assert_fits::<Slot>(budget::CHAMBER_SLOT);
 
 impl Slot {
     /// A vacant slot.
@@ -45,14 +41,8 @@ impl Slot {
         Rc::new(Self {
             occupancy: Occupancy::new(),
             ring: RefCell::default(),
-            sent: Cell::new(0),
-            lost: Cell::new(0),
+            pictures: Pictures::default(),
         })
-    }
-
-    /// The slot's state.
-    pub const fn state(&self) -> SlotState {
-        self.occupancy.state()
     }
 
     /// The connection has shown the access code.
@@ -75,7 +65,7 @@ impl Slot {
         let lost = u32::try_from(ring.clear()).unwrap_or(u32::MAX);
         // Cannot fail: the ring is empty, and has room for one at least.
         let _fits = ring.push(picture);
-        self.lost.set(self.lost.get().saturating_add(lost));
+        self.pictures.lose(lost);
         self.occupancy.notify();
         lost
     }
@@ -83,26 +73,6 @@ impl Slot {
     /// The next picture to be sent.
     pub fn next(&self) -> Option<Frame> {
         self.ring.borrow_mut().pop()
-    }
-
-    /// Counts a picture that was sent.
-    pub fn sent_one(&self) {
-        self.sent.set(self.sent.get().saturating_add(1));
-    }
-
-    /// Pictures that were sent to this connection.
-    pub fn sent(&self) -> u32 {
-        self.sent.get()
-    }
-
-    /// Pictures that this connection lost.
-    pub fn lost(&self) -> u32 {
-        self.lost.get()
-    }
-
-    /// Completes when a picture or a dismissal is new.
-    pub async fn notified(&self) {
-        self.occupancy.notified().await;
     }
 }
 
@@ -115,8 +85,7 @@ impl slots::Slot for Slot {
 
     fn clear(&self) {
         self.ring.borrow_mut().clear();
-        self.sent.set(0);
-        self.lost.set(0);
+        self.pictures.reset();
     }
 }
 
@@ -137,7 +106,7 @@ mod tests {
         assert_eq!(slot.offer(pool.store(&[b"new"]).unwrap()), RING as u32);
         assert_eq!(slot.next().as_deref(), Some(&b"new"[..]));
         assert!(slot.next().is_none());
-        assert_eq!((slot.sent(), slot.lost()), (0, RING as u32));
+        assert_eq!((slot.pictures.sent(), slot.pictures.lost()), (0, RING as u32));
         assert_eq!(pool.in_use(), (0, 0), "lost pictures free their frames");
     }
 }

@@ -39,6 +39,7 @@ use crate::auth::{AccessCode, Guess, LoginError, USER};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget::FTP_INBOX;
+use crate::memory::slots::Slot as _;
 use crate::rejections;
 use crate::session::{ClientError, Consumed, Output, Session};
 

@@ -71,7 +71,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
-use crate::memory::slots::{Occupant, Slot as _, SlotGuard};
+use crate::memory::slots::{self, Occupant, Slot as _, SlotGuard};
 use crate::peer::Peer;
 use crate::service::{self, Visitor};
 use crate::session::Handler;
@@ -98,8 +98,7 @@ const _: () =
     assert!(budget::FTP_INBOX >= 2 * LINE, "room for one line and the beginning of the next");
 const _: () = assert!(budget::FTP_OUTBOX >= OUT, "all replies of a slot fit the outbox");
 
-const _: () =
-    assert!(size_of::<Slot>() + RC_COUNTS <= budget::FTP_SLOT, "a slot is larger than its budget");
+const _: () = slots::assert_fits::<Slot>(budget::FTP_SLOT);
 const _: () = assert!(
     size_of::<PrinterSession>() + RC_COUNTS <= budget::FTP_PRINTER_SESSION,
     "a printer session is larger than its budget"
@@ -260,10 +259,6 @@ pub struct ClientHandler<'p, F> {
 }
 
 impl<F: ClientRuntime> Handler<Client> for ClientHandler<'_, F> {
-    fn admits(&self, _client: &Client) -> bool {
-        true
-    }
-
     fn handle_event(
         &self,
         now: Instant,

@@ -251,11 +251,6 @@ impl Slot {
         self.index
     }
 
-    /// The slot's state.
-    pub const fn state(&self) -> SlotState {
-        self.occupancy.state()
-    }
-
     /// The client, for the log.
     pub fn peer(&self) -> Option<Peer> {
         self.peer.get()
@@ -354,16 +349,6 @@ impl Slot {
         out.copy_within(len.., 0);
         out.truncate(rest);
         len
-    }
-
-    /// Wakes the client's session.
-    pub fn notify(&self) {
-        self.occupancy.notify();
-    }
-
-    /// Completes when the client's session was woken.
-    pub async fn notified(&self) {
-        self.occupancy.notified().await;
     }
 }
 

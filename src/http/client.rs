@@ -27,7 +27,8 @@ use super::{FILES, Service};
 use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
 use crate::clock::Instant;
 use crate::journal::Kind;
-use crate::session::{ClientError, Output, Session};
+use crate::memory::slots::Slot as _;
+use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for a request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -471,11 +472,7 @@ impl Session for Client {
     type Event<'i> = Event;
     type Error = Error;
 
-    fn handle_input(
-        &mut self,
-        now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Event>), Error> {
+    fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Event, Error> {
         match self.step {
             Step::Request => {
                 if !core::mem::replace(&mut self.has_begun, true) && self.is_known {

@@ -4,7 +4,6 @@ use alloc::rc::Rc;
 use core::cell::RefCell;
 
 use crate::memory::budget;
-use crate::memory::pool::RC_COUNTS;
 use crate::memory::slots::{self, Occupancy};
 
 /// Bytes kept of a user agent, to be shown.
@@ -24,20 +23,12 @@ pub struct Slot {
     agent: RefCell<heapless::String<SHOWN_AGENT>>,
 }
 
-const _: () = assert!(
-    size_of::<Slot>() + RC_COUNTS <= budget::HTTP_SLOT,
-    "a slot is larger than its budget line"
-);
+const _: () = slots::assert_fits::<Slot>(budget::HTTP_SLOT);
 
 impl Slot {
     /// A vacant slot.
     pub fn new() -> Rc<Self> {
         Rc::default()
-    }
-
-    /// The slot's state.
-    pub const fn state(&self) -> SlotState {
-        self.occupancy.state()
     }
 
     /// Keeps the beginning of the client's user agent.
@@ -57,11 +48,6 @@ impl Slot {
     /// Has `then` read the beginning of the client's user agent.
     pub fn with_agent<R>(&self, then: impl FnOnce(&str) -> R) -> R {
         then(&self.agent.borrow())
-    }
-
-    /// Completes when the session is to look at the state.
-    pub async fn notified(&self) {
-        self.occupancy.notified().await;
     }
 }
 

@@ -8,6 +8,7 @@ use alloc::rc::Rc;
 use core::cell::Cell;
 use core::ops::Deref;
 
+use super::pool::RC_COUNTS;
 use crate::clock::Instant;
 use crate::notify::Notify;
 use crate::peer::Peer;
@@ -112,11 +113,26 @@ pub trait Slot {
     /// Why a client has to be disconnected.
     type Reason: Copy;
 
-    /// The slot's state.
+    /// The slot's state, and what wakes its client's session.
     fn occupancy(&self) -> &Occupancy<Self::Reason>;
 
     /// Drops everything that was kept for the client that had the slot last.
     fn clear(&self);
+
+    /// The slot's state.
+    fn state(&self) -> SlotState<Self::Reason> {
+        self.occupancy().state()
+    }
+
+    /// Wakes the client's session.
+    fn notify(&self) {
+        self.occupancy().notify();
+    }
+
+    /// Completes when there is something for the client's session.
+    fn notified(&self) -> impl Future<Output = ()> {
+        self.occupancy().notified()
+    }
 
     /// The client has gone: the slot is cleared, and free for the next.
     fn vacate(&self) {
@@ -124,6 +140,11 @@ pub trait Slot {
         self.occupancy().occupant.set(None);
         self.occupancy().state.set(SlotState::Vacant);
     }
+}
+
+/// Fails the build if a slot is larger than its line in the memory budget.
+pub const fn assert_fits<S: Slot>(line: usize) {
+    assert!(size_of::<S>() + RC_COUNTS <= line, "a slot is larger than its budget line");
 }
 
 /// The slots of a service. A clone has the same slots.

@@ -77,6 +77,7 @@ use crate::clock::Instant;
 use crate::memory::KIB;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
+use crate::memory::slots::Slot as _;
 use crate::session::{Consumed, Output, Session};
 use subscriptions::Subscriptions;
 pub use subscriptions::{FILTER, FILTERS};

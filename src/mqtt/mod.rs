@@ -60,6 +60,7 @@ use crate::memory::budget::{self, SLOTS};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::peer::Peer;
 use crate::printer::model::Model;
+use crate::printer::status::{Login, Status};
 use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::Client;
@@ -67,6 +68,7 @@ use hub::Hub;
 use queue::RequestQueue;
 use slot::Slot;
 use upstream::Upstream;
+use version::firmware;
 
 /// Bytes in a serial number.
 pub const SERIAL: usize = 32;
@@ -130,6 +132,7 @@ pub struct Service {
     queue: Rc<RequestQueue>,
     topics: Rc<Topics>,
     code: Rc<AccessCode>,
+    status: Rc<Status>,
 }
 
 const _: () = assert!(
@@ -139,12 +142,13 @@ const _: () = assert!(
 
 impl Service {
     /// A service without clients, whose printer is unreachable.
-    pub fn new(topics: Topics, code: AccessCode, now: Instant) -> Rc<Self> {
+    pub fn new(topics: Topics, code: AccessCode, status: Rc<Status>, now: Instant) -> Rc<Self> {
         let topics = Rc::new(topics);
         let slots = Slots::new(SLOTS, |_| Slot::new());
         let queue = Rc::new(RequestQueue::new(slots.clone()));
         let hub = Hub::new(Rc::clone(&topics), slots.clone(), Rc::clone(&queue), now);
-        Rc::new(Self { hub: RefCell::new(hub), slots, queue, topics, code: Rc::new(code) })
+        let (hub, code) = (RefCell::new(hub), Rc::new(code));
+        Rc::new(Self { hub, slots, queue, topics, code, status })
     }
 
     /// A session for `peer`, and the guard of its slot. Reports contain `advertised` instead of the
@@ -172,14 +176,9 @@ impl Service {
     }
 
     /// A session with the printer over a connection that was just made.
-    pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
-        let upstream = Upstream::new(
-            Rc::clone(&self.queue),
-            Rc::clone(&self.topics),
-            Rc::clone(&self.code),
-            now,
-        );
-        (upstream, Link { service: Rc::clone(self) })
+    pub fn upstream(&self, now: Instant) -> Upstream {
+        let (queue, topics) = (Rc::clone(&self.queue), Rc::clone(&self.topics));
+        Upstream::new(queue, topics, Rc::clone(&self.code), now)
     }
 
     /// The connection to the printer is lost, or could not be made.
@@ -202,11 +201,6 @@ impl Service {
     /// Clients that have logged in.
     pub fn clients(&self) -> usize {
         self.hub.borrow().clients()
-    }
-
-    /// Whether the printer reported that live view of its RTSPS camera is off.
-    pub fn says_live_view_off(&self) -> bool {
-        self.hub.borrow().says_live_view_off()
     }
 
     /// Whether the printer accepts requests.
@@ -293,16 +287,8 @@ impl<F: Fn()> Handler<Client> for ClientLink<F> {
     }
 }
 
-/// The upstream's link to the hub.
-pub struct Link {
-    service: Rc<Service>,
-}
-
-impl Handler<Upstream> for Link {
-    fn admits(&self, _upstream: &Upstream) -> bool {
-        true
-    }
-
+/// The handler of the printer's events, which also keeps the printer's status.
+impl Handler<Upstream> for Rc<Service> {
     /// Several reports may come in one read, and the ring of a client that reads at once must not fill up
     /// meanwhile.
     fn lets_others_run(&self) -> bool {
@@ -315,17 +301,32 @@ impl Handler<Upstream> for Link {
         _upstream: &mut Upstream,
         event: upstream::Event<'_>,
     ) -> Result<(), upstream::Error> {
-        let mut hub = self.service.hub.borrow_mut();
+        let mut hub = self.hub.borrow_mut();
         match event {
-            upstream::Event::Live => hub.live(now),
-            upstream::Event::Report { payload } => hub.report(now, payload),
-            upstream::Event::Oversized { bytes, content } => hub.oversized(now, bytes, content),
+            upstream::Event::Live => {
+                self.status.log_in(Login::Mqtt, now);
+                // A printer that has come back may have another camera, or its camera switched on.
+                self.status.camera().look_again();
+                hub.live(now);
+            }
+            upstream::Event::Report { payload } => {
+                self.status.note_report(now);
+                if let Some(version) = firmware(payload) {
+                    self.status.set_version(version);
+                }
+                hub.report(now, payload);
+            }
+            upstream::Event::Oversized { bytes, content } => {
+                self.status.note_report(now);
+                hub.oversized(now, bytes, content);
+            }
         }
+        self.status.set_live_view_off(hub.says_live_view_off());
         Ok(())
     }
 
     async fn woken(&self) {
-        self.service.queue.notified().await;
+        self.queue.notified().await;
     }
 }
 

@@ -22,7 +22,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::pool::Frame;
 use crate::memory::ring::{Full, Ring};
-use crate::memory::slots::Slots;
+use crate::memory::slots::{Slot as _, Slots};
 use crate::notify::Notify;
 
 /// Without a report for this long, the cached state no longer counts as the printer's: even an idle

@@ -16,7 +16,6 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
-use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
 use crate::memory::slots::{self, Occupancy};
 use crate::peer::Peer;
@@ -101,8 +100,7 @@ pub struct Slot {
     debts: Cell<usize>,
 }
 
-const _: () =
-    assert!(size_of::<Slot>() + RC_COUNTS <= SLOT, "a slot is larger than its budget line");
+const _: () = slots::assert_fits::<Slot>(SLOT);
 
 impl Slot {
     /// A vacant slot.
@@ -137,11 +135,6 @@ impl Slot {
         self.since.set(now);
     }
 
-    /// The slot's state.
-    pub const fn state(&self) -> SlotState {
-        self.occupancy.state()
-    }
-
     /// Whether the slot's client was accepted.
     pub const fn is_admitted(&self) -> bool {
         self.occupancy.is_active() && self.is_admitted.get()
@@ -159,7 +152,7 @@ impl Slot {
 
     /// Whether the slot's client has to be disconnected.
     pub(super) fn is_dismissed(&self) -> bool {
-        matches!(self.state(), SlotState::Dismissed(_))
+        matches!(self.occupancy.state(), SlotState::Dismissed(_))
     }
 
     /// Records that the client `owner` has shown the access code and waits for the printer.
@@ -421,16 +414,6 @@ impl Slot {
         }
         ack
     }
-
-    /// Wakes the client's session.
-    pub(super) fn notify(&self) {
-        self.occupancy.notify();
-    }
-
-    /// Completes when there is something to send, or the client may be read again.
-    pub async fn notified(&self) {
-        self.occupancy.notified().await;
-    }
 }
 
 impl slots::Slot for Slot {
@@ -499,7 +482,7 @@ impl PendingAck {
                 slot.debts.set(slot.debts.get().saturating_sub(1));
                 slot.acknowledge(self.ack);
                 // The client may be read again, even if no acknowledgement is sent.
-                slot.notify();
+                slot.occupancy.notify();
             }
         }
     }
@@ -577,7 +560,7 @@ mod tests {
         let slot = occupied();
         drop(slot.owe(ack(7)).unwrap());
         assert_eq!(slot.take_ack(), None);
-        assert_eq!(slot.state(), SlotState::Dismissed(Error::RequestLost));
+        assert_eq!(slot.occupancy.state(), SlotState::Dismissed(Error::RequestLost));
     }
 
     #[test]

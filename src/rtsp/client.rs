@@ -36,6 +36,8 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::budget::RTSP_INBOX;
+use crate::memory::slots::Slot as _;
+use crate::pictures::Pictures;
 use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time to show the access code, from the end of the TLS handshake.
@@ -145,6 +147,11 @@ impl Player {
             base: heapless::String::new(),
             playback,
         }
+    }
+
+    /// Pictures that the player was sent and lost.
+    pub fn pictures(&self) -> &Pictures {
+        &self.slot.pictures
     }
 
     /// Has the login refused, since the player's origin is locked out.

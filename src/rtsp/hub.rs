@@ -24,7 +24,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, RTSP_BLOCK, RTSP_BLOCKS};
 use crate::memory::pool::{Filling, Pool, Shape};
-use crate::memory::slots::Slots;
+use crate::memory::slots::{Slot as _, Slots};
 use crate::notify::Demand;
 
 /// How long the session with the camera is kept after the last player has left, which is checked once a second.

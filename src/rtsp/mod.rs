@@ -59,6 +59,7 @@ use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
+use crate::printer::status::{Login, Status};
 use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
 use client::{Command, Player};
@@ -98,6 +99,7 @@ pub struct Service {
     demand: Rc<Demand>,
     stream_info: Rc<StreamInfo>,
     code: Rc<AccessCode>,
+    status: Rc<Status>,
     /// The URL of the camera's stream.
     url: Url,
     chance: Cell<u64>,
@@ -106,7 +108,7 @@ pub struct Service {
 impl Service {
     /// A service without players, for the camera at `url`. `chance` is any number: SSRCs and session identifiers
     /// are made of it.
-    pub fn new(code: AccessCode, url: Url, chance: u64) -> Rc<Self> {
+    pub fn new(code: AccessCode, status: Rc<Status>, url: Url, chance: u64) -> Rc<Self> {
         let chance = Cell::new(chance);
         let sources: [u32; TRACKS] = core::array::from_fn(|_| (draw(&chance) >> 32) as u32);
         let slots = Slots::new(PLAYERS, |_| Slot::new());
@@ -120,6 +122,7 @@ impl Service {
             demand,
             stream_info,
             code: Rc::new(code),
+            status,
             url,
             chance,
         })
@@ -157,11 +160,10 @@ impl Service {
     }
 
     /// A session with the camera for a connection that was just made.
-    pub fn upstream(self: &Rc<Self>, now: Instant) -> (Upstream, Link) {
+    pub fn upstream(&self, now: Instant) -> Upstream {
         let (demand, code) = (Rc::clone(&self.demand), Rc::clone(&self.code));
         let ssrc = (draw(&self.chance) >> 32) as u32;
-        let upstream = Upstream::new(demand, code, self.url.clone(), ssrc, now);
-        (upstream, Link { service: Rc::clone(self) })
+        Upstream::new(demand, code, self.url.clone(), ssrc, now)
     }
 
     /// The session with the camera has ended, or could not be made.
@@ -210,7 +212,7 @@ impl service::Service for Service {
 
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
-            visitor.connection(&Connection { index, occupant, id: "", lost: slot.lost() });
+            visitor.connection(&Connection { index, occupant, id: "", lost: slot.pictures.lost() });
         }
     }
 
@@ -244,18 +246,9 @@ impl<F: Fn()> PlayerLink<F> {
     pub fn occupant(&self) -> &Cell<Option<Occupant>> {
         self.slot.occupancy().occupant()
     }
-
-    /// Pictures that were sent to the player, and pictures that it lost.
-    pub fn sent_and_lost(&self) -> (u32, u32) {
-        (self.slot.sent(), self.slot.lost())
-    }
 }
 
 impl<F: Fn()> Handler<Player> for PlayerLink<F> {
-    fn admits(&self, _player: &Player) -> bool {
-        true
-    }
-
     fn handle_event(
         &self,
         _now: Instant,
@@ -287,25 +280,17 @@ impl<F: Fn()> Handler<Player> for PlayerLink<F> {
 }
 
 /// The handler of the camera's events.
-pub struct Link {
-    service: Rc<Service>,
-}
-
-impl Handler<Upstream> for Link {
-    fn admits(&self, _upstream: &Upstream) -> bool {
-        true
-    }
-
+impl Handler<Upstream> for Rc<Service> {
     fn handle_event(
         &self,
         now: Instant,
         upstream: &mut Upstream,
         event: upstream::Event<'_>,
     ) -> Result<(), upstream::Error> {
-        let mut hub = self.service.hub.borrow_mut();
+        let mut hub = self.hub.borrow_mut();
         match event {
             upstream::Event::Described => hub.described(now, upstream.description()),
-            upstream::Event::Playing => {}
+            upstream::Event::Playing => self.status.log_in(Login::Rtsp, now),
             upstream::Event::Packet { track, packet, content } => {
                 hub.packet(now, track, &packet, content);
             }
@@ -317,7 +302,7 @@ impl Handler<Upstream> for Link {
     }
 
     async fn woken(&self) {
-        self.service.demand.notified().await;
+        self.demand.notified().await;
     }
 }
 

@@ -6,9 +6,9 @@ use core::cell::{Cell, Ref, RefCell};
 use super::RING;
 use crate::memory::budget;
 use crate::memory::pool::Frame;
-use crate::memory::pool::RC_COUNTS;
 use crate::memory::ring::Ring;
 use crate::memory::slots::{self, Occupancy};
+use crate::pictures::Pictures;
 
 /// Packets of one picture, all or some of them, as interleaved frames one after the other. The tag is the
 /// picture's number.
@@ -52,14 +52,11 @@ pub struct Slot {
     current: Cell<Option<u32>>,
     /// Whether the player was sent the description.
     described: Cell<bool>,
-    sent: Cell<u32>,
-    lost: Cell<u32>,
+    /// Pictures that this connection was sent and lost.
+    pub pictures: Pictures,
 }
 
-const _: () = assert!(
-    size_of::<Slot>() + RC_COUNTS <= budget::RTSP_SLOT,
-    "a player's slot is larger than its budget line"
-);
+const _: () = slots::assert_fits::<Slot>(budget::RTSP_SLOT);
 
 impl Slot {
     /// A vacant slot.
@@ -70,14 +67,8 @@ impl Slot {
             ring: RefCell::default(),
             current: Cell::new(None),
             described: Cell::new(false),
-            sent: Cell::new(0),
-            lost: Cell::new(0),
+            pictures: Pictures::default(),
         })
-    }
-
-    /// The slot's state.
-    pub const fn state(&self) -> SlotState {
-        self.occupancy.state()
     }
 
     /// Whether pictures are sent.
@@ -140,7 +131,7 @@ impl Slot {
         let fits = |ring: &Ring<Block, RING>| ring.len() + picture.len() <= RING;
         let mut shown = may_begin && fits(&ring);
         if may_begin && !shown {
-            self.lose(fall_behind(&mut ring, self.current.get()));
+            self.pictures.lose(fall_behind(&mut ring, self.current.get()));
             self.flow.set(Flow::Waits { behind: true });
             shown = is_key && fits(&ring);
         }
@@ -152,7 +143,7 @@ impl Slot {
             self.flow.set(Flow::Flows);
             self.occupancy.notify();
         } else if self.flow() == (Flow::Waits { behind: true }) {
-            self.lose(1);
+            self.pictures.lose(1);
         }
     }
 
@@ -165,15 +156,11 @@ impl Slot {
         }
     }
 
-    fn lose(&self, pictures: u32) {
-        self.lost.set(self.lost.get().saturating_add(pictures));
-    }
-
     /// The next block to be sent.
     pub fn next(&self) -> Option<Block> {
         let block = self.ring.borrow_mut().pop()?;
         if self.current.replace(Some(*block.tag())) != Some(*block.tag()) {
-            self.sent.set(self.sent.get().saturating_add(1));
+            self.pictures.send();
         }
         Some(block)
     }
@@ -187,26 +174,6 @@ impl Slot {
     pub fn waiting(&self) -> Ref<'_, Ring<Block, RING>> {
         self.ring.borrow()
     }
-
-    /// Pictures that were sent to this connection.
-    pub fn sent(&self) -> u32 {
-        self.sent.get()
-    }
-
-    /// Pictures that were dropped because the player reads too slowly.
-    pub fn lost(&self) -> u32 {
-        self.lost.get()
-    }
-
-    /// Wakes the player's session.
-    pub fn notify(&self) {
-        self.occupancy.notify();
-    }
-
-    /// Completes when a picture, a status or a dismissal is new.
-    pub async fn notified(&self) {
-        self.occupancy.notified().await;
-    }
 }
 
 impl slots::Slot for Slot {
@@ -219,8 +186,7 @@ impl slots::Slot for Slot {
     fn clear(&self) {
         self.pause();
         self.described.set(false);
-        self.sent.set(0);
-        self.lost.set(0);
+        self.pictures.reset();
     }
 }
 
@@ -282,7 +248,7 @@ mod tests {
         shown.show(3, 1, false);
         assert_eq!(shown.left(), [2, 2, 3]);
         assert_eq!(
-            (shown.slot.sent(), shown.slot.lost()),
+            (shown.slot.pictures.sent(), shown.slot.pictures.lost()),
             (2, 0),
             "pictures before the key frame do not count as lost"
         );
@@ -307,15 +273,19 @@ mod tests {
         for number in 1..=RING as u32 - 2 {
             shown.show(number, 1, false);
         }
-        assert_eq!(shown.slot.lost(), 0, "the ring is full, and nothing is lost yet");
+        assert_eq!(shown.slot.pictures.lost(), 0, "the ring is full, and nothing is lost yet");
         shown.show(500, 1, false);
         assert_eq!(shown.slot.flow(), Flow::Waits { behind: true });
-        assert_eq!(shown.slot.lost(), RING as u32 - 1, "all that was whole, and the new one");
+        assert_eq!(
+            shown.slot.pictures.lost(),
+            RING as u32 - 1,
+            "all that was whole, and the new one"
+        );
         shown.show(501, 1, false);
         shown.show(502, 2, true);
         shown.show(503, 1, false);
         assert_eq!(shown.left(), [0, 0, 502, 502, 503], "no picture is torn");
-        assert_eq!(shown.slot.lost(), RING as u32);
+        assert_eq!(shown.slot.pictures.lost(), RING as u32);
     }
 
     #[test]
@@ -327,7 +297,7 @@ mod tests {
         }
         shown.show(700, 1, true);
         assert_eq!(shown.left(), [700]);
-        assert_eq!(shown.slot.lost(), RING as u32);
+        assert_eq!(shown.slot.pictures.lost(), RING as u32);
     }
 
     #[test]

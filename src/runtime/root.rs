@@ -27,6 +27,7 @@ use super::start_error::StartError;
 use super::worker::{Serves, Worker};
 use crate::auth::Limiter;
 use crate::config::Config;
+use crate::memory::budget;
 use crate::printer::status::Status;
 use crate::printer::upstream::Upstream;
 use crate::service::Service;

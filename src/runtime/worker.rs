@@ -26,6 +26,7 @@ use crate::tls::ServerConfig;
 use crate::trace::{self, Party, Protocol};
 
 /// A client whose connection is ready for the service's protocol.
+#[derive(Clone, Copy)]
 pub struct AcceptedClient<'a> {
     /// The client's name in the log.
     pub peer: Peer,
@@ -41,6 +42,8 @@ pub struct AcceptedClient<'a> {
     pub admitted: &'a dyn Fn(),
     /// Called once the client may stay although it has not shown the access code: frees its pre-auth slot alone.
     pub released: &'a dyn Fn(),
+    /// The clock.
+    pub clock: &'a Clock,
 }
 
 /// What a worker needs of its service.
@@ -66,7 +69,6 @@ pub trait Serves {
         stream: T,
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
-        clock: &Clock,
     ) -> impl Future<Output = Served<Self::Error>>;
 }
 
@@ -104,13 +106,9 @@ pub trait ServesSessions {
     /// As for [`Serves`].
     fn buffers() -> Buffers;
 
-    /// Takes a slot for a client, whose session calls `admitted` of `accepted_client` after the login. `None` if
+    /// Takes a slot for `client`, whose session calls its `admitted` after the login. `None` if
     /// all slots are in use.
-    fn open<'a>(
-        &'a self,
-        accepted_client: &AcceptedClient<'a>,
-        clock: &'a Clock,
-    ) -> Option<(Self::Session, Self::Link<'a>)>;
+    fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Self::Session, Self::Link<'a>)>;
 
     /// Where the slot's client is kept.
     fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>>;
@@ -144,12 +142,8 @@ pub trait ServesSessions {
     }
 
     /// What follows the cause in the log line of the session's end.
-    fn details(
-        session: &Self::Session,
-        link: &Self::Link<'_>,
-        end: SessionEnd<Self>,
-    ) -> impl fmt::Display {
-        let _ = (session, link, end);
+    fn details(session: &Self::Session, end: SessionEnd<Self>) -> impl fmt::Display {
+        let _ = (session, end);
         ""
     }
 }
@@ -176,9 +170,8 @@ impl<S: ServesSessions> Serves for S {
         stream: T,
         accepted_client: AcceptedClient<'_>,
         buffers: &mut Buffers,
-        clock: &Clock,
     ) -> Served<SessionError<S>> {
-        serve_session(self, stream, accepted_client, buffers, clock).await
+        serve_session(self, stream, accepted_client, buffers).await
     }
 }
 
@@ -189,19 +182,16 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     stream: T,
     accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
-    clock: &Clock,
 ) -> Served<SessionError<S>> {
-    let AcceptedClient { peer, reached, until, is_own, refusal, admitted, released } =
-        accepted_client;
+    let AcceptedClient { peer, admitted, clock, .. } = accepted_client;
     let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
     let is_logged_in = Cell::new(false);
     let admitted = || {
         is_logged_in.set(true);
         admitted();
     };
-    let accepted_client =
-        AcceptedClient { peer, reached, until, is_own, refusal, admitted: &admitted, released };
-    let Some((mut session, link)) = service.open(&accepted_client, clock) else {
+    let accepted_client = AcceptedClient { admitted: &admitted, ..accepted_client };
+    let Some((mut session, link)) = service.open(accepted_client) else {
         // This does not happen: there are as many slots as workers.
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
@@ -210,7 +200,7 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     let wrong_codes = S::wrong_codes(&session, end);
     let kind = if wrong_codes.is_empty() { S::kind(&session, end) } else { Kind::WrongCode };
     {
-        let details = S::details(&session, &link, end);
+        let details = S::details(&session, end);
         let details = format_args!("{details}");
         let ended = ClientEnd { peer, kind, end: &end, details };
         if S::IS_BRIEF && kind == Kind::Left {
@@ -377,6 +367,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
         let released = || pending.release();
         pending.begin();
         let (is_own, refusal) = (pending.is_own(), pending.refusal());
+        let clock = &self.clock;
         let accepted_client = AcceptedClient {
             peer,
             reached,
@@ -385,10 +376,11 @@ impl<S: Serves, N: Net> Worker<S, N> {
             refusal,
             admitted: &admitted,
             released: &released,
+            clock,
         };
         let served = tokio::select! {
             biased;
-            served = self.service.serve(stream, accepted_client, buffers, &self.clock) => served,
+            served = self.service.serve(stream, accepted_client, buffers) => served,
             () = pending.displaced() => return pending.note_displaced(),
         };
         self.net.session_ended(&served);
@@ -456,10 +448,6 @@ mod tests {
     }
 
     impl Handler<Self> for OnDrop {
-        fn admits(&self, _: &Self) -> bool {
-            true
-        }
-
         fn handle_event(
             &self,
             _: Instant,
@@ -497,7 +485,7 @@ mod tests {
             Buffers::new(16, 16)
         }
 
-        fn open<'a>(&'a self, _: &AcceptedClient<'a>, _: &'a Clock) -> Option<(OnDrop, OnDrop)> {
+        fn open<'a>(&'a self, _: AcceptedClient<'a>) -> Option<(OnDrop, OnDrop)> {
             let event = |name| OnDrop(Rc::clone(&self.0), name, Cell::default());
             Some((event("session freed"), event("slot freed")))
         }
@@ -506,7 +494,7 @@ mod tests {
             &link.2
         }
 
-        fn details(session: &OnDrop, _: &Self::Link<'_>, _: SessionEnd<Self>) -> impl fmt::Display {
+        fn details(session: &OnDrop, _: SessionEnd<Self>) -> impl fmt::Display {
             session.0.borrow_mut().push("end logged");
             ""
         }
@@ -556,10 +544,11 @@ mod tests {
             refusal: None,
             admitted: &|| {},
             released: &|| {},
+            clock: &clock,
         };
         let (service, mut buffers) = (Recorded(Rc::clone(&events)), Buffers::new(16, 16));
         let stream = Closed(Rc::clone(&events));
-        let serving = service.serve(stream, accepted_client, &mut buffers, &clock);
+        let serving = service.serve(stream, accepted_client, &mut buffers);
         assert_eq!(runtime.block_on(serving).end, End::Closed);
         let expected = ["end logged", "session freed", "slot freed", "stream closed"];
         assert_eq!(*events.borrow(), expected);

@@ -9,6 +9,7 @@ use pandaproxy::chamber::Service;
 use pandaproxy::chamber::slot::Slot;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::memory::budget::{self, LINES, PICTURES, VIEWERS};
+use pandaproxy::printer::status::{Port6000, Status};
 use pandaproxy::runtime::dial::{Dial, DialError};
 use pandaproxy::service::Service as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -178,7 +179,8 @@ fn chamber_sizes_fit_their_budget_lines() {
     assert!(size_of::<Service>() <= budget::CHAMBER_HUB, "{}", size_of::<Service>());
     let share = Share::default();
     let code = AccessCode::new(CODE.as_bytes()).unwrap();
-    let _service = share.during(|| Service::new(code));
+    let status = Rc::new(Status::new("", Port6000::Auto));
+    let _service = share.during(|| Service::new(code, status));
     let lines =
         PICTURES.bytes(budget::FRAME_SLOT) + VIEWERS * budget::CHAMBER_SLOT + budget::CHAMBER_HUB;
     println!("the service: {} bytes of {lines}", share.now());

@@ -8,6 +8,7 @@ use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget::{self, LINES, PLAYERS, RTSP_BLOCKS};
 use pandaproxy::memory::heap;
 use pandaproxy::printer::camera::CameraKind;
+use pandaproxy::printer::status::{Port6000, Status};
 use pandaproxy::rtsp::Service;
 use pandaproxy::rtsp::slot::Slot;
 use pandaproxy::runtime::dial::{Dial, DialError};
@@ -260,7 +261,8 @@ fn rtsp_sizes_fit_their_budget_lines() {
     assert!(size_of::<Slot>() + pointers <= budget::RTSP_SLOT, "{}", size_of::<Slot>());
     let share = Share::default();
     let code = AccessCode::new(CODE.as_bytes()).unwrap();
-    let _service = share.during(|| Service::new(code, URL.try_into().unwrap(), 3));
+    let status = Rc::new(Status::new("", Port6000::Auto));
+    let _service = share.during(|| Service::new(code, status, URL.try_into().unwrap(), 3));
     let lines =
         RTSP_BLOCKS.bytes(budget::FRAME_SLOT) + PLAYERS * budget::RTSP_SLOT + budget::RTSP_HUB;
     println!("the service: {} bytes of {lines}", share.now());

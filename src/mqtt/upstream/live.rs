@@ -154,9 +154,12 @@ mod tests {
     use super::super::tests::{live, occupied, put, written};
     use super::*;
     use crate::memory::KIB;
+    use crate::memory::slots::Slot as _;
     use crate::mqtt::disconnect;
-    use crate::mqtt::slot::{Ack, SlotState};
+    use crate::mqtt::queue::RequestQueue;
+    use crate::mqtt::slot::{Ack, Slot, SlotState};
     use crate::session::{Output, Session};
+    use alloc::rc::Rc;
 
     #[test]
     fn a_request_is_acknowledged_once_its_last_byte_was_sent() {
@@ -175,12 +178,18 @@ mod tests {
         assert_eq!(slot.take_ack(), Some(Ack::PubAck(PacketId::new(7).unwrap())));
     }
 
-    #[test]
-    fn losing_a_request_without_puback_disconnects_its_sender() {
+    /// A session that has sent a client's request of QoS 1, which waits for its PUBACK.
+    fn unacknowledged() -> (Upstream, Rc<RequestQueue>, Rc<Slot>) {
         let (mut upstream, queue, slot) = live();
         occupied(&slot);
         put(&queue, &slot, b"{}", 7);
         written(&mut upstream, Instant::START);
+        (upstream, queue, slot)
+    }
+
+    #[test]
+    fn losing_a_request_without_puback_disconnects_its_sender() {
+        let (upstream, _queue, slot) = unacknowledged();
         drop(upstream);
         let lost = disconnect::Error::RequestLost;
         assert_eq!(slot.state(), SlotState::Dismissed(lost));
@@ -188,10 +197,7 @@ mod tests {
 
     #[test]
     fn a_request_with_puback_is_not_lost_with_the_connection() {
-        let (mut upstream, queue, slot) = live();
-        occupied(&slot);
-        put(&queue, &slot, b"{}", 7);
-        written(&mut upstream, Instant::START);
+        let (mut upstream, _queue, slot) = unacknowledged();
         // Packet identifiers so far: SUBSCRIBE 1, get_version 2, pushall 3.
         upstream.handle_input(Instant::START, b"\x40\x02\x00\x04").unwrap();
         drop(upstream);
@@ -200,10 +206,7 @@ mod tests {
 
     #[test]
     fn a_missing_puback_is_waited_for_a_minute_and_not_longer() {
-        let (mut upstream, queue, slot) = live();
-        occupied(&slot);
-        put(&queue, &slot, b"{}", 7);
-        written(&mut upstream, Instant::START);
+        let (mut upstream, queue, slot) = unacknowledged();
         queue.set_reported(Instant::at(PUBACK_TIMEOUT));
         upstream.handle_timeout(Instant::at(PUBACK_TIMEOUT)).unwrap();
         drop(upstream);

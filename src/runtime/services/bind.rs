@@ -37,13 +37,8 @@ impl ServesSessions for Rc<Service> {
     }
 
     /// There is no login: a client is never admitted, and holds its pre-auth slot to the end.
-    fn open<'a>(
-        &'a self,
-        accepted_client: &AcceptedClient<'a>,
-        _clock: &'a Clock,
-    ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { until, is_own, .. } = *accepted_client;
-        self.client(until, is_own)
+    fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(client::Client, ClientLink)> {
+        self.client(client.until, client.is_own)
     }
 
     fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
@@ -140,8 +135,8 @@ impl<N: Net> Question<N> {
         };
         let Self { service, clock, buffers, .. } = self;
         let mut stream = Stream::new(stream, Protocol::Detect, Party::Printer, clock);
-        let (mut upstream, link) = service.upstream(clock.now());
-        let end = drive(&mut upstream, &link, &mut stream, buffers, clock).await;
+        let mut upstream = upstream::Upstream::new(clock.now());
+        let end = drive(&mut upstream, service, &mut stream, buffers, clock).await;
         stream.close().await;
         Loss::Ended(end)
     }

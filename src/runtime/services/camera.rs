@@ -3,9 +3,10 @@
 //! Both are one task, since both dial port 6000, where an A1 or P1 has room for one or two connections.
 
 use alloc::rc::Rc;
-use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::chamber::Service;
 use crate::chamber::upstream::{self, Purpose};
@@ -15,13 +16,14 @@ use crate::memory::budget;
 use crate::printer::camera::probe::{Answer, Probe};
 use crate::printer::camera::{AtChamber, AtRtsp, CameraKind};
 use crate::printer::status::{Login, Status};
+use crate::runtime::Clock;
 use crate::runtime::dial::{Dial, DialError, Dialler};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
 use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
 use crate::runtime::root::Root;
-use crate::runtime::services::chamber::converse;
-use crate::session::Handler;
+use crate::runtime::stream::Stream;
+use crate::session::NoEvents;
 use crate::trace::Protocol;
 
 /// How long a connection to the camera has to last for the next to be dialled without back-off.
@@ -155,7 +157,7 @@ impl<D: Dial> Detector<D> {
         };
         let Self { service, chamber: PrinterPort { status, clock, .. }, purpose, buffers, .. } =
             self;
-        let (end, seen) = converse(service, status, *purpose, stream, buffers, clock).await;
+        let (end, seen) = converse(service, *purpose, stream, buffers, clock).await;
         status.log_out(Login::Chamber);
         status.note_port_6000(seen);
         (Loss::Ended(end), seen)
@@ -175,7 +177,7 @@ impl<D: Dial> Detector<D> {
         };
         let clock = &self.rtsp.clock;
         let mut probe = Probe::new(clock.now());
-        let end = drive(&mut probe, &NoHub, &mut stream, &mut self.buffers, clock).await;
+        let end = drive(&mut probe, &NoEvents, &mut stream, &mut self.buffers, clock).await;
         stream.close().await;
         match end {
             End::Session(Answer::Rtsp) => AtRtsp::Speaks,
@@ -183,6 +185,34 @@ impl<D: Dial> Detector<D> {
             End::Session(Answer::Silence) | End::Closed | End::Stream(_) => AtRtsp::HangsUp,
         }
     }
+}
+
+/// Converses with the camera over `stream` until that ends and is closed: how it ended, and what that says
+/// about port 6000.
+async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
+    service: &Rc<Service>,
+    purpose: Purpose,
+    mut stream: Stream<T>,
+    buffers: &mut Buffers,
+    clock: &Clock,
+) -> (End<upstream::Error>, AtChamber) {
+    let mut upstream = service.upstream(purpose, clock.now());
+    let end = drive(&mut upstream, service, &mut stream, buffers, clock).await;
+    stream.close().await;
+    let seen = match end {
+        _ if upstream.has_answered() => AtChamber::Picture,
+        End::Session(upstream::Error::Silent) => AtChamber::Silence,
+        End::Session(upstream::Error::Tunnel) => AtChamber::Tunnel,
+        End::Closed => AtChamber::Refused,
+        End::Session(
+            upstream::Error::NotWanted
+            | upstream::Error::Leaving
+            | upstream::Error::Found
+            | upstream::Error::BadLength(_),
+        )
+        | End::Stream(_) => AtChamber::Unknown,
+    };
+    (end, seen)
 }
 
 impl<D: Dial> PrinterConnection for Detector<D> {
@@ -238,27 +268,5 @@ impl<D: Dial> PrinterConnection for Detector<D> {
                 () = self.status().camera().notified() => return,
             }
         }
-    }
-}
-
-/// A handler of no events: the probe's answer is how it ends.
-struct NoHub;
-
-impl Handler<Probe> for NoHub {
-    fn admits(&self, _probe: &Probe) -> bool {
-        true
-    }
-
-    fn handle_event(
-        &self,
-        _now: Instant,
-        _probe: &mut Probe,
-        event: Infallible,
-    ) -> Result<(), Answer> {
-        match event {}
-    }
-
-    async fn woken(&self) {
-        core::future::pending::<()>().await;
     }
 }

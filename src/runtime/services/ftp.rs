@@ -54,12 +54,8 @@ impl<N: Net> ServesSessions for Files<N> {
         Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX)
     }
 
-    fn open<'a>(
-        &'a self,
-        accepted_client: &AcceptedClient<'a>,
-        clock: &'a Clock,
-    ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { peer, reached, until, refusal, admitted, .. } = *accepted_client;
+    fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Self::Session, Self::Link<'a>)> {
+        let AcceptedClient { peer, reached, until, refusal, admitted, clock, .. } = client;
         let link = self.service.pending(peer)?;
         let slot = link.slot().index();
         let reached = reached.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4);

@@ -49,12 +49,8 @@ impl ServesSessions for Pages {
         Buffers::new(budget::HTTP_INBOX, budget::HTTP_OUTBOX)
     }
 
-    fn open<'a>(
-        &'a self,
-        accepted_client: &AcceptedClient<'a>,
-        _clock: &'a Clock,
-    ) -> Option<(Client, ClientLink<'a>)> {
-        let AcceptedClient { until, reached, refusal, admitted, released, .. } = *accepted_client;
+    fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Client, ClientLink<'a>)> {
+        let AcceptedClient { until, reached, refusal, admitted, released, .. } = client;
         self.service.client(until, reached, refusal, admitted, released)
     }
 

@@ -7,23 +7,19 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::board::BOARD;
-use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::budget;
 use crate::memory::slots::Occupant;
 use crate::mqtt::client::{self, CONNECT_TIMEOUT};
 use crate::mqtt::upstream::{self, Phase};
-use crate::mqtt::version::firmware;
-use crate::mqtt::{ClientLink, Link, REPORT_INBOX, Service, Topics};
-use crate::printer::status::{Login, Status};
-use crate::runtime::Clock;
+use crate::mqtt::{ClientLink, REPORT_INBOX, Service, Topics};
+use crate::printer::status::Login;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
 use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
 use crate::runtime::service::{Declaration, Listening};
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
-use crate::session::Handler;
 use crate::trace::Protocol;
 
 /// How long a conversation with the printer has to last before the next is dialled without back-off.
@@ -40,12 +36,8 @@ impl ServesSessions for Rc<Service> {
         Buffers::new(BOARD.mqtt.inbox, BOARD.mqtt.outbox)
     }
 
-    fn open<'a>(
-        &'a self,
-        accepted_client: &AcceptedClient<'a>,
-        clock: &'a Clock,
-    ) -> Option<(client::Client, Self::Link<'a>)> {
-        let AcceptedClient { peer, reached, until, refusal, admitted, .. } = *accepted_client;
+    fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Self::Session, Self::Link<'a>)> {
+        let AcceptedClient { peer, reached, until, refusal, admitted, clock, .. } = client;
         let (mut client, link) = self.client(clock.now(), until, peer, reached, admitted)?;
         if let Some(refusal) = refusal {
             client.refuse_login(refusal);
@@ -57,12 +49,8 @@ impl ServesSessions for Rc<Service> {
         link.occupant()
     }
 
-    fn details(
-        session: &client::Client,
-        _link: &Self::Link<'_>,
-        _end: SessionEnd<Self>,
-    ) -> impl fmt::Display {
-        Dropped { requests: session.slot().dropped_requests() }
+    fn details(client: &client::Client, _end: SessionEnd<Self>) -> impl fmt::Display {
+        Dropped { requests: client.slot().dropped_requests() }
     }
 }
 
@@ -91,7 +79,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let config = root.config;
             let topics = Topics::new(&config.serial, (root.seed >> 48) as u16)
                 .with_rtsps_port(config.ports.rtsp);
-            let service = Service::new(topics, config.code.clone(), root.clock.now());
+            let (code, status) = (config.code.clone(), Rc::clone(&root.status));
+            let service = Service::new(topics, code, status, root.clock.now());
             let tls = Arc::clone(&root.credentials.tls);
             root.serve_tls("mqtt", &service, budget::SLOTS, &tls);
             let dialler = root.dialler(config.printer_ports.mqtt).with_limited_unsent();
@@ -165,9 +154,8 @@ impl<D: Dial> Broker<D> {
             Err(error) => return Loss::Dial(error),
         };
         let PrinterPort { status, clock, .. } = &self.port;
-        let (mut upstream, link) = self.service.upstream(clock.now());
-        let link = Reporting { link, service: &self.service, status };
-        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, clock).await;
+        let mut upstream = self.service.upstream(clock.now());
+        let end = drive(&mut upstream, &self.service, &mut stream, &mut self.buffers, clock).await;
         match end {
             End::Session(error) if error.is_wrong_code() => {
                 status.refuse(Login::Mqtt, clock.now());
@@ -176,52 +164,6 @@ impl<D: Dial> Broker<D> {
         }
         stream.close().await;
         Loss::Ended(end, upstream.phase())
-    }
-}
-
-/// The upstream's link to the hub, which also keeps the printer's status.
-struct Reporting<'a> {
-    link: Link,
-    service: &'a Service,
-    status: &'a Status,
-}
-
-impl Handler<upstream::Upstream> for Reporting<'_> {
-    fn admits(&self, upstream: &upstream::Upstream) -> bool {
-        self.link.admits(upstream)
-    }
-
-    fn handle_event(
-        &self,
-        now: Instant,
-        upstream: &mut upstream::Upstream,
-        event: upstream::Event<'_>,
-    ) -> Result<(), upstream::Error> {
-        match event {
-            upstream::Event::Live => {
-                self.status.log_in(Login::Mqtt, now);
-                // A printer that has come back may have another camera, or its camera switched on.
-                self.status.camera().look_again();
-            }
-            upstream::Event::Report { payload } => {
-                self.status.note_report(now);
-                if let Some(version) = firmware(payload) {
-                    self.status.set_version(version);
-                }
-            }
-            upstream::Event::Oversized { .. } => self.status.note_report(now),
-        }
-        self.link.handle_event(now, upstream, event)?;
-        self.status.set_live_view_off(self.service.says_live_view_off());
-        Ok(())
-    }
-
-    fn lets_others_run(&self) -> bool {
-        self.link.lets_others_run()
-    }
-
-    async fn woken(&self) {
-        self.link.woken().await;
     }
 }
 

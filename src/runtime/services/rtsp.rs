@@ -14,6 +14,7 @@ use crate::journal::Kind;
 use crate::memory::budget;
 use crate::memory::slots::Occupant;
 use crate::peer::Origin;
+use crate::pictures::Pictures;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Login, Status};
 use crate::rtsp::client::{self, LOGIN_TIMEOUT};
@@ -21,8 +22,7 @@ use crate::rtsp::digest::nonce_for;
 use crate::rtsp::sdp::Url;
 use crate::rtsp::stream::StreamStatus;
 use crate::rtsp::upstream::{self, ANSWER_TIMEOUT, SILENCE_TIMEOUT};
-use crate::rtsp::{Link, PlayerLink, Service};
-use crate::runtime::Clock;
+use crate::rtsp::{PlayerLink, Service};
 use crate::runtime::accept::Acceptor;
 use crate::runtime::dial::{Dial, DialError};
 use crate::runtime::drive::{Buffers, End, drive};
@@ -31,7 +31,6 @@ use crate::runtime::optional_port::OptionalPort;
 use crate::runtime::reconnect::{Ended, Pace, PrinterConnection, PrinterPort};
 use crate::runtime::service::{Declaration, Listening};
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
-use crate::session::Handler;
 use crate::trace::Protocol;
 
 /// How long a session has to last before the next is made without back-off: longer than one takes that
@@ -61,12 +60,8 @@ impl ServesSessions for Rc<Service> {
         Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
     }
 
-    fn open<'a>(
-        &'a self,
-        accepted_client: &AcceptedClient<'a>,
-        clock: &'a Clock,
-    ) -> Option<(client::Player, Self::Link<'a>)> {
-        let AcceptedClient { peer, until, refusal, admitted, .. } = *accepted_client;
+    fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Self::Session, Self::Link<'a>)> {
+        let AcceptedClient { peer, until, refusal, admitted, clock, .. } = client;
         let now = clock.now();
         let nonce = nonce_for(Origin::of(peer.address), now);
         let (mut player, link) = self.player((now, until), nonce, admitted)?;
@@ -84,33 +79,26 @@ impl ServesSessions for Rc<Service> {
         session.wrong_codes().iter().copied().collect()
     }
 
-    fn details(
-        session: &client::Player,
-        link: &Self::Link<'_>,
-        end: SessionEnd<Self>,
-    ) -> impl fmt::Display {
+    fn details(player: &client::Player, end: SessionEnd<Self>) -> impl fmt::Display {
         let ended_for_code = end == End::Session(client::Error::WrongCode);
-        let has_wrong_code = !session.wrong_codes().is_empty() && !ended_for_code;
-        let (sent, lost) = link.sent_and_lost();
-        Details { has_wrong_code, sent, lost }
+        let has_wrong_code = !player.wrong_codes().is_empty() && !ended_for_code;
+        Details { has_wrong_code, pictures: player.pictures() }
     }
 }
 
 /// What follows the cause in the log line of a player's end.
-struct Details {
+struct Details<'a> {
     /// Whether the player sent a wrong access code, and the session ended for another cause.
     has_wrong_code: bool,
-    /// Pictures that were sent to the player.
-    sent: u32,
-    /// Pictures that were dropped because the player was too slow.
-    lost: u32,
+    /// Pictures that the player was sent and lost.
+    pictures: &'a Pictures,
 }
 
-impl fmt::Display for Details {
+impl fmt::Display for Details<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { has_wrong_code, sent, lost } = self;
+        let Self { has_wrong_code, pictures } = self;
         let wrong = if *has_wrong_code { ", and showed a wrong access code" } else { "" };
-        write!(f, "{wrong} ({sent} pictures sent, {lost} dropped)")
+        write!(f, "{wrong}{pictures}")
     }
 }
 
@@ -123,7 +111,8 @@ pub fn declaration<N: Net>() -> Declaration<N> {
         start: |root| {
             let config = root.config;
             let chance = root.seed & !(u64::MAX << 48);
-            let service = Service::new(config.code.clone(), url(config), chance);
+            let service =
+                Service::new(config.code.clone(), Rc::clone(&root.status), url(config), chance);
             let acceptor = root.tls_workers("rtsp", &service, budget::PLAYERS);
             if let Some(port) = root.take_port("rtsp") {
                 root.accept_by(accept_players(port, acceptor, Rc::clone(&root.status)));
@@ -295,9 +284,8 @@ impl<D: Dial> Source<D> {
             Err(error) => return Some(Loss::Dial(error)),
         };
         let clock = &self.port.clock;
-        let (mut upstream, link) = self.service.upstream(clock.now());
-        let link = Reporting { link, status: &status };
-        let end = drive(&mut upstream, &link, &mut stream, &mut self.buffers, clock).await;
+        let mut upstream = self.service.upstream(clock.now());
+        let end = drive(&mut upstream, &self.service, &mut stream, &mut self.buffers, clock).await;
         match end {
             End::Session(upstream::Error::WrongCode) => {
                 status.refuse(Login::Rtsp, clock.now());
@@ -313,34 +301,6 @@ impl<D: Dial> Source<D> {
             End::Closed | End::Stream(_) if !upstream.has_answered() => Some(Loss::HungUp),
             End::Closed | End::Stream(_) | End::Session(_) => Some(Loss::Ended(end)),
         }
-    }
-}
-
-/// The upstream's link to the hub, which also keeps the printer's status.
-struct Reporting<'a> {
-    link: Link,
-    status: &'a Status,
-}
-
-impl Handler<upstream::Upstream> for Reporting<'_> {
-    fn admits(&self, upstream: &upstream::Upstream) -> bool {
-        self.link.admits(upstream)
-    }
-
-    fn handle_event(
-        &self,
-        now: Instant,
-        upstream: &mut upstream::Upstream,
-        event: upstream::Event<'_>,
-    ) -> Result<(), upstream::Error> {
-        if matches!(event, upstream::Event::Playing) {
-            self.status.log_in(Login::Rtsp, now);
-        }
-        self.link.handle_event(now, upstream, event)
-    }
-
-    async fn woken(&self) {
-        self.link.woken().await;
     }
 }
 

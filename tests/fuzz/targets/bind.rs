@@ -7,7 +7,7 @@ use pandaproxy::bind::upstream::{Error, Upstream};
 use pandaproxy::bind::wire::{
     Answer, FRAMING, MAX_FRAME, Reply, Request, SequenceId, frame, write_refusal,
 };
-use pandaproxy::bind::{ClientLink, Link, Service};
+use pandaproxy::bind::{ClientLink, Service};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 use pandaproxy::printer::status::{MAX_NAME, Port6000, Status};
@@ -79,9 +79,9 @@ pub(crate) fn upstream(data: &[u8]) {
     let script = Script::of(data);
     both_ways(|cut| {
         let (service, status) = service();
-        let ends = service.upstream(Instant::START);
+        let ends = (Upstream::new(Instant::START), Rc::clone(&service));
         let (inbox, outbox) = (budget::DETECT_INBOX, budget::DETECT_OUTBOX);
-        let mut printer: Conversation<Upstream, Link> = Conversation::new(ends, inbox, outbox);
+        let mut printer = Conversation::new(ends, inbox, outbox);
         script.play(&mut printer, cut, &mut |_| false);
         let end = printer.end.expect("it ends");
         let (name, code) = (status.name(), status.model_code());

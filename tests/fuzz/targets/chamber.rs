@@ -7,9 +7,10 @@ use pandaproxy::auth::AccessCode;
 use pandaproxy::chamber::client::{LOGIN_TIMEOUT, Viewer};
 use pandaproxy::chamber::upstream::{Purpose, Upstream};
 use pandaproxy::chamber::wire::{HEAD, Head, LOGIN, Login, MAX_PICTURE, damage, head};
-use pandaproxy::chamber::{Link, Service, ViewerLink};
+use pandaproxy::chamber::{Service, ViewerLink};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
+use pandaproxy::printer::status::{Port6000, Status};
 use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
@@ -36,9 +37,11 @@ pub(crate) fn wire(data: &[u8]) {
 const PICTURE: &[u8] = b"\xff\xd8\xff\xe0 a picture \xff\xd9";
 
 fn service() -> Rc<Service> {
-    Service::new(AccessCode::new(b"12345678").unwrap())
+    let status = Rc::new(Status::new("", Port6000::Auto));
+    Service::new(AccessCode::new(b"12345678").unwrap(), status)
 }
 
+type Camera = Conversation<Upstream, Rc<Service>>;
 type Viewers = Conversation<Viewer, ViewerLink<fn()>>;
 
 fn viewer_of(service: &Rc<Service>) -> Viewers {
@@ -48,8 +51,8 @@ fn viewer_of(service: &Rc<Service>) -> Viewers {
 
 const fn nothing() {}
 
-fn camera_of(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Link> {
-    let ends = service.upstream(Purpose::Watch, now);
+fn camera_of(service: &Rc<Service>, now: Instant) -> Camera {
+    let ends = (service.upstream(Purpose::Watch, now), Rc::clone(service));
     Conversation::new(ends, budget::CAMERA_INBOX, budget::CAMERA_OUTBOX).begun(now)
 }
 
@@ -59,7 +62,7 @@ pub(crate) fn client(data: &[u8]) {
     both_ways(|cut| {
         let service = service();
         let mut viewer = viewer_of(&service);
-        let mut camera: Option<Conversation<Upstream, Link>> = None;
+        let mut camera: Option<Camera> = None;
         let mut shown = Instant::START;
         script.play(&mut viewer, cut, &mut |now| {
             service.handle_timeout(now);
@@ -103,7 +106,7 @@ pub(crate) fn upstream(data: &[u8]) {
         if !script.flag(0) {
             viewer.hear(&login, &mut |_| false);
         }
-        let ends = service.upstream(purpose, Instant::START);
+        let ends = (service.upstream(purpose, Instant::START), Rc::clone(&service));
         let mut camera = Conversation::new(ends, budget::CAMERA_INBOX, budget::CAMERA_OUTBOX);
         script.play(&mut camera, cut, &mut |now| {
             service.handle_timeout(now);

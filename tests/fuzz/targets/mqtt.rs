@@ -16,8 +16,9 @@ use pandaproxy::mqtt::state::State;
 use pandaproxy::mqtt::topic::{device_of, is_valid_filter, matches};
 use pandaproxy::mqtt::upstream::Upstream;
 use pandaproxy::mqtt::wire::{self, ConnectCode, Packet, SubscribeCode};
-use pandaproxy::mqtt::{ClientLink, Link, REPORT_INBOX, Service, Topics, request};
+use pandaproxy::mqtt::{ClientLink, REPORT_INBOX, Service, Topics, request};
 use pandaproxy::peer::Peer;
+use pandaproxy::printer::status::{Port6000, Status};
 use pandaproxy::service::Service as _;
 use serde_json::Value as Oracle;
 
@@ -220,7 +221,8 @@ fn full() -> String {
 
 fn service() -> Rc<Service> {
     let code = AccessCode::new(b"12345678").unwrap();
-    Service::new(Topics::new(SERIAL, 0xabcd), code, Instant::START)
+    let status = Rc::new(Status::new(SERIAL, Port6000::Auto));
+    Service::new(Topics::new(SERIAL, 0xabcd), code, status, Instant::START)
 }
 
 type Clients = Conversation<Client, ClientLink<fn()>>;
@@ -252,7 +254,7 @@ fn packets(said: &mut Vec<u8>, mut each: impl FnMut(Packet<'_>)) {
 /// A printer that obeys each request, and sends a report every second.
 struct Printer {
     service: Rc<Service>,
-    upstream: Conversation<Upstream, Link>,
+    upstream: Conversation<Upstream, Rc<Service>>,
     said: Vec<u8>,
     /// Requests received.
     requests: Vec<Vec<u8>>,
@@ -270,8 +272,9 @@ impl Printer {
         printer
     }
 
-    fn upstream(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Link> {
-        Conversation::new(service.upstream(now), REPORT_INBOX, BOARD.mqtt.outbox).begun(now)
+    fn upstream(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Rc<Service>> {
+        let ends = (service.upstream(now), Rc::clone(service));
+        Conversation::new(ends, REPORT_INBOX, BOARD.mqtt.outbox).begun(now)
     }
 
     /// Whether the session acted.

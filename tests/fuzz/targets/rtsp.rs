@@ -8,6 +8,7 @@ use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 use pandaproxy::memory::slots::Slots;
 use pandaproxy::notify::Demand;
+use pandaproxy::printer::status::{Port6000, Status};
 use pandaproxy::rtsp::client::{LOGIN_TIMEOUT, Player};
 use pandaproxy::rtsp::digest::{Challenge, Nonce, Verdict, judge, write_challenge};
 use pandaproxy::rtsp::hub::{Hub, MAX_PACKET};
@@ -18,7 +19,7 @@ use pandaproxy::rtsp::slot::Slot;
 use pandaproxy::rtsp::stream::StreamInfo;
 use pandaproxy::rtsp::upstream::Upstream;
 use pandaproxy::rtsp::wire::{self, MAX_HEAD, Message, Method, Piece, Transport};
-use pandaproxy::rtsp::{Link, PlayerLink, Service};
+use pandaproxy::rtsp::{PlayerLink, Service};
 use pandaproxy::service::Service as _;
 
 use super::conversation::{Conversation, Script, both_ways};
@@ -221,7 +222,8 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.168.1.50\r\ns=x\r\nt=0 0\r\n\
 
 fn service() -> Rc<Service> {
     let code = AccessCode::new(b"12345678").unwrap();
-    Service::new(code, URL.try_into().unwrap(), 1)
+    let status = Rc::new(Status::new("", Port6000::Auto));
+    Service::new(code, status, URL.try_into().unwrap(), 1)
 }
 
 type Players = Conversation<Player, PlayerLink<fn()>>;
@@ -234,8 +236,8 @@ fn player_of(service: &Rc<Service>) -> Players {
 
 const fn nothing() {}
 
-fn camera_of(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Link> {
-    let ends = service.upstream(now);
+fn camera_of(service: &Rc<Service>, now: Instant) -> Conversation<Upstream, Rc<Service>> {
+    let ends = (service.upstream(now), Rc::clone(service));
     Conversation::new(ends, budget::STREAM_INBOX, budget::STREAM_OUTBOX).begun(now)
 }
 
@@ -271,7 +273,7 @@ impl Said {
 /// A camera that obeys each request, and sends a picture every second while it plays.
 struct Camera {
     service: Rc<Service>,
-    upstream: Option<Conversation<Upstream, Link>>,
+    upstream: Option<Conversation<Upstream, Rc<Service>>>,
     plays: bool,
     shown: Instant,
     sequence: u16,

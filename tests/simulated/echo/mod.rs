@@ -9,7 +9,6 @@ use std::rc::Rc;
 use pandaproxy::auth::WrongCodes;
 use pandaproxy::clock::Instant;
 use pandaproxy::config::Config;
-use pandaproxy::runtime::Clock;
 use pandaproxy::runtime::drive::{Buffers, End};
 use pandaproxy::runtime::net::Net;
 use pandaproxy::runtime::root::Root;
@@ -90,7 +89,6 @@ impl Serves for Clients {
         mut stream: T,
         client: AcceptedClient<'_>,
         _: &mut Buffers,
-        _: &Clock,
     ) -> Served<Infallible> {
         (client.admitted)();
         let Self(service) = self;
