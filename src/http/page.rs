@@ -176,7 +176,7 @@ mod tests {
             for n in *list {
                 page.element(1 + n, format_args!("{n}"));
             }
-            page.item(100, format_args!("]"));
+            page.item(1000, format_args!("]"));
             let (len, next) = page.end();
             all.push_str(core::str::from_utf8(&out[..len]).unwrap());
             match next {

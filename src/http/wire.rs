@@ -103,8 +103,8 @@ impl core::error::Error for Fault {}
 /// [`Fault`].
 pub fn next(input: &[u8]) -> Result<Option<(usize, Request<'_>)>, Fault> {
     let seen = input.get(..MAX_HEAD).unwrap_or(input);
-    if begins_like(seen, TLS) && seen.len() >= TLS.len() {
-        return Err(Fault::Tls);
+    if begins_like(seen, TLS) {
+        return if seen.len() < TLS.len() { Ok(None) } else { Err(Fault::Tls) };
     }
     if begins_like(seen, HTTP_2) && seen.len() > 3 {
         return if seen.len() < HTTP_2.len() { Ok(None) } else { Err(Fault::Http2) };
@@ -302,7 +302,9 @@ mod tests {
         }
         let request = request(text).unwrap();
         assert_eq!((request.host, request.path, request.query), (Some("pi:8080"), "/a", "b"));
-        assert_eq!(next(b"PRI * HT"), Ok(None));
+        for begin in [&b""[..], b"PRI * HT", b"\x16"] {
+            assert_eq!(next(begin), Ok(None));
+        }
     }
 
     #[test]

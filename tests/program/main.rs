@@ -19,6 +19,7 @@ mod cli;
 mod files;
 mod ftp;
 mod health;
+mod http;
 mod log;
 mod mqtt;
 mod print_job;

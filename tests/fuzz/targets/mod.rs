@@ -7,6 +7,7 @@ mod bind;
 mod chamber;
 mod conversation;
 mod ftp;
+mod http;
 mod mqtt;
 mod rtsp;
 mod ssdp;
@@ -39,6 +40,8 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("rtsp_upstream", rtsp::upstream),
     ("ftp_wire", ftp::wire),
     ("ftp_client", ftp::client),
+    ("http_wire", http::wire),
+    ("http_client", http::client),
     ("ftp_upstream", ftp::upstream),
     ("trace_redact", trace::redact),
     ("trace_login", trace::login),

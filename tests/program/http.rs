@@ -1,0 +1,188 @@
+//! HTTP with real sockets: curl, `pandaproxy status` and `health --printer`, and Prometheus' own check of the metrics.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs;
+use std::process::Command;
+use std::rc::Rc;
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use skips::is_missing;
+
+use crate::clients::programs::{Program, Said};
+use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
+use printer::{Model, Printer};
+
+/// A P1S with MQTT, and the program before it.
+struct Bed {
+    proxy: Proxy,
+    dir: Rc<StateDir>,
+    http: SocketAddr,
+    printer: Printer,
+    _serving: JoinHandle<()>,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let printer = Printer::new(Model::P1S).code(CODE);
+        let (mqtt, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;
+        let dir = StateDir::new();
+        let mut args = usual(&printer, mqtt, &dir);
+        // The last of two is not taken: each option is given once.
+        let at = args.iter().position(|arg| arg == "--services").unwrap();
+        args[at + 1] = "mqtt,http".to_owned();
+        let at = args.iter().position(|arg| arg == "--port").unwrap();
+        args[at + 1] = "mqtt=0,http=0".to_owned();
+        args.extend(["--http-token", "token-of-prometheus"].map(str::to_owned));
+        let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
+        let line = proxy.program.line("http     listening on ").await;
+        let (_, rest) = line.split_once(" listening on ").unwrap();
+        let http = rest.split(',').next().unwrap().parse().unwrap();
+        proxy.live().await;
+        Self { proxy, dir, http, printer, _serving }
+    }
+
+    /// What curl gets, with these options.
+    async fn curl(&self, path: &str, more: &[&str]) -> (Option<i32>, Said) {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "20"]).args(more);
+        curl.arg(format!("http://{}{path}", self.http));
+        Program::start(&mut curl).ended().await
+    }
+
+    /// What the program's own command prints.
+    async fn run(&self, words: &[&str]) -> (Option<i32>, Said) {
+        let ports = format!("mqtt={},http={}", self.proxy.address.port(), self.http.port());
+        let mut command = command(["-p", "127.0.0.1", "-s", Model::P1S.serial()]);
+        command.env("ACCESS_CODE", CODE).args(["-b", "127.0.0.1"]);
+        command.args(["--port", &ports, "--state-dir"]).arg(self.dir.path()).args(words);
+        if !words.iter().any(|word| word.starts_with("--services")) {
+            command.arg("--services=mqtt,http");
+        }
+        Program::start(&mut command).ended().await
+    }
+}
+
+fn text(said: Said) -> String {
+    String::from_utf8(said.out).unwrap()
+}
+
+#[test]
+fn curl_reads_every_path() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let login = format!("bblp:{CODE}");
+        for (path, begin) in [
+            ("/livez", "alive"),
+            ("/readyz", "ready"),
+            ("/ca.pem", "-----BEGIN CERTIFICATE-----"),
+            ("/trust.sh", "#!"),
+            ("/", "<!doctype html>"),
+        ] {
+            let (code, said) = bed.curl(path, &["--fail"]).await;
+            assert_eq!(code, Some(0), "{path}");
+            assert!(text(said).starts_with(begin), "{path}");
+        }
+        let ca = fs::read_to_string(bed.dir.file("ca.pem")).unwrap();
+        let (_, said) = bed.curl("/ca.pem", &[]).await;
+        assert_eq!(text(said).trim(), ca.trim());
+        let (code, _) = bed.curl("/status", &["--fail"]).await;
+        assert_eq!(code, Some(22), "401");
+        let (code, said) = bed.curl("/status", &["--fail", "-u", &login]).await;
+        assert_eq!(code, Some(0));
+        let status: Value = serde_json::from_slice(&said.out).unwrap();
+        assert_eq!(status["printer"]["serial"], Model::P1S.serial());
+        assert_eq!(status["proxy"]["address"], "127.0.0.1");
+        // An upload is refused while curl still sends it.
+        let big = bed.dir.file("big");
+        fs::write(&big, vec![b'x'; 1 << 20]).unwrap();
+        let put = ["-T", big.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}"];
+        let (_, said) = bed.curl("/", &put).await;
+        assert_eq!(text(said), "405");
+        let (code, _) = bed.curl("/livez", &["--fail", "-H", "Host: evil.example"]).await;
+        assert_eq!(code, Some(22), "421");
+        let (code, _) = bed.curl("/livez", &["--fail", "--http2-prior-knowledge"]).await;
+        assert_ne!(code, Some(0), "HTTP/2");
+        let mut curl = Command::new("curl");
+        // From another machine: lines about one are rate-limited.
+        curl.args(["-sk", "--max-time", "20", "--interface", "127.0.0.9"]);
+        curl.arg(format!("https://{}/", bed.http));
+        assert_ne!(Program::start(&mut curl).ended().await.0, Some(0), "TLS");
+        bed.proxy.program.line("TLS on the port without TLS").await;
+    });
+}
+
+#[test]
+fn promtool_accepts_the_metrics() {
+    if is_missing("curl") || is_missing("promtool") {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let bearer = "Authorization: Bearer token-of-prometheus";
+        let (code, said) = bed.curl("/metrics", &["--fail", "-H", bearer]).await;
+        assert_eq!(code, Some(0));
+        let file = bed.dir.file("metrics");
+        fs::write(&file, &said.out).unwrap();
+        let mut promtool = Command::new("sh");
+        promtool.args(["-c", "promtool check metrics <\"$1\"", "sh"]).arg(&file);
+        let (code, told) = Program::start(&mut promtool).ended().await;
+        assert_eq!((code, told.err.as_str()), (Some(0), ""), "{}", text(said));
+    });
+}
+
+#[test]
+fn the_status_command_shows_what_the_page_shows() {
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let _reader = bed.proxy.reader(HOME, "Home Assistant").await;
+        bed.proxy.program.line(": client connected").await;
+        let (code, said) = bed.run(&["status"]).await;
+        let told = text(said);
+        assert_eq!(code, Some(0), "{told}");
+        for words in ["PandaProxy ", "(P1S) at 127.0.0.1: reachable, access code accepted", "1 of"]
+        {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        assert!(told.contains("127.0.0.1 Home Assistant, since 0 s, 0 lost"), "{told}");
+        let (code, said) = bed.run(&["status", "--json"]).await;
+        assert_eq!(code, Some(0));
+        let status: Value = serde_json::from_slice(&said.out).unwrap();
+        assert_eq!(status["services"][0]["connections"][0]["id"], "Home Assistant");
+        let (code, said) = bed.run(&["status", "-a", "wrong123"]).await;
+        assert_eq!(code, Some(1));
+        assert!(said.err.contains("the running proxy has another access code"), "{}", said.err);
+    });
+}
+
+#[test]
+fn health_demands_the_printer_where_it_is_asked_to() {
+    proxy::run(async {
+        let bed = Bed::new().await;
+        for words in [&["health"][..], &["health", "--printer"]] {
+            let (code, said) = bed.run(words).await;
+            assert_eq!(code, Some(0), "{}", said.err);
+            assert!(text(said).starts_with("healthy: mqtt on "), "{words:?}");
+        }
+        bed.printer.reboot(Duration::from_secs(120));
+        bed.proxy.program.line("printer connection lost").await;
+        let (code, said) = bed.run(&["health", "--printer"]).await;
+        assert_eq!(code, Some(1));
+        assert!(said.err.contains("the printer is not connected: mqtt: "), "{}", said.err);
+        assert_eq!(bed.run(&["health"]).await.0, Some(0));
+        let (code, said) = bed.run(&["health", "--printer", "--services=mqtt"]).await;
+        assert!(said.err.contains("--services has to name http"), "{}", said.err);
+        assert_eq!(code, Some(1));
+    });
+}
