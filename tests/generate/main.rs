@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ValueHint};
 use clap_complete::Shell;
 use pandaproxy::config::{Group, Kind, Setting, command};
 
@@ -70,9 +72,44 @@ fn man() -> Vec<u8> {
 }
 
 fn completions(shell: Shell) -> Vec<u8> {
+    let mut command =
+        command().mut_args(completed).mut_subcommands(|command| command.mut_args(completed));
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), "pandaproxy", &mut script);
-    script
+    clap_complete::generate(shell, &mut command, "pandaproxy", &mut script);
+    if shell == Shell::Fish { with_values(script) } else { script }
+}
+
+/// Fish's script, which completes no value of an option before a command, since the options before the cursor are then
+/// incomplete for `argparse`: it is tried again with a value.
+fn with_values(script: Vec<u8>) -> Vec<u8> {
+    const PARSE: &str = "argparse -s (__fish_pandaproxy_global_optspecs) -- $cmd";
+    let script = String::from_utf8(script).unwrap();
+    let first = format!("    {PARSE} 2>/dev/null\n");
+    assert_eq!(script.matches(&first).count(), 1, "clap_complete's script for fish has changed");
+    script.replace(&first, &format!("{first}    or {PARSE} value 2>/dev/null\n")).into_bytes()
+}
+
+/// An option with what its value is completed to: words, files, folders, or nothing. The program itself takes any text, for
+/// errors of its own.
+fn completed(arg: Arg) -> Arg {
+    let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+    match name.as_deref() {
+        Some("FILE") => arg.value_hint(ValueHint::FilePath),
+        Some("DIR") => arg.value_hint(ValueHint::DirPath),
+        Some("MODE" | "USE") => {
+            let words = PossibleValuesParser::new(words(arg.get_long().unwrap_or_default()));
+            arg.value_parser(words)
+        }
+        Some(_) => arg.value_hint(ValueHint::Other),
+        None => arg,
+    }
+}
+
+/// The words that an option takes, which its setting expects as `a, b or c`.
+fn words(option: &str) -> impl Iterator<Item = &'static str> {
+    let of = |setting: &&Setting| setting.option.trim_start_matches('-') == option;
+    let expected = Setting::ALL.into_iter().find(of).map_or("", |setting| setting.expected);
+    expected.split([',', ' ']).filter(|word| !word.is_empty() && *word != "or")
 }
 
 /// An example file of settings.
@@ -207,6 +244,15 @@ mod tests {
     fn man_page_and_completions_name_every_setting() {
         let all =
             [man(), completions(Shell::Bash), completions(Shell::Zsh), completions(Shell::Fish)];
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let text = String::from_utf8(completions(shell)).unwrap();
+            assert!(
+                ["proxy relay", "proxy\nrelay", "relay\\t''"]
+                    .iter()
+                    .any(|words| text.contains(words)),
+                "{shell}"
+            );
+        }
         for text in all {
             let text = String::from_utf8(text).unwrap().replace('\\', "");
             for setting in Setting::ALL.into_iter().filter(|it| !it.hidden) {
