@@ -120,6 +120,8 @@ pub struct Config {
     pub insecure_printer: bool,
     /// Whether the printer's own address stays in its reports.
     pub keep_printer_address: bool,
+    /// Whether topics of other serial numbers are not served.
+    pub strict_serial: bool,
     /// Where and how much is recorded, if anything is.
     pub record: Option<Recording>,
     /// Whether debug messages are logged.
@@ -342,6 +344,7 @@ impl Config {
             http: Http::meant(sources)?,
             insecure_printer: flag(&Setting::INSECURE_PRINTER)?,
             keep_printer_address: flag(&Setting::KEEP_PRINTER_ADDRESS)?,
+            strict_serial: flag(&Setting::STRICT_SERIAL)?,
             record: Recording::meant(sources)?,
             verbose: flag(&Setting::VERBOSE)?,
             notices,

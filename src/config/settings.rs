@@ -258,6 +258,14 @@ impl Setting {
         help: "Leave the printer's own address in its reports",
         ..FLAG
     };
+    /// `--strict-serial`.
+    pub const STRICT_SERIAL: Self = Self {
+        option: "--strict-serial",
+        key: "STRICT_SERIAL",
+        group: Group::Services,
+        help: "Serve MQTT topics of the printer's own serial number only, not those of an earlier printer that a program has stored; for several printers on one machine",
+        ..FLAG
+    };
     /// `--name`.
     pub const NAME: Self = Self {
         option: "--name",
@@ -428,7 +436,7 @@ impl Setting {
         Self { option: "--verbose", short: Some('v'), key: "DEBUG", help: "Log more", ..FLAG };
 
     /// Every setting, group by group. All but [`CONFIG`](Self::CONFIG) may stand in the file of settings.
-    pub const ALL: [&'static Self; 30] = [
+    pub const ALL: [&'static Self; 31] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -442,6 +450,7 @@ impl Setting {
         &Self::ADVERTISE_NAME,
         &Self::ANNOUNCE,
         &Self::KEEP_PRINTER_ADDRESS,
+        &Self::STRICT_SERIAL,
         &Self::NAME,
         &Self::HTTP_ADDRESS,
         &Self::VIEW_CODE,

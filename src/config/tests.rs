@@ -70,6 +70,7 @@ fn three_settings_are_enough() {
     assert_eq!((config.ports, config.printer_ports), (Ports::default(), Ports::default()));
     assert_eq!((config.advertise, config.printer_ca), (None, None));
     assert!(!config.insecure_printer && !config.keep_printer_address && !config.verbose);
+    assert!(!config.strict_serial);
     assert!(config.notices.is_empty() && config.advertise_names.is_empty());
     assert_eq!(config.ca_dir, config.state_dir);
 }
@@ -92,6 +93,7 @@ fn every_option_has_a_long_form() {
             "--printer-ca=/etc/ca.pem",
             "--insecure-printer",
             "--keep-printer-address",
+            "--strict-serial",
             "--advertise-name=nas.lan, nas.lan.",
             "--advertise-name=print.lan",
             "--state-dir=/tmp/x",
@@ -111,6 +113,7 @@ fn every_option_has_a_long_form() {
     assert_eq!(config.ca_dir, PathBuf::from("/tmp/ca"));
     assert_eq!(config.advertise_names, ["nas.lan", "print.lan"]);
     assert!(config.insecure_printer && config.keep_printer_address && config.verbose);
+    assert!(config.strict_serial);
 }
 
 #[test]

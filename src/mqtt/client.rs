@@ -332,7 +332,8 @@ impl Client {
             if covers_requests && !covers_reports && !self.topics.shows_requests {
                 return Err(Error::RequestTopic);
             }
-            let held = self.subscriptions.add(filter, &self.topics);
+            let held =
+                !self.topics.is_of_other(filter) && self.subscriptions.add(filter, &self.topics);
             covers |= held && covers_reports;
             let code = if !held {
                 SubscribeCode::Refused

@@ -43,6 +43,8 @@ pub enum Error {
     BadFilter,
     /// A subscription to the request topic of a model that does not allow it.
     RequestTopic,
+    /// A request to another serial number, where only the printer's own is served.
+    OtherSerial,
     /// A packet larger than the inbox.
     TooLong {
         /// Bytes that the packet's header announces.
@@ -107,7 +109,7 @@ impl ClientError for Error {
             | Self::Protocol { .. }
             | Self::NoIdentifier
             | Self::TooManyUnreleased => Kind::Malformed,
-            Self::NoSlot | Self::NoRoom | Self::TooManyFilters => Kind::Refused,
+            Self::OtherSerial | Self::NoSlot | Self::NoRoom | Self::TooManyFilters => Kind::Refused,
         }
     }
 
@@ -128,6 +130,9 @@ impl fmt::Display for Error {
             Self::RequestTopic => {
                 f.write_str("subscribed to the request topic, which A1 and P1 do not allow")
             }
+            Self::OtherSerial => f.write_str(
+                "a request to another printer's serial number; that printer has another address",
+            ),
             Self::TooLong { announced, bound } => {
                 write!(f, "packet of {announced} bytes; at most {bound} (BOARD.mqtt.inbox)")
             }

@@ -31,7 +31,7 @@ use super::report::{self, Kind, Modules};
 use super::request::{self, Request as Meaning};
 use super::slot::{Ack, Slot};
 use super::state::{self, State};
-use super::topic::{self, Leaf};
+use super::topic::Leaf;
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::journal::{self, Kind as Entry, RateLimit};
@@ -202,7 +202,10 @@ impl Hub {
     ) -> Result<(), Error> {
         // A request to another serial number is meant for this printer: a slicer may have stored the number
         // of an earlier printer at this address, and does not notice.
-        if !matches!(topic::device_of(topic), Some((_, Leaf::Request))) {
+        if self.topics.is_of_other(topic) {
+            return Err(Error::OtherSerial);
+        }
+        if self.topics.leaf_of(topic) != Some(Leaf::Request) {
             if let (Some(peer), Some(times)) = (slot.peer(), slot.strays.check(now)) {
                 let what = Message::Ignored { peer, topic, times };
                 journal::note(Entry::RequestIgnored, format_args!("{what}"));

@@ -111,6 +111,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Client::Malformed(wire),
         Client::BadFilter,
         Client::RequestTopic,
+        Client::OtherSerial,
         Client::TooLong { announced: 70_000, bound: BOARD.mqtt.inbox },
         Client::Protocol { level: 5 },
         Client::NoIdentifier,

@@ -67,6 +67,7 @@ use client::Client;
 use hub::Hub;
 use queue::RequestQueue;
 use slot::Slot;
+use topic::Leaf;
 use upstream::Upstream;
 use version::firmware;
 
@@ -96,6 +97,9 @@ pub struct Topics {
     /// Whether a client that subscribes to the request topic gets the requests of others. If not, its connection
     /// is closed. Either is what the printer does; an unknown model counts as one of the newer ones.
     pub shows_requests: bool,
+    /// Whether topics of other serial numbers are served as well: a program may have stored the number of an earlier
+    /// printer at this address, and does not notice.
+    pub serves_other_serials: bool,
 }
 
 impl Topics {
@@ -109,6 +113,7 @@ impl Topics {
             client_id: heapless::String::new(),
             rtsps_port: address::RTSPS,
             shows_requests: Model::of_serial(serial).is_none_or(|model| model.shows_requests),
+            serves_other_serials: true,
         };
         // All of them fit: their capacities are computed from `SERIAL`.
         let _fits = topics.serial.push_str(serial);
@@ -122,6 +127,25 @@ impl Topics {
     #[must_use]
     pub fn with_rtsps_port(self, port: u16) -> Self {
         Self { rtsps_port: port, ..self }
+    }
+
+    /// The same names, with topics of other serial numbers refused: where several proxies share a machine, a client with
+    /// another printer's serial number has the wrong address, and must not control this printer.
+    #[must_use]
+    pub fn of_own_serial_only(self) -> Self {
+        Self { serves_other_serials: false, ..self }
+    }
+
+    /// The kind of a topic or filter that means this printer: of its own serial number, or of another that is
+    /// served.
+    fn leaf_of(&self, topic: &str) -> Option<Leaf> {
+        if self.is_of_other(topic) { None } else { topic::device_of(topic).map(|(_, leaf)| leaf) }
+    }
+
+    /// Whether a topic or filter is of another serial number, which is not served.
+    fn is_of_other(&self, topic: &str) -> bool {
+        !self.serves_other_serials
+            && topic::device_of(topic).is_some_and(|(serial, _)| serial != self.serial)
     }
 }
 

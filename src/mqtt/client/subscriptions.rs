@@ -75,19 +75,19 @@ impl Subscriptions {
     }
 
     fn choose(&mut self, topics: &Topics) {
-        self.reports = self.delivery(&topics.report, Leaf::Report);
+        self.reports = self.delivery(topics, &topics.report, Leaf::Report);
         self.requests = if topics.shows_requests {
-            self.delivery(&topics.request, Leaf::Request)
+            self.delivery(topics, &topics.request, Leaf::Request)
         } else {
             Delivery::No
         };
     }
 
-    fn delivery(&self, own: &str, leaf: Leaf) -> Delivery {
+    fn delivery(&self, topics: &Topics, own: &str, leaf: Leaf) -> Delivery {
         if self.filters.iter().any(|filter| topic::matches(filter, own)) {
             return Delivery::Own;
         }
-        let alias = self.filters.iter().position(|filter| is_topic_of(filter, leaf));
+        let alias = self.filters.iter().position(|filter| topics.leaf_of(filter) == Some(leaf));
         alias.map_or(Delivery::No, Delivery::Alias)
     }
 }
@@ -95,14 +95,10 @@ impl Subscriptions {
 /// Whether a filter covers reports: this printer's, or those of a printer whose serial number the client
 /// has stored from an earlier configuration ([`protocol`](crate::protocol#mqtt)).
 pub(super) fn covers_reports(filter: &str, topics: &Topics) -> bool {
-    topic::matches(filter, &topics.report) || is_topic_of(filter, Leaf::Report)
+    topic::matches(filter, &topics.report) || topics.leaf_of(filter) == Some(Leaf::Report)
 }
 
 /// Whether a filter covers requests, to this printer or another, in the same way.
 pub(super) fn covers_requests(filter: &str, topics: &Topics) -> bool {
-    topic::matches(filter, &topics.request) || is_topic_of(filter, Leaf::Request)
-}
-
-fn is_topic_of(filter: &str, leaf: Leaf) -> bool {
-    topic::device_of(filter).is_some_and(|(_, of)| of == leaf)
+    topic::matches(filter, &topics.request) || topics.leaf_of(filter) == Some(Leaf::Request)
 }

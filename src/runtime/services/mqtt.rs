@@ -79,6 +79,7 @@ pub fn declaration<N: Net>() -> Declaration<N> {
             let config = root.config;
             let topics = Topics::new(&config.serial, (root.seed >> 48) as u16)
                 .with_rtsps_port(config.ports.rtsp);
+            let topics = if config.strict_serial { topics.of_own_serial_only() } else { topics };
             let (code, status) = (config.code.clone(), Rc::clone(&root.status));
             let service = Service::new(topics, code, status, root.clock.now());
             let tls = Arc::clone(&root.credentials.tls);

@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::journal::Kind;
+use pandaproxy::mqtt::client::Error;
+use pandaproxy::runtime::drive::End;
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
@@ -394,6 +396,30 @@ fn a_client_with_another_serial_is_answered_where_it_listens() {
         assert_eq!(client.subscribe(&[(&printer.report_topic(), 0)]).await, [0]);
         assert_eq!(client.expect(PUBLISH).await.published().0, printer.report_topic());
         assert_eq!(printer.ever(), 1);
+    });
+}
+
+/// Where several proxies share a machine, a client that has another printer's serial number has the wrong address.
+#[test]
+fn a_strict_proxy_serves_its_own_serial_number_only() {
+    lan::run(async {
+        let printer = Printer::new(Model::P1S).quiet();
+        let settings = Settings { strict_serial: true, ..Settings::default() };
+        let proxy = Proxy::with(&printer, settings);
+        proxy.live().await;
+        let mut client = proxy.client("stale").await;
+        let filters = [("device/01P00C999999999/report", 0), (&*printer.report_topic(), 0)];
+        assert_eq!(client.subscribe(&filters).await, [0x80, 0]);
+        assert_eq!(client.expect(PUBLISH).await.published().0, printer.report_topic());
+        let mut all = proxy.reader("all", "device/+/report").await;
+        assert_eq!(all.expect(PUBLISH).await.published().0, printer.report_topic());
+
+        let pause = br#"{"print":{"command":"pause","sequence_id":"5"}}"#;
+        client.publish("device/01P00C999999999/request", pause, 1, 1).await;
+        assert_eq!(client.next().await, None, "no PUBACK for what nobody does");
+        assert_eq!(proxy.end(), End::Session(Error::OtherSerial));
+        pass(secs(5)).await;
+        assert!(!printer.requests().iter().any(|request| request.payload == pause));
     });
 }
 

@@ -117,6 +117,8 @@ pub(crate) struct Proxy {
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) rewrites: bool,
+    /// Whether only the printer's own serial number is served.
+    pub(crate) strict_serial: bool,
     /// The code that the proxy has; the printer may have another.
     pub(crate) code: &'static str,
     /// The serial number that the proxy has; `None` is the printer's.
@@ -127,7 +129,7 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rewrites: true, code: CODE, serial: None, printer_wire: WIRE }
+        Self { rewrites: true, strict_serial: false, code: CODE, serial: None, printer_wire: WIRE }
     }
 }
 
@@ -151,6 +153,9 @@ impl Proxy {
         let mut more = vec!["--services=mqtt"];
         if !settings.rewrites {
             more.push("--keep-printer-address");
+        }
+        if settings.strict_serial {
+            more.push("--strict-serial");
         }
         let serial = settings.serial.unwrap_or(printer.serial());
         let ends = net.keep_ends(|served: &Served<Error>| served.end);
