@@ -4,8 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: ./flash.sh BOARD [user@]HOST [--config FILE] [--repair] [--dry-run]
-       ./flash.sh BOARD [user@]HOST --uninstall [--dry-run]
+usage: ./flash.sh BOARD [user@]HOST [--printer NAME] [--config FILE] [--repair] [--dry-run]
+       ./flash.sh BOARD [user@]HOST [--printer NAME] --uninstall [--dry-run]
 
 Puts PandaProxy on a board that runs Linux and is reached by ssh, as a service that starts at boot:
 
@@ -19,6 +19,8 @@ nothing that is up to date.
   BOARD              a folder of boards/
   --config FILE      the settings, boards/service/pandaproxy.conf with your printer in it; needed the
                      first time. It is copied and read, and never shown
+  --printer NAME     one of several printers on that host: its settings become /etc/pandaproxy/NAME.conf, and
+                     have a BIND_ADDRESS of their own
   --repair           install every file again, and restart
   --uninstall        remove it from the host; settings and certificates stay
   --ssh-config FILE  for ssh and scp, in place of ~/.ssh/config
@@ -35,13 +37,17 @@ say() {
     printf '%s\n' "$*"
 }
 
-board='' host='' config='' ssh_config='' dry='' for_host=()
+board='' host='' config='' printer='' ssh_config='' dry='' for_host=()
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
-    --config | --ssh-config)
+    --config | --printer | --ssh-config)
         [ $# -gt 1 ] || { usage >&2; exit 2; }
-        if [ "$1" = --config ]; then config=$2; else ssh_config=$2; fi
+        case $1 in
+        --config) config=$2 ;;
+        --printer) printer=$2 ;;
+        *) ssh_config=$2 ;;
+        esac
         shift
         ;;
     --repair | --uninstall) for_host+=("$1") ;;
@@ -71,6 +77,7 @@ if [[ ! $board =~ ^[a-z0-9_-]+$ || ! -f boards/$board/board.env ]]; then
     known=("${known[@]#boards/}")
     die "there is no board '$board'; known: ${known[*]%/board.env}"
 fi
+[[ $printer =~ ^[a-z0-9_-]*$ && $printer != -* ]] || die "'$printer' is no name for a printer: small letters, digits, - and _"
 [[ $host =~ ^[A-Za-z0-9_.:%@-]+$ && $host != -* ]] || die "'$host' is no [user@]HOST"
 
 # One connection for all that follows, so that a password is asked for once.
@@ -143,7 +150,7 @@ fi
 
 umask 077
 mkdir "$ours/pandaproxy"
-cp "boards/$board/board.env" boards/service/{install.sh,pandaproxy.service,pandaproxy.openrc,pandaproxy.init} \
+cp "boards/$board/board.env" boards/service/{install.sh,pandaproxy.service,pandaproxy@.service,pandaproxy.openrc,pandaproxy.init} \
     "$ours/pandaproxy/"
 [ -z "$config" ] || : >"$ours/pandaproxy/given.conf"
 if [ -z "$uninstall$dry" ]; then
@@ -178,6 +185,7 @@ fi
 # ---- there -------------------------------------------------------------------------------------
 
 [ -z "$config" ] || for_host+=(--config "$stage/pandaproxy/given.conf")
+[ -z "$printer" ] || for_host+=(--printer "$printer")
 [ -z "$dry" ] || for_host+=(--dry-run)
 if [ -n "$uninstall" ]; then say "removing"; else say "installing"; fi
 command="${as_root}/bin/sh $stage/pandaproxy/install.sh ${for_host[*]}"

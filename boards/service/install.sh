@@ -6,8 +6,8 @@ set -eu
 
 usage() {
     cat <<'END'
-usage: install.sh [--config FILE] [--repair] [--dry-run]
-       install.sh --uninstall [--dry-run]
+usage: install.sh [--printer NAME] [--config FILE] [--repair] [--dry-run]
+       install.sh [--printer NAME] --uninstall [--dry-run]
        install.sh --check
 
 Installs the binary beside this script as a service of systemd, OpenRC, or the enclosed init script;
@@ -15,6 +15,8 @@ starts it, waits until its ports answer, and prints them. The previous version i
 if the new one is not ready within 30 s. Files that are up to date are not touched.
 
   --config FILE  install these settings; without it /etc/pandaproxy/pandaproxy.conf stays
+  --printer NAME the service of one of several printers: its settings are /etc/pandaproxy/NAME.conf, with
+                 a BIND_ADDRESS of its own, and its unit is pandaproxy@NAME (systemd only)
   --repair       install every file again, and restart
   --uninstall    remove the service; settings and certificates stay
   --check        only check that the binary is for this machine
@@ -24,13 +26,11 @@ END
 
 readonly BIN=/usr/local/bin/pandaproxy
 readonly ETC=/etc/pandaproxy
-readonly CONF=$ETC/pandaproxy.conf
 readonly STATE=/var/lib/pandaproxy
 readonly KEPT=/usr/local/lib/pandaproxy
-readonly UNIT=/etc/systemd/system/pandaproxy.service
-readonly BOARD_CONF=$UNIT.d/board.conf
 readonly INIT=/etc/init.d/pandaproxy
 readonly RC_CONF=/etc/conf.d/pandaproxy
+# The service's user.
 readonly NAME=pandaproxy
 # Seconds until it has to be ready; and at a first start that has to make an RSA key, on a slow board.
 readonly READY_WITHIN=30 KEYS_WITHIN=900
@@ -49,13 +49,18 @@ has() {
 }
 
 here=$(dirname "$0")
-config='' repair='' uninstall='' check='' dry=''
+config='' printer='' repair='' uninstall='' check='' dry=''
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
     --config)
         [ $# -gt 1 ] || { usage >&2; exit 2; }
         config=$2
+        shift
+        ;;
+    --printer)
+        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        printer=$2
         shift
         ;;
     --repair) repair=1 ;;
@@ -66,6 +71,19 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+# What differs for one of several printers: its settings, its unit, and where its own certificates are.
+if [ -n "$printer" ]; then
+    case $printer in
+    *[!a-z0-9_-]* | -* | pandaproxy) die "'$printer' is no name for a printer: small letters, digits, - and _" ;;
+    esac
+    SERVICE=$NAME@$printer TEMPLATE=$NAME@.service CONF=$ETC/$printer.conf OWN=$STATE/$printer
+else
+    SERVICE=$NAME TEMPLATE=$NAME.service CONF=$ETC/pandaproxy.conf OWN=$STATE
+fi
+readonly SERVICE TEMPLATE CONF OWN
+readonly UNIT=/etc/systemd/system/$TEMPLATE
+readonly BOARD_CONF=$UNIT.d/board.conf
 
 # ---- what this machine is ----------------------------------------------------------------------
 
@@ -120,8 +138,8 @@ fi
 
 service() {
     case $init/$1 in
-    systemd/start) timeout "$2" systemctl restart $NAME ;;
-    systemd/stop) systemctl stop $NAME ;;
+    systemd/start) timeout "$2" systemctl restart "$SERVICE" ;;
+    systemd/stop) systemctl stop "$SERVICE" ;;
     openrc/start) rc-service $NAME restart ;;
     openrc/stop) rc-service $NAME stop ;;
     script/start) "$INIT" restart ;;
@@ -132,7 +150,7 @@ service() {
 # Whether it has been given up: then there is nothing to wait for.
 given_up() {
     case $init in
-    systemd) systemctl is-failed --quiet $NAME ;;
+    systemd) systemctl is-failed --quiet "$SERVICE" ;;
     openrc) rc-service $NAME status 2>/dev/null | grep -q crashed ;;
     script) ! "$INIT" status >/dev/null 2>&1 ;;
     esac
@@ -142,7 +160,7 @@ enable_service() {
     case $init in
     systemd)
         systemctl daemon-reload
-        systemctl --quiet enable $NAME
+        systemctl --quiet enable "$SERVICE"
         ;;
     openrc) rc-update --quiet add $NAME default ;;
     script)
@@ -159,7 +177,7 @@ enable_service() {
 
 disable_service() {
     case $init in
-    systemd) systemctl --quiet disable $NAME || true ;;
+    systemd) systemctl --quiet disable "$SERVICE" || true ;;
     openrc) rc-update --quiet delete $NAME default || true ;;
     script)
         if has update-rc.d; then update-rc.d $NAME remove >/dev/null || true; fi
@@ -171,14 +189,14 @@ disable_service() {
 # The service's own last word.
 last_word() {
     case $init in
-    systemd) journalctl --quiet --output=cat --lines=1 _SYSTEMD_UNIT=$NAME.service ;;
+    systemd) journalctl --quiet --output=cat --lines=1 _SYSTEMD_UNIT="$SERVICE.service" ;;
     openrc) grep -h $NAME /var/log/messages | tail -n 1 ;;
     script) cat /run/pandaproxy/last ;;
     esac 2>/dev/null || true
 }
 
 health() {
-    "$1" health --config "$2" --state-dir "$STATE" 2>&1
+    "$1" health --config "$2" --state-dir "$OWN" --ca-dir "$STATE" 2>&1
 }
 
 # Seconds since boot: a board's clock may jump from 1970 to today meanwhile.
@@ -194,6 +212,13 @@ wait_ready() {
         if given_up || [ "$(uptime_now)" -ge $until ]; then return 1; fi
         sleep 1
     done
+}
+
+# Services of other printers that run the same binary.
+others() {
+    [ $init = systemd ] || return 0
+    systemctl list-units --plain --no-legend --state=active $NAME.service "$NAME@*.service" | cut -d' ' -f1 |
+        grep -vxF "$SERVICE.service" || true
 }
 
 # ---- files -------------------------------------------------------------------------------------
@@ -220,7 +245,7 @@ wanted() {
     case $1 in
     "$BIN") echo "$here/pandaproxy" ;;
     "$CONF") echo "${config:-$CONF}" ;;
-    "$UNIT") echo "$here/pandaproxy.service" ;;
+    "$UNIT") echo "$here/$TEMPLATE" ;;
     "$BOARD_CONF" | "$RC_CONF") echo "$made/limits" ;;
     "$INIT") if [ $init = openrc ]; then echo "$here/pandaproxy.openrc"; else echo "$here/pandaproxy.init"; fi ;;
     esac
@@ -308,7 +333,7 @@ restore() {
         rm -rf "$KEPT/trying"
         if [ $init = systemd ]; then
             systemctl daemon-reload
-            systemctl reset-failed $NAME 2>/dev/null || true
+            systemctl reset-failed "$SERVICE" 2>/dev/null || true
         fi
         service start $READY_WITHIN || true
         if wait_ready $READY_WITHIN; then
@@ -321,8 +346,9 @@ restore() {
         if [ $init = systemd ]; then
             rmdir "$UNIT.d" 2>/dev/null || true
             systemctl daemon-reload
-            systemctl reset-failed $NAME 2>/dev/null || true
+            systemctl reset-failed "$SERVICE" 2>/dev/null || true
         fi
+        [ -z "$made_own" ] || rm -rf "$OWN"
         [ -z "$made_state" ] || rm -rf "$STATE"
         [ -z "$made_user" ] || remove_user
         rm -rf "$KEPT" /run/pandaproxy
@@ -354,16 +380,31 @@ do_uninstall() {
     fi
     service stop || true
     disable_service
-    files | grep -vxF "$CONF" | while read -r file; do rm -f "$file"; done
+    left=$(others)
+    # The binary, and the unit of all but the first printer, are others' as well.
+    files | grep -vxF "$CONF" | while read -r file; do
+        case $left in
+        '') rm -f "$file" ;;
+        *@*) case $file in "$BIN" | *@.service | *@.service.d/*) ;; *) rm -f "$file" ;; esac ;;
+        *) [ "$file" = "$BIN" ] || rm -f "$file" ;;
+        esac
+    done
     rmdir "$UNIT.d" 2>/dev/null || true
     [ $init != systemd ] || systemctl daemon-reload
-    rm -rf "$KEPT" /run/pandaproxy
+    [ -n "$left" ] || rm -rf "$KEPT" /run/pandaproxy
     say "removed; settings and certificates stay in $ETC and $STATE,"
     say "and so does their owner, the user $NAME: remove them by hand if they are not needed"
 }
 
 do_install() {
     [ -f "$here/pandaproxy" ] || die "no binary beside install.sh"
+    [ -z "$printer" ] || [ $init = systemd ] ||
+        die "several printers need systemd: OpenRC and the init script start one"
+    [ -z "$printer" ] || grep -qs '^[[:space:]]*BIND_ADDRESS=..*' "${config:-$CONF}" ||
+        die "the settings of $printer need a BIND_ADDRESS: an address of this machine for this printer alone"
+    # Its unit would be hidden by the one that this puts into /etc.
+    [ ! -e /lib/systemd/system/$NAME.service ] ||
+        die "the Debian package is installed here: upgrade that, or \`apt remove pandaproxy\` first (settings stay)"
     [ -n "$config" ] || [ -f "$CONF" ] ||
         die "there are no settings yet: give --config FILE (pandaproxy.conf is an example)"
     [ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
@@ -421,26 +462,29 @@ do_install() {
         done
     )
     [ -d "$STATE" ] || made_state=1
+    [ -d "$OWN" ] || made_own=1
     id $NAME >/dev/null 2>&1 || made_user=1
     placed=1
     make_user
     for file in $(files); do place "$(wanted "$file")" "$file"; done
     mkdir -p "$STATE"
     chmod 700 "$STATE"
-    if [ -f "$here/rsa.key" ] && [ ! -e "$STATE/rsa.key" ] && [ ! -h "$STATE/rsa.key" ]; then
+    [ ! -h "$OWN" ] || die "$OWN is a link"
+    mkdir -p "$OWN"
+    if [ -f "$here/rsa.key" ] && [ ! -e "$OWN/rsa.key" ] && [ ! -h "$OWN/rsa.key" ]; then
         # Made beside the directory, which is the service's, and moved: nothing is written through a link in there.
-        (umask 077 && key=$(mktemp "$STATE.XXXXXX") && cp "$here/rsa.key" "$key" && mv -f "$key" "$STATE/rsa.key")
+        (umask 077 && key=$(mktemp "$STATE.XXXXXX") && cp "$here/rsa.key" "$key" && mv -f "$key" "$OWN/rsa.key")
     fi
     own_state
     chmod 750 "$ETC"
     chown root:$NAME "$ETC"
     enable_service
     within=$READY_WITHIN
-    if [ ! -e "$STATE/rsa.key" ]; then
+    if [ ! -e "$OWN/rsa.key" ]; then
         within=$KEYS_WITHIN
         say "creating the RSA key first; that takes minutes on a slow board"
     fi
-    [ $init != systemd ] || systemctl reset-failed $NAME 2>/dev/null || true
+    [ $init != systemd ] || systemctl reset-failed "$SERVICE" 2>/dev/null || true
     ready=''
     if service start "$within" && wait_ready "$within"; then ready=1; fi
     if [ -z "$ready" ]; then
@@ -458,6 +502,9 @@ do_install() {
     fi
     say "$version, started by $init, $(memory_limit)"
     say "$told"
+    for other in $(others); do
+        systemctl restart "$other" || say "$other did not restart: journalctl -u $other says why"
+    done
 }
 
 [ -z "$uninstall" ] || [ -z "$repair$config" ] || { usage >&2; exit 2; }
@@ -471,7 +518,7 @@ if [ -n "$check" ]; then
     exit 0
 fi
 [ -n "$dry" ] || [ "$(id -u)" = 0 ] || die "this has to be done by root: use sudo"
-made='' placed='' made_state='' made_user=''
+made='' placed='' made_state='' made_own='' made_user=''
 if [ -n "$uninstall" ]; then
     do_uninstall
     exit 0

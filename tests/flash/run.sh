@@ -351,7 +351,7 @@ flash $BOARD pi@board --config "$scratch/given.conf"
 check "ends well" ends_with 0
 check "it serves" serves
 check "as its own user" not is "$(stat -c %u "/proc/$(process)")" 0
-check "systemd was told in order" is "$(calls | grep -v is-failed | tr '\n' ';')" \
+check "systemd was told in order" is "$(calls | grep -vE 'is-failed|list-units' | tr '\n' ';')" \
     "daemon-reload;--quiet enable pandaproxy;reset-failed pandaproxy;restart pandaproxy;"
 check "the unit is there" is_same "$running/etc/systemd/system/pandaproxy.service" boards/service/pandaproxy.service
 check "and the board's limit" grep -qx 'MemoryMax=128M' "$running/etc/systemd/system/pandaproxy.service.d/board.conf"
@@ -409,6 +409,39 @@ printf 'PRINTER_IP=127.0.0.9\n' >"$scratch/none.conf"
 at_a_terminal $BOARD pi@board --config "$scratch/none.conf"
 check "and what the host finds wrong" refuses "invalid settings"
 rm "$running/usr/local/bin/sudo"
+
+begin "a second printer"
+cp "$scratch/given.conf" "$scratch/garage.conf"
+flash $BOARD pi@board --printer Garage --config "$scratch/garage.conf"
+check "has a name that a unit can have" refuses "is no name for a printer"
+sed -i '/^BIND_ADDRESS/d' "$scratch/garage.conf"
+flash $BOARD pi@board --printer garage --config "$scratch/garage.conf"
+check "needs an address of its own" refuses "need a BIND_ADDRESS"
+printf 'BIND_ADDRESS=127.0.0.5\r\n' >>"$scratch/garage.conf"
+flash $BOARD pi@board --printer garage --config "$scratch/garage.conf"
+check "ends well" ends_with 0
+garage_serves() {
+    chroot "$running" /usr/local/bin/pandaproxy health --config /etc/pandaproxy/garage.conf \
+        --state-dir /var/lib/pandaproxy/garage --ca-dir /var/lib/pandaproxy >/dev/null 2>&1
+}
+check "is served" garage_serves
+check "beside the first" serves
+check "by the same authority" not test -e "$running/var/lib/pandaproxy/garage/ca.pem"
+check "settings are private" has_mode /etc/pandaproxy/garage.conf 640
+flash $BOARD pi@board --printer garage --uninstall
+check "is removed" ends_with 0
+check "and not served" not garage_serves
+check "while the first is" serves
+check "and its settings stay" test -e "$running/etc/pandaproxy/garage.conf"
+
+begin "over a Debian package"
+mkdir -p "$running/lib/systemd/system"
+: >"$running/lib/systemd/system/pandaproxy.service"
+before=$(contents)
+flash $BOARD pi@board --repair
+check "is refused, with what to do" refuses "the Debian package is installed here"
+check "nothing was changed" unchanged
+rm "$running/lib/systemd/system/pandaproxy.service"
 
 begin "--uninstall, under systemd"
 flash $BOARD pi@board --uninstall
