@@ -8,7 +8,8 @@ usage() {
 usage: boards/release.sh [--dry-run] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
-binary, licence, README, units, example settings, board.env and install.sh; and copies trust.sh and
+binary, licence, README, units, example settings, board.env and install.sh; the Debian packages that
+boards/package.sh makes of them, if VERSION is a version as Debian knows them; and copies trust.sh and
 trust.ps1, for the machines that slicers run on. Binaries that dist/ does not have are built. The same
 files give the same bytes.
 
@@ -50,7 +51,8 @@ for board in "${boards[@]}"; do
     mkdir -p "$parts/$name" dist/release
     install -m 755 "dist/pandaproxy-$board" "$parts/$name/pandaproxy"
     install -m 755 boards/service/install.sh boards/service/pandaproxy.{init,openrc} "$parts/$name"
-    install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/pandaproxy.{service,conf} "$parts/$name"
+    install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/{pandaproxy.service,pandaproxy@.service,pandaproxy.conf} \
+        "$parts/$name"
     tar --sort=name --mode=go-w --owner=0 --group=0 --numeric-owner --mtime='2000-01-01 00:00Z' -C "$parts" -cf - "$name" |
         gzip -9n >"dist/release/$name.tar.gz"
     printf 'dist/release/%s.tar.gz\n' "$name"

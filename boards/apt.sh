@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# An apt repository of the packages in dist/release, in dist/apt: of the same packages the same bytes, but for signatures.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: boards/apt.sh [--key ID] [--dry-run]
+
+Makes dist/apt of dist/release/*.deb (boards/package.sh makes those): pool/, and dists/stable/ with Packages, Release and, with
+a key, InRelease and Release.gpg and the public key in pandaproxy.gpg. Any web server can serve the folder. On a machine that
+installs from it:
+
+    curl -fsSL URL/pandaproxy.gpg | sudo tee /etc/apt/keyrings/pandaproxy.gpg >/dev/null
+    echo "deb [signed-by=/etc/apt/keyrings/pandaproxy.gpg] URL stable main" | sudo tee /etc/apt/sources.list.d/pandaproxy.list
+    sudo apt update && sudo apt install pandaproxy
+
+  --key ID    sign with this key of gpg's key ring; without it apt refuses the repository
+  --dry-run   say what would be made, and make nothing
+END
+}
+
+key='' dry=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --help) usage; exit 0 ;;
+    --dry-run) dry=1 ;;
+    --key)
+        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        key=$2
+        shift
+        ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+cd "$(dirname "$0")/.."
+# shellcheck source=/dev/null
+. boards/board.sh
+shopt -s nullglob
+packages=(dist/release/*.deb)
+[ "${#packages[@]}" -gt 0 ] || die "there are no packages in dist/release: boards/package.sh VERSION"
+if [ -n "$dry" ]; then
+    printf 'would make dist/apt of %s\n' "${packages[*]}"
+    exit 0
+fi
+need apt-ftparchive apt-utils
+[ -z "$key" ] || need gpg gnupg
+
+rm -rf dist/apt
+mkdir -p dist/apt/pool/main
+cp -p "${packages[@]}" dist/apt/pool/main/
+cd dist/apt
+for arch in amd64 arm64 armhf; do
+    folder=dists/stable/main/binary-$arch
+    mkdir -p "$folder"
+    apt-ftparchive --arch "$arch" packages pool >"$folder/Packages"
+    gzip -9nk "$folder/Packages"
+done
+# The date of the newest package, so that the same packages give the same file.
+newest=$(stat -c %Y pool/main/*.deb | sort -n | tail -n 1)
+apt-ftparchive -o APT::FTPArchive::Release::Origin=PandaProxy -o APT::FTPArchive::Release::Label=PandaProxy \
+    -o APT::FTPArchive::Release::Suite=stable -o APT::FTPArchive::Release::Codename=stable \
+    -o APT::FTPArchive::Release::Components=main -o 'APT::FTPArchive::Release::Architectures=amd64 arm64 armhf' \
+    release dists/stable |
+    sed "s/^Date: .*/Date: $(LC_ALL=C date --utc --rfc-email --date="@$newest" | sed 's/+0000/UTC/')/" >Release.new
+mv Release.new dists/stable/Release
+if [ -n "$key" ]; then
+    gpg --batch --yes --local-user "$key" --clearsign --output dists/stable/InRelease dists/stable/Release
+    gpg --batch --yes --local-user "$key" --armor --detach-sign --output dists/stable/Release.gpg dists/stable/Release
+    gpg --batch --yes --export "$key" >pandaproxy.gpg
+fi
+printf 'dist/apt: %d packages%s\n' "${#packages[@]}" "${key:+, signed by $key}"
