@@ -4,9 +4,10 @@ use core::cell::RefCell;
 use core::time::Duration;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
-use pandaproxy::config::{Config, Intent};
+use pandaproxy::config::{Config, Intent, PrintCa};
 use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::limits::Limits;
@@ -16,7 +17,8 @@ use pandaproxy::runtime::launch::{self, Context, Credentials, Proxy, StartError}
 use pandaproxy::runtime::net::Sockets;
 use pandaproxy::runtime::supervisor;
 use pandaproxy::state_dir::instance::Instance;
-use pandaproxy::tls::Identity;
+use pandaproxy::tls::issuers::{self, Issuer, Printer};
+use pandaproxy::tls::{CaError, Identity};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit status for invalid settings.
@@ -54,19 +56,57 @@ fn main() -> ExitCode {
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
-        Intent::PrintCa { dir } => match Identity::ca_in(&dir) {
-            Ok((pem, sha256)) => {
-                eprintln!("{}, SHA-256 {}", dir.join("ca.pem").display(), Hex(&sha256));
-                write!(std::io::stdout(), "{pem}")
-            }
+        Intent::PrintCa(ca) => match print_ca(&ca) {
+            Ok(printed) => printed,
             Err(error) => {
-                eprintln!("pandaproxy: state directory {}: {error}", dir.display());
+                eprintln!("pandaproxy: state directory {}: {error}", ca.dir.display());
                 return ExitCode::FAILURE;
             }
         },
     };
     // Standard output is closed.
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints the proxy's authority, and behind it what vouches for the certificates of relayed printers. What each is goes to
+/// standard error.
+fn print_ca(ca: &PrintCa) -> Result<std::io::Result<()>, CaError> {
+    let (pem, sha256) = Identity::ca_in(&ca.dir)?;
+    let mut out = pem;
+    eprintln!("{}, SHA-256 {}", ca.dir.join("ca.pem").display(), Hex(&sha256));
+    let given = ca.printer_ca.as_deref().and_then(|path| {
+        let warn = |error| eprintln!("pandaproxy: {}: {error}", path.display());
+        launch::read_authorities(path).map_err(warn).ok()
+    });
+    let mut printed = Vec::new();
+    let printers = issuers::printers(&ca.state_dir, given.as_deref(), SystemTime::now);
+    for Printer { serial, issuers } in &printers {
+        let issuers = match issuers {
+            Ok(issuers) => issuers,
+            Err(error) => {
+                eprintln!("printer {serial}: {error}");
+                continue;
+            }
+        };
+        for Issuer { name, sha256, pem } in issuers {
+            eprintln!("printer {serial}: {name}, SHA-256 {}", Hex(sha256));
+            // Printers of one model have one issuer.
+            if !printed.contains(sha256) {
+                printed.push(*sha256);
+                // The scripts for slicers know the mark, and remove what stands behind it with the authority.
+                out.push_str(&format!("# PandaProxy: printer {serial}: {name}\n{pem}"));
+            }
+        }
+    }
+    if let Some(serial) = &ca.relayed
+        && !printers.iter().any(|printer| printer.serial == **serial)
+    {
+        eprintln!(
+            "printer {serial}: not seen yet; slicers need its certificate for files: run this again once the \
+             service has connected to it"
+        );
+    }
+    Ok(write!(std::io::stdout(), "{out}"))
 }
 
 /// A fingerprint as browsers and openssl show it.

@@ -36,6 +36,7 @@ const TABLE: &[Area] = &[
     Area { name: "host", samples: crate::runtime::host::samples },
     Area { name: "worker", samples: crate::runtime::worker::samples },
     Area { name: "tls", samples: crate::tls::samples },
+    Area { name: "pins", samples: crate::state_dir::pin::samples },
     Area { name: "instance", samples: crate::state_dir::instance::samples },
     Area { name: "health", samples: crate::health::samples },
     Area { name: "trace", samples: crate::trace::samples },

@@ -21,7 +21,8 @@ The authority's file in PEM, or - for standard input.
 HOST or HOST:PORT of a running proxy to fetch the authority from by TLS (port 8883 unless given). Needs -Sha256.
 
 .PARAMETER Sha256
-The authority's SHA-256, as the proxy prints it. Another authority is refused.
+The authority's SHA-256, as the proxy prints it. Another authority is refused. Several, separated by commas, where the
+file has certificates of a printer as well: one for each.
 
 .PARAMETER Bundle
 Change this printer.cer, or those below this folder. There is no search then.
@@ -48,7 +49,7 @@ Say what would be changed, and change nothing.
 param(
     [Parameter(Position = 0)][string]$Authority,
     [string]$From,
-    [string]$Sha256,
+    [string[]]$Sha256 = @(),
     [string[]]$Bundle = @(),
     [switch]$KeepOthers,
     [switch]$Check,
@@ -59,8 +60,10 @@ param(
 Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
-# The line before each certificate that this script adds beside an authority, by which -Remove finds it.
+# What stands before each certificate that is added beside an authority, so that -Remove finds it: the line that
+# "pandaproxy ca" prints there, or the first of these where it has none.
 $Mark = '# added by trust.sh of PandaProxy'
+$Marks = '# (added by trust\.sh of PandaProxy|PandaProxy: printer [ -~]*)'
 # One byte is one character, so that what is not changed stays byte for byte.
 $Bytes = [Text.Encoding]::GetEncoding(28591)
 
@@ -119,11 +122,18 @@ function Test-Ours($Entry) {
 }
 
 function Test-Marked($Entry) {
-    return ($Entry.Before -split '\r?\n') -ccontains $Mark
+    return @($Entry.Before -split '\r?\n' | Where-Object { $_ -cmatch "^$Marks$" }).Count -gt 0
+}
+
+# The mark in the text before a certificate, or the usual one.
+function Get-Mark($Entry) {
+    $found = @($Entry.Before -split '\r?\n' | Where-Object { $_ -cmatch "^$Marks$" })
+    if ($found.Count -gt 0) { return $found[-1] }
+    return $Mark
 }
 
 # The authority as a running proxy sends it in the TLS handshake. Nothing is trusted by this: its SHA-256 decides.
-function Get-Sent([string]$Address, [string]$Wanted) {
+function Get-Sent([string]$Address, [string[]]$Wanted) {
     $name, $port = $Address -split ':', 2
     if (-not $port) { $port = '8883' }
     $client = New-Object Net.Sockets.TcpClient
@@ -148,7 +158,7 @@ function Get-Sent([string]$Address, [string]$Wanted) {
         $client.Dispose()
     }
     foreach ($der in $script:sent) {
-        if ((Get-Sha256 $der) -eq $Wanted) {
+        if ($Wanted -contains (Get-Sha256 $der)) {
             $lines = [Convert]::ToBase64String($der) -split '(.{64})' | Where-Object { $_ }
             return "-----BEGIN CERTIFICATE-----`n" + ($lines -join "`n") + "`n-----END CERTIFICATE-----`n"
         }
@@ -205,7 +215,7 @@ function Get-Plan([string]$Text, $Wanted) {
             $plan.New += $entry.Before + $entry.Block
         } else {
             # The text before a certificate stays, but for the mark of one that goes.
-            $plan.New += $entry.Before -replace ('(?m)^' + [regex]::Escape($Mark) + '\r?\n'), ''
+            $plan.New += $entry.Before -creplace ('(?m)^' + $Marks + '\r?\n'), ''
         }
     }
     if ($plan.Notes.Count -eq 0 -and $plan.New -cne $Text) {
@@ -215,7 +225,7 @@ function Get-Plan([string]$Text, $Wanted) {
         if ($plan.Here -contains $one.Sum -or $plan.Others -contains $one.Sum) { continue }
         $plan.Notes += "add $($one.Name)"
         if (-not $plan.New.EndsWith("`n")) { $plan.New += "`n" }
-        if (-not (Test-Ours $one)) { $plan.New += "$Mark`n" }
+        if (-not (Test-Ours $one)) { $plan.New += "$(Get-Mark $one)`n" }
         $plan.New += $one.Block
     }
     return $plan
@@ -265,11 +275,13 @@ if (-not $Check -and -not $Remove -and -not $From -and -not $Authority) {
     Stop-Wrong 'an authority is needed: a file, - or -From'
 }
 if ($Remove -and ($From -or $Authority)) { Stop-Wrong '-Remove takes no authority' }
-if ($From -and -not $Sha256) {
+if ($From -and $Sha256.Count -eq 0) {
     Stop-Wrong '-From needs -Sha256: without it another machine could answer with an authority of its own'
 }
-$expected = ($Sha256 -replace '[: ]', '').ToLowerInvariant()
-if ($expected -and $expected -cnotmatch '^[0-9a-f]{64}$') { Stop-Wrong '-Sha256 takes 64 hexadecimal digits' }
+$expected = @($Sha256 | ForEach-Object { $_ -split ',' } | ForEach-Object { ($_ -replace '[: ]', '').ToLowerInvariant() })
+if (@($expected | Where-Object { $_ -cnotmatch '^[0-9a-f]{64}$' }).Count -gt 0) {
+    Stop-Wrong '-Sha256 takes 64 hexadecimal digits'
+}
 
 $wanted = @()
 if ($From -or $Authority) {
@@ -293,13 +305,21 @@ if ($From -or $Authority) {
     }
     if (@($wanted | Where-Object { -not $_.Sum }).Count -gt 0) { Stop-Failed 'the authority is damaged' }
     if (-not (Test-Ours $wanted[0])) { Stop-Failed "this is no PandaProxy's authority but $($wanted[0].Name)" }
-    Write-Output "authority: $($wanted[0].Name)"
-    Write-Output "SHA-256:   $($wanted[0].Sum)"
-    if (-not $expected) {
-        Write-Output "  compare this with what 'sudo pandaproxy ca' prints on the proxy"
-    } elseif ($wanted[0].Sum -cne $expected) {
-        Stop-Failed 'its SHA-256 is not the one given with -Sha256; nothing was changed'
+    # Two files of "pandaproxy ca" in one may have the same certificate.
+    $all = $wanted
+    $wanted = @()
+    foreach ($one in $all) {
+        if (@($wanted | Where-Object { $_.Sum -eq $one.Sum }).Count -eq 0) { $wanted += $one }
     }
+    foreach ($one in $wanted) {
+        $what = if (Test-Ours $one) { 'authority' } else { "printer's" }
+        Write-Output "${what}: $($one.Name)"
+        Write-Output "SHA-256:   $($one.Sum)"
+        if ($expected.Count -gt 0 -and $expected -cnotcontains $one.Sum) {
+            Stop-Failed 'its SHA-256 is not the one given with -Sha256; nothing was changed'
+        }
+    }
+    if ($expected.Count -eq 0) { Write-Output "  compare this with what 'sudo pandaproxy ca' prints on the proxy" }
 }
 
 $files = @()

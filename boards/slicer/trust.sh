@@ -16,8 +16,10 @@ Adds the certificate authority of a PandaProxy to the file printer.cer of every 
 OrcaSlicer that it finds. Get the authority on the proxy with `sudo pandaproxy ca > CA.pem`.
 Quit the slicer first, and start it again afterwards.
 
-  --sha256 HEX      the authority's SHA-256, as the proxy prints it; another one is refused
-  --from HOST       fetch the authority by TLS (port 8883 unless given); needs --sha256
+  --sha256 HEX      the authority's SHA-256, as the proxy prints it; another one is refused.
+                    Repeatable: once for each certificate that `pandaproxy ca` has printed
+  --from HOST       fetch the authority by TLS (port 8883 unless given); needs --sha256. A printer
+                    whose files are relayed needs the file: it has the printer's certificates too
   --bundle PATH     change this printer.cer, or those below this folder; repeatable; no search then
   --keep-others     keep the authorities of other PandaProxys; without it they are removed as outdated
   --check           change nothing; status 1 if a slicer lacks the authority
@@ -48,6 +50,20 @@ say() {
     printf '  %s\n' "$*"
 }
 
+# hex TEXT: a SHA-256 in lower case without colons.
+hex() {
+    local digits
+    digits=$(printf '%s' "$1" | tr -d ': ' | tr 'A-F' 'a-f')
+    case ${#digits}:$digits in
+    64:*[!0-9a-f]*) ;;
+    64:*)
+        printf '%s' "$digits"
+        return
+        ;;
+    esac
+    wrong '--sha256 takes 64 hexadecimal digits'
+}
+
 source='' from='' expected='' keep='' mode=add dry='' resign='' root='' bundles=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -55,7 +71,7 @@ while [ $# -gt 0 ]; do
     --sha256 | --from | --bundle | --root)
         [ $# -gt 1 ] || wrong "$1 needs a value"
         case $1 in
-        --sha256) expected=$2 ;;
+        --sha256) expected="$expected${expected:+ }$(hex "$2")" ;;
         --from) from=$2 ;;
         --bundle) bundles+=("$2") ;;
         --root) root=${2%/} ;;
@@ -80,20 +96,15 @@ done
 [ "$mode" != remove ] || [ -z "$source$from" ] || wrong '--remove takes no authority'
 [ -z "$from" ] || [ -n "$expected" ] ||
     wrong '--from needs --sha256: without it another machine could answer with an authority of its own'
-expected=$(printf '%s' "$expected" | tr -d ': ' | tr 'A-F' 'a-f')
-case ${#expected}$expected in
-0) ;;
-64*[!0-9a-f]*) wrong '--sha256 takes 64 hexadecimal digits' ;;
-64*) ;;
-*) wrong '--sha256 takes 64 hexadecimal digits' ;;
-esac
 command -v openssl >/dev/null || die 'openssl is missing; install it'
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The line before each certificate that this script adds beside an authority, by which --remove finds it.
+# What stands before each certificate that is added beside an authority, so that --remove finds it: the line that
+# `pandaproxy ca` prints there, or the first of these where it has none.
 readonly MARK='# added by trust.sh of PandaProxy'
+readonly MARKS='# (added by trust\.sh of PandaProxy|PandaProxy: printer [ -~]*)'
 
 # split FILE DIR: takes a PEM file apart into DIR/001.text, 001.pem, 002.text, 002.pem, ...: each certificate and
 # what stands before it, and the text after the last one. A byte order mark is dropped, and two certificates that share
@@ -150,9 +161,27 @@ is_ours() {
     grep -Eqx 'CN=PandaProxy CA [0-9a-f]{8}' "$1.name"
 }
 
+# is_marked TEXT: whether the text before a certificate has a mark.
+is_marked() {
+    [ -f "$1" ] && tr -d '\r' <"$1" | grep -Eqx "$MARKS"
+}
+
+# mark_of TEXT: the mark in the text before a certificate, or the usual one.
+mark_of() {
+    { [ -f "$1" ] && grep -Ex "$MARKS" "$1"; } | tail -n 1 | grep . || printf '%s\n' "$MARK"
+}
+
 # lists FILE LINE: whether a file has that line.
 lists() {
     [ -f "$1" ] && grep -Fqx "$2" "$1"
+}
+
+# is_expected SHA256: whether it was given with --sha256.
+is_expected() {
+    case " $expected " in
+    *" $1 "*) return 0 ;;
+    *) return 1 ;;
+    esac
 }
 
 # fetch: writes the proxy's authority, as it sends it in the TLS handshake, to $work/given.
@@ -177,7 +206,7 @@ fetch() {
     describe "$work/chain.d"
     : >"$work/given"
     for one in $(certificates "$work/chain.d"); do
-        if [ "$(sha256 "$one")" = "$expected" ]; then cat "$one" >"$work/given"; fi
+        if is_expected "$(sha256 "$one")"; then cat "$one" >"$work/given"; fi
     done
     [ -s "$work/given" ] ||
         die "$at sends no certificate with this SHA-256; compare it with what 'sudo pandaproxy ca' prints there"
@@ -203,16 +232,22 @@ if [ -n "$source$from" ]; then
     for one in $(certificates "$work/add"); do
         sum=$(sha256 "$one")
         [ -n "$sum" ] || die 'the authority is damaged: openssl cannot read it'
+        # Two files of `pandaproxy ca` in one may have the same certificate.
+        if lists "$work/wanted" "$sum"; then
+            rm "$one"
+            continue
+        fi
         printf '%s\n' "$sum" >>"$work/wanted"
     done
     is_ours "$first" || die "this is no PandaProxy's authority but $(name_of "$first")"
-    sum=$(sha256 "$first")
-    printf 'authority: %s\nSHA-256:   %s\n' "$(name_of "$first")" "$sum"
-    if [ -z "$expected" ]; then
-        say "compare this with what 'sudo pandaproxy ca' prints on the proxy"
-    elif [ "$sum" != "$expected" ]; then
-        die 'its SHA-256 is not the one given with --sha256; nothing was changed'
-    fi
+    for one in $(certificates "$work/add"); do
+        if is_ours "$one"; then what=authority; else what="printer's"; fi
+        printf '%s: %s\nSHA-256:   %s\n' "$what" "$(name_of "$one")" "$(sha256 "$one")"
+        if [ -n "$expected" ] && ! is_expected "$(sha256 "$one")"; then
+            die 'its SHA-256 is not the one given with --sha256; nothing was changed'
+        fi
+    done
+    [ -n "$expected" ] || say "compare this with what 'sudo pandaproxy ca' prints on the proxy"
 fi
 
 # search: every printer.cer below the folders that programs are installed in; packages differ in where they put it.
@@ -286,7 +321,7 @@ plan() {
             echo 'one of its certificates is damaged; install the slicer again' >"$dir/fault"
             return
         fi
-        if ! is_ours "$one" && ! lists "$text" "$MARK"; then
+        if ! is_ours "$one" && ! is_marked "$text"; then
             printf '%s\n' "$sum" >>"$dir/others"
             cat "$one" >"$dir/stays"
         elif lists "$dir/here" "$sum"; then
@@ -301,7 +336,7 @@ plan() {
         fi
         # The text before a certificate stays, but for the mark of one that goes.
         if [ -f "$text" ]; then
-            if [ -s "$dir/stays" ]; then cat "$text"; else grep -Fvx "$MARK" "$text" || true; fi >>"$dir/new"
+            if [ -s "$dir/stays" ]; then cat "$text"; else grep -Evx "$MARKS"$'\r?' "$text" || true; fi >>"$dir/new"
         fi
         cat "$dir/stays" >>"$dir/new"
     done
@@ -317,7 +352,7 @@ plan() {
         sum=$(sha256 "$one")
         if lists "$dir/here" "$sum" || lists "$dir/others" "$sum"; then continue; fi
         printf 'add %s\n' "$(name_of "$one")" >>"$dir/notes"
-        is_ours "$one" || printf '%s\n' "$MARK" >>"$dir/new"
+        is_ours "$one" || mark_of "${one%.pem}.text" >>"$dir/new"
         cat "$one" >>"$dir/new"
     done
 }
@@ -332,7 +367,7 @@ verify() {
     for one in $(certificates "$dir/after"); do
         sum=$(sha256 "$one")
         printf '%s\n' "$sum" >>"$dir/all.after"
-        if ! is_ours "$one" && ! lists "${one%.pem}.text" "$MARK"; then printf '%s\n' "$sum" >>"$dir/others.after"; fi
+        if ! is_ours "$one" && ! is_marked "${one%.pem}.text"; then printf '%s\n' "$sum" >>"$dir/others.after"; fi
     done
     cmp -s "$dir/others" "$dir/others.after" || echo 'other certificates would be changed'
     local read

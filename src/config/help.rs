@@ -46,9 +46,12 @@ pub(super) const COMMANDS: [CommandHelp; 4] = [
     },
     CommandHelp {
         name: "ca",
-        about: "Print the certificate authority that clients import, as PEM",
+        about: "Print the certificates that clients import, as PEM",
         usage: "ca [--state-dir DIR] [--config FILE]",
-        text: "Run it as the user that the service runs as, or as root, with the service's \
+        text: "Prints the proxy's certificate authority and, where files are relayed, what vouches for the \
+               printer's own certificate, which slicers meet there. Names and fingerprints go to \
+               standard error.\n\
+               Run it as the user that the service runs as, or as root, with the service's \
                --state-dir. Without --config and PANDAPROXY_CONFIG it reads \
                /etc/pandaproxy/pandaproxy.conf, if that exists.",
     },

@@ -62,11 +62,8 @@ const SYSTEM_CONFIG: &str = "/etc/pandaproxy/pandaproxy.conf";
 pub enum Intent {
     /// Serve.
     Serve(Box<Config>),
-    /// Print the certificate authority that clients import (`pandaproxy ca`).
-    PrintCa {
-        /// Directory of the authority.
-        dir: PathBuf,
-    },
+    /// Print the certificates that clients import (`pandaproxy ca`).
+    PrintCa(Box<PrintCa>),
     /// Check the services of this configuration (`pandaproxy health`), and with `true` the printer.
     Health(Box<Config>, bool),
     /// Show the status of the running proxy (`pandaproxy status`), with `true` as JSON.
@@ -77,6 +74,35 @@ pub enum Intent {
     PrintLimits,
     /// Print this text, help or version, on standard output.
     Print(String),
+}
+
+/// Where the certificates are that clients import.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PrintCa {
+    /// Directory of the certificate authority.
+    pub dir: PathBuf,
+    /// Directory of what vouches for the printers' certificates.
+    pub state_dir: PathBuf,
+    /// Additional authority for the printers' certificates, as PEM.
+    pub printer_ca: Option<PathBuf>,
+    /// Serial number of the printer whose certificate clients meet, if the settings tell.
+    pub relayed: Option<Serial>,
+}
+
+impl PrintCa {
+    fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        // Other settings may be missing: this command needs none of them.
+        let config = Config::meant(sources).ok().filter(Config::relays);
+        Ok(Self {
+            dir: ca_dir(sources)?,
+            state_dir: state_dir(sources)?,
+            printer_ca: match sources.find(&Setting::PRINTER_CA) {
+                Some(given) => Some(given.path()?),
+                None => None,
+            },
+            relayed: config.map(|config| config.serial),
+        })
+    }
 }
 
 /// The meaning of all settings, checked as far as possible without the network.
@@ -167,7 +193,7 @@ impl Config {
         };
         let sources = Sources::open(args, &env, system.filter(|path| path.exists()))?;
         match word {
-            Some(Word::Ca) => Ok(Intent::PrintCa { dir: ca_dir(&sources)? }),
+            Some(Word::Ca) => Ok(Intent::PrintCa(Box::new(PrintCa::of(&sources)?))),
             Some(Word::Health) => {
                 let with_printer = sources.args().has_own("printer");
                 Ok(Intent::Health(Box::new(Self::meant(&sources)?), with_printer))
@@ -218,6 +244,15 @@ impl Config {
     /// ([`protocol`](crate::protocol#file-tunnel)).
     pub fn has_tunnel(&self) -> bool {
         self.port_6000.expects_tunnel(Model::of_serial(&self.serial))
+    }
+
+    /// Whether clients of a service meet the printer's own certificate. A printer of an unknown model may show a file
+    /// tunnel.
+    pub fn relays(&self) -> bool {
+        let is_unknown = Model::of_serial(&self.serial).is_none();
+        let may_have_tunnel = self.has_tunnel() || (is_unknown && self.port_6000 == Port6000::Auto);
+        let is_relay = matches!(self.ftp.mode, FtpMode::Relay { .. });
+        self.services.ftp && (is_relay || may_have_tunnel)
     }
 
     /// Whether the printer's address is a listener of this program, so that a connection to the printer would come back

@@ -692,12 +692,14 @@ fn short_options_may_be_run_together() {
 fn ca_needs_no_printer() {
     for words in [&["ca", "--state-dir", "/s", "-s", "01p"][..], &["--state-dir=/s", "-s01p", "ca"]]
     {
-        let Intent::PrintCa { dir } = read(words, &[]).unwrap() else { panic!() };
+        let Intent::PrintCa(ca) = read(words, &[]).unwrap() else { panic!() };
+        let dir = ca.dir;
         assert_eq!(dir, PathBuf::from("/s"));
     }
     let file = TempFile::new("PANDAPROXY_STATE_DIR=/s");
     let words = ["ca", "--config", file.name()];
-    let Intent::PrintCa { dir } = read(&words, &[]).unwrap() else { panic!() };
+    let Intent::PrintCa(ca) = read(&words, &[]).unwrap() else { panic!() };
+    let dir = ca.dir;
     assert_eq!(dir, PathBuf::from("/s"));
 }
 
@@ -792,7 +794,8 @@ fn state_is_kept_where_systemd_or_xdg_says() {
         assert_eq!(default_state_dir(root, &find), PathBuf::from(expected), "{root} {env:?}");
     }
     let env = [("PANDAPROXY_STATE_DIR", "/mine"), ("STATE_DIRECTORY", "/systemds")];
-    let Ok(Intent::PrintCa { dir }) = read(&["ca"], &env) else { panic!() };
+    let Ok(Intent::PrintCa(ca)) = read(&["ca"], &env) else { panic!() };
+    let dir = ca.dir;
     assert_eq!(dir, PathBuf::from("/mine"));
 }
 

@@ -79,6 +79,9 @@ pub const PIN_STACK: usize = 64 * KIB;
 /// The file of pins, as it is read and as it is written.
 pub const PIN_FILE: usize = 40 * KIB;
 
+/// The certificates that a relayed printer has shown, as they are written.
+pub const CHAIN: usize = 8 * KIB;
+
 /// The journal: the last events, and a count of each kind.
 pub const JOURNAL: usize = 12 * KIB - KIB / 2;
 
@@ -287,7 +290,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 60] = [
+pub const LINES: [Line; 61] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -349,6 +352,7 @@ pub const LINES: [Line; 60] = [
     line("configuration", 1, CONFIGURATION),
     line("name resolver", 1, RESOLVER + TASK),
     line("pins: writer's stack, file", 1, PIN_STACK + PIN_FILE),
+    line("relayed printer's certificates: shown, to be written", 3, CHAIN),
     line("journal", 1, JOURNAL),
     line("log: buffer, writer's stack", 1, LOG_BUFFER + LOG_STACK),
     line("printer status", 1, PRINTER_STATUS),

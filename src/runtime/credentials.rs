@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::start_error::StartError;
@@ -15,6 +15,7 @@ use crate::board::BOARD;
 use crate::config::{Config, FtpMode, PrinterAddr};
 use crate::memory::budget;
 use crate::state_dir::Pins;
+use crate::state_dir::chains::Chains;
 use crate::state_dir::pins::Fingerprint;
 use crate::tls::identity::{ADDRESSES, HOSTS};
 use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust};
@@ -97,22 +98,34 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
 fn trust(config: &Config) -> Result<Trust, StartError> {
     let policy = if config.insecure_printer { Policy::Insecure } else { Policy::Verify };
     let given = match &config.printer_ca {
-        Some(path) => Some(read_authorities(path)?),
+        Some(path) => Some(
+            read_authorities(path)
+                .map_err(|error| StartError::PrinterCa { path: path.clone(), error })?,
+        ),
         None => None,
     };
     let pins = Pins::in_dir(&config.state_dir);
+    let pins = if config.relays() && policy == Policy::Verify {
+        pins.keeping_chains()
+    } else {
+        // No client meets the printer's certificate.
+        Chains::in_dir(&config.state_dir).remove(&config.serial);
+        pins
+    };
     Trust::new(&config.serial, policy, given.as_deref(), pins, SystemTime::now)
         .map_err(StartError::Trust)
 }
 
 /// Reads the file of `--printer-ca`.
-fn read_authorities(path: &Path) -> Result<Vec<u8>, StartError> {
-    let unreadable = |error| StartError::PrinterCa { path: PathBuf::from(path), error };
-    let file = File::open(path).map_err(unreadable)?;
+///
+/// # Errors
+///
+/// The file system's error; it is larger than a dozen certificates.
+pub fn read_authorities(path: &Path) -> io::Result<Vec<u8>> {
     let mut pem = Vec::new();
-    file.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem).map_err(unreadable)?;
+    File::open(path)?.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem)?;
     if pem.len() as u64 > MAX_AUTHORITIES {
-        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(pem)
 }

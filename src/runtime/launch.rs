@@ -34,7 +34,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
 use super::accept::warn_if_absent;
-pub use super::credentials::{Authority, Credentials};
+pub use super::credentials::{Authority, Credentials, read_authorities};
 use super::host::Host;
 use super::net::Net;
 use super::root::{Bound, Listens, Root, find, heap_limit};

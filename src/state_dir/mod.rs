@@ -1,7 +1,8 @@
 //! The state directory: small files that survive a restart, readable by their owner only.
 //!
-//! The directory holds the [certificates](crate::tls::identity) with their keys, and the [`pins`]. A file is written
-//! under a temporary name in the same directory, synced, then renamed: after a crash there is the old file or the new
+//! The directory holds the [certificates](crate::tls::identity) with their keys, the [`pins`], and the [`chains`] of
+//! relayed printers. A file is written under a temporary name in the same directory, synced, then renamed: after a crash
+//! there is the old file or the new
 //! one, never a part. A file larger than `MAX_FILE` was not written by this program and is not read.
 //!
 //! Commands that root runs beside a service of another user (`ca`, `health`) only read: they follow no
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use pins::Pins;
 
+pub mod chains;
 pub mod instance;
 pub(crate) mod pin;
 pub mod pins;
@@ -207,7 +209,7 @@ fn content(file: File) -> io::Result<Zeroizing<alloc::string::String>> {
 ///
 /// The file system's error; the file is then unchanged.
 pub(crate) fn write(_lock: &Lock, dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let mut temporary = heapless::String::<32>::new();
+    let mut temporary = heapless::String::<64>::new();
     write!(temporary, ".{name}.new").map_err(|_| io::Error::from(ErrorKind::InvalidFilename))?;
     let temporary = dir.join(temporary.as_str());
     // A temporary file of an interrupted write may exist, with any mode.

@@ -1,4 +1,5 @@
-//! The pin of one printer, in memory, and the thread that reads and writes its [file](super::pins).
+//! The pin of one printer, in memory, and the thread that reads and writes its [file](super::pins) and that of its
+//! [chain](super::chains).
 //!
 //! A disk may take seconds for a write, and a network file system for ever. So the thread that serves only
 //! exchanges values here: what has to be read or written is done by a thread that is started for it and ends after it.
@@ -7,14 +8,18 @@
 //! |---|---|---|
 //! | threads | one | it does the next thing after this one |
 //! | things to do | one | a newer one replaces it |
+//! | chains to be written | one, of [`MAX_CHAIN`] bytes | a newer one replaces it |
 //! | the wait for another process' lock | [`LOCK_TIMEOUT`](super::pins::LOCK_TIMEOUT) | the pin is not written |
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::pins::{Fingerprint, PinError, Pins};
+use super::chains::{Chains, MAX_CHAIN};
+use super::pins::{Fingerprint, PinError, Pins, fingerprint};
 
 /// The stack of the thread.
 pub(crate) const PIN_STACK: usize = 64 * 1024;
@@ -26,6 +31,8 @@ pub(crate) struct Pin(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     pins: Pins,
+    /// Where the printer's chain is kept, if it is.
+    chains: Option<Chains>,
     serial: String,
     state: Mutex<State>,
 }
@@ -41,6 +48,23 @@ struct State {
     has_failed: bool,
     /// Whether the pin has rejected a certificate since the file was read.
     is_doubted: bool,
+    /// The SHA-256 of the chain that the file has, or that is being written.
+    chain: Option<Fingerprint>,
+    /// The certificate that this chain begins with.
+    chain_of: Option<Fingerprint>,
+    /// A chain to be written.
+    unwritten: Option<String>,
+}
+
+/// What a printer has shown, and how its file is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    /// The fingerprint of its certificate.
+    pub(crate) of: Fingerprint,
+    /// Whether authorities vouch for it: a pinned certificate stands alone.
+    pub(crate) is_vouched_for: bool,
+    /// The file's text.
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +81,55 @@ impl Pin {
     /// The pin of the printer with the serial number `serial`. Reads the file, which may block.
     pub(crate) fn load(pins: Pins, serial: &str) -> Self {
         let known = pins.get(serial);
-        let state =
-            State { known, job: None, is_running: false, has_failed: false, is_doubted: false };
-        Self(Arc::new(Shared { pins, serial: serial.into(), state: Mutex::new(state) }))
+        let state = State {
+            known,
+            job: None,
+            is_running: false,
+            has_failed: false,
+            is_doubted: false,
+            chain: None,
+            chain_of: None,
+            unwritten: None,
+        };
+        let (serial, state) = (serial.into(), Mutex::new(state));
+        Self(Arc::new(Shared { pins, chains: None, serial, state }))
+    }
+
+    /// The same, and keeps the printer's chain. `first` returns the first certificate of a file. Reads the file.
+    pub(crate) fn keeping(self, chains: Chains, first: fn(&str) -> Option<Fingerprint>) -> Self {
+        // A file that cannot be read is written again.
+        let text = chains.get(&self.0.serial).ok().flatten().unwrap_or_default();
+        let state = State {
+            chain: Some(fingerprint(text.as_bytes())),
+            chain_of: first(&text),
+            unwritten: None,
+            ..*self.0.state()
+        };
+        let (pins, serial) = (self.0.pins.clone(), self.0.serial.clone());
+        Self(Arc::new(Shared { pins, chains: Some(chains), serial, state: Mutex::new(state) }))
+    }
+
+    /// Whether the printer's chain is kept.
+    pub(crate) fn keeps_chain(&self) -> bool {
+        self.0.chains.is_some()
+    }
+
+    /// Has the chain written that a printer has shown, unless the file has it. A certificate that stands alone does not
+    /// replace what once vouched for it: not every port shows the authorities.
+    pub(crate) fn show(&self, chain: Chain) {
+        let mut state = self.0.state();
+        let shown = fingerprint(chain.text.as_bytes());
+        let is_less = !chain.is_vouched_for && state.chain_of == Some(chain.of);
+        if self.0.chains.is_none() || is_less || state.chain == Some(shown) {
+            return;
+        }
+        if chain.text.len() > MAX_CHAIN {
+            log::debug!("the printer's certificates are too long to be kept");
+            return;
+        }
+        (state.chain, state.chain_of) = (Some(shown), Some(chain.of));
+        state.unwritten = Some(chain.text);
+        self.run(&mut state);
     }
 
     /// The pin, whether or not it is written yet.
@@ -127,6 +197,11 @@ impl Pin {
 
     fn start(&self, state: &mut State, job: Job) {
         state.job = Some(job);
+        self.run(state);
+    }
+
+    /// Starts the thread unless it runs.
+    fn run(&self, state: &mut State) {
         if state.is_running {
             return;
         }
@@ -136,7 +211,10 @@ impl Pin {
             Ok(_) => state.is_running = true,
             Err(error) => {
                 log::error!("cannot start a thread to write pins: {error}");
-                state.finish(job, &Err(PinError::NotKept));
+                if let Some(job) = state.job {
+                    state.finish(job, &Err(PinError::NotKept));
+                }
+                state.forget_chain();
             }
         }
     }
@@ -153,11 +231,21 @@ impl Shared {
         loop {
             let job = {
                 let mut state = self.state();
-                let Some(job) = state.job else {
-                    state.is_running = false;
-                    return;
-                };
-                job
+                match (state.job, state.unwritten.take()) {
+                    (Some(job), unwritten) => {
+                        state.unwritten = unwritten;
+                        job
+                    }
+                    (None, Some(text)) => {
+                        drop(state);
+                        self.write(&text);
+                        continue;
+                    }
+                    (None, None) => {
+                        state.is_running = false;
+                        return;
+                    }
+                }
             };
             let outcome = match job {
                 Job::Read => self.pins.get(&self.serial),
@@ -171,7 +259,43 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Writes a chain. It is written again after the next handshake if it cannot be.
+    fn write(&self, text: &str) {
+        let Some(chains) = &self.chains else { return };
+        if let Err(error) = chains.set(&self.serial, text) {
+            log::warn!("{}", NotKept { serial: &self.serial, error: &error });
+            self.state().forget_chain();
+        }
+    }
+}
+
+/// The log line about a chain that cannot be written.
+struct NotKept<'a> {
+    serial: &'a str,
+    error: &'a io::Error,
+}
+
+impl fmt::Display for NotKept<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { serial, error } = self;
+        write!(f, "cannot write {serial}.chain: {error}; `pandaproxy ca` does not print it")
+    }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<String> {
+    let error = io::ErrorKind::StorageFull.into();
+    alloc::vec![alloc::format!("{}", NotKept { serial: "09400A000000001", error: &error })]
+}
+
 impl State {
+    /// The file may not have the chain.
+    const fn forget_chain(&mut self) {
+        (self.chain, self.chain_of) = (None, None);
+    }
+
     fn pin(&self) -> Result<Option<Fingerprint>, PinError> {
         match self.job {
             Some(Job::Add(fingerprint) | Job::Replace(fingerprint)) => Ok(Some(fingerprint)),

@@ -20,6 +20,7 @@ use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::chains::Chains;
 use super::{self as state_dir, Lock};
 
 /// Printers in one file of pins at most.
@@ -45,6 +46,9 @@ pub fn fingerprint(certificate: &[u8]) -> Fingerprint {
 #[derive(Clone, Debug)]
 pub struct Pins {
     dir: PathBuf,
+    /// Whether reading a file changes nothing, not even its mode.
+    only_looks: bool,
+    keeps_chains: bool,
 }
 
 /// Why the pins cannot be used. The file's path and the system's error are in the log.
@@ -59,7 +63,24 @@ pub enum PinError {
 impl Pins {
     /// The pins in the state directory `dir`. Reads and writes nothing.
     pub fn in_dir(dir: &Path) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), only_looks: false, keeps_chains: false }
+    }
+
+    /// The same, for a command beside a running service: it changes nothing and follows no symbolic link.
+    #[must_use]
+    pub fn looking(self) -> Self {
+        Self { only_looks: true, ..self }
+    }
+
+    /// The same, with the [chain](Chains) of each printer beside its pin.
+    #[must_use]
+    pub fn keeping_chains(self) -> Self {
+        Self { keeps_chains: true, ..self }
+    }
+
+    /// The chains of the printers, if they are kept.
+    pub(crate) fn chains(&self) -> Option<Chains> {
+        self.keeps_chains.then(|| Chains::in_dir(&self.dir))
     }
 
     /// The pin of the printer with the serial number `serial`; `None` if it has none.
@@ -133,7 +154,8 @@ impl Pins {
 
     /// The file's text, each line of which is a pin, empty, or a comment.
     fn read(&self) -> Result<String, PinError> {
-        let text = state_dir::read(&self.dir, FILE).map_err(|error| {
+        let read = if self.only_looks { state_dir::look } else { state_dir::read };
+        let text = read(&self.dir, FILE).map_err(|error| {
             log::error!("cannot read {}: {error}", self.dir.join(FILE).display());
             PinError::Unreadable
         })?;

@@ -52,6 +52,25 @@ pub enum Verdict {
     UnknownIssuer,
 }
 
+/// A certificate without a fault, and what vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged<'a> {
+    /// The result.
+    pub verdict: Verdict,
+    /// What vouches for the certificate.
+    pub path: Path<'a>,
+}
+
+/// The authorities between a printer's certificate and a known authority, that one included. Empty for a certificate of
+/// an unknown issuer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path<'a> {
+    /// Positions of the intermediate authorities among the certificates that were sent, from the printer's upwards.
+    pub between: heapless::Vec<usize, { INTERMEDIATES as usize }>,
+    /// The known authority.
+    pub known: Option<&'a Authority>,
+}
+
 /// Verifies the certificate `leaf` of the printer with the serial number `serial`, sent together with `sent`.
 ///
 /// `now` is in seconds since 1970.
@@ -66,7 +85,7 @@ pub fn judge<'a>(
     authorities: impl Iterator<Item = &'a Authority> + Clone,
     algorithms: &WebPkiSupportedAlgorithms,
     now: i64,
-) -> Result<Verdict, Refusal> {
+) -> Result<Judged<'a>, Refusal> {
     if sent.len() > MAX_SENT {
         return Err(Refusal::TooLong);
     }
@@ -78,13 +97,17 @@ pub fn judge<'a>(
     check_name(&leaf, serial)?;
     scheme(&leaf)?;
     let judge = Judge { sent, authorities, algorithms, now };
-    match judge.verify(&leaf, &facts, 0)? {
-        Some(Dates::Checked) => Ok(Verdict::Verified),
-        Some(Dates::Unchecked) => Ok(Verdict::VerifiedUndated),
-        None if facts.is_v3 => judge.dates(&leaf).map(|_| Verdict::UnknownIssuer),
+    let (verdict, path) = match judge.verify(&leaf, &facts, 0)? {
+        Some((Dates::Checked, path)) => (Verdict::Verified, path),
+        Some((Dates::Unchecked, path)) => (Verdict::VerifiedUndated, path),
+        None if facts.is_v3 => {
+            let _any = judge.dates(&leaf)?;
+            (Verdict::UnknownIssuer, Path::default())
+        }
         // A v1 certificate cannot state that it is not an authority's.
-        None => Err(Refusal::UnknownIssuer),
-    }
+        None => return Err(Refusal::UnknownIssuer),
+    };
+    Ok(Judged { verdict, path })
 }
 
 /// Whether `signed` is a signature over `message` by the key `spki` (SubjectPublicKeyInfo as DER) in `scheme`.
@@ -131,7 +154,7 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
         certificate: &X509Certificate<'_>,
         facts: &Facts<'_>,
         below: u32,
-    ) -> Result<Option<Dates>, Refusal> {
+    ) -> Result<Option<(Dates, Path<'a>)>, Refusal> {
         let named =
             self.authorities.clone().filter(|by| *by.name == *certificate.issuer().as_raw());
         // The fault of the closest candidate: a certificate that names a known issuer without being signed by it
@@ -145,10 +168,11 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
             } else if authority.path_len.is_some_and(|most| below > most) {
                 miss = Some(Refusal::PathTooLong);
             } else {
-                return self.dates(certificate).map(Some);
+                let path = Path { known: Some(authority), ..Path::default() };
+                return Ok(Some((self.dates(certificate)?, path)));
             }
         }
-        for der in self.sent {
+        for (at, der) in self.sent.iter().enumerate() {
             // A self-signed certificate that was sent along proves nothing.
             let between = parse(der)?;
             if between.subject().as_raw() != certificate.issuer().as_raw()
@@ -157,7 +181,11 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
                 continue;
             }
             match self.verify_through(certificate, facts, &between, below) {
-                Ok(dates) => return Ok(Some(dates)),
+                Ok((dates, mut path)) => {
+                    // It fits: no more than INTERMEDIATES were allowed.
+                    let _fits = path.between.insert(0, at);
+                    return Ok(Some((dates, path)));
+                }
                 Err(why) => miss = miss.or(Some(why)),
             }
         }
@@ -171,7 +199,7 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
         facts: &Facts<'_>,
         between: &X509Certificate<'_>,
         below: u32,
-    ) -> Result<Dates, Refusal> {
+    ) -> Result<(Dates, Path<'a>), Refusal> {
         if !facts.is_v3 {
             return Err(Refusal::UnknownIssuer);
         }
@@ -189,10 +217,8 @@ impl<'a, I: Iterator<Item = &'a Authority> + Clone> Judge<'_, '_, '_, I> {
         }
         match (self.verify(between, &issuer, below + 1)?, self.dates(certificate)?) {
             (None, _) => Err(Refusal::UnknownIssuer),
-            (Some(Dates::Checked), Dates::Checked) => Ok(Dates::Checked),
-            (Some(Dates::Checked | Dates::Unchecked), Dates::Checked | Dates::Unchecked) => {
-                Ok(Dates::Unchecked)
-            }
+            (Some((Dates::Checked, path)), Dates::Checked) => Ok((Dates::Checked, path)),
+            (Some((_, path)), Dates::Checked | Dates::Unchecked) => Ok((Dates::Unchecked, path)),
         }
     }
 

@@ -40,6 +40,7 @@ pub mod chain;
 mod failure;
 pub mod greeting;
 pub mod identity;
+pub mod issuers;
 mod keys;
 pub mod refusal;
 pub mod trust;
@@ -198,6 +199,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         failure::samples(),
         greeting::samples(),
         identity::samples(),
+        issuers::samples(),
         refusal::samples(),
         trust::samples(),
     ];

@@ -30,12 +30,14 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, 
 
 use super::authorities::{Authority, BAMBU_LAB};
 use super::certificate::parse;
-use super::chain::{self, Verdict};
+use super::chain::{self, Path, Verdict};
+use super::issuers;
 use super::refusal::Refusal;
 use crate::board::BOARD;
 use crate::memory::budget;
 use crate::printer::model::Model;
-use crate::state_dir::pin::{PIN_STACK, Pin};
+use crate::state_dir::chains::MAX_CHAIN;
+use crate::state_dir::pin::{Chain, PIN_STACK, Pin};
 use crate::state_dir::pins::{Fingerprint, PinError, Pins, fingerprint};
 
 /// Authorities that `--printer-ca` may give at most.
@@ -43,6 +45,8 @@ pub const MAX_GIVEN: usize = 8;
 
 const _: () =
     assert!(PIN_STACK == budget::PIN_STACK, "the budget names the stack that writes pins");
+
+const _: () = assert!(MAX_CHAIN <= budget::CHAIN, "a chain is larger than its line in the budget");
 
 /// How connections to one printer are authenticated. Clones share the session cache.
 #[derive(Clone, Debug)]
@@ -206,11 +210,16 @@ pub(super) fn verifier(
     pins: Pins,
     clock: fn() -> SystemTime,
 ) -> Result<Verifier, TrustError> {
+    let chains = pins.chains();
+    let pin = Pin::load(pins, serial);
     Ok(Verifier {
         serial: serial.into(),
         policy,
         given: given.map_or_else(|| Ok(Vec::new()), authorities)?,
-        pin: Pin::load(pins, serial),
+        pin: match chains {
+            Some(chains) => pin.keeping(chains, issuers::first),
+            None => pin,
+        },
         may_pin: Model::of_serial(serial).is_none_or(|model| model.needs_pin),
         trusts_first_use: true,
         clock,
@@ -234,7 +243,16 @@ pub(super) struct Verifier {
     clock: fn() -> SystemTime,
     algorithms: WebPkiSupportedAlgorithms,
     /// The last accepted certificate, until the printer has proved that it has its key. rustls requires `Sync`.
-    accepted: Mutex<Option<(Fingerprint, Basis)>>,
+    accepted: Mutex<Option<Accepted>>,
+}
+
+/// A certificate that is accepted once the printer has proved that it has its key.
+#[derive(Debug)]
+struct Accepted {
+    shown: Fingerprint,
+    basis: Basis,
+    /// What is kept of it, if it is.
+    chain: Option<Chain>,
 }
 
 /// Why a certificate is accepted.
@@ -264,11 +282,11 @@ impl Verifier {
         }
     }
 
-    fn accepted(&self) -> MutexGuard<'_, Option<(Fingerprint, Basis)>> {
+    fn accepted(&self) -> MutexGuard<'_, Option<Accepted>> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Verifies the certificate `leaf`, sent together with `sent`.
+    /// Verifies the certificate `leaf`, sent together with `sent`, and returns what vouches for it.
     ///
     /// Pins nothing: the printer has not proved yet that it has the certificate's key.
     ///
@@ -279,27 +297,29 @@ impl Verifier {
         &self,
         leaf: &[u8],
         sent: &[CertificateDer<'_>],
-    ) -> Result<Basis, Refusal> {
+    ) -> Result<(Basis, Path<'_>), Refusal> {
         let now = (self.clock)()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         let authorities = BAMBU_LAB.iter().chain(&self.given);
-        match chain::judge(leaf, sent, &self.serial, authorities, &self.algorithms, now)? {
-            Verdict::Verified => Ok(Basis::Verified),
+        let judged = chain::judge(leaf, sent, &self.serial, authorities, &self.algorithms, now)?;
+        let basis = match judged.verdict {
+            Verdict::Verified => Basis::Verified,
             Verdict::VerifiedUndated => {
                 log::warn!("{}", Warning { serial: &self.serial, about: About::Undated });
-                Ok(Basis::Verified)
+                Basis::Verified
             }
             // This model's authority is built in: a certificate of another issuer is not the printer's.
-            Verdict::UnknownIssuer if !self.may_pin => Err(Refusal::UnknownIssuer),
+            Verdict::UnknownIssuer if !self.may_pin => return Err(Refusal::UnknownIssuer),
             Verdict::UnknownIssuer => match self.pin.get() {
-                Ok(Some(pinned)) if pinned == fingerprint(leaf) => Ok(Basis::Pinned),
-                Ok(Some(_)) => Err(self.doubted(Refusal::PinChanged)),
-                Ok(None) if !self.trusts_first_use => Err(Refusal::UnknownIssuer),
-                Ok(None) => Ok(Basis::FirstUse),
-                Err(error) => Err(self.doubted(error.into())),
+                Ok(Some(pinned)) if pinned == fingerprint(leaf) => Basis::Pinned,
+                Ok(Some(_)) => return Err(self.doubted(Refusal::PinChanged)),
+                Ok(None) if !self.trusts_first_use => return Err(Refusal::UnknownIssuer),
+                Ok(None) => Basis::FirstUse,
+                Err(error) => return Err(self.doubted(error.into())),
             },
-        }
+        };
+        Ok((basis, judged.path))
     }
 
     /// A rejection by the pin, after which the file of pins is read again.
@@ -332,6 +352,39 @@ impl Verifier {
                 Ok(())
             }
         }
+    }
+
+    /// The printer has shown `leaf`, together with `sent`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`verify`](Self::verify).
+    pub(super) fn shown(&self, leaf: &[u8], sent: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+        let (basis, path) = self.verify(leaf, sent)?;
+        let shown = fingerprint(leaf);
+        let chain = self.pin.keeps_chain().then(|| Chain {
+            of: shown,
+            is_vouched_for: basis == Basis::Verified,
+            text: issuers::chain(leaf, sent, &path),
+        });
+        *self.accepted() = Some(Accepted { shown, basis, chain });
+        Ok(())
+    }
+
+    /// The printer has proved that it has the key of `leaf`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`keep`](Self::keep).
+    pub(super) fn proved(&self, leaf: &[u8]) -> Result<(), Refusal> {
+        let accepted = self.accepted().take_if(|accepted| accepted.shown == fingerprint(leaf));
+        if let Some(Accepted { basis, chain, .. }) = accepted {
+            self.keep(leaf, basis)?;
+            if let Some(chain) = chain {
+                self.pin.show(chain);
+            }
+        }
+        Ok(())
     }
 
     /// Whether `message` was signed with the key of the certificate `leaf`.
@@ -396,10 +449,7 @@ impl ServerCertVerifier for Verifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.policy {
-            Policy::Verify => {
-                let basis = self.verify(leaf, sent).map_err(carried)?;
-                *self.accepted() = Some((fingerprint(leaf), basis));
-            }
+            Policy::Verify => self.shown(leaf, sent).map_err(carried)?,
             Policy::Insecure => {}
         }
         Ok(ServerCertVerified::assertion())
@@ -414,10 +464,7 @@ impl ServerCertVerifier for Verifier {
         if !self.is_owner(message, leaf, signed) {
             return Err(carried(Refusal::NotItsKey));
         }
-        let accepted = self.accepted().take_if(|(shown, _)| *shown == fingerprint(leaf));
-        if let Some((_, basis)) = accepted {
-            self.keep(leaf, basis).map_err(carried)?;
-        }
+        self.proved(leaf).map_err(carried)?;
         Ok(HandshakeSignatureValid::assertion())
     }
 

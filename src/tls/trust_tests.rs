@@ -18,10 +18,12 @@ use rustls::pki_types::pem::PemObject;
 use super::authorities::{Authority, BAMBU_LAB};
 use super::certificate::parse;
 use super::chain::{self, FLOOR, Verdict};
+use super::issuers::{self, IssuersError};
 use super::refusal::{Name, Refusal};
 use super::trust::Basis;
 use super::trust::{MAX_GIVEN, Policy, Trust, TrustError};
 use crate::state_dir::Pins;
+use crate::state_dir::pins::fingerprint;
 use crate::state_dir::scratch::Scratch;
 
 /// An H2D: its authority is not built in.
@@ -178,7 +180,7 @@ fn judge_at(
     let provider = super::provider(crate::board::Suites::AesFirst);
     let algorithms = provider.signature_verification_algorithms;
     let all = known.iter().chain(&BAMBU_LAB);
-    chain::judge(leaf, sent, SERIAL, all, &algorithms, now)
+    chain::judge(leaf, sent, SERIAL, all, &algorithms, now).map(|judged| judged.verdict)
 }
 
 /// The verdict on `leaf` when the two roots are known.
@@ -547,8 +549,17 @@ proptest! {
 
 /// The result for a printer that shows `leaf` and has its key.
 fn accept(verifier: &super::trust::Verifier, leaf: &[u8]) -> Result<(), Refusal> {
-    let basis = verifier.verify(leaf, &[])?;
-    verifier.keep(leaf, basis)?;
+    accept_with(verifier, leaf, &[])
+}
+
+/// The same for a printer that sends other certificates along.
+fn accept_with(
+    verifier: &super::trust::Verifier,
+    leaf: &[u8],
+    sent: &[CertificateDer<'_>],
+) -> Result<(), Refusal> {
+    verifier.shown(leaf, sent)?;
+    verifier.proved(leaf)?;
     while !verifier.pin.is_idle() {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -647,7 +658,7 @@ fn nothing_is_pinned_without_proof_of_the_key() {
     let pins = Pins::in_dir(&dir);
     let trust = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
     let leaf = v3(&Party::root(&ec(), "Stranger", CA)).der();
-    assert_eq!(trust.verify(&leaf, &[]), Ok(Basis::FirstUse));
+    assert_eq!(trust.verify(&leaf, &[]).map(|(basis, _)| basis), Ok(Basis::FirstUse));
     assert!(!dir.join("pins").exists());
 }
 
@@ -698,6 +709,9 @@ fn the_built_in_authorities_are_consistent() {
         assert_eq!(one.key_id.as_deref(), Some(identifier.as_ref()), "{name}");
         assert!(one.not_before < one.not_after, "{name}");
         seen.extend([&*one.name, &*one.key]);
+        let certificate = one.certificate.unwrap();
+        let of = Authority::of(&parse(certificate).unwrap()).unwrap();
+        assert_eq!(Authority { certificate: Some(certificate), ..of }, *one, "{name}");
 
         let is_device = name.starts_with("BBL Device CA ");
         assert_eq!(one.path_len, is_device.then_some(0), "{name}");
@@ -730,7 +744,8 @@ fn the_built_in_authorities_match_their_certificates() {
                 BAMBU_LAB.iter().any(|known| known.key == facts.key && known.name == facts.name)
             );
         } else {
-            assert!(BAMBU_LAB.contains(&facts), "{}", file.display());
+            let is_built_in = |known: &Authority| known.certificate == Some(&*der);
+            assert!(BAMBU_LAB.iter().any(is_built_in), "{}", file.display());
             seen += 1;
         }
         // Each is signed by one of them, itself included.
@@ -753,4 +768,135 @@ fn the_built_in_authorities_match_their_certificates() {
         }));
     }
     assert!(!is_there || seen == BAMBU_LAB.len(), "{seen}");
+}
+
+// ---- what clients of a relay are given ------------------------------------------------------------------
+
+/// A verifier that keeps the printer's chain in `dir`.
+fn keeping(dir: &Scratch, given: Option<&Party>) -> super::trust::Verifier {
+    let given = given.map(|party| party.pem.as_bytes());
+    let pins = Pins::in_dir(dir).keeping_chains();
+    super::trust::verifier(SERIAL, Policy::Verify, given, pins, clock).unwrap()
+}
+
+/// The SHA-256 of what `pandaproxy ca` prints of the one printer in `dir`.
+fn handed_over(dir: &Scratch, given: Option<&Party>) -> Result<Vec<[u8; 32]>, IssuersError> {
+    let printers = issuers::printers(dir, given.map(|party| party.pem.as_bytes()), clock);
+    let [printer] = &printers[..] else { panic!("{printers:?}") };
+    assert_eq!(printer.serial, SERIAL);
+    let issuers = printer.issuers.clone()?;
+    for issuer in &issuers {
+        let der = CertificateDer::from_pem_slice(issuer.pem.as_bytes()).unwrap();
+        assert_eq!(fingerprint(&der), issuer.sha256);
+    }
+    Ok(issuers.into_iter().map(|issuer| issuer.sha256).collect())
+}
+
+fn sums(parties: &[&Party]) -> Vec<[u8; 32]> {
+    parties.iter().map(|party| fingerprint(&party.der())).collect()
+}
+
+#[test]
+fn clients_of_a_relay_get_the_authorities_of_the_printer() {
+    let dir = Scratch::new("issuers");
+    let root = Some(&WORLD.root);
+    let leaf = v3(&WORLD.device);
+    assert!(issuers::printers(&dir, None, clock).is_empty());
+    // What is shown without a proof of the key is not kept.
+    let trust = keeping(&dir, root);
+    trust.shown(&leaf.der(), &[WORLD.device.sent()]).unwrap();
+    assert!(trust.pin.is_idle() && issuers::printers(&dir, None, clock).is_empty());
+    // The authority that was sent along, and not what else was.
+    let sent = [WORLD.root.sent(), WORLD.ecc.sent(), WORLD.device.sent()];
+    assert_eq!(accept_with(&trust, &leaf.der(), &sent), Ok(()));
+    let both = sums(&[&WORLD.device, &WORLD.root]);
+    assert_eq!(handed_over(&dir, root), Ok(both.clone()));
+    // After a port that shows the printer's certificate alone, which is pinned by now, it stays.
+    assert_eq!(accept(&keeping(&dir, root), &leaf.der()), Ok(()));
+    assert_eq!(handed_over(&dir, root), Ok(both));
+    // An authority that is not trusted any more vouches for nothing; the pinned certificate is trusted alone.
+    assert_eq!(handed_over(&dir, None), Ok(sums(&[&leaf])));
+    fs::remove_file(dir.join("pins")).unwrap();
+    assert_eq!(handed_over(&dir, None), Err(IssuersError::Refused(Refusal::UnknownIssuer)));
+    // A known device authority is the one above the printer.
+    let device = Some(&WORLD.device);
+    assert_eq!(accept(&keeping(&dir, device), &leaf.der()), Ok(()));
+    assert_eq!(handed_over(&dir, device), Ok(sums(&[&WORLD.device])));
+}
+
+#[test]
+fn clients_of_a_relay_get_a_pinned_certificate() {
+    let dir = Scratch::new("issuers");
+    let stranger = Party::root(&ec(), "Stranger", CA);
+    let (leaf, other) = (v3(&stranger), v3(&stranger));
+    assert_eq!(accept(&keeping(&dir, None), &leaf.der()), Ok(()));
+    assert_eq!(handed_over(&dir, None), Ok(sums(&[&leaf])));
+    // A printer that was repaired: its old certificate is not printed, and the new one once it is trusted.
+    assert_eq!(accept(&keeping(&dir, None), &other.der()), Err(Refusal::PinChanged));
+    assert_eq!(handed_over(&dir, None), Ok(sums(&[&leaf])), "the old one still counts");
+    fs::remove_file(dir.join("pins")).unwrap();
+    assert_eq!(handed_over(&dir, None), Err(IssuersError::Refused(Refusal::UnknownIssuer)));
+    assert_eq!(accept(&keeping(&dir, None), &other.der()), Ok(()));
+    assert_eq!(handed_over(&dir, None), Ok(sums(&[&other])));
+}
+
+/// The file is no proof: what stands in it is verified again.
+#[test]
+fn a_changed_chain_gives_clients_nothing_untrusted() {
+    let dir = Scratch::new("issuers");
+    let root = Some(&WORLD.root);
+    let leaf = v3(&WORLD.device);
+    assert_eq!(accept_with(&keeping(&dir, root), &leaf.der(), &[WORLD.device.sent()]), Ok(()));
+    let path = dir.join(format!("{SERIAL}.chain"));
+    let good = fs::read_to_string(&path).unwrap();
+    let stranger = Party::root(&rsa("2048"), "Stranger", CA);
+    let device = stranger.sign(&rsa("2048"), "/CN=Device", &authority(""));
+    let of = |parties: &[&Party]| parties.iter().map(|party| &*party.pem).collect::<String>();
+    for (text, outcome) in [
+        // Another authority behind it, or before it.
+        (of(&[&leaf, &WORLD.device, &stranger]), Ok(sums(&[&WORLD.device, &WORLD.root]))),
+        (of(&[&leaf, &stranger, &WORLD.device]), Ok(sums(&[&WORLD.device, &WORLD.root]))),
+        (of(&[&v3(&device), &device]), Err(IssuersError::Refused(Refusal::UnknownIssuer))),
+        (of(&[&stranger]), Err(IssuersError::Refused(Refusal::NotALeaf))),
+        (String::new(), Err(IssuersError::Damaged)),
+        ("rubbish".to_owned(), Err(IssuersError::Damaged)),
+        (good.replace('A', "B"), Err(IssuersError::Refused(Refusal::Malformed))),
+    ] {
+        fs::write(&path, &text).unwrap();
+        let handed = handed_over(&dir, root);
+        match outcome {
+            Err(IssuersError::Refused(Refusal::Malformed)) => assert!(handed.is_err(), "{text}"),
+            outcome => assert_eq!(handed, outcome, "{text}"),
+        }
+    }
+    // It is written again after the next start.
+    assert_eq!(accept_with(&keeping(&dir, root), &leaf.der(), &[WORLD.device.sent()]), Ok(()));
+    assert_eq!(fs::read_to_string(&path).unwrap(), good);
+    // Looking at it changes nothing, not even a mode.
+    use std::os::unix::fs::PermissionsExt;
+    for file in [path, dir.join("pins")] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(handed_over(&dir, root).is_ok());
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+}
+
+#[test]
+fn a_chain_that_cannot_be_written_is_tried_again() {
+    let dir = Scratch::new("issuers");
+    let blocked = dir.join(format!(".{SERIAL}.chain.new"));
+    fs::create_dir(&blocked).unwrap();
+    let trust = keeping(&dir, Some(&WORLD.root));
+    let leaf = v3(&WORLD.root);
+    assert_eq!(accept(&trust, &leaf.der()), Ok(()), "the printer is served all the same");
+    assert!(issuers::printers(&dir, None, clock).is_empty());
+    fs::remove_dir(blocked).unwrap();
+    assert_eq!(accept(&trust, &leaf.der()), Ok(()));
+    assert_eq!(handed_over(&dir, Some(&WORLD.root)), Ok(sums(&[&WORLD.root])));
+    // Where nothing is relayed nothing is kept.
+    let dir = Scratch::new("issuers");
+    let pins = Pins::in_dir(&dir);
+    let trust = super::trust::verifier(SERIAL, Policy::Verify, None, pins, clock).unwrap();
+    assert_eq!(accept(&trust, &v3(&Party::root(&ec(), "Stranger", CA)).der()), Ok(()));
+    assert!(issuers::printers(&dir, None, clock).is_empty());
 }

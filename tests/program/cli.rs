@@ -211,6 +211,13 @@ fn ca_prints_the_authority_that_serves_and_makes_none() {
         let proxy = Proxy::start(command(args), dir.clone()).await;
         let (code, said) = Program::start(&mut ca()).ended().await;
         assert_eq!(code, Some(0), "{}", said.err);
+        assert_eq!(said.err.lines().count(), 1, "nothing is relayed: {}", said.err);
+        let mut relayed = ca();
+        relayed.args(["-p", "127.0.0.1", "-a", CODE, "-s", Model::H2D.serial()]);
+        let (code, more) = Program::start(&mut relayed).ended().await;
+        assert_eq!((code, &more.out), (Some(0), &said.out));
+        let words = format!("printer {}: not seen yet; slicers need", Model::H2D.serial());
+        assert!(more.err.contains(&words), "{}", more.err);
         let printed = dir.file("printed.pem");
         fs::write(&printed, &said.out).unwrap();
         let mut openssl = Command::new("openssl");

@@ -175,6 +175,32 @@ check 'behind it' holds "$one" "${stock[@]}" "$t/ours.pem" "$t/printer.pem"
 check 'once' once_more
 check 'and goes with it' run --remove --bundle "$one"
 check 'but nothing else' cmp -s "$one" "$t/stock.cer"
+# As the proxy prints it: with a line before each certificate of a printer.
+{ cat "$t/ours.pem"; echo '# PandaProxy: printer 22E00A000000001: BBL Device CA N7-V2'; cat "$t/printer.pem"; } >"$t/two.pem"
+bundle "$t/stock.cer"
+check "what the proxy says of a printer's authority" run "$t/two.pem" --bundle "$one"
+check 'comes with it' grep -Fqx '# PandaProxy: printer 22E00A000000001: BBL Device CA N7-V2' "$one"
+check 'and its SHA-256 is shown' count_is '^SHA-256:' 2
+check 'a second run finds nothing to do' run "$t/two.pem" --bundle "$one"
+check 'as it says' count_is 'nothing to do' 1
+check 'and --check is content' run --check "$t/two.pem" --bundle "$one"
+check 'without it --check says what to do' refuses run --check "$t/ours.pem" --bundle "$one"
+check 'both go' run --remove --bundle "$one"
+check 'with the line' cmp -s "$one" "$t/stock.cer"
+cat "$t/stock.cer" <(echo) "$t/two.pem" >"$one"
+check 'what was appended by hand goes too' run --remove --bundle "$one"
+check 'and leaves the others' holds "$one" "${stock[@]}"
+cat "$t/two.pem" "$t/two.pem" >"$t/twice.pem"
+bundle "$t/stock.cer"
+check 'two outputs of the proxy in one are taken' run "$t/twice.pem" --bundle "$one"
+check 'each certificate once' holds "$one" "${stock[@]}" "$t/ours.pem" "$t/printer.pem"
+bundle "$t/stock.cer"
+check '--sha256 is asked of the second certificate too' refuses run "$t/two.pem" --sha256 "$sum" --bundle "$one"
+check 'so that nothing is added unseen' cmp -s "$one" "$t/stock.cer"
+second=$(openssl x509 -in "$t/printer.pem" -noout -fingerprint -sha256 | sed 's/.*=//')
+check 'with both it is added' run "$t/two.pem" --sha256 "$sum" --sha256 "$second" --bundle "$one"
+check 'behind the authority' holds "$one" "${stock[@]}" "$t/ours.pem" "$t/printer.pem"
+check 'six digits are no SHA-256' refuses run "$t/two.pem" --sha256 4abcde --bundle "$one"
 
 bundle "$t/stock.cer"
 run "$t/old.pem" --bundle "$one"
