@@ -3,6 +3,7 @@
 //! The check runs on the proxy's machine with the proxy's configuration. The ports of MQTT and of detect over TLS have
 //! to show a certificate signed by the authority in the state directory ([`greeting`](crate::tls::greeting)); the
 //! other port of detect has to answer with the printer's serial number; each other port has to accept a TCP connection.
+//! The proxy runs without a port of detect that another program has: that is not unhealthy, and named.
 //! The check does not log in: it sends no access code, and does not contact the printer. A proxy whose printer is
 //! switched off is healthy; with `--printer` it is not.
 //!
@@ -36,15 +37,22 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// Ports that are checked at most: one for each service.
 const PORTS: usize = 8;
 
-/// The services that answer. `Display` is `mqtt on 8883, ftp on 990`.
+/// The services that answer, and those that the proxy does without. `Display` is
+/// `mqtt on 8883, ftp on 990; without detect on 3000: CAUSE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answering(heapless::Vec<(&'static str, u16), PORTS>);
+pub struct Answering {
+    services: heapless::Vec<(&'static str, u16), PORTS>,
+    without: heapless::Vec<Unhealthy, PORTS>,
+}
 
 impl fmt::Display for Answering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (service, port)) in self.0.iter().enumerate() {
+        for (at, (service, port)) in self.services.iter().enumerate() {
             let before = if at == 0 { "" } else { ", " };
             write!(f, "{before}{service} on {port}")?;
+        }
+        for Unhealthy { service, at, why } in &self.without {
+            write!(f, "; without {service} on {}: {why}", at.port())?;
         }
         Ok(())
     }
@@ -86,27 +94,37 @@ enum Why {
 impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, at, why } = self;
-        write!(f, "{service} on {at}: ")?;
-        match why {
-            Why::AnyPort => f.write_str("port is 0; the health check needs fixed ports (--port)"),
-            Why::Refused => f.write_str("port is closed; has the service started?"),
-            Why::Silent => f.write_str("connection timed out"),
-            Why::Io(kind) => write!(f, "connection failed: {kind}"),
-            Why::Greeting(error) => error.fmt(f),
-            Why::OtherPrinter => {
+        write!(f, "{service} on {at}: {why}")
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnyPort => f.write_str("port is 0; the health check needs fixed ports (--port)"),
+            Self::Refused => f.write_str("port is closed; has the service started?"),
+            Self::Silent => f.write_str("connection timed out"),
+            Self::Io(kind) => write!(f, "connection failed: {kind}"),
+            Self::Greeting(error) => error.fmt(f),
+            Self::OtherPrinter => {
                 f.write_str("does not answer as this printer; is another program on this port?")
             }
-            Why::NotHttp => {
+            Self::NotHttp => {
                 f.write_str("does not answer as a status page; is another program on this port?")
             }
-            Why::WrongCode => f.write_str("the running proxy has another access code"),
-            Why::NoHttp => f.write_str("the service is not enabled; --services has to name http"),
-            Why::NotReady(reason) => write!(f, "the printer is not connected: {reason}"),
+            Self::WrongCode => f.write_str("the running proxy has another access code"),
+            Self::NoHttp => f.write_str("the service is not enabled; --services has to name http"),
+            Self::NotReady(reason) => write!(f, "the printer is not connected: {reason}"),
         }
     }
 }
 
 impl core::error::Error for Unhealthy {}
+
+/// Whether the proxy runs without this service's port where another program has it.
+fn is_optional(service: &str) -> bool {
+    matches!(service, "detect" | "detect-tls")
+}
 
 /// Checks each service of `config` on this machine, for [`TIMEOUT`] at most.
 ///
@@ -115,7 +133,7 @@ impl core::error::Error for Unhealthy {}
 /// [`Unhealthy`]: the first service that does not answer.
 pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
     let deadline = Instant::now() + TIMEOUT;
-    let mut answering = heapless::Vec::new();
+    let (mut services, mut without) = (heapless::Vec::new(), heapless::Vec::new());
     let mut closed = None;
     for (service, port) in config.listening() {
         let is_open = config.is_open(service);
@@ -124,32 +142,37 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
         }
         let at = SocketAddr::new(own_address(config.bind_of(service)), port);
         let unhealthy = |why| Unhealthy { service, at, why };
-        let mut connection = match Connection::open(at, deadline).map_err(unhealthy) {
-            Ok(connection) => connection,
+        // There is an element for each service, so each fits.
+        let _fits = match answer(config, service, at, deadline).map_err(unhealthy) {
+            Ok(()) => services.push((service, port)).is_ok(),
             // The printer may have shown that it has no such port.
             Err(error) if error.why == Why::Refused && is_open.is_none() => {
-                closed = Some(error);
-                continue;
+                closed = closed.or(Some(error));
+                true
             }
+            Err(error) if is_optional(service) => without.push(error).is_ok(),
             Err(error) => return Err(error),
         };
-        match service {
-            "mqtt" | "detect-tls" => {
-                greet(&config.ca_dir, &mut connection, SystemTime::now)
-                    .map_err(|error| unhealthy(Why::Greeting(error)))?;
-            }
-            "detect" => detect(&config.serial, &mut connection).map_err(unhealthy)?,
-            "http" => {
-                ask(&mut connection, "/livez", None, &mut io::sink()).map_err(unhealthy)?;
-            }
-            _ => {}
-        }
-        // Always fits: there is an element for each service.
-        let _fits = answering.push((service, port));
     }
-    match closed {
-        Some(error) if answering.is_empty() => Err(error),
-        Some(_) | None => Ok(Answering(answering)),
+    match closed.or_else(|| without.first().cloned()) {
+        Some(error) if services.is_empty() => Err(error),
+        Some(_) | None => Ok(Answering { services, without }),
+    }
+}
+
+/// Whether the service answers at this address.
+fn answer(config: &Config, service: &str, at: SocketAddr, deadline: Instant) -> Result<(), Why> {
+    // A program that has one of these ports and stays silent leaves time for the others.
+    let left = deadline.saturating_duration_since(Instant::now());
+    let deadline = if is_optional(service) { Instant::now() + left / 2 } else { deadline };
+    let mut connection = Connection::open(at, deadline)?;
+    match service {
+        "mqtt" | "detect-tls" => {
+            greet(&config.ca_dir, &mut connection, SystemTime::now).map_err(Why::Greeting)
+        }
+        "detect" => detect(&config.serial, &mut connection),
+        "http" => ask(&mut connection, "/livez", None, &mut io::sink()).map(drop),
+        _ => Ok(()),
     }
 }
 
@@ -391,6 +414,11 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     ];
     let at = SocketAddr::from(([127, 0, 0, 1], 8883));
     let unhealthy = causes.map(|why| Unhealthy { service: "mqtt", at, why }.to_string());
-    let answering = Answering([("mqtt", 8883), ("ftp", 990)].into_iter().collect());
+    let at = SocketAddr::from(([127, 0, 0, 1], 3000));
+    let without = Unhealthy { service: "detect", at, why: Why::OtherPrinter };
+    let answering = Answering {
+        services: [("mqtt", 8883), ("ftp", 990)].into_iter().collect(),
+        without: [without].into_iter().collect(),
+    };
     unhealthy.into_iter().chain([answering.to_string()]).collect()
 }

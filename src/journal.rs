@@ -38,6 +38,8 @@ pub const TEXT: usize = 120;
 pub enum Kind {
     /// A service listens.
     Started,
+    /// A service runs without a port that another program has.
+    PortInUse,
     /// A client logged in.
     Admitted,
     /// A client disconnected.
@@ -108,8 +110,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are printed.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Started,
+        Self::PortInUse,
         Self::Admitted,
         Self::Left,
         Self::Refused,
@@ -149,6 +152,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
+            Self::PortInUse => "port in use",
             Self::Admitted => "admitted",
             Self::Left => "left",
             Self::Refused => "refused",
@@ -189,7 +193,8 @@ impl Kind {
     pub const fn level(self) -> Level {
         match self {
             Self::PrinterRefused | Self::PrinterUntrusted | Self::HeapLimitExceeded => Level::Error,
-            Self::Refused
+            Self::PortInUse
+            | Self::Refused
             | Self::WrongCode
             | Self::LockedOut
             | Self::Malformed

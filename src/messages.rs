@@ -29,6 +29,7 @@ const TABLE: &[Area] = &[
     Area { name: "bind connection", samples: crate::runtime::services::bind::samples },
     Area { name: "http", samples: crate::http::samples },
     Area { name: "ssdp", samples: crate::ssdp::samples },
+    Area { name: "ssdp ports", samples: crate::runtime::services::ssdp::samples },
     Area { name: "optional port", samples: crate::runtime::optional_port::samples },
     Area { name: "accept", samples: crate::runtime::accept::samples },
     Area { name: "stream", samples: crate::runtime::stream::samples },

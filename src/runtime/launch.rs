@@ -37,6 +37,7 @@ use super::accept::warn_if_absent;
 pub use super::credentials::{Authority, Credentials, read_authorities};
 use super::host::Host;
 use super::net::Net;
+use super::optional_port::PortInUse;
 use super::root::{Bound, Listens, Root, find, heap_limit};
 use super::service::{Declaration, Listening, Service};
 use super::services::{bind, chamber, files, http, mqtt, rtsp, ssdp};
@@ -113,6 +114,8 @@ pub struct Proxy {
     acceptors: Vec<JoinHandle<()>>,
     maintainers: Vec<JoinHandle<()>>,
     status: Rc<Status>,
+    /// Ports that other programs had at the start.
+    in_use: Vec<Rc<PortInUse>>,
     heap_limit: usize,
 }
 
@@ -142,11 +145,16 @@ impl Proxy {
         let mut bound = Vec::with_capacity(declarations.len());
         for declaration in declarations {
             bound.push(match declaration.listening(config) {
-                Some(listening) => Bound::new(declaration.name, &listening, config, net)?,
+                Some(listening) => {
+                    Bound::new(declaration.name, declaration.without, &listening, config, net)?
+                }
                 None => Bound::NONE,
             });
         }
         let listening = declarations.iter().zip(&bound).filter_map(|(declaration, bound)| {
+            if bound.in_use.is_some() {
+                return None;
+            }
             let Listening { transport, clients, .. } = declaration.listening(config)?;
             Some(Listens { name: declaration.name, port: bound.at?.port(), transport, clients })
         });
@@ -172,10 +180,14 @@ impl Proxy {
             acceptors: Vec::new(),
             maintainers: Vec::new(),
         };
-        let mut started = Vec::new();
+        let (mut started, mut in_use) = (Vec::new(), Vec::new());
         for (declaration, bound) in declarations.iter().zip(bound) {
             if (declaration.is_enabled)(config) {
-                if let (Some(at), Some(listening)) = (bound.at, declaration.listening(config)) {
+                if let Some(port) = &bound.in_use {
+                    in_use.push(Rc::clone(port));
+                } else if let (Some(at), Some(listening)) =
+                    (bound.at, declaration.listening(config))
+                {
                     let clients = listening.clients;
                     let is_open = config.is_open(declaration.name) != Some(false);
                     started.push(ListeningOn { service: declaration.name, at, clients, is_open });
@@ -189,10 +201,14 @@ impl Proxy {
         for line in started {
             journal::note(Kind::Started, format_args!("{line}"));
         }
+        for port in &in_use {
+            journal::note(Kind::PortInUse, format_args!("{port}"));
+        }
         let housekeeping = Housekeeping { services: root.services.clone() };
         root.spawn(housekeeping.work(context.clock));
         let Root { status, services, acceptors, maintainers, .. } = root;
-        Ok(Self { services, acceptors, maintainers, status, heap_limit: heap_limit(config) })
+        let heap_limit = heap_limit(config);
+        Ok(Self { services, acceptors, maintainers, status, in_use, heap_limit })
     }
 
     /// A running service by its type.
@@ -214,6 +230,9 @@ impl Proxy {
         journal::write_to(out)?;
         for service in &self.services {
             service.write_status(out)?;
+        }
+        for port in self.in_use.iter().filter(|port| !port.is_open()) {
+            writeln!(out, "{port}")?;
         }
         write_heap(out, self.heap_limit)
     }

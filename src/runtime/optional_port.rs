@@ -1,8 +1,10 @@
 //! A port that is closed while the printer has no such port, as it is at the printer: programs that look for open ports
-//! would take the proxy for another model.
+//! would take the proxy for another model. And a port that the proxy does without while another program has it.
 //!
 //! Clients that are connected when the port is closed stay connected.
 
+use alloc::rc::Rc;
+use core::cell::Cell;
 use core::convert::Infallible;
 use core::fmt;
 use core::net::SocketAddr;
@@ -26,7 +28,44 @@ pub struct OptionalPort<N: Net> {
     listener: Option<N::Listener>,
     /// Whether the kernel receives little before the proxy has read it.
     limits_unread: bool,
+    /// For a port that another program had at the start.
+    in_use: Option<Rc<PortInUse>>,
     clock: Clock,
+}
+
+/// A port of which the proxy does without while another program has it.
+#[derive(Debug)]
+pub struct PortInUse {
+    service: &'static str,
+    port: u16,
+    /// What that means.
+    without: &'static str,
+    is_open: Cell<bool>,
+}
+
+impl PortInUse {
+    /// Port `port` of a service, which another program has.
+    pub const fn new(service: &'static str, port: u16, without: &'static str) -> Self {
+        Self { service, port, without, is_open: Cell::new(false) }
+    }
+
+    /// Whether the other program has freed it, and the service listens there.
+    pub const fn is_open(&self) -> bool {
+        self.is_open.get()
+    }
+}
+
+/// As in the log, while another program has it.
+impl fmt::Display for PortInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, port, without, .. } = self;
+        let seconds = RETRY_INTERVAL.as_secs();
+        write!(
+            f,
+            "{service}: port {port} is in use by another program: {without}; give that program another port, or \
+             leave detect out of --services; tried again every {seconds} s"
+        )
+    }
 }
 
 impl<N: Net> OptionalPort<N> {
@@ -38,7 +77,14 @@ impl<N: Net> OptionalPort<N> {
         listener: Option<N::Listener>,
         clock: Clock,
     ) -> Self {
-        Self { net, service, at, listener, limits_unread: false, clock }
+        Self { net, service, at, listener, limits_unread: false, in_use: None, clock }
+    }
+
+    /// A port that another program has, which has been logged.
+    pub fn in_use(net: N, at: SocketAddr, port: Rc<PortInUse>, clock: Clock) -> Self {
+        let service = port.service;
+        let in_use = Some(port);
+        Self { net, service, at, listener: None, limits_unread: false, in_use, clock }
     }
 
     /// Limits what the kernel receives on its connections before the proxy has read it.
@@ -57,7 +103,10 @@ impl<N: Net> OptionalPort<N> {
         let listener = match &mut self.listener {
             Some(listener) => listener,
             closed @ None => {
-                let opened = open(&self.net, self.service, self.at, &self.clock).await;
+                let opened = match &self.in_use {
+                    None => open(&self.net, self.service, self.at, &self.clock).await,
+                    Some(port) => open_later(&self.net, port, self.at, &self.clock).await,
+                };
                 if self.limits_unread {
                     let _larger = limit_unread(&opened, RECEIVE_BUFFER);
                 }
@@ -116,6 +165,24 @@ async fn open<N: Net>(
     }
 }
 
+/// Binds a port as soon as the other program has freed it.
+async fn open_later<N: Net>(
+    net: &N,
+    port: &PortInUse,
+    at: SocketAddr,
+    clock: &Clock,
+) -> N::Listener {
+    loop {
+        clock.reach(clock.now() + RETRY_INTERVAL).await;
+        if let Ok(listener) = net.bind(at) {
+            port.is_open.set(true);
+            let PortInUse { service, port, .. } = *port;
+            journal::note(Kind::Started, format_args!("{}", Freed { service, port }));
+            return listener;
+        }
+    }
+}
+
 /// The log line of a port that is closed.
 pub(super) struct Closed<'a> {
     pub(super) service: &'static str,
@@ -139,6 +206,18 @@ impl fmt::Display for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, port } = self;
         write!(f, "{service}: port {port} opened: the printer has it")
+    }
+}
+
+struct Freed {
+    service: &'static str,
+    port: u16,
+}
+
+impl fmt::Display for Freed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, port } = self;
+        write!(f, "{service}: port {port} opened: no other program has it any more")
     }
 }
 
@@ -166,6 +245,9 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Closed { service: "chamber", port: 6000, cause: super::services::port_6000::NOTHING }
             .to_string(),
         Opened { service: "rtsp", port: 322 }.to_string(),
+        Freed { service: "detect", port: 3000 }.to_string(),
+        PortInUse::new("detect-tls", 3002, "slicers that ask there do not find the printer")
+            .to_string(),
         NotOpened { service: "rtsp", port: 322, error }.to_string(),
     ]
 }

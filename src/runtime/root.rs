@@ -21,7 +21,7 @@ use super::dial::{Dial, Dialler};
 use super::host::Host;
 use super::listening::{Listening, Transport};
 use super::net::{Listener, Net, spawn};
-use super::optional_port::OptionalPort;
+use super::optional_port::{OptionalPort, PortInUse};
 use super::reconnect::{BackOff, PrinterConnection, PrinterPort, keep_connected};
 use super::start_error::StartError;
 use super::worker::{Serves, Worker};
@@ -52,6 +52,8 @@ pub(super) struct Bound<N: Net> {
     listener: Option<N::Listener>,
     datagrams: Datagrams<N>,
     pub(super) at: Option<SocketAddr>,
+    /// If another program has the port, and the service runs without it.
+    pub(super) in_use: Option<Rc<PortInUse>>,
     data_ports: Option<DataPorts<N>>,
 }
 
@@ -62,12 +64,18 @@ pub type Datagrams<N> = heapless::Vec<(u16, <N as Net>::Datagrams), MAX_DATAGRAM
 pub const MAX_DATAGRAM_PORTS: usize = 2;
 
 impl<N: Net> Bound<N> {
-    pub(super) const NONE: Self =
-        Self { listener: None, datagrams: Datagrams::<N>::new(), at: None, data_ports: None };
+    pub(super) const NONE: Self = Self {
+        listener: None,
+        datagrams: Datagrams::<N>::new(),
+        at: None,
+        in_use: None,
+        data_ports: None,
+    };
 
-    /// Binds the ports of the service `name`.
+    /// Binds the ports of the service `name`. `without` says what it means that another program has its port.
     pub(super) fn new(
         name: &'static str,
+        without: Option<&'static str>,
         listening: &Listening<'_>,
         config: &Config,
         net: &N,
@@ -80,7 +88,14 @@ impl<N: Net> Bound<N> {
         if config.is_open(name) == Some(false) {
             return Ok(Self { at: Some(at), ..Self::NONE });
         }
-        let listener = net.bind(at).map_err(|error| StartError::Bind { port, error })?;
+        let listener = match (net.bind(at), without) {
+            (Ok(listener), _) => listener,
+            (Err(error), Some(without)) if error.kind() == io::ErrorKind::AddrInUse => {
+                let in_use = Rc::new(PortInUse::new(name, port, without));
+                return Ok(Self { at: Some(at), in_use: Some(in_use), ..Self::NONE });
+            }
+            (Err(error), _) => return Err(StartError::Bind { port, error }),
+        };
         let at = listener.local_addr().map_err(StartError::Runtime)?;
         let data_ports = match listening.data_ports {
             [] => None,
@@ -119,7 +134,10 @@ struct NotShared {
 impl fmt::Display for NotShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, port, error } = self;
-        write!(f, "{name}: cannot bind UDP port {port}: {error}; nothing is received there")
+        write!(
+            f,
+            "{name}: cannot bind UDP port {port}: {error}; nothing is received there until it can be bound"
+        )
     }
 }
 
@@ -269,12 +287,22 @@ impl<N: Net> Root<'_, N> {
         workers: usize,
         start: impl Fn(&Self, Rc<Acceptor<N>>),
     ) {
-        let Some(listener) = self.bound.listener.take() else { return };
+        let (listener, in_use) = (self.bound.listener.take(), self.bound.in_use.take());
+        if listener.is_none() && in_use.is_none() {
+            return;
+        }
         acceptor.limit_slots(workers);
         for _ in 0..workers {
             start(self, Rc::clone(&acceptor));
         }
-        self.accept_by(accept_all(acceptor, listener, self.clock));
+        match (listener, in_use, self.bound.at) {
+            (Some(listener), ..) => self.accept_by(accept_all(acceptor, listener, self.clock)),
+            (None, Some(in_use), Some(at)) => {
+                let port = OptionalPort::in_use(self.net.clone(), at, in_use, self.clock);
+                self.accept_by(accept_later(acceptor, port));
+            }
+            (None, ..) => {}
+        }
     }
 
     /// Starts a task that accepts connections: it is ended first when the program ends.
@@ -353,6 +381,11 @@ impl<N: Net> Root<'_, N> {
 /// The task that accepts a service's connections.
 async fn accept_all<N: Net>(acceptor: Rc<Acceptor<N>>, listener: N::Listener, clock: Clock) {
     acceptor.listen(&listener, &clock).await;
+}
+
+/// The same for a port that another program has.
+async fn accept_later<N: Net>(acceptor: Rc<Acceptor<N>>, mut port: OptionalPort<N>) {
+    match port.accept(&acceptor).await {}
 }
 
 /// Each message of this module once.

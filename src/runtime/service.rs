@@ -16,6 +16,8 @@ pub use crate::service::Service;
 pub struct Declaration<N: Net = Sockets> {
     /// Its name in the log, in the health check and in the settings.
     pub name: &'static str,
+    /// What it means that another program has its port. `None`: the program does not start without it.
+    pub without: Option<&'static str>,
     /// Whether this configuration has it started.
     pub is_enabled: fn(&Config) -> bool,
     /// Where it listens with this configuration. A service may run without a port of its own.

@@ -130,6 +130,51 @@ fn another_program_on_the_port_is_named_in_one_line() {
     });
 }
 
+/// Grafana and AdGuard Home have port 3000.
+#[test]
+fn a_port_of_detect_in_use_is_named_and_taken_once_free() {
+    proxy::run(async {
+        let printer = Printer::new(Model::P1S).code(CODE);
+        let (address, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;
+        let dir = StateDir::new();
+        let grafana = listener();
+        let detect = port(&grafana);
+        let mut args = usual(&printer, address, &dir);
+        args.extend([format!("--port=detect={detect},detect-tls=0"), "--enable-all".to_owned()]);
+        args.extend(["--port=chamber=0,rtsp=0,ftp=0", "--ftp-data-ports=0"].map(str::to_owned));
+        args.push("--printer-port=chamber=9,rtsp=9,ftp=9,detect=9".to_owned());
+        let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
+        let line = format!("detect: port {detect} is in use by another program: slicers that ask");
+        let line = proxy.program.line(&line).await;
+        assert!(line.starts_with("WARN") && line.contains("give that program another port"));
+        proxy.live().await;
+        let ports = format!("mqtt={},detect={detect}", proxy.address.port());
+        let tls = started(&proxy.program).into_iter().find(|(name, _)| name == "detect-tls");
+        let ports = format!("{ports},detect-tls={}", tls.unwrap().1);
+        let more = ["--services=mqtt,detect", "--port", &ports];
+        thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            let (mut client, _) = grafana.accept().unwrap();
+            let _asked = client.read(&mut [0; 4096]).unwrap();
+            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+            // It ends with its answer.
+        });
+        let (code, output) = health(&more, &dir).await;
+        let said = String::from_utf8(output.out).unwrap();
+        assert_eq!(code, Some(0), "{}", output.err);
+        let without = format!(
+            "; without detect on {detect}: does not answer as this printer; is another program"
+        );
+        assert!(said.contains(&without) && said.contains("detect-tls on "), "{said}");
+        proxy.program.signal("USR1");
+        proxy.program.lines(&format!("detect: port {detect} is in use"), 2).await;
+        proxy.program.line(&format!("detect: port {detect} opened: no other program has it")).await;
+        let (code, output) = health(&more, &dir).await;
+        let said = String::from_utf8(output.out).unwrap();
+        assert!(code == Some(0) && !said.contains("without"), "{said}");
+    });
+}
+
 #[test]
 fn an_invalid_setting_is_named_without_the_access_code() {
     proxy::run(async {

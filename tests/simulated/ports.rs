@@ -1,4 +1,5 @@
-//! Camera ports that the printer does not have are closed at the proxy as well.
+//! Camera ports that the printer does not have are closed at the proxy as well, and ports of detect that another program
+//! has are done without.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -128,6 +129,52 @@ fn a_port_taken_meanwhile_is_bound_once_it_is_free() {
         bed.net.free(322);
         pass(RETRY_INTERVAL).await;
         assert_eq!(bed.open(), [322]);
+        proxy.stop().await;
+    });
+}
+
+/// Grafana and AdGuard Home use port 3000 as well.
+#[test]
+fn a_port_of_detect_in_use_is_done_without() {
+    for port in [3000, 3002] {
+        lan::run(async {
+            let net = SimNet::new();
+            net.take(port);
+            let more = ["--services=mqtt,detect"];
+            let proxy = root::start(&net, Model::P1S.serial(), CODE, &more);
+            let other = if port == 3000 { 3002 } else { 3000 };
+            assert_eq!(net.open(), [other, 8883], "the others are served");
+            let line = format!("port {port} is in use by another program: slicers that ask there");
+            assert!(journal_says(&line));
+            // The journal, which has it for ever, begins its lines with a date.
+            let names_it = || {
+                let mut status = String::new();
+                proxy.write_status(&mut status).unwrap();
+                status.lines().any(|said| said.starts_with("detect") && said.contains(&line))
+            };
+            assert!(names_it());
+            pass(secs(3600)).await;
+            assert_eq!(net.open(), [other, 8883], "the other program still has it");
+            net.free(port);
+            pass(RETRY_INTERVAL).await;
+            assert!(net.open().contains(&port));
+            assert!(journal_says(&format!("port {port} opened: no other program has it any more")));
+            assert!(!names_it());
+            proxy.stop().await;
+            assert_eq!(net.open(), [0; 0]);
+        });
+    }
+}
+
+#[test]
+fn both_ports_of_detect_in_use_leave_the_main_services() {
+    lan::run(async {
+        let net = SimNet::new();
+        net.take(3000);
+        net.take(3002);
+        let more = ["--services=mqtt,camera,ftp,detect,ssdp"];
+        let proxy = root::start(&net, Model::P1S.serial(), CODE, &more);
+        assert_eq!(net.open(), [990, 6000, 8883]);
         proxy.stop().await;
     });
 }

@@ -25,6 +25,9 @@ use crate::trace::{Party, Protocol};
 const PLAIN: &str = "detect";
 const TLS: &str = "detect-tls";
 
+/// What it means that another program has one of the ports: Grafana and AdGuard Home use 3000 as well.
+const WITHOUT: &str = "slicers that ask there do not find the printer";
+
 impl ServesSessions for Rc<Service> {
     const PROTOCOL: Protocol = Protocol::Detect;
     const TIMEOUT: Duration = REQUEST_TIMEOUT;
@@ -60,6 +63,7 @@ impl ServesSessions for Rc<Service> {
 pub fn plain_declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: PLAIN,
+        without: Some(WITHOUT),
         is_enabled: |config| config.services.detect,
         listens: |config| {
             Some(Listening {
@@ -86,6 +90,7 @@ pub fn plain_declaration<N: Net>() -> Declaration<N> {
 pub fn tls_declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: TLS,
+        without: Some(WITHOUT),
         is_enabled: |config| config.services.detect,
         listens: |config| Some(Listening::tls(config.ports.detect_tls, CLIENTS)),
         start: |root| {

@@ -50,6 +50,7 @@ impl ServesSessions for Rc<Service> {
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "chamber",
+        without: None,
         is_enabled: |config| config.services.has_camera(),
         listens: |config| {
             let has_tunnel = config.services.ftp && config.has_tunnel();

@@ -43,6 +43,7 @@ const _: () = {
 pub fn ftp_declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "ftp",
+        without: None,
         is_enabled: |config| config.services.ftp,
         listens: |config| {
             let (transport, clients, data_ports): (_, _, &[_]) = match &config.ftp.mode {
@@ -79,6 +80,7 @@ pub fn ftp_declaration<N: Net>() -> Declaration<N> {
 pub fn tunnel_declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "tunnel",
+        without: None,
         is_enabled: |config| config.services.ftp && config.has_tunnel(),
         listens: |config| {
             Some(Listening {

@@ -109,6 +109,7 @@ async fn send_pictures<T: AsyncRead + AsyncWrite + Unpin>(
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: NAME,
+        without: None,
         is_enabled: |config| config.services.http,
         listens: |config| {
             Some(Listening {

@@ -73,6 +73,7 @@ impl fmt::Display for Dropped {
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "mqtt",
+        without: None,
         is_enabled: |config| config.services.mqtt,
         listens: |config| Some(Listening::tls(config.ports.mqtt, BOARD.clients.mqtt)),
         start: |root| {

@@ -106,6 +106,7 @@ impl fmt::Display for Details<'_> {
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "rtsp",
+        without: None,
         is_enabled: |config| config.services.rtsp,
         listens: |config| Some(Listening::tls(config.ports.rtsp, BOARD.clients.rtsp)),
         start: |root| {

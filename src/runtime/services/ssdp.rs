@@ -9,6 +9,7 @@
 
 use alloc::rc::Rc;
 use core::cell::RefCell;
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::clock::Instant;
 use crate::config::PrinterAddr;
+use crate::journal::{self, Kind};
 use crate::printer::status::Status;
 use crate::runtime::Clock;
 use crate::runtime::datagram::Datagrams as _;
@@ -57,6 +59,7 @@ const FURTHER: &[RangeInclusive<u16>] = &[OTHER_PORT..=OTHER_PORT];
 pub fn declaration<N: Net>() -> Declaration<N> {
     Declaration {
         name: "ssdp",
+        without: None,
         is_enabled: |config| config.services.ssdp,
         listens: |_| {
             Some(Listening {
@@ -133,6 +136,7 @@ impl<N: Net> Announcer<N> {
             let now = self.clock.now();
             if networks_at <= now {
                 networks_at = now + NETWORKS_INTERVAL;
+                self.bind_missing();
                 self.look_at_networks();
             }
             self.hub.borrow_mut().handle_timeout(now, &self.status);
@@ -180,6 +184,21 @@ impl<N: Net> Announcer<N> {
         }
     }
 
+    /// Binds the ports that another program did not share before.
+    fn bind_missing(&mut self) {
+        for port in [PORT, OTHER_PORT] {
+            if self.sockets.iter().any(|(bound, _)| *bound == port) {
+                continue;
+            }
+            if let Ok(socket) = self.net.bind_datagrams(port) {
+                self.sockets.retain(|(bound, _)| *bound != 0);
+                // It fits: there is room for both.
+                let _fits = self.sockets.push((port, socket));
+                journal::note(Kind::Started, format_args!("{}", Shared { port }));
+            }
+        }
+    }
+
     /// Takes note of this machine's networks, and joins the group in each.
     fn look_at_networks(&self) {
         let segments = self.net.segments();
@@ -216,6 +235,24 @@ impl<N: Net> Announcer<N> {
             log::debug!("ssdp: cannot send to {}: {error}", output.to);
         }
     }
+}
+
+/// The log line about a port that could not be bound at the start.
+struct Shared {
+    port: u16,
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ssdp: UDP port {} opened: other programs share it now", self.port)
+    }
+}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    alloc::vec![Shared { port: PORT }.to_string()]
 }
 
 /// Looks for the printer where it is announced, while it is not reached at its known address.

@@ -36,7 +36,7 @@ pub(crate) struct Echo {
 
 /// The service in a list of services.
 pub(crate) fn declaration<N: Net>() -> Declaration<N> {
-    Declaration { name: "echo", is_enabled: |_| true, listens, start }
+    Declaration { name: "echo", without: None, is_enabled: |_| true, listens, start }
 }
 
 fn listens(_: &Config) -> Option<Listening<'_>> {

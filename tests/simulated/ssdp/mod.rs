@@ -352,6 +352,13 @@ fn ports_that_are_not_shared_do_not_end_the_start() {
         let proxy = bed.start();
         pass(secs(31)).await;
         assert!(texts(&pc).len() >= 3, "it announces from another port");
+        bed.announce();
+        pass(secs(10)).await;
+        assert!(proxy.status().announced().is_none(), "and hears nothing");
+        bed.net.air().free();
+        pass(secs(20)).await;
+        assert!(journal_says("ssdp: UDP port 2021 opened"));
+        assert!(proxy.status().announced().is_some(), "it hears the printer now");
         proxy.stop().await;
     });
 }

@@ -56,6 +56,11 @@ impl Air {
         self.taken.borrow_mut().push(port);
     }
 
+    /// Has the other program free its ports again.
+    pub(crate) fn free(&self) {
+        self.taken.borrow_mut().clear();
+    }
+
     /// Has every datagram take this long.
     pub(crate) fn set_delay(&self, delay: Duration) {
         self.delay.set(delay);
