@@ -25,8 +25,9 @@
 //!
 //! # The printer
 //!
-//! While its name or its version is not known, the proxy asks the printer in the same way, [`SETTLED`] after it became
-//! reachable and at most once in [`RETRY_INTERVAL`]. A P1 in LAN mode refuses to answer.
+//! While its name or its version is not known, and when it is reachable again, since it may have been renamed meanwhile,
+//! the proxy asks the printer in the same way, [`SETTLED`] after it became reachable and at most once in
+//! [`RETRY_INTERVAL`]. A P1 in LAN mode refuses to answer.
 
 pub mod client;
 pub mod slot;
@@ -82,6 +83,8 @@ pub struct Service {
     since: Cell<(Option<bool>, Instant)>,
     /// When the printer may be asked again.
     next: Cell<Instant>,
+    /// Whether the printer was unreachable since it was last asked.
+    is_back: Cell<bool>,
 }
 
 const _: () = assert!(
@@ -107,6 +110,7 @@ impl Service {
             demand: Demand::default(),
             since: Cell::new((None, Instant::START)),
             next: Cell::new(Instant::START),
+            is_back: Cell::new(false),
         })
     }
 
@@ -157,6 +161,7 @@ impl Service {
     /// The printer was asked, with or without an answer.
     pub fn asked(&self, now: Instant) {
         self.next.set(now + RETRY_INTERVAL);
+        self.is_back.set(false);
         self.demand.want(false);
     }
 
@@ -192,9 +197,12 @@ impl service::Service for Service {
     }
 
     fn handle_timeout(&self, now: Instant) {
-        let Self { status, since, next, .. } = self;
+        let Self { status, since, next, is_back, .. } = self;
         let is_reachable = status.is_reachable();
         if since.get().0 != is_reachable {
+            if since.get().0 == Some(false) {
+                is_back.set(true);
+            }
             since.set((is_reachable, now));
         }
         let there_for = now.since(since.get().1);
@@ -203,7 +211,9 @@ impl service::Service for Service {
             Some(false) => false,
             None => there_for >= UNKNOWN,
         };
-        let is_needed = status.is_name_guessed() || status.version().is_empty();
+        let is_needed = status.is_name_guessed()
+            || status.version().is_empty()
+            || (is_back.get() && !status.is_name_given());
         self.demand.want(is_needed && is_there && next.get() <= now);
     }
 

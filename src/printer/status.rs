@@ -434,6 +434,11 @@ impl Status {
         self.is_name_guessed.get()
     }
 
+    /// Whether the name is that of the setting, whatever the printer says.
+    pub const fn is_name_given(&self) -> bool {
+        self.is_name_set
+    }
+
     /// The printer says that it has this name. An empty one, a longer one than [`MAX_NAME`] and one with control
     /// characters are ignored.
     pub fn set_name(&self, name: &str) {

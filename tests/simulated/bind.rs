@@ -36,6 +36,8 @@ struct Bed {
     printer: Printer,
     /// The printer's port 3000.
     port: Port,
+    /// Its port 8883, and what is there.
+    mqtt: (Port, At),
 }
 
 impl Bed {
@@ -43,17 +45,26 @@ impl Bed {
         let (net, printer) = (SimNet::new(), Printer::new(Model::P1S).quiet());
         let port = Port::new(at);
         let serving = printer.clone();
-        net.put(
-            8883,
-            Port::new(At::Script(Rc::new(move |stream| {
-                let printer = serving.clone();
-                spawn_local(async move { printer.serve(stream).await });
-            }))),
-        );
+        let mqtt = At::Script(Rc::new(move |stream| {
+            let printer = serving.clone();
+            spawn_local(async move { printer.serve(stream).await });
+        }));
+        let mqtt = (Port::new(mqtt.clone()), mqtt);
+        net.put(8883, mqtt.0.clone());
         net.put(3000, port.clone());
         let args = [&["--services=mqtt,detect"], more].concat();
         let proxy = start(&net, SERIAL, CODE, &args);
-        Self { net, proxy, printer, port }
+        Self { net, proxy, printer, port, mqtt }
+    }
+
+    /// Switches the printer off for a minute, and waits until it is back.
+    async fn restart(&self) {
+        let (port, serving) = &self.mqtt;
+        port.now(At::Off);
+        self.printer.cut();
+        pass(secs(60)).await;
+        port.now(serving.clone());
+        pass(secs(240)).await;
     }
 
     fn new(detect: &Detect) -> Self {
@@ -258,6 +269,36 @@ fn the_printer_is_asked_once_after_it_has_become_reachable() {
         bed.printer.reboot(secs(60));
         pass(secs(24 * 3600)).await;
         assert_eq!(bed.port.dialled(), 1, "all is known");
+    });
+}
+
+/// A user renames the printer, at its screen or in another program.
+#[test]
+fn a_printer_that_is_renamed_is_asked_when_it_is_back() {
+    lan::run(async {
+        let detect = Detect::new(Model::P1S);
+        let bed = Bed::new(&detect);
+        pass(secs(60)).await;
+        let _renamed = detect.clone().telling("name", "Workshop");
+        // It restarts within an hour: it is asked once the hour is over, and not more often for many restarts.
+        for _ in 0..3 {
+            bed.restart().await;
+        }
+        assert_eq!((detect.detects(), &*bed.proxy.status().name()), (1, "3DP-01P-417"));
+        pass(RETRY_INTERVAL).await;
+        assert_eq!((detect.detects(), &*bed.proxy.status().name()), (2, "Workshop"));
+        pass(RETRY_INTERVAL * 3).await;
+        assert_eq!(detect.detects(), 2, "it was there all the time");
+        bed.restart().await;
+        assert_eq!(detect.detects(), 3);
+    });
+    lan::run(async {
+        let detect = Detect::new(Model::P1S);
+        let bed = Bed::with(At::Detect(detect.clone()), &["--name=Mine"]);
+        pass(secs(60)).await;
+        bed.restart().await;
+        pass(RETRY_INTERVAL * 2).await;
+        assert_eq!(detect.detects(), 0, "the name is given");
     });
 }
 
