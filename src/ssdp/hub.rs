@@ -4,7 +4,8 @@
 //! Where it hears the printer as well, this program's address lasts until the printer's next announcement. So there are
 //! two kinds of announcements: regular ones with an interface of their own, which make a slicer that hears this program
 //! first ignore the printer's, and answers with an empty interface at once after each of the printer's, whose address
-//! every slicer takes.
+//! every slicer takes. Where datagrams are lost, an announcement of the printer's may reach a slicer and not this program:
+//! beside the printer a regular one is followed by one with an empty interface as well.
 //!
 //! # Bounds
 //!
@@ -39,6 +40,9 @@ pub const ANSWERS: usize = 2;
 
 /// See [`ANSWERS`].
 pub const ANSWERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long after one of the printer's announcements the regular ones are followed by an answer.
+pub const BESIDE_FOR: Duration = Duration::from_secs(60);
 
 /// When an answer is repeated: broadcasts are lost in Wi-Fi, and an access point may deliver the printer's late.
 pub const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -113,6 +117,8 @@ pub struct Hub {
     lost_since: Option<Instant>,
     /// When the last answers were sent, the newest first.
     answers: [Option<Instant>; ANSWERS],
+    /// When the printer was last heard on the port that slicers listen on.
+    heard_beside: Option<Instant>,
     answer_at: Option<Instant>,
     repeat_at: Option<Instant>,
     /// Networks in which the printer was last heard in cloud mode, and until when that counts.
@@ -145,6 +151,7 @@ impl Hub {
             unreachable_since: None,
             lost_since: None,
             answers: [None; ANSWERS],
+            heard_beside: None,
             answer_at: None,
             repeat_at: None,
             cloud: heapless::Vec::new(),
@@ -238,6 +245,7 @@ impl Hub {
         }
         // Slicers listen on this port alone.
         if port == PORT && self.is_announced {
+            self.heard_beside = Some(now);
             self.answer_at = Some(self.next_answer(now));
         }
     }
@@ -406,7 +414,16 @@ impl Hub {
         if self.is_announced && self.next <= now {
             self.next = now + INTERVAL;
             self.queue(now, Form::Notify, true);
+            if self.is_beside_the_printer(now) {
+                // One of the printer's announcements may have been lost on its way here, but not to the slicer.
+                let _sooner = self.repeat_at.get_or_insert(now + REPEAT_INTERVAL);
+            }
         }
+    }
+
+    /// Whether the printer was heard lately, so that slicers may hear it as well.
+    fn is_beside_the_printer(&self, now: Instant) -> bool {
+        self.heard_beside.is_some_and(|heard| now.since(heard) < BESIDE_FOR)
     }
 
     /// Why the printer is not to be announced now.

@@ -5,6 +5,10 @@
 //! ([`claims`]). [`hub`] says when the printer is announced and how a slicer is kept with this program, [`wire`]
 //! reads and writes the datagrams.
 //!
+//! Port 1900, that of UPnP, is not listened on: printers send nothing there, slicers do not search, and every search and
+//! announcement of routers, televisions and media servers would arrive. A program that shares the port with this one
+//! would lose unicast datagrams to it.
+//!
 //! There is no login: what is announced is what the printer itself tells everybody on its network.
 
 pub mod claims;

@@ -107,6 +107,39 @@ fn a_slicer_away_from_the_printer_has_the_proxy_always() {
     }
 }
 
+/// Wi-Fi that loses a fifth of all datagrams. Where the slicer keeps the proxy's interface, or does not hear the printer,
+/// nothing changes. Where the last datagram counts, an answer that is lost leaves the printer's address for seconds:
+/// there the rule of 99 % cannot hold (seen: 79 to 95 %).
+#[test]
+fn a_lossy_network_costs_only_where_the_last_datagram_counts() {
+    for of in Announcer::ALL {
+        for known in ALL {
+            lan::run(async {
+                let bed = Bed::new(of);
+                bed.net.air().set_loss(20, 7);
+                let (moments, right) = watch(&bed, known).await;
+                println!("lossy, {of:?} {known:?}: {right} of {moments}");
+                let has_interface = matches!(of, Announcer::P2S | Announcer::H2D);
+                let least = if has_interface && known == Known::ThroughTheProxy { 100 } else { 70 };
+                assert!(moments > 7_500, "{of:?} {known:?}: usable at {moments} moments");
+                assert!(right * 100 >= moments * least, "{of:?} {known:?}: {right} of {moments}");
+            });
+        }
+        lan::run(async {
+            let bed = Bed::new(of);
+            let printers = Ipv4Addr::new(10, 2, 0, 3);
+            bed.net.air().set_proxy(&[PROXY, printers]);
+            bed.net.air().set_loss(20, 7);
+            let away = Ipv4Addr::new(10, 2, 0, 4);
+            bed.net.move_printer(away.into());
+            bed.announcements.set_address(away);
+            let (moments, right) = watch_away(&bed, Known::ByAddress, away).await;
+            assert!(moments > 7_500, "{of:?}: usable at {moments} moments");
+            assert_eq!(right, moments, "{of:?}");
+        });
+    }
+}
+
 async fn watch_away(bed: &Bed, known: Known, away: Ipv4Addr) -> (u32, u32) {
     bed.announce_from(away);
     let studio = bed.studio(PC);

@@ -42,6 +42,9 @@ pub(crate) struct Air {
     taken: RefCell<Vec<u16>>,
     /// How long a datagram is on its way.
     delay: Cell<Duration>,
+    /// Of a hundred datagrams, how many are lost.
+    loss: Cell<u64>,
+    random: Cell<u64>,
     sent: RefCell<u64>,
 }
 
@@ -59,6 +62,22 @@ impl Air {
     /// Has the other program free its ports again.
     pub(crate) fn free(&self) {
         self.taken.borrow_mut().clear();
+    }
+
+    /// Has so many of a hundred datagrams be lost at each of their receivers, by this seed.
+    pub(crate) fn set_loss(&self, percent: u64, seed: u64) {
+        self.loss.set(percent);
+        self.random.set(seed | 1);
+    }
+
+    /// Whether a datagram is lost (xorshift64).
+    fn loses(&self) -> bool {
+        let mut random = self.random.get();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        self.random.set(random);
+        random % 100 < self.loss.get()
     }
 
     /// Has every datagram take this long.
@@ -132,7 +151,8 @@ impl Air {
             } else {
                 addresses.contains(&ip) && !core::mem::replace(&mut found, true)
             };
-            if reaches {
+            // A socket hears its own machine without loss.
+            if reaches && !(self.loses() && !addresses.contains(&from)) {
                 let (socket, bytes) = (Rc::downgrade(socket), bytes.to_vec());
                 let (from, delay) = (SocketAddrV4::new(from, port), self.delay.get());
                 let arrive = move || {
