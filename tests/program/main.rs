@@ -27,5 +27,6 @@ mod readme;
 mod record;
 mod relay;
 mod rtsp;
+mod slicer;
 mod ssdp;
 mod state;

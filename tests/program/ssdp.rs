@@ -4,6 +4,7 @@
 //! two tests that are ignored otherwise.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::net::UdpSocket as StdUdpSocket;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -21,7 +22,7 @@ use crate::clients::proxy::{self, CODE, PRINTER_CA, StateDir, command};
 const ROLE: &str = "SSDP_TEST_ROLE";
 
 /// A bridge, and machines on it, which are removed in the end.
-struct Lan {
+pub(crate) struct Lan {
     names: Vec<String>,
 }
 
@@ -32,8 +33,10 @@ fn ip(words: &str) -> bool {
 
 impl Lan {
     /// `None` where this machine does not allow it.
-    fn new() -> Option<Self> {
-        let bridge = format!("pp{}b", std::process::id());
+    pub(crate) fn new() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let bridge = format!("pp{}n{number}b", std::process::id());
         let lan = Self { names: vec![bridge.clone()] };
         let made = ip(&format!("netns add {bridge}"))
             && ip(&format!("-n {bridge} link add br0 type bridge"))
@@ -42,8 +45,9 @@ impl Lan {
     }
 
     /// The name of a new machine with this address.
-    fn machine(&mut self, number: u8) -> String {
-        let (bridge, name) = (self.names[0].clone(), format!("pp{}m{number}", std::process::id()));
+    pub(crate) fn machine(&mut self, number: u8) -> String {
+        let bridge = self.names[0].clone();
+        let name = format!("{bridge}{number}");
         self.names.push(name.clone());
         for words in [
             format!("netns add {name}"),
@@ -69,7 +73,7 @@ impl Drop for Lan {
 }
 
 /// The same command on a machine of the network.
-fn on(machine: &str, inner: &Command) -> Command {
+pub(crate) fn on(machine: &str, inner: &Command) -> Command {
     let mut command = Command::new("/usr/bin/env");
     command.args(["ip", "netns", "exec", machine]).arg(inner.get_program()).args(inner.get_args());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -80,7 +84,7 @@ fn on(machine: &str, inner: &Command) -> Command {
 }
 
 /// One of the two roles below, on a machine of the network.
-fn role(machine: &str, test: &str, role: &str) -> Program {
+pub(crate) fn role(machine: &str, test: &str, role: &str) -> Program {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).env(ROLE, role);
     let mut command = on(machine, &command);
@@ -88,12 +92,12 @@ fn role(machine: &str, test: &str, role: &str) -> Program {
     Program::start(&mut command)
 }
 
-fn own_role() -> Option<String> {
+pub(crate) fn own_role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
 /// A shared port of this machine, as slicers and printers have it.
-fn shared(at: SocketAddrV4) -> StdUdpSocket {
+pub(crate) fn shared(at: SocketAddrV4) -> StdUdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     socket.set_reuse_port(true).unwrap();
@@ -155,7 +159,7 @@ fn the_slicer_of_a_network() {
     });
 }
 
-fn runtime() -> tokio::runtime::LocalRuntime {
+pub(crate) fn runtime() -> tokio::runtime::LocalRuntime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build_local(tokio::runtime::LocalOptions::default()).unwrap()
 }
