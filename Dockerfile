@@ -28,7 +28,7 @@ COPY --chown=65532:65532 boards/service/state /var/lib/pandaproxy
 ENV PANDAPROXY_STATE_DIR=/var/lib/pandaproxy
 VOLUME /var/lib/pandaproxy
 USER 65532:65532
-EXPOSE 8883 6000 322 990 2024-2043 3000 3002
+EXPOSE 8883 6000 322 990 2024-2043 3000 3002 2021/udp 1990/udp
 # A first start makes an RSA key, which takes a slow board minutes.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["/pandaproxy", "health"]
 ENTRYPOINT ["/pandaproxy"]

@@ -17,7 +17,7 @@
 //! It prints where it listens, then one line for each connection, greeting, filter, request and end.
 
 use core::future::pending;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::ops::RangeInclusive;
 use core::pin::Pin;
 use core::time::Duration;
@@ -25,11 +25,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
 
 use printer::ftp::{Family, FileServer};
+use printer::ssdp::{Announcements, Announcer};
 use printer::{Camera, Detect, Event, Model, Printer, Rtsp, Tunnel, camera, rtsp};
 
 /// A simulated Bambu Lab printer: its MQTT service with TLS, and its made-up reports.
@@ -84,6 +86,9 @@ struct Arguments {
     /// The same over TLS (3002 at printers)
     #[arg(long, value_name = "PORT")]
     detect_tls_port: Option<u16>,
+    /// Announce itself in the LAN, as being at the address of --bind
+    #[arg(long)]
+    announce: bool,
     /// Port of its FTPS server; 0 takes any that is free. Without, there is none
     #[arg(long)]
     ftp_port: Option<u16>,
@@ -226,8 +231,15 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
             Box::pin(serving)
         }
     };
+    let announcing: Served = match arguments.bind {
+        IpAddr::V4(address) if arguments.announce => {
+            Box::pin(announcing(arguments.model, address)?)
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => Box::pin(pending()),
+    };
     select! {
         () = serving => {}
+        () = announcing => {}
         () = watching => {}
         () = playing => {}
         () = tunnelling => {}
@@ -238,6 +250,24 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
         _ = terminated.recv() => {}
     }
     Ok(())
+}
+
+/// Its announcements, from a port that the slicers and proxies of this machine share.
+fn announcing(model: Model, address: Ipv4Addr) -> io::Result<impl Future<Output = ()>> {
+    let of = match model {
+        Model::P1S => Announcer::P1S,
+        Model::A1Mini => Announcer::A1,
+        Model::X1C | Model::H2D => Announcer::H2D,
+    };
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_broadcast(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddrV4::new(address, of.source_port()).into())?;
+    let announcements = Announcements::new(of, model.serial(), address);
+    // A network that is down loses an announcement; the next may leave.
+    Ok(announcements.run(move |text, to| drop(socket.send_to(text, &to.into()))))
 }
 
 fn prepared(arguments: &Arguments) -> Printer {
