@@ -11,6 +11,7 @@ use core::fmt;
 use crate::auth::LoginError;
 use crate::clock::Instant;
 use crate::journal::Kind;
+use crate::memory::slots::{Slot, SlotGuard};
 
 /// What [`Session::handle_input`] returns: how much of the input was read, and the event if there was one.
 pub type Consumed<T, E> = Result<(usize, Option<T>), E>;
@@ -37,6 +38,12 @@ pub trait Session {
         now: Instant,
         input: &'i [u8],
     ) -> Consumed<Self::Event<'i>, Self::Error>;
+
+    /// Whether input is read now. A session that is not read is woken by its handler once it is to be read again: a full
+    /// queue becomes back-pressure on the peer.
+    fn reads(&self) -> bool {
+        true
+    }
 
     /// Called once [`poll_timeout`](Self::poll_timeout) is reached or past.
     ///
@@ -74,13 +81,6 @@ pub enum Output<E> {
 
 /// What receives a session's events: the service's hub, seen from one slot.
 pub trait Handler<S: Session> {
-    /// Whether the session may read more input now. A handler that returns false completes
-    /// [`woken`](Self::woken) later: a full queue becomes back-pressure on the peer.
-    fn admits(&self, session: &S) -> bool {
-        let _ = session;
-        true
-    }
-
     /// Takes an event.
     ///
     /// # Errors
@@ -98,28 +98,43 @@ pub trait Handler<S: Session> {
         false
     }
 
-    /// Completes when the session has something to send, or may go on reading.
+    /// Completes when the session has something to send, or may be [read](Session::reads) again.
     fn woken(&self) -> impl Future<Output = ()>;
 }
 
-/// The handler of a session that has no events and ends by itself.
-pub struct NoEvents;
+/// What wakes a session whose handler does nothing else.
+pub trait Wake {
+    /// Completes when there is something for the session.
+    fn notified(&self) -> impl Future<Output = ()>;
+}
 
-impl<S> Handler<S> for NoEvents
+impl<S: Slot> Wake for SlotGuard<S> {
+    fn notified(&self) -> impl Future<Output = ()> {
+        (***self).notified()
+    }
+}
+
+/// Nothing: the session ends by itself.
+impl Wake for () {
+    fn notified(&self) -> impl Future<Output = ()> {
+        core::future::pending()
+    }
+}
+
+/// The handler of a session without events, which `W` wakes.
+pub struct NoEvents<W>(pub W);
+
+impl<W, S> Handler<S> for NoEvents<W>
 where
+    W: Wake,
     S: for<'i> Session<Event<'i> = Infallible>,
 {
-    fn handle_event(
-        &self,
-        _now: Instant,
-        _session: &mut S,
-        event: Infallible,
-    ) -> Result<(), S::Error> {
+    fn handle_event(&self, _: Instant, _: &mut S, event: Infallible) -> Result<(), S::Error> {
         match event {}
     }
 
-    async fn woken(&self) {
-        core::future::pending::<()>().await;
+    fn woken(&self) -> impl Future<Output = ()> {
+        self.0.notified()
     }
 }
 

@@ -54,12 +54,6 @@ impl Client {
     pub const fn is_own(&self) -> bool {
         self.is_own
     }
-
-    /// Whether input is read. It is not between a request and its answer: a client that has closed its side is
-    /// answered all the same.
-    pub const fn reads(&self) -> bool {
-        matches!(self.step, Step::Request | Step::Unanswered(_))
-    }
 }
 
 impl Session for Client {
@@ -89,6 +83,11 @@ impl Session for Client {
             }
             Step::Answer(_) | Step::Over(_) => Ok((0, None)),
         }
+    }
+
+    /// Not between a request and its answer: a client that has closed its side is answered all the same.
+    fn reads(&self) -> bool {
+        matches!(self.step, Step::Request | Step::Unanswered(_))
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {

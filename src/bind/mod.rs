@@ -36,20 +36,19 @@ pub mod wire;
 
 use alloc::rc::Rc;
 use core::cell::Cell;
-use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
 
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
-use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
 use crate::notify::Demand;
 use crate::printer::status::{MAX_CODE, MAX_NAME, MAX_VERSION, Status};
 use crate::service;
-use crate::session::Handler;
+use crate::session::{Handler, NoEvents};
 use client::Client;
-use slot::{Slot, Stopping};
+use slot::Slot;
 use upstream::Upstream;
 use wire::{Answer, Command, Detected, MAX_FRAME, Reply, Request};
 
@@ -119,7 +118,7 @@ impl Service {
     pub fn client(self: &Rc<Self>, until: Instant, is_own: bool) -> Option<(Client, ClientLink)> {
         let slot = self.slots.take()?;
         let client = Client::new(Rc::clone(&slot), Rc::clone(self), until, is_own);
-        Some((client, ClientLink { slot }))
+        Some((client, NoEvents(slot)))
     }
 
     /// Writes the answer to `request` into `out`: its length, and how the session ends.
@@ -266,33 +265,12 @@ impl fmt::Display for InCloudMode {
 }
 
 /// A client's slot in use. Dropping it frees the slot.
-pub struct ClientLink {
-    slot: SlotGuard<Slot>,
-}
+pub type ClientLink = NoEvents<SlotGuard<Slot>>;
 
 impl ClientLink {
     /// Where the slot's client is kept.
     pub fn occupant(&self) -> &Cell<Option<Occupant>> {
-        self.slot.occupancy().occupant()
-    }
-}
-
-impl Handler<Client> for ClientLink {
-    fn admits(&self, client: &Client) -> bool {
-        client.reads()
-    }
-
-    fn handle_event(
-        &self,
-        _now: Instant,
-        _client: &mut Client,
-        event: Infallible,
-    ) -> Result<(), client::Error> {
-        match event {}
-    }
-
-    async fn woken(&self) {
-        self.slot.notified().await;
+        self.0.occupancy().occupant()
     }
 }
 

@@ -3,11 +3,7 @@
 use alloc::rc::Rc;
 
 use crate::memory::budget;
-use crate::memory::slots::{self, Occupancy};
-
-/// Why the service closes a connection: the proxy is shutting down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopping;
+use crate::memory::slots::{self, Occupancy, Stopping};
 
 /// State of a client's slot. No client is ever active: there is no login.
 pub type SlotState = slots::SlotState<Stopping>;

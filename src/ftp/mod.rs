@@ -61,7 +61,6 @@ pub(crate) mod tests;
 
 use alloc::rc::Rc;
 use core::cell::Cell;
-use core::convert::Infallible;
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -74,7 +73,7 @@ use crate::memory::pool::RC_COUNTS;
 use crate::memory::slots::{self, Occupant, Slot as _, SlotGuard};
 use crate::peer::Peer;
 use crate::service::{self, Visitor};
-use crate::session::Handler;
+use crate::session::{Handler, NoEvents, Wake};
 use client::Client;
 use hub::Hub;
 use printer_session::PrinterSession;
@@ -142,7 +141,7 @@ impl Service {
         printer_session.set_dialling();
         let code = Rc::clone(&self.code);
         let upstream = Upstream::new(Rc::clone(&self.hub), Rc::clone(printer_session), code, now);
-        Some((upstream, Link { printer_session: Rc::clone(printer_session) }))
+        Some((upstream, NoEvents(Rc::clone(printer_session))))
     }
 
     /// The printer's sessions.
@@ -279,27 +278,12 @@ impl<F: ClientRuntime> Handler<Client> for ClientHandler<'_, F> {
     }
 }
 
-/// The upstream's link to its printer session.
-pub struct Link {
-    printer_session: Rc<PrinterSession>,
-}
+/// The handler of a session with the printer.
+pub type Link = NoEvents<Rc<PrinterSession>>;
 
-impl Handler<Upstream> for Link {
-    fn admits(&self, upstream: &Upstream) -> bool {
-        upstream.is_ready_to_read()
-    }
-
-    fn handle_event(
-        &self,
-        _now: Instant,
-        _upstream: &mut Upstream,
-        event: Infallible,
-    ) -> Result<(), upstream::Error> {
-        match event {}
-    }
-
-    async fn woken(&self) {
-        self.printer_session.notified().await;
+impl Wake for Rc<PrinterSession> {
+    fn notified(&self) -> impl Future<Output = ()> {
+        PrinterSession::notified(self)
     }
 }
 

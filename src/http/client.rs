@@ -193,11 +193,6 @@ impl Client {
         }
     }
 
-    /// Whether input is read. It is not between a request and its answer.
-    pub const fn reads(&self) -> bool {
-        matches!(self.step, Step::Request | Step::Linger(..))
-    }
-
     /// The client has shown a code, and all places of those that have are taken.
     pub(super) const fn refuse_full(&mut self) {
         self.is_known = false;
@@ -248,7 +243,7 @@ impl Client {
     fn answer(&mut self, request: &Request<'_>) -> Option<Event> {
         let Request { is_head, is_1_1, keeps_alive, .. } = *request;
         if let Some(agent) = request.agent {
-            self.slot.set_agent(agent);
+            self.slot.agent.set(agent);
         }
         if !self.service.is_own_host(request.host) {
             let line = "this machine has another name; use its address, or give the name with --advertise-name\n";
@@ -496,6 +491,11 @@ impl Session for Client {
             },
             Step::Answer(..) | Step::Over(_) => Ok((0, None)),
         }
+    }
+
+    /// Not between a request and its answer.
+    fn reads(&self) -> bool {
+        matches!(self.step, Step::Request | Step::Linger(..))
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {

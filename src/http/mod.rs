@@ -65,7 +65,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::auth::Refusal;
 use crate::board::BOARD;
 use crate::clock::Instant;
-use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
 use crate::memory::{KIB, budget};
 use crate::printer::status::{Login, Status};
 use crate::printer::upstream::Upstream;
@@ -74,7 +74,7 @@ use crate::session::Handler;
 use access::{Access, Shown};
 use answer::File;
 use client::{Client, Event};
-use slot::{Slot, Stopping};
+use slot::Slot;
 
 /// Connections served at once: clients that have shown a code, and those that have not.
 pub const CLIENTS: usize = budget::BROWSERS;
@@ -247,7 +247,7 @@ impl service::Service for Service {
 
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
-            slot.with_agent(|id| {
+            slot.agent.with(|id| {
                 visitor.connection(&Connection { index, occupant, id, lost: 0 });
             });
         }
@@ -288,10 +288,6 @@ impl ClientLink<'_> {
 }
 
 impl Handler<Client> for ClientLink<'_> {
-    fn admits(&self, client: &Client) -> bool {
-        client.reads()
-    }
-
     fn handle_event(
         &self,
         _now: Instant,

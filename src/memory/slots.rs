@@ -5,7 +5,7 @@
 //! that was kept for the client.
 
 use alloc::rc::Rc;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::ops::Deref;
 
 use super::pool::RC_COUNTS;
@@ -105,6 +105,37 @@ impl<R: Copy> Occupancy<R> {
 impl<R: Copy> Default for Occupancy<R> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The only reason of a service that disconnects its clients when the proxy shuts down, and never else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping;
+
+/// The beginning of what a client calls itself, to be shown.
+#[derive(Default)]
+pub struct Label<const N: usize>(RefCell<heapless::String<N>>);
+
+impl<const N: usize> Label<N> {
+    /// Keeps the first `N` bytes of `name`, or somewhat less, to the end of a character.
+    pub fn set(&self, name: &str) {
+        let mut kept = self.0.borrow_mut();
+        kept.clear();
+        for c in name.chars() {
+            if kept.push(c).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Has `then` read it.
+    pub fn with<R>(&self, then: impl FnOnce(&str) -> R) -> R {
+        then(&self.0.borrow())
+    }
+
+    /// Forgets it.
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
     }
 }
 

@@ -485,6 +485,10 @@ impl Session for Client {
         Ok((announced, event))
     }
 
+    fn reads(&self) -> bool {
+        self.is_attentive() && !self.slot.is_dismissed()
+    }
+
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         match self.state {
             State::Opening { until } if until <= now => Err(Error::Silent),

@@ -149,7 +149,7 @@ impl Hub {
 
     /// A client has logged in. Whether it is accepted is stored in its slot.
     pub fn join(&mut self, slot: &Rc<Slot>, id: &str) {
-        slot.set_id(id);
+        slot.id.set(id);
         // A client without an identifier is not the same client as any other.
         let owner = match (id, slot.peer()) {
             ("", Some(peer)) => self.hashes.hash_one(peer.number),

@@ -249,7 +249,7 @@ impl service::Service for Service {
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
             let lost = slot.dropped_reports().saturating_add(slot.dropped_requests());
-            slot.with_id(|id| visitor.connection(&Connection { index, occupant, id, lost }));
+            slot.id.with(|id| visitor.connection(&Connection { index, occupant, id, lost }));
         }
     }
 
@@ -277,10 +277,6 @@ impl<F: Fn()> ClientLink<F> {
 }
 
 impl<F: Fn()> Handler<Client> for ClientLink<F> {
-    fn admits(&self, client: &Client) -> bool {
-        client.is_attentive() && !self.slot.is_dismissed()
-    }
-
     fn handle_event(
         &self,
         now: Instant,

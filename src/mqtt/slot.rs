@@ -17,7 +17,7 @@ use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::memory::slots::{self, Occupancy};
+use crate::memory::slots::{self, Label, Occupancy};
 use crate::peer::Peer;
 
 /// Most requests of one client that are accepted and not yet acknowledged. A client with as many is not read, which
@@ -73,7 +73,7 @@ pub struct Slot {
     peer: Cell<Option<Peer>>,
     since: Cell<Instant>,
     /// The client identifier, as far as it is shown.
-    id: RefCell<heapless::String<SHOWN_ID>>,
+    pub(super) id: Label<SHOWN_ID>,
     /// A hash of the client identifier: a new connection with the same one may take over the slot.
     owner: Cell<u64>,
     /// The `sequence_id` of the client's `get_version`, while it waits for the printer's versions.
@@ -112,7 +112,7 @@ impl Slot {
             peer: Cell::new(None),
             since: Cell::new(Instant::START),
             asked_version: RefCell::new(None),
-            id: RefCell::default(),
+            id: Label::default(),
             owner: Cell::new(0),
             reads: Cell::new(false),
             listens: Cell::new(false),
@@ -340,22 +340,6 @@ impl Slot {
         self.dropped.get()
     }
 
-    /// Keeps the beginning of the client identifier, to be shown.
-    pub(super) fn set_id(&self, id: &str) {
-        let mut kept = self.id.borrow_mut();
-        kept.clear();
-        for c in id.chars() {
-            if kept.push(c).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Has `then` read the beginning of the client identifier.
-    pub fn with_id<R>(&self, then: impl FnOnce(&str) -> R) -> R {
-        then(&self.id.borrow())
-    }
-
     /// How many requests of others the client did not get because it reads too slowly.
     pub fn dropped_requests(&self) -> u32 {
         self.dropped_requests.get()
@@ -428,7 +412,7 @@ impl slots::Slot for Slot {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.peer.set(None);
         self.owner.set(0);
-        self.id.borrow_mut().clear();
+        self.id.clear();
         self.asked_version.take();
         self.reads.set(false);
         self.listens.set(false);

@@ -138,7 +138,7 @@ where
     };
 
     let mut consumed = false;
-    while !buffers.inbox.waiting().is_empty() && handler.admits(session) {
+    while !buffers.inbox.waiting().is_empty() && session.reads() {
         let taken =
             offer(session, handler, buffers.inbox.waiting(), clock).map_err(End::Session)?;
         let Some(taken) = taken else { break };
@@ -149,7 +149,7 @@ where
         }
     }
 
-    let may_read = buffers.inbox.has_room() && handler.admits(session);
+    let may_read = buffers.inbox.has_room() && session.reads();
     if wrote || consumed {
         // There may be more output. Only take input that has arrived already.
         if may_read {

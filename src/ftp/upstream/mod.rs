@@ -297,14 +297,6 @@ impl Upstream {
         self.logged_in
     }
 
-    /// Whether more of the printer's replies may be read: lines that go straight to a client need room in its slot.
-    pub fn is_ready_to_read(&self) -> bool {
-        match (self.state, self.printer_session.job()) {
-            (State::Command, Some(job)) => self.hub.has_room(&job),
-            _ => true,
-        }
-    }
-
     /// Reports to the hub what became of the current job or of its client's settings.
     fn emit(&self, event: Event<'_>) {
         if let Some(job) = self.printer_session.job() {
@@ -565,7 +557,7 @@ impl Session for Upstream {
 
     fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Infallible, Error> {
         self.now = now;
-        if !self.is_ready_to_read() {
+        if !self.reads() {
             return Ok((0, None));
         }
         self.handle_data_event(now);
@@ -586,6 +578,14 @@ impl Session for Upstream {
             self.handle_line(now, text)?;
         }
         Ok((len, None))
+    }
+
+    /// Lines that go straight to a client need room in its slot.
+    fn reads(&self) -> bool {
+        match (self.state, self.printer_session.job()) {
+            (State::Command, Some(job)) => self.hub.has_room(&job),
+            _ => true,
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {

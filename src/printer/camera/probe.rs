@@ -57,8 +57,6 @@ impl fmt::Display for Answer {
     }
 }
 
-impl core::error::Error for Answer {}
-
 impl Session for Probe {
     type Event<'i> = Infallible;
     type Error = Answer;

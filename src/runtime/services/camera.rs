@@ -177,7 +177,7 @@ impl<D: Dial> Detector<D> {
         };
         let clock = &self.rtsp.clock;
         let mut probe = Probe::new(clock.now());
-        let end = drive(&mut probe, &NoEvents, &mut stream, &mut self.buffers, clock).await;
+        let end = drive(&mut probe, &NoEvents(()), &mut stream, &mut self.buffers, clock).await;
         stream.close().await;
         match end {
             End::Session(Answer::Rtsp) => AtRtsp::Speaks,

@@ -121,10 +121,6 @@ impl<N: Net> ClientRuntime for &ClientConnection<'_, N> {
 }
 
 impl<N: Net> Handler<client::Client> for ClientConnection<'_, N> {
-    fn admits(&self, client: &client::Client) -> bool {
-        self.link.handler(self).admits(client)
-    }
-
     fn handle_event(
         &self,
         now: Instant,

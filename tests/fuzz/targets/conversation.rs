@@ -147,10 +147,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
                     continue;
                 }
                 // Only the handler may refuse input, and the session has to end that.
-                assert!(
-                    !self.host.admits(&self.session),
-                    "a full inbox is neither taken nor refused"
-                );
+                assert!(!self.session.reads(), "a full inbox is neither taken nor refused");
                 let deadline = self.deadline();
                 waits += 1;
                 let Some(deadline) = deadline.filter(|_| waits < DEADLINES) else { return };
@@ -241,7 +238,7 @@ impl<S: Session, H: Handler<S>> Conversation<S, H> {
     /// Offers all received bytes until the session takes no more. Returns whether it took any.
     fn offer_all(&mut self) -> Result<bool, S::Error> {
         let mut understood = false;
-        while !self.inbox.is_empty() && self.host.admits(&self.session) {
+        while !self.inbox.is_empty() && self.session.reads() {
             let Some(taken) = self.offer()? else { break };
             assert!(taken <= self.inbox.len(), "more is taken than was there");
             self.inbox.drain(..taken);
