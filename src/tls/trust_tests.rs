@@ -12,11 +12,12 @@ use std::time::SystemTime;
 
 use core::time::Duration;
 use proptest::prelude::*;
+use rustls::SignatureScheme;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::authorities::{Authority, BAMBU_LAB};
-use super::certificate::parse;
+use super::certificate::{Facts, parse};
 use super::chain::{self, FLOOR, Verdict};
 use super::issuers::{self, IssuersError};
 use super::refusal::{Name, Refusal};
@@ -380,6 +381,86 @@ fn an_unsafe_digest_is_refused() {
         assert_eq!(judge(&leaf, &[]), Err(Refusal::WeakSignature), "{digest}");
     }
     assert!(tried > 0);
+}
+
+/// A signature over `message` by `key`, made by openssl with these options.
+fn signature(key: &str, options: &[&str], message: &[u8]) -> Vec<u8> {
+    let dir = Scratch::new("signature");
+    fs::write(dir.join("key"), key).unwrap();
+    let mut arguments = vec!["dgst"];
+    arguments.extend(options);
+    let key = dir.join("key");
+    arguments.extend(["-sign", key.to_str().unwrap()]);
+    openssl(&arguments, message).unwrap()
+}
+
+/// Of the scheme that a certificate or a peer names, whatever other schemes the key can be used in.
+#[test]
+fn a_signature_counts_only_in_the_scheme_it_is_named_for() {
+    const PSS: [&str; 4] = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+    let provider = super::provider(crate::board::Suites::AesFirst);
+    let algorithms = provider.signature_verification_algorithms;
+    let rsa = [
+        (SignatureScheme::RSA_PKCS1_SHA256, vec!["-sha256"]),
+        (SignatureScheme::RSA_PKCS1_SHA384, vec!["-sha384"]),
+        (SignatureScheme::RSA_PKCS1_SHA512, vec!["-sha512"]),
+        (SignatureScheme::RSA_PSS_SHA256, [&["-sha256"], &PSS[..]].concat()),
+        (SignatureScheme::RSA_PSS_SHA512, [&["-sha512"], &PSS[..]].concat()),
+    ];
+    let elliptic = [
+        (SignatureScheme::ECDSA_NISTP256_SHA256, vec!["-sha256"]),
+        (SignatureScheme::ECDSA_NISTP384_SHA384, vec!["-sha384"]),
+    ];
+    for (key, ways) in [(&WORLD.key, &rsa[..]), (&WORLD.ecc.key, &elliptic[..])] {
+        let spki = openssl(&["pkey", "-pubout", "-outform", "DER"], key.as_bytes()).unwrap();
+        for (made, options) in ways {
+            let signed = signature(key, options, b"message");
+            for (named, _) in ways {
+                let is_signed = chain::is_signed(&algorithms, *named, &spki, b"message", &signed);
+                assert_eq!(is_signed, named == made, "{made:?} named {named:?}");
+            }
+        }
+    }
+}
+
+/// Both algorithm fields say SHA-256, and the signature is another one by the authority's key.
+#[test]
+fn a_certificate_is_verified_in_the_scheme_that_it_names() {
+    let good = printer(&WORLD.root, "").der();
+    let certificate = parse(&good).unwrap();
+    let tbs = certificate.tbs_certificate.as_ref();
+    let resigned = |options: &[&str]| {
+        let signed = signature(&WORLD.root.key, options, tbs);
+        let mut der = good.clone();
+        let at = der.len() - signed.len();
+        der[at..].copy_from_slice(&signed);
+        judge_at(now(), &[&WORLD.root], &der, &[])
+    };
+    assert_eq!(resigned(&["-sha256"]), Ok(Verdict::Verified));
+    assert_eq!(resigned(&["-sha512"]), Err(Refusal::BadSignature));
+    assert_eq!(resigned(&["-sha384"]), Err(Refusal::BadSignature));
+    let pss = ["-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+    assert_eq!(resigned(&pss), Err(Refusal::BadSignature));
+}
+
+/// RFC 5280 §4.2.1.1: an identifier helps to find the key, and one of both sides may lack it.
+#[test]
+fn an_authority_without_a_key_identifier_may_have_signed() {
+    let plain = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n\
+                 subjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n";
+    let device = WORLD.root.sign(&rsa("2048"), "/CN=Plain", plain);
+    assert_eq!(device.authority().key_id, None);
+    // openssl names no identifier that the issuer does not have, so this one is written out.
+    let leaf = printer(&device, &format!("{LEAF}authorityKeyIdentifier=DER:30068004aabbccdd\n"));
+    assert_eq!(
+        Facts::of(&parse(&leaf.der()).unwrap()).unwrap().issuer_key_id,
+        Some(&b"\xaa\xbb\xcc\xdd"[..])
+    );
+    assert_eq!(judge(&leaf, &[&device]), Ok(Verdict::Verified));
+    assert_eq!(judge_at(now(), &[&device], &leaf.der(), &[]), Ok(Verdict::Verified));
+    // The authority has one, and the certificate names none.
+    let leaf = printer(&WORLD.device, &format!("{LEAF}authorityKeyIdentifier=none\n"));
+    assert_eq!(judge(&leaf, &[&WORLD.device]), Ok(Verdict::Verified));
 }
 
 #[test]
@@ -751,20 +832,17 @@ fn the_built_in_authorities_match_their_certificates() {
         // Each is signed by one of them, itself included.
         let provider = super::provider(crate::board::Suites::AesFirst);
         assert!(BAMBU_LAB.iter().filter(|by| *by.name == *parsed.issuer().as_raw()).any(|by| {
-            [
-                rustls::SignatureScheme::RSA_PKCS1_SHA256,
-                rustls::SignatureScheme::ECDSA_NISTP256_SHA256,
-            ]
-            .into_iter()
-            .any(|scheme| {
-                chain::is_signed(
-                    &provider.signature_verification_algorithms,
-                    scheme,
-                    &by.key,
-                    parsed.tbs_certificate.as_ref(),
-                    &parsed.signature_value.data,
-                )
-            })
+            [SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::ECDSA_NISTP256_SHA256]
+                .into_iter()
+                .any(|scheme| {
+                    chain::is_signed(
+                        &provider.signature_verification_algorithms,
+                        scheme,
+                        &by.key,
+                        parsed.tbs_certificate.as_ref(),
+                        &parsed.signature_value.data,
+                    )
+                })
         }));
     }
     assert!(!is_there || seen == BAMBU_LAB.len(), "{seen}");
