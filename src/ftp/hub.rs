@@ -416,7 +416,7 @@ impl Hub {
         }
     }
 
-    /// A client's command is finished. A data connection over which nothing was moved stays open until it is replaced
+    /// A client's command is finished; its reply, if there is one, has woken the client's session. A data connection over which nothing was moved stays open until it is replaced
     /// or times out: curl starts TLS on it as soon as its command is sent, and would report that failure instead of
     /// reading the reply.
     fn settle(&self, slot: &Slot, task: Task) {
@@ -429,7 +429,6 @@ impl Hub {
                 slot.close_passive_port();
             }
         }
-        slot.notify();
     }
 
     /// Whether the printer has begun the transfer of a command.

@@ -5,6 +5,7 @@ mod clients;
 mod failures;
 pub(crate) mod hostile;
 mod jobs;
+mod waking;
 
 pub(crate) use super::*;
 pub(crate) use crate::ftp::hub::QUEUE_TIMEOUT;
