@@ -93,6 +93,8 @@ impl slots::Slot for Slot {
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
+    use crate::memory::slots::Slot as _;
+    use crate::notify::tests::wakes;
 
     #[test]
     fn a_full_ring_keeps_the_newest_picture_only() {
@@ -100,10 +102,14 @@ mod tests {
         let pool: Pool = Pool::new(Shape { count: 0, size: 0 }, Shape { count: RING + 1, size: 4 });
         let slot = Slot::new();
         slot.occupancy.take();
+        let offer = |text: &[u8], lost| {
+            let picture = pool.store(&[text]).unwrap();
+            assert!(wakes(|| slot.notified(), || assert_eq!(slot.offer(picture), lost)));
+        };
         for number in 0..RING {
-            assert_eq!(slot.offer(pool.store(&[&[number as u8]]).unwrap()), 0);
+            offer(&[number as u8], 0);
         }
-        assert_eq!(slot.offer(pool.store(&[b"new"]).unwrap()), RING as u32);
+        offer(b"new", RING as u32);
         assert_eq!(slot.next().as_deref(), Some(&b"new"[..]));
         assert!(slot.next().is_none());
         assert_eq!((slot.pictures.sent(), slot.pictures.lost()), (0, RING as u32));

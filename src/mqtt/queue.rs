@@ -252,6 +252,7 @@ impl RequestQueue {
 mod tests {
     use super::*;
     use crate::mqtt::upstream::tests::{occupied, put};
+    use crate::notify::tests::wakes;
     use alloc::vec::Vec;
 
     /// A queue, and the slots of as many clients.
@@ -312,17 +313,49 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_for_the_printer_wakes_its_session() {
+        let (queue, slots) = queue(1);
+        let slot = slots.get(0).unwrap();
+        assert!(wakes(|| queue.notified(), || put(&queue, slot, b"{}", 1)));
+        assert!(wakes(|| queue.notified(), || queue.ask_state()));
+        assert!(wakes(|| queue.notified(), || queue.ask_version()));
+        assert!(wakes(|| queue.notified(), || queue.leave()));
+    }
+
+    #[test]
+    fn clients_that_wait_for_room_are_woken() {
+        let (queue, slots) = queue(2);
+        let slot = |index| slots.get(index).unwrap();
+        fill(&queue, slot(0));
+        assert!(!queue.has_room_for(slot(0)));
+        // A request that is dropped wakes its sender for another reason.
+        let mut kept = Vec::new();
+        assert!(wakes(|| slot(0).notified(), || kept.push(queue.take())), "its sender");
+        fill(&queue, slot(1));
+        assert!(wakes(|| slot(1).notified(), || kept.push(queue.take())), "and others");
+        assert!(wakes(|| slot(0).notified(), || queue.lost()));
+    }
+
+    #[test]
     fn the_next_connection_carries_no_request_of_the_last_one() {
         let (queue, slots) = queue(1);
         let slot = slots.get(0).unwrap();
-        put(&queue, slot, b"{}", 1);
-        put(&queue, slot, b"{}", 2);
+        queue.set_live(Instant::START);
+        for id in 1..=3 {
+            put(&queue, slot, b"{}", id);
+        }
+        // The first is sent in full, the second in part, and the third waits.
+        let sent = queue.take().unwrap();
+        queue.carried(Instant::START, &sent);
         let carried = queue.take();
+        assert!(queue.has_sent(Instant::START, 1));
+        assert!(queue.is_carrying(2) && queue.is_carrying(3));
         queue.lost();
-        drop(carried);
+        drop((sent, carried));
         queue.set_live(Instant::START);
         assert!(queue.take().is_none(), "its sender sends it again");
-        assert!(!queue.is_carrying(1) && !queue.has_sent(Instant::START, 1));
+        assert!(!queue.has_sent(Instant::START, 1), "whether it was executed is not known");
+        assert!(!queue.is_carrying(2) && !queue.is_carrying(3));
         assert!(slot.is_dismissed(), "which it does only over a new connection");
     }
 }

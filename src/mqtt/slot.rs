@@ -515,6 +515,8 @@ impl Drop for PendingAck {
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
+    use crate::memory::slots::Slot as _;
+    use crate::notify::tests::wakes;
 
     fn occupied() -> Rc<Slot> {
         let slot = Slot::new();
@@ -537,6 +539,27 @@ mod tests {
         assert_eq!(slot.take_ack(), Some(ack(7)));
         pending_ack.settle();
         assert!(slot.is_admitted());
+    }
+
+    #[test]
+    fn whatever_is_there_for_a_client_wakes_its_session() {
+        let slot = Slot::new();
+        taken_by(&slot, Peer::unknown());
+        slot.wait(1);
+        let pool = Pool::new(Shape { count: 4, size: 8 }, Shape { count: 1, size: 16 });
+        let report = || pool.store(&[b"{}"]).unwrap();
+        let mut silent = slot.owe(Ack::None).unwrap();
+        assert!(!wakes(|| slot.notified(), || {}));
+        assert!(wakes(|| slot.notified(), || slot.admit()));
+        assert!(wakes(|| slot.notified(), || assert!(slot.put(report()))));
+        let sequence = SequenceId::new(b"1").unwrap();
+        assert!(wakes(|| slot.notified(), || assert!(slot.put_answer(report(), sequence))));
+        assert!(wakes(|| slot.notified(), || slot.acknowledge(ack(7))));
+        let taken = || assert_eq!(slot.take_ack(), Some(ack(7)));
+        assert!(wakes(|| slot.notified(), taken), "there is room for a request");
+        assert!(!wakes(|| slot.notified(), || assert_eq!(slot.take_ack(), None)));
+        assert!(wakes(|| slot.notified(), || silent.sent()), "it may be read again");
+        assert!(wakes(|| slot.notified(), || slot.dismiss(Error::PrinterAway)));
     }
 
     #[test]

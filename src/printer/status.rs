@@ -569,6 +569,7 @@ impl Default for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::tests::wakes;
     use core::pin::pin;
     use core::task::{Context, Poll, Waker};
     use core::time::Duration;
@@ -695,5 +696,24 @@ mod tests {
         status.set_certificate(Certificate::Rejected);
         assert!(has_changed(&status));
         assert_eq!(status.last_report(), Some(LATER));
+    }
+
+    #[test]
+    fn what_is_known_of_the_camera_wakes_those_who_wait_for_it() {
+        let status = status("01P00A000000001");
+        let found = || assert!(status.note_camera(CameraKind::Chamber));
+        assert!(wakes(|| status.changed(), found));
+        let again = || assert!(!status.note_camera(CameraKind::Chamber));
+        assert!(!wakes(|| status.changed(), again));
+        let lost = || assert!(status.note_camera(CameraKind::NoPort));
+        assert!(wakes(|| status.camera_changed(), lost));
+        assert!(wakes(
+            || status.camera().news(),
+            || assert!(!status.note_camera(CameraKind::NoPort))
+        ));
+        assert!(wakes(|| status.camera().notified(), || status.camera().look_again()));
+        assert!(wakes(|| status.changed(), || status.set_live_view_off(true)));
+        assert!(!wakes(|| status.changed(), || status.set_live_view_off(true)));
+        assert!(wakes(|| status.camera().notified(), || status.set_live_view_off(false)));
     }
 }

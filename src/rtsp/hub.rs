@@ -444,3 +444,20 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::tests::wakes;
+
+    #[test]
+    fn a_new_status_wakes_every_player() {
+        let slots = Slots::new(2, |_| Slot::new());
+        let stream_info = Rc::new(StreamInfo::new([0; TRACKS]));
+        let hub = Hub::new(slots.clone(), Rc::new(Demand::default()), stream_info, 0);
+        for (slot, status) in slots.iter().zip([StreamStatus::Ready, StreamStatus::Open]) {
+            assert!(wakes(|| slot.notified(), || hub.set_status(status)));
+            assert!(!wakes(|| slot.notified(), || hub.set_status(status)), "it is the same");
+        }
+    }
+}

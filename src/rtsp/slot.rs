@@ -209,6 +209,8 @@ fn fall_behind(ring: &mut Ring<Block, RING>, current: Option<u32>) -> u32 {
 mod tests {
     use super::*;
     use crate::memory::pool::{Pool, Shape};
+    use crate::memory::slots::Slot as _;
+    use crate::notify::tests::wakes;
     use alloc::vec::Vec;
 
     struct Shown {
@@ -235,6 +237,19 @@ mod tests {
         fn left(&self) -> Vec<u32> {
             core::iter::from_fn(|| self.slot.next()).map(|block| *block.tag()).collect()
         }
+    }
+
+    #[test]
+    fn whatever_is_there_for_a_player_wakes_its_session() {
+        let shown = Shown::new();
+        let wakes = |act: &dyn Fn()| wakes(|| shown.slot.notified(), act);
+        assert!(!wakes(&|| shown.show(0, 1, true)), "it does not play");
+        assert!(wakes(&|| shown.slot.play([].iter())));
+        assert!(!wakes(&|| shown.show(1, 1, false)), "it waits for a key frame");
+        assert!(wakes(&|| shown.show(2, 1, true)));
+        assert!(wakes(&|| shown.slot.interrupt()));
+        assert!(!wakes(&|| shown.slot.interrupt()));
+        assert!(wakes(&|| shown.slot.dismiss(Dismissal::Full)));
     }
 
     #[test]

@@ -189,3 +189,24 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     samples.extend([NotPlanned::Bridged, NotPlanned::NoDetect].map(|why| why.to_string()));
     samples
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::tests::wakes;
+
+    #[test]
+    fn the_end_wakes_both_tasks() {
+        for follows in [false, true] {
+            let service = Service::default();
+            let woken = || async {
+                if follows {
+                    service.until_follower_leaves().await;
+                } else {
+                    service.until_leaving().await;
+                }
+            };
+            assert!(wakes(woken, || service.leave()), "{follows}");
+        }
+    }
+}
