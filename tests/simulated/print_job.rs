@@ -216,6 +216,7 @@ fn ports_that_no_service_has_are_closed() {
         for model in [Model::P1S, Model::X1C] {
             let bed = Bed::new(model).await;
             let open = bed.net.open();
+            assert!(open.contains(&8883), "{open:?}");
             // Slicers were seen to try plain FTP, plain RTSP, plain MQTT, and 40024.
             for port in [21, 554, 1883, 40_024] {
                 assert!(!open.contains(&port), "{model:?}: port {port}");
