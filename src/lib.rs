@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime, health → mqtt, chamber, rtsp, ftp, bind, ssdp, http, tls, trace → config → printer → session, service
+//!   main → limits → runtime, health → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
 //!        → memory, auth, journal, notify, peer, pictures, segment, state_dir → clock → board     imports only point right
 //! ```
 //!

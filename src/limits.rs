@@ -280,6 +280,12 @@ impl fmt::Display for Limits {
                 limit!("request head", "431, closed", "{} bytes", http::wire::MAX_HEAD),
                 limit!("path", "414, closed", "{} bytes", http::wire::MAX_TARGET),
                 limit!("body", "413, closed", "none"),
+                limit!(
+                    "time until the first picture",
+                    "503",
+                    "{} s",
+                    s(&http::media::FIRST_TIMEOUT)
+                ),
             ],
         )?;
         table(

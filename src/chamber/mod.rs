@@ -20,6 +20,7 @@
 //! | is the last to leave | closes the connection to the camera after five seconds |
 //! | connects although the printer is an X1, H2 or P2 | refuses the connection, or is the file tunnel; before the model is known closes after the login, and the log names the printer's camera |
 //! | is one more than `BOARD.clients.chamber` | closes after the login |
+//! | is a viewer by HTTP ([`Service::watch`]) | counts as one |
 //!
 //! A picture longer than `BOARD.chamber.picture` bytes, or one that is not a whole JPEG, is skipped, counted and
 //! logged.

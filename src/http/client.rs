@@ -20,6 +20,7 @@ use core::time::Duration;
 use super::access::{Denied, Shown};
 use super::answer::{Answer, Content, Head, Status, write};
 use super::document::{Document, NotReady, Source};
+use super::media;
 use super::page::Cursor;
 use super::slot::{Slot, SlotState};
 use super::wire::{self, Fault, Request};
@@ -563,6 +564,8 @@ pub enum Error {
     Full,
     /// The client asks for pictures: the runtime goes on.
     Media(MediaRequest),
+    /// The client was sent pictures.
+    MediaEnded(media::Error),
     /// The proxy is shutting down.
     Stopping,
 }
@@ -571,6 +574,8 @@ impl ClientError for Error {
     fn kind(self) -> Kind {
         match self {
             Self::Answered | Self::Idle | Self::Media(_) | Self::Stopping => Kind::Left,
+            Self::MediaEnded(media::Error::UnexpectedData) => Kind::Malformed,
+            Self::MediaEnded(_) => Kind::Left,
             Self::Silent => Kind::Silent,
             Self::Fault(Fault::HeadTooLong | Fault::TargetTooLong) => Kind::TooLong,
             Self::Fault(_) => Kind::Malformed,
@@ -602,6 +607,7 @@ impl fmt::Display for Error {
             Self::ForeignOrigin => f.write_str("request from a page of another site"),
             Self::Full => write!(f, "all {} slots are in use", crate::board::BOARD.clients.http),
             Self::Media(_) => f.write_str("pictures asked for"),
+            Self::MediaEnded(error) => error.fmt(f),
             Self::Stopping => f.write_str("proxy is shutting down"),
         }
     }

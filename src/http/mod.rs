@@ -19,7 +19,9 @@
 //! | `/status` | who shows a code | all that the page shows, as below |
 //! | `/status.txt` | who shows a code | the same for people: `pandaproxy status` prints it |
 //! | `/metrics` | who shows a code | for Prometheus |
-//! | `/snapshot.jpg`, `/stream.mjpg`, `/stream.mp4` | who shows a code | pictures of the camera |
+//! | `/snapshot.jpg` | who shows a code | a picture of at most five seconds ago, else the next one; wakes the camera |
+//! | `/stream.mjpg` | who shows a code | JPEGs one after the other, the newest first where a client is slow |
+//! | `/stream.mp4` | who shows a code | X1, H2, P2: H.264 in fragmented MP4, from a key frame on |
 //! | `/snapshot`, `/stream`, `/?action=…`, `/webcam/?action=…` | who shows a code | the same under the names of µStreamer and mjpg-streamer |
 //!
 //! What a code is: [`access`].
@@ -51,6 +53,7 @@ pub mod access;
 pub mod answer;
 pub mod client;
 pub mod document;
+pub mod media;
 pub mod page;
 pub mod slot;
 pub mod wire;
@@ -279,6 +282,11 @@ impl ClientLink<'_> {
         self.slot.occupancy().occupant()
     }
 
+    /// The slot.
+    pub fn slot(&self) -> &Rc<Slot> {
+        &self.slot
+    }
+
     /// Completes when the proxy shuts down.
     pub async fn stopped(&self) {
         while !matches!(self.slot.state(), slot::SlotState::Dismissed(_)) {
@@ -339,7 +347,12 @@ pub(crate) fn samples() -> Vec<String> {
         Error::ForeignOrigin,
         Error::Full,
         Error::Stopping,
+        Error::MediaEnded(media::Error::Sent),
+        Error::MediaEnded(media::Error::UnexpectedData),
     ];
+    let refusals =
+        media::REFUSALS.map(|why| Error::MediaEnded(media::Error::Refused(why)).to_string());
     let faults = faults.map(|fault| Error::Fault(fault).to_string());
-    faults.into_iter().chain(others.map(|error| error.to_string())).collect()
+    let others = others.map(|error| error.to_string());
+    faults.into_iter().chain(others).chain(refusals).collect()
 }

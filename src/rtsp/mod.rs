@@ -25,6 +25,7 @@
 //! | connects while live view is off | answers 503, with the reason in words |
 //! | connects although the printer is an A1 or P1 | refuses the connection, as the printer does; before the model is known answers 404 |
 //! | is one more than `BOARD.clients.rtsp` | answers 503 |
+//! | is a viewer by HTTP ([`Service::watch`]) | counts as a player; gets the pictures as [MP4](mp4) |
 //!
 //! ```text
 //! ffplay -rtsp_transport tcp rtsps://bblp:<CODE>@<THIS_MACHINE>:322/streaming/live/1

@@ -115,6 +115,7 @@ pub trait ServesSessions {
 
     /// Runs the session until it ends.
     fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
         session: &mut Self::Session,
         link: &Self::Link<'_>,
         stream: &mut Stream<T>,
@@ -196,7 +197,7 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
     S::occupant(&link).set(Some(Occupant { peer, since: clock.now() }));
-    let end = S::run(&mut session, &link, &mut stream, buffers, clock).await;
+    let end = service.run(&mut session, &link, &mut stream, buffers, clock).await;
     let wrong_codes = S::wrong_codes(&session, end);
     let kind = if wrong_codes.is_empty() { S::kind(&session, end) } else { Kind::WrongCode };
     {

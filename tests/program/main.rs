@@ -21,6 +21,7 @@ mod ftp;
 mod health;
 mod http;
 mod log;
+mod media;
 mod mqtt;
 mod print_job;
 mod readme;

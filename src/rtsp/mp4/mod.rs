@@ -18,7 +18,6 @@ pub mod boxes;
 pub mod h264;
 
 use alloc::rc::Rc;
-use core::fmt;
 
 use super::playback::{Frame, frames};
 use super::rtp::Packet;
@@ -39,10 +38,10 @@ const KEPT_DURATION: u32 = RATE / 1000;
 /// Pictures that are kept for new viewers, at most.
 const GROUP: u32 = super::GROUP as u32;
 
-/// Bytes in the smallest outbox. A packet grows, since lengths in an aggregation packet have two bytes, and four in MP4.
-pub const MIN_OUTBOX: usize = 2 * RTSP_BLOCK + FRAGMENT_HEAD;
+/// Bytes in the smallest outbox: it holds the longest packet, and the beginning of a file with that of a picture.
+pub const MIN_OUTBOX: usize = RTSP_BLOCK + LENGTH + 1;
 
-const _: () = assert!(MAX_INIT <= MIN_OUTBOX, "an outbox holds the beginning of a file");
+const _: () = assert!(MAX_INIT + FRAGMENT_HEAD <= MIN_OUTBOX, "an outbox is too small");
 
 /// One viewer's place in the stream.
 pub struct Mp4 {
@@ -58,8 +57,8 @@ pub struct Mp4 {
     time: u64,
     /// The number of the picture that is being written.
     picture: Option<u32>,
-    /// A block that is being written, and how much of it is written.
-    block: Option<(Block, usize)>,
+    /// The block that is being written, and how much of it is written.
+    block: Option<(Block, Written)>,
     slices: Slices,
 }
 
@@ -83,13 +82,13 @@ pub enum Unusable {
     ParameterSets,
 }
 
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Codec => "the camera does not send H.264",
-            Self::ParameterSets => "the camera's H.264 has no usable parameter sets",
-        })
-    }
+/// How much of a block is written.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    /// Where the packet begins that is being written.
+    at: usize,
+    /// Pieces of units in that packet that are written.
+    pieces: usize,
 }
 
 /// The camera's pictures have become others: the file that was begun cannot be continued.
@@ -126,6 +125,11 @@ impl Mp4 {
             block: None,
             slices: Slices::default(),
         }
+    }
+
+    /// Whether there is a stream, or why not.
+    pub fn stream_status(&self) -> StreamStatus {
+        self.info.stream_status()
     }
 
     /// Whether the stream can begin.
@@ -180,13 +184,12 @@ impl Mp4 {
             }
             let begun = self.block.take();
             let next = || self.picture.and_then(|number| self.next_block_of(number));
-            let Some((block, at)) = begun.or_else(next) else {
+            let Some((block, written)) = begun.or_else(next) else {
                 self.picture = None;
                 continue;
             };
-            let at = self.write_block(&block, at, main, room, &mut out);
-            if at < block.len() {
-                self.block = Some((block, at));
+            if let Some(written) = self.write_block(&block, written, main, room, &mut out) {
+                self.block = Some((block, written));
                 break;
             }
         }
@@ -229,32 +232,38 @@ impl Mp4 {
     }
 
     /// The next block of this picture, of which nothing is written.
-    fn next_block_of(&self, number: u32) -> Option<(Block, usize)> {
+    fn next_block_of(&self, number: u32) -> Option<(Block, Written)> {
         let first = self.slot.waiting().iter().next().map(|block| *block.tag());
-        (first == Some(number)).then(|| self.slot.next()).flatten().map(|block| (block, 0))
+        let block = (first == Some(number)).then(|| self.slot.next()).flatten()?;
+        Some((block, Written::default()))
     }
 
-    /// Writes the slices of a block from `at` on, as far as there is room. Returns up to where.
+    /// Writes the slices of a block, as far as there is room. Returns how much is written, if it is not all.
     fn write_block(
         &mut self,
         block: &Block,
-        mut at: usize,
+        mut written: Written,
         main: usize,
         room: usize,
         out: &mut Boxes<'_>,
-    ) -> usize {
-        let mut rest = frames(block.get(at..).unwrap_or_default());
+    ) -> Option<Written> {
+        let mut rest = frames(block.get(written.at..).unwrap_or_default());
         while let Some(frame) = rest.next() {
-            let payload = payload(&frame, main);
-            let (mut slices, mut len) = (self.slices, 0);
-            each_piece(payload, |piece| len += slices.len_of(piece));
-            if len > room - out.len {
-                return at;
-            }
-            at += FRAME_HEAD + frame.packet.len();
             let mut slices = self.slices;
-            each_piece(payload, |piece| {
-                let mut len = slices.len_of(piece);
+            let (mut pieces, mut is_full) = (0, false);
+            each_piece(payload(&frame, main), |piece| {
+                pieces += 1;
+                if is_full || pieces <= written.pieces {
+                    return;
+                }
+                let mut after = slices;
+                let mut len = after.len_of(piece);
+                if len > room - out.len {
+                    is_full = true;
+                    return;
+                }
+                slices = after;
+                written.pieces = pieces;
                 if len == 0 {
                     return;
                 }
@@ -269,8 +278,12 @@ impl Mp4 {
                 out.put(body);
             });
             self.slices = slices;
+            if is_full {
+                return Some(written);
+            }
+            written = Written { at: written.at + FRAME_HEAD + frame.packet.len(), pieces: 0 };
         }
-        block.len()
+        None
     }
 
     /// Bytes of the slice that goes on: in the frames behind it, and in the picture's next blocks.

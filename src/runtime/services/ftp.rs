@@ -72,6 +72,7 @@ impl<N: Net> ServesSessions for Files<N> {
     }
 
     async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
         client: &mut client::Client,
         connection: &Self::Link<'_>,
         stream: &mut Stream<T>,

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::auth::WrongCodes;
 use crate::board::BOARD;
 use crate::http::access::Access;
-use crate::http::answer::Status;
-use crate::http::client::{Client, Error, Media, MediaRequest, REQUEST_TIMEOUT};
+use crate::http::client::{Client, Error, MediaRequest, REQUEST_TIMEOUT};
+use crate::http::media::{self, CameraSlot, Cameras, Refusal};
 use crate::http::{CLIENTS, ClientLink, Facts, Listed, Service};
 use crate::memory::budget;
 use crate::memory::slots::Occupant;
@@ -25,6 +25,7 @@ use crate::runtime::root::{Listens, Root, heap_limit};
 use crate::runtime::service::{Declaration, Listening, Transport};
 use crate::runtime::stream::Stream;
 use crate::runtime::worker::{AcceptedClient, ServesSessions, SessionEnd};
+use crate::session::{NoEvents, Wake};
 use crate::trace::Protocol;
 
 /// The name of the service.
@@ -34,6 +35,7 @@ const NAME: &str = "http";
 #[derive(Clone)]
 pub struct Pages {
     service: Rc<Service>,
+    cameras: Cameras,
 }
 
 impl ServesSessions for Pages {
@@ -60,6 +62,7 @@ impl ServesSessions for Pages {
 
     /// Has pictures sent where the session leaves its connection for them, and goes on with it if there are none.
     async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
         client: &mut Client,
         link: &Self::Link<'_>,
         stream: &mut Stream<T>,
@@ -74,7 +77,7 @@ impl ServesSessions for Pages {
                 (End::Closed, Some(error)) => return End::Session(error),
                 (end, _) => return end,
             };
-            match send_pictures(asked, link, stream, buffers, clock).await {
+            match send_pictures(&self.cameras, asked, link, stream, buffers, clock).await {
                 Ok(end) => return end,
                 Err((status, line)) => client.answer_media(status, line),
             }
@@ -92,15 +95,34 @@ impl ServesSessions for Pages {
 ///
 /// There are none: what the client is answered, before anything was sent.
 async fn send_pictures<T: AsyncRead + AsyncWrite + Unpin>(
+    cameras: &Cameras,
     asked: MediaRequest,
-    _link: &ClientLink<'_>,
-    _stream: &mut Stream<T>,
-    _buffers: &mut Buffers,
-    _clock: &Clock,
-) -> Result<End<Error>, (Status, &'static str)> {
-    match asked.media {
-        Media::Snapshot | Media::Mjpeg | Media::Mp4 => {
-            Err((Status::NotImplemented, "this version shows no pictures\n"))
+    client: &ClientLink<'_>,
+    stream: &mut Stream<T>,
+    buffers: &mut Buffers,
+    clock: &Clock,
+) -> Result<End<Error>, Refusal> {
+    let (mut session, slot) = cameras.watch(clock.now(), asked, client.slot())?;
+    let watching = NoEvents(Watching { slot, client });
+    match drive(&mut session, &watching, stream, buffers, clock).await {
+        End::Session(media::Error::Refused(why)) => Err(why),
+        End::Session(error) => Ok(End::Session(Error::MediaEnded(error))),
+        End::Closed => Ok(End::Closed),
+        End::Stream(error) => Ok(End::Stream(error)),
+    }
+}
+
+/// A client that is sent pictures, with its two slots.
+struct Watching<'a, 'l> {
+    slot: CameraSlot,
+    client: &'a ClientLink<'l>,
+}
+
+impl Wake for Watching<'_, '_> {
+    async fn notified(&self) {
+        tokio::select! {
+            () = self.slot.notified() => {}
+            () = self.client.stopped() => {}
         }
     }
 }
@@ -121,7 +143,13 @@ pub fn declaration<N: Net>() -> Declaration<N> {
         },
         start: |root| {
             let service = Service::new(facts(root), Rc::clone(&root.status));
-            root.serve_plain(NAME, &Pages { service: Rc::clone(&service) }, CLIENTS);
+            let services = &root.config.services;
+            let cameras = Cameras {
+                chamber: root.service().filter(|_| services.chamber),
+                rtsp: root.service().filter(|_| services.rtsp),
+                printer: Rc::clone(&root.status),
+            };
+            root.serve_plain(NAME, &Pages { service: Rc::clone(&service), cameras }, CLIENTS);
             service.list(listed(root, &service));
             Ok(service)
         },
