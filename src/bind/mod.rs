@@ -45,7 +45,7 @@ use crate::memory::budget;
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
 use crate::notify::Demand;
 use crate::printer::status::{MAX_CODE, MAX_NAME, MAX_VERSION, Status};
-use crate::service;
+use crate::service::{self, Connection, Visitor};
 use crate::session::{Handler, NoEvents};
 use client::Client;
 use slot::Slot;
@@ -214,6 +214,12 @@ impl service::Service for Service {
             || status.version().is_empty()
             || (is_back.get() && !status.is_name_given());
         self.demand.want(is_needed && is_there && next.get() <= now);
+    }
+
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, _, occupant) in self.slots.all_occupants() {
+            visitor.connection(&Connection { index, occupant, id: "", lost: 0 });
+        }
     }
 
     fn connections(&self) -> usize {

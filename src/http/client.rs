@@ -244,7 +244,7 @@ impl Client {
     fn answer(&mut self, request: &Request<'_>) -> Option<Event> {
         let Request { is_head, is_1_1, keeps_alive, .. } = *request;
         if let Some(agent) = request.agent {
-            self.slot.agent.set(agent);
+            self.slot.occupancy().label().set(agent);
         }
         if !self.service.is_own_host(request.host) {
             let line = "this machine has another name; use its address, or give the name with --advertise-name\n";

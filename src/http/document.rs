@@ -13,7 +13,7 @@ use crate::clock::{Instant, Utc};
 use crate::journal::{self, Kind};
 use crate::memory::heap;
 use crate::printer::camera::CameraKind;
-use crate::printer::status::{Announced, Certificate, Code, Login, Status};
+use crate::printer::status::{Certificate, Code, Login, Status};
 use crate::printer::upstream::{REASONS, State};
 use crate::service::{Connection, Transfer, Visitor};
 
@@ -290,9 +290,9 @@ impl Source<'_> {
                 Text(status.address()),
                 Bare(status.is_reachable()),
                 text(&status.version()),
-                Bare::<bool>(None),
+                Bare(status.developer_mode()),
                 Bare(live_view(status)),
-                Bare(signal(announced)),
+                Bare(status.signal()),
                 camera(status),
                 Bare(announced.and_then(|announced| announced.is_cloud)),
                 Bare(report),
@@ -471,7 +471,7 @@ impl Source<'_> {
             Some(heap::peak() as u64),
         );
         one(page, "heap_limit_bytes", "gauge", "Heap limit", Some(service.heap_limit as u64));
-        if let Some(dbm) = signal(status.announced()) {
+        if let Some(dbm) = status.signal() {
             let part = family(page, "wifi_signal_dbm", "gauge", "Printer's Wi-Fi signal");
             page.item(key(part, 0, 1), format_args!("pandaproxy_wifi_signal_dbm {dbm}\n"));
         }
@@ -492,9 +492,13 @@ impl Source<'_> {
                 }
             };
         let part = family(page, "clients", "gauge", "Clients being served");
-        each(page, part, "clients", &|listed| Some(listed.clients() as u64));
+        each(page, part, "clients", &|listed| {
+            (listed.limit > 0).then_some(listed.clients() as u64)
+        });
         let part = family(page, "clients_limit", "gauge", "Clients served at most");
-        each(page, part, "clients_limit", &|listed| Some(listed.limit as u64));
+        each(page, part, "clients_limit", &|listed| {
+            (listed.limit > 0).then_some(listed.limit as u64)
+        });
         let part =
             family(page, "upstream_up", "gauge", "Whether the printer has accepted the login");
         each(page, part, "upstream_up", &|listed| {
@@ -534,11 +538,6 @@ impl Source<'_> {
             );
         }
     }
-}
-
-/// The strength of the printer's Wi-Fi signal.
-fn signal(announced: Option<Announced>) -> Option<i16> {
-    announced.and_then(|announced| announced.signal)
 }
 
 /// Whether live view is on, as far as that is known.

@@ -250,7 +250,7 @@ impl service::Service for Service {
 
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
-            slot.agent.with(|id| {
+            slot.occupancy().label().with(|id| {
                 visitor.connection(&Connection { index, occupant, id, lost: 0 });
             });
         }

@@ -3,10 +3,7 @@
 use alloc::rc::Rc;
 
 use crate::memory::budget;
-use crate::memory::slots::{self, Label, Occupancy, Stopping};
-
-/// Bytes kept of a user agent, to be shown.
-pub const SHOWN_AGENT: usize = 48;
+use crate::memory::slots::{self, Occupancy, Stopping};
 
 /// State of a client's slot.
 pub type SlotState = slots::SlotState<Stopping>;
@@ -15,8 +12,6 @@ pub type SlotState = slots::SlotState<Stopping>;
 #[derive(Default)]
 pub struct Slot {
     occupancy: Occupancy<Stopping>,
-    /// The beginning of the client's user agent.
-    pub agent: Label<SHOWN_AGENT>,
 }
 
 const _: () = slots::assert_fits::<Slot>(budget::HTTP_SLOT);
@@ -35,7 +30,5 @@ impl slots::Slot for Slot {
         &self.occupancy
     }
 
-    fn clear(&self) {
-        self.agent.clear();
-    }
+    fn clear(&self) {}
 }

@@ -208,7 +208,7 @@ pub const DETECT_INBOX: usize = KIB;
 pub const DETECT_OUTBOX: usize = KIB;
 
 /// A slot of `detect`.
-pub const DETECT_SLOT: usize = 128;
+pub const DETECT_SLOT: usize = 192;
 
 /// `detect` on one port, without its slots.
 pub const DETECT_SERVICE: usize = 256;

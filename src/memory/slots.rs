@@ -26,6 +26,9 @@ pub enum SlotState<R> {
     Dismissed(R),
 }
 
+/// Bytes kept of what a client calls itself: identifiers of slicers and phones have up to 40.
+pub const LABEL: usize = 48;
+
 /// The client that has a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupant {
@@ -39,6 +42,7 @@ pub struct Occupant {
 pub struct Occupancy<R> {
     state: Cell<SlotState<R>>,
     occupant: Cell<Option<Occupant>>,
+    label: Label,
     notify: Notify,
 }
 
@@ -48,6 +52,7 @@ impl<R: Copy> Occupancy<R> {
         Self {
             state: Cell::new(SlotState::Vacant),
             occupant: Cell::new(None),
+            label: Label::default(),
             notify: Notify::default(),
         }
     }
@@ -70,6 +75,11 @@ impl<R: Copy> Occupancy<R> {
     /// The client that has the slot; `None` until it is known.
     pub const fn occupant(&self) -> &Cell<Option<Occupant>> {
         &self.occupant
+    }
+
+    /// What the client calls itself: an identifier, or a user agent. Empty: unknown.
+    pub const fn label(&self) -> &Label {
+        &self.label
     }
 
     /// A client takes the slot that has not shown the access code yet.
@@ -114,10 +124,10 @@ pub struct Stopping;
 
 /// The beginning of what a client calls itself, to be shown.
 #[derive(Default)]
-pub struct Label<const N: usize>(RefCell<heapless::String<N>>);
+pub struct Label(RefCell<heapless::String<LABEL>>);
 
-impl<const N: usize> Label<N> {
-    /// Keeps the first `N` bytes of `name`, or somewhat less, to the end of a character.
+impl Label {
+    /// Keeps the first [`LABEL`] bytes of `name`, or somewhat less, to the end of a character.
     pub fn set(&self, name: &str) {
         let mut kept = self.0.borrow_mut();
         kept.clear();
@@ -169,6 +179,7 @@ pub trait Slot {
     fn vacate(&self) {
         self.clear();
         self.occupancy().occupant.set(None);
+        self.occupancy().label.clear();
         self.occupancy().state.set(SlotState::Vacant);
     }
 }
@@ -212,10 +223,13 @@ impl<S: Slot> Slots<S> {
 
     /// The clients that have shown the access code and may stay, each with the index of its slot.
     pub fn occupants(&self) -> impl Iterator<Item = (usize, &S, Occupant)> {
-        self.iter().enumerate().filter_map(|(index, slot)| {
-            let occupant = slot.occupancy().occupant.get()?;
-            slot.occupancy().is_active().then_some((index, &**slot, occupant))
-        })
+        self.all_occupants().filter(|(_, slot, _)| slot.occupancy().is_active())
+    }
+
+    /// Every client, whether it has shown the access code or not, each with the index of its slot.
+    pub fn all_occupants(&self) -> impl Iterator<Item = (usize, &S, Occupant)> {
+        let slots = self.iter().enumerate();
+        slots.filter_map(|(index, slot)| Some((index, &**slot, slot.occupancy().occupant.get()?)))
     }
 
     /// How many slots are not vacant: connections that are being served.

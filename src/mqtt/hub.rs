@@ -37,7 +37,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, STATE, STATE_CHANGES};
 use crate::memory::pool::{Frame, Pool};
-use crate::memory::slots::Slots;
+use crate::memory::slots::{Slot as _, Slots};
 use crate::printer::model::{FAST_PUSH_ALL, Model, SLOW_PUSH_ALL};
 
 /// How long clients are kept while the printer is unreachable. After that they are disconnected, which is
@@ -96,6 +96,10 @@ pub struct Hub {
     away_since: Option<Instant>,
     /// Whether the printer reported that live view of its camera is off.
     live_view_off: bool,
+    /// Whether the printer reported that it accepts requests without a signature.
+    developer_mode: Option<bool>,
+    /// Strength of the printer's Wi-Fi signal, as it was reported last.
+    signal: Option<i16>,
     /// Since when the printer has accepted the subscription without sending a report.
     mute_since: Option<Instant>,
     not_merged_log: RateLimit,
@@ -133,6 +137,8 @@ impl Hub {
             too_large: false,
             again_at: None,
             live_view_off: false,
+            developer_mode: None,
+            signal: None,
             hashes: RandomState::new(),
             away_since: Some(now),
             mute_since: None,
@@ -149,7 +155,7 @@ impl Hub {
 
     /// A client has logged in. Whether it is accepted is stored in its slot.
     pub fn join(&mut self, slot: &Rc<Slot>, id: &str) {
-        slot.id.set(id);
+        slot.occupancy().label().set(id);
         // A client without an identifier is not the same client as any other.
         let owner = match (id, slot.peer()) {
             ("", Some(peer)) => self.hashes.hash_one(peer.number),
@@ -354,6 +360,12 @@ impl Hub {
         self.live_view_off
     }
 
+    /// Whether the printer reported that it accepts requests without a signature, and the strength of its Wi-Fi signal
+    /// in dBm.
+    pub const fn mode_and_signal(&self) -> (Option<bool>, Option<i16>) {
+        (self.developer_mode, self.signal)
+    }
+
     /// Handles a report of the printer's.
     pub fn report(&mut self, now: Instant, payload: &[u8]) {
         self.mute_since = None;
@@ -367,6 +379,8 @@ impl Hub {
         if let Some(is_on) = seen.live_view {
             self.live_view_off = !is_on;
         }
+        self.developer_mode = seen.developer_mode.or(self.developer_mode);
+        self.signal = seen.signal.or(self.signal);
         if kind == Kind::Delta {
             self.delta(now, payload);
         }

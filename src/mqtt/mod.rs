@@ -249,7 +249,9 @@ impl service::Service for Service {
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
             let lost = slot.dropped_reports().saturating_add(slot.dropped_requests());
-            slot.id.with(|id| visitor.connection(&Connection { index, occupant, id, lost }));
+            slot.occupancy().label().with(|id| {
+                visitor.connection(&Connection { index, occupant, id, lost });
+            });
         }
     }
 
@@ -342,6 +344,7 @@ impl Handler<Upstream> for Rc<Service> {
             }
         }
         self.status.set_live_view_off(hub.says_live_view_off());
+        self.status.set_mode_and_signal(hub.mode_and_signal());
         Ok(())
     }
 

@@ -48,6 +48,10 @@ pub struct Report {
     /// Whether live view of an RTSPS camera is on, if the report has `ipcam.rtsp_url`
     /// ([`protocol`](crate::protocol#reports)).
     pub live_view: Option<bool>,
+    /// Whether the printer accepts requests that are not signed, if the report has `fun`.
+    pub developer_mode: Option<bool>,
+    /// Strength of the Wi-Fi signal in dBm, if the report has it.
+    pub signal: Option<i16>,
 }
 
 impl Report {
@@ -59,6 +63,8 @@ impl Report {
             modules: None,
             units: None,
             live_view: None,
+            developer_mode: None,
+            signal: None,
         }
     }
 }
@@ -98,8 +104,8 @@ fn read(payload: &[u8]) -> Result<Report, json::Error> {
     Ok(match (print, version) {
         _ if signed => Report::other(),
         (Some(kind), _) => {
-            let Status { live_view, units } = status;
-            Report { kind, patches, live_view, units, ..Report::other() }
+            let Status { live_view, units, developer_mode, signal } = status;
+            Report { kind, patches, live_view, units, developer_mode, signal, ..Report::other() }
         }
         (None, Some(Version { sequence_id, modules })) => {
             if let Some(id) = sequence_id {
@@ -116,6 +122,8 @@ fn read(payload: &[u8]) -> Result<Report, json::Error> {
 struct Status {
     live_view: Option<bool>,
     units: Option<u32>,
+    developer_mode: Option<bool>,
+    signal: Option<i16>,
 }
 
 fn read_print(
@@ -133,6 +141,8 @@ fn read_print(
         match key.text {
             b"net" => patches.find_in_net(cursor)?,
             b"ipcam" => status.live_view = patches.find_in_ipcam(cursor)?,
+            b"fun" => status.developer_mode = read_fun(cursor.pass()?),
+            b"wifi_signal" => status.signal = read_signal(cursor.pass()?),
             b"ams" if cursor.kind()? == json::Kind::Object => status.units = read_ams(cursor)?,
             b"command" => push_status = cursor.pass()?.text == b"\"push_status\"",
             // Printers write numbers with and without quotes.
@@ -150,6 +160,21 @@ fn read_print(
     } else {
         Kind::Delta
     })
+}
+
+/// The bit of `fun` that says that requests have to be signed.
+const SIGNED: u32 = 29;
+
+/// Whether requests need no signature, by `fun`: a hexadecimal number.
+fn read_fun(value: Value<'_>) -> Option<bool> {
+    let text = core::str::from_utf8(value.string()?).ok()?;
+    u64::from_str_radix(text, 16).ok().map(|bits| bits >> SIGNED & 1 == 0)
+}
+
+/// The strength of a signal, `-52dBm`.
+fn read_signal(value: Value<'_>) -> Option<i16> {
+    let text = core::str::from_utf8(value.string()?).ok()?;
+    text.strip_suffix("dBm")?.trim().parse().ok()
 }
 
 /// The number of AMS units by `ams_exist_bits`, if it is there: a hexadecimal number, one bit for each.
@@ -270,6 +295,26 @@ pub(super) mod tests {
         let kinds = [false, true].map(|indented| classify(&written(report, indented)).kind);
         assert_eq!(kinds[0], kinds[1]);
         kinds[0]
+    }
+
+    #[test]
+    fn developer_mode_and_signal_are_read() {
+        for (fun, mode) in [
+            (json!("3EC1AFFF9CFF"), Some(false)),
+            (json!("3EC18FFF9CFF"), Some(true)),
+            (json!("0"), Some(true)),
+            (json!("x"), None),
+            (json!(7), None),
+        ] {
+            let report = delta(&json!({"fun": fun}));
+            assert_eq!(classify(&written(&report, false)).developer_mode, mode, "{fun}");
+        }
+        for (text, signal) in
+            [("-52dBm", Some(-52)), ("-5 dBm", Some(-5)), ("dBm", None), ("-52", None)]
+        {
+            let report = delta(&json!({"wifi_signal": text}));
+            assert_eq!(classify(&written(&report, false)).signal, signal, "{text}");
+        }
     }
 
     pub(in crate::mqtt) fn delta(members: &Oracle) -> Oracle {

@@ -17,7 +17,7 @@ use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
-use crate::memory::slots::{self, Label, Occupancy};
+use crate::memory::slots::{self, Occupancy};
 use crate::peer::Peer;
 
 /// Most requests of one client that are accepted and not yet acknowledged. A client with as many is not read, which
@@ -61,9 +61,6 @@ pub enum Ack {
 /// State of a client's slot.
 pub type SlotState = slots::SlotState<Error>;
 
-/// Bytes of a client identifier that are kept to be shown: those of slicers and phones have up to 40.
-pub const SHOWN_ID: usize = 48;
-
 /// One client's slot.
 pub struct Slot {
     occupancy: Occupancy<Error>,
@@ -72,8 +69,6 @@ pub struct Slot {
     generation: Cell<u32>,
     peer: Cell<Option<Peer>>,
     since: Cell<Instant>,
-    /// The client identifier, as far as it is shown.
-    pub(super) id: Label<SHOWN_ID>,
     /// A hash of the client identifier: a new connection with the same one may take over the slot.
     owner: Cell<u64>,
     /// The `sequence_id` of the client's `get_version`, while it waits for the printer's versions.
@@ -112,7 +107,6 @@ impl Slot {
             peer: Cell::new(None),
             since: Cell::new(Instant::START),
             asked_version: RefCell::new(None),
-            id: Label::default(),
             owner: Cell::new(0),
             reads: Cell::new(false),
             listens: Cell::new(false),
@@ -412,7 +406,6 @@ impl slots::Slot for Slot {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.peer.set(None);
         self.owner.set(0);
-        self.id.clear();
         self.asked_version.take();
         self.reads.set(false);
         self.listens.set(false);

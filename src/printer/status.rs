@@ -157,6 +157,8 @@ pub struct Status {
     announced: Cell<Option<Announced>>,
     certificate: Cell<Certificate>,
     code: Cell<Code>,
+    /// Whether requests need no signature, and the strength of the Wi-Fi signal in dBm, as reported.
+    mode_and_signal: Cell<(Option<bool>, Option<i16>)>,
     /// Services that the proxy is logged in to at the moment.
     logged_in: [Cell<bool>; LOGINS],
     /// How often each accepted the access code.
@@ -194,6 +196,7 @@ impl Status {
             announced: Cell::default(),
             certificate: Cell::default(),
             code: Cell::default(),
+            mode_and_signal: Cell::default(),
             logged_in: <[Cell<bool>; LOGINS]>::default(),
             logins: <[Cell<u32>; LOGINS]>::default(),
             last_report: Cell::default(),
@@ -334,6 +337,21 @@ impl Status {
         if !self.is_logged_in() {
             self.set(&self.followed, None);
         }
+    }
+
+    /// Whether the printer accepts requests without a signature (Developer mode), as far as its reports say.
+    pub const fn developer_mode(&self) -> Option<bool> {
+        self.mode_and_signal.get().0
+    }
+
+    /// Strength of the printer's Wi-Fi signal in dBm: what it reports, else what it announces.
+    pub fn signal(&self) -> Option<i16> {
+        self.mode_and_signal.get().1.or_else(|| self.announced()?.signal)
+    }
+
+    /// The printer reported these. This is too frequent to count as a change.
+    pub fn set_mode_and_signal(&self, reported: (Option<bool>, Option<i16>)) {
+        self.mode_and_signal.set(reported);
     }
 
     /// What the printer's last announcement says.

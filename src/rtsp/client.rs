@@ -244,6 +244,9 @@ impl Player {
         url: &str,
         message: &Message<'_>,
     ) -> Result<Command, Status> {
+        if let Some(agent) = message.field("User-Agent") {
+            self.slot.occupancy().label().set(agent);
+        }
         let named = message.field("Session").map(|its| its.split(';').next().unwrap_or_default());
         if named.is_some_and(|named| named.trim() != self.session) {
             return Err(Status::SESSION_NOT_FOUND);

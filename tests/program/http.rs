@@ -90,7 +90,7 @@ fn curl_reads_every_path() {
             ("/trust.sh", "#!"),
             ("/", "<!doctype html>"),
         ] {
-            let (code, said) = bed.curl(path, &["--fail"]).await;
+            let (code, said) = bed.curl(path, &["--fail", "--compressed"]).await;
             assert_eq!(code, Some(0), "{path}");
             assert!(text(said).starts_with(begin), "{path}");
         }

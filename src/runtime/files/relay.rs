@@ -68,6 +68,7 @@ use crate::board::BOARD;
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
+use crate::memory::slots::Occupant;
 use crate::peer::{Origin, Peer};
 use crate::rejections;
 use crate::runtime::Clock;
@@ -77,6 +78,7 @@ use crate::runtime::host::Host;
 use crate::runtime::net::{Connection, Net};
 use crate::runtime::pacing::{limit_unread_of, limit_unsent};
 use crate::runtime::stream::tune_relay;
+use crate::service::{self, Visitor};
 
 /// Time from the TCP connection to a whole ClientHello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,7 +136,8 @@ impl Counts {
 struct Active {
     /// Its ticket in the queue.
     ticket: u32,
-    address: IpAddr,
+    /// The client, and when its session began.
+    occupant: Occupant,
     counts: Counts,
     /// When the client sent its last record.
     active_at: crate::clock::Instant,
@@ -229,12 +232,20 @@ impl Relay {
     /// Sessions of an origin.
     pub fn connections_of(&self, origin: Origin) -> usize {
         let active = self.active.borrow();
-        active.iter().filter(|active| Origin::of(active.address) == origin).count()
+        active.iter().filter(|active| active.occupant.peer.origin() == origin).count()
     }
 
     /// Sessions that are relayed.
     pub fn connections(&self) -> usize {
         self.active.borrow().len()
+    }
+
+    /// Shows the clients whose sessions are relayed.
+    pub fn describe(&self, visitor: &mut dyn Visitor) {
+        for (index, active) in self.active.borrow().iter().enumerate() {
+            let occupant = active.occupant;
+            visitor.connection(&service::Connection { index, occupant, id: "", lost: 0 });
+        }
     }
 
     /// Ends every session, and begins no other: the connections of both ends are reset, since the relay can send
@@ -269,7 +280,7 @@ impl Relay {
     /// whole network, whose other machines have not logged in.
     pub fn has_recent_login(&self, address: IpAddr, now: crate::clock::Instant) -> bool {
         self.active.borrow().iter().any(|active| {
-            active.address == address
+            active.occupant.peer.address == address
                 && active.counts.reaches(Counts::FTP_COMMAND)
                 && now.since(active.active_at) <= RECENT
         })
@@ -364,7 +375,7 @@ impl Relay {
 
     /// The next free session: first come, first served, except origins that have as many as one may have.
     async fn session(&self, peer: Peer, clock: &Clock) -> Option<Session<'_>> {
-        let queued = QueueGuard::enter(self, peer.address)?;
+        let queued = QueueGuard::enter(self, peer)?;
         let mut waits = false;
         loop {
             let changed = self.changed.notified();
@@ -415,8 +426,9 @@ struct Addresses<'a>(&'a [Active]);
 
 impl fmt::Display for Addresses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, Active { address, .. }) in self.0.iter().enumerate() {
-            write!(f, "{}{address}", if at == 0 { "" } else { ", " })?;
+        for (at, Active { occupant, .. }) in self.0.iter().enumerate() {
+            let before = if at == 0 { "" } else { ", " };
+            write!(f, "{before}{}", occupant.peer.address)?;
         }
         Ok(())
     }
@@ -439,7 +451,8 @@ impl fmt::Display for Relayed<'_> {
 #[cfg(test)]
 pub(super) fn samples(peer: Peer) -> [alloc::string::String; 2] {
     let (counts, active_at) = (Counts::NONE, crate::clock::Instant::START);
-    let active = [Active { ticket: 1, address: peer.address, counts, active_at }; 2];
+    let occupant = Occupant { peer, since: active_at };
+    let active = [Active { ticket: 1, occupant, counts, active_at }; 2];
     [
         alloc::format!("{peer}: {}", Full { active: &active, times: 3 }),
         alloc::format!("{}: {}", peer.service, Relayed(&active)),
@@ -467,15 +480,16 @@ fn whole_hello(bytes: &[u8]) -> Option<Hello> {
 struct QueueGuard<'r> {
     relay: &'r Relay,
     ticket: u32,
+    peer: Peer,
 }
 
 impl<'r> QueueGuard<'r> {
     /// Appends a client to the queue. `None`: there are more clients than tasks, which cannot be.
-    fn enter(relay: &'r Relay, address: IpAddr) -> Option<Self> {
+    fn enter(relay: &'r Relay, peer: Peer) -> Option<Self> {
         let ticket = relay.tickets.get().wrapping_add(1);
         relay.tickets.set(ticket);
-        relay.queue.borrow_mut().push_back((ticket, address)).ok()?;
-        Some(Self { relay, ticket })
+        relay.queue.borrow_mut().push_back((ticket, peer.address)).ok()?;
+        Some(Self { relay, ticket, peer })
     }
 
     /// A session, if one is free and it is this client's turn.
@@ -483,12 +497,13 @@ impl<'r> QueueGuard<'r> {
         let relay = self.relay;
         let may = |address| relay.connections_of(Origin::of(address)) < relay.per_origin;
         let first = relay.queue.borrow().iter().find(|(_, address)| may(*address)).copied();
-        let (first, address) = first?;
+        let (first, _) = first?;
         if first != self.ticket {
             return None;
         }
         let buffers = relay.buffers.borrow_mut().pop()?;
-        let active = Active { ticket: first, address, counts: Counts::NONE, active_at: now };
+        let occupant = Occupant { peer: self.peer, since: now };
+        let active = Active { ticket: first, occupant, counts: Counts::NONE, active_at: now };
         // Cannot fail: there are no more sessions than buffers.
         let _fits = relay.active.borrow_mut().push(active);
         Some(Session { relay, ticket: first, buffers })

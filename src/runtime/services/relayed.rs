@@ -5,7 +5,7 @@ use core::cell::RefCell;
 use core::fmt::{self, Write};
 
 use crate::runtime::files::relay::Relay;
-use crate::service::Service;
+use crate::service::{Service, Visitor};
 
 /// A relay as a running service. Its clients are reset when the program ends.
 pub struct Relayed {
@@ -32,6 +32,12 @@ impl Service for Relayed {
 
     fn connections(&self) -> usize {
         self.relay.borrow().as_ref().map_or(0, |relay| relay.connections())
+    }
+
+    fn describe(&self, visitor: &mut dyn Visitor) {
+        if let Some(relay) = &*self.relay.borrow() {
+            relay.describe(visitor);
+        }
     }
 
     fn disconnect_all(&self) {

@@ -512,11 +512,10 @@ fn a_session_without_a_login_is_reset() {
 
 #[test]
 fn a_full_relay_names_the_addresses_in_its_log_line() {
-    let active = [HOME, AWAY].map(|address| Active {
-        ticket: 1,
-        address,
-        counts: Counts::NONE,
-        active_at: crate::clock::Instant::START,
+    let since = crate::clock::Instant::START;
+    let active = [HOME, AWAY].map(|address| {
+        let occupant = Occupant { peer: Peer { address, ..Peer::unknown() }, since };
+        Active { ticket: 1, occupant, counts: Counts::NONE, active_at: since }
     });
     let line = alloc::format!("{}", Full { active: &active, times: 3 });
     assert_eq!(line, "waiting: all sessions are in use by 127.0.0.1, 127.0.0.2 (seen 3 times)");
