@@ -28,6 +28,7 @@ use heapless::{Deque, Vec};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::peer::Origin;
 
@@ -179,7 +180,7 @@ impl fmt::Display for LoginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongUser => write!(f, "wrong user name; it is `{USER}`"),
-            Self::WrongCode(_) => f.write_str("wrong access code"),
+            Self::WrongCode(_) => f.write_str(Cause::CLIENT_CODE.text),
             Self::LockedOut => f.write_str("locked out after wrong access codes"),
         }
     }

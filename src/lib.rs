@@ -15,7 +15,7 @@
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
 //!   main → limits → runtime, health → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
-//!        → memory, auth, journal, notify, peer, pictures, segment, state_dir → clock → board     imports only point right
+//!        → memory, auth, journal, notify, peer, pictures, segment, state_dir, cause → clock → board     imports only point right
 //! ```
 //!
 //! | module | contents |
@@ -42,6 +42,7 @@
 //! | [`pictures`] | how many pictures a viewer of a camera was sent and lost |
 //! | [`segment`] | a network that this machine has an address in |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
+//! | [`cause`] | the catalogue of causes |
 //! | [`board`], [`clock`] | the capacities of this build; points in time |
 //!
 //! A [`Session`](session::Session) is pure: it has no socket, no clock and never waits. [`runtime::drive`] runs every
@@ -147,6 +148,7 @@ extern crate std;
 pub mod auth;
 pub mod bind;
 pub mod board;
+pub mod cause;
 pub mod chamber;
 pub mod clock;
 pub mod config;

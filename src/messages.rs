@@ -16,6 +16,7 @@ struct Area {
 /// The areas, one line each.
 #[rustfmt::skip]
 const TABLE: &[Area] = &[
+    Area { name: "causes", samples: crate::cause::samples },
     Area { name: "camera", samples: crate::printer::camera::samples },
     Area { name: "chamber", samples: crate::chamber::samples },
     Area { name: "logger", samples: crate::logger::samples },

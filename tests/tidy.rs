@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["printer"],
     &["session", "service", "logger", "rejections"],
     &["memory", "auth", "journal", "state_dir"],
-    &["notify", "peer", "pictures", "segment"],
+    &["notify", "peer", "pictures", "segment", "cause"],
     &["clock"],
     &["board"],
 ];

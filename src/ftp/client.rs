@@ -36,6 +36,7 @@ use super::hub::{Hub, QUEUE_TIMEOUT};
 use super::slot::{CommandKind, PassivePort, Prot, Slot, SlotState, Stage, Transfer, Type};
 use super::wire::{self, Command, Fault, Taken, Verb};
 use crate::auth::{AccessCode, Guess, LoginError, USER};
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget::FTP_INBOX;
@@ -138,7 +139,7 @@ impl fmt::Display for Error {
                 write!(f, "line longer than {} bytes", wire::LINE)
             }
             Self::Login(error) => error.fmt(f),
-            Self::NoSlot => write!(f, "all {} slots are in use", super::CLIENTS),
+            Self::NoSlot => write!(f, "{:#}", Cause::CLIENT_SLOTS.with(super::CLIENTS)),
             Self::ShuttingDown => f.write_str("shutting down"),
         }
     }

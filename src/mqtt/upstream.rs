@@ -44,6 +44,7 @@ use super::queue::RequestQueue;
 use super::report;
 use super::wire::{self, ConnectCode, Packet, PacketId, PacketType, WireError};
 use crate::auth::AccessCode;
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::memory::KIB;
 use crate::memory::budget::LINE;
@@ -131,19 +132,12 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Refused(_) if self.is_wrong_code() => f.write_str(
-                "the printer refuses the access code; compare it with the one on the printer's \
-                 screen (it changes when LAN mode is switched)",
-            ),
+            Self::Refused(_) if self.is_wrong_code() => Cause::WRONG_CODE.fmt(f),
             Self::Refused(code) => {
                 write!(f, "the printer's broker refuses the connection (CONNACK {})", code as u8)
             }
-            Self::SubscriptionRefused => f.write_str(
-                "the printer's broker refuses the subscription; is this the printer's serial number?",
-            ),
-            Self::NoAnswer => {
-                write!(f, "no answer from the printer's broker in {} s", ANSWER_TIMEOUT.as_secs())
-            }
+            Self::SubscriptionRefused => Cause::SUBSCRIPTION.fmt(f),
+            Self::NoAnswer => Cause::NO_CONNACK.with(ANSWER_TIMEOUT.as_secs()).fmt(f),
             Self::Silent => write!(f, "no report from the printer for {} s", SILENCE_TIMEOUT.as_secs()),
             Self::Malformed(error) => write!(f, "malformed packet from the printer: {error}"),
             Self::OutOfOrder => f.write_str("unexpected packet type from the printer"),

@@ -10,6 +10,7 @@ pub mod probe;
 use core::cell::Cell;
 use core::fmt;
 
+use crate::cause::Cause;
 use crate::notify::Notify;
 
 /// What a probe of port 6000 found.
@@ -123,30 +124,34 @@ impl CameraKind {
     }
 }
 
+impl CameraKind {
+    /// The cause in the catalogue, if the camera shows nothing.
+    pub const fn cause(self) -> Option<Cause> {
+        match self {
+            Self::Unknown | Self::Chamber | Self::Rtsp => None,
+            Self::ChamberDark => Some(Cause::CHAMBER_DARK),
+            Self::ChamberBusy => Some(Cause::CHAMBER_BUSY),
+            Self::RtspOff => Some(Cause::LIVE_VIEW),
+            Self::NoPort => Some(Cause::NO_CAMERA),
+            Self::WrongCode => Some(Cause::CHAMBER_CODE),
+        }
+    }
+}
+
 impl fmt::Display for CameraKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cause) = self.cause() {
+            return cause.fmt(f);
+        }
         f.write_str(match self {
             Self::Unknown => "the printer's camera is not known yet",
             Self::Chamber => "the printer has a chamber camera (port 6000)",
-            Self::ChamberDark => {
-                "the chamber camera (port 6000) accepts the login and sends no picture; live view may be \
-                 switched off, or other programs hold its connections"
-            }
-            Self::ChamberBusy => {
-                "the chamber camera (port 6000) closes after the login; it is starting, or other programs \
-                 hold its connections (the access code is right: another service is logged in with it)"
-            }
             Self::Rtsp => "the printer has an RTSPS camera (port 322), no chamber camera",
-            Self::RtspOff => {
-                "the RTSPS camera (port 322) does not answer; switch on LAN live view at the printer"
-            }
-            Self::NoPort => {
-                "the printer has no camera on ports 6000 and 322; it is still starting, or LAN mode is off"
-            }
-            Self::WrongCode => {
-                "the chamber camera (port 6000) closes after the login; the access code may be wrong or have \
-                 changed: see the printer's screen"
-            }
+            Self::ChamberDark
+            | Self::ChamberBusy
+            | Self::RtspOff
+            | Self::NoPort
+            | Self::WrongCode => "",
         })
     }
 }

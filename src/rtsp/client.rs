@@ -33,6 +33,7 @@ use super::stream::{StreamInfo, StreamStatus};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::{AccessCode, Guess, LoginError, WrongCodes};
 use crate::board::BOARD;
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::budget::RTSP_INBOX;
@@ -529,7 +530,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fault(fault) => fault.fmt(f),
-            Self::WrongCode => f.write_str("wrong access code"),
+            Self::WrongCode => f.write_str(Cause::CLIENT_CODE.text),
             Self::LockedOut => LoginError::LockedOut.fmt(f),
             Self::Silent => write!(f, "no login within {} s", LOGIN_TIMEOUT.as_secs()),
             Self::NoCode => write!(f, "no access code within {MAX_TALK} bytes"),

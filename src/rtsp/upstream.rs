@@ -31,6 +31,7 @@ use super::rtp::{Content, Packet, SenderReport};
 use super::sdp::{self, Description, TRACKS, Url, write_control};
 use super::wire::{self, Channels, FRAME_HEAD, Message, Method, Piece, Text, Transport};
 use crate::auth::AccessCode;
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::memory::budget::STREAM_INBOX;
 use crate::notify::Demand;
@@ -564,10 +565,7 @@ impl fmt::Display for Error {
             Self::UnexpectedResponse => f.write_str("unexpected RTSP response"),
             Self::Description(fault) => write!(f, "unusable stream description: {fault}"),
             Self::NoWay => f.write_str("unsupported authentication scheme"),
-            Self::WrongCode => f.write_str(
-                "the camera refuses the access code; compare it with the printer's screen (it changes \
-                 with LAN mode)",
-            ),
+            Self::WrongCode => Cause::WRONG_CODE.fmt(f),
             Self::Refused(status) => write!(
                 f,
                 "the camera refuses with status {status}; is another program watching, or is the \

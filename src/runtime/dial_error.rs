@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::cause::Cause;
 use crate::tls::{ConnectError, Refusal};
 
 /// Why there is no connection to the printer.
@@ -39,30 +40,28 @@ impl DialError {
             | Self::Handshake(_) => false,
         }
     }
+
+    /// The cause in the catalogue.
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::NoSuchName => Cause::NO_SUCH_NAME,
+            Self::Itself(_) => Cause::ITSELF,
+            Self::Off => Cause::PRINTER_OFF,
+            Self::PortClosed { .. } => Cause::PORT_CLOSED,
+            Self::NoHandshake => Cause::NO_HANDSHAKE,
+            Self::Handshake(ConnectError::Left) => Cause::SLOTS_FULL,
+            Self::Handshake(_) => Cause::NOT_TLS,
+            Self::Refused(refusal) => refusal.cause(),
+        }
+    }
 }
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchName => {
-                f.write_str("the printer's name cannot be resolved; give its address instead")
-            }
-            Self::Itself(address) => write!(
-                f,
-                "the printer's address {address} is this machine: the proxy would connect to itself; give the \
-                 printer's own address"
-            ),
-            Self::Off => f.write_str(
-                "the printer does not answer; is it switched on, and is this its address?",
-            ),
-            Self::PortClosed { port } => write!(
-                f,
-                "the printer's port {port} is closed; it is still starting, or LAN mode is off"
-            ),
-            Self::NoHandshake => f.write_str(
-                "the printer does not answer the TLS handshake; other programs may hold all its \
-                 connections: close them or restart the printer",
-            ),
+            Self::Itself(address) => self.cause().with(address).fmt(f),
+            Self::PortClosed { port } => self.cause().with(port).fmt(f),
+            Self::NoSuchName | Self::Off | Self::NoHandshake => self.cause().fmt(f),
             Self::Handshake(error) => write!(f, "TLS handshake failed: {error}"),
             Self::Refused(refusal) => write!(f, "the printer's certificate is rejected: {refusal}"),
         }

@@ -8,6 +8,7 @@ use rustls::{AlertDescription, InvalidMessage};
 
 use super::refusal::{Name, Refusal};
 use super::trust::refusal_of;
+use crate::cause::Cause;
 use crate::journal::Kind;
 
 /// Why a TLS handshake with a client failed. `Display` is the cause, and a hint behind `; `.
@@ -80,18 +81,12 @@ impl HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Distrusts => f.write_str(
-                "proxy's certificate not trusted; import the authority that `sudo pandaproxy ca` \
-                 prints into the client",
-            ),
-            Self::NotNamed(name) => write!(
+            Self::Distrusts => Cause::CLIENT_TRUST.fmt(f),
+            Self::NotNamed(name) => Cause::CLIENT_NAME.with(name).fmt(f),
+            Self::NotAddressed => write!(
                 f,
-                "it asks for {name}, a name that the proxy's certificate does not have; add it with --advertise-name, \
-                 or connect to another name or address of this machine"
-            ),
-            Self::NotAddressed => f.write_str(
-                "proxy's certificate not trusted; import the authority that `sudo pandaproxy ca` \
-                 prints into the client; if the client has it, add the address that it connects to with --advertise-ip",
+                "{}; if the client has it, add the address that it connects to with --advertise-ip",
+                Cause::CLIENT_TRUST
             ),
             Self::NotTls => f.write_str(
                 "not a TLS connection; switch on TLS (SSL) for this port in the client's settings",

@@ -3,6 +3,8 @@
 use core::error::Error;
 use core::fmt;
 
+use crate::cause::Cause;
+
 /// Why a printer's certificate is rejected.
 ///
 /// `Display` is the cause, to stand behind "the printer's certificate is rejected: ", and a hint behind `; `.
@@ -47,21 +49,38 @@ pub enum Refusal {
     NotItsKey,
 }
 
+impl Refusal {
+    /// The cause in the catalogue.
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::WrongSerial { .. } => Cause::WRONG_SERIAL,
+            Self::UnknownIssuer => Cause::UNKNOWN_AUTHORITY,
+            Self::NotOneName
+            | Self::Malformed
+            | Self::TooLong
+            | Self::BadSignature
+            | Self::WeakSignature
+            | Self::NotALeaf
+            | Self::NotAnAuthority
+            | Self::PathTooLong
+            | Self::CriticalExtension
+            | Self::Expired
+            | Self::PinChanged
+            | Self::PinsUnreadable
+            | Self::NotPinned
+            | Self::NotItsKey => Cause::CERTIFICATE,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::WrongSerial { found } => {
-                return write!(
-                    f,
-                    "issued to printer {found}; correct --serial-number or --printer-ip"
-                );
-            }
+            Self::WrongSerial { found } => return Cause::WRONG_SERIAL.with(found).fmt(f),
             Self::NotOneName => "not exactly one common name; is this address a printer?",
             Self::Malformed => "malformed; is this address a printer?",
             Self::TooLong => "certificate chain too long; is this address a printer?",
-            Self::UnknownIssuer => {
-                "signed by an unknown authority; give the authority with --printer-ca"
-            }
+            Self::UnknownIssuer => return Cause::UNKNOWN_AUTHORITY.fmt(f),
             Self::BadSignature => {
                 "not signed by the authority it names; possible man in the middle, or a new authority of \
                  Bambu Lab (give it with --printer-ca)"
@@ -133,7 +152,8 @@ pub struct Name {
 }
 
 impl Name {
-    pub(super) fn of(given: &[u8]) -> Self {
+    /// The name in these bytes.
+    pub fn of(given: &[u8]) -> Self {
         let mut bytes = [0; NAME];
         for (to, &from) in bytes.iter_mut().zip(given) {
             *to = if from.is_ascii_graphic() { from } else { b'?' };

@@ -55,6 +55,7 @@ use super::printer_session::{DataCommand, DataEvent, PrinterSession, TransferErr
 use super::slot::{Prot, Slot, Type};
 use super::wire::{self, LINE, Part, Replies, Taken};
 use crate::auth::{AccessCode, USER};
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::session::{Consumed, Output, Session};
 
@@ -127,11 +128,7 @@ impl fmt::Display for Error {
                     "the printer's FTP server is busy ({code}); do other programs use its sessions?"
                 )
             }
-            Self::WrongCode(code) => write!(
-                f,
-                "the printer refuses the access code ({code}); compare it with the one on the \
-                 printer's screen (it changes when LAN mode is switched)"
-            ),
+            Self::WrongCode(_) => Cause::WRONG_CODE.fmt(f),
             Self::NoAnswer => f.write_str("the printer's FTP server does not answer"),
             Self::UnexpectedReply => f.write_str("unexpected reply of the printer's FTP server"),
             Self::ServiceClosing => {

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::ftp::client::{self, LOGIN_TIMEOUT};
 use crate::ftp::printer_session::PrinterSession;
@@ -174,10 +175,7 @@ impl fmt::Display for Loss {
         let end = match self {
             Self::Dial(error) => return error.fmt(f),
             Self::Early(End::Closed) => {
-                return f.write_str(
-                    "printer connection lost: closed before the printer answered; other programs may \
-                     hold all its FTP sessions",
-                );
+                return write!(f, "printer connection lost: {}", Cause::SLOTS_FULL);
             }
             Self::Early(end) | Self::Settled(end) => end,
         };

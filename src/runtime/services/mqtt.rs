@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::board::BOARD;
+use crate::cause::Cause;
 use crate::journal::Kind;
 use crate::memory::budget;
 use crate::memory::slots::Occupant;
@@ -129,12 +130,8 @@ impl fmt::Display for Loss {
         };
         f.write_str("printer connection lost: ")?;
         match end {
-            (End::Closed, Phase::Connecting) => f.write_str(
-                "closed before the printer answered; other programs may hold all its connections",
-            ),
-            (End::Closed, Phase::Subscribing) => {
-                f.write_str("closed on our subscription; is this the printer's serial number?")
-            }
+            (End::Closed, Phase::Connecting) => Cause::SLOTS_FULL.fmt(f),
+            (End::Closed, Phase::Subscribing) => Cause::SUBSCRIPTION.fmt(f),
             (End::Closed, Phase::Live) => f.write_str("closed by the printer"),
             (End::Session(error), _) => error.fmt(f),
             (End::Stream(error), _) => error.fmt(f),

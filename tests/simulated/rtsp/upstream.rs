@@ -635,7 +635,7 @@ fn a_camera_that_calls_every_nonce_stale_refuses_the_code() {
             (503, "Service Unavailable: The Printer Refuses The Proxy's Access Code")
         );
         assert_eq!(asked.get(), 3, "without credentials, with them, and once more");
-        assert!(journal_says("the camera refuses the access code"));
+        assert!(journal_says("the printer refuses the access code"));
     });
 }
 
