@@ -164,8 +164,8 @@ causes! {
         "correct ADVERTISE_IP, or open the port in the firewall",
         "Clients are sent to this address. `ADVERTISE_IP` has to be an address of this machine, or of the container's host.";
     OTHER_PROXY "other-proxy" "another proxy at {} announces this printer",
-        "stop one of the two, or give them different printers",
-        "Slicers take the address that they hear last, so they jump between the two.";
+        "slicers take turns between the two: set ANNOUNCE=off at one",
+        "Slicers take the address that they hear last. Stop one of the two, or give them different printers.";
     ANNOUNCED_ELSEWHERE "announced-elsewhere" "the printer announces itself at {}, which is not the configured address",
         "correct PRINTER_IP, and give the printer a fixed address in the router",
         "The service follows a printer that proves its identity; the setting is still worth correcting.";
@@ -198,7 +198,7 @@ causes! {
         "close clients that are not used, or take the build of a larger board",
         "`pandaproxy --limits` prints how many clients each service of this build has.";
     STATUS_OFF "status-off" "the service is running: the printer is not asked a second time",
-        "see its log; with --http its status is shown here",
+        "see its log; with http among its --services its status is shown here",
         "A second login would take one of the printer's few connections. Where the service answers HTTP, its status is asked \
          instead; else stop the service for a full check.";
     SERVICE "service" "the running service reports: {}",

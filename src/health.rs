@@ -34,8 +34,8 @@ use crate::tls::greeting::{GreetingError, greet};
 /// Time for the whole check, over all ports.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ports that are checked at most: one for each service.
-const PORTS: usize = 8;
+/// Ports that are checked at most: one for each listener.
+pub const PORTS: usize = 8;
 
 /// The services that answer, and those that the proxy does without. `Display` is
 /// `mqtt on 8883, ftp on 990; without detect on 3000: CAUSE`.
@@ -121,8 +121,20 @@ impl fmt::Display for Why {
 
 impl core::error::Error for Unhealthy {}
 
+impl Unhealthy {
+    /// Whether a program answers that is not this proxy.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self.why, Why::Greeting(_) | Why::OtherPrinter)
+    }
+
+    /// Whether a program answers, and its authority cannot be read here: it may be this proxy.
+    pub const fn is_uncertain(&self) -> bool {
+        matches!(self.why, Why::Greeting(GreetingError::NoCa | GreetingError::CaUnreadable(_)))
+    }
+}
+
 /// Whether the proxy runs without this service's port where another program has it.
-fn is_optional(service: &str) -> bool {
+pub fn is_optional(service: &str) -> bool {
     matches!(service, "detect" | "detect-tls")
 }
 
@@ -132,21 +144,14 @@ fn is_optional(service: &str) -> bool {
 ///
 /// [`Unhealthy`]: the first service that does not answer.
 pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
-    let deadline = Instant::now() + TIMEOUT;
     let (mut services, mut without) = (heapless::Vec::new(), heapless::Vec::new());
     let mut closed = None;
-    for (service, port) in config.listening() {
-        let is_open = config.is_open(service);
-        if is_open == Some(false) {
-            continue;
-        }
-        let at = SocketAddr::new(own_address(config.bind_of(service)), port);
-        let unhealthy = |why| Unhealthy { service, at, why };
+    for (service, port, answer) in ports(config) {
         // There is an element for each service, so each fits.
-        let _fits = match answer(config, service, at, deadline).map_err(unhealthy) {
+        let _fits = match answer {
             Ok(()) => services.push((service, port)).is_ok(),
             // The printer may have shown that it has no such port.
-            Err(error) if error.why == Why::Refused && is_open.is_none() => {
+            Err(error) if error.why == Why::Refused && config.is_open(service).is_none() => {
                 closed = closed.or(Some(error));
                 true
             }
@@ -174,6 +179,43 @@ fn answer(config: &Config, service: &str, at: SocketAddr, deadline: Instant) -> 
         "http" => ask(&mut connection, "/livez", None, &mut io::sink()).map(drop),
         _ => Ok(()),
     }
+}
+
+/// Each service of `config` that has its port open, and whether it answers on this machine. Each is asked as it is
+/// taken, all of them within [`TIMEOUT`].
+pub fn ports(
+    config: &Config,
+) -> impl Iterator<Item = (&'static str, u16, Result<(), Unhealthy>)> + '_ {
+    let deadline = deadline();
+    let open = config.listening().filter(|(service, _)| config.is_open(service) != Some(false));
+    open.map(move |(service, port)| {
+        let at = SocketAddr::new(own_address(config.bind_of(service)), port);
+        (service, port, answers(config, service, at, deadline))
+    })
+}
+
+/// When a check that begins now ends.
+pub fn deadline() -> Instant {
+    Instant::now() + TIMEOUT
+}
+
+/// Whether a service shows at its port that it is this proxy's.
+pub fn has_identity(service: &str) -> bool {
+    matches!(service, "mqtt" | "detect" | "detect-tls")
+}
+
+/// Whether `service` answers at this address.
+///
+/// # Errors
+///
+/// [`Unhealthy`].
+pub fn answers(
+    config: &Config,
+    service: &'static str,
+    at: SocketAddr,
+    deadline: Instant,
+) -> Result<(), Unhealthy> {
+    answer(config, service, at, deadline).map_err(|why| Unhealthy { service, at, why })
 }
 
 /// Checks that the proxy is connected to the printer, as its HTTP service tells.

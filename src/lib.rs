@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime, health → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
+//!   main → limits → runtime → health, check → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
 //!        → memory, auth, journal, notify, peer, pictures, segment, state_dir, cause → clock → board     imports only point right
 //! ```
 //!
@@ -42,7 +42,7 @@
 //! | [`pictures`] | how many pictures a viewer of a camera was sent and lost |
 //! | [`segment`] | a network that this machine has an address in |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
-//! | [`cause`] | the catalogue of causes |
+//! | [`check`], [`cause`] | the stages of `pandaproxy check`, run by [`runtime::check`]; the catalogue of causes |
 //! | [`board`], [`clock`] | the capacities of this build; points in time |
 //!
 //! A [`Session`](session::Session) is pure: it has no socket, no clock and never waits. [`runtime::drive`] runs every
@@ -150,6 +150,7 @@ pub mod bind;
 pub mod board;
 pub mod cause;
 pub mod chamber;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod ftp;

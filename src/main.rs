@@ -2,17 +2,21 @@
 
 use core::cell::RefCell;
 use core::time::Duration;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
-use pandaproxy::config::{Config, Intent, PrintCa};
+use pandaproxy::check::{Checked, Outcome, Stage};
+use pandaproxy::config::{Config, ConfigError, Intent, PrintCa};
 use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::limits::Limits;
 use pandaproxy::logger;
 use pandaproxy::memory::{KIB, budget, heap};
+use pandaproxy::runtime::check::local::ThisMachine;
+use pandaproxy::runtime::check::{Check, Progress};
+use pandaproxy::runtime::credentials;
 use pandaproxy::runtime::launch::{self, Context, Credentials, Proxy, StartError};
 use pandaproxy::runtime::net::Sockets;
 use pandaproxy::runtime::supervisor;
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
             }
             Ok(())
         }
+        Intent::Check { config, is_json } => return check(config, is_json),
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
@@ -107,6 +112,73 @@ fn print_ca(ca: &PrintCa) -> Result<std::io::Result<()>, CaError> {
         );
     }
     Ok(write!(std::io::stdout(), "{out}"))
+}
+
+/// Runs `pandaproxy check`: each stage's line as it ends, or all as JSON.
+fn check(config: Result<Box<Config>, ConfigError>, is_json: bool) -> ExitCode {
+    let mut lines = Lines { is_json, is_terminal: std::io::stderr().is_terminal(), failed: false };
+    let outcome = match config {
+        Ok(config) => checked(&config, &mut lines),
+        Err(error) => {
+            let outcome = Outcome::of_settings(error);
+            outcome.stages.iter().for_each(|stage| lines.end(stage));
+            Ok(outcome)
+        }
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("pandaproxy check: {error}");
+            return ExitCode::from(if error.is_bad_value() { BAD_VALUE } else { 1 });
+        }
+    };
+    let mut out = std::io::stdout();
+    let done = match is_json {
+        true => writeln!(out, "{}", outcome.json()),
+        false => writeln!(out, "{}", outcome.summary()),
+    };
+    // Standard output is closed.
+    if done.is_err() || lines.failed {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(outcome.exit_status())
+}
+
+fn checked(config: &Config, lines: &mut Lines) -> Result<Outcome, StartError> {
+    let trust = credentials::looking_trust(config)?;
+    let machine = ThisMachine::look(config);
+    let Context { clock, seed, .. } = Context::real();
+    let check = Check { config, net: &Sockets, clock, trust, machine: &machine, seed };
+    let runtime = launch::runtime()?;
+    let outcome = runtime.block_on(check.run(lines));
+    // Not dropped, which would wait for a name that is being looked up.
+    runtime.shutdown_background();
+    Ok(outcome)
+}
+
+/// Shows the stages of a check as they end, and on a terminal the one that runs.
+struct Lines {
+    is_json: bool,
+    is_terminal: bool,
+    /// Whether a line could not be written.
+    failed: bool,
+}
+
+impl Progress for Lines {
+    fn begin(&mut self, stage: Stage) {
+        if self.is_terminal {
+            eprint!("\r\x1b[K… {:>2} {}", stage.number(), stage.name());
+        }
+    }
+
+    fn end(&mut self, checked: &Checked) {
+        if self.is_terminal {
+            eprint!("\r\x1b[K");
+        }
+        if !self.is_json {
+            self.failed |= writeln!(std::io::stdout(), "{checked}").is_err();
+        }
+    }
 }
 
 /// A fingerprint as browsers and openssl show it.
@@ -200,7 +272,7 @@ thread_local! {
 }
 
 /// Loads the certificates, then handles signals: before the first service says that it listens.
-fn credentials(config: &Config) -> Result<Credentials, StartError> {
+fn load(config: &Config) -> Result<Credentials, StartError> {
     let credentials = Credentials::load(config)?;
     let signals = Signals::new().map_err(StartError::Runtime)?;
     SIGNALS.set(Some(signals));
@@ -209,7 +281,7 @@ fn credentials(config: &Config) -> Result<Credentials, StartError> {
 
 /// Runs the proxy until SIGTERM or SIGINT. SIGUSR1 writes its status to standard error, SIGHUP is ignored.
 async fn run(config: &Config) -> Result<(), StartError> {
-    let context = Context { credentials, ..Context::real() };
+    let context = Context { credentials: load, ..Context::real() };
     let proxy = Proxy::start(&context, config, &Sockets)?;
     let signals = SIGNALS.take().map_or_else(Signals::new, Ok);
     let Signals { mut terminate, mut interrupt, mut user, mut hang_up } =

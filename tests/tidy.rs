@@ -14,7 +14,8 @@ use std::path::Path;
 const ROWS: &[&[&str]] = &[
     &["main", "lib", "messages"],
     &["limits"],
-    &["runtime", "health"],
+    &["runtime"],
+    &["health", "check"],
     &["http"],
     &["mqtt", "chamber", "rtsp", "ftp", "bind", "ssdp", "tls", "trace"],
     &["config"],

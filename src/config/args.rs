@@ -32,7 +32,7 @@ pub fn command() -> Command {
             Command::new(about.name).about(about.about).override_help(help::command(about));
         let flag = match about.name {
             "health" => Some(printing("printer", "The printer has to be connected, too")),
-            "status" => Some(printing("json", "Print JSON")),
+            "check" | "status" => Some(printing("json", "Print JSON")),
             _ => None,
         };
         sub = sub.args(flag);
@@ -87,6 +87,7 @@ pub(super) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Ca,
+    Check,
     Health,
     Record,
     Status,
@@ -113,6 +114,7 @@ impl Args {
     pub(super) fn word(&self) -> Option<Word> {
         match self.matches.subcommand_name()? {
             "ca" => Some(Word::Ca),
+            "check" => Some(Word::Check),
             "health" => Some(Word::Health),
             "record" => Some(Word::Record),
             "status" => Some(Word::Status),

@@ -54,7 +54,7 @@ const SERIAL_LEN: usize = 15;
 /// Characters in an access code ([`protocol`](crate::protocol#mqtt)).
 const CODE_LEN: usize = 8;
 
-/// File of settings that `health` and `ca` read when none is named: the one that `install.sh` writes.
+/// File of settings that `check`, `health` and `ca` read when none is named: the one that `install.sh` writes.
 const SYSTEM_CONFIG: &str = "/etc/pandaproxy/pandaproxy.conf";
 
 /// What the program was asked to do.
@@ -68,6 +68,13 @@ pub enum Intent {
     Health(Box<Config>, bool),
     /// Show the status of the running proxy (`pandaproxy status`), with `true` as JSON.
     Status(Box<Config>, bool),
+    /// Check everything that this configuration needs (`pandaproxy check`).
+    Check {
+        /// The configuration, or why there is none.
+        config: Result<Box<Config>, ConfigError>,
+        /// Whether the result is printed as JSON.
+        is_json: bool,
+    },
     /// Print the memory budget of this build.
     PrintBudget,
     /// Print the limits of this build.
@@ -188,10 +195,18 @@ impl Config {
         }
         let word = args.word();
         let system = match word {
-            Some(Word::Ca | Word::Health | Word::Status) => Some(Path::new(SYSTEM_CONFIG)),
+            Some(Word::Ca | Word::Check | Word::Health | Word::Status) => {
+                Some(Path::new(SYSTEM_CONFIG))
+            }
             Some(Word::Record) | None => None,
         };
-        let sources = Sources::open(args, &env, system.filter(|path| path.exists()))?;
+        let is_json = args.has_own("json");
+        let sources = Sources::open(args, &env, system.filter(|path| path.exists()));
+        if word == Some(Word::Check) {
+            let config = sources.and_then(|sources| Self::meant(&sources)).map(Box::new);
+            return Ok(Intent::Check { config, is_json });
+        }
+        let sources = sources?;
         match word {
             Some(Word::Ca) => Ok(Intent::PrintCa(Box::new(PrintCa::of(&sources)?))),
             Some(Word::Health) => {
@@ -202,7 +217,9 @@ impl Config {
                 let is_json = sources.args().has_own("json");
                 Ok(Intent::Status(Box::new(Self::meant(&sources)?), is_json))
             }
-            Some(Word::Record) | None => Ok(Intent::Serve(Box::new(Self::meant(&sources)?))),
+            Some(Word::Check | Word::Record) | None => {
+                Ok(Intent::Serve(Box::new(Self::meant(&sources)?)))
+            }
         }
     }
 

@@ -84,6 +84,11 @@ impl RequestQueue {
         }
     }
 
+    /// An empty queue of a program that has no clients.
+    pub fn without_clients() -> Self {
+        Self::new(Slots::new(0, |_| Slot::new()))
+    }
+
     /// Whether the printer's broker accepts requests.
     pub fn is_live(&self) -> bool {
         self.live.get()

@@ -138,7 +138,9 @@ impl fmt::Display for Error {
             }
             Self::SubscriptionRefused => Cause::SUBSCRIPTION.fmt(f),
             Self::NoAnswer => Cause::NO_CONNACK.with(ANSWER_TIMEOUT.as_secs()).fmt(f),
-            Self::Silent => write!(f, "no report from the printer for {} s", SILENCE_TIMEOUT.as_secs()),
+            Self::Silent => {
+                write!(f, "no report from the printer for {} s", SILENCE_TIMEOUT.as_secs())
+            }
             Self::Malformed(error) => write!(f, "malformed packet from the printer: {error}"),
             Self::OutOfOrder => f.write_str("unexpected packet type from the printer"),
             Self::ShuttingDown => f.write_str("shutting down"),

@@ -96,6 +96,27 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
 
 /// What this proxy accepts from the printer.
 fn trust(config: &Config) -> Result<Trust, StartError> {
+    let pins = Pins::in_dir(&config.state_dir);
+    let pins = if config.relays() && !config.insecure_printer {
+        pins.keeping_chains()
+    } else {
+        // No client meets the printer's certificate.
+        Chains::in_dir(&config.state_dir).remove(&config.serial);
+        pins
+    };
+    trust_with(config, pins)
+}
+
+/// The same for a command that changes nothing.
+///
+/// # Errors
+///
+/// `--printer-ca` cannot be used.
+pub fn looking_trust(config: &Config) -> Result<Trust, StartError> {
+    trust_with(config, Pins::in_dir(&config.state_dir).looking())
+}
+
+fn trust_with(config: &Config, pins: Pins) -> Result<Trust, StartError> {
     let policy = if config.insecure_printer { Policy::Insecure } else { Policy::Verify };
     let given = match &config.printer_ca {
         Some(path) => Some(
@@ -103,14 +124,6 @@ fn trust(config: &Config) -> Result<Trust, StartError> {
                 .map_err(|error| StartError::PrinterCa { path: path.clone(), error })?,
         ),
         None => None,
-    };
-    let pins = Pins::in_dir(&config.state_dir);
-    let pins = if config.relays() && policy == Policy::Verify {
-        pins.keeping_chains()
-    } else {
-        // No client meets the printer's certificate.
-        Chains::in_dir(&config.state_dir).remove(&config.serial);
-        pins
     };
     Trust::new(&config.serial, policy, given.as_deref(), pins, SystemTime::now)
         .map_err(StartError::Trust)

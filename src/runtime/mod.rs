@@ -4,6 +4,7 @@
 //! by a worker task that waits for one.
 
 pub mod accept;
+pub mod check;
 mod clock;
 pub mod credentials;
 pub mod data_ports;

@@ -26,6 +26,7 @@ use core::time::Duration;
 use super::claims::Claims;
 use super::wire::{self, Announcement, Form, Message, Text};
 use super::{MAX_ADDRESSES, PORT, Plan};
+use crate::cause::Cause;
 use crate::clock::Instant;
 use crate::journal::{self, Kind, RateLimit};
 use crate::printer::status::{Announced, Code, Status};
@@ -601,11 +602,9 @@ impl fmt::Display for Line<'_> {
                 "printer announced at {location} by {from}; used only if it does not answer at its known \
                  address and has its certificate there"
             ),
-            Self::OtherProxy { location, from } => write!(
-                f,
-                "another proxy at {location} ({from}) announces this printer; slicers take turns between \
-                 the two: set ANNOUNCE=off at one"
-            ),
+            Self::OtherProxy { location, from } => {
+                Cause::OTHER_PROXY.with(format_args!("{location} ({from})")).fmt(f)
+            }
             Self::Cloud { segment } => write!(
                 f,
                 "printer is in cloud mode; not announced on {segment}; switch on LAN Only Mode at the printer"

@@ -48,6 +48,8 @@ struct State {
     has_failed: bool,
     /// Whether the pin has rejected a certificate since the file was read.
     is_doubted: bool,
+    /// Whether a certificate was trusted on first use.
+    has_added: bool,
     /// The SHA-256 of the chain that the file has, or that is being written.
     chain: Option<Fingerprint>,
     /// The certificate that this chain begins with.
@@ -87,6 +89,7 @@ impl Pin {
             is_running: false,
             has_failed: false,
             is_doubted: false,
+            has_added: false,
             chain: None,
             chain_of: None,
             unwritten: None,
@@ -153,8 +156,14 @@ impl Pin {
             return Ok(pinned);
         }
         state.has_failed = false;
+        state.has_added = true;
         self.start(&mut state, Job::Add(fingerprint));
         Ok(fingerprint)
+    }
+
+    /// Whether a certificate was trusted on first use by this program.
+    pub(crate) fn has_added(&self) -> bool {
+        self.0.state().has_added
     }
 
     /// Pins the printer to `fingerprint` in place of its former pin. Where the file cannot be written, that holds until the

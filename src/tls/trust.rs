@@ -153,6 +153,11 @@ impl Trust {
         Some(self.pin.settled()?.map_err(Refusal::from))
     }
 
+    /// Whether the printer's certificate was trusted on first use by this program.
+    pub fn has_trusted_first_use(&self) -> bool {
+        self.pin.has_added()
+    }
+
     /// The TLS client configuration.
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         &self.config

@@ -7,6 +7,7 @@
 //! | `env` | `.env.example` |
 //! | `conf` | `boards/service/pandaproxy.conf` |
 //! | `options` | the table in `boards/SETTINGS.md` |
+//! | `causes` | `boards/TROUBLESHOOTING.md`, from the [catalogue of causes](pandaproxy::cause) |
 //!
 //! The tests of this example compare the files in the repository with it. `-- write` writes them anew.
 #![allow(
@@ -25,11 +26,13 @@ use std::{fs, io};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ValueHint};
 use clap_complete::Shell;
+use pandaproxy::cause::Cause;
 use pandaproxy::config::{Group, Kind, Setting, command};
 
 const ENV: &str = ".env.example";
 const CONF: &str = "boards/service/pandaproxy.conf";
 const SETTINGS: &str = "boards/SETTINGS.md";
+const CAUSES: &str = "boards/TROUBLESHOOTING.md";
 
 /// Around the table in `boards/SETTINGS.md`.
 const BEGIN: &str = "<!-- options: made by `cargo run --example generate -- write` -->\n";
@@ -45,15 +48,17 @@ fn main() -> ExitCode {
         "env" => settings_file(ENV).into_bytes(),
         "conf" => settings_file(CONF).into_bytes(),
         "options" => options().into_bytes(),
+        "causes" => causes().into_bytes(),
         "write" => {
             for file in [ENV, CONF] {
                 fs::write(root(file), settings_file(file)).unwrap();
             }
             fs::write(root(SETTINGS), settings_page()).unwrap();
+            fs::write(root(CAUSES), causes()).unwrap();
             return ExitCode::SUCCESS;
         }
         _ => {
-            eprintln!("usage: generate man|bash|zsh|fish|env|conf|options|write");
+            eprintln!("usage: generate man|bash|zsh|fish|env|conf|options|causes|write");
             return ExitCode::from(2);
         }
     };
@@ -175,10 +180,15 @@ fn note(setting: &Setting, is_env: bool) -> &'static str {
 
 /// Lines of at most 78 characters.
 fn wrapped(text: &str) -> Vec<String> {
+    wrapped_at(text, 78)
+}
+
+/// Lines of at most `width` characters.
+fn wrapped_at(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().unwrap();
-        if !line.is_empty() && line.len() + 1 + word.len() > 78 {
+        if !line.is_empty() && line.len() + 1 + word.len() > width {
             lines.push(word.to_owned());
         } else {
             if !line.is_empty() {
@@ -215,6 +225,31 @@ fn settings_page() -> String {
     format!("{before}{BEGIN}\n{}\n{END}{after}", options())
 }
 
+/// The troubleshooting page: a heading for each cause's anchor.
+fn causes() -> String {
+    let mut text = String::from(CAUSES_BEGIN);
+    for (Cause { anchor, text: what, hint }, page) in Cause::PAGE {
+        let what = what.replace("{}", "…");
+        write!(text, "\n## {anchor}\n\n> {what}; {hint}\n\n").unwrap();
+        for line in wrapped_at(page, 120) {
+            writeln!(text, "{line}").unwrap();
+        }
+    }
+    text
+}
+
+const CAUSES_BEGIN: &str = "\
+# Troubleshooting
+
+<!-- made from src/cause.rs by `cargo run --example generate -- write` -->
+
+    sudo pandaproxy check
+
+goes through everything that has to work, one line for each of eleven stages: `✓` it works, `!` it works and something is
+to be known, `✗` it does not work, `-` it was not checked. The word in brackets at the end of a line is a heading below;
+the log has the same texts. `pandaproxy check --help` names the exit codes, `--json` is for programs.
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +273,11 @@ mod tests {
             fs::read_to_string(root(SETTINGS)).unwrap() == settings_page(),
             "{SETTINGS}: {HINT}"
         );
+    }
+
+    #[test]
+    fn the_troubleshooting_page_is_made_from_the_causes() {
+        assert!(fs::read_to_string(root(CAUSES)).unwrap() == causes(), "{CAUSES}: {HINT}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod recording;
 
 mod bind;
 mod chamber;
+mod check;
 mod cli;
 mod files;
 mod ftp;

@@ -9,10 +9,11 @@ use crate::clients::proxy::{self, StateDir, command};
 
 const README: &str = include_str!("../../README.md");
 /// The pages that users and contributors read, with their folders.
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 5] = [
     ("", README),
     (".github", include_str!("../../.github/CONTRIBUTING.md")),
     ("boards", include_str!("../../boards/SETTINGS.md")),
+    ("boards", include_str!("../../boards/TROUBLESHOOTING.md")),
     ("boards/slicer", include_str!("../../boards/slicer/README.md")),
 ];
 

@@ -15,6 +15,7 @@ mod lan;
 mod admission;
 mod bind;
 mod chamber;
+mod check;
 mod echo;
 mod failures;
 mod ftp;

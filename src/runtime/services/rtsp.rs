@@ -155,7 +155,7 @@ async fn accept_players<N: Net>(
 }
 
 /// The URL of the printer's camera.
-fn url(config: &Config) -> Url {
+pub(in crate::runtime) fn url(config: &Config) -> Url {
     let mut url = Url::new();
     let (host, port, path) = (&config.printer, config.printer_ports.rtsp, upstream::PATH);
     let written = match host {

@@ -109,6 +109,8 @@ struct Inner {
     /// Machines with another certificate than the printer's.
     strangers: RefCell<Vec<IpAddr>>,
     bridged: Cell<bool>,
+    /// Why the printer's certificate is refused.
+    refusal: Cell<Option<Refusal>>,
 }
 
 #[derive(Default)]
@@ -138,6 +140,11 @@ impl SimNet {
     /// Has the proxy be in a container with a network of its own.
     pub(crate) fn set_bridged(&self) {
         self.0.bridged.set(true);
+    }
+
+    /// Has the printer's certificate refused.
+    pub(crate) fn refuse_certificate(&self, refusal: Refusal) {
+        self.0.refusal.set(Some(refusal));
     }
 
     /// Its datagrams.
@@ -338,6 +345,9 @@ impl net::Net for SimNet {
     }
 
     async fn connect_tls(&self, _: &Trust, connection: Stream) -> Result<Stream, ConnectError> {
+        if let Some(refusal) = self.0.refusal.get() {
+            return Err(ConnectError::Refused(refusal));
+        }
         match self.0.strangers.borrow().contains(&connection.peer.ip()) {
             true => Err(ConnectError::Refused(Refusal::UnknownIssuer)),
             false => Ok(connection),

@@ -1,0 +1,306 @@
+//! This machine, as a check looks at it: who has a port, whether the service runs, and what the kernel allows.
+//!
+//! | what | bound | when exceeded |
+//! |---|---|---|
+//! | the check of the service's ports | [`health::TIMEOUT`] | they count as another program's |
+//! | a table of the kernel | [`MAX_TABLE`] | the rest is not read |
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::SystemTime;
+
+use crate::board::BOARD;
+use crate::cause::Cause;
+use crate::check::Finding;
+use crate::config::Config;
+use crate::health;
+use crate::memory::{KIB, budget};
+use crate::state_dir::pins::Fingerprint;
+use crate::tls::Identity;
+
+/// Bytes of a table of the kernel that are read.
+const MAX_TABLE: u64 = 1024 * 1024;
+
+/// Who has a port of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortState {
+    /// Nothing.
+    Free,
+    /// The running service.
+    Own,
+    /// Another program: its name, if it can be read.
+    Taken(String),
+    /// Nothing, and this program may not bind it.
+    Privileged,
+}
+
+/// This machine. A test has another one.
+pub trait Machine {
+    /// Whether the service of this configuration runs here.
+    fn is_running(&self) -> bool;
+
+    /// What the running service says about itself, as JSON, if it can be asked.
+    fn status(&self) -> Option<String>;
+
+    /// Who has this port, on which `service` is to listen.
+    fn port(&self, config: &Config, service: &str, port: u16) -> PortState;
+
+    /// Whether this machine has this address.
+    fn has_address(&self, address: IpAddr) -> bool;
+
+    /// The SHA-256 of the authority of the proxy's certificates, if it has been made.
+    fn authority(&self, config: &Config) -> Option<Fingerprint>;
+
+    /// Whether the service is reached at this address; `Err(true)`: another program answers there. `None`: it has no
+    /// port that shows who it is.
+    fn answers_at(&self, config: &Config, address: IpAddr) -> Option<Result<(), bool>>;
+
+    /// The time.
+    fn time(&self) -> SystemTime;
+
+    /// Memory, disk, and limits of the kernel.
+    fn resources(&self, config: &Config) -> Finding;
+}
+
+/// The machine that this program runs on.
+#[derive(Clone, Debug)]
+pub struct ThisMachine {
+    /// Ports of the running service that have shown that they are its.
+    own: heapless::Vec<u16, { health::PORTS }>,
+    is_running: bool,
+    status: Option<String>,
+}
+
+impl ThisMachine {
+    /// Looks whether the service of this configuration runs, for [`health::TIMEOUT`] at most.
+    pub fn look(config: &Config) -> Self {
+        let mut own = heapless::Vec::new();
+        let mut is_running = false;
+        for (service, port, answers) in health::ports(config) {
+            let is_own = match answers {
+                Ok(()) => health::has_identity(service),
+                // To be on the safe side: the printer of a service that runs is not connected to.
+                Err(error) => {
+                    let named = || listener(config.bind_of(service), port).and_then(holder);
+                    error.is_uncertain() && named().is_none_or(|(_, name)| name == NAME)
+                }
+            };
+            if is_own {
+                is_running = true;
+                // It fits: there is an element for each port.
+                let _fits = own.push(port);
+            }
+        }
+        let mut status = Vec::new();
+        let is_shown = is_running && health::show_status(config, true, &mut status).is_ok();
+        Self { own, is_running, status: String::from_utf8(status).ok().filter(|_| is_shown) }
+    }
+}
+
+impl Machine for ThisMachine {
+    fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    fn status(&self) -> Option<String> {
+        self.status.clone()
+    }
+
+    fn port(&self, config: &Config, service: &str, port: u16) -> PortState {
+        if self.own.contains(&port) {
+            return PortState::Own;
+        }
+        let Some(inode) = listener(config.bind_of(service), port) else {
+            let is_denied = port < first_free_port() && !self.is_running() && !may_bind_any();
+            return if is_denied { PortState::Privileged } else { PortState::Free };
+        };
+        match holder(inode) {
+            // Of a port that does not show whose it is, the program's name tells.
+            Some((_, name))
+                if self.is_running() && name == NAME && !health::has_identity(service) =>
+            {
+                PortState::Own
+            }
+            None if self.is_running() && !health::has_identity(service) => PortState::Own,
+            Some((pid, name)) => PortState::Taken(format!("{name}, pid {pid}")),
+            None => PortState::Taken("run as root to see which".into()),
+        }
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        // Only then a socket can be bound to it.
+        UdpSocket::bind((address, 0)).is_ok()
+    }
+
+    fn authority(&self, config: &Config) -> Option<Fingerprint> {
+        Identity::ca_in(&config.ca_dir).ok().map(|(_, sha256)| sha256)
+    }
+
+    fn answers_at(&self, config: &Config, address: IpAddr) -> Option<Result<(), bool>> {
+        let mut shown = config
+            .listening()
+            .filter(|(service, port)| health::has_identity(service) && self.own.contains(port));
+        let (service, port) = shown.next()?;
+        match health::answers(config, service, (address, port).into(), health::deadline()) {
+            // What it should show cannot be read here.
+            Err(error) if error.is_uncertain() => None,
+            answer => Some(answer.map_err(|error| error.is_foreign())),
+        }
+    }
+
+    fn time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn resources(&self, config: &Config) -> Finding {
+        let mut found = String::new();
+        let mut finding: Option<Finding> = None;
+        let mut note = |worse: Finding| {
+            finding = Some(finding.take().map_or(worse.clone(), |before| before.or_worse(worse)));
+        };
+        let needed = budget::TOTAL;
+        if let Some(available) = available_memory() {
+            let mib = format!("{} MiB", available / KIB / KIB);
+            if !self.is_running() && available < needed {
+                note(Finding::warning(&Cause::MEMORY.with(&mib)));
+            }
+            found = format!(
+                "{mib} of memory available, at most {} MiB needed",
+                needed.div_ceil(KIB * KIB)
+            );
+        }
+        if let Some(open) = max_open_files() {
+            let clients = BOARD.clients;
+            let connections = clients.mqtt + clients.chamber + clients.rtsp + 4 * clients.ftp;
+            if open < 2 * connections + FURTHER_FILES {
+                note(Finding::warning(&Cause::OPEN_FILES.with(open)));
+            }
+            found.push_str(&format!(", {open} open files allowed"));
+        }
+        let dir = &config.state_dir;
+        if dir.is_dir() {
+            match write_unnamed(dir) {
+                Some(error) => {
+                    let words = Cause::STATE_DIR.with(dir.display());
+                    note(Finding::failed(&words).behind(format!("{error}: ")));
+                }
+                None => found.push_str(&format!(", {} writable", dir.display())),
+            }
+        }
+        finding.unwrap_or_else(|| Finding::good(found))
+    }
+}
+
+/// The program's name in the kernel's table.
+const NAME: &str = "pandaproxy";
+
+/// Open files beside connections: listeners, the log, epoll.
+const FURTHER_FILES: usize = 48;
+
+fn text(file: &str) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(file) {
+        // What was read before an error is used.
+        let _read = file.take(MAX_TABLE).read_to_end(&mut bytes);
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The inode of a TCP socket that listens on `port` at `bind`, or where a socket bound there would conflict with it.
+fn listener(bind: IpAddr, port: u16) -> Option<u64> {
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+        .into_iter()
+        .find_map(|table| text(table).lines().find_map(|line| listening(line, bind, port)))
+}
+
+/// The inode in a line of the table, which has a number, the own address, the peer's, the state, and the inode as the
+/// tenth field.
+fn listening(line: &str, bind: IpAddr, port: u16) -> Option<u64> {
+    const LISTEN: &str = "0A";
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (address, at) = fields.next()?.rsplit_once(':')?;
+    let is_same = u16::from_str_radix(at, 16).ok()? == port && fields.nth(1)? == LISTEN;
+    let any = address.bytes().all(|digit| digit == b'0');
+    let conflicts = any || bind.is_unspecified() || address == hexadecimal(bind);
+    if is_same && conflicts { fields.nth(5)?.parse().ok() } else { None }
+}
+
+/// An address as the kernel prints it: in words of four bytes, each as a number of this machine.
+fn hexadecimal(address: IpAddr) -> String {
+    let word = |bytes: &[u8]| {
+        let bytes = bytes.try_into().unwrap_or_default();
+        format!("{:08X}", u32::from_ne_bytes(bytes))
+    };
+    match address {
+        IpAddr::V4(address) => word(&address.octets()),
+        IpAddr::V6(address) => address.octets().chunks(4).map(word).collect(),
+    }
+}
+
+/// The process that has this socket, and its name, where `/proc` lets this program see it.
+fn holder(inode: u64) -> Option<(u32, String)> {
+    let wanted = format!("socket:[{inode}]");
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
+        let mut links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        if links.any(|link| link.as_os_str() == wanted.as_str()) {
+            let name = text(&format!("/proc/{pid}/comm"));
+            let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
+            return Some((pid, name));
+        }
+    }
+    None
+}
+
+/// The lowest port that every program may bind.
+fn first_free_port() -> u16 {
+    text("/proc/sys/net/ipv4/ip_unprivileged_port_start").trim().parse().unwrap_or(1024)
+}
+
+/// Whether this program may bind every port: `CAP_NET_BIND_SERVICE`, which root has.
+fn may_bind_any() -> bool {
+    const CAP_NET_BIND_SERVICE: u32 = 10;
+    let status = text("/proc/self/status");
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_none_or(|set| set >> CAP_NET_BIND_SERVICE & 1 == 1)
+}
+
+/// Bytes of memory that programs can have, of this machine or of this container.
+fn available_memory() -> Option<usize> {
+    let table = text("/proc/meminfo");
+    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    let limit = text("/sys/fs/cgroup/memory.max").trim().parse().unwrap_or(usize::MAX);
+    Some((kib * KIB).min(limit))
+}
+
+/// Files that this process may have open.
+fn max_open_files() -> Option<usize> {
+    let table = text("/proc/self/limits");
+    let line = table.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Writes a block to a file without a name in `dir`, of which nothing is left. Why that fails, if it does; a file
+/// system without such files counts as writable.
+fn write_unnamed(dir: &std::path::Path) -> Option<String> {
+    let flags = libc::O_TMPFILE | libc::O_CLOEXEC;
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(dir);
+    let written = opened.and_then(|mut file| file.write_all(&[0; 4096]));
+    match written {
+        Ok(()) => None,
+        Err(error) if error.raw_os_error() == Some(libc::EISDIR) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => None,
+        Err(error) => Some(error.kind().to_string()),
+    }
+}

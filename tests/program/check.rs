@@ -1,0 +1,237 @@
+//! `pandaproxy check` as a program, before simulated printers on this machine: a good case, and bad ones.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use core::net::SocketAddr;
+use std::net::TcpListener;
+use std::process::Command;
+use std::rc::Rc;
+
+use crate::clients::ports::{Refusing, block};
+use crate::clients::programs::Program;
+use crate::clients::proxy::{
+    self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
+};
+use printer::camera::Camera;
+use printer::ftp::{Family, FileServer};
+use printer::{Model, Printer, Quirk};
+use serde_json::Value;
+use skips::is_missing;
+use tokio::task::{JoinHandle, spawn_local};
+
+/// A P1S with its MQTT, its camera and its files, on loopback.
+struct Bed {
+    printer: Printer,
+    mqtt: SocketAddr,
+    chamber: SocketAddr,
+    ftp: SocketAddr,
+    closed: Refusing,
+    own: u16,
+    dir: Rc<StateDir>,
+    _serving: Vec<JoinHandle<()>>,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let printer = Printer::new(Model::P1S).code(CODE);
+        let (mqtt, serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;
+        let camera = Camera::new().code(CODE);
+        let (chamber, watching) = camera.listen_tls((HOME, 0).into(), Model::P1S).await.unwrap();
+        let files = FileServer::new(Family::Esp32).code(CODE);
+        files.put("/plate.3mf", b"a plate");
+        let (ftp, filing) = files.listen_tls((HOME, 0).into(), Model::P1S).await.unwrap();
+        let _serving = vec![serving, spawn_local(watching), spawn_local(filing)];
+        let own = *block(&[HOME]).start();
+        let (closed, dir) = (Refusing::new(), StateDir::new());
+        Self { printer, mqtt, chamber, ftp, closed, own, dir, _serving }
+    }
+
+    /// The command line but for serial number, code and state directory.
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = command(["check", "-b", "127.0.0.1", "--printer-ca", PRINTER_CA]);
+        command.arg("--ftp-mode=proxy").arg("--port").arg(self.own_ports()).args(more);
+        command
+    }
+
+    fn own_ports(&self) -> String {
+        let own = self.own;
+        format!("mqtt={own},chamber={},ftp={},http={}", own + 1, own + 2, own + 3)
+    }
+
+    /// The printer's ports, some of them others.
+    fn ports(&self, mqtt: u16, chamber: u16) -> String {
+        let (closed, ftp) = (self.closed.port(), self.ftp.port());
+        format!("mqtt={mqtt},chamber={chamber},rtsp={closed},ftp={ftp}")
+    }
+
+    /// Starts a check of the printer with other settings than the right ones.
+    fn start(&self, ports: &str, serial: &str, code: &str, more: &[&str]) -> Program {
+        let mut command = self.command(&["--services=mqtt,chamber,ftp"]);
+        command.arg("--state-dir").arg(self.dir.path()).args(more);
+        command.args(["-p", "127.0.0.1", "-s", serial, "--printer-port", ports]);
+        Program::start(command.env("ACCESS_CODE", code))
+    }
+}
+
+/// The exit code and the output of a check, which does not show the access code.
+async fn outcome(name: &str, mut program: Program) -> (Option<i32>, String) {
+    let (code, said) = program.ended().await;
+    let out = String::from_utf8(said.out).unwrap();
+    for shown in [&out, &said.err] {
+        assert!(!shown.contains(CODE) && !shown.contains("8hXq21Lm"), "{shown}");
+    }
+    println!("---- {name}: exit code {code:?}\n{out}{}", said.err);
+    (code, out)
+}
+
+/// The line of a stage.
+fn line<'a>(out: &'a str, stage: &str) -> &'a str {
+    let is_of = |line: &&str| line.split_whitespace().nth(2) == Some(stage);
+    out.lines().find(is_of).unwrap_or_else(|| panic!("no {stage} in\n{out}"))
+}
+
+#[test]
+fn the_printer_is_checked_from_settings_to_files() {
+    const OTHER: &str = "8hXq21Lm";
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let serial = Model::P1S.serial();
+        let (mqtt, chamber) = (bed.mqtt.port(), bed.chamber.port());
+        let right = bed.ports(mqtt, chamber);
+        let silent = Printer::new(Model::P1S).code(CODE).with(Quirk::Silence);
+        let (without_reports, _serving) = switch_on(&silent, SocketAddr::from((HOME, 0))).await;
+
+        let (code, out) = outcome("good", bed.start(&right, serial, CODE, &[])).await;
+        assert_eq!(code, Some(0), "{out}");
+        for stage in ["printer", "certificate", "login", "report", "camera", "files", "resources"] {
+            assert!(line(&out, stage).starts_with("✓ "), "{out}");
+        }
+        assert_eq!(out.lines().count(), 12, "one line a stage, and a summary");
+        assert!(!bed.dir.file("ca.pem").exists() && !bed.dir.file("pins").exists());
+        assert_eq!((bed.printer.ever(), bed.printer.orderly()), (1, 1));
+
+        let json = bed.start(&right, serial, CODE, &["--json"]);
+        let (code, json) = outcome("good, as JSON", json).await;
+        let parsed: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((code, parsed["exit_status"].as_i64()), (Some(0), Some(0)));
+        assert_eq!(parsed["stages"].as_array().unwrap().len(), 11);
+        parsed_by_python(&bed.dir, &json);
+
+        // The others run beside each other.
+        let taken = TcpListener::bind((HOME, bed.own)).unwrap();
+        let in_use = bed.start(&right, serial, CODE, &[]);
+        let closed = bed.closed.port();
+        let itself = format!("mqtt={},chamber={chamber},ftp={}", bed.own, bed.ftp.port());
+        let cases = [
+            (
+                "settings",
+                "wrong serial's shape",
+                bed.start(&right, "01P-00", CODE, &[]),
+                2,
+                "[settings]",
+            ),
+            ("ports", "port in use", in_use, 12, "[port-taken]"),
+            ("settings", "itself", bed.start(&itself, serial, CODE, &[]), 2, "[itself]"),
+        ];
+        for (stage, name, program, exit, words) in cases {
+            let (code, out) = outcome(name, program).await;
+            assert_eq!(code, Some(exit), "{out}");
+            let line = line(&out, stage);
+            assert!(line.starts_with("✗ ") && line.ends_with(words), "{out}");
+            if name == "port in use" {
+                assert!(line.contains(&format!("pid {}", std::process::id())), "{out}");
+            }
+        }
+        drop(taken);
+        let start = |ports: &str, serial: &str, code: &str| bed.start(ports, serial, code, &[]);
+        let cases = [
+            (
+                "printer",
+                "MQTT closed",
+                start(&bed.ports(closed, chamber), serial, CODE),
+                13,
+                "[port-closed]",
+            ),
+            (
+                "certificate",
+                "another printer",
+                start(&right, "01P00A999999999", CODE),
+                14,
+                "[wrong-serial]",
+            ),
+            ("login", "wrong code", start(&right, serial, OTHER), 15, "[wrong-code]"),
+            (
+                "report",
+                "no report",
+                start(&bed.ports(without_reports.port(), chamber), serial, CODE),
+                16,
+                "[no-report]",
+            ),
+        ];
+        for (stage, name, program, exit, words) in cases {
+            let (code, out) = outcome(name, program).await;
+            assert_eq!(code, Some(exit), "{out}");
+            let line = line(&out, stage);
+            assert!(line.starts_with("✗ ") && line.ends_with(words), "{out}");
+        }
+        let no_camera = start(&bed.ports(mqtt, closed), serial, CODE);
+        let (code, out) = outcome("camera closed", no_camera).await;
+        assert_eq!(code, Some(17), "{out}");
+        assert!(line(&out, "camera").ends_with("[port-closed]"), "{out}");
+    });
+}
+
+/// Python reads the JSON as this test does.
+fn parsed_by_python(dir: &StateDir, json: &str) {
+    if is_missing("python3") {
+        return;
+    }
+    let file = dir.file("check.json");
+    std::fs::write(&file, json).unwrap();
+    let script = "import json,sys; print(len(json.load(open(sys.argv[1]))['stages']))";
+    let out = Command::new("python3").args(["-c", script]).arg(&file).output().unwrap();
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), "11\n");
+}
+
+#[test]
+fn a_running_services_printer_is_not_logged_in_to_again() {
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let mut args = usual(&bed.printer, bed.mqtt, &bed.dir);
+        args.retain(|word| !word.starts_with("mqtt=0") && word != "--port");
+        args.retain(|word| word != "mqtt" && word != "--services");
+        args.extend(["--services=mqtt,http", "--port", &bed.own_ports()].map(str::to_owned));
+        let service = Proxy::start(command(args), Rc::clone(&bed.dir)).await;
+        service.live().await;
+        let right = bed.ports(bed.mqtt.port(), bed.chamber.port());
+        let check = |services: &str, dir: &StateDir| {
+            let mut command = bed.command(&[services, "-p", "127.0.0.1"]);
+            command.args(["-s", Model::P1S.serial(), "--printer-port", &right]);
+            Program::start(command.arg("--state-dir").arg(dir.path()).env("ACCESS_CODE", CODE))
+        };
+        let (code, out) =
+            outcome("beside the running service", check("--services=mqtt", &bed.dir)).await;
+        assert_eq!(code, Some(0), "{out}");
+        let at_printer = ["printer", "certificate", "login", "report", "camera", "files"];
+        for stage in at_printer {
+            assert!(line(&out, stage).starts_with("- "), "{out}");
+        }
+        assert!(line(&out, "ports").contains("held by the running service"), "{out}");
+        assert!(line(&out, "clients").contains("reached at 127.0.0.1"), "{out}");
+        // Where it cannot be seen whose service it is, its printer is left alone as well.
+        let elsewhere = StateDir::new();
+        let (_, out) =
+            outcome("with another state directory", check("--services=mqtt", &elsewhere)).await;
+        for stage in at_printer {
+            assert!(line(&out, stage).starts_with("- "), "{out}");
+        }
+        // Over HTTP the service says how the printer is.
+        let (code, out) = outcome("with HTTP", check("--services=mqtt,http", &bed.dir)).await;
+        assert_eq!(code, Some(0), "{out}");
+        for stage in ["printer", "certificate", "login", "report"] {
+            assert!(line(&out, stage).starts_with("✓ "), "{out}");
+        }
+        assert!(line(&out, "report").contains("firmware 01."), "{out}");
+        let of_printer = (bed.printer.ever(), bed.printer.open());
+        assert_eq!(of_printer, (1, 1), "the service's connection is the only one");
+    });
+}
