@@ -34,6 +34,7 @@ mod day;
 mod files;
 #[path = "full.rs"]
 mod full;
+mod http;
 #[path = "rtsp.rs"]
 mod rtsp;
 #[path = "share.rs"]
