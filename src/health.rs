@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | the whole check | [`TIMEOUT`] | the port that is being checked is reported as not answering |
 
+use alloc::string::String;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -88,7 +89,7 @@ enum Why {
     /// The HTTP service, which tells about the printer, is not enabled.
     NoHttp,
     /// The printer is not connected, for this reason.
-    NotReady(heapless::String<MAX_REASON>),
+    NotReady(String),
 }
 
 impl fmt::Display for Unhealthy {
@@ -270,9 +271,9 @@ const MAX_REASON: usize = 200;
 struct Cut(heapless::Vec<u8, MAX_REASON>);
 
 impl Cut {
-    fn line(&self) -> heapless::String<MAX_REASON> {
+    fn line(&self) -> String {
         let text = core::str::from_utf8(&self.0).unwrap_or_default();
-        text.lines().next().unwrap_or_default().try_into().unwrap_or_default()
+        text.lines().next().unwrap_or_default().into()
     }
 }
 
@@ -440,7 +441,7 @@ impl Write for Connection {
 
 /// Each message of this module once.
 #[cfg(test)]
-pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+pub(crate) fn samples() -> alloc::vec::Vec<String> {
     use alloc::string::ToString;
     let causes = [
         Why::AnyPort,
@@ -452,7 +453,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Why::NotHttp,
         Why::WrongCode,
         Why::NoHttp,
-        Why::NotReady("mqtt: the printer does not answer".try_into().unwrap_or_default()),
+        Why::NotReady("mqtt: the printer does not answer".into()),
     ];
     let at = SocketAddr::from(([127, 0, 0, 1], 8883));
     let unhealthy = causes.map(|why| Unhealthy { service: "mqtt", at, why }.to_string());

@@ -27,6 +27,9 @@ pub struct Access {
     pub token: Option<AccessCode>,
 }
 
+/// The check of a user name and a secret while the client's origin is locked out.
+pub type Refuse<'a> = &'a dyn Fn(&[u8], &[u8]) -> LoginError;
+
 /// What a client has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
@@ -54,7 +57,7 @@ impl Access {
     pub fn check(
         &self,
         request: &Request<'_>,
-        refuse: Option<&dyn Fn(&[u8], &[u8]) -> LoginError>,
+        refuse: Option<Refuse<'_>>,
     ) -> Result<Shown, Denied> {
         let (scheme, value) = match request.authorization {
             Some(authorization) => authorization.split_once(' ').ok_or(Denied::Nothing)?,

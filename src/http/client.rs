@@ -17,7 +17,7 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use super::access::{Denied, Shown};
+use super::access::{Denied, Refuse, Shown};
 use super::answer::{Answer, Content, Head, Status, write};
 use super::document::{Document, NotReady, Source};
 use super::media;
@@ -316,7 +316,7 @@ impl Client {
         let Self { service, refusal, wrong, .. } = self;
         let refuse =
             refusal.as_ref().map(|refusal| |user: &[u8], code: &[u8]| refusal.error(user, code));
-        let refuse = refuse.as_ref().map(|refuse| refuse as &dyn Fn(&[u8], &[u8]) -> LoginError);
+        let refuse = refuse.as_ref().map(|refuse| refuse as Refuse<'_>);
         match service.access.check(request, refuse) {
             Ok(shown) => Ok(shown),
             Err(Denied::Nothing) => {
@@ -586,10 +586,7 @@ impl ClientError for Error {
     }
 
     fn login_error(self) -> Option<LoginError> {
-        match self {
-            Self::WrongCode => Some(LoginError::WrongCode(Guess::of_no_login())),
-            _ => None,
-        }
+        (self == Self::WrongCode).then(|| LoginError::WrongCode(Guess::of_no_login()))
     }
 }
 

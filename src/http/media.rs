@@ -178,6 +178,7 @@ pub struct MediaSession {
     excess: usize,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one for a connection, in memory of its own")]
 enum Source {
     /// Whether more than one picture is asked for.
     Jpeg(Rc<chamber::slot::Slot>, bool),
@@ -201,22 +202,22 @@ impl MediaSession {
     /// Why the camera's service has the client leave, if it does.
     fn dismissal(&self) -> Option<Refusal> {
         match &self.source {
-            Source::Jpeg(slot, _) => match slot.state() {
-                chamber::slot::SlotState::Dismissed(why) => Some(match why {
+            Source::Jpeg(slot, _) => {
+                let chamber::slot::SlotState::Dismissed(why) = slot.state() else { return None };
+                Some(match why {
                     chamber::slot::Dismissal::Stopping => STOPPING,
                     chamber::slot::Dismissal::Full => FULL,
                     chamber::slot::Dismissal::Elsewhere => NO_JPEG,
-                }),
-                _ => None,
-            },
-            Source::Mp4(slot, _) => match slot.state() {
-                rtsp::slot::SlotState::Dismissed(why) => Some(match why {
+                })
+            }
+            Source::Mp4(slot, _) => {
+                let rtsp::slot::SlotState::Dismissed(why) = slot.state() else { return None };
+                Some(match why {
                     rtsp::slot::Dismissal::Stopping => STOPPING,
                     rtsp::slot::Dismissal::Full => FULL,
                     rtsp::slot::Dismissal::Changed => CHANGED,
-                }),
-                _ => None,
-            },
+                })
+            }
         }
     }
 

@@ -64,15 +64,15 @@ pub fn each_piece<'p>(payload: &'p [u8], mut take: impl FnMut(Piece<'p>)) {
             take(Piece::Begin { head, body, goes_on: false });
         }
     };
-    match payload {
-        &[first, ref units @ ..] if kind(first) == STAP_A => each_aggregated(units, whole),
-        &[first, fu, ref body @ ..] if kind(first) == FU_A => take(if fu & FU_START == 0 {
+    match *payload {
+        [first, ref units @ ..] if kind(first) == STAP_A => each_aggregated(units, whole),
+        [first, fu, ref body @ ..] if kind(first) == FU_A => take(if fu & FU_START == 0 {
             Piece::More { body, ends: fu & FU_END != 0 }
         } else {
             let head = first & 0xe0 | kind(fu);
             Piece::Begin { head, body, goes_on: fu & FU_END == 0 }
         }),
-        &[first, ..] if kind(first) < STAP_A => whole(payload),
+        [first, ..] if kind(first) < STAP_A => whole(payload),
         _ => {}
     }
 }
@@ -258,7 +258,10 @@ struct Bits<'b> {
 impl Bits<'_> {
     fn bit(&mut self) -> Option<u32> {
         let byte = self.at / 8;
-        if self.at % 8 == 0 && byte >= 2 && self.bytes.get(byte - 2..=byte) == Some(&[0, 0, 3]) {
+        if self.at.is_multiple_of(8)
+            && byte >= 2
+            && self.bytes.get(byte - 2..=byte) == Some(&[0, 0, 3])
+        {
             self.at += 8;
         }
         let byte = self.bytes.get(self.at / 8)?;

@@ -154,7 +154,7 @@ impl<N: Net> Announcer<N> {
                 Event::Received { received: Ok((_, SocketAddr::V6(_))), .. } | Event::Timeout => {}
                 // A datagram of before was refused; others may be received.
                 Event::Received { received: Err(_), .. } => {
-                    tokio::time::sleep(RETRY_INTERVAL).await
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 Event::Leaving => break,
             }

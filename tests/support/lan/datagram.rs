@@ -152,7 +152,7 @@ impl Air {
                 addresses.contains(&ip) && !core::mem::replace(&mut found, true)
             };
             // A socket hears its own machine without loss.
-            if reaches && !(self.loses() && !addresses.contains(&from)) {
+            if reaches && (addresses.contains(&from) || !self.loses()) {
                 let (socket, bytes) = (Rc::downgrade(socket), bytes.to_vec());
                 let (from, delay) = (SocketAddrV4::new(from, port), self.delay.get());
                 let arrive = move || {
