@@ -173,6 +173,10 @@ impl fmt::Display for Head {
         if content_type.starts_with("text/html") {
             f.write_str(CSP)?;
         }
+        if len.is_none() && !is_chunked {
+            // Content without end: nginx as a reverse proxy is not to collect it.
+            f.write_str("X-Accel-Buffering: no\r\n")?;
+        }
         f.write_str(status.fields())?;
         f.write_str(if *keeps_alive { "" } else { "Connection: close\r\n" })?;
         f.write_str("\r\n")

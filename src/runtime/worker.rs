@@ -193,7 +193,8 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     };
     let accepted_client = AcceptedClient { admitted: &admitted, ..accepted_client };
     let Some((mut session, link)) = service.open(accepted_client) else {
-        // This does not happen: there are as many slots as workers.
+        // Rare: there are as many slots as workers, but HTTP clients take some of a camera's, and one that has to
+        // leave may hold its own for some seconds.
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
     S::occupant(&link).set(Some(Occupant { peer, since: clock.now() }));

@@ -90,6 +90,7 @@ impl Bed {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         let line = "\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n";
         assert!(head.contains(line) && head.contains("\r\nCache-Control: no-store\r\n"), "{head}");
+        assert!(head.contains("\r\nX-Accel-Buffering: no\r\n"), "{head}");
         let mut jpegs = Jpegs { stream };
         jpegs.reads("--frame\r\n").await;
         jpegs
