@@ -12,13 +12,12 @@ use alloc::rc::Rc;
 use core::fmt;
 use core::time::Duration;
 
-use super::Service;
-use super::slot::{Slot, SlotState};
 use super::wire::{Command, FRAMING, Fault, MAX_FRAME, Request, frame};
+use super::{Service, Slot};
 use crate::auth::LoginError;
 use crate::clock::Instant;
 use crate::journal::Kind;
-use crate::memory::slots::Slot as _;
+use crate::memory::slots::SlotState;
 use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for the request, from the connection on.

@@ -30,7 +30,6 @@
 //! [`RETRY_INTERVAL`]. A P1 in LAN mode refuses to answer.
 
 pub mod client;
-pub mod slot;
 pub mod upstream;
 pub mod wire;
 
@@ -42,13 +41,14 @@ use core::time::Duration;
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::budget;
-use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
+use crate::memory::slots::{
+    Occupancy, Occupant, Slot as _, SlotGuard, Slots, Stopping, assert_fits,
+};
 use crate::notify::Demand;
 use crate::printer::status::{MAX_CODE, MAX_NAME, MAX_VERSION, Status};
 use crate::service::{self, Connection, Visitor};
 use crate::session::{Handler, NoEvents};
 use client::Client;
-use slot::Slot;
 use upstream::Upstream;
 use wire::{Answer, Command, Detected, MAX_FRAME, Reply, Request};
 
@@ -70,6 +70,9 @@ const NO_VERSION: &str = "00.00.00.00";
 /// Bytes of the serial number, as in the settings.
 const MAX_SERIAL: usize = 32;
 
+/// What the service and one client's session share. No client is ever active: there is no login.
+pub type Slot = Occupancy<Stopping>;
+
 /// The service on one of the ports.
 pub struct Service {
     name: &'static str,
@@ -90,6 +93,7 @@ const _: () = assert!(
     size_of::<Service>() + crate::memory::pool::RC_COUNTS <= budget::DETECT_SERVICE,
     "the service is larger than its budget line"
 );
+const _: () = assert_fits::<Slot>(budget::DETECT_SLOT);
 const _: () = assert!(MAX_FRAME <= budget::DETECT_INBOX, "an inbox holds a request");
 const _: () = assert!(
     // An escaped byte takes six.
@@ -105,7 +109,7 @@ impl Service {
             // Cannot fail: settings have no longer one.
             serial: serial.try_into().unwrap_or_default(),
             status,
-            slots: Slots::new(CLIENTS, |_| Slot::new()),
+            slots: Slots::new(CLIENTS, |_| Rc::default()),
             demand: Demand::default(),
             since: Cell::new((None, Instant::START)),
             next: Cell::new(Instant::START),

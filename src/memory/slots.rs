@@ -184,6 +184,17 @@ pub trait Slot {
     }
 }
 
+/// A slot that keeps nothing.
+impl<R: Copy> Slot for Occupancy<R> {
+    type Reason = R;
+
+    fn occupancy(&self) -> &Self {
+        self
+    }
+
+    fn clear(&self) {}
+}
+
 /// Fails the build if a slot is larger than its line in the memory budget.
 pub const fn assert_fits<S: Slot>(line: usize) {
     assert!(size_of::<S>() + RC_COUNTS <= line, "a slot is larger than its budget line");

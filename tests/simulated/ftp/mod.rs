@@ -141,15 +141,21 @@ fn the_clients_226_follows_the_printers() {
 static PART: [u8; 50_000] = [b'x'; 50_000];
 static WHOLE: [u8; 50_000] = [b'y'; 50_000];
 
+/// A client that has sent the printer [`PART`] of a file.
+async fn uploading_part(printer: (Model, Family)) -> (Bed, Control, Wire) {
+    let bed = Bed::new(printer).await;
+    let mut control = bed.log_in().await;
+    let mut data = bed.begin(&mut control, "part").await;
+    data.write_all(&PART).await.unwrap();
+    assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
+    (bed, control, data)
+}
+
 #[test]
 fn an_upload_whose_data_connection_is_reset_is_not_complete() {
     for printer in PRINTERS {
         lan::run(async {
-            let bed = Bed::new(printer).await;
-            let mut control = bed.log_in().await;
-            let mut data = bed.begin(&mut control, "part").await;
-            data.write_all(&PART).await.unwrap();
-            assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
+            let (bed, mut control, data) = uploading_part(printer).await;
             data.cutter().reset();
             let reply = control.reply().await;
             assert!(reply.starts_with("426 "), "{printer:?}: {reply}");
@@ -174,11 +180,7 @@ fn an_upload_whose_data_connection_is_reset_is_not_complete() {
 fn an_upload_of_a_client_that_was_killed_is_not_complete() {
     for printer in PRINTERS {
         lan::run(async {
-            let bed = Bed::new(printer).await;
-            let mut control = bed.log_in().await;
-            let mut data = bed.begin(&mut control, "part").await;
-            data.write_all(&PART).await.unwrap();
-            assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
+            let (bed, control, data) = uploading_part(printer).await;
             // The ends arrive one after the other.
             drop(data);
             pass(ms(100)).await;

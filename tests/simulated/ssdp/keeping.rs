@@ -3,9 +3,11 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use std::cell::RefCell;
+
 use printer::ssdp::Announcer;
 
-use super::{Bed, PC, PRINTER};
+use super::{Bed, PC, PRINTER, Studio};
 use crate::lan::{self, PROXY, pass, secs};
 
 /// How the slicer got to know the printer.
@@ -19,6 +21,34 @@ enum Known {
 
 const ALL: [Known; 4] =
     [Known::ThroughThePrinter, Known::ThroughTheProxy, Known::ByAddress, Known::RestoredAtStart];
+
+/// Looks 8,000 times where a job for the printer `serial` would go: at how many moments one could be started, and at how
+/// many of them it would go to the proxy.
+async fn moments(studio: &RefCell<Studio>, serial: &str) -> (u32, u32) {
+    let ours = PROXY.to_string();
+    studio.borrow_mut().select(serial);
+    let (mut moments, mut right) = (0, 0);
+    for _ in 0..8_000 {
+        // Not a divisor of any announcement's interval.
+        pass(Duration::from_millis(37)).await;
+        let studio = studio.borrow();
+        let device = studio.device(serial).unwrap();
+        if device.is_usable() {
+            moments += 1;
+            right += u32::from(device.address == ours);
+        }
+    }
+    (moments, right)
+}
+
+/// Moves the printer to a network of its own, in which the proxy is as well, where it announces itself. Returns its address.
+fn away(bed: &Bed) -> Ipv4Addr {
+    let (printers, away) = (Ipv4Addr::new(10, 2, 0, 3), Ipv4Addr::new(10, 2, 0, 4));
+    bed.net.air().set_proxy(&[PROXY, printers]);
+    bed.net.move_printer(away.into());
+    bed.announcements.set_address(away);
+    away
+}
 
 /// Of the moments at which a job could be started, how many there were, and in how many it would go to the proxy.
 async fn watch(bed: &Bed, known: Known) -> (u32, u32) {
@@ -55,21 +85,10 @@ async fn watch(bed: &Bed, known: Known) -> (u32, u32) {
             proxy
         }
     };
-    studio.borrow_mut().select(&bed.serial);
-    let (mut moments, mut right) = (0, 0);
-    for _ in 0..8_000 {
-        // Not a divisor of any announcement's interval.
-        pass(Duration::from_millis(37)).await;
-        let studio = studio.borrow();
-        let device = studio.device(&bed.serial).unwrap();
-        if device.is_usable() {
-            moments += 1;
-            right += u32::from(device.address == ours);
-        }
-    }
+    let moments = moments(&studio, &bed.serial).await;
     assert_eq!((studio.borrow().resets, studio.borrow().dropped), (0, 0));
     proxy.stop().await;
-    (moments, right)
+    moments
 }
 
 #[test]
@@ -93,13 +112,7 @@ fn a_slicer_away_from_the_printer_has_the_proxy_always() {
         for known in [Known::ThroughTheProxy, Known::ByAddress, Known::RestoredAtStart] {
             lan::run(async {
                 let bed = Bed::new(of);
-                // The printer announces itself in a network of its own, in which the proxy is as well.
-                let printers = Ipv4Addr::new(10, 2, 0, 3);
-                bed.net.air().set_proxy(&[PROXY, printers]);
-                let away = Ipv4Addr::new(10, 2, 0, 4);
-                bed.net.move_printer(away.into());
-                bed.announcements.set_address(away);
-                let (moments, right) = watch_away(&bed, known, away).await;
+                let (moments, right) = watch_away(&bed, known, away(&bed)).await;
                 assert!(moments > 7_500, "{of:?} {known:?}: usable at {moments} moments");
                 assert_eq!(right, moments, "{of:?} {known:?}");
             });
@@ -127,13 +140,8 @@ fn a_lossy_network_costs_only_where_the_last_datagram_counts() {
         }
         lan::run(async {
             let bed = Bed::new(of);
-            let printers = Ipv4Addr::new(10, 2, 0, 3);
-            bed.net.air().set_proxy(&[PROXY, printers]);
             bed.net.air().set_loss(20, 7);
-            let away = Ipv4Addr::new(10, 2, 0, 4);
-            bed.net.move_printer(away.into());
-            bed.announcements.set_address(away);
-            let (moments, right) = watch_away(&bed, Known::ByAddress, away).await;
+            let (moments, right) = watch_away(&bed, Known::ByAddress, away(&bed)).await;
             assert!(moments > 7_500, "{of:?}: usable at {moments} moments");
             assert_eq!(right, moments, "{of:?}");
         });
@@ -149,17 +157,7 @@ async fn watch_away(bed: &Bed, known: Known, away: Ipv4Addr) -> (u32, u32) {
     }
     let proxy = bed.start();
     pass(secs(40)).await;
-    studio.borrow_mut().select(&bed.serial);
-    let (mut moments, mut right) = (0, 0);
-    for _ in 0..8_000 {
-        pass(Duration::from_millis(37)).await;
-        let studio = studio.borrow();
-        let device = studio.device(&bed.serial).unwrap();
-        if device.is_usable() {
-            moments += 1;
-            right += u32::from(device.address == ours);
-        }
-    }
+    let moments = moments(&studio, &bed.serial).await;
     proxy.stop().await;
-    (moments, right)
+    moments
 }
