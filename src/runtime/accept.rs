@@ -659,7 +659,7 @@ pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::MAX_REFUSALS;
+    use crate::auth::{MAX_KNOWN, MAX_REFUSALS};
     use crate::runtime::files::records::tests::client_hello;
     use crate::runtime::test_runtime::over_sockets;
     use alloc::string::String;
@@ -1112,6 +1112,55 @@ mod tests {
                 let its = queue.iter().filter(|arrival| arrival.peer.address == host(7));
                 assert_eq!((its.count(), queue.len()), (ACCEPT_QUEUE, ACCEPT_QUEUE));
             }
+        });
+    }
+
+    #[test]
+    fn an_origin_that_logged_in_lately_is_not_closed_for_others() {
+        over_sockets(async {
+            for bed in [Bed::new(), Bed::with_tls()] {
+                bed.acceptor.limiter.borrow_mut().log_in(Instant::START, Origin::of(host(7)));
+                let _known = bed.arrivals([7; ACCEPT_QUEUE]).await;
+                let _newcomer = bed.arrival(2).await;
+                let queue = bed.acceptor.queue.borrow();
+                assert!(queue.iter().all(|arrival| arrival.peer.address == host(7)));
+            }
+        });
+    }
+
+    #[test]
+    fn an_origin_that_logged_in_lately_loses_its_slot_last() {
+        over_sockets(async {
+            let bed = Bed::with_tls();
+            bed.acceptor.limiter.borrow_mut().log_in(Instant::START, Origin::of(host(7)));
+            let (mut clients, mut held) = (Vec::new(), Vec::new());
+            for from in core::iter::once(7).chain(crowd()).take(ALL) {
+                clients.push(bed.greeting(from).await);
+                held.push(bed.dequeued().unwrap());
+                held.last().unwrap().1.begin();
+            }
+            clients.push(bed.greeting(2).await);
+            let late = PROGRESS_TIMEOUT + Duration::from_secs(3600);
+            assert!(!bed.is_displaced(&held[0].1, late), "its slot is the oldest");
+            assert!(bed.is_displaced(&held[1].1, late), "the oldest of the others");
+        });
+    }
+
+    #[test]
+    fn an_origin_is_remembered_from_the_end_of_its_connection() {
+        over_sockets(async {
+            let bed = Bed::new();
+            let limiter = Rc::clone(&bed.acceptor.limiter);
+            let is_known = || limiter.borrow().is_known(Instant::START, Origin::of(host(2)));
+            let _client = bed.arrival(2).await;
+            let (_stream, pending) = bed.dequeued().unwrap();
+            pending.pass();
+            for n in 0..MAX_KNOWN as u8 {
+                limiter.borrow_mut().log_in(Instant::START, Origin::of([10, 0, 0, n].into()));
+            }
+            assert!(!is_known(), "others have logged in since");
+            drop(pending);
+            assert!(is_known());
         });
     }
 
