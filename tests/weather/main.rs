@@ -19,6 +19,8 @@ mod lan;
 
 #[path = "cameras.rs"]
 mod cameras;
+#[path = "detect.rs"]
+mod detect;
 #[path = "files.rs"]
 mod files;
 #[path = "mqtt.rs"]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const SHOWN: usize = 50;
 
 /// Every promise, by the name it is counted under. The seeds have to check each of them.
-pub(crate) const PROMISES: [&str; 31] = [
+pub(crate) const PROMISES: [&str; 32] = [
     "mqtt: one connection to the printer",
     "mqtt: a report is the printer's to the byte, and none comes twice or too late",
     "mqtt: a state that the proxy puts together is the printer's",
@@ -41,6 +41,7 @@ pub(crate) const PROMISES: [&str; 31] = [
     "ftp: after 226 a listing is the printer's",
     "ftp: a command is done once",
     "ftp: a wrong code is refused",
+    "detect: an answer names the printer, and only a whole request gets one",
     "a disconnected end is closed in time",
     "an end that does not read is closed in time",
     "the heap stays within the budget",

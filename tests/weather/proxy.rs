@@ -31,6 +31,7 @@ pub(crate) const MQTT: u16 = 8883;
 pub(crate) const CHAMBER: u16 = 6000;
 pub(crate) const RTSP: u16 = 322;
 pub(crate) const FTP: u16 = 990;
+pub(crate) const DETECT: u16 = 3000;
 
 /// The first of the ports for data of FTP clients.
 const DATA_PORTS: u16 = 50_000;
@@ -46,17 +47,17 @@ pub(crate) fn allowed(share: &str) -> usize {
 
 /// The shares by which the proxy's heap is counted: one for each service, with both cameras in one, and one
 /// for the tasks of no service.
-pub(crate) const SHARES: [&str; 4] = ["mqtt ", "cameras", "ftp ", "runtime"];
+pub(crate) const SHARES: [&str; 5] = ["mqtt ", "cameras", "ftp ", "runtime", "detect"];
 
 /// Index in [`SHARES`] of memory that belongs to no service.
 const RUNTIME: usize = 3;
 
 /// The index in [`SHARES`] of each service's share, in the order of [`services`].
-const SHARE_OF: [usize; 5] = [0, 1, 1, 2, 2];
+const SHARE_OF: [usize; 7] = [0, 1, 1, 2, 2, 4, 4];
 
 thread_local! {
     /// The shares of the run on this thread.
-    static COUNTED: RefCell<[Share; 4]> = RefCell::default();
+    static COUNTED: RefCell<[Share; SHARES.len()]> = RefCell::default();
     /// The share of the task that is running, or of the service that is being started.
     static CURRENT: Cell<usize> = const { Cell::new(RUNTIME) };
 }
@@ -82,7 +83,7 @@ pub(crate) struct Proxy {
     pub(crate) chamber: Rc<chamber::Service>,
     pub(crate) rtsp: Rc<rtsp::Service>,
     pub(crate) ftp: Option<Rc<ftp::Service>>,
-    pub(crate) shares: [Share; 4],
+    pub(crate) shares: [Share; SHARES.len()],
     net: SimNet,
 }
 
@@ -98,15 +99,16 @@ impl Proxy {
             spawn_local(core::future::poll_fn(move |cx| counted(share, || task.as_mut().poll(cx))))
         });
         let mut list = Vec::from(services());
-        let starts = [start::<0>, start::<1>, start::<2>, start::<3>, start::<4>];
+        let starts =
+            [start::<0>, start::<1>, start::<2>, start::<3>, start::<4>, start::<5>, start::<6>];
         for (declaration, start) in list.iter_mut().zip(starts) {
             declaration.start = start;
         }
         let last = usize::from(DATA_PORTS) + BOARD.clients.ftp;
         let data_ports = format!("--ftp-data-ports={DATA_PORTS}-{last}");
         // What clients are sent is compared with the printer's to the byte.
-        let all = ["--services=mqtt,camera,ftp", "--keep-printer-address", &data_ports];
-        let more = if has_files { &all[..] } else { &["--services=mqtt,camera", all[1]] };
+        let all = ["--services=mqtt,camera,ftp,detect", "--keep-printer-address", &data_ports];
+        let more = if has_files { &all[..] } else { &["--services=mqtt,camera,detect", all[1]] };
         let proxy = root::these(net, list, model.serial(), more)();
         Self {
             mqtt: proxy.service().unwrap(),

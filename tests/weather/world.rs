@@ -15,13 +15,14 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, advance, sleep};
 
 use crate::cameras::{Player, Viewer};
+use crate::detect;
 use crate::files::{FILM, Filer, Ledger, Surroundings};
 use crate::lan::net::SimNet;
 use crate::lan::weather::{Chance, Line, Net, Sky};
 use crate::lan::{CODE, ms, secs};
 use crate::mqtt::{Code, Reader, Truth};
 use crate::notes::{broken, note, promise};
-use crate::proxy::{At, CHAMBER, FTP, MQTT, Port, Proxy, RTSP, SHARES, Store, allowed};
+use crate::proxy::{At, CHAMBER, DETECT, FTP, MQTT, Port, Proxy, RTSP, SHARES, Store, allowed};
 use crate::share::Share;
 use crate::talk::{Leave, Mood, Talk};
 use printer::ftp::{Family, FileServer, Quirk as FileVice};
@@ -72,6 +73,8 @@ struct Storage {
 
 pub(crate) struct World {
     chance: Chance,
+    /// When clients of detect come, and how.
+    detectors: Chance,
     net: Net,
     /// Between the proxy and the printer.
     line: Rc<Line>,
@@ -102,6 +105,7 @@ impl World {
         let proxy = Proxy::start(&own, model, small);
         let mut world = Self {
             chance,
+            detectors: Chance(!seed),
             net,
             line,
             own,
@@ -142,6 +146,9 @@ impl World {
     pub(crate) async fn run(mut self) -> Result<(), String> {
         for _ in 0..ACTIONS {
             self.act();
+            if self.detectors.once_in(20) {
+                self.detects();
+            }
             self.pass().await;
             self.check()?;
         }
@@ -304,6 +311,18 @@ impl World {
             ledger: Rc::clone(&storage.ledger),
         };
         storage.filers.push((number, line, Filer::begin(number, knows, around, far, chance)));
+    }
+
+    fn detects(&mut self) {
+        let chance = &mut self.detectors;
+        let sky = if chance.once_in(2) { Sky::default() } else { Sky::drawn(chance) };
+        let asks = chance.of(&detect::ALL);
+        let number = self.number();
+        note(format_args!("{number} asks detect: {asks:?}, {sky:?}"));
+        let line = Line::new(sky);
+        let (near, far) = self.net.wire("detect: a client", &line, 1024);
+        self.proxy.arrive(DETECT, near);
+        spawn_local(detect::ask(number, asks, self.mqtt.printer.serial(), line, far));
     }
 
     fn moods(&mut self) {
