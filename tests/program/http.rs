@@ -142,6 +142,46 @@ fn promtool_accepts_the_metrics() {
     });
 }
 
+/// Names in an expression that are metrics of this program.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("pandaproxy_"))
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_there_are() {
+    const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/boards/grafana/alerts.yml");
+    if is_missing("curl") || is_missing("promtool") {
+        return;
+    }
+    proxy::run(async {
+        let mut promtool = Command::new("promtool");
+        let (code, said) = Program::start(promtool.args(["check", "rules", ALERTS])).ended().await;
+        assert_eq!(code, Some(0), "{}", said.err);
+        let bed = Bed::new().await;
+        let bearer = "Authorization: Bearer token-of-prometheus";
+        let mut metrics = String::new();
+        // The printer's first report has the signal.
+        while !metrics.contains("pandaproxy_wifi_signal_dbm ") {
+            let (_, said) = bed.curl("/metrics", &["-H", bearer]).await;
+            metrics = text(said);
+        }
+        let dashboard = include_str!("../../boards/grafana/dashboard.json");
+        let _dashboard: Value = serde_json::from_str(dashboard).unwrap();
+        let alerts = fs::read_to_string(ALERTS).unwrap();
+        let mut found = 0;
+        for name in names(dashboard).chain(names(&alerts)) {
+            found += 1;
+            let is_there = metrics.lines().any(|line| {
+                line.strip_prefix("# TYPE ")
+                    .is_some_and(|rest| rest.split(' ').next() == Some(name))
+            });
+            assert!(is_there, "{name}");
+        }
+        assert!(found > 15, "{found} names");
+    });
+}
+
 #[test]
 fn the_status_command_shows_what_the_page_shows() {
     proxy::run(async {
