@@ -59,6 +59,8 @@
 //!    section in [`protocol`], and its lines in the map above.
 //! 2. A file in [`runtime::services`] with its declaration (name, port, transport, start) and its
 //!    [`Service`](runtime::service::Service). A service on two ports has two declarations.
+//!    Its clients and transfers are shown by [`Service::describe`](service::Service::describe): the slot keeps who has it,
+//!    and the label what the client calls itself.
 //! 3. One line in [`runtime::launch::services`], and its lines in [`memory::budget`]; an acceptor more in
 //!    [`SERVICES`](memory::budget::SERVICES).
 //! 4. Its name and ports in `config/services.rs`, `Config::listening` and the texts of `config/settings.rs`, then

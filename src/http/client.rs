@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | time for a request, from the connection on or from its first byte | [`REQUEST_TIMEOUT`] | 408, closed |
 //! | a connection without a request | [`IDLE_TIMEOUT`]; without a code shown [`REQUEST_TIMEOUT`] | closed |
-//! | a request | as in [`wire`](super::wire) | 400, 405, 413, 414, 431, 501 or 505, closed |
+//! | a request | as in [`wire`] | 400, 405, 413, 414, 431, 501 or 505, closed |
 //! | what is read behind a request that ends the connection | [`MAX_EXCESS`] bytes in [`LINGER_TIMEOUT`] | closed |
 //! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG) | 401, closed |
 //! | clients that have shown a code | `BOARD.clients.http` | 503, closed |

@@ -46,7 +46,7 @@ impl Chains {
     ///
     /// # Errors
     ///
-    /// Those of [`state_dir::look`].
+    /// Those of `state_dir::look`.
     pub fn get(&self, serial: &str) -> io::Result<Option<String>> {
         let text = state_dir::look(&self.dir, &name(serial))?;
         Ok(text.map(|text| String::from(text.as_str())))

@@ -7,9 +7,9 @@
 //! # Time
 //!
 //! The timestamps of RTP are replaced by the sum of the durations so far, so that the time never goes back, whatever the
-//! camera's clock does. A picture is shown for [`MAX_DURATION`] at most: after a restart of the camera, or pictures lost
+//! camera's clock does. A picture is shown for `MAX_DURATION` at most: after a restart of the camera, or pictures lost
 //! by slow reading, a player goes on with the next key frame instead of waiting as long as the gap was. Pictures that
-//! were at hand before the viewer came are shown for [`KEPT_DURATION`] each, so that the viewer sees what is
+//! were at hand before the viewer came are shown for `KEPT_DURATION` each, so that the viewer sees what is
 //! happening now, and not some seconds later.
 //!
 //! Pictures are shown in the order in which they arrive. Cameras send none that are shown in another order.

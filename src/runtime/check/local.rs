@@ -3,7 +3,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | the check of the service's ports | [`health::TIMEOUT`] | they count as another program's |
-//! | a table of the kernel | [`MAX_TABLE`] | the rest is not read |
+//! | a table of the kernel | `MAX_TABLE` | the rest is not read |
 
 use alloc::format;
 use alloc::string::{String, ToString};
