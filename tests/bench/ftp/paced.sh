@@ -79,7 +79,7 @@ start() {
     local end=$1 line=$2
     shift 2
     : >"$work/$end"
-    within "$end" "$@" >"$work/$end" 2>&1 &
+    ip netns exec "$name$end" "$@" >"$work/$end" 2>&1 &
     pids+=($!)
     for _ in $(seq 100); do
         if grep -q "$line" "$work/$end"; then return; fi
