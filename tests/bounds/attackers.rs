@@ -39,6 +39,7 @@ const RTSP: usize = 2;
 const FTP: usize = 3;
 const DETECT: usize = 4;
 const DETECT_TLS: usize = 5;
+const HTTP: usize = 6;
 
 /// Misbehaviour before the login: it needs no access code.
 const AT_THE_DOOR: [&str; 8] = [
@@ -135,10 +136,10 @@ impl fmt::Display for Attacks {
 }
 
 /// All attackers: logged-in ones for all slots but one, and a few of each kind before the login of each service. On the
-/// plain port of detect a ClientHello is garbage.
+/// plain ports of detect and of HTTP a ClientHello is garbage.
 pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()>) {
-    // Detect has no login.
-    for (service, clients) in PLACES.into_iter().chain([0, 0]).enumerate() {
+    // Detect has no login, and no attacker has one at HTTP.
+    for (service, clients) in PLACES.into_iter().chain([0, 0, 0]).enumerate() {
         for way in 0..AT_THE_DOOR.len() {
             for number in 0..2 {
                 let (town, attacks) = (Rc::clone(town), Rc::clone(attacks));
@@ -174,7 +175,7 @@ pub(crate) fn all(town: &Rc<Town>, attacks: &Rc<Attacks>, there: &mut JoinSet<()
                 }
             });
         }
-        if service != DETECT && !is_missing("openssl") {
+        if service != DETECT && service != HTTP && !is_missing("openssl") {
             let (town, attacks) = (Rc::clone(town), Rc::clone(attacks));
             there.spawn_local(async move {
                 loop {
@@ -202,6 +203,12 @@ async fn before_login(town: &Town, from: Ipv4Addr, service: usize, way: usize) {
             pending(town, from, service, &fragments(&message[..64 * 1024 - 8], 16 * 1024)).await;
         }
         "garbage" => pending(town, from, service, &[0x5a; 4096]).await,
+        "handshake, and silent" if service == HTTP => {
+            pending(town, from, service, b"GET / HTTP/1.1\r\nX: ").await;
+        }
+        "wrong code" if service == HTTP => {
+            pending(town, from, service, &first_words(service, from, "00000000")).await;
+        }
         "handshake, and gone" => drop(town.tls(from, service).await),
         "handshake, and silent" => {
             if let Some(stream) = town.tls(from, service).await {
@@ -309,6 +316,10 @@ fn first_words(service: usize, from: Ipv4Addr, code: &str) -> Vec<u8> {
             .into_bytes()
         }
         DETECT | DETECT_TLS => framed(br#"{"login":{"command":"detect"}}"#),
+        HTTP => {
+            let basic = basic(code);
+            format!("GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n{basic}\r\n").into_bytes()
+        }
         FTP => format!("USER bblp\r\nPASS {code}\r\nTYPE I\r\n").into_bytes(),
         _ => Vec::new(),
     }
@@ -337,6 +348,15 @@ fn short_words(town: &Town, service: usize) -> Vec<u8> {
         RTSP => b"OPTIONS * RTSP/1.0\r\nCSeq: 9\r\n\r\n".to_vec(),
         _ => b"EPSV\r\nNOOP\r\nSYST\r\n".to_vec(),
     }
+}
+
+/// Whether HTTP answers.
+pub(crate) async fn is_alive(town: &Town) -> bool {
+    let Some(mut stream) = town.tcp(HOME, HTTP).await else { return false };
+    let _sent = stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    answer.starts_with(b"HTTP/1.1 200 ")
 }
 
 /// Whether detect answers on both ports.

@@ -13,7 +13,8 @@ use std::rc::Rc;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::memory::budget::{
-    ACCEPT_QUEUE, DETECT_CLIENTS, FILERS, FTP_SESSIONS, PLAYERS, SERVICES, SLOTS, TOTAL, VIEWERS,
+    ACCEPT_QUEUE, BROWSERS, DETECT_CLIENTS, FILERS, FTP_SESSIONS, PLAYERS, SERVICES, SLOTS, TOTAL,
+    VIEWERS,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -51,6 +52,7 @@ const FILES: usize = SLOTS
     + PLAYERS
     + FILERS
     + 2 * DETECT_CLIENTS
+    + BROWSERS
     + SERVICES * (ACCEPT_QUEUE + 1)
     + SERVICES
     + 3 * FTP_SESSIONS
@@ -58,7 +60,7 @@ const FILES: usize = SLOTS
     + OTHER_FILES;
 
 /// A service, by the word that the program's log has for it.
-const SERVICE: [&str; 6] = ["mqtt", "chamber", "rtsp", "ftp", "detect", "detect-tls"];
+const SERVICE: [&str; 7] = ["mqtt", "chamber", "rtsp", "ftp", "detect", "detect-tls", "http"];
 
 #[test]
 fn a_siege_of_a_p1s_stays_within_bounds() {
@@ -81,7 +83,7 @@ fn besiege(model: Model) {
 /// The proxy, and where its services are.
 pub(crate) struct Town {
     pub(crate) proxy: Proxy,
-    pub(crate) at: [SocketAddr; 6],
+    pub(crate) at: [SocketAddr; 7],
     pub(crate) request_topic: String,
 }
 
@@ -161,11 +163,11 @@ async fn siege(model: Model, time: Duration) {
 
     let dir = StateDir::new();
     let mut command =
-        command(["--services", "mqtt,camera,ftp,detect", "-p", "127.0.0.1", "-a", CODE]);
+        command(["--services", "mqtt,camera,ftp,detect,http", "-p", "127.0.0.1", "-a", CODE]);
     command.args(["-s", printer.serial(), "--bind", "127.0.0.1", "--printer-ca", PRINTER_CA]);
     // Files are not relayed: that holds the most.
     command.args(["--ftp-mode=proxy", "--port", "mqtt=0,chamber=0,tunnel=0,rtsp=0,ftp=0"]);
-    command.args(["--port", "detect=0,detect-tls=0"]);
+    command.args(["--port", "detect=0,detect-tls=0,http=0"]);
     command.arg("--state-dir").arg(dir.path()).arg("--printer-port");
     let ports = [mqtt, chamber_at, rtsp_at, ftp].map(|at| at.port());
     command
@@ -173,7 +175,7 @@ async fn siege(model: Model, time: Duration) {
         .arg(format!("--printer-port=detect={}", closed.port()));
     let proxy = Proxy::start(command, dir).await;
     proxy.live().await;
-    let mut at = [any; 6];
+    let mut at = [any; 7];
     for (at, service) in at.iter_mut().zip(SERVICE) {
         // An X1C has a file tunnel where others have the chamber camera.
         let name = match service {
@@ -241,6 +243,7 @@ async fn siege(model: Model, time: Duration) {
     assert!(seen.files <= FILES, "{} files were open", seen.files);
     assert!(held[1] <= held[0] + 16, "{held:?} KiB: something was kept");
     assert!(attackers::is_detected(&town).await, "detect answers again");
+    assert!(attackers::is_alive(&town).await, "HTTP answers again");
     let log = town.proxy.program.log();
     assert!(!log.contains("panicked"), "{log}");
     assert_eq!(printer.most_open(), 1, "the printer has one connection");
