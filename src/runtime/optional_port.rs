@@ -125,7 +125,8 @@ impl<N: Net> OptionalPort<N> {
             // A port that the system chose is kept.
             self.at = listener.local_addr().unwrap_or(self.at);
             let (service, port) = (self.service, self.at.port());
-            journal::note(Kind::CameraFound, format_args!("{}", Closed { service, port, cause }));
+            let line = Changed { service, port, is_open: false, cause };
+            journal::note(Kind::CameraFound, format_args!("{line}"));
         }
     }
 
@@ -151,7 +152,8 @@ async fn open<N: Net>(
         match net.bind(at) {
             Ok(listener) => {
                 let port = listener.local_addr().unwrap_or(at).port();
-                journal::note(Kind::CameraFound, format_args!("{}", Opened { service, port }));
+                let line = Changed { service, port, is_open: true, cause: FOUND };
+                journal::note(Kind::CameraFound, format_args!("{line}"));
                 return listener;
             }
             Err(error) => {
@@ -177,49 +179,32 @@ async fn open_later<N: Net>(
         if let Ok(listener) = net.bind(at) {
             port.is_open.set(true);
             let PortInUse { service, port, .. } = *port;
-            journal::note(Kind::Started, format_args!("{}", Freed { service, port }));
+            let line = Changed { service, port, is_open: true, cause: FREED };
+            journal::note(Kind::Started, format_args!("{line}"));
             return listener;
         }
     }
 }
 
-/// The log line of a port that is closed.
-pub(super) struct Closed<'a> {
-    pub(super) service: &'static str,
-    pub(super) port: u16,
-    pub(super) cause: &'a str,
-}
-
-impl fmt::Display for Closed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, port, cause } = self;
-        write!(f, "{service}: port {port} closed: {cause}")
-    }
-}
-
-struct Opened {
+/// The log line of a port that is opened or closed while the program runs.
+struct Changed<'a> {
     service: &'static str,
     port: u16,
+    is_open: bool,
+    cause: &'a str,
 }
 
-impl fmt::Display for Opened {
+impl fmt::Display for Changed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, port } = self;
-        write!(f, "{service}: port {port} opened: the printer has it")
+        let Self { service, port, is_open, cause } = self;
+        let event = if *is_open { "opened" } else { "closed" };
+        write!(f, "{service}: port {port} {event}: {cause}")
     }
 }
 
-struct Freed {
-    service: &'static str,
-    port: u16,
-}
-
-impl fmt::Display for Freed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, port } = self;
-        write!(f, "{service}: port {port} opened: no other program has it any more")
-    }
-}
+/// Why a port is opened that was closed.
+const FOUND: &str = "the printer has it";
+const FREED: &str = "no other program has it any more";
 
 struct NotOpened {
     service: &'static str,
@@ -240,12 +225,13 @@ impl fmt::Display for NotOpened {
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     use alloc::string::ToString;
     let error = io::ErrorKind::AddrInUse.into();
+    let changed =
+        |service, port, is_open, cause| Changed { service, port, is_open, cause }.to_string();
     alloc::vec![
-        Closed { service: "rtsp", port: 322, cause: super::services::rtsp::NO_CAMERA }.to_string(),
-        Closed { service: "chamber", port: 6000, cause: super::services::port_6000::NOTHING }
-            .to_string(),
-        Opened { service: "rtsp", port: 322 }.to_string(),
-        Freed { service: "detect", port: 3000 }.to_string(),
+        changed("rtsp", 322, false, super::services::rtsp::NO_CAMERA),
+        changed("chamber", 6000, false, super::services::port_6000::NOTHING),
+        changed("rtsp", 322, true, FOUND),
+        changed("detect", 3000, true, FREED),
         PortInUse::new("detect-tls", 3002, "slicers that ask there do not find the printer")
             .to_string(),
         NotOpened { service: "rtsp", port: 322, error }.to_string(),

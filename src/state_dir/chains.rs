@@ -21,8 +21,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::pins::{LOCK_TIMEOUT, PRINTERS};
-use super::{self as state_dir, Lock};
+use super::{self as state_dir, LOCK_TIMEOUT, Lock, PRINTERS};
 
 /// Bytes of one file: a printer's certificate and two authorities with RSA-4096 keys have about 6 KiB.
 pub const MAX_CHAIN: usize = 8 * 1024;

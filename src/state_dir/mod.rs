@@ -32,6 +32,10 @@ pub(crate) mod scratch;
 const MAX_FILE: usize = 16 * 1024;
 /// File mode: readable and writable by the owner alone.
 const PRIVATE: u32 = 0o600;
+/// Printers of one state directory at most.
+pub const PRINTERS: usize = 16;
+/// Timeout of the lock of a state directory, whose holder writes a small file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval at which a lock that another process holds is tried again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -9,7 +9,7 @@
 //! | threads | one | it does the next thing after this one |
 //! | things to do | one | a newer one replaces it |
 //! | chains to be written | one, of [`MAX_CHAIN`] bytes | a newer one replaces it |
-//! | the wait for another process' lock | [`LOCK_TIMEOUT`](super::pins::LOCK_TIMEOUT) | the pin is not written |
+//! | the wait for another process' lock | [`LOCK_TIMEOUT`](super::LOCK_TIMEOUT) | the pin is not written |
 
 use alloc::string::String;
 use alloc::sync::Arc;

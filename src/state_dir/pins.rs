@@ -16,17 +16,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::chains::Chains;
-use super::{self as state_dir, Lock};
+use super::{self as state_dir, LOCK_TIMEOUT, Lock, PRINTERS};
 
-/// Printers in one file of pins at most.
-pub const PRINTERS: usize = 16;
-/// Timeout of the lock of a state directory, whose holder writes a small file.
-pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The file's name.
 const FILE: &str = "pins";
 

@@ -75,9 +75,7 @@ fn a_data_connection_to_a_closed_port_is_none() {
 #[test]
 fn a_command_that_is_given_up_wakes_the_session_that_runs_it() {
     for is_dropped in [true, false] {
-        let service = service(1);
-        let mut printer = Printer::live(&service);
-        let mut client = TestClient::inside(&service);
+        let (mut printer, mut client) = inside();
         client.command("MKD a");
         assert_eq!(printer.received(), "MKD a\r\n");
         take_notifications(&printer.printer_session);
@@ -92,9 +90,7 @@ fn a_command_that_is_given_up_wakes_the_session_that_runs_it() {
 
 #[test]
 fn a_client_that_takes_its_replies_wakes_the_session() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
     client.command("HELP");
     assert_eq!(printer.received(), "HELP\r\n");
     printer.answers("214-first").unwrap();
@@ -123,17 +119,13 @@ fn an_answer_to_an_earlier_command_is_not_the_next_ones() {
 
 #[test]
 fn an_announced_size_is_that_of_one_upload() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::ready(&service);
+    let (mut printer, mut client) = ready();
     client.command("ALLO 1000");
     printer.exchange(&[("ALLO 1000", "200 OK")]);
     assert_eq!(client.link.slot().announced.get(), Some(1000));
     client.command("STOR a");
     printer.begin("STOR a");
-    printer.printer_session.report(DataEvent::Copied);
-    printer.received();
-    printer.answers("226 Done").unwrap();
+    printer.completes();
     assert!(client.read().ends_with("226 Done\r\n"));
     assert_eq!(client.link.slot().announced.get(), None);
 }
@@ -164,9 +156,8 @@ fn there_is_a_session_however_few_a_printer_has() {
 
 #[test]
 fn replies_wake_the_clients_session() {
-    let service = service(1);
-    let mut printer = Printer::live(&service);
-    let mut client = TestClient::inside(&service);
+    let (mut printer, mut client) = inside();
+    let service = Rc::clone(&printer.service);
     client.command("HELP");
     assert_eq!(printer.received(), "HELP\r\n");
     let slot = Rc::clone(client.link.slot());

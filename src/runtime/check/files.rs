@@ -23,7 +23,7 @@ use crate::notify::Notify;
 use crate::runtime::dial::Dialler;
 use crate::runtime::drive::{Buffers, End, drive};
 use crate::runtime::net::Net;
-use crate::session::{NoEvents, Output, Session};
+use crate::session::{Consumed, NoEvents, Output, Session};
 use crate::tls::Trust;
 use crate::trace::Protocol;
 
@@ -95,11 +95,7 @@ impl Session for Login {
     type Event<'i> = Infallible;
     type Error = Ended;
 
-    fn handle_input(
-        &mut self,
-        now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Infallible>), Ended> {
+    fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Infallible, Ended> {
         let taken = self.0.handle_input(now, input).map_err(Ended::Failed)?;
         if self.0.is_logged_in() { Err(Ended::LoggedIn) } else { Ok(taken) }
     }
@@ -295,11 +291,7 @@ impl Session for Exchange<'_> {
     type Event<'i> = Infallible;
     type Error = Reply;
 
-    fn handle_input(
-        &mut self,
-        _now: Instant,
-        input: &[u8],
-    ) -> Result<(usize, Option<Infallible>), Reply> {
+    fn handle_input(&mut self, _now: Instant, input: &[u8]) -> Consumed<Infallible, Reply> {
         let (text, len) = match wire::line(input) {
             Taken::Partial => return Ok((0, None)),
             Taken::Line(text, len) => (text, len),
