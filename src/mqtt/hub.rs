@@ -536,6 +536,10 @@ impl Hub {
             return;
         }
         if report.tag().content() == Content::Answer {
+            if slot.has_missed() && slot.has_room_for(2) {
+                // The state that could not be sent before goes before the answer, which is newer.
+                self.catch_up(now, slot);
+            }
             if !slot.put(report.clone()) {
                 self.lag(now, slot);
                 // The answer is newer than the state, so the state goes before it where both fit.

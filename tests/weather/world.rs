@@ -73,8 +73,6 @@ struct Storage {
 
 pub(crate) struct World {
     chance: Chance,
-    /// When clients of detect come, and how.
-    detectors: Chance,
     net: Net,
     /// Between the proxy and the printer.
     line: Rc<Line>,
@@ -105,7 +103,6 @@ impl World {
         let proxy = Proxy::start(&own, model, small);
         let mut world = Self {
             chance,
-            detectors: Chance(!seed),
             net,
             line,
             own,
@@ -146,9 +143,6 @@ impl World {
     pub(crate) async fn run(mut self) -> Result<(), String> {
         for _ in 0..ACTIONS {
             self.act();
-            if self.detectors.once_in(20) {
-                self.detects();
-            }
             self.pass().await;
             self.check()?;
         }
@@ -184,7 +178,8 @@ impl World {
             30..38 => self.printer_talks(),
             38..44 => self.watches(),
             44..51 => self.wants_files(),
-            51..60 => self.moods(),
+            51..57 => self.moods(),
+            57..60 => self.detects(),
             60..70 => self.leaves(),
             70..80 => self.weather(),
             80..88 => self.wires_end(),
@@ -314,10 +309,7 @@ impl World {
     }
 
     fn detects(&mut self) {
-        let chance = &mut self.detectors;
-        let sky = if chance.once_in(2) { Sky::default() } else { Sky::drawn(chance) };
-        let asks = chance.of(&detect::ALL);
-        let number = self.number();
+        let (number, sky, asks) = (self.number(), self.sky(), self.chance.of(&detect::ALL));
         note(format_args!("{number} asks detect: {asks:?}, {sky:?}"));
         let line = Line::new(sky);
         let (near, far) = self.net.wire("detect: a client", &line, 1024);
