@@ -172,3 +172,47 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::status::{Port6000, Status};
+    use alloc::vec;
+
+    const UNTIL: Instant = Instant::at(REQUEST_TIMEOUT);
+    const BEFORE: Instant = Instant::at(Duration::from_millis(4999));
+
+    fn client() -> Client {
+        let status = Rc::new(Status::new("01P00A000000001", Port6000::Auto));
+        let service = Service::new("detect", "01P00A000000001", status);
+        let (client, _slot) = service.client(UNTIL, false).unwrap();
+        client
+    }
+
+    #[test]
+    fn a_client_without_a_request_is_disconnected_at_its_deadline() {
+        let mut client = client();
+        assert_eq!(client.poll_timeout(), Some(UNTIL));
+        assert!(matches!(client.handle_input(BEFORE, b"\xa5\xa5"), Ok((0, None))));
+        assert_eq!(client.handle_timeout(BEFORE), Ok(()));
+        assert_eq!(client.handle_timeout(UNTIL), Err(Error::Silent));
+    }
+
+    #[test]
+    fn an_unknown_command_is_not_answered_and_ends_at_its_deadline() {
+        let mut client = client();
+        let json = br#"{"login":{"command":"greet"}}"#;
+        let len = u8::try_from(json.len() + FRAMING).unwrap();
+        let request = [&[0xa5, 0xa5, len, 0][..], json, &[0xa7, 0xa7]].concat();
+        let taken = client.handle_input(BEFORE, &request).map(|(taken, _)| taken);
+        assert_eq!(taken, Ok(request.len()));
+        assert!(matches!(client.poll_output(BEFORE, &mut [0; 64]), Output::Idle));
+        assert_eq!(client.poll_timeout(), Some(UNTIL));
+        assert_eq!(client.handle_timeout(BEFORE), Ok(()));
+        assert_eq!(client.handle_timeout(UNTIL), Err(Error::Unknown));
+        // What comes behind it is ignored, up to a bound.
+        let most = vec![0; MAX_FRAME];
+        assert!(matches!(client.handle_input(BEFORE, &most), Ok((MAX_FRAME, None))));
+        assert!(matches!(client.handle_input(BEFORE, &[0]), Err(Error::UnexpectedData)));
+    }
+}
