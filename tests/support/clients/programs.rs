@@ -29,6 +29,8 @@ pub(crate) struct Said {
     pub(crate) err: String,
     /// How many of its two outputs are closed.
     closed: usize,
+    /// Whether the handle of the program is gone.
+    is_dropped: bool,
 }
 
 #[derive(Default)]
@@ -45,6 +47,9 @@ impl Heard {
             loop {
                 let len = from.read(&mut piece).unwrap_or(0);
                 let mut said = heard.said.lock().unwrap();
+                if said.is_dropped {
+                    return;
+                }
                 if is_log {
                     said.err.push_str(&String::from_utf8_lossy(&piece[..len]));
                 } else {
@@ -170,5 +175,9 @@ impl Drop for Program {
         // The program may have ended already.
         let _ended = self.child.kill();
         let _code = self.child.wait();
+        // The threads that read its outputs end a little later: what they hold would be counted in the next test.
+        if let Ok(mut said) = self.heard.said.lock() {
+            *said = Said { is_dropped: true, ..Said::default() };
+        }
     }
 }
