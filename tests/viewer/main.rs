@@ -45,7 +45,7 @@ struct Args {
     /// Pictures to watch
     #[arg(long, value_name = "N", default_value_t = 1)]
     pictures: u32,
-    /// The authority to trust (`pandaproxy ca`); without it, anybody is believed
+    /// The authority to trust (`pandaproxy ca`); without it, any certificate is accepted
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
