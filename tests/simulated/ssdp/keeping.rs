@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use std::cell::RefCell;
+use core::cell::RefCell;
 
 use printer::ssdp::Announcer;
 
