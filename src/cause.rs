@@ -81,8 +81,7 @@ causes! {
         "If some ports answer and others do not, a firewall is between. If none does, the printer is off or elsewhere.";
     UNREACHABLE "unreachable" "the printer's network is unreachable",
         "compare its address with this machine's networks",
-        "This machine has no route to the address, or no device answers there: a printer that is off, a wrong address, or a \
-         network that is not connected.";
+        "This machine has no route to the address: the address is wrong, or the machine's network is not connected.";
     NO_HANDSHAKE "no-handshake" "the printer does not answer the TLS handshake",
         "other programs may hold all its connections: close them or restart the printer",
         "A printer accepts one to four connections. Programs that were switched off without a goodbye may hold theirs for \

@@ -111,7 +111,8 @@ fn readmes_examples_and_scripts_exist() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             // The releases are the repository's neighbours on its host.
             let is_file = !link.starts_with('#') && !link.ends_with("/releases");
-            assert!(!is_file || root.join(folder).join(link).exists(), "{folder}: {link}");
+            let file = link.split('#').next().unwrap_or_default();
+            assert!(!is_file || root.join(folder).join(file).exists(), "{folder}: {link}");
         }
     }
 }

@@ -68,7 +68,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
         let mut heard = Heard::default();
         self.listen(&ears, ears.since + LISTEN_TIME, &mut heard).await;
         let configured = self.printer_address();
-        let is_near = |at: Ipv4Addr| self.check.net.segments().iter().any(|it| it.contains(at));
+        let is_near = |at| self.is_near(IpAddr::V4(at));
         if heard.printer.is_none() && configured.is_some_and(is_near) {
             self.listen(&ears, Instant::now() + self.within(LISTEN_TIME), &mut heard).await;
         }

@@ -202,6 +202,12 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
         self.until.saturating_duration_since(Instant::now()).clamp(LEAST, time)
     }
 
+    /// Whether this machine has an address in the network of `address`.
+    fn is_near(&self, address: IpAddr) -> bool {
+        let segments = self.check.net.segments();
+        matches!(address, IpAddr::V4(at) if segments.iter().any(|segment| segment.contains(at)))
+    }
+
     /// The printer's address, as it was found or is configured.
     fn printer_address(&self) -> Option<Ipv4Addr> {
         let configured = match self.check.config.printer {
@@ -398,6 +404,10 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
                     }
                     "filtered"
                 }
+                Reached::Absent => {
+                    silent += 1;
+                    "without a host"
+                }
                 Reached::Unreachable => {
                     unreachable += 1;
                     "unreachable"
@@ -406,7 +416,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
             let name = PORT_NAMES.get(index).unwrap_or(&"");
             let _written = write!(text, "{comma} {name} {port} {word}");
         }
-        let finding = if unreachable == count {
+        let finding = if unreachable == count && !self.is_near(at) {
             Finding::failed(&Cause::UNREACHABLE.with(""))
         } else if silent + unreachable == count {
             Finding::failed(&Cause::PRINTER_OFF.with(""))
@@ -525,7 +535,11 @@ const PORT_NAMES: [&str; 4] = ["mqtt", "chamber", "rtsp", "ftp"];
 enum Reached<N: Net> {
     Open(N::Connection),
     Closed,
+    /// No answer: a firewall drops packets, or the printer is off and in another network.
     Filtered,
+    /// No device in this network has the address.
+    Absent,
+    /// This machine has no way to the address.
     Unreachable,
 }
 
@@ -533,12 +547,13 @@ async fn reach<N: Net>(net: &N, at: SocketAddr, limit: Duration) -> Reached<N> {
     match timeout(limit, net.connect(at)).await {
         Ok(Ok(connection)) => Reached::Open(connection),
         Ok(Err(error)) => {
-            use io::ErrorKind::{HostUnreachable, NetworkUnreachable};
-            let is = |kinds: [io::ErrorKind; 2]| kinds.contains(&error.kind());
-            if is([io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset]) {
+            let is = |kind| error.kind() == kind;
+            if is(io::ErrorKind::ConnectionRefused) || is(io::ErrorKind::ConnectionReset) {
                 Reached::Closed
-            } else if is([HostUnreachable, NetworkUnreachable]) {
+            } else if is(io::ErrorKind::NetworkUnreachable) {
                 Reached::Unreachable
+            } else if is(io::ErrorKind::HostUnreachable) {
+                Reached::Absent
             } else {
                 Reached::Filtered
             }
