@@ -589,7 +589,7 @@ mod tests {
         assert_eq!(journal.count(Kind::LockedOut), 1);
         let out = printed(&journal);
         assert!(out.contains("         1 locked out\n"), "{out}");
-        assert!(out.contains("     never started, admitted, refused,"), "{out}");
+        assert!(out.contains("     never started, port in use, admitted,"), "{out}");
     }
 
     #[test]
