@@ -2,7 +2,7 @@
 //!
 //! | shown | accepted |
 //! |---|---|
-//! | `Authorization: Basic` | the user `bblp` with the printer's access code; any user with the view code |
+//! | `Authorization: Basic` | the user `bblp` with the printer's access code; any user with the view code, so that a wrong code of any user counts as one |
 //! | `Authorization: Bearer`, `?token=` | the token |
 //!
 //! Whoever reads a URL in a log must not learn the access code, so it is accepted in none.
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::wire::{Request, parameter};
-use crate::auth::{AccessCode, LoginError};
+use crate::auth::{AccessCode, Guess, LoginError};
 
 /// Bytes in the longest user name and code of a Basic login.
 const MAX_LOGIN: usize = 96;
@@ -86,12 +86,18 @@ impl Access {
         let admits = |code: &Option<AccessCode>| code.as_ref().is_some_and(|it| it.admits(secret));
         match user {
             None if admits(&self.token) => Ok(Shown::View),
-            None => Err(Denied::Wrong(LoginError::WrongCode(crate::auth::Guess::of(secret)))),
+            None => Err(Denied::Wrong(LoginError::WrongCode(Guess::of(secret)))),
             Some(user) => {
                 let (is_view, code) = (admits(&self.view), self.code.check(user, secret));
                 match code {
                     Ok(()) => Ok(Shown::Code),
                     Err(_) if is_view => Ok(Shown::View),
+                    // Any user may show the view code: each wrong one is a guess at it.
+                    Err(LoginError::WrongUser)
+                        if self.view.is_some() && !self.code.admits(secret) =>
+                    {
+                        Err(Denied::Wrong(LoginError::WrongCode(Guess::of(secret))))
+                    }
                     Err(error) => Err(Denied::Wrong(error)),
                 }
             }
@@ -102,7 +108,6 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Guess;
     use crate::http::wire::next;
     use alloc::format;
 
@@ -134,6 +139,13 @@ mod tests {
         assert_eq!(check("token=12345678", "X: y"), wrong("12345678"), "the code is in no URL");
         assert_eq!(check("token=look", "X: y"), wrong("look"));
         assert_eq!(basic("root:12345678"), Err(Denied::Wrong(LoginError::WrongUser)));
+        assert_eq!(basic("root:guess"), wrong("guess"), "a guess at the view code");
+        let access = Access { view: None, ..access() };
+        let login = format!("Authorization: Basic {}", STANDARD.encode("root:guess"));
+        let text = format!("GET /status HTTP/1.1\r\nHost: a\r\n{login}\r\n\r\n");
+        let (_, request) = next(text.as_bytes()).unwrap().unwrap();
+        let denied = access.check(&request, None);
+        assert_eq!(denied, Err(Denied::Wrong(LoginError::WrongUser)), "there is no view code");
     }
 
     #[test]
