@@ -298,7 +298,10 @@ impl Client {
                             Step::Over(Error::Media(asked))
                         }
                         Place::Closed(document) => {
-                            done(say(Status::Ok, Content::Document(document, Cursor::default())))
+                            let content = Content::Document(document, Cursor::default());
+                            let answer = say(Status::Ok, content);
+                            // Without chunks the content ends with the connection.
+                            done(Answer { keeps_alive: keeps_alive && is_1_1, ..answer })
                         }
                         Place::Open(_) | Place::Readiness | Place::Nowhere => self.step,
                     };
@@ -356,7 +359,8 @@ impl Client {
                 Content::Readiness => {
                     let not_ready = NotReady(service);
                     let len = if not_ready.is_so() {
-                        write(&mut words, format_args!("{not_ready}\n"))
+                        // Anybody reads this.
+                        write(&mut words, format_args!("{not_ready:#}\n"))
                     } else {
                         write(&mut words, format_args!("ready\n"))
                     };

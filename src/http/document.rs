@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use super::page::{Bare, Cursor, Hex, Page, Quoted, Text, text};
 use super::{Listed, Service};
 use crate::board::BOARD;
+use crate::cause::Cause;
 use crate::clock::{Instant, Utc};
 use crate::journal::{self, Kind};
 use crate::memory::heap;
@@ -105,7 +106,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Why the proxy is not ready.
+/// Why the proxy is not ready. `{:#}` is the cause alone, without serial numbers and addresses, for anybody.
 pub(super) struct NotReady<'a>(pub(super) &'a Service);
 
 impl NotReady<'_> {
@@ -123,6 +124,15 @@ impl fmt::Display for NotReady<'_> {
             return f.write_str("mqtt: the service is not enabled");
         };
         match upstream_of(mqtt, &service.status) {
+            Some("failing") if f.alternate() => {
+                let cause = mqtt.upstream.as_ref().and_then(|it| it.with_reason(Cause::of));
+                match cause {
+                    Some(cause) => write!(f, "mqtt: {cause}"),
+                    None => {
+                        f.write_str("mqtt: no connection to the printer; /status has the reason")
+                    }
+                }
+            }
             Some("failing") => write!(f, "mqtt: {}", Reason(mqtt, &service.status)),
             _ => f.write_str("mqtt: connecting to the printer"),
         }
@@ -424,18 +434,23 @@ impl Source<'_> {
         let (service, status) = (self.service, self.status());
         let (version, board) = (env!("PANDAPROXY_VERSION"), BOARD.name);
         let mut part = 0;
-        let mut family = |page: &mut Page<'_>, name: &str, kind: &str, help: &str| {
+        let mut optional = |page: &mut Page<'_>, name: &str, kind: &str, help: &str, is_known| {
+            // One whose value is not known has its place all the same: the value may become known between two pieces.
             part += 1;
-            page.item(
-                key(part, 0, 0),
-                format_args!("# HELP pandaproxy_{name} {help}.\n# TYPE pandaproxy_{name} {kind}\n"),
-            );
+            if is_known {
+                page.item(
+                    key(part, 0, 0),
+                    format_args!(
+                        "# HELP pandaproxy_{name} {help}.\n# TYPE pandaproxy_{name} {kind}\n"
+                    ),
+                );
+            }
             part
         };
         let mut one =
             |page: &mut Page<'_>, name: &str, kind: &str, help: &str, value: Option<u64>| {
+                let part = optional(page, name, kind, help, value.is_some());
                 if let Some(value) = value {
-                    let part = family(page, name, kind, help);
                     page.item(key(part, 0, 1), format_args!("pandaproxy_{name} {value}\n"));
                 }
             };
@@ -471,10 +486,14 @@ impl Source<'_> {
             Some(heap::peak() as u64),
         );
         one(page, "heap_limit_bytes", "gauge", "Heap limit", Some(service.heap_limit as u64));
-        if let Some(dbm) = status.signal() {
-            let part = family(page, "wifi_signal_dbm", "gauge", "Printer's Wi-Fi signal");
+        let (signal, help) = (status.signal(), "Printer's Wi-Fi signal");
+        let part = optional(page, "wifi_signal_dbm", "gauge", help, signal.is_some());
+        if let Some(dbm) = signal {
             page.item(key(part, 0, 1), format_args!("pandaproxy_wifi_signal_dbm {dbm}\n"));
         }
+        let mut family = |page: &mut Page<'_>, name: &str, kind: &str, help: &str| {
+            optional(page, name, kind, help, true)
+        };
         let info = family(page, "build_info", "gauge", "Version and board of this build");
         page.item(
             key(info, 0, 1),

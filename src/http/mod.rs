@@ -13,7 +13,7 @@
 //! | path | for | content |
 //! |---|---|---|
 //! | `/livez` | anybody | `alive`: the proxy's loop turns |
-//! | `/readyz` | anybody | 200 while MQTT is logged in at the printer, else 503 and why |
+//! | `/readyz` | anybody | 200 while MQTT is logged in at the printer, else 503 and the cause, without addresses and serial numbers |
 //! | `/` and the files of the page | anybody | no data |
 //! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | anybody | the authority, and the scripts that have a slicer trust it |
 //! | `/status` | who shows a code | all that the page shows, as below |
@@ -35,7 +35,7 @@
 //! |---|---|
 //! | `version`, `board` | of this build |
 //! | `uptime_s`, `time` | since the start; now |
-//! | `ready`, `not_ready` | as `/readyz`; why not, as text |
+//! | `ready`, `not_ready` | as `/readyz`; why not, as text and in full |
 //! | `printer` | `serial`, `model`, `model_code`, `name`, `address`, `reachable`, `code` (`accepted`, `refused`, `unknown`), `certificate` (`accepted`, `rejected`, `unknown`), `firmware`, `developer_mode`, `live_view`, `wifi_signal_dbm`, `camera` (`chamber`, `rtsp`, `none`, `unknown`), `cloud`, `last_report_age_s` |
 //! | `proxy` | `address` as this client sees it, `hostname`, `ca_sha256` |
 //! | `services` | for each: `name`, `port`, `transport` (`tls`, `plain`, `udp`), `open`, `clients`, `limit`, `upstream` (`connected`, `idle`, `connecting`, `failing`), `reason`, and `connections`: `number`, `address`, `id`, `since_s`, `lost` |
@@ -178,6 +178,11 @@ impl Service {
     /// A service without clients.
     pub fn new(facts: Facts, status: Rc<Status>) -> Rc<Self> {
         let Facts { access, hosts, serial, ca_pem, ca_sha256, heap_limit } = facts;
+        // openssl may write the certificate as text before it, which does not fit an outbox.
+        let ca_pem = match ca_pem.find("-----BEGIN ") {
+            None | Some(0) => ca_pem,
+            Some(at) => ca_pem.get(at..).unwrap_or_default().into(),
+        };
         Rc::new(Self {
             slots: Slots::new(CLIENTS, |_| Slot::new()),
             access,
@@ -356,3 +361,6 @@ pub(crate) fn samples() -> Vec<String> {
     let others = others.map(|error| error.to_string());
     faults.into_iter().chain(others).chain(refusals).collect()
 }
+
+#[cfg(test)]
+mod tests;

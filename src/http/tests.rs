@@ -1,0 +1,117 @@
+//! The service without a runtime: one request, and all of its answer.
+
+use super::document::{Document, Source};
+use super::page::Cursor;
+use super::*;
+use crate::auth::AccessCode;
+use crate::cause::Cause;
+use crate::config::Port6000;
+use crate::journal::Kind;
+use crate::session::{Output, Session};
+use alloc::format;
+use alloc::vec;
+
+const SERIAL: &str = "01P00A000000001";
+
+fn service(ca_pem: &str) -> Rc<Service> {
+    let code = AccessCode::new(b"12345678").unwrap();
+    let facts = Facts {
+        access: Access { code, view: None, token: None },
+        hosts: Vec::new(),
+        serial: heapless::String::try_from(SERIAL).unwrap(),
+        ca_pem: ca_pem.into(),
+        ca_sha256: [0; 32],
+        heap_limit: 1,
+    };
+    Service::new(facts, Rc::new(Status::new(SERIAL, Port6000::Auto)))
+}
+
+/// What is sent for a request, and whether the connection ends then.
+fn ask(service: &Rc<Service>, request: &str) -> (String, bool) {
+    let (now, mut out) = (Instant::START, vec![0; budget::HTTP_OUTBOX]);
+    let mut client = Client::new(Slot::new(), Rc::clone(service), now, None, None);
+    client.handle_input(now, request.as_bytes()).unwrap();
+    let mut sent = Vec::new();
+    loop {
+        match client.poll_output(now, &mut out) {
+            Output::Written(len) => sent.extend_from_slice(&out[..len]),
+            Output::Shared => sent.extend_from_slice(client.shared()),
+            Output::Idle | Output::End(_) => break,
+        }
+    }
+    (String::from_utf8(sent).unwrap(), client.error().is_some())
+}
+
+#[test]
+fn content_without_length_and_chunks_ends_the_connection() {
+    let login = "Authorization: Basic YmJscDoxMjM0NTY3OA==";
+    for (version, ends) in [("1.0", true), ("1.1", false)] {
+        let fields = format!("Host: localhost\r\nConnection: keep-alive\r\n{login}");
+        let request = format!("GET /status HTTP/{version}\r\n{fields}\r\n\r\n");
+        let (answer, has_ended) = ask(&service(""), &request);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(has_ended, ends, "{version}");
+    }
+}
+
+#[test]
+fn readiness_names_no_serial_number_and_no_address() {
+    let service = service("");
+    let upstream = Rc::new(Upstream::default());
+    let own = Rc::clone(&service) as Rc<dyn service::Service>;
+    let (name, transport, shown) = ("mqtt", "tls", Some(Rc::clone(&upstream)));
+    service.list(vec![Listed {
+        name,
+        port: 8883,
+        transport,
+        limit: 1,
+        service: own,
+        upstream: shown,
+    }]);
+    for (reason, words) in [
+        (format!("{}", Cause::WRONG_SERIAL.with(SERIAL)), "correct --serial-number"),
+        (format!("{}", Cause::ITSELF.with("192.168.1.9")), Cause::ITSELF.hint),
+        (format!("refused by {SERIAL} at 192.168.1.9"), "mqtt: "),
+    ] {
+        upstream.set_failing(Kind::PrinterUntrusted, &reason);
+        let (answer, _) = ask(&service, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(words), "{answer}");
+        assert!(!answer.contains(SERIAL) && !answer.contains("192.168.1.9"), "{answer}");
+    }
+}
+
+#[test]
+fn the_authority_is_sent_without_text_before_it() {
+    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    let service = service(&format!("{}\n{certificate}", "x".repeat(budget::HTTP_OUTBOX)));
+    let (answer, _) = ask(&service, "GET /ca.pem HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let len = format!("Content-Length: {}\r\n", certificate.len());
+    assert!(
+        answer.contains(&len) && answer.ends_with(&format!("\r\n\r\n{certificate}")),
+        "{answer}"
+    );
+}
+
+#[test]
+fn metrics_have_each_family_once_while_values_appear() {
+    let service = service("");
+    let (mut cursor, mut all) = (Cursor::default(), String::new());
+    let mut out = [0; 300];
+    loop {
+        let source = Source { service: &service, now: Instant::START, reached: None };
+        let (len, next) = Document::Metrics.write(&source, cursor, &mut out);
+        all.push_str(core::str::from_utf8(&out[..len]).unwrap());
+        if all.contains("pandaproxy_heap_bytes") {
+            service.status.set_reachable(true);
+        }
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    let families: Vec<_> = all.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    for (at, family) in families.iter().enumerate() {
+        assert!(!families[at + 1..].contains(family), "{family} stands twice in {all}");
+    }
+    assert!(all.contains("pandaproxy_events_total"));
+}
