@@ -89,6 +89,8 @@ enum Step {
 pub enum Event {
     /// The client has shown the printer's access code, or something else that is accepted.
     Shown(Shown),
+    /// The client has shown a wrong code.
+    Guessed(Guess),
 }
 
 /// Pictures of the printer's camera, as a client asks for them.
@@ -277,7 +279,7 @@ impl Client {
                 self.step = done(say(Status::NotFound, content));
             }
             place @ (Place::Closed(_) | Place::Media(_)) => match self.authorise(request) {
-                Err(line) => {
+                Err((line, guess)) => {
                     let is_last = self.wrong.is_full();
                     let status = match line {
                         LOCKED_OUT => Status::TooManyRequests,
@@ -287,6 +289,7 @@ impl Client {
                     let keeps_alive = keeps_alive && !is_last;
                     let error = if is_last { Error::WrongCode } else { Error::Answered };
                     self.step = Step::Answer(Answer { keeps_alive, ..answer }, error);
+                    return guess.map(Event::Guessed);
                 }
                 Ok(shown) => {
                     if shown == Shown::Code {
@@ -314,8 +317,8 @@ impl Client {
         None
     }
 
-    /// Checks what the request shows. The line for a request that is not authorised.
-    fn authorise(&mut self, request: &Request<'_>) -> Result<Shown, &'static str> {
+    /// Checks what the request shows. The line for a request that is not authorised, and the wrong code.
+    fn authorise(&mut self, request: &Request<'_>) -> Result<Shown, (&'static str, Option<Guess>)> {
         let Self { service, refusal, wrong, .. } = self;
         let refuse =
             refusal.as_ref().map(|refusal| |user: &[u8], code: &[u8]| refusal.error(user, code));
@@ -323,20 +326,22 @@ impl Client {
         match service.access.check(request, refuse) {
             Ok(shown) => Ok(shown),
             Err(Denied::Nothing) => {
-                Err("user bblp, and the printer's access code as the password\n")
+                Err(("user bblp, and the printer's access code as the password\n", None))
             }
             Err(Denied::Wrong(error)) => {
-                if let Some(guess) = error.guess()
+                let guess = error.guess();
+                if let Some(guess) = guess
                     && !wrong.contains(&guess)
                 {
                     // It fits: a full list ends the connection.
                     let _fits = wrong.push(guess);
                 }
-                Err(match error {
+                let line = match error {
                     LoginError::WrongUser => "wrong user name; it is bblp\n",
                     LoginError::WrongCode(_) => "wrong access code\n",
                     LoginError::LockedOut => LOCKED_OUT,
-                })
+                };
+                Err((line, guess))
             }
         }
     }

@@ -65,7 +65,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::auth::Refusal;
+use crate::auth::{Guess, Refusal};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
@@ -202,7 +202,8 @@ impl Service {
     }
 
     /// A session for a connection whose first request is due at `until`, and its slot. `admitted` is called once the client
-    /// has shown the access code, `released` once it has shown something else that is accepted. `None` if no slot is free.
+    /// has shown the access code, `released` once it has shown something else that is accepted, `guessed` with each wrong
+    /// code. `None` if no slot is free.
     pub fn client<'a>(
         self: &Rc<Self>,
         until: Instant,
@@ -210,10 +211,11 @@ impl Service {
         refusal: Option<Refusal>,
         admitted: &'a dyn Fn(),
         released: &'a dyn Fn(),
+        guessed: &'a dyn Fn(Guess),
     ) -> Option<(Client, ClientLink<'a>)> {
         let slot = self.slots.take()?;
         let client = Client::new(Rc::clone(&slot), Rc::clone(self), until, reached, refusal);
-        Some((client, ClientLink { service: Rc::clone(self), slot, admitted, released }))
+        Some((client, ClientLink { service: Rc::clone(self), slot, admitted, released, guessed }))
     }
 
     /// Whether MQTT is logged in at the printer.
@@ -279,6 +281,7 @@ pub struct ClientLink<'a> {
     slot: SlotGuard<Slot>,
     admitted: &'a dyn Fn(),
     released: &'a dyn Fn(),
+    guessed: &'a dyn Fn(Guess),
 }
 
 impl ClientLink<'_> {
@@ -307,7 +310,13 @@ impl Handler<Client> for ClientLink<'_> {
         client: &mut Client,
         event: Event,
     ) -> Result<(), client::Error> {
-        let Event::Shown(shown) = event;
+        let shown = match event {
+            Event::Shown(shown) => shown,
+            Event::Guessed(guess) => {
+                (self.guessed)(guess);
+                return Ok(());
+            }
+        };
         if self.service.slots.active() >= BOARD.clients.http {
             client.refuse_full();
             return Ok(());

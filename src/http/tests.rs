@@ -3,7 +3,7 @@
 use super::document::{Document, Source};
 use super::page::Cursor;
 use super::*;
-use crate::auth::AccessCode;
+use crate::auth::{AccessCode, Guess};
 use crate::cause::Cause;
 use crate::config::Port6000;
 use crate::journal::Kind;
@@ -114,4 +114,18 @@ fn metrics_have_each_family_once_while_values_appear() {
         assert!(!families[at + 1..].contains(family), "{family} stands twice in {all}");
     }
     assert!(all.contains("pandaproxy_events_total"));
+}
+
+/// A connection may be taken away before its session ends.
+#[test]
+fn a_wrong_code_counts_as_soon_as_it_is_shown() {
+    let (service, now) = (service(""), Instant::START);
+    let counted = RefCell::new(Vec::new());
+    let guessed = |guess| counted.borrow_mut().push(guess);
+    let ends = service.client(now, None, None, &|| {}, &|| {}, &guessed);
+    let (mut client, link) = ends.unwrap();
+    let request = "GET /status?token=wrong HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (_, event) = client.handle_input(now, request.as_bytes()).unwrap();
+    link.handle_event(now, &mut client, event.unwrap()).unwrap();
+    assert_eq!(*counted.borrow(), [Guess::of("wrong".as_bytes())]);
 }

@@ -42,6 +42,8 @@ pub struct AcceptedClient<'a> {
     pub admitted: &'a dyn Fn(),
     /// Called once the client may stay although it has not shown the access code: frees its pre-auth slot alone.
     pub released: &'a dyn Fn(),
+    /// Called with a wrong code after which the client stays: it counts even if the connection is taken away.
+    pub guessed: &'a dyn Fn(Guess),
     /// The clock.
     pub clock: &'a Clock,
 }
@@ -367,6 +369,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
             pending.pass();
         };
         let released = || pending.release();
+        let guessed = |guess| pending.count_wrong_code(self.clock.now(), guess);
         pending.begin();
         let (is_own, refusal) = (pending.is_own(), pending.refusal());
         let clock = &self.clock;
@@ -378,6 +381,7 @@ impl<S: Serves, N: Net> Worker<S, N> {
             refusal,
             admitted: &admitted,
             released: &released,
+            guessed: &guessed,
             clock,
         };
         let served = tokio::select! {
@@ -546,6 +550,7 @@ mod tests {
             refusal: None,
             admitted: &|| {},
             released: &|| {},
+            guessed: &|_| {},
             clock: &clock,
         };
         let (service, mut buffers) = (Recorded(Rc::clone(&events)), Buffers::new(16, 16));

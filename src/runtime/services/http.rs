@@ -52,8 +52,8 @@ impl ServesSessions for Pages {
     }
 
     fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Client, ClientLink<'a>)> {
-        let AcceptedClient { until, reached, refusal, admitted, released, .. } = client;
-        self.service.client(until, reached, refusal, admitted, released)
+        let AcceptedClient { until, reached, refusal, admitted, released, guessed, .. } = client;
+        self.service.client(until, reached, refusal, admitted, released, guessed)
     }
 
     fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
