@@ -630,7 +630,10 @@ fn a_wrong_code_at_the_printer_is_retried_rarely_and_logged() {
 
 #[test]
 fn a_wrong_serial_number_is_logged_closed_or_silent() {
-    for (model, kind) in [(Model::P1S, Kind::PrinterLost), (Model::X1C, Kind::PrinterMute)] {
+    for (model, kind, cause) in [
+        (Model::P1S, Kind::PrinterLost, "refuses the subscription"),
+        (Model::X1C, Kind::PrinterMute, "serial number?"),
+    ] {
         lan::run(async {
             let printer = Printer::new(model).connection_limit(1);
             let settings = Settings { serial: Some("01P00C999999999"), ..Settings::default() };
@@ -638,7 +641,7 @@ fn a_wrong_serial_number_is_logged_closed_or_silent() {
             let said = Tally::of(kind);
             pass(secs(60)).await;
             assert!(said.now() >= 1, "{model:?}");
-            assert!(journal_says("serial number?"), "{model:?}");
+            assert!(journal_says(cause), "{model:?}");
             assert_eq!(proxy.service.is_live(), model == Model::X1C);
             assert!(printer.ever() <= 12, "{}", printer.ever());
         });
