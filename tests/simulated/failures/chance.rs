@@ -198,6 +198,12 @@ async fn settle(proxy: &Proxy, printer: &Printer, players: &mut [Player]) {
     }
     // A reboot or a cut that is only now noticed.
     proxy.live().await;
+    // A client whose ring was full of answers has missed states, and gets the full one with the next report.
+    printer.delta();
+    pass(ms(200)).await;
+    for player in players.iter_mut() {
+        player.listen(None).await;
+    }
     if printer.full() == 0 {
         return;
     }
