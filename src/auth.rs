@@ -351,6 +351,13 @@ impl Limiter {
         self.remember(now, origin);
     }
 
+    /// Notes a login at a service whose clients show their code with every request: forgets the wrong codes of `origin` there
+    /// alone. A program that polls would undo the lockouts of others behind its address all the time.
+    pub fn log_in_briefly(&mut self, now: Instant, service: &'static str, origin: Origin) {
+        self.entries.retain(|entry| entry.from != (origin, service));
+        self.remember(now, origin);
+    }
+
     /// Remembers an origin that is logged in until now.
     pub fn remember(&mut self, now: Instant, origin: Origin) {
         self.known.retain(|(known, _)| *known != origin);
@@ -625,6 +632,17 @@ mod tests {
             limiter.log_in(at(second), host(1));
         }
         assert!(limiter.is_known(at(100), host(2)));
+    }
+
+    #[test]
+    fn a_brief_login_resets_the_count_of_its_service() {
+        let mut limiter = Limiter::new();
+        lock(&mut limiter, at(0), host(1));
+        limiter.log_in_briefly(at(1), "http", host(1));
+        assert!(limiter.refused(at(1), host(1)));
+        assert!(limiter.is_known(at(1), host(1)));
+        limiter.log_in_briefly(at(1), "mqtt", host(1));
+        assert!(!limiter.refused(at(1), host(1)));
     }
 
     #[test]

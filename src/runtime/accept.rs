@@ -561,6 +561,15 @@ impl<N: Net> PendingClient<N> {
         }
     }
 
+    /// The same at a service whose clients come and go: what their origin did at the other services is not forgotten.
+    pub fn pass_briefly(&self) {
+        if !self.is_logged_in.replace(true) {
+            let (now, Peer { service, .. }) = (self.clock.now(), self.peer);
+            self.acceptor.limiter.borrow_mut().log_in_briefly(now, service, self.peer.origin());
+            self.release();
+        }
+    }
+
     /// Whether the connection comes from this machine.
     pub const fn is_own(&self) -> bool {
         self.own

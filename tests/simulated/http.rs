@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
-use crate::clients::mqtt::Client as MqttClient;
+use crate::clients::mqtt::{Client as MqttClient, Hello};
 use crate::lan::chamber::{At, Port};
 use crate::lan::net::SimNet;
 use crate::lan::root::start;
@@ -582,6 +582,26 @@ fn the_view_code_does_not_forgive_wrong_access_codes() {
             }
             drop(stream);
             pass(ms(10)).await;
+        }
+        assert_eq!(locked.now(), 1);
+    });
+}
+
+/// A program that polls shows the right code all the time, perhaps from behind the same router as somebody who guesses.
+#[test]
+fn a_poll_does_not_undo_a_lockout_at_another_service() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let locked = Tally::of(Kind::LockedOut);
+        for n in 0..6 {
+            if n == 3 {
+                assert_eq!(bed.get_with_code("/status").await.status, 200);
+            }
+            let (near, far) = duplex(WIRE);
+            assert!(bed.net.arrive(8883, HERE, far));
+            let code = format!("guess-{n}");
+            let hello = Hello { password: Some(code.as_bytes()), ..Hello::default() };
+            assert_ne!(MqttClient::over(near).connect(&hello).await, 0);
         }
         assert_eq!(locked.now(), 1);
     });
