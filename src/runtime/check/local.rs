@@ -8,6 +8,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::IpAddr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -88,7 +89,7 @@ impl ThisMachine {
                 // To be on the safe side: the printer of a service that runs is not connected to.
                 Err(error) => {
                     let named = || listener(config.bind_of(service), port).and_then(holder);
-                    error.is_uncertain() && named().is_none_or(|(_, name)| name == NAME)
+                    error.is_uncertain() && named().is_none_or(|(_, name)| name == own_name())
                 }
             };
             if is_own {
@@ -123,7 +124,7 @@ impl Machine for ThisMachine {
         match holder(inode) {
             // Of a port that does not show whose it is, the program's name tells.
             Some((_, name))
-                if self.is_running() && name == NAME && !health::has_identity(service) =>
+                if self.is_running() && name == own_name() && !health::has_identity(service) =>
             {
                 PortState::Own
             }
@@ -197,8 +198,16 @@ impl Machine for ThisMachine {
     }
 }
 
-/// The program's name in the kernel's table.
-const NAME: &str = "pandaproxy";
+/// This program's name in the kernel's table: the service's as well, also where the binary was renamed or is emulated.
+fn own_name() -> String {
+    program_name("self")
+}
+
+/// The name of a process in the kernel's table.
+fn program_name(process: impl fmt::Display) -> String {
+    let name = text(&format!("/proc/{process}/comm"));
+    name.trim().chars().filter(|c| !c.is_control()).collect()
+}
 
 /// Open files beside connections: listeners, the log, epoll.
 const FURTHER_FILES: usize = 48;
@@ -253,9 +262,7 @@ fn holder(inode: u64) -> Option<(u32, String)> {
         let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
         let mut links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
         if links.any(|link| link.as_os_str() == wanted.as_str()) {
-            let name = text(&format!("/proc/{pid}/comm"));
-            let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
-            return Some((pid, name));
+            return Some((pid, program_name(pid)));
         }
     }
     None
