@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use crate::auth::{AccessCode, MAX_CODE, USER};
 use crate::bind::wire::{Answer, MAX_FRAME, Request, frame};
 use crate::config::Config;
+use crate::memory::KIB;
 use crate::tls::greeting::{GreetingError, greet};
 
 /// Time for the whole check, over all ports.
@@ -291,8 +292,12 @@ impl Write for Cut {
     }
 }
 
+/// Bytes of an answer that are read: another program may have the port. A status with every slot of the largest board in use
+/// has some 30 KiB.
+const MAX_ANSWER: usize = 256 * KIB;
+
 /// Asks the HTTP service for what is at `path`, with an access code if one is given. Writes the content of a good answer
-/// to `out`, and that of a 503. Returns the status.
+/// to `out`, and that of a 503, [`MAX_ANSWER`] at most. Returns the status.
 fn ask(
     connection: &mut Connection,
     path: &str,
@@ -347,6 +352,10 @@ fn ask(
             let read = connection.read(&mut bytes).map_err(lost)?;
             if read == 0 {
                 break;
+            }
+            filled += read;
+            if filled > MAX_ANSWER {
+                return Err(Why::NotHttp);
             }
             out.write_all(bytes.get(..read).unwrap_or_default()).map_err(lost)?;
         }
@@ -464,4 +473,31 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         without: [without].into_iter().collect(),
     };
     unhealthy.into_iter().chain([answering.to_string()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use std::net::TcpListener;
+    use std::thread;
+
+    #[test]
+    fn an_answer_without_end_is_read_to_its_limit() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let endless = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut written = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            while written.is_ok() {
+                written = stream.write_all(&[b'x'; 4096]);
+            }
+        });
+        let mut connection = Connection::open(at, deadline()).unwrap();
+        let mut read = Vec::new();
+        assert_eq!(ask(&mut connection, "/status", None, &mut read), Err(Why::NotHttp));
+        assert!((MAX_ANSWER - 8192..=MAX_ANSWER).contains(&read.len()), "{}", read.len());
+        drop(connection);
+        endless.join().unwrap();
+    }
 }
