@@ -5,7 +5,7 @@
 //! | `Authorization: Basic` | the user `bblp` with the printer's access code; any user with the view code, so that a wrong code of any user counts as one |
 //! | `Authorization: Bearer`, `?token=` | the token |
 //!
-//! Whoever reads a URL in a log must not learn the access code, so it is accepted in none.
+//! URLs are written into logs, so the access code is not accepted in a URL.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

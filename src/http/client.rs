@@ -118,7 +118,7 @@ pub struct MediaRequest {
 
 /// What is at a path.
 enum Place {
-    /// Something that anybody may see.
+    /// Something that needs no code.
     Open(Content),
     /// The same, with another status.
     Readiness,
@@ -364,7 +364,7 @@ impl Client {
                 Content::Readiness => {
                     let not_ready = NotReady(service);
                     let len = if not_ready.is_so() {
-                        // Anybody reads this.
+                        // This is shown without a code.
                         write(&mut words, format_args!("{not_ready:#}\n"))
                     } else {
                         write(&mut words, format_args!("ready\n"))

@@ -106,7 +106,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Why the proxy is not ready. `{:#}` is the cause alone, without serial numbers and addresses, for anybody.
+/// Why the proxy is not ready. `{:#}` is the cause alone, without serial numbers and addresses, for clients without a code.
 pub(super) struct NotReady<'a>(pub(super) &'a Service);
 
 impl NotReady<'_> {

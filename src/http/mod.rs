@@ -10,19 +10,19 @@
 //!
 //! # Paths
 //!
-//! | path | for | content |
+//! | path | needs | content |
 //! |---|---|---|
-//! | `/livez` | anybody | `alive`: the proxy's loop turns |
-//! | `/readyz` | anybody | 200 while MQTT is logged in at the printer, else 503 and the cause, without addresses and serial numbers |
-//! | `/` and the files of the page | anybody | no data |
-//! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | anybody | the authority, and the scripts that have a slicer trust it |
-//! | `/status` | who shows a code | all that the page shows, as below |
-//! | `/status.txt` | who shows a code | the same for people: `pandaproxy status` prints it |
-//! | `/metrics` | who shows a code | for Prometheus |
-//! | `/snapshot.jpg` | who shows a code | a picture of at most five seconds ago, else the next one; wakes the camera |
-//! | `/stream.mjpg` | who shows a code | JPEGs one after the other, the newest first where a client is slow |
-//! | `/stream.mp4` | who shows a code | X1, H2, P2: H.264 in fragmented MP4, from a key frame on |
-//! | `/snapshot`, `/stream`, `/?action=…`, `/webcam/?action=…` | who shows a code | the same under the names of µStreamer and mjpg-streamer |
+//! | `/livez` | nothing | `alive`: the proxy's loop turns |
+//! | `/readyz` | nothing | 200 while MQTT is logged in at the printer, else 503 and the cause, without addresses and serial numbers |
+//! | `/` and the files of the page | nothing | no data |
+//! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | nothing | the authority, and the scripts that have a slicer trust it |
+//! | `/status` | a code | all that the page shows, as below |
+//! | `/status.txt` | a code | the same for people: `pandaproxy status` prints it |
+//! | `/metrics` | a code | for Prometheus |
+//! | `/snapshot.jpg` | a code | a picture of at most five seconds ago, else the next one; wakes the camera |
+//! | `/stream.mjpg` | a code | JPEGs one after the other, the newest first where a client is slow |
+//! | `/stream.mp4` | a code | X1, H2, P2: H.264 in fragmented MP4, from a key frame on |
+//! | `/snapshot`, `/stream`, `/?action=…`, `/webcam/?action=…` | a code | the same under the names of µStreamer and mjpg-streamer |
 //!
 //! What a code is: [`access`].
 //!
@@ -87,7 +87,7 @@ const PAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.html.deflate"
 
 const _: () = assert!(PAGE.len() <= 16 * KIB, "the page is small");
 
-/// Files that anybody may read.
+/// Files that are served without a code.
 pub const FILES: &[File] = &[
     File { path: "/", content_type: "text/html; charset=utf-8", bytes: PAGE, is_deflated: true },
     File {

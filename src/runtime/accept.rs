@@ -554,18 +554,18 @@ fn note_handshake_failure(now: Instant, peer: Peer, own: bool, reason: Option<Ha
 
 impl<N: Net> PendingClient<N> {
     /// The client has logged in: frees its pre-auth slot, forgets its origin's wrong codes and remembers its origin.
-    pub fn pass(&self) {
+    /// At a service whose clients are [brief](super::worker::Serves::IS_BRIEF), wrong codes at others are not forgotten.
+    pub fn pass(&self, is_brief: bool) {
         if !self.is_logged_in.replace(true) {
-            self.acceptor.limiter.borrow_mut().log_in(self.clock.now(), self.peer.origin());
-            self.release();
-        }
-    }
-
-    /// The same at a service whose clients come and go: what their origin did at the other services is not forgotten.
-    pub fn pass_briefly(&self) {
-        if !self.is_logged_in.replace(true) {
-            let (now, Peer { service, .. }) = (self.clock.now(), self.peer);
-            self.acceptor.limiter.borrow_mut().log_in_briefly(now, service, self.peer.origin());
+            let (now, Peer { service, .. }, origin) =
+                (self.clock.now(), self.peer, self.peer.origin());
+            let mut limiter = self.acceptor.limiter.borrow_mut();
+            if is_brief {
+                limiter.log_in_briefly(now, service, origin);
+            } else {
+                limiter.log_in(now, origin);
+            }
+            drop(limiter);
             self.release();
         }
     }
@@ -906,7 +906,7 @@ mod tests {
             let bed = Bed::new();
             let _clients = bed.arrivals([2; EACH + 2]).await;
             let mut held: Vec<_> = (0..EACH).map(|_| bed.dequeued().unwrap()).collect();
-            for free in [PendingClient::pass as fn(&PendingClient), |_| {}] {
+            for free in [(|pending| pending.pass(false)) as fn(&PendingClient), |_| {}] {
                 let acceptor = Rc::clone(&bed.acceptor);
                 let next = spawn_local(async move { acceptor.next(&Clock::start()).await });
                 tokio::task::yield_now().await;
@@ -1082,7 +1082,7 @@ mod tests {
             let late = PROGRESS_TIMEOUT + Duration::from_secs(3600);
             assert!(!bed.is_displaced(&held[0].1, late), "it waits for the printer");
             held[0].1.begin();
-            held[0].1.pass();
+            held[0].1.pass(false);
             held[1].1.begin();
             assert!(!bed.is_displaced(&held[1].1, late), "there is a slot");
             held.push(bed.dequeued().unwrap());
@@ -1163,7 +1163,7 @@ mod tests {
             let is_known = || limiter.borrow().is_known(Instant::START, Origin::of(host(2)));
             let _client = bed.arrival(2).await;
             let (_stream, pending) = bed.dequeued().unwrap();
-            pending.pass();
+            pending.pass(false);
             for n in 0..MAX_KNOWN as u8 {
                 limiter.borrow_mut().log_in(Instant::START, Origin::of([10, 0, 0, n].into()));
             }

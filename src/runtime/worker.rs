@@ -363,11 +363,10 @@ impl<S: Serves, N: Net> Worker<S, N> {
             if S::IS_BRIEF {
                 log::debug!("{peer}: client connected");
                 journal::tally(Kind::Admitted);
-                pending.pass_briefly();
             } else {
                 journal::note(Kind::Admitted, format_args!("{peer}: client connected"));
-                pending.pass();
             }
+            pending.pass(S::IS_BRIEF);
         };
         let released = || pending.release();
         let guessed = |guess| pending.count_wrong_code(self.clock.now(), guess);

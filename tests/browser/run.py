@@ -321,7 +321,7 @@ def before_a_p1s(browser, target, shots):
         if page.value("document.hidden"):
             page.requests.clear()
             page.pump(5)
-            check("a page that nobody sees asks nothing", not page.requests, page.requests)
+            check("a hidden page asks nothing", not page.requests, page.requests)
             check("and loads no picture", page.value("!document.querySelector('#frame img')"))
         else:
             check("the other tab hides the page", False)

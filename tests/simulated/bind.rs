@@ -91,15 +91,19 @@ impl Bed {
         self.ask(3000, json!({ "command": "detect", "sequence_id": "20000" })).await
     }
 
-    /// Another service works: a client gets the printer's next report at once.
     async fn serves_mqtt(&self) {
-        let (near, far) = duplex(WIRE);
-        assert!(self.net.arrive(8883, IpAddr::from([10, 9, 9, 9]), far));
-        let mut client = MqttClient::subscribed(near, "reader", "#").await;
-        let mark = br#"{"print":{"command":"test","result":"success"}}"#;
-        assert_eq!(self.printer.report(mark), 1);
-        client.report_where(|report| report == mark).await;
+        serves_mqtt(&self.net, &self.printer).await;
     }
+}
+
+/// Another service works: a client gets the printer's next report at once.
+pub(crate) async fn serves_mqtt(net: &SimNet, printer: &Printer) {
+    let (near, far) = duplex(WIRE);
+    assert!(net.arrive(8883, IpAddr::from([10, 9, 9, 9]), far));
+    let mut client = MqttClient::subscribed(near, "reader", "#").await;
+    let mark = br#"{"print":{"command":"test","result":"success"}}"#;
+    assert_eq!(printer.report(mark), 1);
+    client.report_where(|report| report == mark).await;
 }
 
 /// Everything up to the end of the connection.

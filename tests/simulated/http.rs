@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
+use crate::bind::serves_mqtt;
 use crate::clients::mqtt::{Client as MqttClient, Hello};
 use crate::lan::chamber::{At, Port};
 use crate::lan::net::SimNet;
@@ -34,10 +35,10 @@ const TOKEN: &str = "wall-display-7";
 
 const VIEW: &str = "view-0815";
 
-/// Paths that anybody may read.
+/// Paths that need no code.
 const OPEN: [&str; 6] = ["/livez", "/readyz", "/", "/ca.pem", "/trust.sh", "/trust.ps1"];
 
-/// Paths for those who show a code.
+/// Paths that need a code.
 const CLOSED: [&str; 3] = ["/status", "/status.txt", "/metrics"];
 
 /// A P1S with MQTT, and the proxy before it.
@@ -101,14 +102,8 @@ impl Bed {
         serde_json::from_slice(&answer.body).unwrap()
     }
 
-    /// Another service works: a client gets the printer's next report at once.
     async fn serves_mqtt(&self) {
-        let (near, far) = duplex(WIRE);
-        assert!(self.net.arrive(8883, IpAddr::from([10, 9, 9, 9]), far));
-        let mut client = MqttClient::subscribed(near, "reader", "#").await;
-        let mark = br#"{"print":{"command":"test","result":"success"}}"#;
-        assert_eq!(self.printer.report(mark), 1);
-        client.report_where(|report| report == mark).await;
+        serves_mqtt(&self.net, &self.printer).await;
     }
 }
 
@@ -524,7 +519,7 @@ fn wrong_codes_are_counted_and_lock_the_address_out() {
     lan::run(async {
         let bed = Bed::new().await;
         let (locked, wrong) = (Tally::of(Kind::LockedOut), Tally::of(Kind::WrongCode));
-        // One old code, however often, locks nobody out.
+        // One old code locks no address out, however often it comes.
         for _ in 0..20 {
             assert_eq!(bed.ask(&get("/status", &basic("bblp", "00000000"))).await.status, 401);
         }
@@ -587,7 +582,7 @@ fn the_view_code_does_not_forgive_wrong_access_codes() {
     });
 }
 
-/// A program that polls shows the right code all the time, perhaps from behind the same router as somebody who guesses.
+/// A program that polls shows the right code all the time, perhaps from behind the same router as an attacker.
 #[test]
 fn a_poll_does_not_undo_a_lockout_at_another_service() {
     lan::run(async {

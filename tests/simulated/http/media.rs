@@ -493,7 +493,7 @@ fn mp4_goes_on_after_a_restart_of_the_printer() {
             follows_gap = sample.duration != 3000;
             if follows_gap {
                 gaps += 1;
-                assert_eq!(sample.duration, 90_000, "nobody waits for 20 s");
+                assert_eq!(sample.duration, 90_000, "no player waits for 20 s");
             }
         }
         assert_eq!(gaps, 1);

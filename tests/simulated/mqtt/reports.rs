@@ -416,7 +416,7 @@ fn a_strict_proxy_serves_its_own_serial_number_only() {
 
         let pause = br#"{"print":{"command":"pause","sequence_id":"5"}}"#;
         client.publish("device/01P00C999999999/request", pause, 1, 1).await;
-        assert_eq!(client.next().await, None, "no PUBACK for what nobody does");
+        assert_eq!(client.next().await, None, "no PUBACK for a request that is not forwarded");
         assert_eq!(proxy.end(), End::Session(Error::OtherSerial));
         pass(secs(5)).await;
         assert!(!printer.requests().iter().any(|request| request.payload == pause));
