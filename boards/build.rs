@@ -1,4 +1,4 @@
-//! Checks that the board exists, works out the version and compresses the status page.
+//! Checks that the board exists, works out the version, compresses the status page and takes over the keys for updates.
 //!
 //! The version comes from the git tag: `v0.1.0` gives `0.1.0`, ten commits later gives
 //! `0.1.0.dev10+g766210a`. Without git, or without a tag, Cargo.toml's version stands.
@@ -42,6 +42,16 @@ fn main() {
     if let Err(error) = compress("src/http/page.html") {
         println!("cargo::error=src/http/page.html: {error}");
     }
+    if let Err(error) = copy_keys("boards/update.pem") {
+        println!("cargo::error=boards/update.pem: {error}");
+    }
+}
+
+/// Copies the publisher's keys for updates into the build's folder: an empty file where there are none.
+fn copy_keys(path: &str) -> std::io::Result<()> {
+    let keys = if Path::new(path).exists() { std::fs::read(path)? } else { Vec::new() };
+    let folder = env::var_os("OUT_DIR").unwrap_or_default();
+    std::fs::write(Path::new(&folder).join("update.pem"), keys)
 }
 
 /// Writes a file into the build's folder, in the form of `Content-Encoding: deflate`: a third of its size.

@@ -14,7 +14,7 @@
 //!     ▲                                     ▲                 │   ▲             │
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
-//!   main → limits → runtime → health, check → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
+//!   main → limits → runtime → update → health, check → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
 //!        → memory, auth, journal, notify, peer, pictures, segment, state_dir, cause → clock → board     imports only point right
 //! ```
 //!
@@ -43,6 +43,7 @@
 //! | [`segment`] | a network that this machine has an address in |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
 //! | [`check`], [`cause`] | the stages of `pandaproxy check`, run by [`runtime::check`]; the catalogue of causes |
+//! | [`update`] | `pandaproxy update`: a signed file takes the place of the program |
 //! | [`board`], [`clock`] | the capacities of this build; points in time |
 //!
 //! A [`Session`](session::Session) is pure: it has no socket, no clock and never waits. [`runtime::drive`] runs every
@@ -181,6 +182,7 @@ pub mod ssdp;
 pub mod state_dir;
 pub mod tls;
 pub mod trace;
+pub mod update;
 
 #[global_allocator]
 static HEAP: memory::heap::Metered = memory::heap::Metered;

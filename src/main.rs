@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use pandaproxy::board::BOARD;
 use pandaproxy::check::{Checked, Outcome, Stage};
-use pandaproxy::config::{Config, ConfigError, Intent, PrintCa};
+use pandaproxy::config::{Action, Config, ConfigError, Intent, PrintCa, Update};
 use pandaproxy::health;
 use pandaproxy::journal::{self, Kind};
 use pandaproxy::limits::Limits;
@@ -23,6 +23,7 @@ use pandaproxy::runtime::supervisor;
 use pandaproxy::state_dir::instance::Instance;
 use pandaproxy::tls::issuers::{self, Issuer, Printer};
 use pandaproxy::tls::{CaError, Identity};
+use pandaproxy::update::{self, failure::Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit status for invalid settings.
@@ -58,6 +59,13 @@ fn main() -> ExitCode {
             Ok(())
         }
         Intent::Check { config, is_json } => return check(config, is_json),
+        Intent::Update(update) => match self::update(&update) {
+            Ok(printed) => printed,
+            Err(failure) => {
+                eprintln!("pandaproxy update: {failure}");
+                return ExitCode::FAILURE;
+            }
+        },
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
@@ -179,6 +187,15 @@ impl Progress for Lines {
             self.failed |= writeln!(std::io::stdout(), "{checked}").is_err();
         }
     }
+}
+
+/// Does with an update file what was asked, and prints what the file is.
+fn update(asked: &Update) -> Result<std::io::Result<()>, Failure> {
+    let header = match &asked.action {
+        Action::Verify => update::verify(asked)?,
+        Action::Extract(out) => update::extract(asked, out)?,
+    };
+    Ok(write!(std::io::stdout(), "{header}"))
 }
 
 /// A fingerprint as browsers and openssl show it.

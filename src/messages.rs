@@ -42,6 +42,7 @@ const TABLE: &[Area] = &[
     Area { name: "instance", samples: crate::state_dir::instance::samples },
     Area { name: "health", samples: crate::health::samples },
     Area { name: "trace", samples: crate::trace::samples },
+    Area { name: "update", samples: crate::update::failure::samples },
     Area { name: "reconnect", samples: crate::runtime::reconnect::samples },
 ];
 

@@ -15,6 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["main", "lib", "messages"],
     &["limits"],
     &["runtime"],
+    &["update"],
     &["health", "check"],
     &["http"],
     &["mqtt", "chamber", "rtsp", "ftp", "bind", "ssdp", "tls", "trace"],

@@ -45,9 +45,27 @@ pub fn command() -> Command {
                     .value_parser(ValueParser::os_string()),
             );
         }
+        if about.name == "update" {
+            sub = update(sub);
+        }
         command = command.subcommand(sub);
     }
     command
+}
+
+/// The options of `update`.
+fn update(command: Command) -> Command {
+    let given = |name: &'static str, value: &'static str, help: &'static str| {
+        let parser = ValueParser::os_string();
+        Arg::new(name).value_name(value).help(help).value_parser(parser)
+    };
+    let option = |name, value, help| given(name, value, help).long(name);
+    command
+        .arg(given("file", "FILE", "The update file, or - for standard input"))
+        .arg(printing("verify", "Only verify the file, and print what it is"))
+        .arg(option("extract", "OUT", "Write the verified content to OUT"))
+        .arg(option("board", "BOARD", "The board that the file has to be for"))
+        .arg(option("key", "FILE", "The publisher's public keys").id("keys"))
 }
 
 fn printing(name: &'static str, help: &'static str) -> Arg {
@@ -91,6 +109,7 @@ pub(super) enum Word {
     Health,
     Record,
     Status,
+    Update,
 }
 
 /// What came of reading the command line.
@@ -118,6 +137,7 @@ impl Args {
             "health" => Some(Word::Health),
             "record" => Some(Word::Record),
             "status" => Some(Word::Status),
+            "update" => Some(Word::Update),
             _ => None,
         }
     }
@@ -137,6 +157,12 @@ impl Args {
     pub(super) fn out(&self) -> Option<&OsStr> {
         let (_, record) = self.matches.subcommand()?;
         record.try_get_one::<OsString>("out").ok().flatten().map(OsString::as_os_str)
+    }
+
+    /// The value of an option of the command's own.
+    pub(super) fn own(&self, name: &str) -> Option<&OsStr> {
+        let (_, own) = self.matches.subcommand()?;
+        own.try_get_one::<OsString>(name).ok().flatten().map(OsString::as_os_str)
     }
 
     /// The value of a setting; of a list, all values with commas between.

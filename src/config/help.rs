@@ -24,7 +24,7 @@ pub(super) struct CommandHelp {
 }
 
 /// The commands, in the order of help texts. `help` is clap's.
-pub(super) const COMMANDS: [CommandHelp; 5] = [
+pub(super) const COMMANDS: [CommandHelp; 6] = [
     CommandHelp {
         name: "check",
         about: "Find out what does not work: settings, ports, printer, camera, files",
@@ -58,6 +58,15 @@ pub(super) const COMMANDS: [CommandHelp; 5] = [
         text: "Asks the http service of the proxy on this machine, with the access code of the same settings; \
                without --config and PANDAPROXY_CONFIG also of /etc/pandaproxy/pandaproxy.conf, if that exists.\n\
                --json: as JSON, the same as http://HOST:8080/status.",
+    },
+    CommandHelp {
+        name: "update",
+        about: "Verify an update file, and unpack it",
+        usage: "update FILE --verify|--extract OUT [--board BOARD] [--key FILE]",
+        text: "Verifies the signature of an update file (pandaproxy-VERSION-BOARD.update, - for standard input), \
+               its size and its hash, and prints its board, version, size and SHA-256 in one line each. The file \
+               may come by any way: the signature decides. Nothing is downloaded.\n\
+               Exit status: 0 if the file is good, 1 if not, 2 for an invalid command line.",
     },
     CommandHelp {
         name: "ca",
@@ -130,6 +139,23 @@ pub(super) fn command(command: &CommandHelp) -> String {
     if command.name == "check" {
         out.push('\n');
         entry(&mut out, "      --json", "Print the result as JSON, in one line");
+    }
+    if command.name == "update" {
+        out.push('\n');
+        entry(&mut out, "      --verify", "Only verify the file, and print what it is");
+        entry(
+            &mut out,
+            "      --extract OUT",
+            "Write the verified content to OUT, whole or not at all",
+        );
+        entry(
+            &mut out,
+            "      --board BOARD",
+            "Board that the file is for (default: this program's)",
+        );
+        let keys =
+            "Publisher's public keys, PEM (default: /etc/pandaproxy/update.pem, else this build's)";
+        entry(&mut out, "      --key FILE", keys);
     }
     if command.name == "record" {
         out.push('\n');

@@ -16,6 +16,7 @@ mod source;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -40,6 +41,7 @@ pub use self::services::{Ports, Service, Services};
 pub use self::settings::{Group, Kind, Setting};
 use self::source::Source;
 use self::sources::Sources;
+pub use self::update::{Action, Update};
 use crate::auth::AccessCode;
 use crate::printer::model::Model;
 pub use crate::printer::status::Port6000;
@@ -75,6 +77,8 @@ pub enum Intent {
         /// Whether the result is printed as JSON.
         is_json: bool,
     },
+    /// Verify an update file, and do what was asked with it (`pandaproxy update`).
+    Update(Box<Update>),
     /// Print the memory budget of this build.
     PrintBudget,
     /// Print the limits of this build.
@@ -194,11 +198,14 @@ impl Config {
             return Ok(Intent::PrintLimits);
         }
         let word = args.word();
+        if word == Some(Word::Update) {
+            return Ok(Intent::Update(Box::new(Update::meant(&args)?)));
+        }
         let system = match word {
             Some(Word::Ca | Word::Check | Word::Health | Word::Status) => {
                 Some(Path::new(SYSTEM_CONFIG))
             }
-            Some(Word::Record) | None => None,
+            Some(Word::Record | Word::Update) | None => None,
         };
         let is_json = args.has_own("json");
         let sources = Sources::open(args, &env, system.filter(|path| path.exists()));
@@ -217,7 +224,7 @@ impl Config {
                 let is_json = sources.args().has_own("json");
                 Ok(Intent::Status(Box::new(Self::meant(&sources)?), is_json))
             }
-            Some(Word::Check | Word::Record) | None => {
+            Some(Word::Check | Word::Record | Word::Update) | None => {
                 Ok(Intent::Serve(Box::new(Self::meant(&sources)?)))
             }
         }

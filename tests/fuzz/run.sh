@@ -63,7 +63,7 @@ rate() {
     chamber_wire) echo 100000 ;;
     mqtt_wire | mqtt_topic | rtsp_rtp) echo 60000 ;;
     rtsp_wire | rtsp_sdp | rtsp_digest | trace_password) echo 20000 ;;
-    mqtt_json | chamber_client | ftp_wire | tls_chain) echo 10000 ;;
+    mqtt_json | chamber_client | ftp_wire | tls_chain | update_file | update_keys) echo 10000 ;;
     mqtt_state | chamber_upstream) echo 4000 ;;
     trace_redact | trace_login) echo 2000 ;;
     mqtt_client | rtsp_client | ftp_client | ftp_upstream) echo 1000 ;;

@@ -13,6 +13,7 @@ mod rtsp;
 mod ssdp;
 mod tls;
 mod trace;
+mod update;
 
 /// Takes any bytes.
 type Target = fn(&[u8]);
@@ -49,6 +50,8 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("tls_chain", tls::chain),
     ("ssdp_wire", ssdp::wire),
     ("ssdp_hub", ssdp::hub),
+    ("update_file", update::file),
+    ("update_keys", update::keys),
 ];
 
 /// The target of this name.

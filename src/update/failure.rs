@@ -1,0 +1,94 @@
+//! Why an update ended before anything was changed.
+
+use core::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::SYSTEM_KEYS;
+use super::refusal::{BadKeys, Refusal};
+use crate::state_dir::Cause;
+
+/// Why an update ended before anything was changed. `Display` is `EVENT: CAUSE; HINT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The file is not an update for this machine.
+    Refused(Refusal),
+    /// No key is known.
+    NoKeys,
+    /// The keys of this file, or of the build, cannot be used.
+    Keys(Option<PathBuf>, BadKeys),
+    /// A file cannot be read or written.
+    Io {
+        /// `read` or `write`.
+        doing: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: Cause,
+    },
+    /// The content cannot replace this: a folder, a device or a link.
+    NotAFile(PathBuf),
+}
+
+impl Failure {
+    /// An error of the file system.
+    pub(super) fn io(doing: &'static str, path: &Path, error: &io::Error) -> Self {
+        Self::Io { doing, path: path.into(), cause: Cause::of(error) }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::NoKeys => write!(
+                f,
+                "no key to verify updates with; put the publisher's into {SYSTEM_KEYS}, or name it by --key"
+            ),
+            Self::Keys(Some(path), error) => write!(f, "keys in {}: {error}", path.display()),
+            Self::Keys(None, error) => write!(f, "keys of this build: {error}"),
+            Self::Io { doing, path, cause } => {
+                write!(f, "cannot {doing} {}: {cause}", path.display())?;
+                match cause {
+                    Cause::Full => f.write_str("; free some space"),
+                    Cause::Denied => f.write_str("; run it as root"),
+                    Cause::ReadOnly => f.write_str("; mount it writable"),
+                    Cause::Missing
+                    | Cause::NotADirectory
+                    | Cause::Link
+                    | Cause::NotAFile
+                    | Cause::InUse
+                    | Cause::Other(_) => Ok(()),
+                }
+            }
+            Self::NotAFile(path) => {
+                write!(f, "{} is not a regular file; name another path", path.display())
+            }
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+/// Each message of this module once.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    use alloc::string::ToString;
+    let path = PathBuf::from("/usr/local/bin/pandaproxy.new");
+    let failures = [
+        Failure::NoKeys,
+        Failure::Keys(Some(SYSTEM_KEYS.into()), BadKeys::Empty),
+        Failure::Keys(None, BadKeys::Line(2)),
+        Failure::Io { doing: "write", path: path.clone(), cause: Cause::Full },
+        Failure::Io { doing: "read", path: path.clone(), cause: Cause::Missing },
+        Failure::NotAFile(path),
+    ];
+    let own = failures.iter().map(ToString::to_string);
+    own.chain(super::refusal::samples()).collect()
+}
