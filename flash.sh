@@ -6,6 +6,7 @@ usage() {
     cat <<'END'
 usage: ./flash.sh BOARD [user@]HOST [--printer NAME] [--config FILE] [--repair] [--dry-run]
        ./flash.sh BOARD [user@]HOST [--printer NAME] --uninstall [--dry-run]
+       ./flash.sh BOARD card DEVICE|FILE.img ...
 
 Puts PandaProxy on a board that runs Linux and is reached by ssh, as a service that starts at boot:
 
@@ -25,6 +26,8 @@ nothing that is up to date.
   --uninstall        remove it from the host; settings and certificates stay
   --ssh-config FILE  for ssh and scp, in place of ~/.ssh/config
   --dry-run          check the host, print what would be done, and do nothing
+
+With `card` in place of a host it writes a memory card that needs no operating system: ./flash.sh rpi-zero card --help
 END
 }
 
@@ -36,6 +39,11 @@ die() {
 say() {
     printf '%s\n' "$*"
 }
+
+# A memory card instead of a host: its own options, and its own help.
+if [ "${2:-}" = card ]; then
+    exec "$(dirname "$0")/boards/card/write.sh" "$1" "${@:3}"
+fi
 
 board='' host='' config='' printer='' ssh_config='' dry='' for_host=()
 while [ $# -gt 0 ]; do
