@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# One command from a checkout to a board that serves: build, copy over ssh, install, start, wait.
+# One command from a checkout to a board that serves: find the binary or build it, copy it over ssh, install, start, wait.
 set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: ./flash.sh BOARD [user@]HOST [--printer NAME] [--config FILE] [--repair] [--dry-run]
-       ./flash.sh BOARD [user@]HOST [--printer NAME] --uninstall [--dry-run]
+usage: ./flash.sh [BOARD] [user@]HOST [--config FILE] [--from FILE|DIR | --build] [--printer NAME] [--repair] [--dry-run]
+       ./flash.sh [BOARD] [user@]HOST [--printer NAME] --uninstall [--dry-run]
        ./flash.sh BOARD card DEVICE|FILE.img ...
 
 Puts PandaProxy on a board that runs Linux and is reached by ssh, as a service that starts at boot:
 
-    ./flash.sh rpi-zero-2w pi@raspberrypi.local --config pandaproxy.conf
+    ./flash.sh pi@raspberrypi.local --config pandaproxy.conf
 
-It checks that the board's binary is for this host, builds the binary unless dist/ has it, copies it,
-installs it as root (by sudo for other users), waits until the services answer, and prints where
-they are. If it is not ready within 30 s, the previous version is restored. A second run changes
-nothing that is up to date.
+It asks the host which board it is, takes a binary or a package for it from dist/ or dist/release, or builds
+one, copies it, installs it as root (by sudo for other users), waits until the services answer, and prints
+what `pandaproxy check` finds and what to do next. If it is not ready within 30 s, the previous version is
+restored. A second run changes nothing that is up to date.
 
-  BOARD              a folder of boards/
+  BOARD              a folder of boards/, if it is to be another than the one that is found
   --config FILE      the settings, boards/service/pandaproxy.conf with your printer in it; needed the
                      first time. It is copied and read, and never shown
+  --from FILE|DIR    install this: a tarball or a Debian package of a release, a binary, or a folder with them
+  --build            build it here, whatever dist/ has (needs Rust)
   --printer NAME     one of several printers on that host: its settings become /etc/pandaproxy/NAME.conf, and
                      have a BIND_ADDRESS of their own
   --repair           install every file again, and restart
@@ -27,13 +29,18 @@ nothing that is up to date.
   --ssh-config FILE  for ssh and scp, in place of ~/.ssh/config
   --dry-run          check the host, print what would be done, and do nothing
 
+Where both fit, a Debian package goes to a host with apt and systemd, unless a binary was installed there before.
 With `card` in place of a host it writes a memory card that needs no operating system: ./flash.sh rpi-zero card --help
 END
 }
 
-die() {
-    printf 'flash.sh: %s\n' "$*" >&2
-    exit 1
+# shellcheck source=boards/board.sh
+. "$(dirname "$0")/boards/board.sh"
+
+# A command line that is not understood.
+misuse() {
+    printf 'flash.sh: %s; --help shows the options\n' "$*" >&2
+    exit 2
 }
 
 say() {
@@ -45,45 +52,47 @@ if [ "${2:-}" = card ]; then
     exec "$(dirname "$0")/boards/card/write.sh" "$1" "${@:3}"
 fi
 
-board='' host='' config='' printer='' ssh_config='' dry='' for_host=()
+board='' host='' config='' printer='' ssh_config='' from='' build='' repair='' uninstall='' dry='' words=()
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
-    --config | --printer | --ssh-config)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+    --config | --printer | --ssh-config | --from)
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         case $1 in
         --config) config=$2 ;;
         --printer) printer=$2 ;;
+        --from) from=$2 ;;
         *) ssh_config=$2 ;;
         esac
         shift
         ;;
-    --repair | --uninstall) for_host+=("$1") ;;
+    --build) build=1 ;;
+    --repair) repair=1 ;;
+    --uninstall) uninstall=1 ;;
     --dry-run) dry=1 ;;
-    -*) usage >&2; exit 2 ;;
-    *)
-        if [ -z "$board" ]; then board=$1; elif [ -z "$host" ]; then host=$1; else
-            usage >&2
-            exit 2
-        fi
-        ;;
+    -*) misuse "the option $1 is unknown" ;;
+    *) words+=("$1") ;;
     esac
     shift
 done
-[ -n "$host" ] || { usage >&2; exit 2; }
-[ "${#for_host[@]}" -le 1 ] || { usage >&2; exit 2; }
-uninstall=''
-[ "${for_host[*]-}" != --uninstall ] || uninstall=1
-[ -z "$config" ] || [ -z "$uninstall" ] || { usage >&2; exit 2; }
+case ${#words[@]} in
+0) misuse "the host is missing: ./flash.sh [user@]HOST" ;;
+1) host=${words[0]} ;;
+2) board=${words[0]} host=${words[1]} ;;
+*) misuse "'${words[2]}' is one word too many: ./flash.sh [BOARD] [user@]HOST" ;;
+esac
+[ -z "$uninstall" ] || [ -z "$repair$config$from$build" ] || misuse "--uninstall goes with --printer and --dry-run only"
+[ -z "$from" ] || [ -z "$build" ] || misuse "--from and --build exclude each other"
 [ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
+[ -z "$from" ] || [ -r "$from" ] || die "$from cannot be read"
 [ -z "$config" ] || config=$(realpath "$config")
+[ -z "$from" ] || from=$(realpath "$from")
 [ -z "$ssh_config" ] || ssh_config=$(realpath "$ssh_config")
 
 cd "$(dirname "$0")"
-if [[ ! $board =~ ^[a-z0-9_-]+$ || ! -f boards/$board/board.env ]]; then
-    known=(boards/*/board.env)
-    known=("${known[@]#boards/}")
-    die "there is no board '$board'; known: ${known[*]%/board.env}"
+[ -z "$board" ] || (read_board "$board") || exit 1
+if [ -z "$board" ] && [ -f "boards/$host/board.env" ]; then
+    misuse "$host is a board, and the host is missing: ./flash.sh $host [user@]HOST"
 fi
 [[ $printer =~ ^[a-z0-9_-]*$ && $printer != -* ]] || die "'$printer' is no name for a printer: small letters, digits, - and _"
 [[ $host =~ ^[A-Za-z0-9_.:%@-]+$ && $host != -* ]] || die "'$host' is no [user@]HOST"
@@ -113,21 +122,32 @@ say "asking $host what it is"
 if ! on_host true 2>"$ours/why"; then
     die "$host cannot be reached by ssh: $(tail -n 1 "$ours/why" | tr -d '\r')"
 fi
+# What install.sh finds out there, before anything is built or copied.
+on_host /bin/sh -s -- --facts <boards/service/install.sh >"$ours/facts" 2>"$ours/why" ||
+    die "$host cannot be asked what it is: $(tail -n 1 "$ours/why" | tr -d '\r')"
+fact() {
+    sed -n "s/^$1=//p" "$ours/facts" | head -n 1 | tr -cd ' -~'
+}
+kernel=$(fact kernel) elf=$(fact elf) model=$(fact model) memory=$(fact memory) debian=$(fact debian)
+[[ $kernel =~ ^[A-Za-z0-9_]+$ && $elf =~ ^[a-z0-9]+$ ]] || die "$host is no Linux system that can be asked what it is"
+about="${model:-a machine without a model}, $kernel with a $(fact made_of) system"
+[[ ! $memory =~ ^[0-9]+$ ]] || about+=", $((memory / 1024)) MiB of memory"
 if [ -z "$uninstall" ]; then
-    # install.sh itself, and what it has to know, before anything is built or copied.
-    if ! cat "boards/$board/board.env" boards/service/install.sh |
-        on_host /bin/sh -s -- --check 2>"$ours/why"; then
-        fitting=()
-        for other in boards/*/board.env; do
-            other=$(basename "$(dirname "$other")")
-            [ "$other" != host ] || continue
-            if cat "boards/$other/board.env" boards/service/install.sh |
-                on_host /bin/sh -s -- --check >/dev/null 2>&1; then
-                fitting+=("$other")
-            fi
-        done
-        why=$(sed -n 's/^install\.sh: //p' "$ours/why")
-        die "$board is not for $host: ${why:-it cannot be asked}; boards for it: ${fitting[*]:-none}"
+    find_boards "$model" "$kernel" "$elf"
+    if [ -z "$board" ]; then
+        [ -n "$found" ] || die "there is no board for $host, which is $about; give one as BOARD: ${fitting[*]:-none fits}"
+        board=$found
+        say "  $about: $board"
+    elif ! why=$(fits_board "$board" "$kernel" "$elf" 2>&1); then
+        die "$board is not for $host: ${why#install.sh: }; boards for it: ${fitting[*]:-none}"
+    elif [ "$board" != "$found" ]; then
+        say "  note: $host is $about, whose board is ${found:-unknown}; $board runs there too, and is installed as you say"
+    else
+        say "  $about"
+    fi
+    limit=$(board_value "$board" SERVICE_MEMORY_MAX)
+    if [[ $memory =~ ^[0-9]+$ && $((memory / 1024)) -lt $((${limit%M} * 3)) ]]; then
+        say "  note: $board may take $limit of this host's $((memory / 1024)) MiB of memory"
     fi
 fi
 if [ "$(on_host id -u)" = 0 ]; then
@@ -145,33 +165,129 @@ fi
 
 # ---- what goes there ---------------------------------------------------------------------------
 
-binary=dist/pandaproxy-$board
-if [ -z "$uninstall" ]; then
-    if [ ! -f "$binary" ] ||
-        [ -n "$(find src boards/build.rs boards/build.sh "boards/$board" Cargo.toml Cargo.lock \
-            -newer "$binary" -print -quit)" ]; then
-        if [ -n "$dry" ]; then say "would build $binary"; else boards/build.sh "$board"; fi
-    else
-        say "$binary is newer than its source: taken as it is"
+# Sets `package` to the newest Debian package for the host in a folder, `tarball` to the newest tarball for the board, and
+# `binary` to the board's binary. With a version, only to those of it.
+look_into() {
+    local folder=$1 of=${2:-}
+    package='' tarball='' binary=''
+    for folder in "$1" "$1/release"; do
+        [ -z "$debian" ] || package=$(newest "$folder/pandaproxy_${of:-*}_$debian.deb" "$package")
+        tarball=$(newest "$folder/pandaproxy-${of:-*}-$board.tar.gz" "$tarball")
+        [ -z "$of" ] || tarball=$(newest "$folder/pandaproxy-v$of-$board.tar.gz" "$tarball")
+    done
+    [ ! -f "$1/pandaproxy-$board" ] || binary=$1/pandaproxy-$board
+}
+
+# The last of the files of a pattern in the order of their versions, or $2.
+newest() {
+    local last
+    # shellcheck disable=SC2086 # a pattern
+    last=$(compgen -G "$1" | sort -V | tail -n 1) || true
+    echo "${last:-$2}"
+}
+
+is_older_than_source() {
+    [ -n "$(find src boards/build.rs boards/build.sh "boards/$board" Cargo.toml Cargo.lock -newer "$1" -print -quit)" ]
+}
+
+# How old a file is, in words.
+age() {
+    local seconds
+    seconds=$(($(date +%s) - $(date -r "$1" +%s)))
+    if [ $seconds -lt 7200 ]; then echo "$((seconds / 60)) minutes old"
+    elif [ $seconds -lt 172800 ]; then echo "$((seconds / 3600)) hours old"
+    else echo "$((seconds / 86400)) days old"; fi
+}
+
+# Whether the host takes packages: not where a binary was installed by hand.
+takes_package() {
+    [ -n "$debian" ] && { [ -z "$(fact by_hand)" ] || [ -n "$(fact package)" ]; }
+}
+
+# What goes there; sets `taken`.
+choose() {
+    local version
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+    if [ -f "$from" ]; then
+        taken=$from
+        say "taking $from, $(age "$from")"
+        return
+    elif [ -n "$from" ]; then
+        look_into "$from"
+        taken=$tarball
+        [ -n "$taken" ] || taken=$binary
+        if [ -n "$package" ] && takes_package; then taken=$package; fi
+        [ -n "$taken" ] || die "$from has nothing for $board: pandaproxy-VERSION-$board.tar.gz, a package for ${debian:-apt}, or pandaproxy-$board"
+        say "taking $taken, $(age "$taken")"
+        return
     fi
-fi
+    taken=dist/pandaproxy-$board
+    if [ -z "$build" ]; then
+        look_into dist "$version"
+        local released=$tarball
+        if [ -n "$package" ] && takes_package; then released=$package; fi
+        if [ -n "$binary" ] && ! is_older_than_source "$binary"; then
+            say "taking $binary, version $version, $(age "$binary"): newer than its source"
+            return
+        elif [ -n "$released" ] && ! is_older_than_source "$released"; then
+            taken=$released
+            say "taking $taken, version $version, $(age "$taken")"
+            return
+        elif ! command -v cargo >/dev/null; then
+            taken=${released:-$binary}
+            [ -n "$taken" ] || die "nothing for $board is in dist/ or dist/release, and there is no Rust to build it: \
+download pandaproxy-VERSION-$board.tar.gz from the releases and give it with --from, or install Rust"
+            say "taking $taken, version $version, $(age "$taken"): older than the source here, and there is no Rust to build it"
+            return
+        fi
+    fi
+    if [ -n "$dry" ]; then say "would build $taken"; else
+        say "building $taken"
+        boards/build.sh "$board"
+    fi
+}
 
 umask 077
 mkdir "$ours/pandaproxy"
-cp "boards/$board/board.env" boards/service/{install.sh,pandaproxy.service,pandaproxy@.service,pandaproxy.openrc,pandaproxy.init} \
-    "$ours/pandaproxy/"
-[ -z "$config" ] || : >"$ours/pandaproxy/given.conf"
-if [ -z "$uninstall$dry" ]; then
-    [ -z "$config" ] || cp "$config" "$ours/pandaproxy/given.conf"
-    cp "$binary" "$ours/pandaproxy/pandaproxy"
-    # An RSA key takes a Pi Zero minutes, and this machine no time. The host's own stays if it has one.
-    if command -v openssl >/dev/null; then
-        openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$ours/pandaproxy/rsa.key" \
-            2>/dev/null || openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 \
-            -out "$ours/pandaproxy/rsa.key" 2>/dev/null || rm -f "$ours/pandaproxy/rsa.key"
+service=(boards/service/{install.sh,pandaproxy.service,pandaproxy@.service,pandaproxy.openrc,pandaproxy.init})
+if [ -n "$uninstall" ]; then
+    cp boards/service/install.sh "$ours/pandaproxy/"
+else
+    choose
+    case $taken in
+    *.tar.gz)
+        mkdir "$ours/unpacked"
+        tar -xzf "$taken" -C "$ours/unpacked" || die "$taken cannot be unpacked"
+        unpacked=("$ours"/unpacked/*/install.sh)
+        [ -f "${unpacked[0]}" ] || die "$taken is no release of PandaProxy: it has no install.sh"
+        # All of it is of one version.
+        rmdir "$ours/pandaproxy"
+        mv "$(dirname "${unpacked[0]}")" "$ours/pandaproxy"
+        cat "$ours/pandaproxy/board.env" "$ours/pandaproxy/install.sh" | /bin/sh -s -- --fits "$kernel" "$elf" \
+            >/dev/null 2>"$ours/why" || die "$taken is not for $host: $(sed -n 's/^install\.sh: //p' "$ours/why")"
+        ;;
+    *.deb)
+        [ -n "$debian" ] || die "$taken is a Debian package, and $host has no apt and systemd: give a tarball"
+        [[ $taken == *_"$debian".deb ]] || die "$taken is not for $host, whose packages are for $debian"
+        cp "boards/$board/board.env" "${service[@]}" "$ours/pandaproxy/"
+        cp "$taken" "$ours/pandaproxy/pandaproxy.deb"
+        ;;
+    *)
+        cp "boards/$board/board.env" "${service[@]}" "$ours/pandaproxy/"
+        if [ -f "$taken" ]; then cp "$taken" "$ours/pandaproxy/pandaproxy"; else : >"$ours/pandaproxy/pandaproxy"; fi
+        ;;
+    esac
+    # A dry run copies no settings and no key.
+    [ -z "$config" ] || : >"$ours/pandaproxy/given.conf"
+    if [ -z "$dry" ]; then
+        [ -z "$config" ] || cp "$config" "$ours/pandaproxy/given.conf"
+        # An RSA key takes a Pi Zero minutes, and this machine no time. The host's own stays if it has one.
+        if command -v openssl >/dev/null; then
+            openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$ours/pandaproxy/rsa.key" \
+                2>/dev/null || openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 \
+                -out "$ours/pandaproxy/rsa.key" 2>/dev/null || rm -f "$ours/pandaproxy/rsa.key"
+        fi
     fi
-elif [ -n "$dry" ]; then
-    : >"$ours/pandaproxy/pandaproxy"
 fi
 
 say "copying to $host"
@@ -192,6 +308,10 @@ fi
 
 # ---- there -------------------------------------------------------------------------------------
 
+at=$(ssh "${options[@]}" -G "$host" | sed -n 's/^hostname //p')
+for_host=(--from "$host" "$at")
+[ -z "$repair" ] || for_host+=(--repair)
+[ -z "$uninstall" ] || for_host+=(--uninstall)
 [ -z "$config" ] || for_host+=(--config "$stage/pandaproxy/given.conf")
 [ -z "$printer" ] || for_host+=(--printer "$printer")
 [ -z "$dry" ] || for_host+=(--dry-run)
@@ -211,10 +331,3 @@ else
     sed '$d' "$ours/why" >&2
     die "$host: $(sed 's/^install\.sh: //' "$ours/why" | tail -n 1 | tr -d '\r')"
 fi
-[ -z "$uninstall$dry" ] || exit 0
-
-at=$(ssh "${options[@]}" -G "$host" | sed -n 's/^hostname //p')
-say "$host serves:"
-sed -n 's/^ *healthy: //p' "$ours/said" | tr -d '\r' | tr ',' '\n' |
-    sed -n "s/^ *\([a-z]*\) on \([0-9]*\)\$/  \1 at $at:\2/p"
-say "for clients that check certificates: ssh $host ${as_root}pandaproxy ca"

@@ -18,6 +18,44 @@ read_board() {
     . "boards/$1/board.env"
 }
 
+# One setting of a board.
+board_value() {
+    (
+        # shellcheck source=/dev/null
+        . "boards/$1/board.env"
+        printf '%s' "${!2}"
+    )
+}
+
+# fits_board BOARD KERNEL ELF: whether the board's binary is for a machine with such a kernel (`uname -m`) and a system of
+# such programs (class and machine of their ELF header). install.sh knows.
+fits_board() {
+    cat "boards/$1/board.env" boards/service/install.sh | /bin/sh -s -- --fits "$2" "$3" >/dev/null
+}
+
+# find_boards MODEL KERNEL ELF: sets `fitting` to the boards whose binaries are for such a machine, and `found` to the one
+# that is its own: the one that has the longest beginning of the model in MODELS, else the generic one, else the only one.
+find_boards() {
+    local name prefix prefixes longest=0 generic=''
+    fitting=() found=''
+    for name in boards/*/board.env; do
+        name=$(basename "$(dirname "$name")")
+        # That of the machine that builds.
+        [ "$name" != host ] || continue
+        fits_board "$name" "$2" "$3" 2>/dev/null || continue
+        fitting+=("$name")
+        [[ $name != generic-* ]] || generic=$name
+        IFS='|' read -r -a prefixes <<<"$(board_value "$name" MODELS)"
+        for prefix in ${prefixes[@]+"${prefixes[@]}"}; do
+            if [[ $1 == "$prefix"* && ${#prefix} -gt $longest ]]; then
+                found=$name longest=${#prefix}
+            fi
+        done
+    done
+    [ -n "$found" ] || found=$generic
+    if [ -z "$found" ] && [ "${#fitting[@]}" = 1 ]; then found=${fitting[0]}; fi
+}
+
 # Says what is run and runs it, unless `dry` is set.
 run() {
     printf '+ %s\n' "$*" >&2

@@ -34,12 +34,70 @@ fn every_board_has_all_that_scripts_need() {
             "SERVICE_MEMORY_MAX",
             "UNAME_M",
             "PLATFORM",
+            "MODELS",
         ] {
             let is_set = |line: &str| line.strip_prefix(key).is_some_and(|l| l.starts_with('='));
             assert!(settings.lines().any(is_set), "{}: no {key}", folder.display());
         }
     }
     assert!(seen >= 10, "{seen} boards");
+}
+
+/// Which board `flash.sh` takes for a host: by its model, its kernel (`uname -m`), and the programs it is made of (class
+/// and machine in their ELF header). "none" where no binary runs.
+const HOSTS: [(&str, &str, &str, &str); 30] = [
+    ("Raspberry Pi Model B Rev 2", "armv6l", ARM, "rpi-zero"),
+    ("Raspberry Pi Model A Plus Rev 1.1", "armv6l", ARM, "rpi-zero"),
+    ("Raspberry Pi Compute Module Rev 1.0", "armv6l", ARM, "rpi-zero"),
+    ("Raspberry Pi Zero Rev 1.3", "armv6l", ARM, "rpi-zero"),
+    ("Raspberry Pi Zero W Rev 1.1", "armv6l", ARM, "rpi-zero"),
+    ("Raspberry Pi 2 Model B Rev 1.1", "armv7l", ARM, "rpi-2"),
+    ("Raspberry Pi Zero 2 W Rev 1.0", "aarch64", AARCH64, "rpi-zero-2w"),
+    ("Raspberry Pi Zero 2 Rev 1.0", "aarch64", AARCH64, "rpi-zero-2w"),
+    // 512 MB, as the Zero 2 W has.
+    ("Raspberry Pi 3 Model A Plus Rev 1.0", "aarch64", AARCH64, "rpi-zero-2w"),
+    ("Raspberry Pi 3 Model B Rev 1.2", "aarch64", AARCH64, "rpi-3"),
+    ("Raspberry Pi 3 Model B Plus Rev 1.3", "aarch64", AARCH64, "rpi-3"),
+    ("Raspberry Pi Compute Module 3 Plus Rev 1.0", "aarch64", AARCH64, "rpi-3"),
+    ("Raspberry Pi 4 Model B Rev 1.4", "aarch64", AARCH64, "rpi-4"),
+    ("Raspberry Pi 400 Rev 1.0", "aarch64", AARCH64, "rpi-4"),
+    ("Raspberry Pi Compute Module 4 Rev 1.1", "aarch64", AARCH64, "rpi-4"),
+    ("Raspberry Pi Compute Module 4S Rev 1.0", "aarch64", AARCH64, "rpi-4"),
+    ("Raspberry Pi 5 Model B Rev 1.0", "aarch64", AARCH64, "rpi-5"),
+    ("Raspberry Pi 500 Rev 1.0", "aarch64", AARCH64, "rpi-5"),
+    ("Raspberry Pi Compute Module 5 Rev 1.0", "aarch64", AARCH64, "rpi-5"),
+    // 32-bit systems, under a 64-bit kernel and under one of 32 bits.
+    ("Raspberry Pi 4 Model B Rev 1.4", "aarch64", ARM, "generic-armv7"),
+    ("Raspberry Pi Zero 2 W Rev 1.0", "armv7l", ARM, "generic-armv7"),
+    ("Raspberry Pi 3 Model B Rev 1.2", "armv7l", ARM, "generic-armv7"),
+    // Others' boards, and machines without a model.
+    ("Raspberry Pi 2 Model B Rev 1.2", "aarch64", AARCH64, "generic-aarch64"),
+    ("Orange Pi Zero2", "aarch64", AARCH64, "generic-aarch64"),
+    ("LeMaker Banana Pi", "armv7l", ARM, "generic-armv7"),
+    ("", "armv6l", ARM, "rpi-zero"),
+    ("", "armv8l", ARM, "generic-armv7"),
+    ("DS920+", "x86_64", "023e00", "generic-x86_64"),
+    ("", "i686", "010300", "none"),
+    ("", "armv5tel", ARM, "none"),
+];
+const ARM: &str = "012800";
+const AARCH64: &str = "02b700";
+
+#[test]
+fn every_host_gets_the_board_of_its_model() {
+    const FIND: &str = r#". boards/board.sh; while IFS=, read -r model kernel elf; do
+find_boards "$model" "$kernel" "$elf"; echo "${found:-none}"; done <<<"$1""#;
+    let hosts = HOSTS.map(|(model, kernel, elf, _)| format!("{model},{kernel},{elf}")).join("\n");
+    let found = Command::new("bash")
+        .args(["-c", FIND, "bash", &hosts])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let boards = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(boards.lines().count(), HOSTS.len(), "{}", String::from_utf8_lossy(&found.stderr));
+    for ((model, kernel, elf, board), found) in HOSTS.iter().zip(boards.lines()) {
+        assert_eq!(found, *board, "{model}, {kernel}, {elf}");
+    }
 }
 
 /// Issue 14, A11: an A2L (01.01.05.00) sends pictures of 176,512 bytes. `host` is small so that tests meet

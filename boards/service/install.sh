@@ -11,8 +11,9 @@ usage: install.sh [--printer NAME] [--config FILE] [--repair] [--dry-run]
        install.sh --check
 
 Installs the binary beside this script as a service of systemd, OpenRC, or the enclosed init script;
-starts it, waits until its ports answer, and prints them. The previous version is kept, and restored
-if the new one is not ready within 30 s. Files that are up to date are not touched.
+starts it, waits until its ports answer, and prints what `pandaproxy check` finds and what to do next.
+The previous version is kept, and restored if the new one is not ready within 30 s. Files that are up
+to date are not touched. Where pandaproxy.deb lies beside this script, apt installs that instead.
 
   --config FILE  install these settings; without it /etc/pandaproxy/pandaproxy.conf stays
   --printer NAME the service of one of several printers: its settings are /etc/pandaproxy/NAME.conf, with
@@ -21,10 +22,12 @@ if the new one is not ready within 30 s. Files that are up to date are not touch
   --uninstall    remove the service; settings and certificates stay
   --check        only check that the binary is for this machine
   --dry-run      print what would be done, and do nothing
+
+flash.sh uses as well: --facts prints what this machine is; --fits KERNEL ELF, whether the binary is
+for another one; --from DESTINATION NAME is how this machine is reached, for what is printed at the end.
 END
 }
 
-readonly BIN=/usr/local/bin/pandaproxy
 readonly ETC=/etc/pandaproxy
 readonly STATE=/var/lib/pandaproxy
 readonly KEPT=/usr/local/lib/pandaproxy
@@ -34,10 +37,20 @@ readonly RC_CONF=/etc/conf.d/pandaproxy
 readonly NAME=pandaproxy
 # Seconds until it has to be ready; and at a first start that has to make an RSA key, on a slow board.
 readonly READY_WITHIN=30 KEYS_WITHIN=900
+# Seconds that a check may take.
+readonly CHECK_WITHIN=60
+# Seconds that the service has to dial the printer before the check.
+readonly DIALS_WITHIN=10
 
 die() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
+}
+
+# A command line that is not understood.
+misuse() {
+    printf 'install.sh: %s; --help shows the options\n' "$*" >&2
+    exit 2
 }
 
 say() {
@@ -49,28 +62,50 @@ has() {
 }
 
 here=$(dirname "$0")
-config='' printer='' repair='' uninstall='' check='' dry=''
+config='' printer='' repair='' uninstall='' check='' facts='' dry='' kernel='' system='' over='' reached_as=''
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
     --config)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "--config needs a FILE"
         config=$2
         shift
         ;;
     --printer)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "--printer needs a NAME"
         printer=$2
         shift
         ;;
     --repair) repair=1 ;;
     --uninstall) uninstall=1 ;;
     --check) check=1 ;;
+    --facts) facts=1 ;;
+    --fits)
+        [ $# -gt 2 ] || misuse "--fits needs a KERNEL and an ELF class"
+        kernel=$2 system=$3 check=1
+        shift 2
+        ;;
+    --from)
+        [ $# -gt 2 ] || misuse "--from needs a DESTINATION and a NAME"
+        over=$2 reached_as=$3
+        shift 2
+        ;;
     --dry-run) dry=1 ;;
-    *) usage >&2; exit 2 ;;
+    *) misuse "'$1' is unknown" ;;
     esac
     shift
 done
+[ -z "$uninstall" ] || [ -z "$repair$config" ] || misuse "--uninstall goes with neither --config nor --repair"
+
+# A Debian package, or a binary.
+BIN=/usr/local/bin/pandaproxy
+packaged=''
+if [ -f "$here/pandaproxy.deb" ]; then packaged=1; fi
+has_package() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' pandaproxy 2>/dev/null)" = installed ]
+}
+[ -z "$packaged" ] || BIN=/usr/bin/pandaproxy
+readonly BIN packaged
 
 # What differs for one of several printers: its settings, its unit, and where its own certificates are.
 if [ -n "$printer" ]; then
@@ -96,6 +131,18 @@ elf() {
     esac
 }
 
+# Sets the kernel's name for the processor, unless it is given, and what the system is made of.
+look() {
+    [ -n "$kernel" ] || kernel=$(uname -m) system=$(elf "$(readlink -f /bin/sh)")
+    case $system in
+    012800) made_of="32-bit ARM" ;;
+    02b700) made_of="64-bit ARM" ;;
+    010300) made_of="32-bit x86" ;;
+    023e00) made_of="64-bit x86" ;;
+    *) made_of="unknown ($system)" ;;
+    esac
+}
+
 # Refuses a machine that the binary is not for. The kernel says what the processor is; the shell,
 # what the system is made of: 32-bit systems under a 64-bit kernel are common on Raspberry Pis, and
 # their systemd lets no 64-bit service make a system call (SystemCallArchitectures=native).
@@ -106,15 +153,7 @@ check_machine() {
     x86_64-*) wanted=023e00 ;;
     *) die "there is no telling which machines $TARGET is for" ;;
     esac
-    kernel=$(uname -m)
-    system=$(elf "$(readlink -f /bin/sh)")
-    case $system in
-    012800) made_of="32-bit ARM" ;;
-    02b700) made_of="64-bit ARM" ;;
-    010300) made_of="32-bit x86" ;;
-    023e00) made_of="64-bit x86" ;;
-    *) made_of="unknown ($system)" ;;
-    esac
+    look
     fits=''
     for word in $UNAME_M; do
         [ "$word" != "$kernel" ] || fits=1
@@ -124,6 +163,30 @@ check_machine() {
     [ "$system" = "$wanted" ] || fits=''
     [ -n "$fits" ] ||
         die "wrong architecture: the binary is for $TARGET ($UNAME_M), and this is $kernel with a $made_of system"
+}
+
+# A line of text that something else wrote, without what a terminal would obey.
+first_line() {
+    tr -d '\000' <"$1" 2>/dev/null | head -n 1 | tr -cd ' -~' | cut -c1-80
+}
+
+# What this machine is, a line for each fact that is known.
+print_facts() {
+    look
+    echo "kernel=$kernel"
+    echo "elf=$system"
+    echo "made_of=$made_of"
+    for file in /proc/device-tree/model /sys/firmware/devicetree/base/model /sys/class/dmi/id/product_name; do
+        if [ -r "$file" ]; then
+            echo "model=$(first_line "$file")"
+            break
+        fi
+    done
+    sed -n 's/^MemTotal: *\([0-9]*\) kB$/memory=\1/p' /proc/meminfo
+    echo "init=$init"
+    if has apt-get && has dpkg && [ $init = systemd ]; then echo "debian=$(dpkg --print-architecture)"; fi
+    if has_package; then echo "package=$(dpkg-query -W -f '${Version}' pandaproxy)"; fi
+    if [ -e /usr/local/bin/pandaproxy ]; then echo "by_hand=1"; fi
 }
 
 # The init system of this machine.
@@ -197,6 +260,67 @@ last_word() {
 
 health() {
     "$1" health --config "$2" --state-dir "$OWN" --ca-dir "$STATE" 2>&1
+}
+
+# How this machine is called by those who connect to it.
+own_name() {
+    if [ -n "$reached_as" ]; then
+        echo "$reached_as"
+        return
+    fi
+    bound=$(sed -n 's/^[[:space:]]*BIND_ADDRESS=\([0-9.]*\).*/\1/p' "$CONF" | tail -n 1)
+    case $bound in
+    '' | 0.0.0.0) ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' ;;
+    *) echo "$bound" ;;
+    esac
+}
+
+# Where the log is, in this machine's words.
+log_command() {
+    case $init in
+    systemd) echo "journalctl -u $SERVICE -f" ;;
+    *) if has logread; then echo "logread -f"; else echo "tail -f /var/log/messages"; fi ;;
+    esac
+}
+
+# How the service is restarted.
+restart_command() {
+    case $init in
+    systemd) echo "systemctl restart $SERVICE" ;;
+    openrc) echo "rc-service $NAME restart" ;;
+    script) echo "$INIT restart" ;;
+    esac
+}
+
+# Shows what `pandaproxy check` has to say against the installation, which stays all the same: the printer may be off.
+check_printer() {
+    # The service dials the printer at its start, and knows more a little later. Without its status nothing is waited for.
+    until=$(($(uptime_now) + DIALS_WITHIN))
+    while [ "$(uptime_now)" -lt $until ] && "$BIN" status --json --config "$CONF" --state-dir "$OWN" --ca-dir "$STATE" \
+        2>/dev/null | grep -qE '"reachable":null|"upstream":"connecting"'; do
+        sleep 1
+    done
+    found=$(timeout $CHECK_WITHIN "$BIN" check --config "$CONF" --state-dir "$OWN" --ca-dir "$STATE" 2>&1) || true
+    say "check: $(printf '%s\n' "$found" | tail -n 1)"
+    # The printer's own line also if the service could not be asked.
+    printf '%s\n' "$found" | sed -n -e 's/^! /    ! /p' -e 's/^✗ /    ✗ /p' -e 's/^-  3 /    -  3 /p'
+}
+
+# The end of every installation: what to do next.
+finish() {
+    port=$(sed -n 's/^[[:space:]]*PORTS=\(.*[, ]\)\{0,1\}http=\([0-9]*\).*/\2/p' "$CONF" | tail -n 1)
+    page=$(own_name)
+    sudo='' there=''
+    ! has sudo || sudo='sudo '
+    [ -z "$over" ] || there="ssh -t $over "
+    say "next:"
+    if grep -qs '^[[:space:]]*SERVICES=.*http' "$CONF"; then
+        say "  page      http://${page:-THIS-MACHINE}:${port:-8080}  (user bblp and the access code)"
+    fi
+    say "  log       $there$sudo$(log_command)"
+    say "  restart   $there$sudo$(restart_command)  (after a change in $CONF)"
+    say "  trust     ${there% -t *}${there:+ $over }${sudo}pandaproxy ca > pandaproxy-ca.pem  (for clients that verify certificates)"
+    say "  check     $there${sudo}pandaproxy check${printer:+ --config $CONF --state-dir $OWN --ca-dir $STATE}"
 }
 
 # Seconds since boot: a board's clock may jump from 1970 to today meanwhile.
@@ -288,7 +412,7 @@ memory_limit() {
     elif grep -qsw memory /sys/fs/cgroup/cgroup.controllers; then
         echo "at most $SERVICE_MEMORY_MAX"
     else
-        echo "no systemd memory limit (the kernel has no memory cgroup; see README)"
+        echo "no systemd memory limit (the kernel has no memory cgroup: boot with cgroup_enable=memory)"
     fi
 }
 
@@ -370,6 +494,10 @@ undo_and_end() {
 # ---- what is to be done ------------------------------------------------------------------------
 
 do_uninstall() {
+    if [ ! -e "$BIN" ] && [ ! -e "$UNIT" ] && [ ! -e "$INIT" ] && has_package; then
+        remove_package
+        return
+    fi
     if [ ! -e "$BIN" ] && [ ! -e "$UNIT" ] && [ ! -e "$INIT" ]; then
         say "pandaproxy is not installed here: nothing to do"
         return
@@ -394,6 +522,87 @@ do_uninstall() {
     [ -n "$left" ] || rm -rf "$KEPT" /run/pandaproxy
     say "removed; settings and certificates stay in $ETC and $STATE,"
     say "and so does their owner, the user $NAME: remove them by hand if they are not needed"
+}
+
+# Removes the Debian package; of one printer among several, only its service.
+remove_package() {
+    what="the Debian package"
+    [ -z "$printer" ] || what="the service $SERVICE of the Debian package"
+    if [ -n "$dry" ]; then
+        say "would remove $what"
+    elif [ -n "$printer" ]; then
+        systemctl --quiet disable --now "$SERVICE"
+        say "$what is stopped and disabled; its settings stay in $CONF"
+    else
+        said=$(DEBIAN_FRONTEND=noninteractive apt-get remove -y pandaproxy 2>&1) ||
+            die "apt-get could not remove it: $(printf '%s\n' "$said" | tail -n 1)"
+        say "$what is removed; settings and certificates stay in $ETC and $STATE"
+    fi
+}
+
+# Sets the settings, as its owner wants them, from a file.
+put_settings() {
+    if cmp -s "$1" "$CONF"; then return 0; fi
+    cp "$1" "$CONF.new" && chmod 640 "$CONF.new" && chown root:$NAME "$CONF.new" && mv "$CONF.new" "$CONF"
+}
+
+# The Debian package beside this script, by apt. An upgrade that does not get ready is undone by the package itself;
+# settings that it does not get ready with are undone here.
+do_package() {
+    if [ $init != systemd ] || ! has apt-get; then die "a Debian package needs apt and systemd"; fi
+    [ ! -e /usr/local/bin/pandaproxy ] || [ ! -e "$UNIT" ] ||
+        die "an installation by install.sh is here: \`install.sh --uninstall\` first (settings stay), or install a tarball"
+    [ -n "$config" ] || [ -f "$CONF" ] ||
+        die "there are no settings yet: give --config FILE (pandaproxy.conf is an example)"
+    [ -z "$config" ] || [ -r "$config" ] || die "the settings in $config cannot be read"
+    new=$(dpkg-deb -f "$here/pandaproxy.deb" Version 2>&1) || die "this is no Debian package: $new"
+    if [ -n "$dry" ]; then
+        say "would install the Debian package, version $new, with apt, put $CONF in place, and start $SERVICE"
+        return
+    fi
+    # Settings that the new binary does not understand change nothing.
+    dpkg-deb --fsys-tarfile "$here/pandaproxy.deb" | tar -x -C "$made" ./usr/bin/pandaproxy ||
+        die "the binary cannot be read from the package"
+    version=$("$made/usr/bin/pandaproxy" --version 2>&1) || die "the binary does not run here: $version"
+    code=0
+    told=$(health "$made/usr/bin/pandaproxy" "${config:-$CONF}") || code=$?
+    [ $code != 2 ] || die "invalid settings: ${told#pandaproxy: }"
+    if [ -z "$repair" ] && [ $code = 0 ] && cmp -s "$made/usr/bin/pandaproxy" "$BIN" &&
+        cmp -s "${config:-$CONF}" "$CONF"; then
+        say "$version is here already, with these settings: nothing to do"
+        finish
+        return
+    fi
+    kept=''
+    if [ -n "$config" ] && [ -f "$CONF" ]; then
+        kept=$made/kept.conf
+        (umask 077 && cp "$CONF" "$kept")
+    fi
+    again=''
+    if [ -n "$repair" ] && has_package; then again=--reinstall; fi
+    # apt's own user reads it.
+    cp "$here/pandaproxy.deb" "$made/pandaproxy.deb"
+    chmod 755 "$made"
+    chmod 644 "$made/pandaproxy.deb"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y $again --allow-downgrades -o Dpkg::Options::=--force-confold \
+        "$made/pandaproxy.deb" >"$made/apt" 2>&1 ||
+        die "apt-get could not install it: $(grep -v '^N: ' "$made/apt" | tail -n 3 | tr '\n' ' ')"
+    [ -z "$config" ] || put_settings "$config"
+    systemctl --quiet enable "$SERVICE"
+    within=$READY_WITHIN
+    [ -e "$OWN/rsa.key" ] || within=$KEYS_WITHIN
+    systemctl reset-failed "$SERVICE" 2>/dev/null || true
+    if ! service start "$within" || ! wait_ready "$within"; then
+        said=$(last_word)
+        undone="version $new stays installed"
+        if [ -n "$kept" ] && put_settings "$kept" && service start $READY_WITHIN; then
+            undone="$undone, and the settings from before are back"
+        fi
+        die "not ready within $within s (${said:-$told}); $undone"
+    fi
+    say "$version, installed by apt, started by systemd, $(memory_limit)"
+    check_printer
+    finish
 }
 
 do_install() {
@@ -446,7 +655,7 @@ do_install() {
     done
     if [ -z "$changed$repair" ] && [ $code = 0 ]; then
         say "$version is here already, with these settings: nothing to do"
-        say "$told"
+        finish
         return
     fi
 
@@ -501,20 +710,24 @@ do_install() {
         rm -rf "$KEPT/trying"
     fi
     say "$version, started by $init, $(memory_limit)"
-    say "$told"
     for other in $(others); do
         systemctl restart "$other" || say "$other did not restart: journalctl -u $other says why"
     done
+    check_printer
+    finish
 }
 
-[ -z "$uninstall" ] || [ -z "$repair$config" ] || { usage >&2; exit 2; }
-if [ -z "${TARGET-}" ]; then
+if [ -n "$facts" ]; then
+    print_facts
+    exit 0
+fi
+if [ -z "${TARGET-}${uninstall}" ]; then
     # shellcheck source=/dev/null
     . "$here/board.env"
 fi
 if [ -n "$check" ]; then
     check_machine
-    say "$(uname -m), $made_of, $init"
+    say "$kernel, $made_of, $init"
     exit 0
 fi
 [ -n "$dry" ] || [ "$(id -u)" = 0 ] || die "this has to be done by root: use sudo"
@@ -529,4 +742,4 @@ trap undo_and_end EXIT
 trap 'exit 129' HUP INT TERM
 # A closed output ends the script like every other failure, by a failed write.
 trap '' PIPE
-do_install
+if [ -n "$packaged" ]; then do_package; else do_install; fi
