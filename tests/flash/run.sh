@@ -11,7 +11,7 @@ usage() {
 usage: tests/flash/run.sh [--help]
 
 Needs root, dist/pandaproxy-generic-x86_64 (boards/build.sh makes it), openssh-server, sudo,
-busybox-static, openssl, python3 and iproute2. Prints a line a test, and `N passed, N failed`.
+busybox-static, openssl, python3, dpkg and iproute2. Prints a line a test, and `N passed, N failed`.
 END
 }
 
@@ -25,6 +25,9 @@ esac
 
 # shellcheck source=tests/flash/host.sh
 . tests/flash/host.sh
+# shellcheck source=tests/readme.sh
+. tests/readme.sh
+README=$PWD/README.md
 ip link set lo up
 
 readonly BOARD=generic-x86_64 CODE=7Kq2xW9p
@@ -48,7 +51,7 @@ Host gone
     Port 9
 END
 # With the line ends of an editor on Windows.
-printf '\xef\xbb\xbfPRINTER_IP=127.0.0.9\r\nACCESS_CODE=%s\r\nSERIAL_NUMBER=01P00A000000001\r\nBIND_ADDRESS=127.0.0.1\r\n' \
+printf '\xef\xbb\xbfPRINTER_IP=127.0.0.9\r\nACCESS_CODE=%s\r\nSERIAL_NUMBER=01P00A000000001\r\nBIND_ADDRESS=127.0.0.1\r\nSERVICES=mqtt,chamber,ftp,http\r\n' \
     "$CODE" >"$scratch/given.conf"
 cp "$scratch/given.conf" "$scratch/changed.conf"
 printf 'DEBUG=1\r\n' >>"$scratch/changed.conf"
@@ -65,7 +68,7 @@ export PATH=$scratch/path:$PATH
 
 # A copy of the project to flash from: what one test puts in its dist/ is not what others find there.
 mkdir "$scratch/project"
-cp -r flash.sh boards src Cargo.toml Cargo.lock "$scratch/project/"
+cp -r flash.sh boards src Cargo.toml Cargo.lock README.md LICENSE "$scratch/project/"
 mkdir "$scratch/project/dist"
 fresh_binary() {
     cp "dist/pandaproxy-$BOARD" "$scratch/project/dist/"
@@ -78,6 +81,16 @@ flash() {
     said=$("$scratch/project/flash.sh" --ssh-config "$scratch/ssh_config" "$@" 2>&1) || code=$?
     printf '%s\n' "$said" >>"$scratch/everything"
 }
+
+# The same for a command of README, in that copy of the project.
+as_readme() {
+    code=0
+    said=$(cd "$scratch/project" && readme "$1" "${2-}" "--ssh-config $scratch/ssh_config" 2>&1) || code=$?
+    printf '%s\n' "$said" >>"$scratch/everything"
+}
+# Fills in the first three settings of a file, as README says, with an address that a scratch host has.
+readonly FILL_IN="s/^PRINTER_IP=.*/PRINTER_IP=127.0.0.9/; s/^ACCESS_CODE=.*/ACCESS_CODE=$CODE/
+s/^SERIAL_NUMBER=.*/SERIAL_NUMBER=01P00A000000001/; s/^#BIND_ADDRESS=.*/BIND_ADDRESS=127.0.0.1/"
 
 # ---- what is expected --------------------------------------------------------------------------
 
@@ -98,6 +111,8 @@ ends_with() { [ "$code" = "$1" ]; }
 says() { grep -qF -- "$1" <<<"$said"; }
 # One sentence, on the last line.
 refuses() { [ "$code" = 1 ] && tail -n 1 <<<"$said" | grep -q '^flash.sh: ' && says "$1"; }
+# One line, with where help is, and no help.
+misuse() { [ "$code" = 2 ] && [ "$(wc -l <<<"$said")" = 1 ] && says "$1" && says "--help shows the options"; }
 contents() {
     (cd "$running" && find . -xdev \( -path ./tmp -o -path ./var/log -o -name '*.pid' \) -prune -o -type f -exec sha256sum {} + | sort)
 }
@@ -144,15 +159,25 @@ check "names the boards there are" refuses "known: generic-aarch64"
 flash ../boards board
 check "takes no path for a board" refuses "there is no board"
 flash $BOARD
-check "wants a host" ends_with 2
+check "wants a host" misuse "$BOARD is a board, and the host is missing"
+flash
+check "wants a host at least" misuse "the host is missing"
+flash $BOARD board other
+check "wants no third word" misuse "'other' is one word too many"
 flash $BOARD '-oProxyCommand=x'
-check "takes no option for a host" ends_with 2
+check "takes no option for a host" misuse "the option -oProxyCommand=x is unknown"
+flash $BOARD board --config
+check "wants a file behind --config" misuse "--config needs a value"
 flash $BOARD board --repair --uninstall
-check "does not repair and remove at once" ends_with 2
+check "does not repair and remove at once" misuse "--uninstall goes with"
+flash board --from "$scratch/given.conf" --build
+check "does not take and build at once" misuse "--from and --build exclude each other"
+flash board --from /no/such/file
+check "names what it cannot read" refuses "/no/such/file cannot be read"
 flash $BOARD board --config /no/such/file
 check "names the settings it cannot read" refuses "/no/such/file cannot be read"
 "$scratch/project/flash.sh" --help >"$scratch/help"
-check "--help shows the command" grep -q 'flash.sh BOARD' "$scratch/help"
+check "--help shows the command" grep -qF 'flash.sh [BOARD] [user@]HOST' "$scratch/help"
 
 begin "a host that is not there"
 flash $BOARD gone
@@ -175,7 +200,34 @@ flash rpi-4 board
 check "by the system under a 64-bit kernel" refuses "this is aarch64 with a 32-bit ARM system; boards for it: generic-armv7"
 flash generic-armv7 board --dry-run --config "$scratch/given.conf"
 check "whose 32-bit board is taken" ends_with 0
-rm "$running/usr/local/bin/uname" "$running/usr/local/bin/readlink" "$running/tmp/armhf"
+
+begin "the board is found by itself"
+mkdir -p "$running/sys/firmware/devicetree/base"
+model="$running/sys/firmware/devicetree/base/model"
+printf 'Raspberry Pi 4 Model B Rev 1.4\0' >"$model"
+flash board --dry-run --config "$scratch/given.conf"
+check "by the system under a 64-bit kernel" says "  Raspberry Pi 4 Model B Rev 1.4, aarch64 with a 32-bit ARM system, "
+check "for a 32-bit system a 32-bit binary" says "MiB of memory: generic-armv7"
+printf '\177ELF\002\001\001\000\000\000\000\000\000\000\000\000\002\000\267\000' >"$running/tmp/armhf"
+flash board --dry-run --config "$scratch/given.conf"
+check "for a 64-bit system that of the model" says "MiB of memory: rpi-4"
+check "which would be built" says "would build dist/pandaproxy-rpi-4"
+printf 'Raspberry Pi 3 Model A Plus Rev 1.0\0' >"$model"
+flash rpi-4 board --dry-run --config "$scratch/given.conf"
+check "and another that runs there is spoken of" says "note: board is Raspberry Pi 3 Model A Plus Rev 1.0, aarch64"
+check "with the one of the model" says "whose board is rpi-zero-2w; rpi-4 runs there too"
+# What a host says of itself is shown on a terminal.
+printf 'Raspberry \033[31mPi 5 Model\nB\0' >"$model"
+flash board --dry-run --config "$scratch/given.conf"
+check "without what a terminal would obey" not grep -q $'\033' <<<"$said"
+check "a model that nobody knows gets the generic board" says "MiB of memory: generic-aarch64"
+pretend uname 'echo riscv64'
+flash board --dry-run
+check "no board is said, with the reason" refuses "there is no board for board, which is Raspberry"
+rm -r "$running/usr/local/bin/uname" "$running/usr/local/bin/readlink" "$running/tmp/armhf" "$running/sys"
+flash board --dry-run --config "$scratch/given.conf"
+check "a PC is one as well" says "MiB of memory: generic-x86_64"
+check "and what is taken is said, with its age" says "taking dist/pandaproxy-$BOARD, version $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1), "
 check "nothing was changed" unchanged
 check "nothing was built" is "$(ls "$scratch/project/dist")" "pandaproxy-$BOARD"
 
@@ -233,8 +285,12 @@ check "no file stays" not find_any "$running"
 begin "a first installation by the init script"
 flash $BOARD board --config "$scratch/given.conf"
 check "ends well" ends_with 0
-check "says where the services are" says "  ftp at 127.0.0.1:990"
-check "all of them" says "  mqtt at 127.0.0.1:8883"
+check "says what is wrong with the printer" says "    ✗ "
+check "and not that all is well" not says "healthy"
+check "and what to do next" says "  next:"
+check "where the log is" says "    log       ssh -t board "
+check "how it is restarted" says "    restart   ssh -t board /etc/init.d/pandaproxy restart"
+check "and how clients come to trust it" says "    trust     ssh board pandaproxy ca > pandaproxy-ca.pem"
 check "it serves" serves
 id=$(process)
 check "as its own user" is "$(stat -c %u "/proc/$id")" "$(stat -c %u "$running/var/lib/pandaproxy")"
@@ -255,21 +311,69 @@ flash $BOARD board
 check "the settings that are there stay" says "nothing to do"
 check "it was not restarted" is "$(process)" "$id"
 
-begin "links that the service's user has put into its directory"
+begin "what a release has, without Rust"
+project=$scratch/project version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+tarball=dist/release/pandaproxy-$version-$BOARD.tar.gz
+"$project/boards/release.sh" "$version" $BOARD >/dev/null
+flash board --from "$project/$tarball"
+check "a tarball is taken" says "taking $project/$tarball, 0 minutes old"
+check "and is what is there already" says "nothing to do"
+flash board --from "$project/dist/release"
+check "or the folder with it" says "taking $project/$tarball"
+flash board --from "$project/dist"
+check "or the folder above" says "taking $project/$tarball"
+rm "$project/dist/pandaproxy-$BOARD"
+flash board
+check "that of this version is found" says "taking $tarball, version $version, 0 minutes old"
+check "and is what is there already" says "nothing to do"
+flash board --dry-run --build
+check "unless one is to be built" says "would build dist/pandaproxy-$BOARD"
+touch "$project/src/lib.rs"
+flash board --dry-run
+check "one that is older than the source is built anew" says "would build dist/pandaproxy-$BOARD"
+# Every program but cargo.
+mkdir "$scratch/without"
+IFS=: read -r -a folders <<<"$PATH"
+for folder in "${folders[@]}"; do ln -s "$folder"/* "$scratch/without/" 2>/dev/null || true; done
+rm -f "$scratch/without/cargo"
+PATH=$scratch/without flash board
+check "but taken where there is no Rust, and that is said" says "older than the source here, and there is no Rust"
+check "and is what is there already" says "nothing to do"
+rm "$project/$tarball"
+PATH=$scratch/without flash board
+check "without any, it is said what to do" refuses "give it with --from, or install Rust"
+flash board --from "$project/dist"
+check "an empty folder is refused" refuses "$project/dist has nothing for $BOARD"
+printf 'no archive' >"$scratch/broken.tar.gz"
+flash board --from "$scratch/broken.tar.gz"
+check "a broken tarball is refused" refuses "broken.tar.gz cannot be unpacked"
+fresh_binary
+cp "$project/dist/pandaproxy-$BOARD" "$project/dist/pandaproxy-rpi-3"
+"$project/boards/release.sh" "$version" rpi-3 >/dev/null
+flash board --from "$project/dist/release/pandaproxy-$version-rpi-3.tar.gz"
+check "another board's tarball is refused" refuses "is not for board: wrong architecture: the binary is for aarch64"
+rm -r "$project/dist/release" "$project/dist/pandaproxy-rpi-3"
+flash board --from "dist/pandaproxy-$BOARD"
+check "a binary is taken" says "nothing to do"
+flash board --from "$scratch/pandaproxy_1.deb"
+check "a file that is not there is said" refuses "cannot be read"
+: >"$scratch/pandaproxy_1_amd64.deb"
+flash board --from "$scratch/pandaproxy_1_amd64.deb"
+check "a package needs apt" refuses "board has no apt and systemd"
+check "nothing was changed" unchanged
+check "nothing was left" nothing_staged
+
+begin "links that the service's user has put into its directory, and other settings"
 : >"$running/etc/of-root"
 ln "$running/etc/of-root" "$running/var/lib/pandaproxy/hard"
 ln -s /etc/of-root "$running/var/lib/pandaproxy/soft"
-flash $BOARD board --repair
-check "give it no file" is "$(stat -c %u "$running/etc/of-root")" 0
-rm "$running/etc/of-root" "$running/var/lib/pandaproxy/hard" "$running/var/lib/pandaproxy/soft"
-id=$(process)
-
-begin "other settings"
 cp "$running/var/lib/pandaproxy/ca.pem" "$scratch/ca.pem" || true
 flash $BOARD board --config "$scratch/changed.conf"
 check "are taken" is_same "$running/etc/pandaproxy/pandaproxy.conf" "$scratch/changed.conf"
 check "by a restart" not is "$(process)" "$id"
 check "and its authority stays" is_same "$running/var/lib/pandaproxy/ca.pem" "$scratch/ca.pem"
+check "the links give it no file" is "$(stat -c %u "$running/etc/of-root")" 0
+rm "$running/etc/of-root" "$running/var/lib/pandaproxy/hard" "$running/var/lib/pandaproxy/soft"
 
 begin "a new binary"
 printf 'newer' >>"$scratch/project/dist/pandaproxy-$BOARD"
@@ -324,6 +428,27 @@ for _ in $(seq 1 100); do if [ -n "$(process)" ] && serves; then break; fi; slee
 check "by another process" not is "$(process)" "$id"
 check "and serves" serves
 
+begin "its log, by README's command"
+chroot "$running" /bin/busybox syslogd -C64
+line=$(readme_line 'logread')
+ssh -F "$scratch/ssh_config" board "$line" >"$scratch/followed" 2>&1 &
+following=$!
+# It shows what comes from now on.
+followed() {
+    local try
+    for try in $(seq 1 100); do
+        if grep -q "$1" "$scratch/followed"; then return; fi
+        # Only the first lines are those of the test.
+        [ -n "${2-}" ] || chroot "$running" /bin/busybox logger "is it followed? $try"
+        sleep 0.2
+    done
+    return 1
+}
+followed 'is it followed' || true
+kill -9 "$(process)"
+check "has its lines" followed 'pandaproxy: .*listening on' only
+kill $following
+
 begin "--uninstall"
 flash $BOARD board --uninstall --dry-run
 check "says what would go" says "would stop and remove: /usr/local/bin/pandaproxy"
@@ -347,8 +472,12 @@ begin "a first installation by sudo, under systemd"
 flash $BOARD pi@board --config "$scratch/given.conf"
 check "not without the right to" refuses "cannot use sudo"
 printf 'pi ALL=(ALL) NOPASSWD: ALL\n' >>"$running/etc/sudoers"
-flash $BOARD pi@board --config "$scratch/given.conf"
-check "ends well" ends_with 0
+(cd "$scratch/project" && readme 'cp boards/service/pandaproxy.conf')
+sed -i "$FILL_IN" "$scratch/project/pandaproxy.conf"
+as_readme './flash.sh pi@' 's/raspberrypi.local/board/'
+check "ends well, by README's command" ends_with 0
+check "says what is wrong with the printer" says "    ✗ "
+check "and where the page is" says "    page      http://127.0.0.1:8080  (user bblp and the access code)"
 check "it serves" serves
 check "as its own user" not is "$(stat -c %u "/proc/$(process)")" 0
 check "systemd was told in order" is "$(calls | grep -vE 'is-failed|list-units' | tr '\n' ';')" \
@@ -356,6 +485,10 @@ check "systemd was told in order" is "$(calls | grep -vE 'is-failed|list-units' 
 check "the unit is there" is_same "$running/etc/systemd/system/pandaproxy.service" boards/service/pandaproxy.service
 check "and the board's limit" grep -qx 'MemoryMax=128M' "$running/etc/systemd/system/pandaproxy.service.d/board.conf"
 check "nothing was left" nothing_staged
+
+# A check takes six seconds, and one was made.
+# shellcheck disable=SC2016 # it is the substitute that expands it
+pretend timeout 'case " $* " in *" check "*) echo "no check" ;; *) exec busybox timeout "$@" ;; esac'
 
 begin "doing it again, under systemd"
 : >"$running/var/log/systemctl"
@@ -402,7 +535,7 @@ sys.exit(os.waitstatus_to_exitcode(status))' \
 at_a_terminal $BOARD pi@board --repair
 check "ends well" ends_with 0
 check "asks where it can be seen" says "password for pi: "
-check "and says where it serves" says "mqtt at 127.0.0.1:8883"
+check "and says what to do next" says "    log       ssh -t pi@board sudo journalctl -u pandaproxy -f"
 at_a_terminal $BOARD pi@board --config "$scratch/none.conf"
 check "says what is wrong with what is given" refuses "cannot be read"
 printf 'PRINTER_IP=127.0.0.9\n' >"$scratch/none.conf"
@@ -444,11 +577,101 @@ check "nothing was changed" unchanged
 rm "$running/lib/systemd/system/pandaproxy.service"
 
 begin "--uninstall, under systemd"
-flash $BOARD pi@board --uninstall
-check "ends well" ends_with 0
+as_readme './flash.sh HOST --uninstall' 's/HOST/pi@board/'
+check "ends well, by README's command" ends_with 0
 check "the unit is gone" not test -e "$running/etc/systemd/system/pandaproxy.service"
 check "with what stood beside it" not test -e "$running/etc/systemd/system/pandaproxy.service.d"
 check "nobody serves" is "$(process)" ''
+
+begin "a tarball, by README's commands"
+"$project/boards/release.sh" 9.9.9 $BOARD >/dev/null
+mkdir "$running/home/pi/downloads"
+cp "$project/dist/release/pandaproxy-9.9.9-$BOARD.tar.gz" "$running/home/pi/downloads/"
+printf '%s\n' "$FILL_IN" >"$running/home/pi/downloads/fill_in"
+chown -R 1000:1000 "$running/home/pi/downloads"
+rm -r "$project/dist/release"
+on_board() {
+    code=0
+    said=$(ssh -F "$scratch/ssh_config" pi@board "$1" 2>&1) || code=$?
+    printf '%s\n' "$said" >>"$scratch/everything"
+}
+unpack="cd downloads && $(readme_line 'tar xzf' "s/rpi-zero-2w/$BOARD/") && $(readme_line 'cd pandaproxy-')"
+on_board "$unpack && sed -i -f ../fill_in pandaproxy.conf && $(readme_line 'sudo ./install.sh --config')"
+check "is installed" ends_with 0
+check "says what to do next" says "    page      http://127.0.0.1:8080"
+check "in this machine's own words" says "    restart   sudo systemctl restart pandaproxy"
+check "it serves" serves
+on_board "cd downloads && $(readme_line 'cd pandaproxy-') && $(readme_line 'sudo ./install.sh --uninstall')"
+check "is removed" ends_with 0
+check "nobody serves" is "$(process)" ''
+
+# ---- a Debian package --------------------------------------------------------------------------
+
+# What install.sh asks apt and dpkg for, with substitutes that unpack: the package's own scripts, and apt itself, are
+# run by tests/package.
+begin "a Debian package by apt"
+mkdir -p "$scratch/deb/DEBIAN" "$scratch/deb/usr/bin" "$scratch/deb/lib/systemd/system" "$project/dist/release"
+printf 'Package: pandaproxy\nVersion: %s\nArchitecture: amd64\nMaintainer: none\nDescription: a test\n' "$version" \
+    >"$scratch/deb/DEBIAN/control"
+cp "dist/pandaproxy-$BOARD" "$scratch/deb/usr/bin/pandaproxy"
+for unit in boards/service/*.service; do
+    sed 's|/usr/local/bin/|/usr/bin/|' "$unit" >"$scratch/deb/lib/systemd/system/$(basename "$unit")"
+done
+package=dist/release/pandaproxy_${version}_amd64.deb
+dpkg-deb -Znone --root-owner-group -b "$scratch/deb" "$project/$package" >/dev/null
+bring "$running" /usr/bin/dpkg-deb
+rm -f "$running/bin/tar"
+bring "$running" /bin/tar
+# shellcheck disable=SC2016 # it is the substitute that expands it
+pretend apt-get 'for file in "$@"; do :; done
+case " $* " in
+*" remove "*) rm /usr/bin/pandaproxy /lib/systemd/system/pandaproxy* ;;
+*" install "*)
+    [ ! -e /tmp/full ] || { echo "E: no space left" >&2; exit 100; }
+    dpkg-deb -x "$file" / && { id pandaproxy >/dev/null 2>&1 || useradd --system --user-group pandaproxy; }
+    mkdir -p /etc/pandaproxy /var/lib/pandaproxy && chown pandaproxy: /var/lib/pandaproxy && chmod 700 /var/lib/pandaproxy ;;
+esac'
+pretend dpkg 'echo amd64'
+# shellcheck disable=SC2016
+pretend dpkg-query '[ -e /usr/bin/pandaproxy ] || exit 1
+case $* in *Status*) echo installed ;; *) echo '"$version"' ;; esac'
+packaged() { for id in /proc/[0-9]*; do if [ "$(readlink "$id/exe")" = "$running/usr/bin/pandaproxy" ]; then basename "$id"; fi; done; }
+rm "$running/etc/pandaproxy/pandaproxy.conf" "$project/dist/pandaproxy-$BOARD"
+flash pi@board
+check "needs settings at first" refuses "there are no settings yet: give --config FILE"
+flash pi@board --config "$scratch/typo.conf"
+check "understands the settings before it is installed" refuses "unknown setting PRINTR_IP"
+: >"$running/tmp/full"
+flash pi@board --config "$scratch/given.conf"
+check "an apt that fails is said" refuses "apt-get could not install it: E: no space left"
+rm "$running/tmp/full"
+check "and nothing is there" not test -e "$running/etc/pandaproxy/pandaproxy.conf"
+rm "$running/usr/local/bin/timeout"
+flash pi@board --config "$scratch/given.conf"
+check "ends well" ends_with 0
+check "that of this version is found" says "taking $package, version $version, 0 minutes old"
+check "is installed by apt" says "installed by apt, started by systemd"
+check "serves" test -n "$(packaged)"
+check "with its settings, which are private" has_mode /etc/pandaproxy/pandaproxy.conf 640
+check "says what is wrong with the printer" says "    ✗ "
+check "and what to do next" says "    restart   ssh -t pi@board sudo systemctl restart pandaproxy"
+id=$(packaged)
+flash pi@board
+check "a second run has nothing to do" says "nothing to do"
+check "and restarts nothing" is "$(packaged)" "$id"
+take_port 9900
+flash pi@board --config "$scratch/taken.conf"
+kill $taken
+check "settings that it does not start with are undone" refuses "and the settings from before are back"
+check "to the byte" is_same "$running/etc/pandaproxy/pandaproxy.conf" "$scratch/given.conf"
+check "and it serves" test -n "$(packaged)"
+fresh_binary
+flash pi@board --from "dist/pandaproxy-$BOARD"
+check "no binary is put beside it" refuses "the Debian package is installed here"
+flash pi@board --uninstall
+check "is removed by apt" says "the Debian package is removed; settings and certificates stay"
+check "and nobody serves" not test -e "$running/usr/bin/pandaproxy"
+rm "$running"/usr/local/bin/{apt-get,dpkg,dpkg-query}
 
 # ---- what none of it may have done -------------------------------------------------------------
 

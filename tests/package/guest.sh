@@ -7,6 +7,17 @@ exec >/dev/ttyS1 2>&1
 readonly PRINTER=10.9.0.2 OTHER_PRINTER=10.9.0.3 CODE=12345678
 readonly CONF=/etc/pandaproxy/pandaproxy.conf
 cd /proof || exit
+# shellcheck disable=SC2034 # readme.sh reads it
+README=/proof/README.md
+# shellcheck source=tests/readme.sh
+. /proof/readme.sh
+# Root needs no sudo, and an editor fills in the first three settings.
+sudo() { "$@"; }
+sudoedit() {
+    setting "$1" PRINTER_IP $PRINTER
+    setting "$1" ACCESS_CODE $CODE
+    setting "$1" SERIAL_NUMBER "$(cat serial)"
+}
 # Everything, or what one boot shows.
 IFS=' ' read -r part whole <./part
 
@@ -32,6 +43,9 @@ within() {
         sleep 1
     done
 }
+
+# The command, with what it prints in a file that the next check does not overwrite.
+kept() { "$@" >/proof/kept_said 2>&1 || { cat /proof/kept_said; return 1; }; }
 
 refused() { ! "$@"; }
 
@@ -61,13 +75,22 @@ state() {
         mosquitto_sub -h "$1" -p 8883 -u bblp -P $CODE --cafile /proof/ca.pem -t 'device/+/report' -C 1 -W 20 >/dev/null
 }
 
+# README's command follows the log until it is ended.
+follows() {
+    local line
+    line=$(readme_line 'journalctl') || return
+    timeout 5 sh -c "$line" >/proof/log
+    grep -q 'listening on' /proof/log
+}
+
 main_pid() { systemctl show --property MainPID --value "$1"; }
 has_new_pid() { [ "$(main_pid "$1")" != 0 ] && [ "$(main_pid "$1")" != "$2" ]; }
 healthy() { pandaproxy health --config $CONF --state-dir /var/lib/pandaproxy; }
 version() { [ "$(dpkg-query -W -f '${Version}' pandaproxy)" = "$1" ]; }
 
 first_part() {
-    check "apt installs the package" apt-get install -y ./pandaproxy_1.0.0_amd64.deb
+    # There is one for this machine, with other versions beside it.
+    check "apt installs the package, as README says" readme 'sudo apt install' 's/_\*_arm64/_1.0.0_amd64/' -y
     check "its user has no shell and no home" \
         sh -c 'getent passwd pandaproxy | grep -q ":/var/lib/pandaproxy:/usr/sbin/nologin$"'
     check "the settings are the service's and root's alone" \
@@ -76,16 +99,18 @@ first_part() {
     check "the man page is there" test -s /usr/share/man/man1/pandaproxy.1.gz
 
     # The three lines of every newcomer, and the authority of printers that are simulated.
-    setting $CONF PRINTER_IP $PRINTER
-    setting $CONF ACCESS_CODE $CODE
-    setting $CONF SERIAL_NUMBER "$(cat serial)"
+    check "its settings are where README says" readme 'sudoedit'
     setting $CONF PRINTER_CA /etc/pandaproxy/simulated.pem
     cp pki.pem /etc/pandaproxy/simulated.pem
-    check "it starts once it has three settings" systemctl enable --now pandaproxy
+    check "it starts once it has three settings" readme 'sudo systemctl enable'
     check "it is healthy" within 60 healthy
     check "a client gets the state, with the authority" within 60 state 127.0.0.1
     check "systemd's verdict on its rights is good" \
         sh -c 'systemd-analyze security --no-pager pandaproxy | tail -n 1 | tee /dev/ttyS1 | grep -q OK'
+
+    check "its log is where README says" follows
+    check "recent events are logged as README says" readme 'sudo pkill'
+    check "in the log" within 10 sh -c 'journalctl -q -u pandaproxy -o cat | grep -q "^journal, the last"'
 
     local pid
     pid=$(main_pid pandaproxy)
@@ -100,6 +125,12 @@ first_part() {
         check "and it is healthy" within 60 healthy
         several_printers
     fi
+
+    pid=$(main_pid pandaproxy)
+    check "a restart is as README says" readme 'sudo systemctl restart'
+    check "by a new process" has_new_pid pandaproxy "$pid"
+    check "and it is healthy" within 60 healthy
+    by_install_script
 
     pid=$(main_pid pandaproxy)
     echo '# A local change.' >>$CONF
@@ -130,6 +161,17 @@ first_part() {
     check "the next good version repairs it" apt-get install -y ./pandaproxy_1.3.0_amd64.deb
     check "and is installed" version 1.3.0
     check "and it is healthy" within 60 healthy
+}
+
+# install.sh with a package beside it, as flash.sh copies it: real apt, and nothing to do or a repair.
+by_install_script() {
+    check "install.sh finds the package as it is" kept ./flash/install.sh
+    check "and says so" grep -q 'nothing to do' kept_said
+    check "install.sh installs the package again" kept ./flash/install.sh --repair
+    sed 's/^/# /' kept_said
+    check "by apt" grep -q 'installed by apt, started by systemd' kept_said
+    check "and shows what check says" grep -q 'check: .* stages work' kept_said
+    check "and what to do next" grep -q '^    page      http://' kept_said
 }
 
 # Tenths of a second for which the port is closed.
@@ -169,7 +211,7 @@ several_printers() {
 second_part() {
     check "it starts with the machine" within 60 systemctl is-active pandaproxy
     check "a client gets the state" within 60 state 127.0.0.1
-    check "removing ends it" apt-get remove -y pandaproxy
+    check "removing ends it, as README says" readme 'sudo apt remove' '' -y
     check "and its settings and certificates stay" test -f $CONF -a -d /var/lib/pandaproxy
     check "purging" apt-get purge -y pandaproxy
     check "leaves no certificates and no settings of the package" \

@@ -136,6 +136,27 @@ fn ffmpeg_goes_on_after_a_restart_of_the_printer() {
     });
 }
 
+/// README's line for players, at a screen that does not exist.
+#[test]
+fn ffplay_plays_as_readme_says() {
+    if is_missing("ffplay") {
+        return;
+    }
+    proxy::run(async {
+        let set = Set::new(Rtsp::new()).await;
+        let at = set.proxy.address.to_string();
+        let line = crate::readme::readme("ffplay", &[("HOST:322", &at), ("CODE", CODE)]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {line} -stats")]);
+        shell.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
+        let player = Program::start(&mut shell);
+        // Its clock stands still at "nan" until pictures are shown.
+        let second = |line: &str| line.split(" M-V:").next()?.trim().parse::<f64>().ok();
+        let plays = |said: &Said| said.err.split('\r').filter_map(second).any(|at| at > 1.5);
+        assert!(player.until(PATIENCE, plays).await, "{}", player.log());
+    });
+}
+
 #[test]
 fn gstreamer_decodes_every_picture_and_falls_back_to_tcp() {
     let source = ["rtspsrc", "rtph264depay", "filesrc", "identity"];

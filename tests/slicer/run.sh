@@ -17,6 +17,8 @@ case ${1-} in
 esac
 
 cd "$(dirname "$0")/../.."
+# shellcheck source=tests/readme.sh
+. tests/readme.sh
 trust=$PWD/boards/slicer/trust.sh
 t=$(mktemp -d)
 pids=()
@@ -279,6 +281,10 @@ for _ in $(seq 50); do
     if openssl s_client -connect "127.0.0.1:$port" </dev/null >/dev/null 2>&1; then break; fi
     sleep 0.1
 done
+bundle "$t/stock.cer"
+as_readme() { readme 'boards/slicer/trust.sh' "s|pandaproxy-ca.pem|$t/ours.pem|" "--bundle $one" >"$t/out" 2>&1; }
+check "README's command adds the authority" as_readme
+check 'of its file' holds "$one" "${stock[@]}" "$t/ours.pem"
 bundle "$t/stock.cer"
 check '--from without --sha256 is refused' refuses run --from "127.0.0.1:$port" --bundle "$one"
 check '--from takes what has the SHA-256' run --from "127.0.0.1:$port" --sha256 "$sum" --bundle "$one"
