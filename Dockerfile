@@ -18,13 +18,16 @@ RUN set -eu; \
     esac; \
     boards/build.sh "$board"; \
     mkdir -p "/$TARGETARCH$TARGETVARIANT"; \
-    mv "dist/pandaproxy-$board" "/$TARGETARCH$TARGETVARIANT/pandaproxy"
+    mv "dist/pandaproxy-$board" "/$TARGETARCH$TARGETVARIANT/pandaproxy"; \
+    mkdir -p /state; \
+    mkdir -m 1777 /state/pandaproxy
 
 FROM scratch
 ARG TARGETARCH TARGETVARIANT
 COPY --from=binary --chmod=755 /$TARGETARCH$TARGETVARIANT/pandaproxy /pandaproxy
-# Certificates, in a volume.
-COPY --chown=65532:65532 boards/service/state /var/lib/pandaproxy
+# Certificates, in a volume. A new volume gets this folder's mode, so that any `user` may write into it, also uid 0
+# without capabilities.
+COPY --from=binary /state/ /var/lib/
 ENV PANDAPROXY_STATE_DIR=/var/lib/pandaproxy
 VOLUME /var/lib/pandaproxy
 USER 65532:65532

@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: boards/release.sh [--dry-run] VERSION [BOARD...]
+usage: boards/release.sh [--dry-run] [--image NAME] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
 binary, licence, README, units, example settings, board.env and install.sh; the Debian packages that
@@ -13,23 +13,34 @@ boards/package.sh makes of them, if VERSION is a version as Debian knows them; a
 trust.ps1, for the machines that slicers run on. Binaries that dist/ does not have are built. The same
 files give the same bytes.
 
-  --dry-run   say what would be made, and make nothing
+  --image NAME  where the container images are published; makes pandaproxy-VERSION-compose.tar.gz,
+                with the image of this version in it
+  --dry-run     say what would be made, and make nothing
 END
 }
 
-dry='' words=()
-for word in "$@"; do
-    case $word in
+dry='' image='' words=()
+while [ $# -gt 0 ]; do
+    case $1 in
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
+    --image)
+        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        image=$2
+        shift ;;
     -*) usage >&2; exit 2 ;;
-    *) words+=("$word") ;;
+    *) words+=("$1") ;;
     esac
+    shift
 done
 [ "${#words[@]}" -gt 0 ] || { usage >&2; exit 2; }
 version=${words[0]}
 [[ $version =~ ^[A-Za-z0-9.+-]+$ ]] || { printf 'release.sh: %s is no version\n' "$version" >&2; exit 2; }
 boards=("${words[@]:1}")
+# As registries know it: no capitals in the name, no v before the version.
+[ -z "$image" ] || image=${image,,}:${version#v}
+[[ $image =~ ^([a-z0-9][a-z0-9./_-]*:[A-Za-z0-9.-]+)?$ ]] ||
+    { printf 'release.sh: %s is no image\n' "$image" >&2; exit 2; }
 
 cd "$(dirname "$0")/.."
 if [ "${#boards[@]}" = 0 ]; then
@@ -41,6 +52,11 @@ fi
 
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
+pack() {
+    tar --sort=name --mode=go-w --owner=0 --group=0 --numeric-owner --mtime='2000-01-01 00:00Z' -C "$parts" -cf - "$1" |
+        gzip -9n >"dist/release/$1.tar.gz"
+    printf 'dist/release/%s.tar.gz\n' "$1"
+}
 for board in "${boards[@]}"; do
     name=pandaproxy-$version-$board
     if [ -n "$dry" ]; then
@@ -53,11 +69,31 @@ for board in "${boards[@]}"; do
     install -m 755 boards/service/install.sh boards/service/pandaproxy.{init,openrc} "$parts/$name"
     install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/{pandaproxy.service,pandaproxy@.service,pandaproxy.conf} \
         "$parts/$name"
-    tar --sort=name --mode=go-w --owner=0 --group=0 --numeric-owner --mtime='2000-01-01 00:00Z' -C "$parts" -cf - "$name" |
-        gzip -9n >"dist/release/$name.tar.gz"
-    printf 'dist/release/%s.tar.gz\n' "$name"
+    pack "$name"
 done
 if [ -z "$dry" ]; then
     install -m 755 boards/slicer/trust.sh dist/release
     install -m 644 boards/slicer/trust.ps1 dist/release
+fi
+
+# fill_in FILE FOLDER: a copy of the file with this version and its image.
+fill_in() {
+    # shellcheck disable=SC2016 # compose's, not the shell's
+    sed -e 's|\${PANDAPROXY_IMAGE:?[^}]*}|${PANDAPROXY_IMAGE:-'"$image"'}|' "$1" >"$2/${1##*/}"
+    if cmp -s "$1" "$2/${1##*/}"; then
+        printf 'release.sh: no image is named in %s\n' "$1" >&2
+        exit 1
+    fi
+}
+if [ -n "$image" ]; then
+    name=pandaproxy-$version-compose
+    if [ -n "$dry" ]; then
+        printf 'would make dist/release/%s.tar.gz, with %s\n' "$name" "$image"
+    else
+        mkdir -p "$parts/$name"
+        fill_in compose.yaml "$parts/$name"
+        fill_in boards/compose-two-printers.yaml "$parts/$name"
+        install -m 644 .env.example LICENSE "$parts/$name"
+        pack "$name"
+    fi
 fi

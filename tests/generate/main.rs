@@ -117,6 +117,15 @@ fn words(option: &str) -> impl Iterator<Item = &'static str> {
     expected.split([',', ' ']).filter(|word| !word.is_empty() && *word != "or")
 }
 
+/// What compose itself reads in `.env`.
+const IMAGE: &str = "
+# ---- Image
+
+# Image that compose.yaml runs. Default: the one that a release's compose.yaml
+# names; there is none in a checkout.
+#PANDAPROXY_IMAGE=
+";
+
 /// An example file of settings.
 fn settings_file(file: &str) -> String {
     let is_env = file == ENV;
@@ -129,6 +138,9 @@ fn settings_file(file: &str) -> String {
         "{place}\n# KEY=VALUE lines. The first three are required; the others show their defaults.\n\
          # Comments need a line of their own. The command line and the environment go before this file.\n"
     );
+    if is_env {
+        text.push_str(IMAGE);
+    }
     for group in Group::ALL {
         let settings = Setting::ALL.into_iter();
         let settings = settings.filter(|it| {
@@ -165,7 +177,7 @@ fn is_fixed(setting: &Setting, is_env: bool) -> bool {
 fn note(setting: &Setting, is_env: bool) -> &'static str {
     if *setting == Setting::RECORD {
         if is_env {
-            " A container can write below /state only."
+            " A container can write below /var/lib/pandaproxy only."
         } else {
             " The service can write below /var/lib/pandaproxy only."
         }
