@@ -1,7 +1,7 @@
 //! What the program is to do: read from the command line, the environment and a file of settings.
 //!
 //! `settings` is the table of all settings ([`Setting`]). `sources` finds the value that counts: command line, then environment,
-//! then file, then default. [`Config`] holds the meaning of the values.
+//! then file, then default; `json` reads a file that is one JSON object. [`Config`] holds the meaning of the values.
 //!
 //! An invalid setting ends the program with status 2 and one line that names the setting, its value and what was
 //! expected. The access code appears in no such line, in no `Debug` and in no help text.
@@ -10,6 +10,7 @@ mod announce;
 mod args;
 mod ftp;
 mod help;
+mod json;
 mod services;
 mod settings;
 mod source;

@@ -427,8 +427,8 @@ impl Setting {
         option: "--config",
         key: "PANDAPROXY_CONFIG",
         value: "FILE",
-        expected: "a file of KEY=VALUE lines",
-        help: "Read settings from FILE: KEY=VALUE lines, with the names in brackets as keys",
+        expected: "a file of KEY=VALUE lines, or of one JSON object",
+        help: "Read settings from FILE: KEY=VALUE lines or one JSON object, with the names in brackets as keys",
         ..ROW
     };
     /// `--verbose`.

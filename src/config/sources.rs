@@ -1,4 +1,5 @@
-//! Where a value comes from: the command line, the environment, or a file of `KEY=VALUE` lines.
+//! Where a value comes from: the command line, the environment, or a file of `KEY=VALUE` lines or of one
+//! [JSON object](super::json).
 //!
 //! The same file serves `--config`, systemd's `EnvironmentFile=`, compose's `env_file:` and a memory card that was
 //! edited on a PC, so a byte order mark, CRLF and quotes are accepted. An unknown key is an error: a mistyped setting
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::ConfigError;
 use super::args::{Args, nearest};
+use super::json::{self, Object};
 use super::settings::Setting;
 use super::source::Source;
 
@@ -186,53 +188,99 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Reads `KEY=VALUE` lines, blank lines and `#` comments. Lines without a value are left out.
+/// Reads `KEY=VALUE` lines, or one JSON object. Settings without a value are left out.
 fn parse(path: &Path, text: &str) -> Result<Vec<Line>, ConfigError> {
-    let at = |number: usize, what: &str| {
-        ConfigError::new(format!("{}:{number}: {what}", path.display()))
-    };
-    let mut lines: Vec<Line> = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        if number > MAX_LINES {
-            return Err(at(number, &format!("more than {MAX_LINES} lines")));
+    let mut lines = Lines { path, lines: Vec::new() };
+    match Object::begun(text) {
+        Some(object) => lines.read_object(object)?,
+        None => lines.read_lines(text)?,
+    }
+    Ok(lines.lines)
+}
+
+/// The settings of a file, as they are read.
+struct Lines<'a> {
+    path: &'a Path,
+    lines: Vec<Line>,
+}
+
+impl Lines<'_> {
+    fn error(&self, number: usize, what: &str) -> ConfigError {
+        ConfigError::new(format!("{}:{number}: {what}", self.path.display()))
+    }
+
+    /// Reads `KEY=VALUE` lines, blank lines and `#` comments.
+    fn read_lines(&mut self, text: &str) -> Result<(), ConfigError> {
+        for (number, line) in (1..).zip(text.lines()) {
+            if number > MAX_LINES {
+                return Err(self.error(number, &format!("more than {MAX_LINES} lines")));
+            }
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((key, value)) = line.split_once('=') else {
+                return Err(self.error(number, "expected KEY=VALUE or a # comment"));
+            };
+            let key = key.trim();
+            if key.starts_with("export ") {
+                let what = "remove \"export\": this file is no shell script";
+                return Err(self.error(number, what));
+            }
+            let setting = self.setting(number, key, |known| known == key)?;
+            let value = value.trim();
+            let plain = unquoted(value);
+            if plain.len() == value.len() && (value.contains(" #") || value.contains("\t#")) {
+                let hint = "comments need a line of their own, values with # quotes";
+                let what = format!("{key} has a comment behind its value; {hint}");
+                return Err(self.error(number, &what));
+            }
+            self.add(number, setting, Zeroizing::new(plain.to_owned()));
         }
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+        Ok(())
+    }
+
+    /// Reads an object; each setting may be in it once, so their number is limited.
+    fn read_object(&mut self, object: Object<'_>) -> Result<(), ConfigError> {
+        for member in object {
+            let member = member.map_err(|line| self.error(line, json::EXPECTED))?;
+            let json::Member { line, key, value } = member;
+            let setting = self.setting(line, &key, |known| known.eq_ignore_ascii_case(&key))?;
+            self.add(line, setting, value);
         }
-        let Some((key, value)) = line.split_once('=') else {
-            return Err(at(number, "expected KEY=VALUE or a # comment"));
-        };
-        let key = key.trim();
-        if key.starts_with("export ") {
-            return Err(at(number, "remove \"export\": this file is no shell script"));
-        }
+        Ok(())
+    }
+
+    /// The setting that a key means, which no line before has.
+    fn setting(
+        &self,
+        number: usize,
+        key: &str,
+        is_key: impl Fn(&str) -> bool,
+    ) -> Result<&'static Setting, ConfigError> {
         let known = Setting::ALL.into_iter().filter(|setting| setting.is_in_file());
-        let Some(setting) = known.clone().find(|setting| setting.key == key) else {
-            let hint = match nearest(key, known.map(|setting| setting.key)) {
+        let Some(setting) = known.clone().find(|setting| is_key(setting.key)) else {
+            let hint = match nearest(&key.to_ascii_uppercase(), known.map(|setting| setting.key)) {
                 Some(hint) => format!("did you mean {hint}?"),
                 None => "see pandaproxy --help".to_owned(),
             };
-            return Err(at(number, &format!("unknown setting{}; {hint}", quoted_name(key))));
+            let what = format!("unknown setting{}; {hint}", quoted_name(key));
+            return Err(self.error(number, &what));
         };
-        if let Some(before) = lines.iter().find(|line| line.setting == setting) {
-            return Err(at(
-                number,
-                &format!("{key} is set twice, first in line {}", before.number),
-            ));
-        }
-        let value = value.trim();
-        let plain = unquoted(value);
-        if plain.len() == value.len() && (value.contains(" #") || value.contains("\t#")) {
-            let hint = "comments need a line of their own, values with # quotes";
-            return Err(at(number, &format!("{key} has a comment behind its value; {hint}")));
-        }
-        let value = Zeroizing::new(plain.to_owned());
-        if !value.is_empty() {
-            lines.push(Line { number, setting, value });
+        match self.lines.iter().find(|line| line.setting == setting) {
+            None => Ok(setting),
+            Some(before) => {
+                let what = format!("{key} is set twice, first in line {}", before.number);
+                Err(self.error(number, &what))
+            }
         }
     }
-    Ok(lines)
+
+    fn add(&mut self, number: usize, setting: &'static Setting, value: Zeroizing<String>) {
+        if !value.is_empty() {
+            self.lines.push(Line { number, setting, value });
+        }
+    }
 }
 
 /// A key for a message, behind a space. Nothing if it cannot be a key: it may then be anything, even the access code.

@@ -186,6 +186,7 @@ pub(super) fn errors() -> Vec<ConfigError> {
         in_file("DEBUG=1\nDEBUG=1"),
         in_file("export DEBUG=1"),
         in_file("DEBUG=1 # one"),
+        in_file("{\"DEBUG\": [1]}"),
     ]);
     errors
 }
@@ -444,6 +445,78 @@ fn an_invalid_line_of_the_file_is_explained() {
     let quoted = TempFile::new("PRINTER_CA='/a #b'\n");
     let config = with(&["--config", quoted.name()]).unwrap();
     assert_eq!(config.printer_ca, Some(PathBuf::from("/a #b")));
+}
+
+#[test]
+fn a_json_object_is_read_as_a_settings_file() {
+    let file = TempFile::new(
+        "\n{\n  \"printer_ip\": \"printer.lan\",\n  \"ACCESS_CODE\": 12345678, \"serial_number\":\"01P00A000000001\",\n\
+         \t\"debug\" : true,\"record_mib\":64,\r\n \"printer_name\": \"a \\\"b\\\" \\u00fc \\\\\",\"ports\": \"\",\n\
+         \"view_code\": null, \"strict_serial\": false }\n",
+    );
+    let config = serve(&[], &[("PANDAPROXY_CONFIG", file.name())]).unwrap();
+    assert_eq!(config.printer.to_string(), "printer.lan");
+    assert!(config.code.admits(b"12345678"));
+    assert_eq!(
+        (config.ports, config.verbose, config.strict_serial),
+        (Ports::default(), true, false)
+    );
+    assert_eq!(config.name.as_deref(), Some("a \"b\" ü \\"));
+    assert!(config.http.view_code.is_none());
+    for empty in ["{}", " { } "] {
+        let file = TempFile::new(empty);
+        assert!(with(&["--config", file.name()]).is_ok());
+    }
+}
+
+#[test]
+fn a_json_object_may_hold_every_setting() {
+    for setting in Setting::ALL.into_iter().filter(|setting| setting.is_in_file()) {
+        for key in [setting.key.to_owned(), setting.key.to_ascii_lowercase()] {
+            let file = TempFile::new(format!("{{\"{key}\": \"\"}}"));
+            assert!(with(&["--config", file.name()]).is_ok(), "{key}");
+        }
+    }
+}
+
+#[test]
+fn an_invalid_json_object_is_explained() {
+    let invalid = |line: usize| format!(":{line}: {}", json::EXPECTED);
+    for (text, end) in [
+        ("{", invalid(1)),
+        ("{\"debug\"", invalid(1)),
+        ("{\"debug\": ", invalid(1)),
+        ("{\"debug\": true", invalid(1)),
+        ("{\"debug\": true} x", invalid(1)),
+        ("{\"debug\": true,}", invalid(1)),
+        ("{,}", invalid(1)),
+        ("{\n\"debug\": true\n\"ports\": \"\"}", invalid(3)),
+        ("{\n\"ports\": [\"mqtt=1\"]}", invalid(2)),
+        ("{\"ports\": {\"mqtt\": 1}}", invalid(1)),
+        ("{debug: true}", invalid(1)),
+        ("{\"debug\": yes}", invalid(1)),
+        ("{\"record_mib\": NaN}", invalid(1)),
+        ("{\"record_mib\": 64.5}", invalid(1)),
+        ("{\"record_mib\": -}", invalid(1)),
+        ("{\"record_mib\": }", invalid(1)),
+        ("{\"printer_name\": \"a\nb\"}", invalid(1)),
+        ("{\"printer_name\": \"\\x\"}", invalid(1)),
+        ("{\"printer_name\": \"\\ud800\"}", invalid(1)),
+        ("{\"printer_name\": \"\\", invalid(1)),
+        (
+            "{\n\"printr_ip\": \"1\"}",
+            ":2: unknown setting printr_ip; did you mean PRINTER_IP?".into(),
+        ),
+        ("{\"12345678\": 1}", ":1: unknown setting (not shown); see pandaproxy --help".into()),
+        ("{\"debug\": 1,\n\n\"DEBUG\": 1}", ":3: DEBUG is set twice, first in line 1".into()),
+        (
+            "{\n\"ftp_mode\": \"fast\"}",
+            ":2: invalid value \"fast\" for FTP_MODE: expected auto, proxy or relay".into(),
+        ),
+    ] {
+        let file = TempFile::new(text);
+        assert_eq!(refused(with(&["--config", file.name()])), format!("{}{end}", file.name()));
+    }
 }
 
 #[test]
