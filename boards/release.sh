@@ -13,8 +13,8 @@ boards/package.sh makes of them, if VERSION is a version as Debian knows them; a
 trust.ps1, for the machines that slicers run on. Binaries that dist/ does not have are built. The same
 files give the same bytes.
 
-  --image NAME  where the container images are published; makes pandaproxy-VERSION-compose.tar.gz,
-                with the image of this version in it
+  --image NAME  where the container images are published; makes pandaproxy-VERSION-compose.tar.gz and
+                pandaproxy-VERSION-home-assistant.tar.gz, with the image of this version in them
   --dry-run     say what would be made, and make nothing
 END
 }
@@ -79,21 +79,34 @@ fi
 # fill_in FILE FOLDER: a copy of the file with this version and its image.
 fill_in() {
     # shellcheck disable=SC2016 # compose's, not the shell's
-    sed -e 's|\${PANDAPROXY_IMAGE:?[^}]*}|${PANDAPROXY_IMAGE:-'"$image"'}|' "$1" >"$2/${1##*/}"
+    sed -e 's|\${PANDAPROXY_IMAGE:?[^}]*}|${PANDAPROXY_IMAGE:-'"$image"'}|' \
+        -e "s|^ARG PANDAPROXY_IMAGE=.*|ARG PANDAPROXY_IMAGE=$image|" \
+        -e "s|^version: .*|version: \"${version#v}\"|" "$1" >"$2/${1##*/}"
     if cmp -s "$1" "$2/${1##*/}"; then
-        printf 'release.sh: no image is named in %s\n' "$1" >&2
+        printf 'release.sh: neither image nor version is named in %s\n' "$1" >&2
         exit 1
     fi
 }
-if [ -n "$image" ]; then
-    name=pandaproxy-$version-compose
+# of_image NAME: the folder NAME, which is packed.
+of_image() {
+    case $1 in
+    *-compose)
+        fill_in compose.yaml "$parts/$1"
+        fill_in boards/compose-two-printers.yaml "$parts/$1"
+        install -m 644 .env.example LICENSE "$parts/$1" ;;
+    *-home-assistant)
+        fill_in boards/home-assistant/config.yaml "$parts/$1"
+        fill_in boards/home-assistant/Dockerfile "$parts/$1"
+        install -m 644 CHANGELOG.md LICENSE boards/home-assistant/{README,DOCS}.md "$parts/$1"
+        install -Dm 644 -t "$parts/$1/translations" boards/home-assistant/translations/en.yaml ;;
+    esac
+}
+for name in ${image:+"pandaproxy-$version-compose" "pandaproxy-$version-home-assistant"}; do
     if [ -n "$dry" ]; then
         printf 'would make dist/release/%s.tar.gz, with %s\n' "$name" "$image"
-    else
-        mkdir -p "$parts/$name"
-        fill_in compose.yaml "$parts/$name"
-        fill_in boards/compose-two-printers.yaml "$parts/$name"
-        install -m 644 .env.example LICENSE "$parts/$name"
-        pack "$name"
+        continue
     fi
-fi
+    mkdir -p "$parts/$name"
+    of_image "$name"
+    pack "$name"
+done

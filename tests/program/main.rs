@@ -20,6 +20,7 @@ mod cli;
 mod files;
 mod ftp;
 mod health;
+mod home_assistant;
 mod http;
 mod log;
 mod media;
