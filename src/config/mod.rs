@@ -661,6 +661,8 @@ impl Http {
             Some(given) => Some(given.parse(|value| value.parse().ok())?),
             None => None,
         };
+        // The user makes it up, unlike the access code: a short one would be guessed.
+        let is_long = |code: &[u8]| code.len() >= 8;
         // What a URL holds as it is.
         let is_token = |token: &[u8]| {
             token.len() >= 8
@@ -668,7 +670,7 @@ impl Http {
         };
         Ok(Self {
             address,
-            view_code: secret(sources, [&Setting::VIEW_CODE, &Setting::VIEW_CODE_FILE], |_| true)?,
+            view_code: secret(sources, [&Setting::VIEW_CODE, &Setting::VIEW_CODE_FILE], is_long)?,
             token: secret(sources, [&Setting::HTTP_TOKEN, &Setting::HTTP_TOKEN_FILE], is_token)?,
         })
     }

@@ -292,7 +292,7 @@ impl Setting {
         key: "VIEW_CODE",
         value: "CODE",
         group: Group::Http,
-        expected: "1 to 32 visible ASCII characters",
+        expected: "at least 8 characters, at most 32, of visible ASCII",
         help: "Password for the status page and its pictures alone, with any user name; the access code is accepted as well",
         secret: true,
         ..ROW
@@ -303,7 +303,7 @@ impl Setting {
         key: "VIEW_CODE_FILE",
         value: "FILE",
         group: Group::Http,
-        expected: "a file whose first line is the view code",
+        expected: "a file whose first line is the view code: at least 8 characters, at most 32, of visible ASCII",
         help: "File whose first line is the view code",
         secret: true,
         ..ROW
@@ -314,7 +314,7 @@ impl Setting {
         key: "HTTP_TOKEN",
         value: "TOKEN",
         group: Group::Http,
-        expected: "8 to 32 letters, digits, - and _",
+        expected: "at least 8 characters, at most 32: letters, digits, - and _",
         help: "The same as ?token=TOKEN in a URL, for wall displays, or as a bearer token, for Prometheus",
         secret: true,
         ..ROW
@@ -325,7 +325,7 @@ impl Setting {
         key: "HTTP_TOKEN_FILE",
         value: "FILE",
         group: Group::Http,
-        expected: "a file whose first line is the token",
+        expected: "a file whose first line is the token: at least 8 characters, at most 32: letters, digits, - and _",
         help: "File whose first line is the token",
         secret: true,
         ..ROW

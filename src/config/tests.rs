@@ -677,6 +677,22 @@ fn two_services_on_one_port_are_named() {
 }
 
 #[test]
+fn view_code_and_token_have_at_least_eight_characters() {
+    for option in ["--view-code", "--http-token"] {
+        for code in ["short-7", "", "quite long", "123456789012345678901234567890123"] {
+            let message = refused(with(&[option, code]));
+            assert!(message.contains("expected at least 8 characters"), "{message}");
+            assert!(code.is_empty() || !message.contains(code), "{message}");
+            let file = TempFile::new(code);
+            let message = refused(with(&[&format!("{option}-file"), file.name()]));
+            assert!(message.contains("at least 8 characters"), "{message}");
+            assert!(code.is_empty() || !message.contains(code), "{message}");
+        }
+        assert!(with(&[option, "just-8-c"]).is_ok());
+    }
+}
+
+#[test]
 fn the_proxys_own_address_as_the_printer_is_rejected() {
     let own = |words: &[&str]| {
         let needed = ["-p", "127.0.0.1", "-a", "12345678", "-s", SERIAL];
