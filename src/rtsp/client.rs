@@ -102,6 +102,8 @@ pub struct Event {
     pub admitted: bool,
     /// What the player asks for.
     pub command: Command,
+    /// A wrong access code that the player has shown, and after which it may stay.
+    pub guess: Option<Guess>,
 }
 
 /// What a player asks the hub for.
@@ -196,11 +198,12 @@ impl Player {
             Verdict::Wrong => {
                 // The same method and credentials are the same code: the nonce is the origin's.
                 // Cannot fail: a full list ends the connection.
-                let _fits = wrong.push(Guess::of((method.name(), authorization)));
+                let guess = Guess::of((method.name(), authorization));
+                let _fits = wrong.push(guess);
                 if wrong.is_full() {
                     Err(Refused::End(Answer::Plain(Status::FORBIDDEN), Error::WrongCode))
                 } else {
-                    Err(Refused::Answer(Answer::Challenge { stale: false }))
+                    Err(Refused::Guess(guess))
                 }
             }
         }
@@ -222,6 +225,11 @@ impl Player {
                 self.answer = Some(answer);
                 return Ok(None);
             }
+            Err(Refused::Guess(guess)) => {
+                self.answer = Some(Answer::Challenge { stale: false });
+                let (admitted, command) = (false, Command::Nothing);
+                return Ok(Some(Event { admitted, command, guess: Some(guess) }));
+            }
             Err(Refused::End(answer, error)) => {
                 self.answer = Some(answer);
                 return Err(error);
@@ -234,7 +242,8 @@ impl Player {
                 Command::Nothing
             }
         };
-        Ok((admitted || command != Command::Nothing).then_some(Event { admitted, command }))
+        let event = Event { admitted, command, guess: None };
+        Ok((admitted || command != Command::Nothing).then_some(event))
     }
 
     /// Carries a request out, or returns the status that refuses it.
@@ -375,6 +384,8 @@ impl Player {
 /// Why a request is not carried out.
 enum Refused {
     Answer(Answer),
+    /// For a wrong access code: the player may try once more.
+    Guess(Guess),
     End(Answer, Error),
 }
 

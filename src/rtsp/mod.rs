@@ -54,7 +54,7 @@ use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::fmt::Write;
 
-use crate::auth::AccessCode;
+use crate::auth::{AccessCode, Guess};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::budget::{self, PLAYERS};
@@ -131,12 +131,13 @@ impl Service {
 
     /// A session for a connection whose access code is due at `until`, and its slot. `admitted` is called once
     /// the code was shown. `None` if no slot is free.
-    pub fn player<F: Fn()>(
+    pub fn player<F: Fn(), G: Fn(Guess)>(
         self: &Rc<Self>,
         (now, until): (Instant, Instant),
         nonce: Nonce,
         admitted: F,
-    ) -> Option<(Player, PlayerLink<F>)> {
+        guessed: G,
+    ) -> Option<(Player, PlayerLink<F, G>)> {
         let slot = self.slots.take()?;
         let mut session = heapless::String::new();
         // Cannot fail: eight digits.
@@ -144,7 +145,7 @@ impl Service {
         let (its, stream_info) = (Rc::clone(&slot), Rc::clone(&self.stream_info));
         let player =
             Player::new(its, stream_info, Rc::clone(&self.code), nonce, session, (now, until));
-        Some((player, PlayerLink { service: Rc::clone(self), slot, admitted }))
+        Some((player, PlayerLink { service: Rc::clone(self), slot, admitted, guessed }))
     }
 
     /// A slot for a viewer that has shown the access code to another service, which sends it the pictures as MP4. The
@@ -239,26 +240,30 @@ fn draw(chance: &Cell<u64>) -> u64 {
 }
 
 /// A player's slot in use. Dropping it frees the slot.
-pub struct PlayerLink<F: Fn()> {
+pub struct PlayerLink<F: Fn(), G: Fn(Guess)> {
     service: Rc<Service>,
     slot: SlotGuard<Slot>,
     admitted: F,
+    guessed: G,
 }
 
-impl<F: Fn()> PlayerLink<F> {
+impl<F: Fn(), G: Fn(Guess)> PlayerLink<F, G> {
     /// Where the slot's client is kept.
     pub fn occupant(&self) -> &Cell<Option<Occupant>> {
         self.slot.occupancy().occupant()
     }
 }
 
-impl<F: Fn()> Handler<Player> for PlayerLink<F> {
+impl<F: Fn(), G: Fn(Guess)> Handler<Player> for PlayerLink<F, G> {
     fn handle_event(
         &self,
         _now: Instant,
         _player: &mut Player,
         event: client::Event,
     ) -> Result<(), client::Error> {
+        if let Some(guess) = event.guess {
+            (self.guessed)(guess);
+        }
         let mut hub = self.service.hub.borrow_mut();
         if event.admitted {
             hub.join(&self.slot);

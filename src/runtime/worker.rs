@@ -42,7 +42,8 @@ pub struct AcceptedClient<'a> {
     pub admitted: &'a dyn Fn(),
     /// Called once the client may stay although it has not shown the access code: frees its pre-auth slot alone.
     pub released: &'a dyn Fn(),
-    /// Called with a wrong code after which the client stays: it counts even if the connection is taken away.
+    /// Called with each wrong code, at once where the client stays after it: it counts even if the connection is taken away.
+    /// The same one counts once.
     pub guessed: &'a dyn Fn(Guess),
     /// The clock.
     pub clock: &'a Clock,
@@ -186,7 +187,7 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
 ) -> Served<SessionError<S>> {
-    let AcceptedClient { peer, admitted, clock, .. } = accepted_client;
+    let AcceptedClient { peer, admitted, guessed, clock, .. } = accepted_client;
     let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
     let is_logged_in = Cell::new(false);
     let admitted = || {
@@ -211,9 +212,11 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
             log::debug!("{ended}");
             journal::tally(kind);
         } else {
-            ended.note(clock.now(), is_logged_in.get());
+            ended.note(clock.now(), is_logged_in.get(), S::IS_BRIEF);
         }
     }
+    // The connection may be taken away while it is closed.
+    wrong_codes.iter().copied().for_each(guessed);
     // The session's memory is free before another client can take its slot.
     drop(session);
     drop(link);
@@ -235,13 +238,13 @@ struct ClientEnd<'a, E> {
 }
 
 impl<E: fmt::Display> ClientEnd<'_, E> {
-    /// Logs the end. Before the login, lines of the same kind are rate-limited.
-    fn note(&self, now: Instant, is_logged_in: bool) {
+    /// Logs the end. Before the login, and where clients come and go, lines of the same kind are rate-limited.
+    fn note(&self, now: Instant, is_logged_in: bool, is_brief: bool) {
         if self.kind == Kind::Checked {
             // A health check comes twice a minute, and would displace all other events.
             log::debug!("{self} (health check)");
             journal::tally(self.kind);
-        } else if is_logged_in {
+        } else if is_logged_in && !is_brief {
             journal::note(self.kind, format_args!("{self}"));
         } else {
             rejections::note(now, self.kind, self.peer.address, format_args!("{self}"));
@@ -392,9 +395,6 @@ impl<S: Serves, N: Net> Worker<S, N> {
         self.net.session_ended(&served);
         if served.wrong_codes.is_empty() && !pending.is_logged_in() {
             pending.count_wrong_code(self.clock.now(), Guess::of_no_login());
-        }
-        for guess in served.wrong_codes {
-            pending.count_wrong_code(self.clock.now(), guess);
         }
     }
 }

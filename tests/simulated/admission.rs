@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use pandaproxy::auth::LOCKOUT_TIMEOUT;
+use pandaproxy::board::BOARD;
 use pandaproxy::journal;
 use pandaproxy::runtime::launch::Proxy;
 use printer::camera::{Camera, login};
@@ -25,6 +26,9 @@ const MQTT: u16 = 8883;
 const CHAMBER: u16 = 6000;
 const RTSP: u16 = 322;
 const FTP: u16 = 990;
+
+/// Connections of one machine that have not logged in.
+const EACH: usize = BOARD.pre_auth_per_address;
 
 /// Codes that are wrong, each another one.
 const WRONG: [&str; 5] = ["10000001", "10000002", "10000003", "10000004", "10000005"];
@@ -209,6 +213,29 @@ fn one_old_code_locks_nothing_at_any_service() {
         assert_eq!(bed.rtsp(7, CODE).await.0, 200);
     });
     assert!(!journal_says("locked out for"));
+}
+
+/// A player that shows a wrong code may try once more; its connection may be taken away before it does.
+#[test]
+fn wrong_codes_of_displaced_players_count() {
+    lan::run(async {
+        let bed = Bed::new(Model::X1C).await;
+        let mut there = Vec::new();
+        for code in WRONG {
+            let mut client = RtspClient::over(bed.connect(RTSP, 7)).knowing(Scheme::Basic, code);
+            let status = client.ask("DESCRIBE", URL, "").await.status;
+            // A connection without a login counts as well, so that the last one finds the lockout.
+            assert!(matches!(status, 401 | 403), "{status}");
+            // Others wait until it has lost its slot.
+            let others: Vec<_> = (0..4 * EACH).map(|_| bed.connect(RTSP, 7)).collect();
+            pass(secs(5)).await;
+            there.push(client);
+            drop(others);
+            pass(ms(10)).await;
+        }
+        assert!(journal_says("no login within 3 s while others wait"));
+        assert!(journal_says("10.9.0.7: locked out for 60 s"));
+    });
 }
 
 /// Issue 14, B18: a port scan, or a health check that only connects, causes no lockout, but counts once.

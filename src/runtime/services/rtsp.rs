@@ -6,7 +6,7 @@ use core::fmt::{self, Write};
 use core::net::IpAddr;
 use core::time::Duration;
 
-use crate::auth::WrongCodes;
+use crate::auth::{Guess, WrongCodes};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::config::{Config, PrinterAddr};
@@ -54,17 +54,17 @@ impl ServesSessions for Rc<Service> {
     const TIMEOUT: Duration = LOGIN_TIMEOUT;
 
     type Session = client::Player;
-    type Link<'a> = PlayerLink<&'a dyn Fn()>;
+    type Link<'a> = PlayerLink<&'a dyn Fn(), &'a dyn Fn(Guess)>;
 
     fn buffers() -> Buffers {
         Buffers::new(budget::RTSP_INBOX, budget::RTSP_OUTBOX)
     }
 
     fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Self::Session, Self::Link<'a>)> {
-        let AcceptedClient { peer, until, refusal, admitted, clock, .. } = client;
+        let AcceptedClient { peer, until, refusal, admitted, guessed, clock, .. } = client;
         let now = clock.now();
         let nonce = nonce_for(Origin::of(peer.address), now);
-        let (mut player, link) = self.player((now, until), nonce, admitted)?;
+        let (mut player, link) = self.player((now, until), nonce, admitted, guessed)?;
         if refusal.is_some() {
             player.refuse_login();
         }

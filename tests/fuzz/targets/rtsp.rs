@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use pandaproxy::auth::AccessCode;
+use pandaproxy::auth::{AccessCode, Guess};
 use pandaproxy::clock::Instant;
 use pandaproxy::memory::budget;
 use pandaproxy::memory::slots::Slots;
@@ -226,11 +226,13 @@ fn service() -> Rc<Service> {
     Service::new(code, status, URL.try_into().unwrap(), 1)
 }
 
-type Players = Conversation<Player, PlayerLink<fn()>>;
+type Players = Conversation<Player, PlayerLink<fn(), fn(Guess)>>;
 
 fn player_of(service: &Rc<Service>) -> Players {
     let times = (Instant::START, Instant::START + LOGIN_TIMEOUT);
-    let ends = service.player(times, Nonce::try_from(NONCE).unwrap(), nothing as fn()).unwrap();
+    let guessed = (|_| {}) as fn(Guess);
+    let nonce = Nonce::try_from(NONCE).unwrap();
+    let ends = service.player(times, nonce, nothing as fn(), guessed).unwrap();
     Conversation::new(ends, budget::RTSP_INBOX, budget::RTSP_OUTBOX)
 }
 
