@@ -7,13 +7,17 @@
 //! The check does not log in: it sends no access code, and does not contact the printer. A proxy whose printer is
 //! switched off is healthy; with `--printer` it is not.
 //!
-//! `pandaproxy status` shows what a running proxy's HTTP service tells, with the access code of the same configuration.
+//! `pandaproxy status` shows what a running proxy's HTTP service tells, with the access code of the same configuration. The
+//! port has no TLS, and any program may listen on it while the proxy does not. So the code is sent only to a listener
+//! of root's, of the user's own, or of the user whose program has shown on the port of MQTT that it is this proxy.
 //!
 //! # Bounds
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | the whole check | [`TIMEOUT`] | the port that is being checked is reported as not answering |
+
+pub mod kernel;
 
 use alloc::string::String;
 use core::fmt;
@@ -87,6 +91,12 @@ enum Why {
     NotHttp,
     /// The HTTP service does not accept the access code.
     WrongCode,
+    /// The port is of a program of this user, which is not the proxy's.
+    OtherUser(u32),
+    /// The port is of a program of this user, and the proxy has not shown who runs it.
+    UnknownUser(u32),
+    /// No program of this machine listens on the port, or those of several users.
+    Unlisted,
     /// The HTTP service, which tells about the printer, is not enabled.
     NoHttp,
     /// The printer is not connected, for this reason.
@@ -115,6 +125,17 @@ impl fmt::Display for Why {
                 f.write_str("does not answer as a status page; is another program on this port?")
             }
             Self::WrongCode => f.write_str("the running proxy has another access code"),
+            Self::OtherUser(uid) => write!(
+                f,
+                "held by a program of user {uid}, not by the proxy; it is sent no access code, end it (ss -ltnp names it)"
+            ),
+            Self::UnknownUser(uid) => write!(
+                f,
+                "held by a program of user {uid}, perhaps not by the proxy; it is sent no access code, run this as root while the proxy runs"
+            ),
+            Self::Unlisted => f.write_str(
+                "whose program answers is not known; it is sent no access code, run this where the proxy runs",
+            ),
             Self::NoHttp => f.write_str("the service is not enabled; --services has to name http"),
             Self::NotReady(reason) => write!(f, "the printer is not connected: {reason}"),
         }
@@ -226,8 +247,9 @@ pub fn answers(
 ///
 /// It is not, or the service does not answer.
 pub fn check_printer(config: &Config) -> Result<(), Unhealthy> {
-    let (mut connection, at) = connect_http(config)?;
+    let at = http_address(config)?;
     let unhealthy = |why| Unhealthy { service: "http", at, why };
+    let mut connection = connect(at).map_err(unhealthy)?;
     let mut reason = Cut::default();
     let status = ask(&mut connection, "/readyz", None, &mut reason).map_err(unhealthy)?;
     match status {
@@ -243,8 +265,11 @@ pub fn check_printer(config: &Config) -> Result<(), Unhealthy> {
 ///
 /// The service does not answer, or has another access code.
 pub fn show_status(config: &Config, is_json: bool, out: &mut impl Write) -> Result<(), Unhealthy> {
-    let (mut connection, at) = connect_http(config)?;
+    let at = http_address(config)?;
     let unhealthy = |why| Unhealthy { service: "http", at, why };
+    // Before the connection: whoever had the port then may leave it afterwards.
+    check_holder(config, at).map_err(unhealthy)?;
+    let mut connection = connect(at).map_err(unhealthy)?;
     let path = if is_json { "/status" } else { "/status.txt" };
     match ask(&mut connection, path, Some(&config.code), out).map_err(unhealthy)? {
         200 => Ok(()),
@@ -253,16 +278,49 @@ pub fn show_status(config: &Config, is_json: bool, out: &mut impl Write) -> Resu
     }
 }
 
-/// Connects to the proxy's HTTP service.
-fn connect_http(config: &Config) -> Result<(Connection, SocketAddr), Unhealthy> {
+/// Where the proxy's HTTP service is.
+fn http_address(config: &Config) -> Result<SocketAddr, Unhealthy> {
     let at = SocketAddr::new(own_address(config.bind_of("http")), config.ports.http);
-    let unhealthy = |why| Unhealthy { service: "http", at, why };
     if !config.services.http {
-        return Err(unhealthy(Why::NoHttp));
+        return Err(Unhealthy { service: "http", at, why: Why::NoHttp });
     }
-    let connection = Connection::open(at, Instant::now() + TIMEOUT).map_err(unhealthy)?;
-    Ok((connection, at))
+    Ok(at)
 }
+
+fn connect(at: SocketAddr) -> Result<Connection, Why> {
+    Connection::open(at, deadline())
+}
+
+/// Whether the program that listens at this address may be sent the access code.
+fn check_holder(config: &Config, at: SocketAddr) -> Result<(), Why> {
+    let Some(uid) = kernel::user_at(at.ip(), at.port()) else {
+        // A closed port says so itself.
+        drop(connect(at)?);
+        return Err(Why::Unlisted);
+    };
+    if uid == ROOT || Some(uid) == kernel::own_user() {
+        return Ok(());
+    }
+    if !config.services.mqtt {
+        return Err(Why::UnknownUser(uid));
+    }
+    let mqtt = SocketAddr::new(own_address(config.bind_of("mqtt")), config.ports.mqtt);
+    let runs_proxy = kernel::user_at(mqtt.ip(), mqtt.port());
+    let is_proxy = runs_proxy.is_some() && answer(config, "mqtt", mqtt, deadline()).is_ok();
+    judge(uid, runs_proxy.filter(|_| is_proxy))
+}
+
+/// Judges the user of a port by the one that runs the proxy, if that is known.
+fn judge(uid: u32, runs_proxy: Option<u32>) -> Result<(), Why> {
+    match runs_proxy {
+        None => Err(Why::UnknownUser(uid)),
+        Some(user) if user == uid => Ok(()),
+        Some(_) => Err(Why::OtherUser(uid)),
+    }
+}
+
+/// The user who may do everything, and needs no access code for it.
+const ROOT: u32 = 0;
 
 /// Bytes of a reason that are shown.
 const MAX_REASON: usize = 200;
@@ -461,6 +519,9 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         Why::OtherPrinter,
         Why::NotHttp,
         Why::WrongCode,
+        Why::OtherUser(1000),
+        Why::UnknownUser(1000),
+        Why::Unlisted,
         Why::NoHttp,
         Why::NotReady("mqtt: the printer does not answer".into()),
     ];
@@ -481,6 +542,13 @@ mod tests {
     use alloc::vec::Vec;
     use std::net::TcpListener;
     use std::thread;
+
+    #[test]
+    fn the_code_is_sent_to_the_user_that_runs_the_proxy() {
+        assert_eq!(judge(998, Some(998)), Ok(()));
+        assert_eq!(judge(1000, Some(998)), Err(Why::OtherUser(1000)));
+        assert_eq!(judge(1000, None), Err(Why::UnknownUser(1000)));
+    }
 
     #[test]
     fn an_answer_without_end_is_read_to_its_limit() {

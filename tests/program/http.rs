@@ -9,6 +9,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::rc::Rc;
 
@@ -17,9 +19,11 @@ use tokio::task::JoinHandle;
 
 use skips::is_missing;
 
-use crate::clients::programs::{Program, Said};
+use crate::clients::programs::{PATIENCE, Program, Said};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
 use printer::{Model, Printer};
+
+const TOKEN: &str = "token-of-prometheus";
 
 /// A P1S with MQTT, and the program before it.
 struct Bed {
@@ -32,6 +36,11 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With more arguments.
+    async fn with(more: &[&str]) -> Self {
         let printer = Printer::new(Model::P1S).code(CODE);
         let (mqtt, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;
         let dir = StateDir::new();
@@ -41,7 +50,8 @@ impl Bed {
         args[at + 1] = "mqtt,http".to_owned();
         let at = args.iter().position(|arg| arg == "--port").unwrap();
         args[at + 1] = "mqtt=0,http=0".to_owned();
-        args.extend(["--http-token", "token-of-prometheus"].map(str::to_owned));
+        args.extend(["--http-token", TOKEN].map(str::to_owned));
+        args.extend(more.iter().map(|&arg| arg.to_owned()));
         let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
         let line = proxy.program.line("http     listening on ").await;
         let (_, rest) = line.split_once(" listening on ").unwrap();
@@ -60,7 +70,12 @@ impl Bed {
 
     /// What the program's own command prints.
     async fn run(&self, words: &[&str]) -> (Option<i32>, Said) {
-        let ports = format!("mqtt={},http={}", self.proxy.address.port(), self.http.port());
+        self.run_with(self.http.port(), words).await
+    }
+
+    /// The same with another port of HTTP.
+    async fn run_with(&self, http: u16, words: &[&str]) -> (Option<i32>, Said) {
+        let ports = format!("mqtt={},http={http}", self.proxy.address.port());
         let mut command = command(["-p", "127.0.0.1", "-s", Model::P1S.serial()]);
         command.env("ACCESS_CODE", CODE).args(["-b", "127.0.0.1"]);
         command.args(["--port", &ports, "--state-dir"]).arg(self.dir.path()).args(words);
@@ -203,6 +218,37 @@ fn the_status_command_shows_what_the_page_shows() {
         let (code, said) = bed.run(&["status", "-a", "wrong123"]).await;
         assert_eq!(code, Some(1));
         assert!(said.err.contains("the running proxy has another access code"), "{}", said.err);
+    });
+}
+
+/// Any program may listen on the port of HTTP while the proxy does not, and it has no certificate to show.
+#[test]
+fn no_code_is_sent_to_another_users_program() {
+    const LISTENS: &str = "import socket\n\
+        s = socket.create_server(('127.0.0.1', 0))\n\
+        print(s.getsockname()[1], flush=True)\n\
+        while True:\n    c, _ = s.accept()\n    print(c.recv(4096), flush=True)\n    c.close()\n";
+    const USER: u32 = 12345;
+    // Root alone can start a program of another user's.
+    if is_missing("python3") || fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let mut python = Command::new("python3");
+        python.args(["-c", LISTENS]).current_dir("/").uid(USER);
+        let other = Program::start(&mut python);
+        assert!(other.until(PATIENCE, |said| said.out.ends_with(b"\n")).await);
+        let port = String::from_utf8(other.said().out).unwrap().trim().parse().unwrap();
+        let (code, said) = bed.run_with(port, &["status"]).await;
+        assert_eq!(code, Some(1), "{}", said.err);
+        let words = "held by a program of user 12345, not by the proxy; it is sent no access code";
+        assert!(said.err.contains(words), "{}", said.err);
+        let (_, said) = bed.run_with(port, &["check", "--json"]).await;
+        assert!(text(said).contains("the printer is not asked a second time"));
+        assert_eq!(bed.run(&["status"]).await.0, Some(0), "the proxy's own port");
+        let heard = String::from_utf8(other.said().out).unwrap();
+        assert!(!heard.contains("Authorization"), "{heard}");
     });
 }
 

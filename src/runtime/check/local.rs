@@ -3,15 +3,15 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | the check of the service's ports | [`health::TIMEOUT`] | they count as another program's |
-//! | a table of the kernel | `MAX_TABLE` | the rest is not read |
+//! | a table of the kernel | [`MAX_TABLE`](crate::health::kernel::MAX_TABLE) | the rest is not read |
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::SystemTime;
@@ -21,12 +21,10 @@ use crate::cause::Cause;
 use crate::check::Finding;
 use crate::config::Config;
 use crate::health;
+use crate::health::kernel::{listener, text};
 use crate::memory::{KIB, budget};
 use crate::state_dir::pins::Fingerprint;
 use crate::tls::Identity;
-
-/// Bytes of a table of the kernel that are read.
-const MAX_TABLE: u64 = 1024 * 1024;
 
 /// Who has a port of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl ThisMachine {
                 Ok(()) => health::has_identity(service),
                 // To be on the safe side: the printer of a service that runs is not connected to.
                 Err(error) => {
-                    let named = || listener(config.bind_of(service), port).and_then(holder);
+                    let named = || holder_at(config.bind_of(service), port);
                     error.is_uncertain() && named().is_none_or(|(_, name)| name == own_name())
                 }
             };
@@ -117,11 +115,11 @@ impl Machine for ThisMachine {
         if self.own.contains(&port) {
             return PortState::Own;
         }
-        let Some(inode) = listener(config.bind_of(service), port) else {
+        let Some(listener) = listener(config.bind_of(service), port) else {
             let is_denied = port < first_free_port() && !self.is_running() && !may_bind_any();
             return if is_denied { PortState::Privileged } else { PortState::Free };
         };
-        match holder(inode) {
+        match holder(listener.inode) {
             // Of a port that does not show whose it is, the program's name tells.
             Some((_, name))
                 if self.is_running() && name == own_name() && !health::has_identity(service) =>
@@ -212,44 +210,9 @@ fn program_name(process: impl fmt::Display) -> String {
 /// Open files beside connections: listeners, the log, epoll.
 const FURTHER_FILES: usize = 48;
 
-fn text(file: &str) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(file) = File::open(file) {
-        // What was read before an error is used.
-        let _read = file.take(MAX_TABLE).read_to_end(&mut bytes);
-    }
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// The inode of a TCP socket that listens on `port` at `bind`, or where a socket bound there would conflict with it.
-fn listener(bind: IpAddr, port: u16) -> Option<u64> {
-    ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
-        .into_iter()
-        .find_map(|table| text(table).lines().find_map(|line| listening(line, bind, port)))
-}
-
-/// The inode in a line of the table, which has a number, the own address, the peer's, the state, and the inode as the
-/// tenth field.
-fn listening(line: &str, bind: IpAddr, port: u16) -> Option<u64> {
-    const LISTEN: &str = "0A";
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let (address, at) = fields.next()?.rsplit_once(':')?;
-    let is_same = u16::from_str_radix(at, 16).ok()? == port && fields.nth(1)? == LISTEN;
-    let any = address.bytes().all(|digit| digit == b'0');
-    let conflicts = any || bind.is_unspecified() || address == hexadecimal(bind);
-    if is_same && conflicts { fields.nth(5)?.parse().ok() } else { None }
-}
-
-/// An address as the kernel prints it: in words of four bytes, each as a number of this machine.
-fn hexadecimal(address: IpAddr) -> String {
-    let word = |bytes: &[u8]| {
-        let bytes = bytes.try_into().unwrap_or_default();
-        format!("{:08X}", u32::from_ne_bytes(bytes))
-    };
-    match address {
-        IpAddr::V4(address) => word(&address.octets()),
-        IpAddr::V6(address) => address.octets().chunks(4).map(word).collect(),
-    }
+/// The process that listens there, and its name.
+fn holder_at(bind: IpAddr, port: u16) -> Option<(u32, String)> {
+    holder(listener(bind, port)?.inode)
 }
 
 /// The process that has this socket, and its name, where `/proc` lets this program see it.
