@@ -14,6 +14,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::rc::Rc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -249,6 +251,43 @@ fn no_code_is_sent_to_another_users_program() {
         assert_eq!(bed.run(&["status"]).await.0, Some(0), "the proxy's own port");
         let heard = String::from_utf8(other.said().out).unwrap();
         assert!(!heard.contains("Authorization"), "{heard}");
+    });
+}
+
+#[test]
+fn no_code_and_no_token_is_in_the_log() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let (view, wrong) = ("view-of-the-wall", "wrong-code-7");
+        let bed = Bed::with(&["-v", "--view-code", view]).await;
+        let logins = [format!("bblp:{CODE}"), format!("x:{view}"), format!("bblp:{wrong}")];
+        for path in ["/status", "/metrics", "/snapshot.jpg", "/stream.mjpg", "/nothing"] {
+            for login in &logins {
+                bed.curl(path, &["-u", login]).await;
+            }
+            for token in [TOKEN, wrong] {
+                bed.curl(path, &["-H", &format!("Authorization: Bearer {token}")]).await;
+                // From another machine: lines about one are rate-limited.
+                let url = format!("{path}?token={token}");
+                bed.curl(&url, &["--interface", "127.0.0.8"]).await;
+                bed.curl(&url, &["-X", "POST"]).await;
+            }
+        }
+        let more = ["-u", &logins[0], "--interface", "127.0.0.9", "-H", "Host: evil.example"];
+        bed.curl(&format!("/status?token={TOKEN}"), &more).await;
+        bed.proxy.program.line("request for another host name").await;
+        let log = bed.proxy.program.log();
+        for words in ["wrong access code", "wrong token in the URL", "method not allowed"] {
+            assert!(log.contains(words), "{words}: {log}");
+        }
+        let encoded = logins.each_ref().map(|login| STANDARD.encode(login));
+        let secrets = [CODE, view, wrong, TOKEN, "token=", "Authorization", "Basic ", "Bearer "];
+        for secret in secrets.into_iter().chain(encoded.iter().map(String::as_str)) {
+            let line = log.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{secret}");
+        }
     });
 }
 
