@@ -37,6 +37,11 @@ pub trait Service: Any {
         let _ = visitor;
     }
 
+    /// Length and limit of the queue for the printer. `None`: the service has none.
+    fn queue(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// Writes what an operator asks for with SIGUSR1: one line that ends in a line feed.
     ///
     /// # Errors
@@ -76,8 +81,8 @@ pub struct Transfer<'a> {
     pub index: usize,
     /// The client's number in the log.
     pub client: u32,
-    /// Whether the client sends the file.
-    pub is_upload: bool,
+    /// `upload`, `download`, or `command`: one without a file, which waits all the same.
+    pub direction: &'static str,
     /// The file's name, as the client gave it. Empty: unknown.
     pub name: &'a str,
     /// Bytes transferred.
@@ -86,4 +91,41 @@ pub struct Transfer<'a> {
     pub is_moving: bool,
     /// When it was asked for, or began.
     pub since: Option<Instant>,
+    /// What it waits for, if it does.
+    pub wait: Option<Waiting>,
+}
+
+/// What a transfer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the queue: the next one is the first.
+    pub position: usize,
+    /// What has to end or to come first.
+    pub waits_for: Awaited,
+}
+
+/// What a transfer in a queue needs. `Display` is what it waits for, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A client's, which the printer serves now.
+    Client {
+        /// What it is.
+        what: &'static str,
+        /// The client's number in the log.
+        client: u32,
+    },
+    /// The printer, which is being connected to, or is to answer.
+    Printer,
+    /// The client itself, which is to connect for the file.
+    DataConnection,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client { what, client } => write!(f, "{what} of client {client}"),
+            Self::Printer => f.write_str("printer"),
+            Self::DataConnection => f.write_str("data connection of the client"),
+        }
+    }
 }

@@ -40,7 +40,7 @@ use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::slots::{Slot as _, SlotGuard, Slots};
 use crate::peer::Peer;
-use crate::service::{Connection, Transfer as Shown, Visitor};
+use crate::service::{Awaited, Connection, Transfer as Shown, Visitor, Waiting};
 
 /// Time that a command waits for one of the printer's sessions.
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -110,7 +110,14 @@ impl Hub {
         for (index, slot, occupant) in self.slots.occupants() {
             visitor.connection(&Connection { index, occupant, id: "", lost: 0 });
             let Some(task) = slot.task() else { continue };
-            let Some(kind) = task.command_kind.transfer() else { continue };
+            let wait = self.waiting(slot, task);
+            let direction = match task.command_kind.transfer() {
+                Some(transfer) if transfer.is_upload() => "upload",
+                Some(_) => "download",
+                // It is over at once where it need not wait.
+                None if wait.is_some() => "command",
+                None => continue,
+            };
             let moving = self.printer_sessions.iter().find(|session| {
                 let job = session.job();
                 session.has_started()
@@ -120,14 +127,44 @@ impl Hub {
                 visitor.transfer(&Shown {
                     index,
                     client: occupant.peer.number,
-                    is_upload: kind.is_upload(),
+                    direction,
                     name: core::str::from_utf8(name).unwrap_or_default(),
                     bytes: moving.map_or(0, |session| session.bytes()),
                     is_moving: moving.is_some(),
-                    since: moving.map(|session| session.began()),
+                    since: match (moving, task.stage) {
+                        (Some(session), _) => Some(session.began()),
+                        (None, Stage::Queued { until }) => {
+                            Some(Instant::at(until.elapsed().saturating_sub(QUEUE_TIMEOUT)))
+                        }
+                        (None, Stage::Connecting { .. } | Stage::Running { .. }) => None,
+                    },
+                    wait,
                 });
             });
         }
+    }
+
+    /// What a client's command waits for.
+    fn waiting(&self, slot: &Slot, task: Task) -> Option<Waiting> {
+        let (position, waits_for) = match task.stage {
+            Stage::Connecting { .. } => (1, Awaited::DataConnection),
+            Stage::Running { .. } => return None,
+            Stage::Queued { .. } => match self.wait_of(slot) {
+                None => (1, Awaited::Printer),
+                Some(Wait { before, job: None }) => (before + 1, Awaited::Printer),
+                Some(Wait { before, job: Some(Job { peer, command_kind, .. }) }) => {
+                    let what = command_kind.transfer().map_or("command", Transfer::word);
+                    (before + 1, Awaited::Client { what, client: peer.number })
+                }
+            },
+        };
+        Some(Waiting { position, waits_for })
+    }
+
+    /// Commands in the queue.
+    pub fn queued(&self) -> usize {
+        let tasks = self.slots.iter().filter_map(|slot| slot.task());
+        tasks.filter(|task| matches!(task.stage, Stage::Queued { .. })).count()
     }
 
     /// Disconnects every client.

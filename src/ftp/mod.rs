@@ -196,6 +196,10 @@ impl service::Service for Service {
         self.hub.describe(visitor);
     }
 
+    fn queue(&self) -> Option<(usize, usize)> {
+        Some((self.hub.queued(), CLIENTS))
+    }
+
     fn disconnect_all(&self) {
         self.hub.dismiss_all();
     }

@@ -10,7 +10,7 @@ use super::page::{Cursor, Room};
 const CSP: &str = "Content-Security-Policy: default-src 'none'; img-src 'self' data:; media-src 'self'; \
                    connect-src 'self'; base-uri 'none'; form-action 'none'; \
                    style-src 'sha256-qcHAHrhM7cDRpQBN2uLAK0854+dChcZ7DuzpwrrF9Ug='; \
-                   script-src 'sha256-MVNWPwQtbuYE+5ztWx0CHZ05psheWEuMP6igcbr1mOs='\r\n";
+                   script-src 'sha256-26AGbytMFvhH4sYcyzzS7XQfuOsQTyqXjnNgMl+rpDE='\r\n";
 
 /// A status (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::memory::heap;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Certificate, Code, Login, Status};
 use crate::printer::upstream::{REASONS, State};
-use crate::service::{Connection, Transfer, Visitor};
+use crate::service::{Connection, Transfer, Visitor, Waiting};
 
 /// Events shown, newest first.
 const EVENTS: usize = 32;
@@ -233,17 +233,19 @@ impl Source<'_> {
         for (at, listed) in service.listed.borrow().iter().enumerate() {
             let write = |page: &mut Page<'_>, shown: Shown<'_>| {
                 let Shown::Transfer(transfer) = shown else { return };
-                let Transfer { index, client, name, bytes, .. } = *transfer;
-                let direction = if transfer.is_upload { "upload" } else { "download" };
+                let Transfer { index, client, direction, name, bytes, wait, .. } = *transfer;
                 let state = if transfer.is_moving { "moving" } else { "waiting" };
                 page.element(
                     key(6, at, index),
                     format_args!(
                         "{{\"service\":\"{}\",\"client\":{client},\"direction\":\"{direction}\",\
-                         \"name\":{},\"bytes\":{bytes},\"state\":\"{state}\",\"since_s\":{}}}",
+                         \"name\":{},\"bytes\":{bytes},\"state\":\"{state}\",\"since_s\":{},\
+                         \"position\":{},\"waits_for\":{}}}",
                         listed.name,
                         text(name),
-                        Bare(transfer.since.map(|since| self.age(since)))
+                        Bare(transfer.since.map(|since| self.age(since))),
+                        Bare(wait.map(|wait| wait.position)),
+                        Text(wait.map(|wait| wait.waits_for))
                     ),
                 );
             };
@@ -406,15 +408,24 @@ impl Source<'_> {
                         Span(self.age(occupant.since))
                     ),
                 ),
-                Shown::Transfer(Transfer { index, client, is_upload, name, bytes, .. }) => page
-                    .item(
-                        key(2, at, 2 * index + 2),
-                        format_args!(
-                            "  {client}: {} of {}, {bytes} bytes\n",
-                            if *is_upload { "upload" } else { "download" },
-                            Plain(name)
+                Shown::Transfer(Transfer {
+                    index, client, direction, name, bytes, wait, ..
+                }) => {
+                    let key = key(2, at, 2 * index + 2);
+                    let name = Plain(name);
+                    match wait {
+                        None => page.item(
+                            key,
+                            format_args!("  {client}: {direction} of {name}, {bytes} bytes\n"),
                         ),
-                    ),
+                        Some(Waiting { position, waits_for }) => page.item(
+                            key,
+                            format_args!(
+                                "  {client}: {direction} of {name}, place {position} in the queue, waits for: {waits_for}\n"
+                            ),
+                        ),
+                    }
+                }
             };
             listed.service.describe(&mut Each { page, write });
         }
@@ -518,6 +529,11 @@ impl Source<'_> {
         each(page, part, "clients_limit", &|listed| {
             (listed.limit > 0).then_some(listed.limit as u64)
         });
+        let queue = |listed: &Listed| listed.service.queue();
+        let part = family(page, "queue", "gauge", "Commands that wait for the printer");
+        each(page, part, "queue", &|listed| Some(queue(listed)?.0 as u64));
+        let part = family(page, "queue_limit", "gauge", "Commands that may wait for the printer");
+        each(page, part, "queue_limit", &|listed| Some(queue(listed)?.1 as u64));
         let part =
             family(page, "upstream_up", "gauge", "Whether the printer has accepted the login");
         each(page, part, "upstream_up", &|listed| {

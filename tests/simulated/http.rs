@@ -107,17 +107,17 @@ impl Bed {
     }
 }
 
-fn basic(user: &str, code: &str) -> String {
+pub(crate) fn basic(user: &str, code: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{code}")))
 }
 
-fn get(path: &str, fields: &str) -> String {
+pub(crate) fn get(path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: 10.1.2.3:8080\r\n{fields}\r\n")
 }
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     head: String,
     body: Vec<u8>,
@@ -125,7 +125,7 @@ struct Answer {
 
 impl Answer {
     /// Reads one answer as a browser does.
-    async fn read(stream: &mut DuplexStream, is_head: bool) -> Self {
+    pub(crate) async fn read(stream: &mut DuplexStream, is_head: bool) -> Self {
         timeout(secs(60), Self::take(stream, is_head)).await.expect("an answer comes")
     }
 
@@ -173,7 +173,7 @@ impl Answer {
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         core::str::from_utf8(&self.body).unwrap()
     }
 }

@@ -4,11 +4,14 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
+use pandaproxy::board::BOARD;
 use pandaproxy::runtime::launch::Proxy;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use crate::http;
 use crate::lan::chamber::{At, Port};
 use crate::lan::net::SimNet;
 use crate::lan::weather::{Chance, Line, Net, Sky, Wire};
@@ -83,7 +86,7 @@ impl Bed {
             let (near, far) = wires.wire("data of the printer", line, WIRE);
             core::future::ready(files.take(port, far).then_some(near))
         });
-        let more = ["--services=ftp", "--ftp-mode=proxy"];
+        let more = ["--services=ftp,http", "--ftp-mode=proxy"];
         let proxy = root::start(&net, model.serial(), CODE, &more);
         pass(secs(1)).await;
         Self { net, wires, line, files, proxy }
@@ -107,6 +110,14 @@ impl Bed {
         let reply = control.command(&format!("STOR {name}")).await;
         assert!(reply.starts_with("150 "), "{reply}");
         near
+    }
+
+    /// What the status page's port has at this path.
+    async fn shown(&self, path: &str) -> String {
+        let (mut near, far) = duplex(WIRE);
+        assert!(self.net.arrive(8080, Self::client(), far));
+        near.write_all(http::get(path, &http::basic("bblp", CODE)).as_bytes()).await.unwrap();
+        http::Answer::read(&mut near, false).await.text().to_owned()
     }
 
     /// How many uploads the printer takes for whole.
@@ -149,6 +160,44 @@ async fn uploading_part(printer: (Model, Family)) -> (Bed, Control, Wire) {
     data.write_all(&PART).await.unwrap();
     assert!(bed.files.until(secs(5), |seen| seen.taken == 50_000).await);
     (bed, control, data)
+}
+
+#[test]
+fn who_waits_is_shown_with_its_place_in_the_queue() {
+    lan::run(async {
+        let (bed, mut control, mut data) = uploading_part(PRINTERS[0]).await;
+        let mut waiting = bed.log_in().await;
+        let port = waiting.data_port().await;
+        let (far, _data) = bed.wires.wire("data of the client", &bed.line, WIRE);
+        assert!(bed.net.arrive(port, Bed::client(), far));
+        waiting.0.write_all(b"STOR next.3mf\r\n").await.unwrap();
+        let mut browsing = bed.log_in().await;
+        browsing.0.write_all(b"CWD /cache\r\n").await.unwrap();
+        pass(secs(20)).await;
+        let status: Value = serde_json::from_str(&bed.shown("/status").await).unwrap();
+        let told = |at: usize| {
+            let it = &status["transfers"][at];
+            let words = ["client", "direction", "name", "state", "since_s", "position"];
+            words.map(|word| it[word].to_string()).join(" ") + " " + &it["waits_for"].to_string()
+        };
+        assert_eq!(told(0), r#"1 "upload" "part" "moving" 20 null null"#);
+        let behind = r#""upload of client 1""#;
+        assert_eq!(told(1), format!(r#"2 "upload" "next.3mf" "waiting" 20 1 {behind}"#));
+        assert_eq!(told(2), format!(r#"3 "command" "/cache" "waiting" 20 2 {behind}"#));
+        let text = bed.shown("/status.txt").await;
+        let line = "2: upload of next.3mf, place 1 in the queue, waits for: upload of client 1\n";
+        assert!(text.contains(line), "{text}");
+        let metrics = bed.shown("/metrics").await;
+        let limit = format!("pandaproxy_queue_limit{{service=\"ftp\"}} {}", BOARD.clients.ftp);
+        for line in ["pandaproxy_queue{service=\"ftp\"} 2", &limit] {
+            assert!(metrics.lines().any(|its| its == line), "{line}");
+        }
+        data.shutdown().await.unwrap();
+        assert!(control.reply().await.starts_with("226 "));
+        assert!(waiting.reply().await.starts_with("150 "));
+        let metrics = bed.shown("/metrics").await;
+        assert!(metrics.contains("pandaproxy_queue{service=\"ftp\"} 1"), "the directory");
+    });
 }
 
 #[test]
