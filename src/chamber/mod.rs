@@ -143,7 +143,10 @@ impl service::Service for Service {
 
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
-            visitor.connection(&Connection { index, occupant, id: "", lost: slot.pictures.lost() });
+            let lost = slot.pictures.lost();
+            slot.occupancy().label().with(|id| {
+                visitor.connection(&Connection { index, occupant, id, lost });
+            });
         }
     }
 

@@ -152,11 +152,13 @@ pub struct Head {
     pub is_chunked: bool,
     /// Whether the connection stays open.
     pub keeps_alive: bool,
+    /// Whether the client speaks HTTP/1.1, in which connections stay open unless it is said; in 1.0 they are closed.
+    pub is_1_1: bool,
 }
 
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { status, content_type, is_deflated, len, is_chunked, keeps_alive } = self;
+        let Self { status, content_type, is_deflated, len, is_chunked, keeps_alive, is_1_1 } = self;
         write!(f, "HTTP/1.1 {}\r\nContent-Type: {content_type}\r\n", status.line())?;
         if let Some(len) = len {
             write!(f, "Content-Length: {len}\r\n")?;
@@ -178,7 +180,11 @@ impl fmt::Display for Head {
             f.write_str("X-Accel-Buffering: no\r\n")?;
         }
         f.write_str(status.fields())?;
-        f.write_str(if *keeps_alive { "" } else { "Connection: close\r\n" })?;
+        f.write_str(match (keeps_alive, is_1_1) {
+            (true, true) => "",
+            (true, false) => "Connection: keep-alive\r\n",
+            (false, _) => "Connection: close\r\n",
+        })?;
         f.write_str("\r\n")
     }
 }

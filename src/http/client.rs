@@ -8,7 +8,8 @@
 //! | a connection without a request | [`IDLE_TIMEOUT`]; without a code shown [`REQUEST_TIMEOUT`] | closed |
 //! | a request | as in [`wire`] | 400, 405, 413, 414, 431, 501 or 505, closed |
 //! | what is read behind a request that ends the connection | [`MAX_EXCESS`] bytes in [`LINGER_TIMEOUT`] | closed |
-//! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG) | 401, closed |
+//! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG); one token in a URL, one code from another site's page | 401 or 403, closed |
+//! | wrong codes from one address | as in [`access`](super::access) | 429 for a while |
 //! | clients that have shown a code | `BOARD.clients.http` | 503, closed |
 //! | time to take a piece of an answer | that of [`runtime::drive`](crate::runtime::drive) | closed |
 
@@ -17,7 +18,8 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use super::access::{Denied, Refuse, Shown};
+use super::access::{self, Refuse, Shown};
+use super::agent;
 use super::answer::{Answer, Content, Head, Status, write};
 use super::document::{Document, NotReady, Source};
 use super::media;
@@ -29,6 +31,7 @@ use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
 use crate::clock::Instant;
 use crate::journal::Kind;
 use crate::memory::slots::Slot as _;
+use crate::peer::Peer;
 use crate::session::{ClientError, Consumed, Output, Session};
 
 /// Time for a request.
@@ -68,6 +71,8 @@ pub struct Client {
     until: Instant,
     /// Whether the next request has begun to arrive.
     has_begun: bool,
+    /// Whether the last request asks for the head of its answer alone.
+    is_head: bool,
     /// The piece of a file that is being sent.
     piece: &'static [u8],
 }
@@ -130,6 +135,14 @@ enum Place {
 }
 
 impl Place {
+    /// Whether it needs a code.
+    const fn is_closed(&self) -> bool {
+        match self {
+            Self::Closed(_) | Self::Media(_) => true,
+            Self::Open(_) | Self::Readiness | Self::Nowhere => false,
+        }
+    }
+
     fn of(path: &str, query: &str) -> Self {
         let action = wire::parameter(query, "action");
         let base = path.strip_prefix("/webcam").filter(|rest| rest.is_empty() || *rest == "/");
@@ -177,6 +190,7 @@ impl Client {
             step: Step::Request,
             until,
             has_begun: false,
+            is_head: false,
             piece: &[],
         }
     }
@@ -214,7 +228,7 @@ impl Client {
         let answer = Answer {
             status,
             content,
-            is_head: false,
+            is_head: self.is_head,
             is_1_1: true,
             keeps_alive: false,
             has_begun: false,
@@ -243,10 +257,11 @@ impl Client {
     }
 
     /// Decides how a request is answered. The event, if the client has just shown a code.
-    fn answer(&mut self, request: &Request<'_>) -> Option<Event> {
+    fn answer(&mut self, now: Instant, request: &Request<'_>) -> Option<Event> {
         let Request { is_head, is_1_1, keeps_alive, .. } = *request;
+        self.is_head = is_head;
         if let Some(agent) = request.agent {
-            self.slot.occupancy().label().set(agent);
+            self.slot.occupancy().label().set(agent::product(agent));
         }
         if !self.service.is_own_host(request.host) {
             let line = "this machine has another name; use its address, or give the name with --advertise-name\n";
@@ -267,7 +282,16 @@ impl Client {
             has_begun: false,
         };
         let done = |answer| Step::Answer(answer, Error::Answered);
-        match Place::of(request.path, request.query) {
+        let place = Place::of(request.path, request.query);
+        if !place.is_closed() && request.is_from_elsewhere {
+            // A script that goes on with what this shows would guess in the name of this service's own page.
+            if let Err(Denied { line, status, why: Some(error), .. }) = self.authorise(now, request)
+            {
+                self.end(status, line, error);
+                return None;
+            }
+        }
+        match place {
             Place::Open(content) => self.step = done(say(Status::Ok, content)),
             Place::Readiness => {
                 let is_ready = self.service.is_ready();
@@ -278,17 +302,14 @@ impl Client {
                 let content = Content::Line("there is nothing at this path\n");
                 self.step = done(say(Status::NotFound, content));
             }
-            place @ (Place::Closed(_) | Place::Media(_)) => match self.authorise(request) {
-                Err((line, guess)) => {
+            place @ (Place::Closed(_) | Place::Media(_)) => match self.authorise(now, request) {
+                Err(Denied { line, status, why, guess }) => {
                     let is_last = self.wrong.is_full();
-                    let status = match line {
-                        LOCKED_OUT => Status::TooManyRequests,
-                        _ => Status::Unauthorized,
-                    };
                     let answer = say(status, Content::Line(line));
-                    let keeps_alive = keeps_alive && !is_last;
-                    let error = if is_last { Error::WrongCode } else { Error::Answered };
-                    self.step = Step::Answer(Answer { keeps_alive, ..answer }, error);
+                    let keeps_alive = keeps_alive && !is_last && why.is_none();
+                    let last = if is_last { Error::WrongCode } else { Error::Answered };
+                    let answer = Answer { keeps_alive, ..answer };
+                    self.step = Step::Answer(answer, why.unwrap_or(last));
                     return guess.map(Event::Guessed);
                 }
                 Ok(shown) => {
@@ -317,33 +338,63 @@ impl Client {
         None
     }
 
-    /// Checks what the request shows. The line for a request that is not authorised, and the wrong code.
-    fn authorise(&mut self, request: &Request<'_>) -> Result<Shown, (&'static str, Option<Guess>)> {
-        let Self { service, refusal, wrong, .. } = self;
-        let refuse =
-            refusal.as_ref().map(|refusal| |user: &[u8], code: &[u8]| refusal.error(user, code));
-        let refuse = refuse.as_ref().map(|refuse| refuse as Refuse<'_>);
-        match service.access.check(request, refuse) {
-            Ok(shown) => Ok(shown),
-            Err(Denied::Nothing) => {
-                Err(("user bblp, and the printer's access code as the password\n", None))
+    /// Checks what the request shows, and counts what is wrong.
+    fn authorise(&mut self, now: Instant, request: &Request<'_>) -> Result<Shown, Denied> {
+        let Self { service, refusal, wrong, slot, .. } = self;
+        let peer = slot.occupancy().occupant().get().map_or_else(Peer::unknown, |it| it.peer);
+        let (access, is_from_elsewhere) = (&service.access, request.is_from_elsewhere);
+        let mut denied = None;
+        let place = if is_from_elsewhere { access::ELSEWHERE } else { access::URL };
+        let refused = service.refusal(now, place, peer);
+        match access
+            .check_token(request, as_check(refused.as_ref()).as_ref().map(|it| it as Refuse<'_>))
+        {
+            Some(Ok(shown)) => return Ok(shown),
+            Some(Err(error)) => {
+                service.count(now, place, peer, error.guess());
+                let why = if is_from_elsewhere { Error::Elsewhere } else { Error::WrongToken };
+                denied = Some((error, Some(why)));
             }
-            Err(Denied::Wrong(error)) => {
-                let guess = error.guess();
+            None => {}
+        }
+        let refused = if is_from_elsewhere { &refused } else { refusal };
+        let mut guess = None;
+        match access
+            .check_login(request, as_check(refused.as_ref()).as_ref().map(|it| it as Refuse<'_>))
+        {
+            Some(Ok(shown)) => return Ok(shown),
+            Some(Err(error)) if is_from_elsewhere => {
+                service.count(now, place, peer, error.guess());
+                denied = Some((error, Some(Error::Elsewhere)));
+            }
+            Some(Err(error)) => {
+                guess = error.guess();
                 if let Some(guess) = guess
                     && !wrong.contains(&guess)
                 {
                     // It fits: a full list ends the connection.
                     let _fits = wrong.push(guess);
                 }
-                let line = match error {
-                    LoginError::WrongUser => "wrong user name; it is bblp\n",
-                    LoginError::WrongCode(_) => "wrong access code\n",
-                    LoginError::LockedOut => LOCKED_OUT,
-                };
-                Err((line, guess))
+                let why = denied.and_then(|(_, why)| why);
+                denied = Some((error, why));
             }
+            None => {}
         }
+        let (line, why) = match denied {
+            None => ("user bblp, and the printer's access code as the password\n", None),
+            Some((LoginError::LockedOut, why)) => (LOCKED_OUT, why),
+            Some((LoginError::WrongUser, why)) => ("wrong user name; it is bblp\n", why),
+            Some((LoginError::WrongCode(_), why @ Some(Error::WrongToken))) => {
+                ("wrong token\n", why)
+            }
+            Some((LoginError::WrongCode(_), why)) => ("wrong access code\n", why),
+        };
+        let status = match denied {
+            Some((LoginError::LockedOut, _)) => Status::TooManyRequests,
+            Some((_, Some(Error::Elsewhere))) if !request.navigates => Status::Forbidden,
+            Some(_) | None => Status::Unauthorized,
+        };
+        Err(Denied { line, status, why, guess })
     }
 
     /// Writes the next piece of an answer. `None`: there is none left.
@@ -390,6 +441,7 @@ impl Client {
                 len: content_len,
                 is_chunked,
                 keeps_alive,
+                is_1_1,
             };
             len = write(out, format_args!("{head}"));
             if is_head {
@@ -453,6 +505,21 @@ impl Client {
     }
 }
 
+/// Why a request is not authorised, and how it is answered.
+struct Denied {
+    line: &'static str,
+    status: Status,
+    /// Why the connection ends, if it does at once.
+    why: Option<Error>,
+    /// A guess that counts at the service itself.
+    guess: Option<Guess>,
+}
+
+/// The check that stands for the real one while an origin is locked out.
+fn as_check(refusal: Option<&Refusal>) -> Option<impl Fn(&[u8], &[u8]) -> LoginError> {
+    refusal.map(|refusal| |user: &[u8], code: &[u8]| refusal.error(user, code))
+}
+
 /// What a client reads whose origin is locked out.
 const LOCKED_OUT: &str = "locked out after wrong access codes; wait a minute\n";
 
@@ -485,8 +552,9 @@ impl Session for Client {
                 }
                 match wire::next(input) {
                     Ok(None) => Ok((0, None)),
-                    Ok(Some((len, request))) => Ok((len, self.answer(&request))),
+                    Ok(Some((len, request))) => Ok((len, self.answer(now, &request))),
                     Err(fault) => {
+                        self.is_head = false;
                         self.end_for(fault);
                         Ok((input.len(), None))
                     }
@@ -514,6 +582,7 @@ impl Session for Client {
         }
         match self.step {
             Step::Request if self.has_begun => {
+                self.is_head = false;
                 self.end(Status::RequestTimeout, "the request takes too long\n", Error::Silent);
                 Ok(())
             }
@@ -565,6 +634,10 @@ pub enum Error {
     Fault(Fault),
     /// The client has shown [`MAX_WRONG`](crate::auth::MAX_WRONG) wrong codes.
     WrongCode,
+    /// A URL has a wrong token.
+    WrongToken,
+    /// A page of another site has shown a wrong code or token.
+    Elsewhere,
     /// The request names another host.
     ForeignHost,
     /// The request comes from a page of another site.
@@ -588,8 +661,8 @@ impl ClientError for Error {
             Self::Silent => Kind::Silent,
             Self::Fault(Fault::HeadTooLong | Fault::TargetTooLong) => Kind::TooLong,
             Self::Fault(_) => Kind::Malformed,
-            Self::WrongCode => Kind::WrongCode,
-            Self::ForeignHost | Self::ForeignOrigin => Kind::RequestRefused,
+            Self::WrongCode | Self::WrongToken => Kind::WrongCode,
+            Self::Elsewhere | Self::ForeignHost | Self::ForeignOrigin => Kind::RequestRefused,
             Self::Full => Kind::Refused,
         }
     }
@@ -607,6 +680,10 @@ impl fmt::Display for Error {
             Self::Silent => write!(f, "no whole request within {} s", REQUEST_TIMEOUT.as_secs()),
             Self::Fault(fault) => fault.fmt(f),
             Self::WrongCode => f.write_str("wrong access code"),
+            Self::WrongToken => f.write_str("wrong token in the URL"),
+            Self::Elsewhere => {
+                f.write_str("wrong access code or token in a request from a page of another site")
+            }
             Self::ForeignHost => {
                 f.write_str("request for another host name; --advertise-name adds one")
             }

@@ -138,6 +138,7 @@ impl Cameras {
         let occupant = client.occupancy().occupant().get();
         slot.set_occupant(occupant.map(|occupant| Occupant { since: now, ..occupant }));
         let client = Rc::clone(client);
+        client.occupancy().label().with(|name| slot.set_name(name));
         let (until, is_head) = (now + FIRST_TIMEOUT, asked.is_head);
         Ok((MediaSession { client, source, is_head, until, step: Step::Begin, excess: 0 }, slot))
     }
@@ -161,6 +162,13 @@ impl CameraSlot {
     }
 
     fn set_occupant(&self, occupant: Option<Occupant>) {
+    fn set_name(&self, name: &str) {
+        match self {
+            Self::Chamber(slot) => slot.occupancy().label().set(name),
+            Self::Rtsp(slot) => slot.occupancy().label().set(name),
+        }
+    }
+
         match self {
             Self::Chamber(slot) => slot.occupancy().occupant().set(occupant),
             Self::Rtsp(slot) => slot.occupancy().occupant().set(occupant),
@@ -243,6 +251,7 @@ impl MediaSession {
             is_chunked: false,
             keeps_alive: false,
         };
+            is_1_1: true,
         write(out, format_args!("{head}"))
     }
 

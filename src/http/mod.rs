@@ -56,6 +56,7 @@ pub mod document;
 pub mod media;
 pub mod page;
 pub mod slot;
+pub mod agent;
 pub mod wire;
 
 use alloc::rc::Rc;
@@ -65,17 +66,20 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::auth::{Guess, Refusal};
+use crate::auth::{Guess, LOCKOUT_TIMEOUT, Limiter, Lockout, Refusal, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
+use core::fmt;
 use crate::memory::{KIB, budget};
 use crate::printer::status::{Login, Status};
 use crate::printer::upstream::Upstream;
 use crate::service::{self, Connection, Visitor};
 use crate::session::Handler;
+use crate::journal::{self, Kind};
 use access::{Access, Shown};
 use answer::File;
+use crate::peer::Peer;
 use client::{Client, Event};
 use slot::Slot;
 
@@ -160,6 +164,8 @@ pub struct Service {
 
 /// What a [`Service`] shows that does not change.
 pub struct Facts {
+    /// Wrong codes of all services, among them those that [`access`] counts by themselves.
+    limiter: Rc<RefCell<Limiter>>,
     /// What its clients have to show.
     pub access: Access,
     /// This machine's names, the host name first.
@@ -177,7 +183,9 @@ pub struct Facts {
 impl Service {
     /// A service without clients.
     pub fn new(facts: Facts, status: Rc<Status>) -> Rc<Self> {
-        let Facts { access, hosts, serial, ca_pem, ca_sha256, heap_limit } = facts;
+        let Facts { access, hosts, serial, ca_pem, ca_sha256, heap_limit, limiter } = facts;
+    /// The limiter of all services.
+    pub limiter: Rc<RefCell<Limiter>>,
         // openssl may write the certificate as text before it, which does not fit an outbox.
         let ca_pem = match ca_pem.find("-----BEGIN ") {
             None | Some(0) => ca_pem,
@@ -198,6 +206,7 @@ impl Service {
 
     /// Shows these services from now on.
     pub fn list(&self, listed: Vec<Listed>) {
+            limiter,
         self.listed.replace(listed);
     }
 
@@ -229,6 +238,23 @@ impl Service {
         let name = wire::without_port(host);
         let name = name.strip_suffix('.').unwrap_or(name);
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    /// The refusal of what is counted at this place, if the client's origin is locked out there.
+    fn refusal(&self, now: Instant, place: &'static str, peer: Peer) -> Option<Refusal> {
+        self.limiter.borrow_mut().refusal(now, place, peer.origin())
+    }
+
+    /// Counts a wrong code at this place.
+    fn count(&self, now: Instant, place: &'static str, peer: Peer, guess: Option<Guess>) {
+        let Some(guess) = guess else { return };
+        let counted = self.limiter.borrow_mut().count_wrong_code(now, place, peer.origin(), guess);
+        match counted {
+            Lockout::Counted(_) => {}
+            Lockout::JustLocked => {
+                journal::note(Kind::LockedOut, format_args!("{}", LockedOut { peer, place }));
+            }
+        }
+    }
+
         let is_address = match bare {
             Some(bare) => bare.parse::<Ipv6Addr>().is_ok(),
             None => name.parse::<IpAddr>().is_ok(),
@@ -281,6 +307,23 @@ pub struct ClientLink<'a> {
     slot: SlotGuard<Slot>,
     admitted: &'a dyn Fn(),
     released: &'a dyn Fn(),
+/// An address was locked out at a place of its own, displayed as in the log.
+struct LockedOut {
+    peer: Peer,
+    place: &'static str,
+}
+
+impl fmt::Display for LockedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self { peer, place }, seconds) = (self, LOCKOUT_TIMEOUT.as_secs());
+        let what = match *place {
+            access::URL => "tokens in URLs",
+            _ => "requests from other sites",
+        };
+        write!(f, "{peer}: {what} refused for {seconds} s after {WRONG_CODES} wrong ones")
+    }
+}
+
     guessed: &'a dyn Fn(Guess),
 }
 
@@ -363,12 +406,18 @@ pub(crate) fn samples() -> Vec<String> {
         Error::Stopping,
         Error::MediaEnded(media::Error::Sent),
         Error::MediaEnded(media::Error::UnexpectedData),
+        Error::WrongToken,
+        Error::Elsewhere,
     ];
     let refusals =
         media::REFUSALS.map(|why| Error::MediaEnded(media::Error::Refused(why)).to_string());
     let faults = faults.map(|fault| Error::Fault(fault).to_string());
     let others = others.map(|error| error.to_string());
-    faults.into_iter().chain(others).chain(refusals).collect()
+    let peer = Peer { service: "http", ..Peer::unknown() };
+    let lockouts = [access::URL, access::ELSEWHERE];
+    let lockouts = lockouts.map(|place| LockedOut { peer, place }.to_string());
+    let faults = faults.into_iter().chain(lockouts);
+    faults.chain(others).chain(refusals).collect()
 }
 
 #[cfg(test)]

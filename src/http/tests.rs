@@ -6,7 +6,6 @@ use super::*;
 use crate::auth::{AccessCode, Guess};
 use crate::cause::Cause;
 use crate::config::Port6000;
-use crate::journal::Kind;
 use crate::session::{Output, Session};
 use alloc::format;
 use alloc::vec;
@@ -22,6 +21,7 @@ fn service(ca_pem: &str) -> Rc<Service> {
         ca_pem: ca_pem.into(),
         ca_sha256: [0; 32],
         heap_limit: 1,
+        limiter: Rc::default(),
     };
     Service::new(facts, Rc::new(Status::new(SERIAL, Port6000::Auto)))
 }
@@ -124,7 +124,7 @@ fn a_wrong_code_counts_as_soon_as_it_is_shown() {
     let guessed = |guess| counted.borrow_mut().push(guess);
     let ends = service.client(now, None, None, &|| {}, &|| {}, &guessed);
     let (mut client, link) = ends.unwrap();
-    let request = "GET /status?token=wrong HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let request = "GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n";
     let (_, event) = client.handle_input(now, request.as_bytes()).unwrap();
     link.handle_event(now, &mut client, event.unwrap()).unwrap();
     assert_eq!(*counted.borrow(), [Guess::of("wrong".as_bytes())]);

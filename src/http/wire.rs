@@ -53,6 +53,11 @@ pub struct Request<'i> {
     pub is_1_1: bool,
     /// Whether the client expects the connection to stay open.
     pub keeps_alive: bool,
+    /// Whether a browser says that a page of another site causes the request (Fetch Metadata). Browsers say so over
+    /// HTTPS, and to this machine itself.
+    pub is_from_elsewhere: bool,
+    /// Whether a browser says that it leads to a page of its own or a frame, for which it may ask its user for a code.
+    pub navigates: bool,
 }
 
 /// Why a request is not answered as it asks. The connection ends: what follows may be a body.
@@ -162,6 +167,11 @@ pub fn next(input: &[u8]) -> Result<Option<(usize, Request<'_>)>, Fault> {
             agent: fields.one("User-Agent").unwrap_or_default(),
             is_1_1,
             keeps_alive: if is_1_1 { !names("close") } else { names("keep-alive") },
+            is_from_elsewhere: matches!(
+                fields.one("Sec-Fetch-Site")?,
+                Some("cross-site" | "same-site")
+            ),
+            navigates: fields.one("Sec-Fetch-Mode")? == Some("navigate"),
         },
     )))
 }

@@ -406,6 +406,26 @@ fn head_has_the_head_of_get_alone() {
     });
 }
 
+/// Also where the connection ends.
+#[test]
+fn no_answer_to_head_has_content() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let foreign = "HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned();
+        let origin = get("/", "Origin: http://evil.example\r\n").replace("GET", "HEAD");
+        let wrong = get("/status?token=wrong-token", "").replace("GET", "HEAD");
+        let picture = get("/snapshot.jpg", &basic("bblp", CODE)).replace("GET", "HEAD");
+        for (request, status) in [(foreign, 421), (origin, 403), (wrong, 401), (picture, 404)] {
+            let mut stream = bed.connect();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answer = Answer::read(&mut stream, true).await;
+            assert_eq!(answer.status, status, "{request}");
+            assert!(answer.field("Content-Length") > Some("0"), "{request}");
+            assert_eq!(rest(&mut stream).await, b"", "{request}");
+        }
+    });
+}
+
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     lan::run(async {
@@ -447,6 +467,67 @@ fn connections_stay_open_for_a_while() {
         let answer = Answer::read(&mut stream, false).await;
         assert_eq!(answer.field("Connection"), Some("close"));
         assert_eq!(rest(&mut stream).await, b"");
+    });
+}
+
+/// ab and old curl ask so.
+#[test]
+fn http_1_0_is_told_that_its_connection_stays() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let mut stream = bed.connect();
+        for _ in 0..3 {
+            stream
+                .write_all(b"GET /livez HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+                .await
+                .unwrap();
+            let answer = Answer::read(&mut stream, false).await;
+            assert_eq!(
+                (answer.text(), answer.field("Connection")),
+                ("alive\n", Some("keep-alive"))
+            );
+        }
+        stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n").await.unwrap();
+        assert_eq!(Answer::read(&mut stream, false).await.field("Connection"), Some("close"));
+        assert_eq!(bed.get("/livez").await.field("Connection"), None);
+    });
+}
+
+#[test]
+fn bad_requests_after_the_login_fill_no_log() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let from = IpAddr::from([10, 9, 6, 1]);
+        let malformed = Tally::of(Kind::Malformed);
+        for _ in 0..50 {
+            let mut stream = bed.connect_from(from);
+            stream.write_all(get("/status", &basic("bblp", CODE)).as_bytes()).await.unwrap();
+            assert_eq!(Answer::read(&mut stream, false).await.status, 200);
+            stream.write_all(b"\0\r\n\r\n").await.unwrap();
+            assert_eq!(Answer::read(&mut stream, false).await.status, 400);
+            drop(stream);
+            pass(ms(10)).await;
+        }
+        assert_eq!(malformed.now(), 50);
+        let status = bed.status().await;
+        let events = status["events"].as_array().unwrap().iter();
+        let lines = events.filter(|event| event["text"].as_str().unwrap().contains("10.9.6.1"));
+        assert_eq!(lines.count(), 1);
+    });
+}
+
+#[test]
+fn a_browser_is_shown_by_its_name() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let mut stream = bed.connect_from(IpAddr::from([10, 9, 6, 2]));
+        let agent = "User-Agent: Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 \
+                     (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0\r\n";
+        let fields = format!("{agent}{}", basic("bblp", CODE));
+        stream.write_all(get("/status", &fields).as_bytes()).await.unwrap();
+        let answer = Answer::read(&mut stream, false).await;
+        let status: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(status["services"][1]["connections"][0]["id"], "Edg/140.0.0.0");
     });
 }
 
@@ -559,6 +640,94 @@ fn a_second_wrong_code_ends_the_connection() {
             assert_eq!(answer.field("Connection").is_none(), stays, "{code}");
         }
         assert_eq!(rest(&mut stream).await, b"");
+    });
+}
+
+/// Any page in a browser can have it load a picture of this service with a wrong token.
+#[test]
+fn a_wrong_token_in_a_url_locks_out_urls_alone() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let locked = Tally::of(Kind::LockedOut);
+        let url = |token: &str| format!("/snapshot.jpg?token={token}");
+        for n in 0..8 {
+            let answer = bed.get(&url(&format!("wrong-token-{n}"))).await;
+            assert_eq!(answer.status, if n < 5 { 401 } else { 429 }, "{n}");
+            assert_eq!(answer.field("Connection"), Some("close"), "{n}");
+        }
+        pass(ms(10)).await;
+        assert_eq!(locked.now(), 1);
+        assert!(journal_says("tokens in URLs refused for 60 s after 5 wrong ones"));
+        assert_eq!(bed.get(&format!("/status?token={TOKEN}")).await.status, 429);
+        assert_eq!(bed.get_with_code("/status").await.status, 200);
+        let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+        assert_eq!(bed.ask(&get("/status", &bearer)).await.status, 200);
+        pass(secs(61)).await;
+        assert_eq!(bed.get(&format!("/status?token={TOKEN}")).await.status, 200);
+    });
+}
+
+#[test]
+fn pages_of_other_sites_lock_nobody_out() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let locked = Tally::of(Kind::LockedOut);
+        let image = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n";
+        let dashboard = "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\n";
+        let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n";
+        // A dashboard shows pictures with the right token, and links lead here.
+        for fields in [image, dashboard, link] {
+            for path in ["/status", "/"] {
+                let answer = bed.ask(&get(&format!("{path}?token={TOKEN}"), fields)).await;
+                assert_eq!(answer.status, 200, "{path} {fields}");
+            }
+            let code = format!("{fields}{}", basic("bblp", CODE));
+            assert_eq!(bed.ask(&get("/status", &code)).await.status, 200, "{fields}");
+            assert_eq!(bed.ask(&get("/", fields)).await.status, 200, "{fields}");
+            assert_eq!(bed.ask(&get("/status", fields)).await.status, 401, "{fields}");
+        }
+        for (n, (path, fields, status)) in [
+            ("/snapshot.jpg?token=guess-1", image, 403),
+            // The script of this page would go on with the token.
+            ("/?token=guess-2", dashboard, 403),
+            ("/livez?token=guess-3", image, 403),
+            ("/?token=guess-4", link, 401),
+            ("/status?token=guess-5", link, 401),
+            ("/status?token=guess-6", image, 429),
+            ("/status?token=wall-display-7", image, 429),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let answer = bed.ask(&get(path, fields)).await;
+            assert_eq!((answer.status, answer.field("Connection")), (status, Some("close")), "{n}");
+        }
+        assert_eq!(locked.now(), 1);
+        assert!(journal_says("requests from other sites refused for 60 s"));
+        assert!(journal_says("wrong access code or token in a request from a page of another"));
+        // Those who come by themselves are served.
+        assert_eq!(bed.get(&format!("/status?token={TOKEN}")).await.status, 200);
+        assert_eq!(bed.get_with_code("/status").await.status, 200);
+        assert_eq!(bed.ask(&get("/", link)).await.status, 200);
+        let own = format!("Sec-Fetch-Site: same-origin\r\n{}", basic("bblp", "wrong"));
+        assert_eq!(bed.ask(&get("/status", &own)).await.status, 401);
+        pass(secs(61)).await;
+        assert_eq!(bed.ask(&get("/status?token=wall-display-7", image)).await.status, 200);
+    });
+}
+
+/// A reverse proxy may ask for a password of its own, and pass it on.
+#[test]
+fn a_token_works_beside_a_login_that_is_none_of_ours() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        for field in ["Negotiate YII", "Basic !!!", "Basic", "Basic YWRtaW46c2VjcmV0"] {
+            let field = format!("Authorization: {field}\r\n");
+            let answer = bed.ask(&get(&format!("/status?token={TOKEN}"), &field)).await;
+            assert_eq!(answer.status, 200, "{field}");
+        }
+        let old = "/status?token=an-older-token";
+        assert_eq!(bed.ask(&get(old, &basic("bblp", CODE))).await.status, 200);
     });
 }
 

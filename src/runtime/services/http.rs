@@ -171,6 +171,7 @@ fn facts<N: Net>(root: &Root<'_, N>) -> Facts {
         ca_pem: Arc::clone(&root.credentials.ca.pem),
         ca_sha256: root.credentials.ca.sha256,
         heap_limit: heap_limit(config),
+        limiter: Rc::clone(&root.limiter),
     }
 }
 

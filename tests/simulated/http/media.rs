@@ -73,7 +73,8 @@ impl Bed {
     /// A connection that has asked for this.
     async fn asking(&self, method: &str, path: &str, wire: usize) -> DuplexStream {
         let mut stream = self.stream_to(8080, wire);
-        let request = get(path, &basic("bblp", CODE)).replace("GET", method);
+        let fields = format!("User-Agent: curl/8.5.0\r\n{}", basic("bblp", CODE));
+        let request = get(path, &fields).replace("GET", method);
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
     }
@@ -357,6 +358,7 @@ fn http_clients_and_viewers_share_the_cameras_slots() {
         let services = status["services"].as_array().unwrap();
         let chamber = services.iter().find(|service| service["name"] == "chamber").unwrap();
         assert_eq!(chamber["connections"].as_array().unwrap().len(), most - 1);
+        assert_eq!(chamber["connections"][0]["id"], "curl/8.5.0");
     });
 }
 
