@@ -13,7 +13,8 @@
 //! | time to take a piece, or a picture | that of [`runtime::drive`](crate::runtime::drive) | closed |
 //!
 //! Clients tried (`tests/program/media.rs`, `tests/browser`): curl 7.88, FFmpeg 5.1.9, whose pictures from MP4 equal those of
-//! the recording bit by bit, GStreamer 1.22.0, aiohttp 3.8.4 as Home Assistant uses it, and Chromium 156.
+//! the recording bit by bit, GStreamer 1.22.0, aiohttp 3.8.4 as Home Assistant uses it,
+//! Chromium 156, Firefox 153 ESR and WebKitGTK 2.50.6.
 
 use alloc::rc::Rc;
 use core::convert::Infallible;
@@ -137,8 +138,8 @@ impl Cameras {
         };
         let occupant = client.occupancy().occupant().get();
         slot.set_occupant(occupant.map(|occupant| Occupant { since: now, ..occupant }));
-        let client = Rc::clone(client);
         client.occupancy().label().with(|name| slot.set_name(name));
+        let client = Rc::clone(client);
         let (until, is_head) = (now + FIRST_TIMEOUT, asked.is_head);
         Ok((MediaSession { client, source, is_head, until, step: Step::Begin, excess: 0 }, slot))
     }
@@ -161,7 +162,6 @@ impl CameraSlot {
         }
     }
 
-    fn set_occupant(&self, occupant: Option<Occupant>) {
     fn set_name(&self, name: &str) {
         match self {
             Self::Chamber(slot) => slot.occupancy().label().set(name),
@@ -169,6 +169,7 @@ impl CameraSlot {
         }
     }
 
+    fn set_occupant(&self, occupant: Option<Occupant>) {
         match self {
             Self::Chamber(slot) => slot.occupancy().occupant().set(occupant),
             Self::Rtsp(slot) => slot.occupancy().occupant().set(occupant),
@@ -250,8 +251,8 @@ impl MediaSession {
             len,
             is_chunked: false,
             keeps_alive: false,
-        };
             is_1_1: true,
+        };
         write(out, format_args!("{head}"))
     }
 

@@ -2,6 +2,8 @@
 """The status page in Chromium, before the real program and simulated printers: a P1S and an X1C.
 
 Needs chromium, curl and mosquitto_sub. Prints a line for each test that fails, and `N passed, N failed`.
+With --browser firefox (firefox-esr) or webkit (webkit2gtk-driver, xvfb, gstreamer1.0-libav) it runs what tells browsers apart:
+the page, both pictures, a client that joins, and a printer that is off.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import time
 import urllib.request
 
 sys.dont_write_bytecode = True
+import webdriver  # noqa: E402
 from devtools import Browser, Page  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -392,17 +395,53 @@ def before_an_x1c(browser, target, shots):
         bench.stop()
 
 
+def in_another(browser, name, target, shots):
+    """What another browser might do otherwise."""
+    for model in ("p1s", "x1c"):
+        bench = Bench(model, target)
+        try:
+            page = webdriver.Page(browser)
+            page.size(1280, 900)
+            page.open(bench.url + "?token=" + TOKEN)
+            kind = f"{name}, {model}"
+            check(f"{kind}: the state is good", page.until(f"{STATE} === 'ok'", 30), page.value(WORD))
+            moving(page, model, shots)
+            began = time.monotonic()
+            bench.client("just-joined")
+            check(f"{kind}: a client that joins appears", page.until("document.getElementById('services').textContent.includes('just-joined')", 10))
+            print(f"{kind}: a client that joined was shown after {time.monotonic() - began:.1f} s", flush=True)
+            own = page.value("document.getElementById('services').textContent")
+            check(f"{kind}: the browser is shown by its name", re.search({"firefox": "Firefox/", "webkit": "Version/.* Safari/"}[name], own), own[-300:])
+            check(f"{kind}: every text has the contrast of WCAG AA", not page.value(CONTRAST), page.value(CONTRAST))
+            check(f"{kind}: nothing on the console", not page.problems, page.problems)
+            page.shot(shots / f"{name}-{model}.png")
+            bench.printer.stop()
+            check(f"{kind}: a printer that is off turns it red", page.until(f"{STATE} === 'bad'", 40), page.value(WORD))
+            page.shot(shots / f"{name}-{model}-off.png")
+            page.size(500, 900)
+            page.pump(1)
+            wide = page.value("document.documentElement.scrollWidth - innerWidth")
+            check(f"{kind}: nothing is wider than the window", wide <= 0, wide)
+            page.shot(shots / f"{name}-{model}-narrow.png")
+        finally:
+            bench.stop()
+
+
 def main():
     """Runs all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/debug", help="folder of the build (default: target/debug)")
     parser.add_argument("--shots", type=pathlib.Path, default=ROOT / "target/browser", help="folder for the screenshots (default: target/browser)")
+    parser.add_argument("--browser", choices=("chromium", "firefox", "webkit"), default="chromium", help="which one (default: chromium)")
     arguments = parser.parse_args()
     arguments.shots.mkdir(parents=True, exist_ok=True)
-    browser = Browser()
+    browser = {"chromium": Browser, "firefox": webdriver.Firefox, "webkit": webdriver.WebKit}[arguments.browser]()
     try:
-        before_a_p1s(browser, arguments.target, arguments.shots)
-        before_an_x1c(browser, arguments.target, arguments.shots)
+        if arguments.browser == "chromium":
+            before_a_p1s(browser, arguments.target, arguments.shots)
+            before_an_x1c(browser, arguments.target, arguments.shots)
+        else:
+            in_another(browser, arguments.browser, arguments.target, arguments.shots)
     finally:
         browser.close()
     print(f"{passed} passed, {failed} failed; screenshots are in {arguments.shots}")
