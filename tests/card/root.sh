@@ -1,0 +1,555 @@
+#!/usr/bin/env bash
+# What runs on a memory card, in a root of its own on this machine: its scripts with busybox and the program for this machine, on files in
+# place of the card, the LED, the watchdog and the clock. The shell is dash: busybox's would run its own programs where a test has
+# put others. tests/card/run.sh boots the image with busybox's.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: tests/card/root.sh [--help] [NAME...]
+
+Needs root, busybox-static, dash, e2fsprogs, util-linux and dist/pandaproxy-generic-x86_64 (boards/build.sh makes it). Runs the tests whose
+function is named, or all; prints a line for each that fails, and `N passed, N failed`.
+END
+}
+
+cd "$(dirname "$0")/../.."
+case ${1-} in
+--help) usage; exit 0 ;;
+--inside) shift ;;
+-*) usage >&2; exit 2 ;;
+*) exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside "$@" ;;
+esac
+ip link set lo up
+
+readonly CODE=7Kq2xW9p SERIAL=01P00A000000001
+work=$(mktemp -d)
+# What is still running ends with the last of this PID namespace.
+trap 'cd /; umount -l "$work"; rmdir "$work"' EXIT
+mount -t tmpfs tmpfs "$work"
+passed=0 failed=0 name=''
+
+ok() {
+    passed=$((passed + 1))
+}
+# fails WHAT: the running test's answer.
+fails() {
+    failed=$((failed + 1))
+    printf 'FAILED %s: %s\n' "$name" "$*"
+}
+# is WHAT GOT WANTED
+is() {
+    if [ "$2" = "$3" ]; then ok; else fails "$1: got '$2', wanted '$3'"; fi
+}
+# has WHAT TEXT PATTERN
+has() {
+    if grep -qE -- "$3" <<<"$2"; then ok; else fails "$1: no '$3' in '$2'"; fi
+}
+# lacks WHAT TEXT PATTERN
+lacks() {
+    if ! grep -qE -- "$3" <<<"$2"; then ok; else fails "$1: '$3' in '$2'"; fi
+}
+
+# ---- the root --------------------------------------------------------------------------------------
+
+# with PROGRAM FOLDER: copies a program of this machine with its libraries.
+with() {
+    local program file
+    program=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1")
+    rm -f "$pristine$2/$1"
+    cp -L "$program" "$pristine$2/"
+    for file in $(ldd "$program" | grep -o '/[^ ]*'); do
+        mkdir -p "$pristine$(dirname "$file")"
+        cp -Ln "$file" "$pristine$file"
+    done
+}
+
+pristine=$work/pristine
+mkdir -p "$pristine"/{bin,boot,data/secrets,data/settings,data/log,data/pandaproxy,dev,proc,run/card,run/tmp,slot,sys/class/leds/ACT,usr/bin}
+cp -a boards/card/root/. "$pristine/"
+cp "$(command -v busybox)" "$pristine/bin/busybox"
+chroot "$pristine" /bin/busybox --install -s /bin
+with e2fsck /sbin
+with mke2fs /sbin
+with setpriv /usr/bin
+with dash /bin
+ln -sf dash "$pristine/bin/sh"
+cp dist/pandaproxy-generic-x86_64 "$pristine/usr/bin/pandaproxy"
+echo card-test >"$pristine/etc/card/board"
+echo 1.2.3 >"$pristine/etc/card/version"
+echo 'console=tty1' >"$pristine/proc/cmdline"
+echo '100.00 50.00' >"$pristine/proc/uptime"
+touch "$pristine/sys/class/leds/ACT"/{trigger,delay_on,delay_off,brightness}
+echo 1 >"$pristine/sys/class/leds/ACT/max_brightness"
+: >"$pristine/dev/null"
+# The log and the console, as a file.
+cat >"$pristine/bin/logger.new" <<'END'
+#!/bin/sh
+shift 2
+echo "${*#-- }" >>/run/log
+END
+# What the card's scripts mount is there already.
+cat >"$pristine/bin/mount.new" <<'END'
+#!/bin/sh
+echo "mount $*" >>/run/log
+END
+cat >"$pristine/bin/reboot.new" <<'END'
+#!/bin/sh
+echo "reboot $*" >>/run/log
+END
+for stub in logger mount reboot; do
+    rm "$pristine/bin/$stub"
+    mv "$pristine/bin/$stub.new" "$pristine/bin/$stub"
+    chmod 755 "$pristine/bin/$stub"
+done
+
+# fresh: a new root for a test, in $root.
+fresh() {
+    root=$work/root
+    rm -rf "$root"
+    cp -a "$pristine" "$root"
+}
+
+# at COMMAND...: runs it in the root.
+at() {
+    env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" "$@"
+}
+
+# replaces PROGRAM: standard input is a script in its place.
+replaces() {
+    rm -f "$root/bin/$1" "$root/usr/bin/$1"
+    cat >"$root/bin/$1"
+    chmod 755 "$root/bin/$1"
+}
+
+settings() {
+    printf '%s\n' "PRINTER_IP=192.0.2.9" "ACCESS_CODE=$CODE" "SERIAL_NUMBER=$SERIAL" "$@" >"$root/boot/pandaproxy.txt"
+}
+
+# ---- settings --------------------------------------------------------------------------------------
+
+a_valid_file_serves() {
+    settings
+    at /lib/card/settings
+    is errors "$(cat "$root/run/card/errors")" ''
+    has 'the code' "$(cat "$root/run/card/pandaproxy.conf")" "^ACCESS_CODE=\"$CODE\"$"
+    has 'the status page is on' "$(cat "$root/run/card/pandaproxy.conf")" '^SERVICES=.*http'
+    is 'who reads it' "$(stat -c '%a %u:%g' "$root/run/card/pandaproxy.conf")" '640 0:101'
+}
+
+the_template_is_valid_once_filled_in() {
+    sed "s/^PRINTER_IP=/&192.0.2.9/; s/^ACCESS_CODE=/&$CODE/; s/^SERIAL_NUMBER=/&$SERIAL/" boards/card/pandaproxy.txt \
+        >"$root/boot/pandaproxy.txt"
+    at /lib/card/settings
+    is errors "$(cat "$root/run/card/errors")" ''
+    # Every commented setting is one.
+    sed 's/^#\([A-Z_]*=..*\)/\1/' "$root/boot/pandaproxy.txt" >"$root/boot/new"
+    mv "$root/boot/new" "$root/boot/pandaproxy.txt"
+    at /lib/card/settings
+    is 'errors of the examples' "$(cat "$root/run/card/errors")" ''
+}
+
+as_windows_saves_it() {
+    settings 'WIFI_SSID=Büro 5' 'WIFI_PSK=secret pass' WIFI_COUNTRY=DE
+    sed -i '1s/^/\xef\xbb\xbf/; s/$/\r/' "$root/boot/pandaproxy.txt"
+    size=$(stat -c %s "$root/boot/pandaproxy.txt")
+    at /lib/card/settings
+    is errors "$(cat "$root/run/card/errors")" ''
+    is 'the name of the Wi-Fi' "$(cat "$root/run/card/keys/WIFI_SSID")" 'Büro 5'
+    is 'its password' "$(cat "$root/run/card/keys/WIFI_PSK")" 'secret pass'
+    is 'the size on the card' "$(stat -c %s "$root/boot/pandaproxy.txt")" "$size"
+    is 'lines that end as before' "$(grep -c $'\r$' "$root/boot/pandaproxy.txt")" 6
+}
+
+# The first line's key has the mark before it, and no line break ends the file.
+marks_and_ends() {
+    printf '\xef\xbb\xbfACCESS_CODE="%s"\r\nPRINTER_IP = 192.0.2.9 \r\nSERIAL_NUMBER=%s\r\nHTTP_TOKEN=abcdefgh' "$CODE" "$SERIAL" \
+        >"$root/boot/pandaproxy.txt"
+    at /lib/card/settings
+    is errors "$(cat "$root/run/card/errors")" ''
+    is 'the code' "$(cat "$root/data/secrets/ACCESS_CODE")" "$CODE"
+    is 'the token' "$(cat "$root/data/secrets/HTTP_TOKEN")" abcdefgh
+    is 'the file' "$(cat "$root/boot/pandaproxy.txt")" \
+        "$(printf '\xef\xbb\xbfACCESS_CODE=          \r\nPRINTER_IP = 192.0.2.9 \r\nSERIAL_NUMBER=%s\r\nHTTP_TOKEN=        ' "$SERIAL")"
+}
+
+secrets_leave_the_first_partition() {
+    settings VIEW_CODE=lookhere ADMIN_CODE=letmein-now WIFI_SSID=home WIFI_PSK=12345678 WIFI_COUNTRY=DE HTTP_TOKEN=tokentoken
+    at /lib/card/settings
+    lacks 'the file' "$(cat "$root/boot/pandaproxy.txt")" "$CODE|lookhere|letmein|12345678|tokentoken"
+    is modes "$(stat -c %a "$root"/data/secrets/* | sort -u)" 600
+    is 'how many' "$(find "$root/data/secrets" -type f | wc -l)" 5
+    lacks 'what is kept for a start without the file' "$(cat "$root/data/settings/last.txt")" "$CODE|lookhere|letmein"
+    before=$(cat "$root/run/card/pandaproxy.conf")
+    rm -rf "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/settings
+    is 'the next start' "$(cat "$root/run/card/pandaproxy.conf")" "$before"
+    is 'its errors' "$(cat "$root/run/card/errors")" ''
+    is 'its admin code' "$(cat "$root/run/card/keys/ADMIN_CODE")" letmein-now
+}
+
+a_new_value_replaces_the_stored_one() {
+    settings VIEW_CODE=lookhere
+    at /lib/card/settings
+    sed -i 's/^ACCESS_CODE=.*/ACCESS_CODE=newcode1/; s/^VIEW_CODE=.*/VIEW_CODE=off/' "$root/boot/pandaproxy.txt"
+    at /lib/card/settings
+    is 'the code' "$(cat "$root/data/secrets/ACCESS_CODE")" newcode1
+    is 'a code that is off' "$(find "$root/data/secrets" -name VIEW_CODE)" ''
+    lacks 'settings' "$(cat "$root/run/card/pandaproxy.conf")" "$CODE|lookhere|off"
+    is errors "$(cat "$root/run/card/errors")" ''
+}
+
+# Power fails before or after each step that changes something: nothing is lost, and the next start ends it.
+power_fails_at_each_step() {
+    local when step
+    for when in before after; do
+        step=0
+        while :; do
+            step=$((step + 1))
+            fresh
+            settings VIEW_CODE=lookhere
+            for program in cp mv dd sync mount rm; do
+                replaces "$program" <<END
+#!/bin/sh
+step=\$((\$(/bin/busybox cat /run/step 2>/dev/null || echo 0) + 1))
+echo \$step >/run/step
+[ $when = after ] || [ \$step != $step ] || kill -9 \$PPID
+[ $program = mount ] || /bin/busybox $program "\$@" || exit
+[ $when = before ] || [ \$step != $step ] || kill -9 \$PPID
+END
+            done
+            at /lib/card/settings-secrets >/dev/null 2>&1 || true
+            [ "$(cat "$root/run/step")" -ge "$step" ] || break
+            found=$(cat "$root/boot/pandaproxy.txt" "$root"/data/secrets/* 2>/dev/null | grep -cE "$CODE|lookhere" || true)
+            [ "$found" -ge 2 ] || fails "$when step $step: a secret is lost"
+            rm -rf "$root/run/card"
+            mkdir "$root/run/card"
+            for program in cp mv dd sync rm; do
+                ln -sf busybox "$root/bin/$program"
+            done
+            at /lib/card/settings >/dev/null
+            is "$when step $step: the next start" \
+                "$(cat "$root/data/secrets/ACCESS_CODE" "$root/data/secrets/VIEW_CODE" | tr '\n' ' ')" "$CODE lookhere "
+            lacks "$when step $step: the file" "$(cat "$root/boot/pandaproxy.txt")" "$CODE|lookhere"
+        done
+        [ "$step" -gt 10 ] || fails "only $step steps"
+    done
+}
+
+without_a_data_partition_secrets_stay() {
+    touch "$root/run/card/data-in-ram"
+    settings
+    at /lib/card/settings 2>/dev/null
+    has 'the file' "$(cat "$root/boot/pandaproxy.txt")" "^ACCESS_CODE=$CODE$"
+    is errors "$(cat "$root/run/card/errors")" ''
+    has 'the code' "$(cat "$root/run/card/pandaproxy.conf")" "^ACCESS_CODE=\"$CODE\"$"
+}
+
+a_full_data_partition_keeps_secrets_on_the_first() {
+    settings
+    replaces cp <<'END'
+#!/bin/sh
+case $* in */data/*) echo "cp: No space left on device" >&2; exit 1 ;; esac
+exec /bin/busybox cp "$@"
+END
+    at /lib/card/settings 2>/dev/null
+    has 'the file' "$(cat "$root/boot/pandaproxy.txt")" "^ACCESS_CODE=$CODE$"
+    is errors "$(cat "$root/run/card/errors")" ''
+    has 'the code' "$(cat "$root/run/card/pandaproxy.conf")" "^ACCESS_CODE=\"$CODE\"$"
+}
+
+every_error_is_named_and_no_secret() {
+    printf '%s\n' '# comment' PRINTER_IP= 'ACCESS_CODE=geheim geheim' "SERIAL_NUMBER=$SERIAL" 'PRINTER_PI=1' FTP_MODE=sometimes 'no setting' \
+        HTTP_TOKEN=kurz WIFI_SSID=x WIFI_PSK=short ADDRESS=192.168.1.300/24 >"$root/boot/pandaproxy.txt"
+    at /lib/card/settings
+    errors=$(cat "$root/run/card/errors")
+    has errors "$errors" '^pandaproxy.txt, line 5: unknown setting PRINTER_PI; did you mean PRINTER_IP'
+    has errors "$errors" '^pandaproxy.txt, line 6: .*FTP_MODE'
+    has errors "$errors" '^pandaproxy.txt, line 7: expected KEY=VALUE'
+    has errors "$errors" '^pandaproxy.txt, line 8: .*HTTP_TOKEN'
+    has errors "$errors" 'PRINTER_IP. is required'
+    has errors "$errors" '^WIFI_PSK has to be'
+    has errors "$errors" '^WIFI_COUNTRY is needed'
+    has errors "$errors" '^ADDRESS has to be'
+    page=$(cat "$root/run/card/www/index.html")
+    has page "$page" '<li>pandaproxy.txt, line 6'
+    lacks 'errors and page' "$errors$page" 'geheim|kurz|short'
+    is 'nothing is kept of it' "$(find "$root/data/settings" -type f)" ''
+}
+
+a_file_that_cannot_be_read() {
+    settings HOSTNAME=shelf
+    at /lib/card/settings
+    rm "$root/boot/pandaproxy.txt"
+    rm -rf "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/settings
+    has errors "$(cat "$root/run/card/errors")" 'pandaproxy.txt cannot be read'
+    is 'the name, as before' "$(cat "$root/run/card/keys/HOSTNAME")" shelf
+}
+
+the_page_answers() {
+    settings FTP_MODE=sometimes
+    at /lib/card/settings
+    # dash calls it -p.
+    sed -i 's/ulimit -u/ulimit -p/' "$root/lib/card/page"
+    mount --bind /proc "$root/proc"
+    env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/page &
+    local pid=$! answer=''
+    for _ in $(seq 50); do
+        answer=$(curl -s http://127.0.0.1:8080/ || true)
+        [ -z "$answer" ] || break
+        sleep 0.1
+    done
+    has page "$answer" 'line 4: '
+    if at /lib/card/answers; then ok; else fails "the page does not count as an answer"; fi
+    is 'its user' "$(ps -o uid= -p "$pid" | tr -d ' ')" 103
+    kill "$pid" || true
+    wait "$pid" 2>/dev/null || true
+    umount "$root/proc"
+    if at /lib/card/answers; then fails "an answer of nobody"; else ok; fi
+}
+
+# ---- data ------------------------------------------------------------------------------------------
+
+# On a file in place of the partition: what would be mounted is said, not done.
+data_is_made_repaired_and_replaced() {
+    local image=$root/data.img
+    truncate -s 32M "$image"
+    # shellcheck disable=SC2016 # The script's variable.
+    sed -i 's/\[ -b "\$device" \]/[ -e "$device" ]/' "$root/lib/card/mount-data"
+    at /lib/card/mount-data /data.img
+    has 'a blank one' "$(cat "$root/run/log")" 'data: made'
+    at /lib/card/mount-data /data.img
+    has 'the next start' "$(tail -n 1 "$root/run/log")" 'data: mounted'
+    # Not unmounted, with a superblock that says so and a bitmap that is wrong.
+    printf '\0\0' | dd of="$image" bs=1 seek=$((1024 + 58)) conv=notrunc status=none
+    dd if=/dev/zero of="$image" bs=1024 seek=260 count=4 conv=notrunc status=none
+    at /lib/card/mount-data /data.img
+    has 'a damaged one' "$(tail -n 1 "$root/run/log")" 'data: (repaired|replaced)'
+    is 'is whole again' "$(at /sbin/e2fsck -fn /data.img >/dev/null 2>&1; echo $?)" 0
+    dd if=/dev/urandom of="$image" bs=1M count=32 conv=notrunc status=none
+    at /lib/card/mount-data /data.img
+    has 'what is none' "$(tail -n 1 "$root/run/log")" 'data: replaced'
+    is 'is whole' "$(at /sbin/e2fsck -fn /data.img >/dev/null 2>&1; echo $?)" 0
+    at /lib/card/mount-data /nothing
+    has 'no partition' "$(tail -n 1 "$root/run/log")" 'data: in RAM'
+    is 'is known' "$(find "$root/run/card/data-in-ram" | wc -l)" 1
+    is 'the proxy owns its folder' "$(stat -c %u:%g "$root/data/pandaproxy")" 101:101
+}
+
+# ---- clock, name, LED, watchdog --------------------------------------------------------------------
+
+the_clock_has_a_floor() {
+    replaces date <<'END'
+#!/bin/sh
+[ "$1" != -s ] || echo "set $2" >>/run/log
+echo 100
+END
+    touch -d @1700000000 "$root/etc/card/version"
+    touch -d @1800000000 "$root/data/clock"
+    at /lib/card/clock-floor
+    is 'the later one counts' "$(tail -n 1 "$root/run/log")" 'set @1800000000'
+    rm "$root/data/clock"
+    at /lib/card/clock-floor
+    is 'without it, the image' "$(tail -n 1 "$root/run/log")" 'set @1700000000'
+}
+
+the_name_is_the_boards() {
+    replaces hostname <<'END'
+#!/bin/sh
+echo "name $1" >>/run/log
+END
+    settings
+    at /lib/card/settings
+    mkdir -p "$root/proc/device-tree"
+    printf '00000000ABCD12EF\0' >"$root/proc/device-tree/serial-number"
+    at /lib/card/name
+    is 'of the serial number' "$(tail -n 1 "$root/run/log")" 'name pandaproxy-12ef'
+    has 'the certificate' "$(cat "$root/run/card/pandaproxy.conf")" '^ADVERTISE_NAME=pandaproxy-12ef.local$'
+    settings HOSTNAME=shelf
+    at /lib/card/settings
+    at /lib/card/name
+    is 'of the settings' "$(tail -n 1 "$root/run/log")" 'name shelf'
+    settings HOSTNAME=-x_
+    at /lib/card/settings
+    at /lib/card/name
+    is 'a wrong one' "$(tail -n 1 "$root/run/log")" 'name pandaproxy-12ef'
+}
+
+led_of() {
+    at /lib/card/led "$1"
+    (cd "$root/sys/class/leds/ACT" && echo "$(cat trigger)" "$(cat delay_on)" "$(cat brightness)")
+}
+the_led_shows_the_state() {
+    is error "$(led_of error)" 'timer 100 '
+    is waiting "$(led_of waiting)" 'timer 1000 '
+    is serving "$(led_of serving)" 'none 1000 1'
+}
+
+# guarded SECONDS...: runs the guard for a round at each of these times, and prints how often it fed the watchdog in each.
+guarded() {
+    : >"$root/dev/watchdog"
+    rm -f "$root/run/card/guard-began" "$root/run/fed"
+    touch "$root/run/card/watchdog-is-file"
+    echo "$1.00 0" >"$root/proc/uptime"
+    shift
+    printf '%s\n' "$@" >"$root/run/times"
+    # Ends each round, and the guard after the last.
+    replaces sleep <<'END'
+#!/bin/sh
+wc -c </dev/watchdog >>/run/fed
+next=$(head -n 1 /run/times)
+[ -n "$next" ] || kill -9 $PPID
+sed -i 1d /run/times
+echo "$next.00 0" >/proc/uptime
+END
+    at /lib/card/guard >/dev/null 2>&1 || true
+    awk '{ printf "%d ", $1 - before; before = $1 }' "$root/run/fed"
+}
+
+# The program's part for the guard: says that it is healthy while a file says so.
+a_program() {
+    replaces pandaproxy <<'END'
+#!/bin/sh
+case "$*" in
+*--printer*) [ -e /run/printer ] ;;
+*) [ -e /run/healthy ] ;;
+esac
+END
+    touch "$root/data/pandaproxy/rsa.key"
+    : >"$root/run/card/errors"
+}
+
+the_watchdog_is_fed_while_there_are_answers() {
+    a_program
+    touch "$root/run/healthy"
+    is healthy "$(guarded 10 20 30 40)" '1 1 1 1 '
+    has 'said once' "$(grep -c 'ready after' "$root/run/log")" '^1$'
+    is 'no printer' "$(cat "$root/run/card/state")" waiting
+    touch "$root/run/printer"
+    guarded 50 >/dev/null
+    is 'with its printer' "$(cat "$root/run/card/state")" serving
+    rm "$root/run/healthy"
+    is 'none since the start' "$(guarded 100 150 279 280 300)" '1 1 1 0 0 '
+    has 'it is said' "$(cat "$root/run/log")" 'nothing answers for'
+    has 'without a watchdog it starts again by itself' "$(cat "$root/run/log")" '^reboot -f$'
+}
+
+the_proxy_is_ended_before_the_machine() {
+    a_program
+    sleep 1000 >/dev/null 2>&1 &
+    echo $! >"$root/run/card/proxy.pid"
+    guarded 100 150 >/dev/null
+    if kill -0 "$(cat "$root/run/card/proxy.pid")" 2>/dev/null; then ok; else fails "ended too early"; fi
+    guarded 100 161 162 >/dev/null
+    if kill -0 "$(cat "$root/run/card/proxy.pid")" 2>/dev/null; then fails "not ended"; else ok; fi
+}
+
+keys_take_their_time_at_the_first_start() {
+    a_program
+    rm "$root/data/pandaproxy/rsa.key"
+    is 'fifteen minutes' "$(guarded 10 200 900 1020 1040)" '1 1 1 1 0 '
+}
+
+# ---- updates ---------------------------------------------------------------------------------------
+
+slots() {
+    { printf '[all]\nboot_partition=%s\n' "$1"; printf '#%.0s' {1..488}; echo; } >"$root/boot/autoboot.txt"
+}
+
+a_trial_is_good_or_taken_back() {
+    slots 2
+    a_program
+    touch "$root/run/healthy"
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    is 'the slot of the trial' "$(at /lib/card/slot-current)" b
+    echo serving >"$root/data/settings/trial"
+    is 'not yet' "$(at /lib/card/trial b waiting 60)" ''
+    is 'never' "$(at /lib/card/trial b waiting 120)" back
+    has why "$(cat "$root/data/settings/update")" 'printer was not reached'
+    has 'the old slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=2'
+    is 'good' "$(at /lib/card/trial b serving 60)" good
+    has 'the new slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=3'
+    is 'still a sector' "$(stat -c %s "$root/boot/autoboot.txt")" 512
+    echo waiting >"$root/data/settings/trial"
+    slots 2
+    is 'as before, without a printer' "$(at /lib/card/trial b waiting 20)" good
+    rm "$root/run/healthy"
+    slots 2
+    is 'no answer' "$(at /lib/card/trial b waiting 120)" back
+    is 'invalid settings' "$(at /lib/card/trial b error 121)" back
+    has 'the old slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=2'
+}
+
+a_slot_is_written_and_read_back() {
+    local content=$root/content update=$root/update hash
+    head -c 300000 /dev/urandom >"$content"
+    hash=$(sha256sum "$content" | cut -d' ' -f1)
+    { printf 'pandaproxy-update 1\nboard card-test\nversion 2\nsize 300000\nsha256 %s\nsignature x\n\n' "$hash"; cat "$content"; } >"$update"
+    mkdir -p "$root/sys/class/block/slot.img"
+    echo 1000 >"$root/sys/class/block/slot.img/size"
+    truncate -s 512000 "$root/dev/slot.img"
+    is written "$(at /lib/card/slot-write /update /dev/slot.img; echo $?)" 0
+    is 'the slot' "$(head -c 300000 "$root/dev/slot.img" | sha256sum | cut -d' ' -f1)" "$hash"
+    is 'its size' "$(stat -c %s "$root/dev/slot.img")" 512000
+    echo 500 >"$root/sys/class/block/slot.img/size"
+    has 'too large' "$(at /lib/card/slot-write /update /dev/slot.img || true)" 'the slot 256000'
+    echo 1000 >"$root/sys/class/block/slot.img/size"
+    replaces dd <<'END'
+#!/bin/sh
+exec cat >/dev/null
+END
+    head -c 512000 /dev/zero >"$root/dev/slot.img"
+    has 'a card that forgets' "$(at /lib/card/slot-write /update /dev/slot.img || true)" 'does not keep'
+}
+
+cgi() {
+    local body=$1
+    shift
+    printf '%s' "$body" | env -i "PATH=$PATH" REQUEST_METHOD=POST "$@" chroot "$root" /lib/card/www/cgi-bin/update | tr -d '\r'
+}
+an_upload_needs_the_code_and_a_length() {
+    mkdir -p "$root/run/upload"
+    echo letmein-now >"$root/run/card/admin-code"
+    replaces sleep <<'END'
+#!/bin/sh
+echo "sleep $1" >>/run/log
+END
+    has 'no code' "$(cgi x CONTENT_LENGTH=1)" '^Status: 403'
+    has 'a wrong one' "$(cgi x CONTENT_LENGTH=1 HTTP_X_ADMIN_CODE=guess)" '^Status: 403'
+    is 'which takes time' "$(cat "$root/run/log")" "$(printf 'sleep 5\nsleep 5')"
+    has 'no length' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now)" '^Status: 411'
+    has 'a length that is none' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=1x)" '^Status: 411'
+    has 'too much' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=100663297)" '^Status: 413'
+    has 'too little' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=9)" '^Status: 400'
+    is 'nothing is left' "$(ls "$root/run/upload")" ''
+    has 'whole' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
+    is 'it is there' "$(cat "$root/run/upload/complete")" update
+    has 'one at a time' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503'
+    rm "$root/run/upload/complete"
+    mkdir "$root/run/upload/lock"
+    echo 1 >"$root/run/upload/lock/pid"
+    has 'while another is looked at' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503'
+    echo 999999 >"$root/run/upload/lock/pid"
+    has 'a lock of nobody' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
+}
+
+# ---- all of them -----------------------------------------------------------------------------------
+
+tests=("$@")
+[ $# -gt 0 ] || tests=(a_valid_file_serves the_template_is_valid_once_filled_in as_windows_saves_it marks_and_ends
+    secrets_leave_the_first_partition a_new_value_replaces_the_stored_one power_fails_at_each_step
+    without_a_data_partition_secrets_stay a_full_data_partition_keeps_secrets_on_the_first
+    every_error_is_named_and_no_secret a_file_that_cannot_be_read the_page_answers
+    data_is_made_repaired_and_replaced the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
+    the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
+    keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
+    an_upload_needs_the_code_and_a_length)
+for name in "${tests[@]}"; do
+    fresh
+    "$name"
+done
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
