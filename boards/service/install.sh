@@ -17,7 +17,8 @@ to date are not touched. Where pandaproxy.deb lies beside this script, apt insta
 
   --config FILE  install these settings; without it /etc/pandaproxy/pandaproxy.conf stays
   --printer NAME the service of one of several printers: its settings are /etc/pandaproxy/NAME.conf, with
-                 a BIND_ADDRESS of its own, and its unit is pandaproxy@NAME (systemd only)
+                 a BIND_ADDRESS of its own; the service is pandaproxy@NAME (systemd), pandaproxy.NAME
+                 (OpenRC) or pandaproxy-NAME (init script)
   --repair       install every file again, and restart
   --uninstall    remove the service; settings and certificates stay
   --check        only check that the binary is for this machine
@@ -31,7 +32,7 @@ END
 readonly ETC=/etc/pandaproxy
 readonly STATE=/var/lib/pandaproxy
 readonly KEPT=/usr/local/lib/pandaproxy
-readonly INIT=/etc/init.d/pandaproxy
+# Of OpenRC, for all printers.
 readonly RC_CONF=/etc/conf.d/pandaproxy
 # The service's user.
 readonly NAME=pandaproxy
@@ -107,16 +108,32 @@ has_package() {
 [ -z "$packaged" ] || BIN=/usr/bin/pandaproxy
 readonly BIN packaged
 
-# What differs for one of several printers: its settings, its unit, and where its own certificates are.
+# The init system of this machine.
+init=script
+if [ -d /run/systemd/system ] && has systemctl; then
+    init=systemd
+elif [ -x /sbin/openrc-run ]; then
+    init=openrc
+fi
+
+# What differs for one of several printers: its service, its settings, and where its own certificates are.
 if [ -n "$printer" ]; then
     case $printer in
     *[!a-z0-9_-]* | -* | pandaproxy) die "'$printer' is no name for a printer: small letters, digits, - and _" ;;
     esac
-    SERVICE=$NAME@$printer TEMPLATE=$NAME@.service CONF=$ETC/$printer.conf OWN=$STATE/$printer
+    case $init in
+    systemd) SERVICE=$NAME@$printer ;;
+    # OpenRC reads conf.d/pandaproxy for pandaproxy.NAME as well.
+    openrc) SERVICE=$NAME.$printer ;;
+    # A file of init.d that ends in .old or .sh is not a script for every init.
+    script) SERVICE=$NAME-$printer ;;
+    esac
+    TEMPLATE=$NAME@.service CONF=$ETC/$printer.conf OWN=$STATE/$printer
 else
     SERVICE=$NAME TEMPLATE=$NAME.service CONF=$ETC/pandaproxy.conf OWN=$STATE
 fi
 readonly SERVICE TEMPLATE CONF OWN
+readonly INIT="/etc/init.d/$SERVICE" RUN="/run/$SERVICE"
 readonly UNIT=/etc/systemd/system/$TEMPLATE
 readonly BOARD_CONF=$UNIT.d/board.conf
 
@@ -189,22 +206,14 @@ print_facts() {
     if [ -e /usr/local/bin/pandaproxy ]; then echo "by_hand=1"; fi
 }
 
-# The init system of this machine.
-init=script
-if [ -d /run/systemd/system ] && has systemctl; then
-    init=systemd
-elif [ -x /sbin/openrc-run ]; then
-    init=openrc
-fi
-
 # ---- the service -------------------------------------------------------------------------------
 
 service() {
     case $init/$1 in
     systemd/start) timeout "$2" systemctl restart "$SERVICE" ;;
     systemd/stop) systemctl stop "$SERVICE" ;;
-    openrc/start) rc-service $NAME restart ;;
-    openrc/stop) rc-service $NAME stop ;;
+    openrc/start) rc-service "$SERVICE" restart ;;
+    openrc/stop) rc-service "$SERVICE" stop ;;
     script/start) "$INIT" restart ;;
     script/stop) "$INIT" stop ;;
     esac >/dev/null 2>&1
@@ -214,7 +223,7 @@ service() {
 given_up() {
     case $init in
     systemd) systemctl is-failed --quiet "$SERVICE" ;;
-    openrc) rc-service $NAME status 2>/dev/null | grep -q crashed ;;
+    openrc) rc-service "$SERVICE" status 2>/dev/null | grep -q crashed ;;
     script) ! "$INIT" status >/dev/null 2>&1 ;;
     esac
 }
@@ -225,12 +234,12 @@ enable_service() {
         systemctl daemon-reload
         systemctl --quiet enable "$SERVICE"
         ;;
-    openrc) rc-update --quiet add $NAME default ;;
+    openrc) rc-update --quiet add "$SERVICE" default ;;
     script)
         if has update-rc.d; then
-            update-rc.d $NAME defaults >/dev/null
+            update-rc.d "$SERVICE" defaults >/dev/null
         elif [ -e /etc/init.d/rcS ]; then
-            ln -sf pandaproxy /etc/init.d/S90pandaproxy
+            ln -sf "$SERVICE" "/etc/init.d/S90$SERVICE"
         else
             say "nothing here starts services at boot: have it run \`$INIT start\`"
         fi
@@ -241,10 +250,10 @@ enable_service() {
 disable_service() {
     case $init in
     systemd) systemctl --quiet disable "$SERVICE" || true ;;
-    openrc) rc-update --quiet delete $NAME default || true ;;
+    openrc) rc-update --quiet delete "$SERVICE" default || true ;;
     script)
-        if has update-rc.d; then update-rc.d $NAME remove >/dev/null || true; fi
-        rm -f /etc/init.d/S90pandaproxy
+        if has update-rc.d; then update-rc.d "$SERVICE" remove >/dev/null || true; fi
+        rm -f "/etc/init.d/S90$SERVICE"
         ;;
     esac >/dev/null 2>&1
 }
@@ -253,8 +262,8 @@ disable_service() {
 last_word() {
     case $init in
     systemd) journalctl --quiet --output=cat --lines=1 _SYSTEMD_UNIT="$SERVICE.service" ;;
-    openrc) grep -h $NAME /var/log/messages | tail -n 1 ;;
-    script) cat /run/pandaproxy/last ;;
+    openrc) { grep -hF "$SERVICE" /var/log/messages || cat "/var/log/$SERVICE.log"; } | tail -n 1 ;;
+    script) cat "$RUN/last" ;;
     esac 2>/dev/null || true
 }
 
@@ -279,7 +288,7 @@ own_name() {
 log_command() {
     case $init in
     systemd) echo "journalctl -u $SERVICE -f" ;;
-    *) if has logread; then echo "logread -f"; else echo "tail -f /var/log/messages"; fi ;;
+    *) if [ -e "/var/log/$SERVICE.log" ]; then echo "tail -f /var/log/$SERVICE.log"; elif has logread; then echo "logread -f"; else echo "tail -f /var/log/messages"; fi ;;
     esac
 }
 
@@ -287,7 +296,7 @@ log_command() {
 restart_command() {
     case $init in
     systemd) echo "systemctl restart $SERVICE" ;;
-    openrc) echo "rc-service $NAME restart" ;;
+    openrc) echo "rc-service $SERVICE restart" ;;
     script) echo "$INIT restart" ;;
     esac
 }
@@ -338,11 +347,34 @@ wait_ready() {
     done
 }
 
-# Services of other printers that run the same binary.
+# Services of other printers that have the same binary.
 others() {
-    [ $init = systemd ] || return 0
-    systemctl list-units --plain --no-legend --state=active $NAME.service "$NAME@*.service" | cut -d' ' -f1 |
-        grep -vxF "$SERVICE.service" || true
+    case $init in
+    systemd)
+        systemctl list-units --plain --no-legend --state=active $NAME.service "$NAME@*.service" | cut -d' ' -f1 |
+            grep -vxF "$SERVICE.service" || true
+        ;;
+    *)
+        for script in /etc/init.d/pandaproxy /etc/init.d/pandaproxy[.-]*; do
+            case $script in
+            "$INIT" | *.new) ;;
+            *) [ ! -x "$script" ] || basename "$script" ;;
+            esac
+        done
+        ;;
+    esac
+}
+
+# Restarts one of these, unless it does not run.
+restart_other() {
+    case $init in
+    systemd) systemctl restart "$1" || say "$1 did not restart: journalctl -u $1 says why" ;;
+    *)
+        if "/etc/init.d/$1" status >/dev/null 2>&1; then
+            "/etc/init.d/$1" restart >/dev/null 2>&1 || say "$1 did not restart: its log says why"
+        fi
+        ;;
+    esac
 }
 
 # ---- files -------------------------------------------------------------------------------------
@@ -371,7 +403,7 @@ wanted() {
     "$CONF") echo "${config:-$CONF}" ;;
     "$UNIT") echo "$here/$TEMPLATE" ;;
     "$BOARD_CONF" | "$RC_CONF") echo "$made/limits" ;;
-    "$INIT") if [ $init = openrc ]; then echo "$here/pandaproxy.openrc"; else echo "$here/pandaproxy.init"; fi ;;
+    "$INIT") if [ $init = openrc ]; then echo "$here/pandaproxy.openrc"; else echo "$made/script"; fi ;;
     esac
 }
 
@@ -403,6 +435,11 @@ write_limits() {
     else
         printf '# What the board may spend on it.\n[Service]\nMemoryMax=%s\n' "$SERVICE_MEMORY_MAX"
     fi >"$made/limits"
+}
+
+# The init script of this printer: such scripts are told apart by what they provide.
+write_script() {
+    sed "s/^\(# Provides: *\).*/\1$SERVICE/; s/^printer=.*/printer='$printer'/" "$here/pandaproxy.init" >"$made/script"
 }
 
 # Says whether the system limits the service's memory. Raspberry Pi OS starts without memory cgroups.
@@ -453,7 +490,7 @@ restore() {
             rm -f "$file" "$file.new"
         fi
     done
-    if [ -e "$KEPT/trying$BIN" ]; then
+    if [ -n "$was_here" ]; then
         rm -rf "$KEPT/trying"
         if [ $init = systemd ]; then
             systemctl daemon-reload
@@ -467,6 +504,7 @@ restore() {
         fi
     else
         disable_service
+        rm -rf "$KEPT/trying" "$RUN"
         if [ $init = systemd ]; then
             rmdir "$UNIT.d" 2>/dev/null || true
             systemctl daemon-reload
@@ -475,7 +513,8 @@ restore() {
         [ -z "$made_own" ] || rm -rf "$OWN"
         [ -z "$made_state" ] || rm -rf "$STATE"
         [ -z "$made_user" ] || remove_user
-        rm -rf "$KEPT" /run/pandaproxy
+        # The binary is there if other printers have it.
+        [ -e "$BIN" ] || rm -rf "$KEPT"
         rmdir "$ETC" 2>/dev/null || true
         undone="nothing was installed"
     fi
@@ -509,17 +548,18 @@ do_uninstall() {
     service stop || true
     disable_service
     left=$(others)
-    # The binary, and the unit of all but the first printer, are others' as well.
+    # The binary, OpenRC's limit, and the unit of all but the first printer, are others' as well.
     files | grep -vxF "$CONF" | while read -r file; do
         case $left in
         '') rm -f "$file" ;;
         *@*) case $file in "$BIN" | *@.service | *@.service.d/*) ;; *) rm -f "$file" ;; esac ;;
-        *) [ "$file" = "$BIN" ] || rm -f "$file" ;;
+        *) case $file in "$BIN" | "$RC_CONF") ;; *) rm -f "$file" ;; esac ;;
         esac
     done
+    rm -rf "$RUN" "/var/log/$SERVICE.log" "/var/log/$SERVICE.log.1"
     rmdir "$UNIT.d" 2>/dev/null || true
     [ $init != systemd ] || systemctl daemon-reload
-    [ -n "$left" ] || rm -rf "$KEPT" /run/pandaproxy
+    [ -n "$left" ] || rm -rf "$KEPT"
     say "removed; settings and certificates stay in $ETC and $STATE,"
     say "and so does their owner, the user $NAME: remove them by hand if they are not needed"
 }
@@ -607,8 +647,6 @@ do_package() {
 
 do_install() {
     [ -f "$here/pandaproxy" ] || die "no binary beside install.sh"
-    [ -z "$printer" ] || [ $init = systemd ] ||
-        die "several printers need systemd: OpenRC and the init script start one"
     [ -z "$printer" ] || grep -qs '^[[:space:]]*BIND_ADDRESS=..*' "${config:-$CONF}" ||
         die "the settings of $printer need a BIND_ADDRESS: an address of this machine for this printer alone"
     # Its unit would be hidden by the one that this puts into /etc.
@@ -648,6 +686,7 @@ do_install() {
     rm -f "$BIN.new"
     [ $code != 2 ] || die "invalid settings: ${told#pandaproxy: }"
     write_limits
+    write_script
 
     changed=''
     for file in $(files); do
@@ -670,6 +709,12 @@ do_install() {
             fi
         done
     )
+    case $init in
+    systemd) [ ! -e "/etc/systemd/system/multi-user.target.wants/$SERVICE.service" ] || was_here=1 ;;
+    *) [ ! -e "$INIT" ] || was_here=1 ;;
+    esac
+    # Without other printers the binary says it, too.
+    [ -n "$printer" ] || [ ! -e "$BIN" ] || was_here=1
     [ -d "$STATE" ] || made_state=1
     [ -d "$OWN" ] || made_own=1
     id $NAME >/dev/null 2>&1 || made_user=1
@@ -710,9 +755,7 @@ do_install() {
         rm -rf "$KEPT/trying"
     fi
     say "$version, started by $init, $(memory_limit)"
-    for other in $(others); do
-        systemctl restart "$other" || say "$other did not restart: journalctl -u $other says why"
-    done
+    for other in $(others); do restart_other "$other"; done
     check_printer
     finish
 }
@@ -731,7 +774,7 @@ if [ -n "$check" ]; then
     exit 0
 fi
 [ -n "$dry" ] || [ "$(id -u)" = 0 ] || die "this has to be done by root: use sudo"
-made='' placed='' made_state='' made_own='' made_user=''
+made='' placed='' was_here='' made_state='' made_own='' made_user=''
 if [ -n "$uninstall" ]; then
     do_uninstall
     exit 0

@@ -1,0 +1,118 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it, behind boards/board.sh: machines with Debian, booted in QEMU, whose tests say "ok" or
+# "not ok" on their second serial port.
+
+# Seconds that the emulated machine may take; an idle one takes a quarter of it.
+readonly MACHINE_TIMEOUT=1200
+
+work=target/package
+mkdir -p "$work"
+results=$work/results.txt
+
+ok() { printf 'ok %s\n' "$1" | tee -a "$results"; }
+not_ok() { printf 'not ok %s\n' "$1" | tee -a "$results"; }
+
+# check WHAT COMMAND...: the command has to succeed.
+check() {
+    local what=$1
+    shift
+    local code=0
+    # What was said before can be looked at until then.
+    "$@" >"$work/said.new" 2>&1 || code=$?
+    mv "$work/said.new" "$work/said.txt"
+    if [ "$code" = 0 ]; then ok "$what"; else
+        not_ok "$what"
+        sed 's/^/    /' "$work/said.txt"
+    fi
+}
+refused() { ! "$@"; }
+
+# debian NAME PACKAGE,...: Debian with these packages in $work/NAME, once. Its kernel is not installed there.
+debian() {
+    local root=$work/$1
+    need mmdebstrap mmdebstrap
+    [ ! -e "$root.unpacked" ] || return 0
+    rm -rf "$root"
+    mmdebstrap --quiet --variant=minbase --aptopt='Apt::Install-Recommends "false"' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-include=/usr/share/man/man1/pandaproxy*' --include="$2" bookworm "$root"
+    touch "$root.unpacked"
+}
+
+# Debian's kernel, and a first root with the modules that the machines need: $work/kernel and $work/initramfs.
+kernel() {
+    local image version module what path packages=$work/linux root=$work/first
+    need cpio cpio
+    need modprobe kmod
+    need busybox busybox-static
+    if [ ! -e "$packages/unpacked" ]; then
+        image=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p')
+        [ -n "$image" ] || die "apt knows no linux-image-cloud-amd64; apt-get update?"
+        rm -rf "$packages"
+        mkdir -p "$packages"
+        (cd "$packages" && apt-get download -qq "$image" && dpkg -x "$image"_*.deb . && rm "$image"_*.deb && touch unpacked)
+    fi
+    version=$(basename "$packages"/lib/modules/*)
+    depmod -b "$packages" "$version"
+    rm -rf "$root"
+    mkdir -p "$root"/{bin,dev,modules,root}
+    cp "$(command -v busybox)" "$root/bin/busybox"
+    {
+        printf '#!/bin/busybox sh\n'
+        for module in virtio_pci virtio_blk veth; do
+            modprobe -d "$packages" -S "$version" --show-depends "$module" | while read -r what path _; do
+                if [ "$what" != insmod ] || [ -e "$root/modules/$(basename "$path")" ]; then continue; fi
+                cp "$path" "$root/modules/"
+                printf '/bin/busybox insmod /modules/%s\n' "$(basename "$path")"
+            done
+        done
+        # Drivers find their devices after they are loaded.
+        printf '/bin/busybox %s\n' 'mount -t devtmpfs dev /dev' 'timeout 60 /bin/busybox sh -c "until [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done"' \
+            'mount -t ext4 /dev/vda /root' 'mount --move /dev /root/dev'
+        printf 'exec /bin/busybox switch_root /root /sbin/init\n'
+    } >"$root/init"
+    chmod 755 "$root/init"
+    (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initramfs"
+    cp "$packages/boot/vmlinuz-$version" "$work/kernel"
+}
+
+# What every machine has in /proof: the printer, its authority, and what the tests need to know.
+proof() {
+    local root=$work/$1 printer=target/debug/examples/printer
+    cargo build --locked --quiet --example printer
+    rm -rf "$root/proof"
+    mkdir "$root/proof"
+    cp "$printer" tests/package/inside.sh "$root/proof/"
+    cp tests/printer/pki/ca.pem "$root/proof/pki.pem"
+    echo 01P00A3C1200417 >"$root/proof/serial"
+    echo 00M00A2B0700218 >"$root/proof/other_serial"
+    echo pandaproxy-test >"$root/etc/hostname"
+}
+
+# machine NAME: boots $work/NAME. What its second serial port says are results, up to "# end".
+machine() {
+    local root=$work/$1 disk=$work/$1.img console=$work/$1.log said=$work/$1.txt begun=$SECONDS
+    need qemu-system-x86_64 qemu-system-x86
+    need mkfs.ext4 e2fsprogs
+    rm -f "$disk"
+    truncate -s 1500M "$disk"
+    mkfs.ext4 -q -m 0 -O ^has_journal -E lazy_itable_init=1 -d "$root" "$disk"
+    kernel
+    : >"$said"
+    timeout "$MACHINE_TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
+        -display none -monitor none -nic none -serial "file:$console" -serial "file:$said" \
+        -drive "file=$disk,format=raw,if=virtio,cache=unsafe" -kernel "$work/kernel" -initrd "$work/initramfs" \
+        -append 'console=ttyS0 quiet mitigations=off panic=-1' || true
+    tr -d '\r' <"$said" | tee -a "$results"
+    grep -q '^# end' "$said" || not_ok "the machine came to the end of its tests (see $console)"
+    printf 'the machine took %d s\n' "$((SECONDS - begun))"
+    rm -f "$disk"
+}
+
+# The last line: fails if a test did.
+summary() {
+    local passed failed
+    passed=$(grep -c '^ok' "$results" || true) failed=$(grep -c '^not ok' "$results" || true)
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" = 0 ]
+}
