@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: boards/apt.sh [--key ID] [--dry-run]
+usage: boards/apt.sh [--key ID|-] [--dry-run]
 
 Makes dist/apt of dist/release/*.deb (boards/package.sh makes those): pool/, and dists/stable/ with Packages, Release and, with
 a key, InRelease and Release.gpg and the public key in pandaproxy.gpg. Any web server can serve the folder. On a machine that
@@ -15,6 +15,7 @@ installs from it:
     sudo apt update && sudo apt install pandaproxy
 
   --key ID    sign with this key of gpg's key ring; without it apt refuses the repository
+  --key -     sign with the secret key that is read from the standard input, which no other program sees
   --dry-run   say what would be made, and make nothing
 END
 }
@@ -45,7 +46,20 @@ if [ -n "$dry" ]; then
     exit 0
 fi
 need apt-ftparchive apt-utils
-[ -z "$key" ] || need gpg gnupg
+signed=''
+if [ -n "$key" ]; then
+    need gpg gnupg
+    signed=", signed by $key"
+fi
+if [ "$key" = - ]; then
+    GNUPGHOME=$(mktemp -d)
+    export GNUPGHOME
+    trap 'gpgconf --kill all; rm -rf "$GNUPGHOME"' EXIT
+    gpg --batch --quiet --import
+    key=$(gpg --batch --with-colons --list-secret-keys | awk -F: '$1 == "fpr" { print $10; exit }')
+    [ -n "$key" ] || die "what was read is not a secret key"
+    signed=", signed by $key"
+fi
 
 rm -rf dist/apt
 mkdir -p dist/apt/pool/main
@@ -70,4 +84,4 @@ if [ -n "$key" ]; then
     gpg --batch --yes --local-user "$key" --armor --detach-sign --output dists/stable/Release.gpg dists/stable/Release
     gpg --batch --yes --export "$key" >pandaproxy.gpg
 fi
-printf 'dist/apt: %d packages%s\n' "${#packages[@]}" "${key:+, signed by $key}"
+printf 'dist/apt: %d packages%s\n' "${#packages[@]}" "$signed"

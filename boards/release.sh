@@ -8,10 +8,10 @@ usage() {
 usage: boards/release.sh [--dry-run] [--image NAME] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
-binary, licence, README, units, example settings, board.env and install.sh; the Debian packages that
-boards/package.sh makes of them, if VERSION is a version as Debian knows them; and copies trust.sh and
-trust.ps1, for the machines that slicers run on. Binaries that dist/ does not have are built. The same
-files give the same bytes.
+binary, licence, README, units, example settings, board.env and install.sh; and copies trust.sh and
+trust.ps1, for the machines that slicers run on. If no BOARD is named and VERSION is one as Debian knows
+them (a digit first, or a v and a digit), boards/package.sh makes the Debian packages as well. Binaries
+that dist/ does not have are built. The same files give the same bytes.
 
   --image NAME  where the container images are published; makes pandaproxy-VERSION-compose.tar.gz and
                 pandaproxy-VERSION-home-assistant.tar.gz, with the image of this version in them
@@ -71,6 +71,7 @@ for board in "${boards[@]}"; do
         "$parts/$name"
     pack "$name"
 done
+if [ "${#words[@]}" = 1 ] && [[ $version =~ ^v?[0-9] ]]; then boards/package.sh ${dry:+--dry-run} "$version"; fi
 if [ -z "$dry" ]; then
     install -m 755 boards/slicer/trust.sh dist/release
     install -m 644 boards/slicer/trust.ps1 dist/release
