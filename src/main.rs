@@ -23,7 +23,9 @@ use pandaproxy::runtime::supervisor;
 use pandaproxy::state_dir::instance::Instance;
 use pandaproxy::tls::issuers::{self, Issuer, Printer};
 use pandaproxy::tls::{CaError, Identity};
-use pandaproxy::update::{self, failure::Failure};
+use pandaproxy::update;
+use pandaproxy::update::header::Header;
+use pandaproxy::update::install::{Ended, Passed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit status for invalid settings.
@@ -59,13 +61,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Intent::Check { config, is_json } => return check(config, is_json),
-        Intent::Update(update) => match self::update(&update) {
-            Ok(printed) => printed,
-            Err(failure) => {
-                eprintln!("pandaproxy update: {failure}");
-                return ExitCode::FAILURE;
-            }
-        },
+        Intent::Update(update) => return self::update(&update),
         Intent::PrintBudget => print_budget(),
         Intent::PrintLimits => write!(std::io::stdout(), "{Limits}"),
         Intent::Print(text) => write!(std::io::stdout(), "{text}"),
@@ -189,13 +185,50 @@ impl Progress for Lines {
     }
 }
 
-/// Does with an update file what was asked, and prints what the file is.
-fn update(asked: &Update) -> Result<std::io::Result<()>, Failure> {
-    let header = match &asked.action {
-        Action::Verify => update::verify(asked)?,
-        Action::Extract(out) => update::extract(asked, out)?,
+/// Does with an update file what was asked.
+fn update(asked: &Update) -> ExitCode {
+    /// Exit status where the new version failed and the old one is back.
+    const RETURNED: u8 = 3;
+    let show = |header: Header| {
+        // The exit status tells as well.
+        let _shown = write!(std::io::stdout(), "{header}");
     };
-    Ok(write!(std::io::stdout(), "{header}"))
+    let mut steps = Steps { _signals: None };
+    let done = match &asked.action {
+        Action::Verify => update::verify(asked).map(show).map_err(Ended::from),
+        Action::Extract(out) => update::extract(asked, out).map(show).map_err(Ended::from),
+        Action::Check => update::install(asked, true, &mut steps),
+        Action::Install => update::install(asked, false, &mut steps),
+        Action::Resume => {
+            update::resume().map(|done| eprintln!("pandaproxy update: {done}")).map_err(Ended::from)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ended) => {
+            eprintln!("pandaproxy update: {ended}");
+            ExitCode::from(if matches!(ended, Ended::Returned { .. }) { RETURNED } else { 1 })
+        }
+    }
+}
+
+/// Shows the stages of an update as they end.
+struct Steps {
+    /// The runtime whose handlers catch the signals that would end the process.
+    _signals: Option<(tokio::runtime::LocalRuntime, std::io::Result<Signals>)>,
+}
+
+impl update::install::Progress for Steps {
+    fn passed(&mut self, passed: &Passed) {
+        // The terminal may be gone; the update goes on.
+        let _shown = writeln!(std::io::stdout(), "{passed}");
+    }
+
+    fn hold_signals(&mut self) {
+        let Ok(runtime) = launch::runtime() else { return };
+        let signals = runtime.block_on(async { Signals::new() });
+        self._signals = Some((runtime, signals));
+    }
 }
 
 /// A fingerprint as browsers and openssl show it.

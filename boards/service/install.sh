@@ -559,7 +559,7 @@ do_uninstall() {
     rm -rf "$RUN" "/var/log/$SERVICE.log" "/var/log/$SERVICE.log.1"
     rmdir "$UNIT.d" 2>/dev/null || true
     [ $init != systemd ] || systemctl daemon-reload
-    [ -n "$left" ] || rm -rf "$KEPT"
+    [ -n "$left" ] || rm -rf "$KEPT" "$BIN.old" "$BIN.updating"
     say "removed; settings and certificates stay in $ETC and $STATE,"
     say "and so does their owner, the user $NAME: remove them by hand if they are not needed"
 }
@@ -721,6 +721,8 @@ do_install() {
     placed=1
     make_user
     for file in $(files); do place "$(wanted "$file")" "$file"; done
+    # An interrupted `pandaproxy update` is settled by this.
+    rm -f "$BIN.updating"
     mkdir -p "$STATE"
     chmod 700 "$STATE"
     [ ! -h "$OWN" ] || die "$OWN is a link"

@@ -64,6 +64,10 @@ fn update(command: Command) -> Command {
         .arg(given("file", "FILE", "The update file, or - for standard input"))
         .arg(printing("verify", "Only verify the file, and print what it is"))
         .arg(option("extract", "OUT", "Write the verified content to OUT"))
+        .arg(printing("check", "Only say what would be done"))
+        .arg(printing("resume", "Return to the old version after an interrupted update"))
+        .arg(printing("allow-downgrade", "Install an earlier version, too"))
+        .arg(option("within", "SECONDS", "Time for the new version to become ready"))
         .arg(option("board", "BOARD", "The board that the file has to be for"))
         .arg(option("key", "FILE", "The publisher's public keys").id("keys"))
 }

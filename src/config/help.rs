@@ -61,12 +61,17 @@ pub(super) const COMMANDS: [CommandHelp; 6] = [
     },
     CommandHelp {
         name: "update",
-        about: "Verify an update file, and unpack it",
-        usage: "update FILE --verify|--extract OUT [--board BOARD] [--key FILE]",
-        text: "Verifies the signature of an update file (pandaproxy-VERSION-BOARD.update, - for standard input), \
-               its size and its hash, and prints its board, version, size and SHA-256 in one line each. The file \
-               may come by any way: the signature decides. Nothing is downloaded.\n\
-               Exit status: 0 if the file is good, 1 if not, 2 for an invalid command line.",
+        about: "Install a signed update, and return to the old version if it fails",
+        usage: "update FILE [--check | --verify | --extract OUT] [OPTIONS]",
+        text: "Verifies the file (pandaproxy-VERSION-BOARD.update, - for standard input), puts its program in \
+               the place of this one, and restarts the services that run it. The new version has to become \
+               ready within 60 s, and to reach the printer if the old one did; else the old one returns, as it \
+               does at the service's next start if the update was interrupted. It stays beside the new one as \
+               pandaproxy.old.\n\
+               The file may come by any way: its signature decides. Nothing is downloaded. A program of the \
+               Debian package is updated by apt, a container by its image.\n\
+               Exit status: 0 if it is installed or here already, 1 if nothing was changed, 2 for an invalid \
+               command line, 3 if the new version failed and the old one is back.",
     },
     CommandHelp {
         name: "ca",
@@ -142,6 +147,7 @@ pub(super) fn command(command: &CommandHelp) -> String {
     }
     if command.name == "update" {
         out.push('\n');
+        entry(&mut out, "      --check", "Change nothing, and say what would be done");
         entry(&mut out, "      --verify", "Only verify the file, and print what it is");
         entry(
             &mut out,
@@ -156,6 +162,12 @@ pub(super) fn command(command: &CommandHelp) -> String {
         let keys =
             "Publisher's public keys, PEM (default: /etc/pandaproxy/update.pem, else this build's)";
         entry(&mut out, "      --key FILE", keys);
+        entry(&mut out, "      --allow-downgrade", "Install an earlier version, too");
+        let within = "Time for the new version to become ready (default: 60)";
+        entry(&mut out, "      --within SECONDS", within);
+        let resume =
+            "Return to the old version after an interrupted update; done at a service's start";
+        entry(&mut out, "      --resume", resume);
     }
     if command.name == "record" {
         out.push('\n');

@@ -1,5 +1,6 @@
 //! Why an update ended before anything was changed.
 
+use alloc::string::String;
 use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,22 @@ pub enum Failure {
     },
     /// The content cannot replace this: a folder, a device or a link.
     NotAFile(PathBuf),
+    /// The program belongs to the Debian package.
+    Package(PathBuf),
+    /// The program is that of a container's image.
+    Container,
+    /// Another update runs.
+    Busy,
+    /// An update of this program was interrupted.
+    Interrupted(PathBuf),
+    /// The new program does not run here.
+    DoesNotRun(String),
+    /// The new program is not what the file says; what that is.
+    OtherProgram(String),
+    /// The settings of this service cannot be read.
+    SettingsUnknown(String),
+    /// The new program refuses the settings of this service.
+    Settings(String, String),
 }
 
 impl Failure {
@@ -70,6 +87,33 @@ impl fmt::Display for Failure {
             Self::NotAFile(path) => {
                 write!(f, "{} is not a regular file; name another path", path.display())
             }
+            Self::Package(path) => write!(
+                f,
+                "{} belongs to the Debian package; `apt install ./pandaproxy_VERSION_ARCH.deb` updates it",
+                path.display()
+            ),
+            Self::Container => f.write_str(
+                "the program of a container is updated by its image; `docker compose pull`, then `up -d`",
+            ),
+            Self::Busy => f.write_str("another update is running; wait for its end"),
+            Self::Interrupted(path) => write!(
+                f,
+                "an update was interrupted; `{}.old update --resume` returns to the old version first",
+                path.display()
+            ),
+            Self::DoesNotRun(why) => {
+                write!(f, "new program does not run here: {why}; is it for this machine?")
+            }
+            Self::OtherProgram(expected) => {
+                write!(f, "new program does not call itself `{expected}`; report that to its publisher")
+            }
+            Self::SettingsUnknown(service) => write!(
+                f,
+                "settings of the running service {service} cannot be read; run it as root"
+            ),
+            Self::Settings(service, text) => {
+                write!(f, "settings of {service} refused by the new version: {text}")
+            }
         }
     }
 }
@@ -87,7 +131,15 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Failure::Keys(None, BadKeys::Line(2)),
         Failure::Io { doing: "write", path: path.clone(), cause: Cause::Full },
         Failure::Io { doing: "read", path: path.clone(), cause: Cause::Missing },
-        Failure::NotAFile(path),
+        Failure::NotAFile(path.clone()),
+        Failure::Package(path.clone()),
+        Failure::Container,
+        Failure::Busy,
+        Failure::Interrupted(path),
+        Failure::DoesNotRun("exit status 1".into()),
+        Failure::OtherProgram("pandaproxy 0.2.0 (board rpi-zero)".into()),
+        Failure::SettingsUnknown("pandaproxy@garage".into()),
+        Failure::Settings("pandaproxy".into(), "pandaproxy: unknown option --x".into()),
     ];
     let own = failures.iter().map(ToString::to_string);
     own.chain(super::refusal::samples()).collect()

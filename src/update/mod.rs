@@ -13,8 +13,10 @@
 
 pub mod failure;
 pub mod header;
+pub mod install;
 pub mod keys;
 pub mod refusal;
+mod services;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ use std::path::Path;
 
 use self::failure::Failure;
 use self::header::Header;
+use self::install::{Ended, Progress};
 use self::keys::Keys;
 use self::source::{Source, write};
 use crate::board::BOARD;
@@ -67,6 +70,25 @@ pub fn extract(update: &Update, out: &Path) -> Result<Header, Failure> {
     let new = write(&mut source, out, MODE)?;
     new.rename(out)?;
     Ok(source.header)
+}
+
+/// Installs a file, or says what that would do.
+///
+/// # Errors
+///
+/// [`Ended::Failed`], [`Ended::Returned`].
+pub fn install(update: &Update, is_dry: bool, progress: &mut dyn Progress) -> Result<(), Ended> {
+    let source = open(update)?;
+    install::install(update, source, env!("PANDAPROXY_VERSION"), is_dry, progress)
+}
+
+/// Puts the old program back where an update was interrupted. Returns what was done.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub fn resume() -> Result<&'static str, Failure> {
+    install::resume()
 }
 
 /// Opens the update file and reads its header, which has to be signed and for the expected board.

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::cmp::Ordering;
+use core::time::Duration;
 use std::fs;
 
 use base64::Engine;
@@ -283,7 +284,9 @@ fn versions_are_compared_by_number() {
 fn asked(dir: &Scratch, board: &str) -> Update {
     let (file, key) = (dir.join("it.update"), Some(dir.join("update.pem")));
     fs::write(dir.join("update.pem"), pem(1)).unwrap();
-    Update { file, action: Action::Verify, key, board: Some(board.into()) }
+    let (board, action) = (Some(board.into()), Action::Verify);
+    let within = Duration::from_secs(60);
+    Update { file, action, key, board, allows_downgrade: false, within }
 }
 
 #[test]

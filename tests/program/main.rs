@@ -33,3 +33,4 @@ mod rtsp;
 mod slicer;
 mod ssdp;
 mod state;
+mod update;

@@ -1,0 +1,448 @@
+//! The installation of an update: the new program takes the old one's place, and is judged while it serves.
+//!
+//! At every moment there is a program at the path of the old one that runs: the old one or the new one, which is put there
+//! by one `rename` after it was verified, synced, and run. The old one stays beside it as `pandaproxy.old`.
+//!
+//! # An update that is interrupted
+//!
+//! The file `pandaproxy.updating` is there and locked while an update runs. Once the old program is kept, the file has a
+//! word in it, until the new program has passed its trial or the old one is back. A file with a word that no process has
+//! locked is an update that a power loss or a signal has ended: before a service starts, its unit or script runs
+//! `pandaproxy.old update --resume`, which puts the old program back. That is the old program's work, since the new one
+//! may not even start.
+//!
+//! # Bounds
+//!
+//! | what | bound | when exceeded |
+//! |---|---|---|
+//! | the trial | `--within` | the old program is put back |
+//! | the start of the old one after that | `RETURN_TIMEOUT` | reported |
+//! | an answer of the service manager or of the new program | `ANSWER_TIMEOUT` | it counts as failed |
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use super::failure::Failure;
+use super::services::{ANSWER_TIMEOUT, Ran, Service, Services, run};
+use super::source::{Source, beside, sync_dir, write};
+use super::version::{self, Step};
+use crate::config::Update;
+use crate::health;
+use crate::state_dir::Cause;
+
+/// Time for the old program to become ready again.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Interval at which the services are looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Time for which a service has to stay ready.
+const STABLE_TIME: Duration = Duration::from_secs(3);
+
+/// Word in the marker while the new program is on trial.
+const TRIAL: &[u8] = b"trial\n";
+
+/// A stage of the installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The file's signature, board and version.
+    File,
+    /// The services that run.
+    Services,
+    /// The new program beside the old one.
+    Copy,
+    /// What the new program is.
+    Program,
+    /// The new program in the old one's place.
+    Replace,
+    /// The new program as a service.
+    Trial,
+}
+
+impl Stage {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Services => "services",
+            Self::Copy => "copy",
+            Self::Program => "program",
+            Self::Replace => "replace",
+            Self::Trial => "trial",
+        }
+    }
+}
+
+/// A stage that has ended well. `Display` is its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    stage: Stage,
+    /// Whether it was left out.
+    is_skipped: bool,
+    text: String,
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, is_skipped, text } = self;
+        let mark = if *is_skipped { "-" } else { "✓" };
+        write!(f, "{mark} {} {:<9} {text}", *stage as u8 + 1, stage.name())
+    }
+}
+
+/// What is shown and done while an update runs.
+pub trait Progress {
+    /// A stage has ended well.
+    fn passed(&mut self, passed: &Passed);
+
+    /// From now on signals are not to end the process.
+    fn hold_signals(&mut self);
+}
+
+/// How an update ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The new program serves, or would.
+    Good,
+    /// Nothing was changed.
+    Failed(Failure),
+    /// The new program failed, and the old one is back.
+    Returned {
+        /// Why.
+        why: String,
+        /// How the old one is.
+        old: String,
+    },
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good => f.write_str("updated"),
+            Self::Failed(failure) => write!(f, "{failure}"),
+            Self::Returned { why, old } => write!(f, "{why}; the old version is back, {old}"),
+        }
+    }
+}
+
+/// The path of the program, also where its kept copy runs.
+fn program() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()
+        .map_err(|error| Failure::io("find", Path::new("the path of this program"), &error))?;
+    let name = own.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    Ok(match name.strip_suffix(".old") {
+        Some(name) => own.with_file_name(name),
+        None => own,
+    })
+}
+
+/// Puts the program of a verified file in the place of `bin`, which runs as these services.
+pub(super) fn install(
+    update: &Update,
+    mut source: Source,
+    installed: &str,
+    is_dry: bool,
+    progress: &mut dyn Progress,
+) -> Result<(), Ended> {
+    let passed = |progress: &mut dyn Progress, stage, is_skipped, text: String| {
+        progress.passed(&Passed { stage, is_skipped, text });
+    };
+    let bin = program()?;
+    let header = source.header.clone();
+    let (board, to) = (&header.board, &header.version);
+    let step = version::step(&header, installed, update.allows_downgrade).map_err(Failure::from)?;
+    let key = format!("{}", header.signer);
+    let key = key.get(..16).unwrap_or_default();
+    let text = format!("board {board}, version {to}, {} bytes, signed by key {key}…", header.size);
+    passed(progress, Stage::File, false, text);
+    if step == Step::Nothing {
+        let text = format!("version {to} is installed already: nothing to do");
+        passed(progress, Stage::Program, true, text);
+        return Ok(());
+    }
+    check_place(&bin)?;
+
+    let services = Services::find(&bin)?;
+    let before: Vec<bool> =
+        services.all.iter().map(|it| health::check_printer(&it.config).is_ok()).collect();
+    let shown = shown(&services, &before);
+    passed(progress, Stage::Services, services.all.is_empty(), shown);
+    if is_dry {
+        source.copy(|_| Ok(()))?;
+        let text = format!("content verified; {} would be replaced", bin.display());
+        passed(progress, Stage::Copy, true, text);
+        return Ok(());
+    }
+
+    let marker = Marker::take(&bin)?;
+    let mode = fs::metadata(&bin).map_or(0o755, |found| found.permissions().mode() & 0o777);
+    let new = write(&mut source, &bin, mode | 0o500)?;
+    passed(progress, Stage::Copy, false, format!("{}, SHA-256 as signed", new.path.display()));
+
+    let text = try_out(&new.path, &format!("pandaproxy {to} (board {board})"))?;
+    for service in &services.all {
+        let accepted = service.is_accepted_by(&new.path);
+        accepted.map_err(|text| Failure::Settings(service.name.clone(), text))?;
+    }
+    passed(progress, Stage::Program, false, format!("{text}; it accepts the settings"));
+
+    progress.hold_signals();
+    let old = beside(&bin, ".old");
+    let kept = keep(&bin, &old).and_then(|()| marker.begin_trial());
+    kept.map_err(|error| Failure::io("write", &old, &error))?;
+    if let Err(failure) = new.rename(&bin) {
+        // Whether it was renamed or not: the old one is at its place after this.
+        let _restored = restore(&bin);
+        marker.end();
+        return Err(failure.into());
+    }
+    let text = format!("{}; the old version is {}", bin.display(), old.display());
+    passed(progress, Stage::Replace, false, text);
+
+    if services.all.is_empty() {
+        marker.end();
+        let text = match services.is_unmanaged {
+            true => "a running process is no service; restart it by hand",
+            false => "no service runs it: not tried",
+        };
+        passed(progress, Stage::Trial, true, text.into());
+        return Ok(());
+    }
+    match trial(&services, &before, &bin, update.within) {
+        Ok(seconds) => {
+            marker.end();
+            let text = format!("ready after {seconds} s, and as before with the printer");
+            passed(progress, Stage::Trial, false, text);
+            Ok(())
+        }
+        Err(why) => {
+            let restored = restore(&bin);
+            let old = match restored {
+                Ok(()) => {
+                    let nothing = alloc::vec![false; services.all.len()];
+                    match trial(&services, &nothing, &bin, RETURN_TIMEOUT) {
+                        Ok(_) => "and ready".into(),
+                        Err(why) => format!("and not ready either: {why}"),
+                    }
+                }
+                Err(error) => format!("but cannot be put in place: {}", Cause::of(&error)),
+            };
+            marker.end();
+            Err(Ended::Returned { why, old })
+        }
+    }
+}
+
+/// Whether this program is the one to update `bin`.
+fn check_place(bin: &Path) -> Result<(), Failure> {
+    const DPKG: &str = "/var/lib/dpkg/info/pandaproxy.list";
+    // In an image, which has nothing else.
+    if bin == Path::new("/pandaproxy") {
+        return Err(Failure::Container);
+    }
+    let owned = fs::read_to_string(DPKG).unwrap_or_default();
+    if owned.lines().any(|path| Path::new(path) == bin) {
+        return Err(Failure::Package(bin.into()));
+    }
+    Ok(())
+}
+
+/// How the services are before the update.
+fn shown(services: &Services, before: &[bool]) -> String {
+    if services.all.is_empty() {
+        return match services.is_unmanaged {
+            true => "a process runs the program, and is no service".into(),
+            false => "none runs this program".into(),
+        };
+    }
+    let mut text = String::new();
+    for (service, reaches) in services.all.iter().zip(before) {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let printer = if *reaches { "with" } else { "without" };
+        text.push_str(&format!("{comma}{} ({printer} its printer)", service.name));
+    }
+    text
+}
+
+/// Runs the new program once.
+fn try_out(program: &Path, expected: &str) -> Result<String, Failure> {
+    let why = match run(Command::new(program).arg("--version"), ANSWER_TIMEOUT) {
+        Ok(Ran { code: Some(0), text }) if text == expected => return Ok(text),
+        Ok(Ran { code: Some(0), .. }) => return Err(Failure::OtherProgram(expected.into())),
+        Ok(Ran { code: Some(code), .. }) => format!("exit status {code}"),
+        Ok(Ran { code: None, .. }) => "ended by a signal".into(),
+        Err(ErrorKind::TimedOut) => "no end within 20 s".into(),
+        Err(kind) => format!("{kind}"),
+    };
+    Err(Failure::DoesNotRun(why))
+}
+
+/// Restarts the services, and waits until all are ready with the program at `bin`, and with their printers where that is
+/// asked for. Returns the seconds that it took, or why one is not ready.
+fn trial(
+    services: &Services,
+    with_printer: &[bool],
+    bin: &Path,
+    within: Duration,
+) -> Result<u64, String> {
+    let begun = Instant::now();
+    services.all.iter().for_each(|service| services.restart(service));
+    let end = begun + within;
+    // Since when all are ready, and their processes.
+    let mut since: Option<(Instant, Vec<u32>)> = None;
+    loop {
+        let look = |(service, with): (&Service, &bool)| look(services, service, *with, bin);
+        let looked: Result<Vec<u32>, String> =
+            services.all.iter().zip(with_printer).map(look).collect();
+        let now = Instant::now();
+        match looked {
+            Ok(pids) => match &since {
+                Some((first, same)) if *same == pids => {
+                    if now.duration_since(*first) >= STABLE_TIME {
+                        return Ok(first.duration_since(begun).as_secs());
+                    }
+                }
+                Some(_) | None => since = Some((now, pids)),
+            },
+            Err(why) => {
+                since = None;
+                let given_up = services.all.iter().any(|service| services.has_given_up(service));
+                if given_up || now >= end {
+                    return Err(why);
+                }
+            }
+        }
+        if now >= end + STABLE_TIME {
+            return Err("the new version is restarted again and again".into());
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// The process of a service that is ready, or why it is not.
+fn look(services: &Services, service: &Service, with: bool, bin: &Path) -> Result<u32, String> {
+    let name = &service.name;
+    let pid = services.pid(service, bin).ok_or_else(|| format!("{name} does not run"))?;
+    let unhealthy = |why| format!("{name} is not ready: {why}");
+    health::check(&service.config).map_err(unhealthy)?;
+    if with {
+        health::check_printer(&service.config).map_err(unhealthy)?;
+    }
+    Ok(pid)
+}
+
+/// Gives a file a second name, which is replaced at once. Where the file system has no links it is copied.
+fn keep(from: &Path, to: &Path) -> io::Result<()> {
+    let part = beside(to, ".new");
+    remove(&part)?;
+    if fs::hard_link(from, &part).is_err() {
+        fs::copy(from, &part)?;
+        File::open(&part)?.sync_all()?;
+    }
+    fs::rename(&part, to)?;
+    // Where both were one file already, renaming has done nothing.
+    remove(&part)?;
+    sync_dir(to)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Puts the old program back.
+fn restore(bin: &Path) -> io::Result<()> {
+    keep(&beside(bin, ".old"), bin)
+}
+
+/// The file that is there while an update runs.
+struct Marker {
+    path: PathBuf,
+    /// Locked (flock); the system unlocks it at the end of the process at the latest.
+    file: File,
+}
+
+impl Marker {
+    /// Begins an update.
+    fn take(bin: &Path) -> Result<Self, Failure> {
+        let path = beside(bin, ".updating");
+        let failed = |error: io::Error| Failure::io("write", &path, &error);
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).append(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Failure::Busy),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let mut word = [0];
+        match file.read(&mut word).map_err(failed)? {
+            0 => Ok(Self { path, file }),
+            _ => Err(Failure::Interrupted(bin.into())),
+        }
+    }
+
+    /// From now on an interrupted update is undone.
+    fn begin_trial(&self) -> io::Result<()> {
+        (&self.file).write_all(TRIAL)?;
+        self.file.sync_all()?;
+        sync_dir(&self.path)
+    }
+
+    /// The program at its place is the one that stays.
+    fn end(&self) {
+        // A marker that stays brings the old program back at the next start.
+        let _removed = remove(&self.path).and_then(|()| sync_dir(&self.path));
+    }
+}
+
+/// An update that fails before its trial leaves no marker behind.
+impl Drop for Marker {
+    fn drop(&mut self) {
+        let is_empty = self.file.metadata().is_ok_and(|found| found.len() == 0);
+        if is_empty {
+            self.end();
+        }
+    }
+}
+
+/// Puts the old program back if an update was interrupted. Returns what was done.
+pub(super) fn resume() -> Result<&'static str, Failure> {
+    let bin = program()?;
+    let path = beside(&bin, ".updating");
+    if !path.exists() {
+        return Ok("no update was interrupted");
+    }
+    let marker = match Marker::take(&bin) {
+        // Its process looks after it.
+        Err(Failure::Busy) => return Ok("an update is running"),
+        Err(Failure::Interrupted(_)) => {
+            restore(&bin).map_err(|error| Failure::io("write", &bin, &error))?;
+            let removed = remove(&path).and_then(|()| sync_dir(&path));
+            removed.map_err(|error| Failure::io("write", &path, &error))?;
+            return Ok("the update was interrupted; the old version is back");
+        }
+        other => other?,
+    };
+    // It was ended before anything was replaced.
+    let _removed = remove(&beside(&bin, ".new"));
+    drop(marker);
+    Ok("the update was interrupted before anything was replaced")
+}

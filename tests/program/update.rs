@@ -1,0 +1,361 @@
+//! `pandaproxy update` with real programs before a stand-in of systemctl: whatever is interrupted or fails, a program that
+//! works is at its path, and the service runs it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::clients::ports::block;
+use crate::clients::programs::{PATIENCE, Program};
+use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, StateDir, switch_on};
+use printer::{Model, Printer};
+
+const BOARD: &str = env!("BOARD");
+
+/// Stands in for systemd with one unit, whose folder is `DIR`.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+set -u
+pid=$(cat DIR/pid 2>/dev/null || true)
+lives() { [ -e "/proc/$pid/exe" ]; }
+case $1 in
+list-units) ! lives || echo 'pandaproxy.service loaded active running PandaProxy' ;;
+show) if lives; then echo "$pid"; else echo 0; fi ;;
+is-failed) ! lives ;;
+reset-failed) ;;
+restart)
+    while [ -e DIR/hold ]; do sleep 0.1; done
+    if lives; then kill "$pid"; fi
+    for _ in $(seq 100); do lives || break; sleep 0.1; done
+    [ ! -s DIR/pandaproxy.updating ] || DIR/pandaproxy.old update --resume >>DIR/log 2>&1
+    DIR/start >>DIR/log 2>&1 </dev/null &
+    echo $! >DIR/pid
+    ;;
+esac
+"#;
+
+/// A program that calls itself the new version, and does `MORE` besides.
+const STUB: &str = r#"#!/bin/sh
+case $1 in
+--version) echo 'pandaproxy NEW (board BOARD)'; exit ;;
+health) exit 1 ;;
+esac
+MORE
+"#;
+
+/// The version of the update: as long as this program's, and later.
+fn new_version() -> String {
+    let own = env!("PANDAPROXY_VERSION");
+    own.replacen(|c: char| c.is_ascii_digit(), "9", 1)
+}
+
+/// A service on this machine.
+struct Bed {
+    dir: Rc<StateDir>,
+    printer: Option<JoinHandle<()>>,
+    old: Vec<u8>,
+    _model: Printer,
+}
+
+impl Bed {
+    /// `None` where the program does not run by itself.
+    async fn new() -> Option<Self> {
+        if env::var_os("PANDAPROXY_RUNNER").is_some() {
+            skips::cannot("an emulated program's file is not that of its process");
+            return None;
+        }
+        let dir = StateDir::new();
+        let path = dir.path().to_str().unwrap();
+        let old = fs::read(proxy::command([""; 0]).get_program()).unwrap();
+        let model = Printer::new(Model::P1S).code(CODE);
+        let (address, serving) = switch_on(&model, SocketAddr::from((HOME, 0))).await;
+        let own = *block(&[HOME]).start();
+        let port = address.port();
+        let start = format!(
+            "#!/bin/sh\nACCESS_CODE={CODE} exec {path}/pandaproxy -p 127.0.0.1 -s {} -b 127.0.0.1 \
+             --printer-port mqtt={port} --printer-ca {PRINTER_CA} --state-dir {path} \
+             --services mqtt,http --port mqtt={own},http={}\n",
+            model.serial(),
+            own + 1
+        );
+        let bed = Self { printer: Some(serving), old, _model: model, dir: Rc::clone(&dir) };
+        fs::create_dir(dir.file("bin")).unwrap();
+        bed.program("start", start.as_bytes());
+        bed.program("bin/systemctl", SYSTEMCTL.replace("DIR", path).as_bytes());
+        bed.program("pandaproxy", &bed.old);
+        bed.restart();
+        bed.becomes_ready().await;
+        Some(bed)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.file(name)
+    }
+
+    fn program(&self, name: &str, content: &[u8]) {
+        fs::write(self.file(name), content).unwrap();
+        fs::set_permissions(self.file(name), Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// As a boot does, or `systemctl restart`.
+    fn restart(&self) {
+        let done = Command::new(self.file("bin/systemctl")).arg("restart").status();
+        assert!(done.unwrap().success());
+    }
+
+    async fn becomes_ready(&self) {
+        for _ in 0..160 {
+            let log = fs::read_to_string(self.file("log")).unwrap_or_default();
+            let starts = log.rsplit("resume").next().unwrap_or_default();
+            if starts.contains("listening on") && self.health().await {
+                return;
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        panic!("not ready: {}", fs::read_to_string(self.file("log")).unwrap_or_default());
+    }
+
+    async fn health(&self) -> bool {
+        let start = fs::read_to_string(self.file("start")).unwrap();
+        let health = start.replace("/pandaproxy ", "/pandaproxy health ");
+        self.program("health", health.as_bytes());
+        let mut program = Program::start(&mut Command::new(self.file("health")));
+        program.ended().await.0 == Some(0)
+    }
+
+    /// The old program with another version.
+    fn new_program(&self) -> Vec<u8> {
+        let own = env!("PANDAPROXY_VERSION").replace('.', "\\.");
+        let script = format!("s/{own} (board {BOARD})/{} (board {BOARD})/g", new_version());
+        let mut sed = Command::new("sed");
+        let done = sed.env("LC_ALL", "C").args(["-e", &script]).arg(self.file("pandaproxy"));
+        let program = done.output().unwrap().stdout;
+        assert!(program.len() == self.old.len() && program != self.old, "it has its version in it");
+        program
+    }
+
+    /// Writes an update file and the key that it is verified with.
+    fn sign(&self, board: &str, content: &[u8]) {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let hash = digest(&SHA256, content);
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (version, size) = (new_version(), content.len());
+        let header = format!(
+            "pandaproxy-update 1\nboard {board}\nversion {version}\nsize {size}\nsha256 {hash}\n"
+        );
+        let signature = STANDARD.encode(key.sign(header.as_bytes()));
+        let mut file = format!("{header}signature {signature}\n\n").into_bytes();
+        file.extend(content);
+        fs::write(self.file("it.update"), file).unwrap();
+        let mut der = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00".to_vec();
+        der.extend(key.public_key().as_ref());
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der)
+        );
+        fs::write(self.file("update.pem"), pem).unwrap();
+    }
+
+    fn update(&self, more: &[&str]) -> Program {
+        let mut command = Command::new(self.file("pandaproxy"));
+        command.arg("update").arg(self.file("it.update")).args(more);
+        command.arg("--key").arg(self.file("update.pem")).env_clear();
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.file("bin").display()));
+        Program::start(&mut command)
+    }
+
+    /// Runs an update. Returns its exit status and all that it printed.
+    async fn updated(&self, more: &[&str]) -> (Option<i32>, String) {
+        ended(self.update(more)).await
+    }
+
+    fn is_old(&self) -> bool {
+        fs::read(self.file("pandaproxy")).unwrap() == self.old
+    }
+
+    /// Nothing but the program, its old version and what the test has put there is left.
+    fn is_settled(&self) -> bool {
+        let parts = ["pandaproxy.new", "pandaproxy.updating", "pandaproxy.old.new"];
+        parts.iter().all(|part| !self.file(part).exists())
+    }
+}
+
+async fn ended(mut program: Program) -> (Option<i32>, String) {
+    let (code, said) = program.ended().await;
+    let shown = format!("{}{}", String::from_utf8_lossy(&said.out), said.err);
+    assert!(!shown.contains(CODE), "{shown}");
+    println!("exit code {code:?}\n{shown}");
+    (code, shown)
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(self.file("pid")).unwrap_or_default();
+        // It may have ended.
+        if !pid.trim().is_empty() {
+            let _killed = Command::new("kill").args(["-9", pid.trim()]).status();
+        }
+    }
+}
+
+#[test]
+fn an_update_takes_the_place_of_the_program() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let new = bed.new_program();
+        bed.sign(BOARD, &new);
+        let (code, shown) = bed.updated(&["--check"]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("would be replaced"), "{shown}");
+        assert!(bed.is_old() && bed.is_settled() && !bed.file("pandaproxy.old").exists());
+
+        let (code, shown) = bed.updated(&[]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert_eq!(shown.lines().filter(|line| line.starts_with("✓ ")).count(), 6, "{shown}");
+        assert!(fs::read(bed.file("pandaproxy")).unwrap() == new);
+        assert!(fs::read(bed.file("pandaproxy.old")).unwrap() == bed.old && bed.is_settled());
+        assert!(bed.health().await);
+    });
+}
+
+#[test]
+fn a_file_that_is_not_for_this_machine_changes_nothing() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let stub = STUB.replace("NEW", &new_version()).replace("BOARD", BOARD);
+        let refusing = stub.replace("exit 1 ;;", "echo 'no such setting' >&2; exit 2 ;;");
+        for (board, content, words) in [
+            ("rpi-zero", "", "for board rpi-zero, not"),
+            (BOARD, "no program", "new program does not run here"),
+            (BOARD, "#!/bin/sh\necho pandaproxy 1", "does not call itself"),
+            (BOARD, &refusing, "refused by the new version: no such setting"),
+        ] {
+            bed.sign(board, format!("{content}\n").as_bytes());
+            let (code, shown) = bed.updated(&[]).await;
+            assert_eq!(code, Some(1), "{shown}");
+            assert!(shown.contains(words), "{shown}");
+            assert!(bed.is_old() && bed.is_settled(), "{words}");
+        }
+        bed.sign(BOARD, stub.as_bytes());
+        let mut file = fs::read(bed.file("it.update")).unwrap();
+        file.push(b'#');
+        fs::write(bed.file("it.update"), &file).unwrap();
+        let (code, shown) = bed.updated(&[]).await;
+        assert!(code == Some(1) && shown.contains("goes on behind"), "{shown}");
+        file[30] ^= 1;
+        fs::write(bed.file("it.update"), &file).unwrap();
+        let (code, shown) = bed.updated(&[]).await;
+        assert!(code == Some(1) && bed.is_old() && bed.is_settled(), "{shown}");
+        assert!(bed.health().await);
+    });
+}
+
+#[test]
+fn a_new_version_that_fails_makes_place_for_the_old() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let stub = STUB.replace("NEW", &new_version()).replace("BOARD", BOARD);
+        for (more, name) in [("exit 1", "does not start"), ("exec sleep 600", "is never ready")] {
+            bed.sign(BOARD, stub.replace("MORE", more).as_bytes());
+            let (code, shown) = bed.updated(&["--within", "3"]).await;
+            assert_eq!(code, Some(3), "{name}: {shown}");
+            assert!(shown.contains("the old version is back, and ready"), "{name}: {shown}");
+            assert!(bed.is_old() && bed.is_settled() && bed.health().await, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_new_version_has_to_reach_the_printer_as_the_old_did() {
+    proxy::run(async {
+        let Some(mut bed) = Bed::new().await else { return };
+        bed.sign(BOARD, &bed.new_program());
+        // The old one reaches it, the new one does not.
+        for _ in 0..100 {
+            let (_, shown) = bed.updated(&["--check"]).await;
+            if shown.contains("(with its printer)") {
+                break;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        fs::write(bed.file("hold"), "").unwrap();
+        let update = bed.update(&["--within", "5"]);
+        let replaced = |said: &crate::clients::programs::Said| {
+            String::from_utf8_lossy(&said.out).contains("✓ 5 ")
+        };
+        assert!(update.until(PATIENCE, replaced).await, "{}", update.log());
+        bed.printer.take().unwrap().abort();
+        fs::remove_file(bed.file("hold")).unwrap();
+        let (code, shown) = ended(update).await;
+        assert_eq!(code, Some(3), "{shown}");
+        assert!(shown.contains("the printer is not connected"), "{shown}");
+        assert!(bed.is_old() && bed.is_settled());
+        // Now the old one does not reach it either.
+        let (code, shown) = bed.updated(&[]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("(without its printer)") && !bed.is_old(), "{shown}");
+    });
+}
+
+#[test]
+fn an_update_that_is_killed_leaves_a_service() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let new = bed.new_program();
+        bed.sign(BOARD, &new);
+        for stage in 1..=6 {
+            let update = bed.update(&[]);
+            let line = format!("✓ {stage} ");
+            let seen = |said: &crate::clients::programs::Said| {
+                String::from_utf8_lossy(&said.out).contains(&line)
+            };
+            assert!(update.until(PATIENCE, seen).await, "stage {stage}: {}", update.log());
+            update.signal("KILL");
+            drop(update);
+            let there = fs::read(bed.file("pandaproxy")).unwrap();
+            assert!(there == bed.old || there == new, "stage {stage}: half a program");
+            bed.restart();
+            bed.becomes_ready().await;
+            // An update that was not over is undone at the next start.
+            assert!(stage == 6 || bed.is_old(), "stage {stage}");
+            assert!(!bed.file("pandaproxy.updating").exists() || stage < 5, "stage {stage}");
+        }
+    });
+}
+
+#[test]
+fn a_full_disk_keeps_the_program() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        bed.sign(BOARD, &bed.new_program());
+        let path = bed.dir.path().display();
+        let size = bed.old.len() * 3 / 2;
+        let script = format!(
+            "set -e; mkdir {path}/small; mount -t tmpfs -o size={size} none {path}/small || exit 77\n\
+             cp {path}/pandaproxy {path}/small/; code=0\n\
+             {path}/small/pandaproxy update {path}/it.update --key {path}/update.pem || code=$?\n\
+             cmp {path}/pandaproxy {path}/small/pandaproxy; ls {path}/small; exit $code"
+        );
+        let mut command = Command::new("unshare");
+        let (code, shown) = ended(Program::start(command.args(["-m", "sh", "-c", &script]))).await;
+        if shown.contains("unshare:") || code == Some(77) {
+            skips::cannot("a file system of a small size needs root");
+            return;
+        }
+        assert_eq!(code, Some(1), "{shown}");
+        assert!(shown.contains("no space is left; free some space"), "{shown}");
+        assert!(shown.lines().any(|line| line == "pandaproxy") && !shown.contains("\npandaproxy."));
+    });
+}
