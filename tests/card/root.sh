@@ -311,6 +311,25 @@ the_page_answers() {
     if at /lib/card/answers; then fails "an answer of nobody"; else ok; fi
 }
 
+a_key_is_taken_once() {
+    local key
+    head -c 100000 /dev/zero >"$root/dev/zero"
+    key=$(printf -- '-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----')
+    echo "$key" >"$root/boot/rsa.key"
+    at /lib/card/key
+    is 'the key' "$(cat "$root/data/pandaproxy/rsa.key")" "$key"
+    is 'its owner and mode' "$(stat -c '%a %u' "$root/data/pandaproxy/rsa.key")" '600 101'
+    is 'is not left where it was' "$(find "$root/boot" -name 'rsa*')" ''
+    # Another one, or one that was overwritten as power failed.
+    echo other >"$root/boot/rsa.key"
+    at /lib/card/key
+    is 'the key stays' "$(cat "$root/data/pandaproxy/rsa.key")" "$key"
+    rm "$root/data/pandaproxy/rsa.key"
+    head -c 100 /dev/zero >"$root/boot/rsa.key"
+    at /lib/card/key
+    is 'zeros are none' "$(find "$root/data/pandaproxy" "$root/boot" -name 'rsa*')" ''
+}
+
 # ---- data ------------------------------------------------------------------------------------------
 
 # On a file in place of the partition: what would be mounted is said, not done.
@@ -542,7 +561,7 @@ tests=("$@")
 [ $# -gt 0 ] || tests=(a_valid_file_serves the_template_is_valid_once_filled_in as_windows_saves_it marks_and_ends
     secrets_leave_the_first_partition a_new_value_replaces_the_stored_one power_fails_at_each_step
     without_a_data_partition_secrets_stay a_full_data_partition_keeps_secrets_on_the_first
-    every_error_is_named_and_no_secret a_file_that_cannot_be_read the_page_answers
+    every_error_is_named_and_no_secret a_file_that_cannot_be_read a_key_is_taken_once the_page_answers
     data_is_made_repaired_and_replaced the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
     the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
     keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
