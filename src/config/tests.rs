@@ -479,6 +479,18 @@ fn a_json_object_may_hold_every_setting() {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_damaged_json_object_never_panics(
+        bytes in proptest::collection::vec(proptest::sample::select(&b"\"\\{}:, \n-1ux\xc3\xbc"[..]), 0..64)
+    ) {
+        let text = format!("{{\"debug\": {}", String::from_utf8_lossy(&bytes));
+        let members = json::Object::begun(&text).unwrap();
+        // Behind a fault nothing is read.
+        let _read: Vec<_> = members.take_while(Result::is_ok).collect();
+    }
+}
+
 #[test]
 fn an_invalid_json_object_is_explained() {
     let invalid = |line: usize| format!(":{line}: {}", json::EXPECTED);
