@@ -135,7 +135,7 @@ answers() { command docker info >/dev/null 2>&1; }
 within 60 answers || { printf 'run.sh: dockerd does not start\n' >&2; exit 1; }
 
 # `docker compose` is a plugin, or Debian's docker-compose.
-compose=(command docker compose)
+compose=(env docker compose)
 "${compose[@]}" version >/dev/null 2>&1 || compose=(docker-compose)
 docker() {
     if [ "$1" = compose ]; then "${compose[@]}" "${@:2}"; else command docker "$@"; fi
@@ -184,7 +184,13 @@ no_image() {
     if docker compose config 2>&1; then return 1; fi
 }
 run_line() { eval "$1" </dev/null; }
-follows() { has "$(timeout 5 "${compose[@]/command/env}" logs -f 2>&1)" "the printer is connected"; }
+follows() {
+    "${compose[@]}" logs -f >"$work/follows.txt" 2>&1 </dev/null &
+    local pid=$! status=0
+    within 30 grep -q "the printer is connected" "$work/follows.txt" || status=$?
+    kill "$pid"
+    return "$status"
+}
 cp .env.example .env
 check "compose without an image fails" no_image
 has_hint() { has "$(docker compose config 2>&1)" "set it in .env to the image to run"; }
