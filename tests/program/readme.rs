@@ -142,13 +142,15 @@ fn readmes_commands_are_each_run_by_a_test() {
     let mut run = Vec::new();
     for (key, runner) in RUN_BY {
         run.push(readme(key, &[]));
-        let text = fs::read_to_string(root.join(runner)).unwrap_or_default();
+        let text = fs::read_to_string(root.join(runner)).unwrap();
+        // The formatter may put the key on a line of its own.
+        let text = text.split("readme(").map(str::trim_start).collect::<Vec<_>>().join("readme(");
         let in_shell = ["readme", "readme_line"].map(|word| format!("{word} '{key}'"));
         let takes_it = in_shell.iter().any(|words| text.contains(words))
             || text.contains(&format!("readme(\"{key}\""))
             || runner.ends_with(".yml") && text.contains(key)
             // It runs the commands of the paragraph on containers.
-            || runner == "tests/container/run.sh" && (text.is_empty() || text.contains("of_readme"));
+            || runner == "tests/container/run.sh" && text.contains("of_readme");
         assert!(takes_it, "{runner} does not run `{key}` of README.md");
     }
     let log = log_lines();
