@@ -214,6 +214,11 @@ awk -v given="$given" '
     END { for (at = 1; at <= count; at++) if (!(order[at] in done)) print value[order[at]] }
 ' "$settings" >"$ours/filled"
 mcopy -o -i "$ours/card.img@@$FIRST" "$ours/filled" ::pandaproxy.txt
+# An RSA key takes a Pi Zero minutes, and this machine no time. A first start moves it to the data partition.
+if command -v openssl >/dev/null && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 \
+    -out "$ours/rsa.key" 2>/dev/null; then
+    mcopy -o -i "$ours/card.img@@$FIRST" "$ours/rsa.key" ::rsa.key
+fi
 rm -f "$settings" "$given" "$ours/filled"
 
 # ---- written, and compared -------------------------------------------------------------------------

@@ -1,0 +1,539 @@
+#!/usr/bin/env python3
+"""The memory card: its image is looked at, filled in by flash.sh, and booted in QEMU as a Raspberry Pi would boot it."""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import firmware
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORK = ROOT / "target/card-test"
+CODE = "7Kq2xW9p"
+ADMIN = "a-code-for-updates"
+# How long anything may take, in seconds: two processors emulate an old one, beside whatever else runs.
+BOOT_WITHIN, ANSWER_WITHIN, UPDATE_WITHIN = 420, 120, 900
+
+# QEMU's machine, what the firmware calls it, its device tree, and its serial port as the last of these. QEMU has no
+# model for two drivers of the first; without them that machine has no watchdog and cannot reset.
+MACHINES = {
+    "rpi-zero": {
+        "program": "qemu-system-arm", "machine": "raspi0", "model": "pi0", "tree": "bcm2835-rpi-zero.dtb",
+        "append": "initcall_blacklist=bcm2835_power_driver_init,bcm2835_pm_driver_init",
+        "serial": [], "resets": False, "packages": "target/card/armel",
+        "firmware": ["start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat"],
+        "trees": ["bcm2835-rpi-b.dtb", "bcm2835-rpi-b-plus.dtb", "bcm2835-rpi-zero.dtb", "bcm2835-rpi-zero-w.dtb"],
+    },
+    "rpi-3": {
+        "program": "qemu-system-aarch64", "machine": "raspi3b", "model": "pi3", "tree": "bcm2837-rpi-3-b.dtb",
+        "append": "", "serial": ["-serial", "null"], "resets": True, "packages": "target/card/arm64",
+        "firmware": ["start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat",
+                     "start4.elf", "fixup4.dat", "start4cd.elf", "fixup4cd.dat"],
+        "trees": ["bcm2837-rpi-zero-2-w.dtb", "bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb", "bcm2711-rpi-4-b.dtb"],
+    },
+}
+
+passed, failed = 0, []
+begun = time.monotonic()
+
+
+def said(text):
+    print(f"{time.monotonic() - begun:5.0f} s {text}", flush=True)
+
+
+def check(what, holds):
+    global passed
+    if holds:
+        passed += 1
+        said(f"ok      {what}")
+    else:
+        failed.append(what)
+        said(f"FAILED  {what}")
+    return holds
+
+
+def run(*command, **options):
+    return subprocess.run([str(word) for word in command], check=True, cwd=ROOT, **options)
+
+
+def sha256(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return one.getsockname()[1]
+
+
+class Printer:
+    """A simulated P1S on this machine, which the emulated one reaches as 10.0.2.2."""
+
+    def __init__(self, program):
+        self.program, self.port = program, 0
+        self.serial = self.start()
+
+    def start(self):
+        with open(WORK / "printer.log", "w") as log:
+            self.process = subprocess.Popen(
+                [self.program, "--model", "p1s", "--access-code", CODE, "--port", str(self.port)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            text = (WORK / "printer.log").read_text()
+            port = re.search(r"^listening on 127\.0\.0\.1:(\d+)", text, re.M)
+            serial = re.search(r"^serial (\S+)", text, re.M)
+            if port and serial:
+                self.port = int(port[1])
+                return serial[1]
+            time.sleep(0.1)
+        raise SystemExit("the simulated printer does not start: " + (WORK / "printer.log").read_text()[-500:])
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Machine:
+    """An emulated board with a card in it."""
+
+    def __init__(self, board, image):
+        self.kind, self.image = MACHINES[board], image
+        self.console = WORK / f"{board}.console"
+        self.process = None
+
+    def plug_in(self, **devices):
+        """Starts it as the firmware would."""
+        self.loaded = loaded = firmware.Card(self.image).load(self.kind["model"], self.kind["tree"])
+        self.console.unlink(missing_ok=True)
+        for what in ("kernel", "initramfs", "tree"):
+            (WORK / what).write_bytes(loaded[what])
+        self.ports = {port: free_port() for port in (8883, 8080, 8081)}
+        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{port}" for port, ours in self.ports.items())
+        network = ["-netdev", "user,id=n0" + forwards + devices.get("network", ""), "-device", "usb-net,netdev=n0"]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [self.kind["program"], "-M", self.kind["machine"], "-kernel", WORK / "kernel", "-initrd", WORK / "initramfs",
+             "-dtb", WORK / "tree", "-append", f"{loaded['cmdline']} {self.kind['append']}",
+             "-drive", f"if=sd,file={self.image},format=raw", "-display", "none", "-monitor", "none", "-no-reboot",
+             *self.kind["serial"], "-serial", f"file:{self.console}", *([] if devices.get("offline") else network)],
+            stdout=open(WORK / "qemu.log", "a"), stderr=subprocess.STDOUT)
+
+    def text(self):
+        return self.console.read_text(errors="replace") if self.console.exists() else ""
+
+    def waits_for(self, pattern, seconds):
+        """The first line with the pattern, or None; ends early if the machine does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            ended = self.process.poll() is not None
+            found = re.search(pattern, self.text())
+            if found:
+                return found
+            if ended:
+                return None
+            time.sleep(0.2)
+        return None
+
+    def is_ready(self):
+        return self.waits_for(r"card: ready after (\d+) s", BOOT_WITHIN)
+
+    def cut(self):
+        """Its plug is pulled."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def authority(self):
+        """Whether the authority's certificate is to be had, once the network is there."""
+        deadline = time.monotonic() + ANSWER_WITHIN
+        while time.monotonic() < deadline:
+            found = self.page(8080, "/ca.pem", 20)
+            (WORK / "ca.pem").write_text(found)
+            if "BEGIN CERTIFICATE" in found:
+                return True
+            time.sleep(1)
+        return False
+
+    def state(self, serial):
+        """Whether a client that checks the certificate is told of the printer."""
+        deadline = time.monotonic() + ANSWER_WITHIN
+        while time.monotonic() < deadline:
+            report = subprocess.run(
+                ["mosquitto_sub", "-h", "localhost", "-p", str(self.ports[8883]), "-u", "bblp", "-P", CODE, "--cafile",
+                 WORK / "ca.pem", "-t", f"device/{serial}/report", "-C", "1", "-W", "40"], capture_output=True, text=True)
+            if '"gcode_state"' in report.stdout:
+                return True
+            time.sleep(1)
+        return False
+
+    def page(self, port, path="/", seconds=ANSWER_WITHIN):
+        return subprocess.run(["curl", "-sS", "--max-time", str(seconds), f"http://localhost:{self.ports[port]}{path}"],
+                              capture_output=True, text=True).stdout
+
+    def send_update(self, update):
+        return subprocess.run(
+            ["curl", "-sS", "--max-time", str(UPDATE_WITHIN), "-K", "-", "--data-binary", f"@{update}",
+             f"http://localhost:{self.ports[8081]}/cgi-bin/update"],
+            input=f'header = "X-Admin-Code: {ADMIN}"\nheader = "Expect:"\n', capture_output=True, text=True).stdout
+
+
+# ---- without booting -------------------------------------------------------------------------------
+
+
+def build(board, key):
+    """The same image twice, or its hash differs."""
+    images = [WORK / f"{board}-{number}.img" for number in (1, 2)]
+    for image in images:
+        run("boards/card/build.sh", "--update-key", key, board, image)
+    check(f"{board}: two builds are the same bytes", sha256(images[0]) == sha256(images[1]))
+    images[1].unlink()
+    return images[0]
+
+
+def look_at(board, image):
+    """Everything is where the firmware's documentation has it."""
+    kind, card = MACHINES[board], firmware.Card(image)
+    table = subprocess.run(["/sbin/fdisk", "-l", image], capture_output=True, text=True).stdout
+    check(f"{board}: fdisk sees four partitions, the first one FAT32 and bootable",
+          len(re.findall(rf"^{re.escape(str(image))}[1-4] ", table, re.M)) == 4
+          and re.search(rf"^{re.escape(str(image))}1 +\* .* c W95 FAT32", table, re.M))
+    first = card.names(1)
+    check(f"{board}: the first partition has bootcode.bin, autoboot.txt and the settings",
+          {"bootcode.bin", "autoboot.txt", "pandaproxy.txt", "contents.txt"} <= set(first))
+    check(f"{board}: autoboot.txt is one sector and names slot a", len(card.read(1, "autoboot.txt")) == 512
+          and card.selected() == 2)
+    for number in (2, 3):
+        names = set(card.names(number))
+        check(f"{board}: partition {number} can be booted, and has all firmware and device trees",
+              card.boots_from(number) and set(kind["firmware"] + kind["trees"]) <= names)
+        loaded = card.load(kind["model"], kind["tree"])
+        check(f"{board}: config.txt of partition {number} names files that are there", loaded["kernel"] and loaded["initramfs"])
+    packaged = ROOT / kind["packages"] / "unpacked/raspi-firmware/files/usr/lib/raspi-firmware"
+    check(f"{board}: the firmware is that of the package, to the byte",
+          card.read(1, "bootcode.bin") == (packaged / "bootcode.bin").read_bytes()
+          and all(card.read(2, name) == (packaged / name).read_bytes() for name in kind["firmware"]))
+    contents = card.read(1, "contents.txt").decode()
+    licences = {name.removeprefix("licences/").removesuffix(".txt") for name in card.names(2) if name.startswith("licences/")}
+    taken = {line.split()[0] for line in contents.split("\nFiles\n")[1].split("\n") if line}
+    check(f"{board}: each package that a file is of has its version and licence", taken <= licences
+          and all(re.search(rf"^{re.escape(name)} \S+: ", contents, re.M) for name in taken))
+
+
+def select(board, image):
+    """autoboot.txt alone decides, and a broken one is survived."""
+    copy = WORK / "selected.img"
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    card = firmware.Card(copy)
+    slot_b = card.read(1, "autoboot.txt").replace(b"boot_partition=2", b"boot_partition=3")
+    card.write(1, "autoboot.txt", slot_b)
+    check(f"{board}: autoboot.txt selects slot b", card.selected() == 3)
+    card.write(1, "autoboot.txt", b"\xff" * 512)
+    check(f"{board}: an unreadable autoboot.txt leaves slot a", card.selected() == 2)
+    copy.unlink()
+
+
+def fill_in(board, image, printer, **more):
+    """A card with settings, as flash.sh makes it."""
+    card, settings = WORK / f"{board}.img", WORK / "settings.conf"
+    lines = {
+        "PRINTER_IP": "10.0.2.2", "ACCESS_CODE": CODE, "SERIAL_NUMBER": printer.serial, "SERVICES": "mqtt,http",
+        "PRINTER_PORTS": f"mqtt={printer.port}", "ADMIN_CODE": ADMIN, **more,
+    }
+    # As a PC's editor may save it.
+    settings.write_bytes(b"\xef\xbb\xbf" + "".join(f"{name}={value}\r\n" for name, value in lines.items()).encode())
+    run("boards/card/write.sh", board, card, "--image", image, "--config", settings, "--yes", stdout=subprocess.DEVNULL)
+    firmware.Card(card).write(1, "printer-ca.pem", (ROOT / "tests/printer/pki/ca.pem").read_bytes())
+    return card
+
+
+def has_secret(image, secret):
+    """Whether a code is anywhere on the partition that a PC shows, in use or not."""
+    _, first, size = firmware.Card(image).partitions[1]
+    with open(image, "rb") as file:
+        file.seek(first)
+        return secret.encode() in file.read(size)
+
+
+# ---- booted ----------------------------------------------------------------------------------------
+
+
+def boots(board, machine, printer):
+    machine.plug_in()
+    ready = machine.is_ready()
+    if not check(f"{board}: the card boots and serves", ready):
+        print(machine.text()[-3000:])
+        return False
+    said(f"        kernel started {time.monotonic() - machine.started:.0f} s ago, ready by its own clock after {ready[1]} s")
+    check(f"{board}: it says which slot, version and board it is",
+          machine.waits_for(rf"card: slot a version \S+ board card-{board}", 5))
+    check(f"{board}: the settings have no error", machine.waits_for(r"card: settings: 0 errors", 5))
+    check(f"{board}: the data partition was made", machine.waits_for(r"card: data: made", 5))
+    check(f"{board}: the authority is downloaded", machine.authority())
+    check(f"{board}: a client that checks the certificate gets the printer's state",
+          machine.state(printer.serial))
+    memory = machine.waits_for(r"card: memory total (\d+) used (\d+)", 60)
+    check(f"{board}: memory: {f'{int(memory[2]) // 1024} of {int(memory[1]) // 1024} MiB are used' if memory else '?'}",
+          memory and int(memory[2]) < 128 * 1024)
+    check(f"{board}: the codes have left the partition that a PC shows",
+          not has_secret(machine.image, CODE) and not has_secret(machine.image, ADMIN))
+    return True
+
+
+def comes_back(board, what, machine, printer, slot):
+    """After whatever was done to it, it serves, from this slot."""
+    machine.cut()
+    machine.plug_in()
+    good = machine.is_ready() and machine.authority() and machine.state(printer.serial)
+    if not check(f"{board}: {what}: it serves again, from slot {slot}",
+                 good and machine.waits_for(rf"card: slot {slot} ", 5)):
+        print(machine.text()[-3000:])
+
+
+def cuts(board, machine, printer, count, seed):
+    dice = random.Random(seed)
+    for number in range(1, count + 1):
+        machine.cut()
+        machine.plug_in()
+        moment = dice.uniform(0.2, 45)
+        time.sleep(moment)
+        comes_back(board, f"power cut {number} of {count}, {moment:.1f} s after the plug", machine, printer, "a")
+
+
+def slot_with(image, name, files):
+    """A slot as the image has it, with other files in its root; the kernel unpacks what follows an initramfs over it."""
+    slot = WORK / f"{name}.slot"
+    _, first, size = firmware.Card(image).partitions[2]
+    shutil.copy(str(image).removesuffix(".img") + ".slot", slot)
+    tree = WORK / "added"
+    shutil.rmtree(tree, ignore_errors=True)
+    for path, content in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(content)
+        (tree / path).chmod(0o755)
+    added = subprocess.run("find . -mindepth 1 -type f | cpio --quiet -o -H newc -R 0:0 | gzip", shell=True, cwd=tree,
+                           capture_output=True, check=True).stdout
+    initramfs = WORK / "initramfs.added"
+    drive = str(slot)
+    run("mcopy", "-n", "-D", "o", "-i", drive, "::initramfs.img", initramfs)
+    with open(initramfs, "ab") as file:
+        file.write(added)
+    run("mcopy", "-D", "o", "-i", drive, initramfs, "::initramfs.img")
+    return slot
+
+
+def signed(slot, key, board, version):
+    update = slot.with_suffix(".update")
+    run("boards/sign.sh", "--key", key, "--content", slot, "--out", update, version, f"card-{board}", stdout=subprocess.DEVNULL)
+    return update
+
+
+def update_is_taken(board, image, machine, printer, key):
+    update = signed(slot_with(image, "good", {"etc/card/version": "99.0.0\n"}), key, board, "99.0.0")
+    comes_back(board, "before an update", machine, printer, "a")
+    answer = machine.send_update(update)
+    check(f"{board}: a good update is accepted: {answer.strip()[:60]}", "being verified" in answer)
+    good = machine.waits_for(r"card: update: good, slot b", UPDATE_WITHIN)
+    if not check(f"{board}: it is tried, serves, reaches the printer, and is declared good", good):
+        print(machine.text()[-3000:])
+    check(f"{board}: autoboot.txt names slot b", firmware.Card(image_of(machine)).selected() == 3)
+    comes_back(board, "after the update", machine, printer, "b")
+    check(f"{board}: with the new version", machine.waits_for(r"version 99\.0\.0 ", 5))
+
+
+def image_of(machine):
+    return machine.image
+
+
+def update_is_refused(board, image, machine, key):
+    other = signed(WORK / "good.slot", key, "rpi-3" if board == "rpi-zero" else "rpi-zero", "99.0.1")
+    machine.send_update(other)
+    check(f"{board}: an update for another board is refused", machine.waits_for(r"card: update: refused: .*board", UPDATE_WITHIN))
+
+
+def update_goes_back(board, image, machine, printer, key, what, files, pattern, stop_printer=False):
+    """An update that is not good: the slot that was there before serves again."""
+    slot = firmware.Card(machine.image).selected()
+    letter = "ab"[slot - 2]
+    update = signed(slot_with(image, "bad", files), key, board, "99.1.0")
+    comes_back(board, f"before an update that {what}", machine, printer, letter)
+    machine.send_update(update)
+    check(f"{board}: an update that {what} is tried", machine.waits_for(r"card: update: slot [ab] is tried", UPDATE_WITHIN))
+    if stop_printer:
+        printer.stop()
+    check(f"{board}: an update that {what} ends", machine.waits_for(pattern, UPDATE_WITHIN))
+    if stop_printer:
+        printer.start()
+    if machine.kind["resets"]:
+        check(f"{board}: and the machine resets itself", wait_for_end(machine, 120))
+    comes_back(board, f"after an update that {what}", machine, printer, letter)
+
+
+def wait_for_end(machine, seconds):
+    try:
+        machine.process.wait(seconds)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def cut_during_update(board, image, machine, printer, key, seed):
+    """The plug is pulled while the other slot is written."""
+    dice = random.Random(seed)
+    letter = "ab"[firmware.Card(machine.image).selected() - 2]
+    update = signed(slot_with(image, "cut", {"etc/card/version": "99.2.0\n"}), key, board, "99.2.0")
+    machine.send_update(update)
+    machine.waits_for(r"card: update: (?!refused)", UPDATE_WITHIN)
+    time.sleep(dice.uniform(0, 4))
+    tried = "is tried" in machine.text()
+    comes_back(board, f"a power cut {'in the trial' if tried else 'while a slot was written'}", machine, printer, letter)
+
+
+def broken_data(board, machine, printer):
+    machine.cut()
+    _, first, size = firmware.Card(machine.image).partitions[4]
+    with open(machine.image, "r+b") as file:
+        file.seek(first)
+        file.write(os.urandom(8 * 1048576))
+    machine.plug_in()
+    # The codes were there, and are gone: it says so, and is reached.
+    check(f"{board}: a corrupt data partition: it comes up and says what it did",
+          machine.waits_for(r"card: data: (repaired|replaced)", BOOT_WITHIN))
+    check(f"{board}: and a page says which settings are missing",
+          machine.waits_for(r"card: settings: [1-9]\d* errors", 120) and page_within(machine, "ACCESS_CODE"))
+
+
+def page_within(machine, words, seconds=BOOT_WITHIN):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if words in machine.page(8080):
+            return True
+        time.sleep(2)
+    return False
+
+
+def broken_settings(board, image, printer):
+    card = fill_in(board, image, printer)
+    firmware.Card(card).write(1, "pandaproxy.txt", b"\xff\xfe\x00PRINTER_IP=nonsense here\r\nNO SUCH LINE\x00\r\n" * 20)
+    machine = Machine(board, card)
+    machine.plug_in()
+    check(f"{board}: unreadable settings: it comes up with a page that names a line",
+          machine.waits_for(r"card: settings: [1-9]\d* errors", BOOT_WITHIN) and page_within(machine, "line"))
+    machine.cut()
+
+
+def no_dhcp(board, image, printer):
+    card = fill_in(board, image, printer, ADDRESS="10.0.2.15/24", GATEWAY="10.0.2.2")
+    machine = Machine(board, card)
+    # QEMU's own DHCP hands out addresses outside of what is asked for: the settings' address is what has to count.
+    machine.plug_in(network=",dhcpstart=10.0.2.200")
+    check(f"{board}: an address of the settings is used",
+          machine.is_ready() and machine.authority() and machine.state(printer.serial))
+    machine.cut()
+    machine = Machine(board, fill_in(board, image, printer))
+    machine.plug_in(offline=True)
+    check(f"{board}: without any network it starts all the same", machine.is_ready())
+    machine.cut()
+
+
+def full_data(board, machine, printer):
+    """As much as fits in the data partition is written there, from outside."""
+    machine.cut()
+    _, first, size = firmware.Card(machine.image).partitions[4]
+    part, filler = WORK / "data.part", WORK / "filler"
+    with open(machine.image, "rb") as file:
+        file.seek(first)
+        part.write_bytes(file.read(size))
+    filler.write_bytes(os.urandom(1 << 20))
+    commands = "".join(f"write {filler} log/filler{number}\n" for number in range(size >> 20))
+    subprocess.run(["/sbin/debugfs", "-w", "-f", "-", part], input=commands, text=True, capture_output=True)
+    with open(machine.image, "r+b") as file:
+        file.seek(first)
+        file.write(part.read_bytes())
+    letter = "ab"[firmware.Card(machine.image).selected() - 2]
+    comes_back(board, "a full data partition", machine, printer, letter)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, epilog="Without --whole it takes some five minutes.")
+    parser.add_argument("--whole", action="store_true", help="both boards, twenty power cuts, and all that can be wrong")
+    parser.add_argument("--board", action="append", choices=MACHINES, help="this one; more than once for more")
+    parser.add_argument("--cuts", type=int, help="how many power cuts (3, or 20)")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments of power cuts")
+    parser.add_argument("--printer", help="the simulated printer, if it is built")
+    parser.add_argument("--image", type=pathlib.Path, help="this image, in place of building one twice; its updates need --key")
+    parser.add_argument("--key", type=pathlib.Path, help="the private key of the updates that the image takes")
+    parser.add_argument("--only", action="append", help="boot, cuts, update, bad-updates, data, settings, network")
+    arguments = parser.parse_args()
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    for program, package in (("mcopy", "mtools"), ("qemu-system-arm", "qemu-system-arm ipxe-qemu"), ("fdisk", "fdisk"),
+                             ("mosquitto_sub", "mosquitto-clients"), ("curl", "curl"), ("debugfs", "e2fsprogs")):
+        if not shutil.which(program):
+            subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", *package.split()], check=True,
+                           env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    key, public = arguments.key or WORK / "key.pem", WORK / "update.pem"
+    if not arguments.key:
+        run("openssl", "genpkey", "-algorithm", "ed25519", "-out", key, stderr=subprocess.DEVNULL)
+    run("openssl", "pkey", "-in", key, "-pubout", "-out", public)
+
+    printer_program = arguments.printer
+    if not printer_program:
+        run("cargo", "build", "--locked", "--quiet", "--example", "printer")
+        printer_program = ROOT / "target/debug/examples/printer"
+    wanted = lambda name: not arguments.only or name in arguments.only
+    count = arguments.cuts if arguments.cuts is not None else 20 if arguments.whole else 3
+    printer, machine = None, None
+    try:
+        printer = Printer(printer_program)
+        for board in arguments.board or (list(MACHINES) if arguments.whole else ["rpi-zero"]):
+            image = arguments.image.resolve() if arguments.image else build(board, public)
+            look_at(board, image)
+            select(board, image)
+            machine = Machine(board, fill_in(board, image, printer))
+            if not boots(board, machine, printer):
+                continue
+            if wanted("cuts"):
+                cuts(board, machine, printer, count, arguments.seed)
+            if wanted("update"):
+                update_is_taken(board, image, machine, printer, key)
+                if arguments.whole:
+                    update_is_refused(board, image, machine, key)
+            if arguments.whole and wanted("bad-updates"):
+                crash = {"lib/card/boot": "#!/bin/sh\necho c >/proc/sysrq-trigger\n", "usr/bin/pandaproxy": "#!/bin/sh\nexit 1\n"}
+                update_goes_back(board, image, machine, printer, key, "crashes", crash, r"Kernel panic|card: update: taken back")
+                update_goes_back(board, image, machine, printer, key, "does not reach the printer",
+                                 {"etc/card/version": "99.1.0\n"}, r"card: update: taken back", stop_printer=True)
+                for seed in range(arguments.seed, arguments.seed + 3):
+                    cut_during_update(board, image, machine, printer, key, seed)
+            if arguments.whole and wanted("data"):
+                full_data(board, machine, printer)
+                broken_data(board, machine, printer)
+            machine.cut()
+            if arguments.whole and wanted("settings"):
+                broken_settings(board, image, printer)
+            if arguments.whole and wanted("network"):
+                no_dhcp(board, image, printer)
+    finally:
+        if machine:
+            machine.cut()
+        if printer:
+            printer.stop()
+    print(f"{passed} passed, {len(failed)} failed")
+    for what in failed:
+        print(f"FAILED  {what}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
