@@ -5,6 +5,10 @@
 # Seconds that the emulated machine may take; an idle one takes a quarter of it.
 readonly MACHINE_TIMEOUT=1200
 
+# What a system with systemd needs for the tests.
+# shellcheck disable=SC2034 # the scripts that source this read it
+readonly systemd_packages=systemd-sysv,udev,dbus,adduser,init-system-helpers,iproute2,mosquitto-clients,openssl
+
 work=target/package
 mkdir -p "$work"
 results=$work/results.txt
@@ -34,8 +38,7 @@ debian() {
     [ ! -e "$root.unpacked" ] || return 0
     rm -rf "$root"
     mmdebstrap --quiet --variant=minbase --aptopt='Apt::Install-Recommends "false"' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-include=/usr/share/man/man1/pandaproxy*' --include="$2" bookworm "$root"
+        --dpkgopt='path-exclude=/usr/share/locale/*' --include="$2" bookworm "$root"
     touch "$root.unpacked"
 }
 
@@ -102,7 +105,7 @@ machine() {
     timeout "$MACHINE_TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
         -display none -monitor none -nic none -serial "file:$console" -serial "file:$said" \
         -drive "file=$disk,format=raw,if=virtio,cache=unsafe" -kernel "$work/kernel" -initrd "$work/initramfs" \
-        -append 'console=ttyS0 quiet mitigations=off panic=-1' || true
+        -append 'console=ttyS0 quiet mitigations=off systemd.getty_auto=no panic=-1' || true
     tr -d '\r' <"$said" | tee -a "$results"
     grep -q '^# end' "$said" || not_ok "the machine came to the end of its tests (see $console)"
     printf 'the machine took %d s\n' "$((SECONDS - begun))"
