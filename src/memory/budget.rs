@@ -172,6 +172,9 @@ pub const FTP_PRINTER_SESSION: usize = 2 * KIB;
 /// Buffer of a data task, in bytes.
 pub const FTP_BUFFER: usize = 16 * KIB;
 
+/// The pace of an upload, and the timer that it is kept with.
+pub const FTP_PACE: usize = 512;
+
 /// FTP sessions of the printer's that are relayed at once, at most: see
 /// [`Model::ftp_sessions`](crate::printer::model::Model::ftp_sessions).
 pub const RELAY_SESSIONS: usize = 4;
@@ -330,7 +333,11 @@ pub const LINES: [Line; 61] = [
         FTP_INBOX + FTP_OUTBOX + FTP_PRINTER_SESSION,
     ),
     line("ftp upstream: TLS, task", FTP_SESSIONS, TLS + TASK),
-    line("ftp mover: buffer, TLS on both sides, task", FTP_SESSIONS, FTP_BUFFER + 2 * TLS + TASK),
+    line(
+        "ftp mover: buffer, pace, TLS on both sides, task",
+        FTP_SESSIONS,
+        FTP_BUFFER + FTP_PACE + 2 * TLS + TASK,
+    ),
     line("detect client: inbox, outbox", DETECT_CLIENTS, DETECT_INBOX + DETECT_OUTBOX),
     line("detect client: task, slot", DETECT_CLIENTS, PLAIN_TASK + DETECT_SLOT),
     line("detect-tls client: inbox, outbox", DETECT_CLIENTS, DETECT_INBOX + DETECT_OUTBOX),

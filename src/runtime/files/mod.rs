@@ -10,6 +10,7 @@
 //! certificate. For an unknown model port 6000 is the chamber camera's: the camera service makes one connection to the
 //! printer however many clients there are, a relay makes one for each.
 
+pub mod pace;
 pub mod passive;
 pub mod records;
 pub mod relay;

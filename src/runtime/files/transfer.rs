@@ -13,6 +13,7 @@
 //! | what | bound | when exceeded |
 //! |---|---|---|
 //! | data between client and printer | [`FTP_BUFFER`] bytes, the TLS records, and the sockets' buffers ([`pacing`](crate::runtime::pacing)) | the sender waits |
+//! | how fast a slow printer's client is read | [as fast as the printer takes it](super::pace) | the client waits |
 //! | TCP to the printer | [`CONNECT_TIMEOUT`] | [`DataEvent::Unreachable`] |
 //! | TLS with either | [`HANDSHAKE_TIMEOUT`] | [`DataEvent::Failed`] |
 //! | no data copied | [`STALL_TIMEOUT`] | [`TransferError::Stalled`] |
@@ -30,12 +31,14 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
+use super::pace::{Pace, Paced};
 use super::passive::PassivePorts;
 use crate::ftp::printer_session::{
     DataCommand, DataCopy, DataEvent, PrinterSession, TransferError,
 };
 use crate::ftp::slot::Prot;
 use crate::memory::budget::FTP_BUFFER;
+use crate::printer::model::FileServer;
 use crate::runtime::Clock;
 use crate::runtime::net::{Connection, Net, Sockets};
 use crate::runtime::pacing::limit_unsent;
@@ -96,6 +99,8 @@ pub struct DataTask<N: Net> {
     pub printer_session: Rc<PrinterSession>,
     /// Connects to the printer's data ports.
     pub printer: DataDialler<N>,
+    /// The printer's FTP server.
+    pub server: FileServer,
     /// The data ports of the clients.
     pub passive_ports: Rc<PassivePorts<N>>,
     /// What the printer's certificate has to be, with the TLS session of the control connection.
@@ -166,6 +171,8 @@ impl<N: Net> DataTask<N> {
         client.set_reset_on_drop(true);
         let private = job.prot == Prot::Private;
         let mut taps = self.taps(&client, &printer);
+        let pace = Rc::default();
+        let client = Paced::new(client, &pace);
         let handshake = async {
             let client = self.client(client, private).await.ok_or(TransferError::ClientTls)?;
             let printer = self.printer(printer, private).await.ok_or(TransferError::PrinterTls)?;
@@ -176,15 +183,17 @@ impl<N: Net> DataTask<N> {
             Err(failure) => return self.printer_session.report(DataEvent::Failed(failure)),
         };
         if job.upload {
+            pace.begin(self.server);
             let from = (&mut client, TransferError::Client);
             let to = (&mut printer, TransferError::Printer);
             let [client_tap, printer_tap] = &mut taps;
             let taps = (client_tap.as_mut(), printer_tap.as_mut());
-            let moved = match copy(&self.printer_session, &self.clock, from, to, taps, buffer).await
-            {
-                Ok(()) => self.end_upload(&mut client, &mut printer).await,
-                Err(failure) => Err(failure),
-            };
+            let moved =
+                match copy(&self.printer_session, &self.clock, from, to, taps, buffer, &pace).await
+                {
+                    Ok(()) => self.end_upload(&mut client, &mut printer).await,
+                    Err(failure) => Err(failure),
+                };
             self.report(moved);
             if moved.is_ok() {
                 drop(client);
@@ -195,11 +204,12 @@ impl<N: Net> DataTask<N> {
             let to = (&mut client, TransferError::Client);
             let [client_tap, printer_tap] = &mut taps;
             let taps = (printer_tap.as_mut(), client_tap.as_mut());
-            let moved = match copy(&self.printer_session, &self.clock, from, to, taps, buffer).await
-            {
-                Ok(()) => end_download(&mut client, &printer).await,
-                Err(failure) => Err(failure),
-            };
+            let moved =
+                match copy(&self.printer_session, &self.clock, from, to, taps, buffer, &pace).await
+                {
+                    Ok(()) => end_download(&mut client, &printer).await,
+                    Err(failure) => Err(failure),
+                };
             self.report(moved);
             if moved.is_ok() {
                 drop(printer);
@@ -221,7 +231,11 @@ impl<N: Net> DataTask<N> {
         self.printer_session.report(moved.map_or_else(DataEvent::Failed, |()| DataEvent::Copied));
     }
 
-    async fn client(&self, wire: N::Connection, private: bool) -> Option<Data<N::Connection>> {
+    async fn client(
+        &self,
+        wire: Paced<N::Connection>,
+        private: bool,
+    ) -> Option<Data<Paced<N::Connection>>> {
         if !private {
             return Some(Data::Clear(wire));
         }
@@ -246,13 +260,13 @@ impl<N: Net> DataTask<N> {
     /// Ends both connections after the client's last byte. If the client was lost, this is interrupted.
     async fn end_upload(
         &self,
-        client: &mut Data<N::Connection>,
+        client: &mut Data<Paced<N::Connection>>,
         printer: &mut Data<N::Connection>,
     ) -> Result<(), TransferError> {
         if !client.has_close_notify() {
             tokio::time::sleep(NO_CLOSE_NOTIFY_DELAY).await;
         }
-        client.wire().set_reset_on_drop(false);
+        client.wire().wire().set_reset_on_drop(false);
         // Some clients wait for the close_notify before they read the control connection.
         let _told = timeout(CLOSE_TIMEOUT, client.shutdown()).await;
         printer.wire().set_reset_on_drop(false);
@@ -263,7 +277,8 @@ impl<N: Net> DataTask<N> {
     }
 }
 
-/// Copies all data. The error beside each end is the result when that end is lost.
+/// Copies all data, and measures for `pace` how fast they are taken. The error beside each end is the result when that end
+/// is lost.
 async fn copy<F, T>(
     printer_session: &PrinterSession,
     clock: &Clock,
@@ -271,12 +286,14 @@ async fn copy<F, T>(
     (to, to_lost): (&mut T, TransferError),
     (mut from_tap, mut to_tap): (Option<&mut Tap>, Option<&mut Tap>),
     buffer: &mut [u8],
+    pace: &Pace,
 ) -> Result<(), TransferError>
 where
     F: AsyncRead + Unpin,
     T: AsyncWrite + Unpin,
 {
     loop {
+        let began = clock.now();
         let read = timeout(STALL_TIMEOUT, from.read(buffer)).await;
         let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| from_lost)?;
         let mut left = buffer.get(..len).unwrap_or_default();
@@ -286,6 +303,7 @@ where
         if len == 0 {
             break;
         }
+        let received = clock.now();
         while !left.is_empty() {
             let wrote = timeout(STALL_TIMEOUT, to.write(left)).await;
             let wrote = wrote.map_err(|_| TransferError::Stalled)?.map_err(|_| to_lost)?;
@@ -297,7 +315,9 @@ where
             }
             left = left.get(wrote..).unwrap_or_default();
         }
-        printer_session.add_progress(clock.now(), len);
+        let now = clock.now();
+        pace.note_taken(len, now.since(began), now.since(received));
+        printer_session.add_progress(now, len);
     }
     let flushed = timeout(STALL_TIMEOUT, to.flush()).await;
     flushed.map_err(|_| TransferError::Stalled)?.map_err(|_| to_lost)
@@ -306,11 +326,11 @@ where
 /// Ends both connections after the printer's last byte. Its reply on the control connection tells whether the data are
 /// complete.
 async fn end_download<C: Connection, P: Connection>(
-    client: &mut Data<C>,
+    client: &mut Data<Paced<C>>,
     printer: &Data<P>,
 ) -> Result<(), TransferError> {
     printer.wire().set_reset_on_drop(false);
-    client.wire().set_reset_on_drop(false);
+    client.wire().wire().set_reset_on_drop(false);
     match timeout(STALL_TIMEOUT, client.shutdown()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(TransferError::Client),
@@ -319,7 +339,7 @@ async fn end_download<C: Connection, P: Connection>(
 }
 
 /// Reads an end until it closes, for [`DRAIN_TIMEOUT`] at most.
-async fn drain<W: Connection>(data: &mut Data<W>, buffer: &mut [u8]) {
+async fn drain<W: AsyncRead + AsyncWrite + Unpin>(data: &mut Data<W>, buffer: &mut [u8]) {
     let listening = async { while matches!(data.read(buffer).await, Ok(1..)) {} };
     let _over = timeout(DRAIN_TIMEOUT, listening).await;
 }
@@ -332,7 +352,7 @@ enum Data<W> {
     Printer(ClientStream<W>),
 }
 
-impl<W: Connection> Data<W> {
+impl<W: AsyncRead + AsyncWrite + Unpin> Data<W> {
     fn wire(&self) -> &W {
         match self {
             Self::Clear(wire) => wire,
@@ -350,7 +370,7 @@ impl<W: Connection> Data<W> {
     }
 }
 
-impl<W: Connection> AsyncRead for Data<W> {
+impl<W: AsyncRead + AsyncWrite + Unpin> AsyncRead for Data<W> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -364,7 +384,7 @@ impl<W: Connection> AsyncRead for Data<W> {
     }
 }
 
-impl<W: Connection> AsyncWrite for Data<W> {
+impl<W: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Data<W> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -423,8 +443,16 @@ mod tests {
             let printer_session = &service.printer_sessions()[0];
             let (from, to) =
                 ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
-            let copied =
-                copy(printer_session, &Clock::start(), from, to, (None, None), &mut [0; 64]).await;
+            let copied = copy(
+                printer_session,
+                &Clock::start(),
+                from,
+                to,
+                (None, None),
+                &mut [0; 64],
+                &Pace::default(),
+            )
+            .await;
             (copied, printer_session.bytes())
         });
         (sender, receiver, copying)
@@ -476,6 +504,98 @@ mod tests {
         });
     }
 
+    /// An upload as it was seen from both ends.
+    struct Upload {
+        /// Bytes that the client sent in each [`TICK`].
+        sent: Vec<usize>,
+        /// How long the printer had nothing to take.
+        starved: Duration,
+    }
+
+    const TICK: Duration = Duration::from_millis(10);
+
+    impl Upload {
+        /// The most that the client sent in a tick after the first three seconds.
+        fn largest_burst(&self) -> usize {
+            self.sent.iter().skip(300).copied().max().unwrap_or_default()
+        }
+    }
+
+    /// An upload from a client that sends whatever is taken, to a printer that `takes` so many bytes at once, each time with a
+    /// pause. The wires hold what the kernel's buffers do.
+    fn upload(server: FileServer, takes: &[(usize, Duration)]) -> Upload {
+        in_virtual_time(async {
+            let (mut client, wire) = duplex(6 * 1024);
+            let (mut to, mut printer) = duplex(22 * 1024);
+            let _copying = spawn_local(async move {
+                let service = Service::new(AccessCode::new(b"12345678").unwrap(), 1);
+                let session = &service.printer_sessions()[0];
+                let pace = Rc::default();
+                let mut from = Paced::new(wire, &pace);
+                pace.begin(server);
+                let ends = ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
+                let mut buffer = alloc::vec![0; FTP_BUFFER];
+                let clock = Clock::start();
+                copy(session, &clock, ends.0, ends.1, (None, None), &mut buffer, &pace).await
+            });
+            let sending = spawn_local(async move {
+                let began = Instant::now();
+                let mut sent = Vec::new();
+                while let Ok(bytes @ 1..) = client.write(&[7; 1460]).await {
+                    let tick = (began.elapsed().as_millis() / TICK.as_millis()) as usize;
+                    sent.resize(sent.len().max(tick + 1), 0);
+                    sent[tick] += bytes;
+                }
+                sent
+            });
+            let mut starved = Duration::ZERO;
+            for (bytes, pause) in takes {
+                let asked = Instant::now();
+                printer.read_exact(&mut alloc::vec![0; *bytes]).await.unwrap();
+                starved += asked.elapsed();
+                sleep(*pause).await;
+            }
+            drop(printer);
+            Upload { sent: sending.await.unwrap(), starved }
+        })
+    }
+
+    #[test]
+    fn a_slow_printers_client_is_read_in_even_steps() {
+        // A window of thirteen segments at 75, 150 and 300 kB/s, for 20 s.
+        for rate in [75, 150, 300] {
+            let pause = Duration::from_millis(18_824 / rate);
+            let takes = alloc::vec![(18_824, pause); rate as usize * 20_000 / 18_824];
+            let upload = upload(FileServer::Esp32, &takes);
+            let even = rate as usize * 10;
+            let burst = upload.largest_burst();
+            assert!(burst <= 3 * even + 2 * 1460, "{burst} bytes at once at {rate} kB/s");
+            assert!(upload.starved <= SECOND / 2, "{:?} at {rate} kB/s", upload.starved);
+        }
+    }
+
+    #[test]
+    fn a_fast_printers_client_is_read_without_rests() {
+        let fast = [(16 * 1024, Duration::ZERO); 640];
+        assert_eq!(upload(FileServer::Vsftpd, &fast).starved, Duration::ZERO);
+        // An ESP32 has to show that it is fast.
+        let first = upload(FileServer::Esp32, &fast).starved;
+        assert!(first <= SECOND / 2, "{first:?}");
+        // Two MB/s.
+        let paced = [(64 * 1024, Duration::from_millis(32)); 300];
+        let starved = upload(FileServer::Vsftpd, &paced).starved;
+        assert!(starved <= SECOND / 2, "{starved:?}");
+    }
+
+    #[test]
+    fn a_printer_that_paused_is_soon_served_at_its_speed() {
+        let mut takes = alloc::vec![(15_000, Duration::from_millis(100)); 100];
+        takes.push((15_000, Duration::from_secs(50)));
+        takes.extend([(15_000, Duration::from_millis(50)); 200]);
+        let starved = upload(FileServer::Esp32, &takes).starved;
+        assert!(starved <= 2 * SECOND, "{starved:?}");
+    }
+
     #[test]
     fn an_upload_is_only_a_little_ahead_of_the_printer() {
         let large = upload_ahead(receive_buffer(FileServer::Vsftpd));
@@ -514,7 +634,16 @@ mod tests {
             let session = Rc::clone(&service.printer_sessions()[0]);
             let _copying = spawn_local(async move {
                 let ends = ((&mut from, TransferError::Client), (&mut to, TransferError::Printer));
-                copy(&session, &clock, ends.0, ends.1, (None, None), &mut [0; FTP_BUFFER]).await
+                copy(
+                    &session,
+                    &clock,
+                    ends.0,
+                    ends.1,
+                    (None, None),
+                    &mut [0; FTP_BUFFER],
+                    &Pace::default(),
+                )
+                .await
             });
             ahead(&mut client).await
         })

@@ -12,14 +12,14 @@ use crate::board::BOARD;
 use crate::config::{Config, FtpMode};
 use crate::journal::{self, Kind};
 use crate::memory::budget::{self, RELAY_COMMANDS, RELAY_SESSIONS};
-use crate::printer::model::Model;
+use crate::printer::model::{FileServer, Model};
 use crate::printer::status::Port6000;
 use crate::runtime::files::passive::PassivePorts;
 use crate::runtime::files::relay::{Counts, Relay};
 use crate::runtime::files::relay_ports::Transfers;
 use crate::runtime::files::transfer::{DataDialler, DataTask};
 use crate::runtime::net::Net;
-use crate::runtime::pacing::{RECEIVE_BUFFER, receive_buffer};
+use crate::runtime::pacing::receive_buffer;
 use crate::runtime::root::Root;
 use crate::runtime::service::{Declaration, Listening, Service, Transport};
 use crate::tls::ServerConfig;
@@ -110,9 +110,9 @@ fn start_proxy<N: Net>(
     let config = root.config;
     let service = ftp::Service::new(config.code.clone(), sessions(config));
     let model = Model::of_serial(&config.serial);
-    let buffer = model.map_or(RECEIVE_BUFFER, |model| receive_buffer(model.file_server));
+    let server = model.map_or(FileServer::Vsftpd, |model| model.file_server);
     let (net, ports) = (root.net.clone(), data_ports.clone());
-    let passive_ports = PassivePorts::new(net, config.bind, ports, buffer);
+    let passive_ports = PassivePorts::new(net, config.bind, ports, receive_buffer(server));
     let files = Files { service: Rc::clone(&service), passive_ports };
     root.serve_tls("ftp", &files, budget::FILERS, tls);
     for printer_session in service.printer_sessions() {
@@ -127,6 +127,7 @@ fn start_proxy<N: Net>(
         let task = DataTask {
             printer_session: Rc::clone(printer_session),
             printer: DataDialler { net: root.net.clone(), at },
+            server,
             passive_ports: Rc::clone(&files.passive_ports),
             trust,
             tls: Arc::clone(tls),
