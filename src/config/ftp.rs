@@ -129,7 +129,9 @@ impl fmt::Display for Ftp {
             )?,
         }
         if is_relay {
-            f.write_str("; programs that pin one certificate for all ports need --ftp-mode proxy")?;
+            f.write_str(
+                "; programs that pin one certificate for all ports need --ftp-mode proxy --port-6000 chamber",
+            )?;
         }
         Ok(())
     }

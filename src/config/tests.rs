@@ -667,6 +667,21 @@ fn port_6000_is_what_the_model_has_unless_it_is_set() {
 }
 
 #[test]
+fn relay_mode_says_how_all_ports_get_one_certificate() {
+    let advice = ["--ftp-mode", "proxy", "--port-6000", "chamber"];
+    let serial = "00M00A000000001";
+    let config = with(&["-s", serial]).unwrap();
+    let said = config.ftp.to_string();
+    assert!(said.contains(&advice.join(" ")), "{said}");
+    assert!(config.has_tunnel());
+    let [mode, proxy, port, chamber] = advice;
+    let config = with(&["-s", serial, mode, proxy, port, chamber]).unwrap();
+    // Neither is relayed, so that no port shows the printer's certificate.
+    assert!(matches!(config.ftp.mode, FtpMode::Proxy { .. }));
+    assert!(!config.has_tunnel());
+}
+
+#[test]
 fn two_services_on_one_port_are_named() {
     for (words, message) in [
         (
