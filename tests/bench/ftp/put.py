@@ -51,4 +51,4 @@ for _ in range(size // PIECE):
 sent = time.monotonic()
 data.close()
 reply("226")
-print(f"{sent - began:.1f} {time.monotonic() - sent:.1f}")
+print(f"{sent - began:.2f} {time.monotonic() - sent:.2f}")
