@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Which disks flash.sh writes a memory card to, with loop devices, and what it writes. Needs root, and any image of build.sh.
+set -euo pipefail
+
+usage() {
+    printf 'usage: tests/card/disk.sh IMAGE\n'
+}
+[ "${1-}" != --help ] || { usage; exit 0; }
+[ $# = 1 ] || { usage >&2; exit 2; }
+image=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+work=$(mktemp -d)
+loops=()
+leave() {
+    umount "$work/mounted" 2>/dev/null || true
+    for loop in "${loops[@]}"; do losetup -d "$loop" || true; done
+    rm -rf "$work"
+}
+trap leave EXIT
+
+passed=0 failed=0
+check() {
+    local what=$1
+    shift
+    if "$@" >"$work/said" 2>&1; then
+        passed=$((passed + 1))
+        printf 'ok      %s\n' "$what"
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %s\n' "$what"
+        cat "$work/said"
+    fi
+}
+# card TARGET OPTION...: writes the image there.
+card() {
+    ./flash.sh rpi-zero card "$@" --image "$image"
+}
+# refused WORDS TARGET OPTION...: it ends with these words, and without writing.
+refused() {
+    local words=$1 before after
+    shift
+    before=$(head -c 1048576 "$1" | sha256sum)
+    if card "$@" </dev/null; then return 1; fi >"$work/why" 2>&1
+    cat "$work/why"
+    grep -q -- "$words" "$work/why" || return 1
+    after=$(head -c 1048576 "$1" | sha256sum)
+    [ "$before" = "$after" ]
+}
+
+for number in 1 2; do
+    truncate -s $((number * 400))M "$work/disk$number"
+    loops+=("$(losetup --find --show "$work/disk$number")")
+done
+small=${loops[0]} disk=${loops[1]}
+
+check 'a disk that is not removable is refused' refused 'is not removable' "$disk" --yes
+check 'one that is too small is refused' refused 'are needed' "$small" --yes --fixed-disk
+check 'without its name typed nothing is written' refused 'nothing was written' "$disk" --fixed-disk
+mkfs.ext4 -q "$disk"
+mkdir "$work/mounted"
+if mount "$disk" "$work/mounted" 2>/dev/null; then
+    check 'one that is mounted is refused' refused 'is in use' "$disk" --yes --fixed-disk
+    umount "$work/mounted"
+else
+    printf 'skipped: nothing can be mounted here\n'
+fi
+system=/dev/$(lsblk -no PKNAME "$(findmnt -no SOURCE /)" 2>/dev/null | head -n 1)
+[ -b "$system" ] || system=$(findmnt -no SOURCE /)
+if [ -b "$system" ]; then
+    check 'the disk of the running system is refused' refused "own system" "$system" --dry-run --fixed-disk
+else
+    printf 'skipped: this machine has its root on no disk\n'
+fi
+
+# shellcheck disable=SC2016 # nothing of it is to be expanded
+secret='a pass"word \with $all'
+printf '%s\n' "$secret" >"$work/psk"
+printf '\xef\xbb\xbfPRINTER_IP=192.0.2.7\r\nMQTT_UNKNOWN=1\r\n' >"$work/settings"
+written() {
+    card "$disk" --yes --fixed-disk --config "$work/settings" --hostname workshop \
+        --wifi-ssid 'Caf\e 1' --wifi-psk-file "$work/psk" --wifi-country DE
+}
+check 'a disk is written and compared' written
+settings() {
+    mcopy -n -i "$disk@@4194304" ::pandaproxy.txt "$work/found"
+    cat "$work/found"
+    for line in 'PRINTER_IP=192.0.2.7' 'HOSTNAME=workshop' 'WIFI_SSID=Caf\e 1' "WIFI_PSK=$secret" WIFI_COUNTRY=DE MQTT_UNKNOWN=1; do
+        grep -qxF -- "$line" "$work/found" || { printf 'missing: %s\n' "$line"; return 1; }
+    done
+    [ "$(grep -c '^PRINTER_IP=' "$work/found")" = 1 ]
+}
+check 'the settings are in it as they were given' settings
+check 'the slots are those of the image' cmp -n $((192 * 1048576)) -i $((64 * 1048576)) "$disk" "$image"
+losetup -P "$disk" 2>/dev/null || true
+partition=$(lsblk -rno NAME,TYPE "$disk" | sed -n 's/ part$//p' | head -n 1)
+if [ -n "$partition" ] && [ -b "/dev/$partition" ]; then
+    check 'a partition is refused' refused 'is a partition' "/dev/$partition" --yes --fixed-disk
+else
+    printf 'skipped: loop devices have no partitions here\n'
+fi
+
+printf '%s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
