@@ -25,7 +25,7 @@ const MAX_README: usize = 10_240;
 ///
 /// The test takes the command from README by this key (`tests/readme.sh`, or [`readme`] in Rust), so a changed command is
 /// run as it is changed.
-const RUN_BY: [(&str, &str); 38] = [
+const RUN_BY: [(&str, &str); 39] = [
     ("cargo run --release --example demo", ".ci/run"),
     ("cargo test", ".ci/run"),
     ("cargo build --release", ".ci/run"),
@@ -63,6 +63,7 @@ const RUN_BY: [(&str, &str); 38] = [
     ("mosquitto_sub", "tests/program/readme.rs"),
     ("ACCESS_CODE=CODE cargo run --release --example viewer", "tests/program/readme.rs"),
     ("ffplay", "tests/program/rtsp.rs"),
+    ("sudo pandaproxy update", "tests/program/update.rs"),
     ("http://HOST:8080/snapshot.jpg", "tests/program/readme.rs"),
 ];
 

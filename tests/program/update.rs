@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use crate::clients::ports::block;
 use crate::clients::programs::{PATIENCE, Program};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, StateDir, switch_on};
+use crate::readme::readme;
 use printer::{Model, Printer};
 
 const BOARD: &str = env!("BOARD");
@@ -168,9 +169,16 @@ impl Bed {
         fs::write(self.file("update.pem"), pem).unwrap();
     }
 
+    /// README's command, with another key than the publisher's.
     fn update(&self, more: &[&str]) -> Program {
-        let mut command = Command::new(self.file("pandaproxy"));
-        command.arg("update").arg(self.file("it.update")).args(more);
+        let [program, update] = ["pandaproxy", "it.update"].map(|name| self.file(name));
+        let replaced = [
+            ("sudo pandaproxy", program.to_str().unwrap()),
+            ("FILE.update", update.to_str().unwrap()),
+        ];
+        let line = readme("sudo pandaproxy update", &replaced);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {line} \"$@\""), "sh"]).args(more);
         command.arg("--key").arg(self.file("update.pem")).env_clear();
         command.env("PATH", format!("{}:/usr/bin:/bin", self.file("bin").display()));
         Program::start(&mut command)
