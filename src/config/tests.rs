@@ -959,3 +959,33 @@ proptest! {
         prop_assert!(!text.contains(&code) && !text.contains(escaped.trim_matches('"')), "{text}");
     }
 }
+
+#[test]
+fn update_takes_a_file_and_one_action() {
+    let update = |words: &[&str]| match read(&[&["update"], words].concat(), &[]) {
+        Ok(Intent::Update(update)) => Ok((update.file, update.action)),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(format!("{error}")),
+    };
+    for (words, action) in [
+        (&["f"][..], Action::Install),
+        (&["f", "--check"], Action::Check),
+        (&["--verify", "f"], Action::Verify),
+        (&["f", "--extract=o", "--board", "card-rpi-zero"], Action::Extract("o".into())),
+    ] {
+        assert_eq!(update(words), Ok(("f".into(), action)), "{words:?}");
+    }
+    assert_eq!(update(&["--resume"]), Ok(("".into(), Action::Resume)));
+    for (words, message) in [
+        (&[][..], "update needs FILE: an update file, or - for standard input"),
+        (&["f", "--resume"], "update --resume takes no FILE"),
+        (
+            &["f", "--check", "--extract=o"],
+            "--verify, --extract, --check and --resume exclude each other",
+        ),
+        (&["f", "--within", "0"], "--within needs a number of seconds from 1 to 900"),
+        (&["f", "--within=x"], "--within needs a number of seconds from 1 to 900"),
+    ] {
+        assert_eq!(update(words), Err(message.into()), "{words:?}");
+    }
+}

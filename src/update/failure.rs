@@ -122,7 +122,7 @@ impl core::error::Error for Failure {}
 
 /// Each message of this module once.
 #[cfg(test)]
-pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+pub(crate) fn samples() -> alloc::vec::Vec<String> {
     use alloc::string::ToString;
     let path = PathBuf::from("/usr/local/bin/pandaproxy.new");
     let failures = [

@@ -1,8 +1,9 @@
 //! Why an update file, or the keys that it is verified with, are refused.
 
+use alloc::string::String;
 use core::fmt;
 
-use super::header::{Board, MAX_HEADER, Version};
+use super::header::{Board, MAX_HEADER};
 use super::keys::Fingerprint;
 
 /// Why a file is not an update that may be installed here. `Display` is `EVENT; HINT`.
@@ -45,16 +46,16 @@ pub enum Refusal {
     /// The file has an earlier version.
     Downgrade {
         /// The file's.
-        to: Version,
+        to: String,
         /// The installed one.
-        from: Version,
+        from: String,
     },
     /// It cannot be told which of both versions is the later one.
     NotOrdered {
         /// The file's.
-        to: Version,
+        to: String,
         /// The installed one.
-        from: Version,
+        from: String,
     },
 }
 
@@ -153,10 +154,10 @@ impl core::error::Error for BadKeys {}
 
 /// Each message of this module once.
 #[cfg(test)]
-pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+pub(crate) fn samples() -> alloc::vec::Vec<String> {
     use alloc::string::ToString;
     let board = |name: &str| Board::try_from(name).unwrap_or_default();
-    let version = |name: &str| Version::try_from(name).unwrap_or_default();
+    let version = |name: &str| name.to_string();
     let refusals = [
         Refusal::NotAnUpdate,
         Refusal::Format,

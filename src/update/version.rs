@@ -3,9 +3,10 @@
 //! A version is `MAJOR.MINOR.PATCH` with any number of parts, as a tag has it, or behind a tag
 //! `MAJOR.MINOR.PATCH.devN+gHASH`, `N` commits later (`boards/build.rs`). Other names cannot be compared.
 
+use alloc::string::String;
 use core::cmp::Ordering;
 
-use super::header::{Header, Version};
+use super::header::Header;
 use super::refusal::Refusal;
 
 /// What an update would do.
@@ -30,7 +31,7 @@ pub fn step(header: &Header, installed: &str, allows_downgrade: bool) -> Result<
     if allows_downgrade {
         return Ok(Step::Change);
     }
-    let name = || (to.clone(), Version::try_from(installed).unwrap_or_default());
+    let name = || (String::from(to.as_str()), String::from(installed));
     match compare(to, installed) {
         Some(Ordering::Greater) => Ok(Step::Change),
         Some(Ordering::Less) => {
@@ -54,7 +55,7 @@ pub fn compare(a: &str, b: &str) -> Option<Ordering> {
             // A part that is absent is 0.
             (x, y) => match x.unwrap_or(0).cmp(&y.unwrap_or(0)) {
                 Ordering::Equal => {}
-                other => return Some(other),
+                order @ (Ordering::Less | Ordering::Greater) => return Some(order),
             },
         }
     }
