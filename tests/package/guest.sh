@@ -2,78 +2,23 @@
 # What the booted machine of run.sh does, as a service of its systemd: one part before a restart of the machine, one behind
 # it. Each line of the second serial port is a test: "ok WHAT", or "not ok WHAT" with the reason below it.
 set -uo pipefail
-exec >/dev/ttyS1 2>&1
-
-readonly PRINTER=10.9.0.2 OTHER_PRINTER=10.9.0.3 CODE=12345678
-readonly CONF=/etc/pandaproxy/pandaproxy.conf
 cd /proof || exit
+# shellcheck source=tests/package/inside.sh
+. ./inside.sh
 # shellcheck disable=SC2034 # readme.sh reads it
 README=/proof/README.md
 # shellcheck source=tests/readme.sh
 . /proof/readme.sh
-# Root needs no sudo, and an editor fills in the first three settings.
+# Root needs no sudo, and an editor fills in the first settings.
 sudo() { "$@"; }
-sudoedit() {
-    setting "$1" PRINTER_IP $PRINTER
-    setting "$1" ACCESS_CODE $CODE
-    setting "$1" SERIAL_NUMBER "$(cat serial)"
-}
+sudoedit() { first_settings "$1"; }
 # Everything, or what one boot shows.
 IFS=' ' read -r part whole <./part
 
-ok() { printf 'ok %s\n' "$1"; }
-
-# check WHAT COMMAND...: the command has to succeed.
-check() {
-    local what=$1
-    shift
-    if "$@" >/proof/said 2>&1; then ok "$what"; else
-        printf 'not ok %s\n' "$what"
-        sed 's/^/    /' /proof/said | tail -n 15
-        journalctl --no-pager -q -n 5 -u 'pandaproxy*' -o cat | sed 's/^/    log: /'
-    fi
-}
-
-# within SECONDS COMMAND...: the command has to succeed at last.
-within() {
-    local until=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$until" ] || return 1
-        sleep 1
-    done
-}
+service_log() { journalctl --no-pager -q -n 5 -u 'pandaproxy*' -o cat; }
 
 # The command, with what it prints in a file that the next check does not overwrite.
 kept() { "$@" >/proof/kept_said 2>&1 || { cat /proof/kept_said; return 1; }; }
-
-refused() { ! "$@"; }
-
-setting() { sed -i "s|^#\?$2=.*|$2=$3|" "$1"; }
-
-# The printers, in a network namespace of their own: they have the ports that the proxies have.
-printers() {
-    ip link set lo up
-    ip netns add printers
-    ip link add printers type veth peer name eth0 netns printers
-    ip addr add 10.9.0.1/24 dev printers
-    ip addr add 10.9.0.5/24 dev printers
-    ip link set printers up
-    ip -n printers link set lo up
-    ip -n printers addr add $PRINTER/24 dev eth0
-    ip -n printers addr add $OTHER_PRINTER/24 dev eth0
-    ip -n printers link set eth0 up
-    ip netns exec printers ./printer --model p1s --bind $PRINTER --camera-port 6000 --ftp-port 990 \
-        --detect-port 3000 >printer.log 2>&1 &
-    ip netns exec printers ./printer --model x1c --bind $OTHER_PRINTER --rtsp-port 322 --tunnel-port 6000 \
-        --ftp-port 990 --detect-port 3000 >other.log 2>&1 &
-}
-
-# The state that a client gets with the certificate authority of `pandaproxy ca`.
-state() {
-    pandaproxy ca --state-dir /var/lib/pandaproxy >/proof/ca.pem &&
-        mosquitto_sub -h "$1" -p 8883 -u bblp -P $CODE --cafile /proof/ca.pem -t 'device/+/report' -C 1 -W 20 >/dev/null
-}
 
 # README's command follows the log until it is ended.
 follows() {
@@ -85,7 +30,6 @@ follows() {
 
 main_pid() { systemctl show --property MainPID --value "$1"; }
 has_new_pid() { [ "$(main_pid "$1")" != 0 ] && [ "$(main_pid "$1")" != "$2" ]; }
-healthy() { pandaproxy health --config $CONF --state-dir /var/lib/pandaproxy; }
 version() { [ "$(dpkg-query -W -f '${Version}' pandaproxy)" = "$1" ]; }
 
 first_part() {
@@ -100,8 +44,6 @@ first_part() {
 
     # The three lines of every newcomer, and the authority of printers that are simulated.
     check "its settings are where README says" readme 'sudoedit'
-    setting $CONF PRINTER_CA /etc/pandaproxy/simulated.pem
-    cp pki.pem /etc/pandaproxy/simulated.pem
     check "it starts once it has three settings" readme 'sudo systemctl enable'
     check "it is healthy" within 60 healthy
     check "a client gets the state, with the authority" within 60 state 127.0.0.1
@@ -124,6 +66,8 @@ first_part() {
         check "the watchdog restarts one that hangs" within 120 has_new_pid pandaproxy "$pid"
         check "and it is healthy" within 60 healthy
         several_printers
+        no_network
+        full_disk
     fi
 
     pid=$(main_pid pandaproxy)
@@ -158,9 +102,92 @@ first_part() {
     check "an upgrade to one that does not start fails" refused apt-get install -y ./pandaproxy_1.2.0_amd64.deb
     check "and the old binary serves" within 60 healthy
     check "and a client gets the state" within 60 state 127.0.0.1
-    check "the next good version repairs it" apt-get install -y ./pandaproxy_1.3.0_amd64.deb
+    check "the next good version repairs it" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.3.0_amd64.deb
     check "and is installed" version 1.3.0
     check "and it is healthy" within 60 healthy
+    if [ -n "$whole" ]; then changed_settings; fi
+}
+
+# The printers' network is gone when the service starts.
+no_network() {
+    ip link set printers down
+    check "without a network it starts" systemctl restart pandaproxy
+    check "and is healthy" within 60 healthy
+    ip link set printers up
+    check "and serves once the network is there" within 120 state 127.0.0.1
+}
+
+# Leaves this many KiB of the disk, or all of it.
+leave_free() {
+    rm -f /fill
+    [ -z "${1-}" ] || fallocate -l "$(($(df -k --output=avail / | tail -n 1) - $1))K" /fill
+}
+
+# The disk is full at one step of an upgrade after the other: keeping the old binary, unpacking, the package's lists.
+full_disk() {
+    local pid free
+    pid=$(main_pid pandaproxy)
+    for free in 0 1000 4500 7000; do
+        leave_free $free
+        if apt-get install -y ./pandaproxy_1.1.0_amd64.deb >said 2>&1; then
+            leave_free
+            printf '# with %s KiB free the upgrade succeeds\n' $free
+            break
+        fi
+        sed 's/^/# /' said | grep -i 'space' | tail -n 1
+        leave_free
+        check "with $free KiB free an upgrade leaves the service as it is" \
+            sh -c "[ '$pid' = \"\$(systemctl show --property MainPID --value pandaproxy)\" ]"
+        check "and its version" version 1.0.0
+        check "and its binary" pandaproxy --version
+        check "and nothing beside it" refused test -e /var/lib/pandaproxy-upgrade
+    done
+    check "with space again the version is installed" apt-get install -y --allow-downgrades ./pandaproxy_1.0.0_amd64.deb
+    check "and it is healthy" within 60 healthy
+}
+
+# Settings that were changed here, and are others in the new version, too (1.3.0 has one line more).
+changed_settings() {
+    local before
+    check "the example of the new version is beside the settings" test -e $CONF.dpkg-dist -o -e $CONF.dpkg-new
+    before=$(sha256sum <$CONF)
+    check "an upgrade whose question about them nobody answers is refused or keeps them" \
+        sh -c "apt-get install -y ./pandaproxy_1.4.0_amd64.deb </dev/null; [ '$before' = \"\$(sha256sum <$CONF)\" ]"
+    check "one that is to keep them does" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.4.0_amd64.deb
+    check "and they are the same" sh -c "[ '$before' = \"\$(sha256sum <$CONF)\" ]"
+    check "and it is healthy" within 60 healthy
+    check "a package for another processor is refused" refused dpkg -i ./pandaproxy_1.5.0_amd64.deb
+    sed 's/^/# /' said | grep architecture
+    check "and changes nothing" version 1.4.0
+    check "and it is healthy" within 60 healthy
+}
+
+# An installation by install.sh, the package over it, and back.
+by_hand() {
+    local authority pid
+    cp tarball/pandaproxy.conf given.conf
+    first_settings given.conf
+    check "install.sh makes it a service" ./tarball/install.sh --config given.conf
+    authority=$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)
+    pid=$(main_pid pandaproxy)
+    check "the package is installed over it" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.4.0_amd64.deb
+    check "and says that the other one stays" grep -q 'an installation by install.sh' said
+    check "which it does" sh -c "[ '$pid' = \"\$(systemctl show --property MainPID --value pandaproxy)\" ]"
+    check "that one is removed" ./tarball/install.sh --uninstall
+    check "and the package's starts" systemctl enable --now pandaproxy
+    hash -r
+    check "and is the package's" sh -c 'systemctl show --property ExecStart pandaproxy | grep -q path=/usr/bin/pandaproxy'
+    check "a client gets the state" within 60 state 127.0.0.1
+    check "install.sh says what is to be done first" refused ./tarball/install.sh
+    check "which is to remove the package" grep -q 'apt remove pandaproxy' said
+    check "that one is removed" apt-get remove -y pandaproxy
+    check "and install.sh makes it a service again" ./tarball/install.sh
+    hash -r
+    check "a client gets the state" within 60 state 127.0.0.1
+    check "by the same authority" sh -c "[ '$authority' = \"\$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)\" ]"
+    check "purging what is left of the package" apt-get purge -y pandaproxy
+    check "leaves the service alone" within 60 healthy
+    check "and its settings" test -s $CONF
 }
 
 # install.sh with a package beside it, as flash.sh copies it: real apt, and nothing to do or a repair.
@@ -217,6 +244,7 @@ second_part() {
     check "leaves no certificates and no settings of the package" \
         sh -c "! [ -e /var/lib/pandaproxy -o -e $CONF ]"
     check "and no unit" refused systemctl cat pandaproxy
+    if [ -n "$whole" ]; then by_hand; fi
 }
 
 printers

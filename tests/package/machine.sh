@@ -7,7 +7,7 @@ readonly MACHINE_TIMEOUT=1200
 
 # What a system with systemd needs for the tests.
 # shellcheck disable=SC2034 # the scripts that source this read it
-readonly systemd_packages=systemd-sysv,udev,dbus,adduser,init-system-helpers,iproute2,mosquitto-clients,openssl
+readonly systemd_packages=systemd-sysv,udev,dbus,adduser,init-system-helpers,iproute2,procps,mosquitto-clients,openssl
 
 work=target/package
 mkdir -p "$work"
