@@ -271,6 +271,12 @@ impl fmt::Display for Limits {
                 limit!("clients", "503", "{}", BOARD.clients.http),
                 limit!("wrong codes of a connection", "401, disconnected", "{}", MAX_WRONG),
                 limit!(
+                    "wrong tokens in URLs of an address",
+                    "429 for such URLs",
+                    "{WRONG_CODES} in {} s",
+                    s(&WRONG_CODE_TIMEOUT)
+                ),
+                limit!(
                     "time for a request",
                     "408, closed",
                     "{} s",
