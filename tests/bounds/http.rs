@@ -265,15 +265,12 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
                 spawn_local(async move { printer.serve(stream).await });
             };
             net.put(8883, Port::new(At::Script(Rc::new(serve))));
-            match model {
-                Model::P1S => {
-                    let camera = Camera::new().code(CODE).every(Duration::from_secs(10));
-                    net.put(6000, Port::new(At::Camera(camera)));
-                }
-                _ => {
-                    let film = lan::rtsp::showing(Media::made(1, 4, 6000, 2000));
-                    net.put(322, Port::new(At::Rtsp(film)));
-                }
+            if camera == "/stream.mjpg" {
+                let camera = Camera::new().code(CODE).every(Duration::from_secs(10));
+                net.put(6000, Port::new(At::Camera(camera)));
+            } else {
+                let film = lan::rtsp::showing(Media::made(1, 4, 6000, 2000));
+                net.put(322, Port::new(At::Rtsp(film)));
             }
             let files = FileServer::new(Family::Esp32).code(CODE);
             let control = files.clone();
