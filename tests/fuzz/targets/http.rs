@@ -51,6 +51,7 @@ fn service() -> Rc<Service> {
         ca_pem: Arc::from("-----BEGIN CERTIFICATE-----\n"),
         ca_sha256: [7; 32],
         heap_limit: 1,
+        limiter: Rc::default(),
     };
     Service::new(facts, Rc::new(Status::new(SERIAL, Port6000::Auto)))
 }
