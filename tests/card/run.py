@@ -143,7 +143,12 @@ class Machine:
         return None
 
     def is_ready(self):
-        return self.waits_for(r"card: ready after (\d+) s", BOOT_WITHIN)
+        """Whether it serves: by its console, or by its page, since QEMU's serial port has been seen to stop taking lines."""
+        deadline = time.monotonic() + BOOT_WITHIN
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self.waits_for(r"card: ready after \d+ s", 2) or self.page(8080, "/readyz", 5).strip() == "ready":
+                return True
+        return False
 
     def cut(self):
         """Its plug is pulled."""
@@ -272,7 +277,7 @@ def boots(board, machine, printer):
     if not check(f"{board}: the card boots and serves", ready):
         print(machine.text()[-3000:])
         return False
-    said(f"        kernel started {time.monotonic() - machine.started:.0f} s ago, ready by its own clock after {ready[1]} s")
+    said(f"        {time.monotonic() - machine.started:.0f} s after the plug")
     check(f"{board}: it says which slot, version and board it is",
           machine.waits_for(rf"card: slot a version \S+ board card-{board}", 5))
     check(f"{board}: the settings have no error", machine.waits_for(r"card: settings: 0 errors", 5))
