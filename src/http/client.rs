@@ -9,7 +9,7 @@
 //! | a request | as in [`wire`] | 400, 405, 413, 414, 431, 501 or 505, closed |
 //! | what is read behind a request that ends the connection | [`MAX_EXCESS`] bytes in [`LINGER_TIMEOUT`] | closed |
 //! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG); one token in a URL, one code from another site's page | 401 or 403, closed |
-//! | wrong codes from one address | as in [`access`](super::access) | 429 for a while |
+//! | wrong codes from one address | as in [`super::access`] | 429 for a while |
 //! | clients that have shown a code | `BOARD.clients.http` | 503, closed |
 //! | time to take a piece of an answer | that of [`runtime::drive`](crate::runtime::drive) | closed |
 
