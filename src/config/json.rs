@@ -1,4 +1,4 @@
-//! One JSON object without others inside as a file of settings: what Home Assistant makes of an add-on's options.
+//! A settings file that is one flat JSON object, such as a Home Assistant add-on's options.
 //!
 //! Keys are those of `KEY=VALUE` lines, in any case. A value is text, a whole number, `true`, `false`, or `null` for none.
 
@@ -117,7 +117,7 @@ impl<'a> Object<'a> {
 }
 
 impl Iterator for Object<'_> {
-    /// A member, or the line of what is none.
+    /// A member, or the line of the syntax error.
     type Item = Result<Member, usize>;
 
     fn next(&mut self) -> Option<Self::Item> {

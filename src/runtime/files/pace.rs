@@ -46,11 +46,11 @@ const SLOWEST: Duration = Duration::from_millis(128);
 /// Bytes over which the speed is measured: a large TLS record. Smaller ones, and what comes without TLS, are taken together.
 const ROUND: usize = 16 * 1024;
 
-/// Time to write a round from which on the printer made it wait.
+/// A round whose writes took at least this long was blocked by the printer.
 const BLOCKED: Duration = Duration::from_millis(5);
 
-/// Bytes that the printer has taken without making one wait from which on it may be waiting itself: more than its receive
-/// buffer and the kernel's send buffer hold together.
+/// After so many bytes without a blocked write the printer may have run out of data: more than its receive buffer and the
+/// kernel's send buffer hold together.
 const STARVED: usize = 80 * 1024;
 
 /// How late a step may be and still be made up for.
