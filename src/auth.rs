@@ -4,8 +4,8 @@
 //! ([`protocol`](crate::protocol#mqtt)). The code is compared in constant time, never printed, and wiped
 //! when dropped.
 //!
-//! An eight-digit code can be guessed. [`WRONG_CODES`] guesses a minute from one origin at each of four
-//! services make the average search of 10⁸ codes last four years. A device that keeps sending one old code
+//! An eight-digit code can be guessed. [`WRONG_CODES`] guesses a minute from one origin at each of six
+//! places (four services, and two of HTTP) make the average search of 10⁸ codes last three years. A device that keeps sending one old code
 //! guesses nothing: the same wrong code counts once, so that others at its address can still log in.
 //!
 //! # Bounds

@@ -134,7 +134,7 @@ impl fmt::Display for Why {
                 "held by a program of user {uid}, perhaps not by the proxy; it is sent no access code, run this as root while the proxy runs"
             ),
             Self::Unlisted => f.write_str(
-                "whose program answers is not known; it is sent no access code, run this where the proxy runs",
+                "cannot tell which user's program listens there; no access code was sent, run this command on the proxy's machine",
             ),
             Self::NoHttp => f.write_str("the service is not enabled; --services has to name http"),
             Self::NotReady(reason) => write!(f, "the printer is not connected: {reason}"),

@@ -5,13 +5,14 @@
 //! | `Authorization: Basic` | the user `bblp` with the printer's access code; any user with the view code, so that a wrong code of any user counts as one |
 //! | `Authorization: Bearer`, `?token=` | the token |
 //!
-//! URLs are written into logs, so the access code is not accepted in a URL. A request that shows both is accepted if one of
-//! them is right: a reverse proxy may have added the header for itself. `?token=` says nothing while no token is set.
+//! URLs are written into logs, so the access code is not accepted in a URL. A request with a token and an
+//! `Authorization` header is accepted if one of them is right: a reverse proxy may have added the header for itself. Without
+//! a configured token, `?token=` is ignored.
 //!
 //! # What counts as a guess
 //!
 //! Any page in a browser on this network can have it load `<img src="http://…/snapshot.jpg?token=…">`, as a dashboard does. A
-//! page with wrong tokens must lock nobody out of the service, and must not guess without end either. So the
+//! page with wrong tokens should lock its visitor out of as little as possible, and must not guess without end. So the
 //! [limiter](crate::auth) counts wrong codes of an address at three places, and locks it out at each by itself, for a
 //! minute after five different ones in a minute:
 //!

@@ -284,7 +284,7 @@ impl Client {
         let done = |answer| Step::Answer(answer, Error::Answered);
         let place = Place::of(request.path, request.query);
         if !place.is_closed() && request.is_from_elsewhere {
-            // A script that goes on with what this shows would guess in the name of this service's own page.
+            // The page's script would repeat this token in same-origin requests, which are counted as the user's own.
             if let Err(Denied { line, status, why: Some(error), .. }) = self.authorise(now, request)
             {
                 self.end(status, line, error);
