@@ -358,6 +358,44 @@ data_is_made_repaired_and_replaced() {
     is 'the proxy owns its folder' "$(stat -c %u:%g "$root/data/pandaproxy")" 101:101
 }
 
+# The identifier of a file system, which another mke2fs changes and e2fsck does not.
+uuid() {
+    od -An -v -tx1 -j 1128 -N 16 "$1"
+}
+# On a file in place of the partition, as above: only what e2fsck gives up is made anew.
+data_that_cannot_be_mounted_stays() {
+    local image=$root/data.img before
+    truncate -s 32M "$image"
+    # shellcheck disable=SC2016 # The script's variable.
+    sed -i 's/\[ -b "\$device" \]/[ -e "$device" ]/' "$root/lib/card/mount-data"
+    at /lib/card/mount-data /data.img
+    before=$(uuid "$image")
+    replaces mount <<'END'
+#!/bin/sh
+case $* in *ext4*) echo "unknown filesystem type" >&2; exit 255 ;; esac
+END
+    at /lib/card/mount-data /data.img
+    has 'a kernel without ext4' "$(tail -n 1 "$root/run/log")" 'data: in RAM: unknown filesystem type'
+    is 'is in RAM' "$(find "$root/run/card/data-in-ram" | wc -l)" 1
+    is 'the partition' "$(uuid "$image")" "$before"
+    # An e2fsck that does not run, or was ended, says nothing about the partition.
+    mv "$root/sbin/e2fsck" "$root/sbin/e2fsck.whole"
+    for status in 32 127 137; do
+        printf '#!/bin/sh\nexit %s\n' "$status" >"$root/sbin/e2fsck"
+        chmod 755 "$root/sbin/e2fsck"
+        at /lib/card/mount-data /data.img
+        is "after status $status of e2fsck" "$(uuid "$image")" "$before"
+    done
+    mv "$root/sbin/e2fsck.whole" "$root/sbin/e2fsck"
+    # What a trial cannot read may be whole for the slot to which it returns.
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    dd if=/dev/urandom of="$image" bs=1M count=32 conv=notrunc status=none
+    before=$(uuid "$image")
+    at /lib/card/mount-data /data.img
+    has 'in a trial' "$(tail -n 1 "$root/run/log")" 'data: in RAM'
+    is 'the partition in a trial' "$(uuid "$image")" "$before"
+}
+
 # ---- clock, name, LED, watchdog --------------------------------------------------------------------
 
 the_clock_has_a_floor() {
@@ -562,7 +600,7 @@ tests=("$@")
     secrets_leave_the_first_partition a_new_value_replaces_the_stored_one power_fails_at_each_step
     without_a_data_partition_secrets_stay a_full_data_partition_keeps_secrets_on_the_first
     every_error_is_named_and_no_secret a_file_that_cannot_be_read a_key_is_taken_once the_page_answers
-    data_is_made_repaired_and_replaced the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
+    data_is_made_repaired_and_replaced data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
     the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
     keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
     an_upload_needs_the_code_and_a_length)
