@@ -548,18 +548,142 @@ a_slot_is_written_and_read_back() {
     mkdir -p "$root/sys/class/block/slot.img"
     echo 1000 >"$root/sys/class/block/slot.img/size"
     truncate -s 512000 "$root/dev/slot.img"
-    is written "$(at /lib/card/slot-write /update /dev/slot.img; echo $?)" 0
+    is written "$(at /lib/card/slot-write /update /dev/slot.img 300000 "$hash"; echo $?)" 0
     is 'the slot' "$(head -c 300000 "$root/dev/slot.img" | sha256sum | cut -d' ' -f1)" "$hash"
     is 'its size' "$(stat -c %s "$root/dev/slot.img")" 512000
+    # What was verified counts, not what the file says since.
+    sed -i "1,/^$/s/^sha256 .*/sha256 $(head -c 300000 /dev/zero | sha256sum | cut -d' ' -f1)/" "$update"
+    tail -c 300000 "$update" | cmp -s - "$content" || fails 'the test changed the content'
+    truncate -s 300 "$update"
+    head -c 300000 /dev/zero >>"$update"
+    is 'another content' "$(at /lib/card/slot-write /update /dev/slot.img 300000 "$hash" >/dev/null; echo $?)" 1
     echo 500 >"$root/sys/class/block/slot.img/size"
-    has 'too large' "$(at /lib/card/slot-write /update /dev/slot.img || true)" 'the slot 256000'
+    has 'too large' "$(at /lib/card/slot-write /update /dev/slot.img 300000 "$hash" || true)" 'the slot 256000'
     echo 1000 >"$root/sys/class/block/slot.img/size"
     replaces dd <<'END'
 #!/bin/sh
 exec cat >/dev/null
 END
     head -c 512000 /dev/zero >"$root/dev/slot.img"
-    has 'a card that forgets' "$(at /lib/card/slot-write /update /dev/slot.img || true)" 'does not keep'
+    has 'a card that forgets' "$(at /lib/card/slot-write /update /dev/slot.img 300000 "$hash" || true)" 'does not keep'
+}
+
+# An update as it has arrived, and what the script that takes it finds: a program that verifies everything, as version 2.
+an_update() {
+    slots 2
+    rm -rf "$root/run/upload"
+    mkdir "$root/run/upload"
+    chown 103:103 "$root/run/upload"
+    echo update >"$root/run/upload/complete"
+    chown 103:103 "$root/run/upload/complete"
+    echo 2 >"$root/run/version"
+    replaces pandaproxy <<'END'
+#!/bin/sh
+echo "verified $(stat -c '%F %a %u %h' /run/upload/complete)" >>/run/log
+printf 'board card-test\nversion %s\nsize 7\nsha256 abc\nkey def\n' "$(cat /run/version)"
+END
+    replaces sleep <<'END'
+#!/bin/sh
+END
+    printf '#!/bin/sh\necho "written $*" >>/run/log\n' >"$root/lib/card/slot-write"
+    printf '#!/bin/sh\necho "tried $*" >>/run/log\necho "no kernel"\nexit 1\n' >"$root/lib/card/slot-try"
+}
+
+an_update_is_verified_written_and_tried() {
+    an_update
+    at /lib/card/update
+    has 'its file is the system'"'"'s alone' "$(cat "$root/run/log")" '^verified regular file 600 0 1$'
+    has 'written, as verified' "$(cat "$root/run/log")" '^written /run/upload/complete /dev/mmcblk0p3 7 abc$'
+    has tried "$(cat "$root/run/log")" '^tried /dev/mmcblk0p3 b$'
+    has 'what became of it' "$(cat "$root/data/settings/update")" '^refused: .*no kernel$'
+    is 'the folder is free again' "$(ls -A "$root/run/upload") $(stat -c %u "$root/run/upload")" ' 103'
+}
+
+# What is sent comes from a user who may have other plans.
+what_the_pages_user_leaves_is_not_followed() {
+    an_update
+    echo secret >"$root/run/card/secret"
+    ln -sf /run/card/secret "$root/run/upload/said"
+    ln -sf /run/card/secret "$root/run/upload/complete"
+    at /lib/card/update
+    lacks 'a link' "$(cat "$root/run/log")" '^(verified|written)'
+    has 'is refused' "$(cat "$root/data/settings/update")" '^refused: .*no plain file'
+    is 'where both pointed' "$(cat "$root/run/card/secret") $(stat -c %u "$root/run/card/secret")" 'secret 0'
+    is 'the page says it' "$(cat "$root/run/card/said")" "$(cat "$root/data/settings/update")"
+    is 'and its user reads that' "$(stat -c '%a %u' "$root/run/card/said")" '644 0'
+    : >"$root/run/log"
+    an_update
+    ln "$root/run/upload/complete" "$root/run/upload/second"
+    at /lib/card/update
+    lacks 'a second name' "$(cat "$root/run/log")" '^(verified|written)'
+    : >"$root/run/log"
+    an_update
+    rm "$root/run/upload/complete"
+    mkdir "$root/run/upload/complete"
+    at /lib/card/update
+    lacks 'a folder' "$(cat "$root/run/log")" '^(verified|written)'
+}
+
+# A chain of processes, each of which has the file open, outruns a list of them.
+what_the_pages_user_runs_ends_before() {
+    an_update
+    replaces chain <<'END'
+#!/bin/sh
+/bin/chain &
+END
+    replaces pandaproxy <<'END'
+#!/bin/sh
+echo "still there: $(ps -o user | grep -c page)" >>/run/log
+exit 1
+END
+    ln -sf busybox "$root/bin/sleep"
+    mount --bind /proc "$root/proc"
+    at /usr/bin/setpriv --reuid=page --regid=page --clear-groups /bin/chain 3>>"$root/run/upload/complete"
+    # A look can miss the one that there is.
+    local seen=''
+    for _ in $(seq 100); do
+        seen=$(at ps -o user)
+        case $seen in *page*) break ;; esac
+    done
+    has 'the chain runs' "$seen" '^page'
+    timeout 20 env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/update || true
+    has 'then none does' "$(cat "$root/run/log")" '^still there: 0$'
+    umount "$root/proc"
+}
+
+a_kernel_that_does_not_start_leaves_data_writable() {
+    replaces kexec <<'END'
+#!/bin/sh
+echo "kexec $1" >>/run/log
+END
+    replaces umount </dev/null
+    printf '#!/bin/sh\necho stop >>/run/log\n' >"$root/lib/card/stop"
+    at /lib/card/slot-try /dev/mmcblk0p3 b || true
+    is 'the last steps' "$(tail -n 3 "$root/run/log" | tr '\n' ' ')" 'stop kexec -e mount -o remount,rw /data '
+}
+
+an_older_version_is_refused() {
+    local version
+    for version in 1.2.2 0.99.0 1.2.3-rc1 1.2.3-rc1+7; do
+        an_update
+        echo "$version" >"$root/run/version"
+        at /lib/card/update
+        has "$version" "$(cat "$root/data/settings/update")" "^refused: version ${version/+/[+]} is older than 1.2.3"
+        lacks "$version is written" "$(cat "$root/run/log")" '^written'
+        : >"$root/run/log"
+    done
+    for version in 1.2.3 1.2.3+8 1.2.10 1.10.0 10.0.0 1.3.0-rc1; do
+        an_update
+        echo "$version" >"$root/run/version"
+        at /lib/card/update
+        has "$version" "$(cat "$root/run/log")" '^written'
+        : >"$root/run/log"
+    done
+    echo 2.0.0-rc2 >"$root/etc/card/version"
+    an_update
+    echo 2.0.0 >"$root/run/version"
+    at /lib/card/update
+    has 'a release after its candidate' "$(cat "$root/run/log")" '^written'
 }
 
 cgi() {
@@ -603,6 +727,9 @@ tests=("$@")
     data_is_made_repaired_and_replaced data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
     the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
     keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
+    an_update_is_verified_written_and_tried what_the_pages_user_leaves_is_not_followed
+    what_the_pages_user_runs_ends_before
+    a_kernel_that_does_not_start_leaves_data_writable an_older_version_is_refused
     an_upload_needs_the_code_and_a_length)
 for name in "${tests[@]}"; do
     fresh
