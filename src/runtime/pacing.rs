@@ -60,7 +60,7 @@ pub fn limit_unread_of(connection: &impl Connection) -> io::Result<()> {
 
 /// Data that the kernel takes before it has sent them to the printer, in bytes. What is sent and not acknowledged is not
 /// counted, so this costs no speed.
-const UNSENT: u32 = 8 * 1024;
+pub(super) const UNSENT: u32 = 8 * 1024;
 
 /// Limits what the kernel keeps of data that the printer has not acknowledged.
 ///

@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::memory::budget::FTP_PACE;
 use crate::memory::pool::RC_COUNTS;
 use crate::printer::model::FileServer;
+use crate::runtime::pacing::UNSENT;
 
 /// Most bytes read at once while the pace is limited: a segment of Ethernet's.
 const STEP: usize = 1460;
@@ -59,6 +60,13 @@ const LATE: Duration = Duration::from_millis(5);
 const _: () = assert!(
     size_of::<Pace>() + RC_COUNTS + size_of::<Sleep>() <= FTP_PACE,
     "the pace of an upload is larger than its line in the budget"
+);
+
+// At four thirds of the printer's speed, the printer takes three quarters of a round while the next one is read. It takes them from
+// what the kernel has not sent, and from its own receive buffer: four segments on an ESP32.
+const _: () = assert!(
+    UNSENT as usize + 4 * 1440 >= ROUND * 3 / 4,
+    "a slow printer would run out of data while the next round is read"
 );
 
 /// The pace of one upload.
