@@ -304,6 +304,10 @@ the_page_answers() {
     done
     has page "$answer" 'line 4: '
     if at /lib/card/answers; then ok; else fails "the page does not count as an answer"; fi
+    # One that has no time for another client is there all the same.
+    kill -STOP "$pid"
+    if at /lib/card/answers; then ok; else fails "a busy page does not count"; fi
+    kill -CONT "$pid"
     is 'its user' "$(ps -o uid= -p "$pid" | tr -d ' ')" 103
     kill "$pid" || true
     wait "$pid" 2>/dev/null || true
