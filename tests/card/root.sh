@@ -531,12 +531,27 @@ a_trial_is_good_or_taken_back() {
     is 'never' "$(at /lib/card/trial b waiting 120)" back
     has why "$(cat "$root/data/settings/update")" 'printer was not reached'
     has 'the old slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=2'
-    is 'good' "$(at /lib/card/trial b serving 60)" good
+    # One and the same proxy has to serve for thirty seconds.
+    echo 70 >"$root/run/card/proxy.pid"
+    is 'one look' "$(at /lib/card/trial b serving 10)" ''
+    echo 71 >"$root/run/card/proxy.pid"
+    is 'another proxy' "$(at /lib/card/trial b serving 45)" ''
+    is 'a pause' "$(at /lib/card/trial b waiting 60)" ''
+    is 'after it' "$(at /lib/card/trial b serving 76)" ''
+    echo 72 >"$root/run/card/proxy.pid"
+    is 'at the end' "$(at /lib/card/trial b serving 120)" back
+    has 'what it did' "$(cat "$root/data/settings/update")" 'the proxy ended again and again'
+    rm -f "$root/run/card"/trial-*
+    is 'from now on' "$(at /lib/card/trial b serving 60)" ''
+    is 'good' "$(at /lib/card/trial b serving 90)" good
+    rm -f "$root/run/card"/trial-*
     has 'the new slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=3'
     is 'still a sector' "$(stat -c %s "$root/boot/autoboot.txt")" 512
     echo waiting >"$root/data/settings/trial"
     slots 2
-    is 'as before, without a printer' "$(at /lib/card/trial b waiting 20)" good
+    is 'as before, without a printer, from now on' "$(at /lib/card/trial b waiting 110)" ''
+    is 'begun in time' "$(at /lib/card/trial b waiting 125)" ''
+    is 'as before, without a printer' "$(at /lib/card/trial b waiting 140)" good
     rm "$root/run/healthy"
     slots 2
     is 'no answer' "$(at /lib/card/trial b waiting 120)" back
