@@ -733,6 +733,17 @@ END
     echo 1 >"$root/run/upload/lock/pid"
     has 'while another is looked at' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503'
     echo 999999 >"$root/run/upload/lock/pid"
+    # While a wrong code waits, a right one is taken.
+    rm -rf "$root/run/upload/complete" "$root/run/upload/lock"
+    replaces sleep <<'END'
+#!/bin/sh
+REQUEST_METHOD=POST HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=0 /lib/card/www/cgi-bin/update </dev/null >/run/meanwhile
+END
+    has 'a wrong one' "$(cgi x CONTENT_LENGTH=1 HTTP_X_ADMIN_CODE=guess)" '^Status: 403'
+    has 'a right one meanwhile' "$(cat "$root/run/meanwhile")" '^Status: 202'
+    rm -rf "$root/run/upload/complete"
+    mkdir -p "$root/run/upload/lock"
+    echo 999999 >"$root/run/upload/lock/pid"
     has 'a lock of nobody' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
 }
 
