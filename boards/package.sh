@@ -87,7 +87,7 @@ for arch in "${archs[@]}"; do
     install -m 755 "dist/pandaproxy-$board" "$stage/pandaproxy"
     install -m 640 boards/service/pandaproxy.conf "$stage"
     for unit in boards/service/*.service; do
-        sed 's|/usr/local/bin/|/usr/bin/|' "$unit" >"$stage/$(basename "$unit")"
+        sed 's|/usr/local/bin/|/usr/bin/|g' "$unit" >"$stage/$(basename "$unit")"
     done
     printf '# What the board may spend on it.\n[Service]\nMemoryMax=%s\n' "$SERVICE_MEMORY_MAX" >"$stage/board.conf"
     for made in man:pandaproxy.1 bash:pandaproxy.bash zsh:_pandaproxy fish:pandaproxy.fish; do

@@ -8,7 +8,7 @@
 )]
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -149,4 +149,104 @@ fn the_installer_gives_away_no_file_behind_a_link() {
     let nobody = owners[0];
     assert!(nobody != 0, "its directory is its own");
     assert_eq!(owners, [nobody, nobody, nobody, 0]);
+}
+
+/// A script of this repository, between these two texts.
+fn part_of(script: &str, begin: &str, end: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let script = fs::read_to_string(path).unwrap();
+    let at = script.find(begin).unwrap();
+    let to = at + begin.len() + script[at + begin.len()..].find(end).unwrap();
+    script[at..to].to_string()
+}
+
+/// A power cut behind an unsynced rename leaves an empty file on XFS, F2FS and UBIFS.
+#[test]
+fn the_installer_syncs_a_file_before_its_rename() {
+    let functions = part_of("boards/service/install.sh", "# Replaces a file", "\nwrite_limits");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sync-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let run = format!(
+        "set -eu; cd \"$1\"; CONF=/none KEPT=kept; mode() {{ echo 644; }}; echo new >from
+         sync() {{ echo \"sync $*\" >>done; }}; mv() {{ echo \"mv $*\" >>done; command mv \"$@\"; }}
+         {functions}\nplace from to; cat to"
+    );
+    let shown = Command::new("sh").args(["-c", &run, "sh"]).arg(&dir).output().unwrap();
+    let done = fs::read_to_string(dir.join("done")).unwrap_or_default();
+    fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), "new\n");
+    assert_eq!(done, "sync to.new\nmv to.new to\n");
+    // Every other rename of a file is by the same function.
+    let all = part_of("boards/service/install.sh", "#!/bin/sh", "do_package; else");
+    let renames = all.lines().filter(|line| line.contains("mv ") && line.contains(".new\""));
+    assert_eq!(renames.count(), 1);
+}
+
+/// The package's programs are elsewhere than those of `install.sh`, on every line that names one.
+#[test]
+fn the_units_of_the_package_name_its_own_programs() {
+    let change = part_of("boards/package.sh", "sed 's|/usr/local", " \"$unit\"");
+    for unit in ["pandaproxy.service", "pandaproxy@.service"] {
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards/service").join(unit);
+        let run = format!("{change} \"$1\"");
+        let made = Command::new("sh").args(["-c", &run, "sh"]).arg(unit).output().unwrap();
+        let made = String::from_utf8(made.stdout).unwrap();
+        assert!(made.contains("ExecStart=/usr/bin/pandaproxy ") && !made.contains("/usr/local/"));
+    }
+}
+
+/// dpkg runs postinst again whenever a package is not configured: with the old binary that must not end well.
+#[test]
+fn a_package_whose_old_binary_is_back_is_not_installed() {
+    const STUBS: &str = r#"#!/bin/sh
+case ${0##*/}/$* in
+systemctl/*is-active*) ! grep -q bad usr/bin/pandaproxy ;;
+systemctl/list-units*) echo 'pandaproxy.service loaded active running' ;;
+deb-systemd-invoke/*) echo "$*" >>restarts ;;
+esac
+"#;
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deb-{}", std::process::id()));
+    for folder in ["stubs", "usr/bin", "etc/pandaproxy", "var/lib", "run/systemd/system"] {
+        fs::create_dir_all(dir.join(folder)).unwrap();
+    }
+    for stub in ["systemctl", "deb-systemd-invoke", "getent", "dpkg-statoverride"] {
+        program(&dir.join("stubs").join(stub), STUBS);
+    }
+    let binary = dir.join("usr/bin/pandaproxy");
+    let script = |name: &str, words: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards/package").join(name);
+        let mut text = fs::read_to_string(path).unwrap();
+        for folder in ["usr/bin/", "etc/", "var/lib/", "run/"] {
+            text = text.replace(&format!("/{folder}"), folder);
+        }
+        text = text.replace("TIMEOUT=60", "TIMEOUT=1");
+        program(&dir.join(name), &text);
+        let run = format!("PATH=\"$PWD/stubs:$PATH\" ./{name} {words} 2>&1");
+        let done = Command::new("sh").args(["-c", &run]).current_dir(&dir).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stdout).unwrap())
+    };
+    let is_old = || fs::read_to_string(&binary).unwrap().contains("old");
+
+    program(&binary, "#!/bin/sh\n# old\n");
+    assert_eq!(script("preinst", "upgrade 1.1.1 1.2.0").0, Some(0));
+    program(&binary, "#!/bin/sh\n# bad\n");
+    let (code, shown) = script("postinst", "configure 1.1.1");
+    assert!(code == Some(1) && is_old(), "{shown}");
+    for _ in 0..2 {
+        let (code, shown) = script("postinst", "configure 1.1.1");
+        assert!(code == Some(1) && is_old(), "{shown}");
+        assert!(shown.contains("the binary is still that of version 1.1.1"), "{shown}");
+    }
+    // The same version once more, and the next one.
+    assert_eq!(script("preinst", "upgrade 1.1.1 1.2.0").0, Some(0));
+    program(&binary, "#!/bin/sh\n# good\n");
+    let (code, shown) = script("postinst", "configure 1.1.1");
+    assert!(code == Some(0) && !is_old(), "{shown}");
+    assert!(!dir.join("var/lib/pandaproxy-upgrade").exists());
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -415,6 +415,12 @@ mode() {
     esac
 }
 
+# Replaces a file by the one beside it, NAME.new. Some file systems write the name before the content: where the power
+# fails in between, the file is empty unless it was synced.
+replace() {
+    sync "$1.new" && mv "$1.new" "$1"
+}
+
 # Replaces a file whole, or leaves it as it is.
 place() {
     mkdir -p "$(dirname "$2")"
@@ -422,7 +428,7 @@ place() {
         cp "$1" "$2.new"
         chmod "$(mode "$2")" "$2.new"
         if [ "$2" = "$CONF" ]; then chown root:$NAME "$2.new"; fi
-        mv "$2.new" "$2"
+        replace "$2"
     else
         chmod "$(mode "$2")" "$2"
         if [ "$2" = "$CONF" ]; then chown root:$NAME "$2"; fi
@@ -485,7 +491,7 @@ restore() {
     files | while read -r file; do
         if [ -e "$KEPT/trying$file" ]; then
             cp -p "$KEPT/trying$file" "$file.new"
-            mv "$file.new" "$file"
+            replace "$file"
         else
             rm -f "$file" "$file.new"
         fi
@@ -583,7 +589,7 @@ remove_package() {
 # Sets the settings, as its owner wants them, from a file.
 put_settings() {
     if cmp -s "$1" "$CONF"; then return 0; fi
-    cp "$1" "$CONF.new" && chmod 640 "$CONF.new" && chown root:$NAME "$CONF.new" && mv "$CONF.new" "$CONF"
+    cp "$1" "$CONF.new" && chmod 640 "$CONF.new" && chown root:$NAME "$CONF.new" && replace "$CONF"
 }
 
 # The Debian package beside this script, by apt. An upgrade that does not get ready is undone by the package itself;

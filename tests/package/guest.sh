@@ -102,6 +102,9 @@ first_part() {
     check "an upgrade to one that does not start fails" refused apt-get install -y ./pandaproxy_1.2.0_amd64.deb
     check "and the old binary serves" within 60 healthy
     check "and a client gets the state" within 60 state 127.0.0.1
+    check "and dpkg does not call the new version installed" refused dpkg --configure -a
+    check "but says which binary is there" grep -q 'the binary is still that of version 1.1.1' said
+    check "which serves" within 60 healthy
     check "the next good version repairs it" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.3.0_amd64.deb
     check "and is installed" version 1.3.0
     check "and it is healthy" within 60 healthy
