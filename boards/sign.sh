@@ -19,7 +19,7 @@ board that has one (boards/release.sh makes those), or for those that are named.
 Programs accept a file if they know the public key. They have it built in if boards/update.pem was in the checkout that they
 were built from (openssl pkey -in FILE -pubout), and else read it from /etc/pandaproxy/update.pem. To change the key: put both
 into these files, and sign with the new one once all have both. A line `revoked FINGERPRINT` revokes a key; the fingerprint is
-what this script prints.
+what this script prints. Binaries are signed only with a key that boards/update.pem has and does not revoke.
 END
 }
 
@@ -79,8 +79,17 @@ openssl pkey -in "$key" -pubout -out "$parts/public.pem" 2>/dev/null || die "the
 openssl pkey -in "$key" -noout -text 2>/dev/null | head -n 1 | grep -qi '^ed25519' || die "the key is not an Ed25519 key"
 fingerprint=$(openssl pkey -pubin -in "$parts/public.pem" -pubout -outform DER | sha256sum | cut -d' ' -f1)
 line=$(sed -n 2p "$parts/public.pem")
-[ ! -f boards/update.pem ] || grep -qxF "$line" boards/update.pem ||
-    die "boards/update.pem does not have the public key of this one: programs built from here would refuse the files"
+if [ -f boards/update.pem ]; then
+    # As programs read it: without spaces around a line.
+    sed 's/^[[:space:]]*//; s/[[:space:]]*$//' boards/update.pem >"$parts/keys"
+    grep -qxF "$line" "$parts/keys" ||
+        die "boards/update.pem does not have the public key of this one: programs built from here would refuse the files"
+    if grep -qxE "revoked +$fingerprint" "$parts/keys"; then
+        die "boards/update.pem revokes this key, $fingerprint: programs built from here would refuse the files"
+    fi
+elif [ -z "$content" ]; then
+    die "there is no boards/update.pem, which has the public key: programs built from here would refuse the files"
+fi
 
 for board in "${boards[@]}"; do
     to=${out:-dist/release/pandaproxy-$release-$board.update}
