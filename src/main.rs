@@ -189,6 +189,8 @@ impl Progress for Lines {
 fn update(asked: &Update) -> ExitCode {
     /// Exit status where the new version failed and the old one is back.
     const RETURNED: u8 = 3;
+    /// Exit status where the new version failed and is still there.
+    const STUCK: u8 = 4;
     let show = |header: Header| {
         // The exit status tells as well.
         let _shown = write!(std::io::stdout(), "{header}");
@@ -207,7 +209,12 @@ fn update(asked: &Update) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(ended) => {
             eprintln!("pandaproxy update: {ended}");
-            ExitCode::from(if matches!(ended, Ended::Returned { .. }) { RETURNED } else { 1 })
+            ExitCode::from(match ended {
+                Ended::Good => 0,
+                Ended::Failed(_) => 1,
+                Ended::Returned { .. } => RETURNED,
+                Ended::Stuck { .. } => STUCK,
+            })
         }
     }
 }

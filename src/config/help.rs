@@ -71,7 +71,8 @@ pub(super) const COMMANDS: [CommandHelp; 6] = [
                The file may come by any way: its signature decides. Nothing is downloaded. A program of the \
                Debian package is updated by apt, a container by its image.\n\
                Exit status: 0 if it is installed or here already, 1 if nothing was changed, 2 for an invalid \
-               command line, 3 if the new version failed and the old one is back.",
+               command line, 3 if the new version failed and the old one is back, 4 if the old one could not \
+               be put back yet: the next start does that.",
     },
     CommandHelp {
         name: "ca",

@@ -7,7 +7,7 @@
 //!
 //! The file `pandaproxy.updating` is there and locked while an update runs. Once the old program is kept, the file has a
 //! word in it, until the new program has passed its trial or the old one is back. A file with a word that no process has
-//! locked is an update that a power loss or a signal has ended: before a service starts, its unit or script runs
+//! locked is an update that a power loss or a signal has ended, or whose old program could not be put back: before a service starts, its unit or script runs
 //! `pandaproxy.old update --resume`, which puts the old program back. That is the old program's work, since the new one
 //! may not even start.
 //!
@@ -26,7 +26,7 @@ use core::fmt;
 use core::time::Duration;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -122,6 +122,13 @@ pub enum Ended {
         /// How the old one is.
         old: String,
     },
+    /// The new program failed and is still there: it is replaced by the old one before the next start.
+    Stuck {
+        /// Why it failed.
+        why: String,
+        /// Why the old one could not be put back.
+        cause: Cause,
+    },
 }
 
 impl From<Failure> for Ended {
@@ -136,6 +143,10 @@ impl fmt::Display for Ended {
             Self::Good => f.write_str("updated"),
             Self::Failed(failure) => write!(f, "{failure}"),
             Self::Returned { why, old } => write!(f, "{why}; the old version is back, {old}"),
+            Self::Stuck { why, cause } => write!(
+                f,
+                "{why}; the old version could not be put back: {cause}; it is put back at the next start"
+            ),
         }
     }
 }
@@ -207,7 +218,7 @@ pub(super) fn install(
     kept.map_err(|error| Failure::io("write", &old, &error))?;
     if let Err(failure) = new.rename(&bin) {
         // Whether it was renamed or not: the old one is at its place after this.
-        let _restored = restore(&bin);
+        put_back(&bin, &failure)?;
         marker.end();
         return Err(failure.into());
     }
@@ -231,21 +242,21 @@ pub(super) fn install(
             Ok(())
         }
         Err(why) => {
-            let restored = restore(&bin);
-            let old = match restored {
-                Ok(()) => {
-                    let nothing = alloc::vec![false; services.all.len()];
-                    match trial(&services, &nothing, &bin, RETURN_TIMEOUT) {
-                        Ok(_) => "and ready".into(),
-                        Err(why) => format!("and not ready either: {why}"),
-                    }
-                }
-                Err(error) => format!("but cannot be put in place: {}", Cause::of(&error)),
+            put_back(&bin, &why)?;
+            let nothing = alloc::vec![false; services.all.len()];
+            let old = match trial(&services, &nothing, &bin, RETURN_TIMEOUT) {
+                Ok(_) => "and ready".into(),
+                Err(why) => format!("and not ready either: {why}"),
             };
             marker.end();
             Err(Ended::Returned { why, old })
         }
     }
+}
+
+/// Puts the old program back. Where that fails, the marker has to stay: it has this done before the next start.
+fn put_back(bin: &Path, why: &dyn fmt::Display) -> Result<(), Ended> {
+    restore(bin).map_err(|error| Ended::Stuck { why: format!("{why}"), cause: Cause::of(&error) })
 }
 
 /// Whether this program is the one to update `bin`.
@@ -373,7 +384,7 @@ fn restore(bin: &Path) -> io::Result<()> {
 }
 
 /// The file that is there while an update runs.
-struct Marker {
+pub(super) struct Marker {
     path: PathBuf,
     /// Locked (flock); the system unlocks it at the end of the process at the latest.
     file: File,
@@ -386,11 +397,21 @@ impl Marker {
         let failed = |error: io::Error| Failure::io("write", &path, &error);
         let mut options = OpenOptions::new();
         options.create(true).read(true).append(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(&path).map_err(failed)?;
+        let file = options.open(&path).map_err(failed)?;
+        Self::lock(file, path, bin)
+    }
+
+    /// Locks the file that was opened at `path`.
+    pub(super) fn lock(mut file: File, path: PathBuf, bin: &Path) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::io("write", &path, &error);
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Failure::Busy),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // The update that had locked it has removed it meanwhile: this is no longer the file that others find.
+        if file.metadata().map_err(failed)?.nlink() == 0 {
+            return Err(Failure::Busy);
         }
         let mut word = [0];
         match file.read(&mut word).map_err(failed)? {

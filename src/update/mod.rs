@@ -76,7 +76,7 @@ pub fn extract(update: &Update, out: &Path) -> Result<Header, Failure> {
 ///
 /// # Errors
 ///
-/// [`Ended::Failed`], [`Ended::Returned`].
+/// [`Ended`].
 pub fn install(update: &Update, is_dry: bool, progress: &mut dyn Progress) -> Result<(), Ended> {
     let source = open(update)?;
     install::install(update, source, env!("PANDAPROXY_VERSION"), is_dry, progress)
@@ -93,17 +93,18 @@ pub fn resume() -> Result<&'static str, Failure> {
 
 /// Opens the update file and reads its header, which has to be signed and for the expected board.
 fn open(update: &Update) -> Result<Source, Failure> {
-    let keys = read_keys(update.key.as_deref())?;
+    let keys = read_keys(update.key.as_deref(), Path::new(SYSTEM_KEYS))?;
     let source = Source::open(&update.file, &keys)?;
     source.header.check_board(update.board.as_deref().unwrap_or(BOARD.name))?;
     Ok(source)
 }
 
-/// The keys of the file that was named, else of [`SYSTEM_KEYS`], else of this build.
-fn read_keys(named: Option<&Path>) -> Result<Keys, Failure> {
+/// The keys of the file that was named, else of the system, else of this build.
+fn read_keys(named: Option<&Path>, system: &Path) -> Result<Keys, Failure> {
     let path = match named {
         Some(path) => path,
-        None if Path::new(SYSTEM_KEYS).exists() => Path::new(SYSTEM_KEYS),
+        // One that cannot be looked for may revoke a key: opening it says why.
+        None if !matches!(system.try_exists(), Ok(false)) => system,
         None if BUILT_IN_KEYS.is_empty() => return Err(Failure::NoKeys),
         None => return Keys::parse(BUILT_IN_KEYS).map_err(|error| Failure::Keys(None, error)),
     };

@@ -7,10 +7,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -77,11 +78,17 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Result<Ran, ErrorKi
     Ok(Ran { code: status.code(), text })
 }
 
-fn read(from: Option<impl Read>) -> String {
+/// What a child that has ended has written. All of it is in the pipe: what the child has left running may keep that open, and
+/// is not waited for.
+fn read(from: Option<impl AsRawFd>) -> String {
     let mut bytes = Vec::new();
     if let Some(from) = from {
-        // What was read before an error is used.
-        let _read = from.take(MAX_OUTPUT).read_to_end(&mut bytes);
+        let path = alloc::format!("/proc/self/fd/{}", from.as_raw_fd());
+        let mut options = OpenOptions::new();
+        if let Ok(pipe) = options.read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            // What was read before an error is used.
+            let _read = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
+        }
     }
     String::from_utf8_lossy(&bytes).trim().to_string()
 }
@@ -183,10 +190,9 @@ impl Services {
         if let Some(units) = units() {
             let mut all = Vec::new();
             for unit in units.iter().take(MAX_SERVICES) {
-                if let Some(pid) = main_pid(unit).filter(|pid| runs(*pid, bin)) {
-                    let name = unit.strip_suffix(".service").unwrap_or(unit);
-                    all.push(Service::of(name, pid)?);
-                }
+                let Some(pid) = main_pid(unit).filter(|pid| runs(*pid, bin)) else { continue };
+                let name = unit.strip_suffix(".service").unwrap_or(unit);
+                all.push(Service::of(name, pid)?);
             }
             let is_unmanaged = all.is_empty() && !processes(bin).is_empty();
             return Ok(Self { manager: Some(ServiceManager::Systemd), all, is_unmanaged });

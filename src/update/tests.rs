@@ -5,7 +5,10 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::cmp::Ordering;
 use core::time::Duration;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,11 +17,13 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::failure::Failure;
 use super::header::{Content, Header, MAX_HEADER, MAX_SIZE};
+use super::install::Marker;
 use super::keys::{Fingerprint, Keys, MAX_KEYS, MAX_REVOKED};
 use super::refusal::{BadKeys, Refusal};
+use super::services::{ANSWER_TIMEOUT, run};
 use super::source::beside;
 use super::version::{Step, compare, step};
-use super::{extract, verify};
+use super::{extract, read_keys, verify};
 use crate::config::{Action, Update};
 use crate::state_dir::Cause;
 use crate::state_dir::scratch::Scratch;
@@ -333,4 +338,37 @@ fn what_cannot_be_read_or_replaced_is_named() {
     fs::write(dir.join("update.pem"), pem(1)).unwrap();
     fs::write(&asked.file, file()).unwrap();
     assert!(matches!(verify(&asked), Err(Failure::Refused(Refusal::OtherBoard { .. }))));
+}
+
+/// Where this process may not look, it cannot know that there is none: the same for root with a link to itself.
+#[test]
+fn a_key_file_that_cannot_be_looked_for_is_not_absent() {
+    let dir = Scratch::new("update");
+    let system = dir.join("update.pem");
+    symlink(&system, &system).unwrap();
+    let unreadable = Failure::Io { doing: "read", path: system.clone(), cause: Cause::Link };
+    assert_eq!(read_keys(None, &system).unwrap_err(), unreadable);
+}
+
+/// The update that had locked the marker has removed it, and another one may have made its own.
+#[test]
+fn a_marker_that_was_removed_before_it_was_locked_is_busy() {
+    let dir = Scratch::new("update");
+    let path = dir.join("pandaproxy.updating");
+    let file = File::create(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let taken = Marker::lock(file, path, Path::new("/usr/local/bin/pandaproxy"));
+    assert_eq!(taken.err(), Some(Failure::Busy));
+}
+
+#[test]
+fn what_a_child_leaves_running_is_not_waited_for() {
+    let dir = Scratch::new("update");
+    let over = dir.join("over");
+    let script = format!("(sleep 15; : >'{}') & echo $!", over.display());
+    let ran = run(Command::new("sh").args(["-c", &script]), ANSWER_TIMEOUT).unwrap();
+    assert!(!over.exists(), "it was waited for until its end");
+    assert_eq!(ran.code, Some(0));
+    // What the child has written is there.
+    assert!(Command::new("kill").arg(&ran.text).status().unwrap().success(), "{}", ran.text);
 }

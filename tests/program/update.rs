@@ -40,12 +40,23 @@ restart)
     while [ -e DIR/hold ]; do sleep 0.1; done
     if lives; then kill "$pid"; fi
     for _ in $(seq 100); do lives || break; sleep 0.1; done
-    [ ! -s DIR/pandaproxy.updating ] || DIR/pandaproxy.old update --resume >>DIR/log 2>&1
+    BEFORE >>DIR/log 2>&1
     DIR/start >>DIR/log 2>&1 </dev/null &
     echo $! >DIR/pid
     ;;
 esac
 "#;
+
+/// What else starts the program: `install.sh` and the package put these in place.
+const UNIT: &str = include_str!("../../boards/service/pandaproxy.service");
+const OF_SEVERAL: &str = include_str!("../../boards/service/pandaproxy@.service");
+const SYSTEM_V: &str = include_str!("../../boards/service/pandaproxy.init");
+const OPENRC: &str = include_str!("../../boards/service/pandaproxy.openrc");
+
+/// What a unit runs before the program, as root and whatever comes of it; `:` if nothing.
+fn before_start(unit: &str) -> &str {
+    unit.lines().find_map(|line| line.strip_prefix("ExecStartPre=-+")).unwrap_or(":")
+}
 
 /// A program that calls itself the new version, and does `MORE` besides.
 const STUB: &str = r#"#!/bin/sh
@@ -94,7 +105,9 @@ impl Bed {
         let bed = Self { printer: Some(serving), old, _model: model, dir: Rc::clone(&dir) };
         fs::create_dir(dir.file("bin")).unwrap();
         bed.program("start", start.as_bytes());
-        bed.program("bin/systemctl", SYSTEMCTL.replace("DIR", path).as_bytes());
+        let before = before_start(UNIT).replace("/usr/local/bin/", "DIR/");
+        let systemctl = SYSTEMCTL.replace("BEFORE", &before).replace("DIR", path);
+        bed.program("bin/systemctl", systemctl.as_bytes());
         bed.program("pandaproxy", &bed.old);
         bed.restart();
         bed.becomes_ready().await;
@@ -262,11 +275,15 @@ fn a_file_that_is_not_for_this_machine_changes_nothing() {
         fs::write(bed.file("it.update"), &file).unwrap();
         let (code, shown) = bed.updated(&[]).await;
         assert!(code == Some(1) && shown.contains("goes on behind"), "{shown}");
-        file[30] ^= 1;
+        // Whole, for this board, and a later version than this one all the same.
+        file.pop();
+        let version = b"\nversion 9";
+        let at = file.windows(version.len()).position(|found| found == version).unwrap();
+        file[at + version.len() - 1] = b'8';
         fs::write(bed.file("it.update"), &file).unwrap();
         let (code, shown) = bed.updated(&[]).await;
-        assert!(code == Some(1) && bed.is_old() && bed.is_settled(), "{shown}");
-        assert!(bed.health().await);
+        assert!(code == Some(1) && shown.contains("signature not made by"), "{shown}");
+        assert!(bed.is_old() && bed.is_settled() && bed.health().await);
     });
 }
 
@@ -283,6 +300,116 @@ fn a_new_version_that_fails_makes_place_for_the_old() {
             assert!(bed.is_old() && bed.is_settled() && bed.health().await, "{name}");
         }
     });
+}
+
+#[test]
+fn an_old_version_that_cannot_return_does_at_the_next_start() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let stub = STUB.replace("NEW", &new_version()).replace("BOARD", BOARD);
+        bed.sign(BOARD, stub.replace("MORE", "exit 1").as_bytes());
+        fs::write(bed.file("hold"), "").unwrap();
+        let update = bed.update(&["--within", "3"]);
+        let replaced = |said: &crate::clients::programs::Said| {
+            String::from_utf8_lossy(&said.out).contains("✓ 5 ")
+        };
+        assert!(update.until(PATIENCE, replaced).await, "{}", update.log());
+        // The old program's copy cannot be written, as on a full disk.
+        fs::create_dir(bed.file("pandaproxy.new")).unwrap();
+        fs::remove_file(bed.file("hold")).unwrap();
+        let (code, shown) = ended(update).await;
+        assert_eq!(code, Some(4), "{shown}");
+        let words = "the old version could not be put back: ";
+        assert!(shown.contains(words) && shown.contains("; it is put back at the next"), "{shown}");
+        assert!(!shown.contains("is back") && !bed.is_old(), "{shown}");
+        fs::remove_dir(bed.file("pandaproxy.new")).unwrap();
+        bed.restart();
+        bed.becomes_ready().await;
+        assert!(bed.is_old() && bed.is_settled());
+    });
+}
+
+#[test]
+fn every_start_returns_from_an_interrupted_update() {
+    assert_eq!(before_start(OF_SEVERAL), before_start(UNIT));
+    let dir = StateDir::new();
+    let path = dir.path().to_str().unwrap();
+    let resumes = |script: &'static str| {
+        script.lines().find(|line| line.contains(" update --resume")).unwrap_or(":")
+    };
+    for command in [before_start(UNIT), resumes(SYSTEM_V), resumes(OPENRC)] {
+        let command = command.replace("/usr/local/bin", path);
+        let old = dir.file("pandaproxy.old");
+        fs::write(&old, format!("#!/bin/sh\necho \"$*\" >>{path}/asked\n")).unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
+        let asked = || {
+            let command = format!("set -e; binary={path}/pandaproxy; {command}");
+            assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+            let asked = fs::read_to_string(dir.file("asked")).unwrap_or_default();
+            let _removed = fs::remove_file(dir.file("asked"));
+            asked
+        };
+        assert_eq!(asked(), "", "no update was interrupted: {command}");
+        fs::write(dir.file("pandaproxy.updating"), "trial\n").unwrap();
+        assert_eq!(asked(), "update --resume\n", "{command}");
+        fs::remove_file(dir.file("pandaproxy.updating")).unwrap();
+    }
+}
+
+#[test]
+fn files_are_signed_only_with_a_key_that_programs_accept() {
+    let dir = StateDir::new();
+    let path = dir.path().to_str().unwrap();
+    let root = env!("CARGO_MANIFEST_DIR");
+    let sh = |script: &str| {
+        let script = format!("set -e; cd {path}; {script}");
+        let done = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let shown = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8_lossy(&shown).into_owned())
+    };
+    let made = sh(&format!(
+        "mkdir -p boards dist/release pandaproxy-v9-{BOARD}; cp {root}/boards/sign.sh {root}/boards/board.sh boards/
+         echo program >pandaproxy-v9-{BOARD}/pandaproxy
+         tar -czf dist/release/pandaproxy-v9-{BOARD}.tar.gz pandaproxy-v9-{BOARD}
+         openssl genpkey -algorithm ed25519 -out key.pem"
+    ));
+    assert_eq!(made.0, Some(0), "{}", made.1);
+    let update = dir.file(&format!("dist/release/pandaproxy-v9-{BOARD}.update"));
+    let sign = "boards/sign.sh --key key.pem v9";
+    let verified = || {
+        let keys = dir.file("boards/update.pem");
+        let mut command = proxy::command([""; 0]);
+        command.args(["update", "--verify"]).arg(&update).arg("--key").arg(keys);
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+
+    let (code, shown) = sh(sign);
+    assert!(code == Some(1) && shown.contains("there is no boards/update.pem"), "{shown}");
+    assert!(!update.exists(), "no program would accept it");
+    // Other files have their programs elsewhere.
+    let (code, shown) = sh("boards/sign.sh --key key.pem --content key.pem --out it v9 card");
+    assert_eq!(code, Some(0), "{shown}");
+
+    let (code, shown) =
+        sh(&format!("openssl pkey -in key.pem -pubout -out boards/update.pem; {sign}"));
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(verified(), (Some(0), String::new()));
+    let fingerprint = shown.lines().find_map(|line| line.strip_prefix("signed by key ")).unwrap();
+
+    for revoked in [format!("revoked {fingerprint}"), format!("  revoked   {fingerprint} \r")] {
+        let keys = dir.file("boards/update.pem");
+        let before = fs::read_to_string(&keys).unwrap();
+        sh(sign);
+        fs::write(&keys, format!("{before}{revoked}\n")).unwrap();
+        let (code, shown) = verified();
+        assert!(code == Some(1) && shown.contains("revoked key"), "{shown}");
+        fs::remove_file(&update).unwrap();
+        let (code, shown) = sh(sign);
+        assert!(code == Some(1) && shown.contains("revokes this key"), "{shown}");
+        assert!(!update.exists(), "each program would refuse it");
+        fs::write(&keys, before).unwrap();
+    }
 }
 
 #[test]
