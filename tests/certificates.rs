@@ -241,17 +241,20 @@ fn a_start_without_a_network_keeps_the_addresses() {
 
 #[test]
 fn a_health_check_identifies_the_proxy_even_in_1970() {
-    let clocks: [(fn() -> SystemTime, _); 3] = [
-        (|| UNIX_EPOCH, Ok(())),
-        (|| UNIX_EPOCH + FLOOR + YEAR, Ok(())),
-        (|| UNIX_EPOCH + FLOOR + 100 * YEAR, Err(GreetingError::Expired)),
+    let clocks: [(fn() -> SystemTime, _, _); 5] = [
+        (|| UNIX_EPOCH, SERIAL, Ok(())),
+        (|| UNIX_EPOCH + FLOOR + YEAR, SERIAL, Ok(())),
+        (|| UNIX_EPOCH + FLOOR + 100 * YEAR, SERIAL, Err(GreetingError::Expired)),
+        // Of another printer with the same authority; digits alone are no DNS name.
+        (|| UNIX_EPOCH, "01P00A000000002", Err(GreetingError::OtherPrinter)),
+        (|| UNIX_EPOCH, "030123456789012", Ok(())),
     ];
     for suites in [Suites::AesFirst, Suites::ChaChaFirst] {
         let (address, served) = serve(suites, clocks.len());
-        for (clock, seen) in &clocks {
+        for (clock, serial, seen) in &clocks {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-            assert_eq!(&greet(&OURS.0, &mut stream, *clock), seen);
+            assert_eq!(&greet(&OURS.0, serial, &mut stream, *clock), seen);
         }
         let left = |outcome: &Result<bool, _>| *outcome == Err(HandshakeError::Left);
         assert!(served.join().unwrap().iter().all(left));
@@ -320,7 +323,7 @@ fn a_check_follows_no_link_and_repairs_nothing() {
     let refused = Identity::ca_in(&dir.0).unwrap_err();
     assert_eq!(refused, CaError::Unreadable(Cause::Link));
     let mut none = std::io::Cursor::new(Vec::new());
-    let refused = greet(&dir.0, &mut none, SystemTime::now).unwrap_err();
+    let refused = greet(&dir.0, SERIAL, &mut none, SystemTime::now).unwrap_err();
     assert_eq!(refused, GreetingError::CaUnreadable(Cause::Link));
     fs::remove_file(&pem).unwrap();
     assert!(Command::new("mkfifo").arg(&pem).status().unwrap().success());

@@ -8,8 +8,9 @@
 //! switched off is healthy; with `--printer` it is not.
 //!
 //! `pandaproxy status` shows what a running proxy's HTTP service tells, with the access code of the same configuration. The
-//! port has no TLS, and any program may listen on it while the proxy does not. So the code is sent only to a listener
-//! of root's, of the user's own, or of the user whose program has shown on the port of MQTT that it is this proxy.
+//! port has no TLS, and any program may listen on it while the proxy does not. So the code is sent only to a listener of the
+//! user whose program has shown on the port of MQTT that it is this proxy. Where none has shown that, it is sent to a
+//! listener of root's or of the user's own. Root's alone is not enough: its `docker-proxy` holds the ports of all containers.
 //!
 //! # Bounds
 //!
@@ -91,6 +92,8 @@ enum Why {
     NotHttp,
     /// The HTTP service does not accept the access code.
     WrongCode,
+    /// The HTTP service judges no access code of this machine's for a while.
+    LockedOut,
     /// The port is of a program of this user, which is not the proxy's.
     OtherUser(u32),
     /// The port is of a program of this user, and the proxy has not shown who runs it.
@@ -125,6 +128,9 @@ impl fmt::Display for Why {
                 f.write_str("does not answer as a status page; is another program on this port?")
             }
             Self::WrongCode => f.write_str("the running proxy has another access code"),
+            Self::LockedOut => f.write_str(
+                "this machine's address is locked out after wrong access codes; wait a minute",
+            ),
             Self::OtherUser(uid) => write!(
                 f,
                 "held by a program of user {uid}, not by the proxy; it is sent no access code, end it (ss -ltnp names it)"
@@ -196,7 +202,8 @@ fn answer(config: &Config, service: &str, at: SocketAddr, deadline: Instant) -> 
     let mut connection = Connection::open(at, deadline)?;
     match service {
         "mqtt" | "detect-tls" => {
-            greet(&config.ca_dir, &mut connection, SystemTime::now).map_err(Why::Greeting)
+            greet(&config.ca_dir, &config.serial, &mut connection, SystemTime::now)
+                .map_err(Why::Greeting)
         }
         "detect" => detect(&config.serial, &mut connection),
         "http" => ask(&mut connection, "/livez", None, &mut io::sink()).map(drop),
@@ -267,13 +274,15 @@ pub fn check_printer(config: &Config) -> Result<(), Unhealthy> {
 pub fn show_status(config: &Config, is_json: bool, out: &mut impl Write) -> Result<(), Unhealthy> {
     let at = http_address(config)?;
     let unhealthy = |why| Unhealthy { service: "http", at, why };
-    // Before the connection: whoever had the port then may leave it afterwards.
-    check_holder(config, at).map_err(unhealthy)?;
-    let mut connection = connect(at).map_err(unhealthy)?;
+    let user = || kernel::user_at(at.ip(), at.port());
+    let may_hold = |uid| check_holder(config, uid);
+    let connection = connect_to_holder(user, may_hold, || connect(at));
+    let mut connection = connection.map_err(unhealthy)?;
     let path = if is_json { "/status" } else { "/status.txt" };
     match ask(&mut connection, path, Some(&config.code), out).map_err(unhealthy)? {
         200 => Ok(()),
-        401 | 429 => Err(unhealthy(Why::WrongCode)),
+        401 => Err(unhealthy(Why::WrongCode)),
+        429 => Err(unhealthy(Why::LockedOut)),
         _ => Err(unhealthy(Why::NotHttp)),
     }
 }
@@ -291,23 +300,40 @@ fn connect(at: SocketAddr) -> Result<Connection, Why> {
     Connection::open(at, deadline())
 }
 
-/// Whether the program that listens at this address may be sent the access code.
-fn check_holder(config: &Config, at: SocketAddr) -> Result<(), Why> {
-    let Some(uid) = kernel::user_at(at.ip(), at.port()) else {
+/// Connects to a port that is of one `user` before and after, who `may_hold` it: a program may leave the port to another one in
+/// between.
+fn connect_to_holder<T>(
+    user: impl Fn() -> Option<u32>,
+    may_hold: impl FnOnce(u32) -> Result<(), Why>,
+    connect: impl FnOnce() -> Result<T, Why>,
+) -> Result<T, Why> {
+    let Some(uid) = user() else {
         // A closed port says so itself.
-        drop(connect(at)?);
+        drop(connect()?);
         return Err(Why::Unlisted);
     };
-    if uid == ROOT || Some(uid) == kernel::own_user() {
-        return Ok(());
+    may_hold(uid)?;
+    let connection = connect()?;
+    match user() {
+        Some(now) if now == uid => Ok(connection),
+        Some(now) => Err(Why::UnknownUser(now)),
+        None => Err(Why::Unlisted),
     }
+}
+
+/// Whether a program of this user, which has the port of HTTP, may be sent the access code.
+fn check_holder(config: &Config, uid: u32) -> Result<(), Why> {
+    let is_trusted = uid == ROOT || Some(uid) == kernel::own_user();
     if !config.services.mqtt {
-        return Err(Why::UnknownUser(uid));
+        return if is_trusted { Ok(()) } else { Err(Why::UnknownUser(uid)) };
     }
     let mqtt = SocketAddr::new(own_address(config.bind_of("mqtt")), config.ports.mqtt);
     let runs_proxy = kernel::user_at(mqtt.ip(), mqtt.port());
     let is_proxy = runs_proxy.is_some() && answer(config, "mqtt", mqtt, deadline()).is_ok();
-    judge(uid, runs_proxy.filter(|_| is_proxy))
+    match judge(uid, runs_proxy.filter(|_| is_proxy)) {
+        Err(Why::UnknownUser(_)) if is_trusted => Ok(()),
+        judged => judged,
+    }
 }
 
 /// Judges the user of a port by the one that runs the proxy, if that is known.
@@ -519,6 +545,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         Why::OtherPrinter,
         Why::NotHttp,
         Why::WrongCode,
+        Why::LockedOut,
         Why::OtherUser(1000),
         Why::UnknownUser(1000),
         Why::Unlisted,
@@ -548,6 +575,25 @@ mod tests {
         assert_eq!(judge(998, Some(998)), Ok(()));
         assert_eq!(judge(1000, Some(998)), Err(Why::OtherUser(1000)));
         assert_eq!(judge(1000, None), Err(Why::UnknownUser(1000)));
+    }
+
+    #[test]
+    fn the_holder_of_the_port_is_looked_up_again() {
+        let holders = [
+            (Some(1000), Err(Why::UnknownUser(1000))),
+            (None, Err(Why::Unlisted)),
+            (Some(998), Ok(())),
+        ];
+        for (later, expected) in holders {
+            let user = core::cell::Cell::new(Some(998));
+            let connect = || {
+                user.set(later);
+                Ok(())
+            };
+            assert_eq!(connect_to_holder(|| user.get(), |_| Ok(()), connect), expected);
+        }
+        let closed = connect_to_holder(|| None, |_| Ok(()), || Err::<(), _>(Why::Refused));
+        assert_eq!(closed, Err(Why::Refused));
     }
 
     #[test]

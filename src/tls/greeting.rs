@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
@@ -25,7 +25,7 @@ use super::identity::ca_there;
 use crate::board::BOARD;
 use crate::state_dir::Cause;
 
-/// A DNS name that each certificate of the proxy's has.
+/// A DNS name that each certificate of the proxy's has: asked for where the serial number is none.
 const NAME: &str = "localhost";
 
 /// Why the peer is not this proxy. `Display` is the cause, and a hint behind `; `.
@@ -39,6 +39,8 @@ pub enum GreetingError {
     CaSpoilt,
     /// The peer's certificate is not signed by the authority in `ca.pem`.
     Foreign,
+    /// The peer's certificate is signed by that authority, for another serial number.
+    OtherPrinter,
     /// The peer's certificate is the proxy's, and has expired.
     Expired,
     /// The TLS handshake failed otherwise.
@@ -68,6 +70,10 @@ impl fmt::Display for GreetingError {
                 "certificate not signed by ca.pem in the state directory; does another program \
                  have this port, or the service another state directory?",
             ),
+            Self::OtherPrinter => f.write_str(
+                "certificate of another printer's proxy; does it have this port, or the service \
+                 another serial number?",
+            ),
             Self::Expired => {
                 f.write_str("certificate expired; check the date, then restart the service")
             }
@@ -81,7 +87,8 @@ impl fmt::Display for GreetingError {
 
 impl Error for GreetingError {}
 
-/// Checks that the peer of `stream` is a proxy whose authority is in the directory `dir`.
+/// Checks that the peer of `stream` is the proxy of the printer `serial` whose authority is in the directory `dir`. Several
+/// printers' proxies may have one authority.
 ///
 /// The caller sets the stream's timeouts: [`ErrorKind::TimedOut`] or [`ErrorKind::WouldBlock`] ends the
 /// check. A `clock` before [`FLOOR`] counts as [`FLOOR`], as when certificates are issued: a board without
@@ -92,10 +99,11 @@ impl Error for GreetingError {}
 /// [`GreetingError`]: the peer is another program, or did not answer.
 pub fn greet(
     dir: &Path,
+    serial: &str,
     stream: &mut (impl Read + Write),
     clock: fn() -> SystemTime,
 ) -> Result<(), GreetingError> {
-    let mut connection = connection(dir, FromFloor(clock))?;
+    let mut connection = connection(dir, serial, FromFloor(clock))?;
     while connection.is_handshaking() {
         while connection.wants_write() {
             connection.write_tls(stream).map_err(|error| of_line(&error))?;
@@ -109,7 +117,11 @@ pub fn greet(
     Ok(())
 }
 
-fn connection(dir: &Path, clock: FromFloor) -> Result<ClientConnection, GreetingError> {
+fn connection(
+    dir: &Path,
+    serial: &str,
+    clock: FromFloor,
+) -> Result<ClientConnection, GreetingError> {
     let pem = ca_there(dir)
         .map_err(|error| GreetingError::CaUnreadable(Cause::of(&error)))?
         .ok_or(GreetingError::NoCa)?;
@@ -124,7 +136,10 @@ fn connection(dir: &Path, clock: FromFloor) -> Result<ClientConnection, Greeting
             .with_root_certificates(roots)
             .with_no_client_auth();
     config.resumption = Resumption::disabled();
-    let name = ServerName::try_from(NAME).map_err(|_| GreetingError::Foreign)?;
+    // As in the certificate: a serial number of digits alone is no DNS name.
+    let name = DnsName::try_from(serial).or_else(|_| DnsName::try_from(NAME));
+    let name = name.map_err(|_| GreetingError::Foreign)?.to_owned();
+    let name = ServerName::DnsName(name);
     ClientConnection::new(Arc::new(config), name).map_err(broken)
 }
 
@@ -156,6 +171,9 @@ fn of_tls(error: &rustls::Error) -> GreetingError {
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => GreetingError::Expired,
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => GreetingError::OtherPrinter,
         rustls::Error::InvalidCertificate(_) => GreetingError::Foreign,
         error => GreetingError::Broken(alloc::string::ToString::to_string(error)),
     }
@@ -171,6 +189,7 @@ pub(super) fn samples() -> alloc::vec::Vec<String> {
         GreetingError::CaUnreadable(Cause::Link),
         GreetingError::CaSpoilt,
         GreetingError::Foreign,
+        GreetingError::OtherPrinter,
         GreetingError::Expired,
         of_tls(&rustls::Error::DecryptError),
         GreetingError::Left,

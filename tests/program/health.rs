@@ -79,6 +79,14 @@ fn another_program_on_the_port_is_named_in_one_line() {
             Proxy::start(command(usual(&printer, nowhere, &elsewhere)), Rc::clone(&elsewhere))
                 .await;
 
+        // Two printers' proxies with one authority.
+        let beside = StateDir::new();
+        for file in ["ca.pem", "ca.key"] {
+            std::fs::copy(dir.file(file), beside.file(file)).unwrap();
+        }
+        let args = usual(&Printer::new(Model::X1C), nowhere, &beside);
+        let shared = Proxy::start(command(args), Rc::clone(&beside)).await;
+
         let refusing = Refusing::new();
         let closed_port = refusing.port();
         // Connections wait in its backlog and are never accepted.
@@ -89,6 +97,7 @@ fn another_program_on_the_port_is_named_in_one_line() {
         for (dir, port, words) in [
             (&dir, closed_port, "port is closed"),
             (&dir, other.address.port(), "certificate not signed by ca.pem"),
+            (&dir, shared.address.port(), "certificate of another printer's proxy"),
             (&dir, port(&mute), "no answer to the TLS handshake in time"),
             (&dir, no_tls, "TLS handshake failed"),
             (&dir, gone, "connection closed during the TLS handshake"),

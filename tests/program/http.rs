@@ -77,7 +77,12 @@ impl Bed {
 
     /// The same with another port of HTTP.
     async fn run_with(&self, http: u16, words: &[&str]) -> (Option<i32>, Said) {
-        let ports = format!("mqtt={},http={http}", self.proxy.address.port());
+        self.run_at(self.proxy.address.port(), http, words).await
+    }
+
+    /// The same with other ports.
+    async fn run_at(&self, mqtt: u16, http: u16, words: &[&str]) -> (Option<i32>, Said) {
+        let ports = format!("mqtt={mqtt},http={http}");
         let mut command = command(["-p", "127.0.0.1", "-s", Model::P1S.serial()]);
         command.env("ACCESS_CODE", CODE).args(["-b", "127.0.0.1"]);
         command.args(["--port", &ports, "--state-dir"]).arg(self.dir.path()).args(words);
@@ -220,6 +225,13 @@ fn the_status_command_shows_what_the_page_shows() {
         let (code, said) = bed.run(&["status", "-a", "wrong123"]).await;
         assert_eq!(code, Some(1));
         assert!(said.err.contains("the running proxy has another access code"), "{}", said.err);
+        for n in 0..4 {
+            bed.run(&["status", "-a", &format!("wrong-{n}")]).await;
+        }
+        let (code, said) = bed.run(&["status"]).await;
+        assert_eq!(code, Some(1));
+        let words = "this machine's address is locked out after wrong access codes; wait a minute";
+        assert!(said.err.contains(words), "{}", said.err);
     });
 }
 
@@ -251,6 +263,41 @@ fn no_code_is_sent_to_another_users_program() {
         assert_eq!(bed.run(&["status"]).await.0, Some(0), "the proxy's own port");
         let heard = String::from_utf8(other.said().out).unwrap();
         assert!(!heard.contains("Authorization"), "{heard}");
+    });
+}
+
+/// Ports of containers are held by root's `docker-proxy`, those of other containers as well.
+#[test]
+fn no_code_is_sent_to_roots_program_beside_the_proxy() {
+    const FORWARDS: &str = "import socket, sys, threading\n\
+        def pump(a, b):\n    while data := a.recv(65536):\n        b.sendall(data)\n    b.shutdown(socket.SHUT_WR)\n\
+        def serve(s, to):\n    while True:\n        c, _ = s.accept()\n        t = socket.create_connection(('127.0.0.1', to))\n\
+        \x20       for pair in (c, t), (t, c):\n            threading.Thread(target=pump, args=pair, daemon=True).start()\n\
+        all = [(socket.create_server(('127.0.0.1', 0)), int(to)) for to in sys.argv[1:]]\n\
+        print(*[s.getsockname()[1] for s, _ in all], flush=True)\n\
+        for pair in all[1:]:\n    threading.Thread(target=serve, args=pair, daemon=True).start()\n\
+        serve(*all[0])\n";
+    const USER: u32 = 12345;
+    if is_missing("python3") || fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let to = [bed.proxy.address.port(), bed.http.port()].map(|port| port.to_string());
+        let mut python = Command::new("python3");
+        python.args(["-c", FORWARDS]).args(to).current_dir("/").uid(USER);
+        let forwards = Program::start(&mut python);
+        assert!(forwards.until(PATIENCE, |said| said.out.ends_with(b"\n")).await);
+        let said = String::from_utf8(forwards.said().out).unwrap();
+        let ports: Vec<u16> = said.split_whitespace().map(|port| port.parse().unwrap()).collect();
+        let (code, said) = bed.run_at(ports[0], bed.http.port(), &["status"]).await;
+        assert_eq!(code, Some(1));
+        let words = "held by a program of user 0, not by the proxy; it is sent no access code";
+        assert!(said.err.contains(words), "{}", said.err);
+        let (code, said) = bed.run_at(ports[0], ports[1], &["status"]).await;
+        assert_eq!(code, Some(0), "both ports are of one user: {}", said.err);
+        // The proxy's user is not known while its MQTT does not answer.
+        assert_eq!(bed.run_at(9, bed.http.port(), &["status"]).await.0, Some(0));
     });
 }
 
