@@ -18,9 +18,12 @@
 //!
 //! | place | what counts there | what a lockout refuses |
 //! |---|---|---|
-//! | `http` | a wrong `Authorization` | logins with `Authorization` |
+//! | `http` | a wrong `Authorization` | logins with `Authorization`, in every request |
 //! | `http-url` | a wrong `?token=` | `?token=` |
 //! | `http-elsewhere` | either, in a request of which the browser says that another site's page causes it (`Sec-Fetch-Site: cross-site` or `same-site`) | the same in such requests |
+//!
+//! A connection that has shown the access code, and no wrong code since, goes on while its address is locked out at `http`: what
+//! others behind one router guess ends no page that is open.
 //!
 //! A wrong one of the last kind is answered by 403, and also where no code is needed, because the page's script goes on with
 //! the token of its own URL. A navigation is answered by 401 instead, so that the browser asks its user. A right code or token

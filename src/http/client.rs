@@ -62,10 +62,13 @@ pub struct Client {
     service: Rc<Service>,
     /// The proxy's address as the client sees it.
     reached: Option<Ipv4Addr>,
-    refusal: Option<Refusal>,
     wrong: WrongCodes,
+    /// Whether the last code that the client has shown is a wrong one.
+    is_wrong: bool,
     /// Whether the client has shown a code.
     is_known: bool,
+    /// Whether it has shown the access code, and no wrong code since: a lockout of its address leaves it as it is.
+    is_exempt: bool,
     step: Step,
     /// Deadline of the step.
     until: Instant,
@@ -172,21 +175,21 @@ impl Place {
 }
 
 impl Client {
-    /// A session whose first request is due at `until`. If the client's origin is locked out, its logins are refused.
+    /// A session whose first request is due at `until`.
     pub const fn new(
         slot: Rc<Slot>,
         service: Rc<Service>,
         until: Instant,
         reached: Option<Ipv4Addr>,
-        refusal: Option<Refusal>,
     ) -> Self {
         Self {
             slot,
             service,
             reached,
-            refusal,
             wrong: WrongCodes::new(),
+            is_wrong: false,
             is_known: false,
+            is_exempt: false,
             step: Step::Request,
             until,
             has_begun: false,
@@ -195,9 +198,9 @@ impl Client {
         }
     }
 
-    /// Wrong codes that the client has shown.
-    pub const fn wrong_codes(&self) -> &WrongCodes {
-        &self.wrong
+    /// Wrong codes that the client has shown; none if it has shown a right one since.
+    pub fn wrong_codes(&self) -> WrongCodes {
+        if self.is_wrong { self.wrong.clone() } else { WrongCodes::new() }
     }
 
     /// Why the session ends if the client closes now: what it was answered last.
@@ -205,7 +208,7 @@ impl Client {
         match self.step {
             Step::Linger(_, error) => Some(error),
             Step::Request | Step::Answer(..) | Step::Over(_) => {
-                (!self.wrong.is_empty()).then_some(Error::WrongCode)
+                self.is_wrong.then_some(Error::WrongCode)
             }
         }
     }
@@ -313,8 +316,10 @@ impl Client {
                     return guess.map(Event::Guessed);
                 }
                 Ok(shown) => {
+                    self.is_wrong = false;
                     if shown == Shown::Code {
                         self.wrong.clear();
+                        self.is_exempt = true;
                     }
                     self.step = match place {
                         Place::Media(media) => {
@@ -340,7 +345,7 @@ impl Client {
 
     /// Checks what the request shows, and counts what is wrong.
     fn authorise(&mut self, now: Instant, request: &Request<'_>) -> Result<Shown, Denied> {
-        let Self { service, refusal, wrong, slot, .. } = self;
+        let Self { service, wrong, is_wrong, is_exempt, slot, .. } = self;
         let peer = slot.occupancy().occupant().get().map_or_else(Peer::unknown, |it| it.peer);
         let (access, is_from_elsewhere) = (&service.access, request.is_from_elsewhere);
         let mut denied = None;
@@ -357,7 +362,13 @@ impl Client {
             }
             None => {}
         }
-        let refused = if is_from_elsewhere { &refused } else { refusal };
+        let refused = if is_from_elsewhere {
+            refused
+        } else if *is_exempt {
+            None
+        } else {
+            service.refusal(now, peer.service, peer)
+        };
         let mut guess = None;
         match access
             .check_login(request, as_check(refused.as_ref()).as_ref().map(|it| it as Refuse<'_>))
@@ -369,6 +380,8 @@ impl Client {
             }
             Some(Err(error)) => {
                 guess = error.guess();
+                *is_exempt = false;
+                *is_wrong |= guess.is_some();
                 if let Some(guess) = guess
                     && !wrong.contains(&guess)
                 {

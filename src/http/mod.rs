@@ -223,13 +223,12 @@ impl Service {
         self: &Rc<Self>,
         until: Instant,
         reached: Option<Ipv4Addr>,
-        refusal: Option<Refusal>,
         admitted: &'a dyn Fn(),
         released: &'a dyn Fn(),
         guessed: &'a dyn Fn(Guess),
     ) -> Option<(Client, ClientLink<'a>)> {
         let slot = self.slots.take()?;
-        let client = Client::new(Rc::clone(&slot), Rc::clone(self), until, reached, refusal);
+        let client = Client::new(Rc::clone(&slot), Rc::clone(self), until, reached);
         Some((client, ClientLink { service: Rc::clone(self), slot, admitted, released, guessed }))
     }
 

@@ -29,7 +29,7 @@ fn service(ca_pem: &str) -> Rc<Service> {
 /// What is sent for a request, and whether the connection ends then.
 fn ask(service: &Rc<Service>, request: &str) -> (String, bool) {
     let (now, mut out) = (Instant::START, vec![0; budget::HTTP_OUTBOX]);
-    let mut client = Client::new(Slot::new(), Rc::clone(service), now, None, None);
+    let mut client = Client::new(Slot::new(), Rc::clone(service), now, None);
     client.handle_input(now, request.as_bytes()).unwrap();
     let mut sent = Vec::new();
     loop {
@@ -122,7 +122,7 @@ fn a_wrong_code_counts_as_soon_as_it_is_shown() {
     let (service, now) = (service(""), Instant::START);
     let counted = RefCell::new(Vec::new());
     let guessed = |guess| counted.borrow_mut().push(guess);
-    let ends = service.client(now, None, None, &|| {}, &|| {}, &guessed);
+    let ends = service.client(now, None, &|| {}, &|| {}, &guessed);
     let (mut client, link) = ends.unwrap();
     let request = "GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n";
     let (_, event) = client.handle_input(now, request.as_bytes()).unwrap();

@@ -628,6 +628,101 @@ fn wrong_codes_are_counted_and_lock_the_address_out() {
     });
 }
 
+/// A page polls over one connection, which its browser keeps.
+#[test]
+fn a_lockout_ends_for_a_connection_that_stays() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        lock_out(&bed).await;
+        let mut page = bed.connect();
+        for _ in 0..12 {
+            assert_eq!(ask_on(&mut page, &basic("bblp", CODE)).await, 429);
+            pass(secs(5)).await;
+        }
+        pass(secs(1)).await;
+        assert_eq!(ask_on(&mut page, &basic("bblp", CODE)).await, 200);
+    });
+}
+
+#[test]
+fn connections_from_before_a_lockout_have_no_guesses_left() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let mut connections = Vec::new();
+        for _ in 0..6 {
+            let mut stream = bed.connect();
+            assert_eq!(ask_on(&mut stream, &basic("x", VIEW)).await, 200);
+            connections.push(stream);
+        }
+        for _ in 0..BOARD.pre_auth_per_address {
+            let mut stream = bed.connect();
+            stream.write_all(get("/livez", "").as_bytes()).await.unwrap();
+            assert_eq!(Answer::read(&mut stream, false).await.status, 200);
+            connections.push(stream);
+        }
+        let (mut judged, mut asked) = (0, 0);
+        for stream in &mut connections {
+            for _ in 0..2 {
+                asked += 1;
+                let guess = basic("bblp", &format!("guess-{asked}"));
+                judged += usize::from(ask_on(stream, &guess).await == 401);
+            }
+        }
+        assert_eq!((judged, asked), (5, 2 * connections.len()));
+    });
+}
+
+/// Programs behind one router have one address.
+#[test]
+fn guesses_of_others_lock_no_signed_in_page_out() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let mut page = bed.connect();
+        assert_eq!(ask_on(&mut page, &basic("bblp", CODE)).await, 200);
+        lock_out(&bed).await;
+        assert_eq!(bed.get_with_code("/status").await.status, 429);
+        assert_eq!(ask_on(&mut page, &basic("bblp", CODE)).await, 200);
+        // A reverse proxy may use one connection for several clients.
+        assert_eq!(ask_on(&mut page, &basic("bblp", "guess-8")).await, 401);
+        assert_eq!(ask_on(&mut page, &basic("bblp", "guess-9")).await, 429);
+        assert_eq!(ask_on(&mut page, &basic("bblp", CODE)).await, 429);
+    });
+}
+
+/// Has the address locked out.
+async fn lock_out(bed: &Bed) {
+    let locked = Tally::of(Kind::LockedOut);
+    for n in 0..5 {
+        let answer = bed.ask(&get("/status", &basic("bblp", &format!("wrong-{n}")))).await;
+        assert_eq!(answer.status, 401);
+    }
+    assert_eq!(locked.now(), 1);
+}
+
+/// The status of the answer to GET on a connection that stays.
+async fn ask_on(stream: &mut DuplexStream, login: &str) -> u16 {
+    stream.write_all(get("/status", login).as_bytes()).await.unwrap();
+    Answer::read(stream, false).await.status
+}
+
+/// A typing error before the view code.
+#[test]
+fn a_corrected_code_is_no_wrong_code_at_the_end() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let wrong = Tally::of(Kind::WrongCode);
+        let mut stream = bed.connect();
+        assert_eq!(ask_on(&mut stream, &basic("x", "view-0851")).await, 401);
+        for _ in 0..3 {
+            assert_eq!(ask_on(&mut stream, &basic("x", VIEW)).await, 200);
+            pass(secs(30)).await;
+        }
+        drop(stream);
+        pass(secs(1)).await;
+        assert_eq!(wrong.now(), 0);
+    });
+}
+
 #[test]
 fn a_second_wrong_code_ends_the_connection() {
     lan::run(async {

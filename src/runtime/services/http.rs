@@ -52,8 +52,8 @@ impl ServesSessions for Pages {
     }
 
     fn open<'a>(&'a self, client: AcceptedClient<'a>) -> Option<(Client, ClientLink<'a>)> {
-        let AcceptedClient { until, reached, refusal, admitted, released, guessed, .. } = client;
-        self.service.client(until, reached, refusal, admitted, released, guessed)
+        let AcceptedClient { until, reached, admitted, released, guessed, .. } = client;
+        self.service.client(until, reached, admitted, released, guessed)
     }
 
     fn occupant<'l>(link: &'l Self::Link<'_>) -> &'l Cell<Option<Occupant>> {
@@ -85,7 +85,7 @@ impl ServesSessions for Pages {
     }
 
     fn wrong_codes(client: &Client, _end: SessionEnd<Self>) -> WrongCodes {
-        client.wrong_codes().clone()
+        client.wrong_codes()
     }
 }
 

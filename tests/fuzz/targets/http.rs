@@ -62,7 +62,7 @@ pub(crate) fn client(data: &[u8]) {
     both_ways(|cut| {
         let service = service();
         let (nothing, until) = (|| {}, Instant::START + REQUEST_TIMEOUT);
-        let ends = service.client(until, None, None, &nothing, &nothing, &|_| {}).unwrap();
+        let ends = service.client(until, None, &nothing, &nothing, &|_| {}).unwrap();
         let (inbox, outbox) = (budget::HTTP_INBOX, budget::HTTP_OUTBOX);
         let mut client: Conversation<Client, ClientLink<'_>> =
             Conversation::new(ends, inbox, outbox);
