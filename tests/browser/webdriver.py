@@ -17,7 +17,7 @@ import urllib.request
 
 
 def free_port():
-    """A port that nobody has."""
+    """A port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -312,7 +312,7 @@ the_page_answers() {
     kill "$pid" || true
     wait "$pid" 2>/dev/null || true
     umount "$root/proc"
-    if at /lib/card/answers; then fails "an answer of nobody"; else ok; fi
+    if at /lib/card/answers; then fails "an answer without a server"; else ok; fi
 }
 
 a_key_is_taken_once() {
@@ -744,7 +744,7 @@ END
     rm -rf "$root/run/upload/complete"
     mkdir -p "$root/run/upload/lock"
     echo 999999 >"$root/run/upload/lock/pid"
-    has 'a lock of nobody' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
+    has 'a lock whose process has ended' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
 }
 
 # ---- all of them -----------------------------------------------------------------------------------

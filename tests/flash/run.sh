@@ -220,7 +220,7 @@ check "with the one of the model" says "whose board is rpi-zero-2w; rpi-4 runs t
 printf 'Raspberry \033[31mPi 5 Model\nB\0' >"$model"
 flash board --dry-run --config "$scratch/given.conf"
 check "without what a terminal would obey" not grep -q $'\033' <<<"$said"
-check "a model that nobody knows gets the generic board" says "MiB of memory: generic-aarch64"
+check "an unknown model gets the generic board" says "MiB of memory: generic-aarch64"
 pretend uname 'echo riscv64'
 flash board --dry-run
 check "no board is said, with the reason" refuses "there is no board for board, which is Raspberry"
@@ -457,7 +457,7 @@ check "says what would go" says "would stop and remove: /usr/local/bin/pandaprox
 check "and it serves on" serves
 flash $BOARD board --uninstall
 check "ends well" ends_with 0
-check "nobody serves" is "$(process)" ''
+check "no process serves" is "$(process)" ''
 check "the binary is gone" not test -e "$running/usr/local/bin/pandaproxy"
 check "the script is gone" not test -e "$running/etc/init.d/pandaproxy"
 check "the settings stay" test -e "$running/etc/pandaproxy/pandaproxy.conf"
@@ -583,7 +583,7 @@ as_readme './flash.sh HOST --uninstall' 's/HOST/pi@board/'
 check "ends well, by README's command" ends_with 0
 check "the unit is gone" not test -e "$running/etc/systemd/system/pandaproxy.service"
 check "with what stood beside it" not test -e "$running/etc/systemd/system/pandaproxy.service.d"
-check "nobody serves" is "$(process)" ''
+check "no process serves" is "$(process)" ''
 
 begin "a tarball, by README's commands"
 "$project/boards/release.sh" 9.9.9 $BOARD >/dev/null
@@ -605,7 +605,7 @@ check "in this machine's own words" says "    restart   sudo systemctl restart p
 check "it serves" serves
 on_board "cd downloads && $(readme_line 'cd pandaproxy-') && $(readme_line 'sudo ./install.sh --uninstall')"
 check "is removed" ends_with 0
-check "nobody serves" is "$(process)" ''
+check "no process serves" is "$(process)" ''
 
 # ---- a Debian package --------------------------------------------------------------------------
 
@@ -672,7 +672,7 @@ flash pi@board --from "dist/pandaproxy-$BOARD"
 check "no binary is put beside it" refuses "the Debian package is installed here"
 flash pi@board --uninstall
 check "is removed by apt" says "the Debian package is removed; settings and certificates stay"
-check "and nobody serves" not test -e "$running/usr/bin/pandaproxy"
+check "and no program is left to serve" not test -e "$running/usr/bin/pandaproxy"
 rm "$running"/usr/local/bin/{apt-get,dpkg,dpkg-query}
 
 # ---- what none of it may have done -------------------------------------------------------------
