@@ -97,7 +97,11 @@ cat >"$pristine/bin/reboot.new" <<'END'
 #!/bin/sh
 echo "reboot $*" >>/run/log
 END
-for stub in logger mount reboot; do
+# It would be that of all of this machine's disks.
+cat >"$pristine/bin/sync.new" <<'END'
+#!/bin/sh
+END
+for stub in logger mount reboot sync; do
     rm "$pristine/bin/$stub"
     mv "$pristine/bin/$stub.new" "$pristine/bin/$stub"
     chmod 755 "$pristine/bin/$stub"
@@ -215,7 +219,7 @@ power_fails_at_each_step() {
 step=\$((\$(/bin/busybox cat /run/step 2>/dev/null || echo 0) + 1))
 echo \$step >/run/step
 [ $when = after ] || [ \$step != $step ] || kill -9 \$PPID
-[ $program = mount ] || /bin/busybox $program "\$@" || exit
+case $program in mount | sync) ;; *) /bin/busybox $program "\$@" || exit ;; esac
 [ $when = before ] || [ \$step != $step ] || kill -9 \$PPID
 END
             done
@@ -226,7 +230,7 @@ END
             rm -rf "$root/run/card"
             mkdir "$root/run/card"
             for program in cp mv dd sync rm; do
-                ln -sf busybox "$root/bin/$program"
+                cp -a --remove-destination "$pristine/bin/$program" "$root/bin/"
             done
             at /lib/card/settings >/dev/null
             is "$when step $step: the next start" \
@@ -235,6 +239,149 @@ END
         done
         [ "$step" -gt 10 ] || fails "only $step steps"
     done
+}
+
+# straddling: settings of four sectors, with a secret's value across each of their ends.
+straddling() {
+    local key name file=$root/boot/pandaproxy.txt before
+    printf 'PRINTER_IP=192.0.2.9\nSERIAL_NUMBER=%s\n' "$SERIAL" >"$file"
+    for key in "ACCESS_CODE=$CODE" VIEW_CODE=lookhere HTTP_TOKEN=tokentoken; do
+        # The value's fourth character is the last of its sector.
+        name=${key%%=*}=
+        before=$(($(stat -c %s "$file") + 2 + ${#name} + 4))
+        printf '#%*s\n%s\n' $((512 - before % 512)) '' "$key" >>"$file"
+    done
+    printf '#%300s\n' '' >>"$file"
+}
+# writes_sectors SECTOR...: dd writes these sectors of what it is to write, then power fails.
+writes_sectors() {
+    echo "$*" >"$root/run/sectors"
+    replaces dd <<'END'
+#!/bin/sh
+for word; do
+    case $word in if=*) from=${word#if=} ;; of=*) to=${word#of=} ;; esac
+done
+for sector in $(cat /run/sectors); do
+    /bin/busybox dd if="$from" of="$to" bs=512 skip="$sector" seek="$sector" count=1 conv=notrunc 2>/dev/null
+done
+kill -9 $PPID
+END
+}
+# is_cut: moves secrets until power fails.
+is_cut() {
+    rm -rf "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/settings-secrets >/dev/null 2>&1 || true
+}
+# starts_again: power is back.
+starts_again() {
+    rm "$root/bin/dd"
+    ln -s busybox "$root/bin/dd"
+    rm -rf "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/settings >/dev/null
+}
+stored_secrets() {
+    cat "$root"/data/secrets/{ACCESS_CODE,VIEW_CODE,HTTP_TOKEN} | tr '\n' ' '
+}
+is_moved() {
+    is "$1: stored" "$(stored_secrets)" "$2"
+    is "$1: errors" "$(cat "$root/run/card/errors")" ''
+    lacks "$1: the file" "$(tr -d '\r' <"$root/boot/pandaproxy.txt")" '^(ACCESS_CODE|VIEW_CODE|HTTP_TOKEN)=.*[^ ]'
+    is "$1: no copy is left" "$(find "$root/data/settings" -name 'blanking*')" ''
+}
+
+# Within the one write: whatever part of its sectors the card took, and again in the start that is to end it.
+power_fails_within_the_write() {
+    local bits sector sectors others whole="$CODE lookhere tokentoken "
+    straddling
+    for sector in 1 2 3; do
+        has 'the test has values across their ends' "$(dd if="$root/boot/pandaproxy.txt" bs=1 skip=$((sector * 512 - 4)) count=8 \
+            status=none)" "^($CODE|lookhere|tokentok)\$"
+    done
+    for bits in $(seq 0 15); do
+        sectors='' others=''
+        for sector in 0 1 2 3; do
+            if [ $((bits >> sector & 1)) = 1 ]; then sectors+=" $sector"; else others+=" $sector"; fi
+        done
+        fresh
+        straddling
+        writes_sectors "$sectors"
+        is_cut
+        is "sectors$sectors: a copy is kept" "$(stat -c %a "$root/data/settings/blanking")" 600
+        starts_again
+        is_moved "sectors$sectors" "$whole"
+        fresh
+        straddling
+        writes_sectors "$sectors"
+        is_cut
+        writes_sectors "$others"
+        is_cut
+        is "sectors$sectors, then$others: stored" "$(stored_secrets)" "$whole"
+        starts_again
+        is_moved "sectors$sectors, then$others" "$whole"
+    done
+}
+
+# What is typed in after such a power cut counts, and the other secrets are whole.
+a_file_changed_after_the_cut_counts() {
+    straddling
+    writes_sectors 1 3
+    is_cut
+    echo HOSTNAME=shelf >>"$root/boot/pandaproxy.txt"
+    starts_again
+    is_moved 'another line' "$CODE lookhere tokentoken "
+    is 'that line' "$(cat "$root/run/card/keys/HOSTNAME")" shelf
+    fresh
+    straddling
+    writes_sectors 1 3
+    is_cut
+    sed -i 's/^VIEW_CODE=.*/VIEW_CODE=newlook5/' "$root/boot/pandaproxy.txt"
+    starts_again
+    is_moved 'a secret' "$CODE newlook5 tokentoken "
+    fresh
+    straddling
+    writes_sectors 0 1 2
+    is_cut
+    printf 'PRINTER_IP=192.0.2.9\r\nSERIAL_NUMBER=%s\r\nACCESS_CODE=87654321\r\n' "$SERIAL" >"$root/boot/pandaproxy.txt"
+    starts_again
+    is_moved 'another file' '87654321 lookhere tokentoken '
+}
+
+# Without a power cut: what the card does not take, or does not keep, is done again at the next start.
+a_card_that_is_not_written_keeps_the_copy() {
+    local how
+    for how in 'exit 1' 'exit 0'; do
+        fresh
+        straddling
+        writes_sectors 1
+        sed -i "s/^kill .*/$how/" "$root/bin/dd"
+        at /lib/card/settings >/dev/null 2>&1
+        is "$how: errors" "$(cat "$root/run/card/errors")" ''
+        has "$how: it is said" "$(cat "$root/run/log")" 'secrets stay'
+        has "$how: the program has the whole code" "$(cat "$root/run/card/pandaproxy.conf")" "^ACCESS_CODE=\"$CODE\"\$"
+        starts_again
+        is_moved "$how" "$CODE lookhere tokentoken "
+    done
+    # A sector that cannot be read is written again.
+    fresh
+    straddling
+    writes_sectors 1
+    is_cut
+    replaces cat <<'END'
+#!/bin/sh
+case $* in /boot/pandaproxy.txt) [ -e /run/written ] || exit 1 ;; esac
+exec /bin/busybox cat "$@"
+END
+    replaces dd <<'END'
+#!/bin/sh
+touch /run/written
+exec /bin/busybox dd "$@"
+END
+    rm -rf "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/settings >/dev/null
+    is_moved 'a sector that cannot be read' "$CODE lookhere tokentoken "
 }
 
 without_a_data_partition_secrets_stay() {
@@ -752,6 +899,7 @@ END
 tests=("$@")
 [ $# -gt 0 ] || tests=(a_valid_file_serves the_template_is_valid_once_filled_in as_windows_saves_it marks_and_ends
     secrets_leave_the_first_partition a_new_value_replaces_the_stored_one power_fails_at_each_step
+    power_fails_within_the_write a_file_changed_after_the_cut_counts a_card_that_is_not_written_keeps_the_copy
     without_a_data_partition_secrets_stay a_full_data_partition_keeps_secrets_on_the_first
     every_error_is_named_and_no_secret a_file_that_cannot_be_read a_key_is_taken_once the_page_answers
     data_is_made_repaired_and_replaced data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
