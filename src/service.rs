@@ -81,9 +81,9 @@ pub struct Transfer<'a> {
     pub index: usize,
     /// The client's number in the log.
     pub client: u32,
-    /// `upload`, `download`, or `command`: one without a file, which waits all the same.
-    pub direction: &'static str,
-    /// The file's name, as the client gave it. Empty: unknown.
+    /// `upload`, `download`, `listing`, or `command`: one without data, which waits all the same.
+    pub kind: &'static str,
+    /// The file or folder, as the client names it; of a command its whole line. Empty: none, or no UTF-8.
     pub name: &'a str,
     /// Bytes transferred.
     pub bytes: u64,
@@ -98,13 +98,13 @@ pub struct Transfer<'a> {
 /// What a transfer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its place in the queue: the next one is the first.
-    pub position: usize,
+    /// Its place in the queue for the printer: the next one is the first. `None`: it is not in the queue yet.
+    pub position: Option<usize>,
     /// What has to end or to come first.
     pub waits_for: Awaited,
 }
 
-/// What a transfer in a queue needs. `Display` is what it waits for, in words.
+/// What a transfer that waits needs. `Display` is what it waits for, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
     /// A client's, which the printer serves now.
@@ -123,9 +123,9 @@ pub enum Awaited {
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Client { what, client } => write!(f, "{what} of client {client}"),
-            Self::Printer => f.write_str("printer"),
-            Self::DataConnection => f.write_str("data connection of the client"),
+            Self::Client { what, client } => write!(f, "the {what} of client {client}"),
+            Self::Printer => f.write_str("the printer"),
+            Self::DataConnection => f.write_str("the client's data connection"),
         }
     }
 }

@@ -35,7 +35,7 @@ use core::time::Duration;
 use super::CLIENTS;
 use super::event::Event;
 use super::printer_session::{Job, PrinterSession, SlotState as SessionState};
-use super::slot::{CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, Stage, Task, Transfer};
+use super::slot::{CommandKind, PASSIVE_PORT_TIMEOUT, PassivePort, Slot, Stage, Task};
 use crate::clock::Instant;
 use crate::journal::{self, Kind};
 use crate::memory::slots::{Slot as _, SlotGuard, Slots};
@@ -111,23 +111,21 @@ impl Hub {
             visitor.connection(&Connection { index, occupant, id: "", lost: 0 });
             let Some(task) = slot.task() else { continue };
             let wait = self.waiting(slot, task);
-            let direction = match task.command_kind.transfer() {
-                Some(transfer) if transfer.is_upload() => "upload",
-                Some(_) => "download",
-                // It is over at once where it need not wait.
-                None if wait.is_some() => "command",
-                None => continue,
-            };
+            let transfer = task.command_kind.transfer();
+            if transfer.is_none() && wait.is_none() {
+                // A command is over at once where it need not wait.
+                continue;
+            }
             let moving = self.printer_sessions.iter().find(|session| {
                 let job = session.job();
                 session.has_started()
                     && job.is_some_and(|job| (job.slot, job.number) == (index, task.number))
             });
-            slot.with_argument(|name| {
+            let mut show = |name: &[u8]| {
                 visitor.transfer(&Shown {
                     index,
                     client: occupant.peer.number,
-                    direction,
+                    kind: task.command_kind.word(),
                     name: core::str::from_utf8(name).unwrap_or_default(),
                     bytes: moving.map_or(0, |session| session.bytes()),
                     is_moving: moving.is_some(),
@@ -140,21 +138,25 @@ impl Hub {
                     },
                     wait,
                 });
-            });
+            };
+            match transfer {
+                Some(_) => slot.with_argument(show),
+                None => show(&slot.line.borrow()),
+            }
         }
     }
 
     /// What a client's command waits for.
     fn waiting(&self, slot: &Slot, task: Task) -> Option<Waiting> {
         let (position, waits_for) = match task.stage {
-            Stage::Connecting { .. } => (1, Awaited::DataConnection),
+            Stage::Connecting { .. } => (None, Awaited::DataConnection),
             Stage::Running { .. } => return None,
             Stage::Queued { .. } => match self.wait_of(slot) {
-                None => (1, Awaited::Printer),
-                Some(Wait { before, job: None }) => (before + 1, Awaited::Printer),
+                None => (Some(1), Awaited::Printer),
+                Some(Wait { before, job: None }) => (Some(before + 1), Awaited::Printer),
                 Some(Wait { before, job: Some(Job { peer, command_kind, .. }) }) => {
-                    let what = command_kind.transfer().map_or("command", Transfer::word);
-                    (before + 1, Awaited::Client { what, client: peer.number })
+                    let (what, client) = (command_kind.word(), peer.number);
+                    (Some(before + 1), Awaited::Client { what, client })
                 }
             },
         };
@@ -571,7 +573,7 @@ impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("waiting for the printer's FTP session")?;
         if let Some(Job { peer, command_kind, .. }) = self.job {
-            let doing = command_kind.transfer().map_or("command", Transfer::word);
+            let doing = command_kind.word();
             write!(
                 f,
                 ", used by {peer} for {} {doing}",

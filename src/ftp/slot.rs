@@ -78,6 +78,14 @@ impl CommandKind {
         }
     }
 
+    /// The command as a noun.
+    pub const fn word(self) -> &'static str {
+        match self.transfer() {
+            Some(transfer) => transfer.word(),
+            None => "command",
+        }
+    }
+
     /// Whether it is an upload: uploads go first.
     pub fn is_upload(self) -> bool {
         self.transfer().is_some_and(Transfer::is_upload)

@@ -10,7 +10,7 @@ use super::page::{Cursor, Room};
 const CSP: &str = "Content-Security-Policy: default-src 'none'; img-src 'self' data:; media-src 'self'; \
                    connect-src 'self'; base-uri 'none'; form-action 'none'; \
                    style-src 'sha256-qcHAHrhM7cDRpQBN2uLAK0854+dChcZ7DuzpwrrF9Ug='; \
-                   script-src 'sha256-26AGbytMFvhH4sYcyzzS7XQfuOsQTyqXjnNgMl+rpDE='\r\n";
+                   script-src 'sha256-OJ4FqksrsSRMT8jCuz/UFIEFf5G+xs3OJpqX9vnCRMM='\r\n";
 
 /// A status (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

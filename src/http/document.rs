@@ -16,7 +16,7 @@ use crate::memory::heap;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Certificate, Code, Login, Status};
 use crate::printer::upstream::{REASONS, State};
-use crate::service::{Connection, Transfer, Visitor, Waiting};
+use crate::service::{Connection, Transfer, Visitor};
 
 /// Events shown, newest first.
 const EVENTS: usize = 32;
@@ -233,18 +233,18 @@ impl Source<'_> {
         for (at, listed) in service.listed.borrow().iter().enumerate() {
             let write = |page: &mut Page<'_>, shown: Shown<'_>| {
                 let Shown::Transfer(transfer) = shown else { return };
-                let Transfer { index, client, direction, name, bytes, wait, .. } = *transfer;
+                let Transfer { index, client, kind, name, bytes, wait, .. } = *transfer;
                 let state = if transfer.is_moving { "moving" } else { "waiting" };
                 page.element(
                     key(6, at, index),
                     format_args!(
-                        "{{\"service\":\"{}\",\"client\":{client},\"direction\":\"{direction}\",\
+                        "{{\"service\":\"{}\",\"client\":{client},\"kind\":\"{kind}\",\
                          \"name\":{},\"bytes\":{bytes},\"state\":\"{state}\",\"since_s\":{},\
                          \"position\":{},\"waits_for\":{}}}",
                         listed.name,
                         text(name),
                         Bare(transfer.since.map(|since| self.age(since))),
-                        Bare(wait.map(|wait| wait.position)),
+                        Bare(wait.and_then(|wait| wait.position)),
                         Text(wait.map(|wait| wait.waits_for))
                     ),
                 );
@@ -408,23 +408,9 @@ impl Source<'_> {
                         Span(self.age(occupant.since))
                     ),
                 ),
-                Shown::Transfer(Transfer {
-                    index, client, direction, name, bytes, wait, ..
-                }) => {
-                    let key = key(2, at, 2 * index + 2);
-                    let name = Plain(name);
-                    match wait {
-                        None => page.item(
-                            key,
-                            format_args!("  {client}: {direction} of {name}, {bytes} bytes\n"),
-                        ),
-                        Some(Waiting { position, waits_for }) => page.item(
-                            key,
-                            format_args!(
-                                "  {client}: {direction} of {name}, place {position} in the queue, waits for: {waits_for}\n"
-                            ),
-                        ),
-                    }
+                Shown::Transfer(transfer) => {
+                    let key = key(2, at, 2 * transfer.index + 2);
+                    page.item(key, format_args!("  {}\n", Told(transfer)));
                 }
             };
             listed.service.describe(&mut Each { page, write });
@@ -628,6 +614,29 @@ struct Plain<'a>(&'a str);
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("-") } else { Quoted(self.0).fmt(f) }
+    }
+}
+
+/// A transfer, for a terminal.
+struct Told<'a>(&'a Transfer<'a>);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Transfer { client, kind, name, bytes, is_moving, wait, .. }) = self;
+        write!(f, "{client}: {kind}")?;
+        match (*kind, name.is_empty()) {
+            ("command", false) => write!(f, " {}", Plain(name))?,
+            (_, false) => write!(f, " of {}", Plain(name))?,
+            (_, true) => {}
+        }
+        match wait {
+            None if *is_moving => write!(f, ", {bytes} bytes"),
+            None => f.write_str(", about to begin"),
+            Some(wait) => {
+                write!(f, ", waits for {}", wait.waits_for)?;
+                wait.position.map_or(Ok(()), |place| write!(f, ", place {place} in the queue"))
+            }
+        }
     }
 }
 

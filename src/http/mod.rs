@@ -45,7 +45,7 @@
 //! | `printer` | `serial`, `model`, `model_code`, `name`, `address`, `reachable`, `code` (`accepted`, `refused`, `unknown`), `certificate` (`accepted`, `rejected`, `unknown`), `firmware`, `developer_mode`, `live_view`, `wifi_signal_dbm`, `camera` (`chamber`, `rtsp`, `none`, `unknown`), `cloud`, `last_report_age_s` |
 //! | `proxy` | `address` as this client sees it, `hostname`, `ca_sha256` |
 //! | `services` | for each: `name`, `port`, `transport` (`tls`, `plain`, `udp`), `open`, `clients`, `limit`, `upstream` (`connected`, `idle`, `connecting`, `failing`), `reason`, and `connections`: `number`, `address`, `id`, `since_s`, `lost` |
-//! | `transfers` | `service`, `client` (its number), `direction` (`upload`, `download`, `command`: one without a file, which waits), `name`, `bytes`, `state` (`moving`, `waiting`), `since_s`, and of one that waits `position` (1 is the next one) and `waits_for`, in words |
+//! | `transfers` | `service`, `client` (its number), `kind` (`upload`, `download`, `listing`, `command`: one without data, which waits), `name` (of a command its line), `bytes`, `state` (`moving`, `waiting`), `since_s`, and of one that waits `waits_for`, in words, and `position` in the queue (1 is the next one; `null` while it waits for its client) |
 //! | `memory` | `heap_bytes`, `heap_peak_bytes`, `heap_limit_bytes` |
 //! | `events` | the last ones, newest first: `time`, `text` |
 //!

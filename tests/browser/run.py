@@ -123,6 +123,13 @@ class Bench:
         self.programs.append(client)
         return client
 
+    def listing(self):
+        """A list of the files, whose first command has to wait while another client uploads."""
+        client = Program("curl", "--silent", "--show-error", "--insecure", "--ssl-reqd", "--list-only", "-u", "bblp:" + CODE,
+                         f"ftps://127.0.0.1:{self.ftp}/")
+        self.programs.append(client)
+        return client
+
     def stop(self):
         """Ends everything."""
         for program in reversed(self.programs):
@@ -302,8 +309,12 @@ def before_a_p1s(browser, target, shots):
         files = "document.getElementById('transfers').textContent"
         upload = bench.upload("benchy <b>.gcode.3mf")
         check("an upload is shown", page.until(f"/benchy <b>.*upload of client .* KiB in .* KiB\\/s/.test({files})", 15), page.value(files))
+        listing = bench.listing()
+        waits = r"PWDcommand of client \d+: waits for the upload of client \d+, place 1 in the queue, since"
+        check("what waits is shown with its place", page.until(f"/{waits}/.test({files})", 8), page.value(files))
         page.shot(shots / "p1s-upload.png")
         check("it has been taken", upload.child.wait(60) == 0, upload.lines)
+        check("and what waited is served", listing.child.wait(20) == 0, listing.lines)
         check("and is gone", page.until(f"{files} === ''", 8), page.value(files))
 
         filled = page.value("document.getElementById('connect').textContent")

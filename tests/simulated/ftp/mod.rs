@@ -177,16 +177,21 @@ fn who_waits_is_shown_with_its_place_in_the_queue() {
         let status: Value = serde_json::from_str(&bed.shown("/status").await).unwrap();
         let told = |at: usize| {
             let it = &status["transfers"][at];
-            let words = ["client", "direction", "name", "state", "since_s", "position"];
+            let words = ["client", "kind", "name", "state", "since_s", "position"];
             words.map(|word| it[word].to_string()).join(" ") + " " + &it["waits_for"].to_string()
         };
         assert_eq!(told(0), r#"1 "upload" "part" "moving" 20 null null"#);
-        let behind = r#""upload of client 1""#;
+        let behind = r#""the upload of client 1""#;
         assert_eq!(told(1), format!(r#"2 "upload" "next.3mf" "waiting" 20 1 {behind}"#));
-        assert_eq!(told(2), format!(r#"3 "command" "/cache" "waiting" 20 2 {behind}"#));
+        assert_eq!(told(2), format!(r#"3 "command" "CWD /cache" "waiting" 20 2 {behind}"#));
         let text = bed.shown("/status.txt").await;
-        let line = "2: upload of next.3mf, place 1 in the queue, waits for: upload of client 1\n";
-        assert!(text.contains(line), "{text}");
+        for line in [
+            "  1: upload of part, 50000 bytes\n",
+            "  2: upload of next.3mf, waits for the upload of client 1, place 1 in the queue\n",
+            "  3: command CWD /cache, waits for the upload of client 1, place 2 in the queue\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
         let metrics = bed.shown("/metrics").await;
         let limit = format!("pandaproxy_queue_limit{{service=\"ftp\"}} {}", BOARD.clients.ftp);
         for line in ["pandaproxy_queue{service=\"ftp\"} 2", &limit] {
@@ -197,6 +202,47 @@ fn who_waits_is_shown_with_its_place_in_the_queue() {
         assert!(waiting.reply().await.starts_with("150 "));
         let metrics = bed.shown("/metrics").await;
         assert!(metrics.contains("pandaproxy_queue{service=\"ftp\"} 1"), "the directory");
+    });
+}
+
+/// The printer is not waited for before the client has connected for its data.
+#[test]
+fn a_command_without_its_data_connection_has_no_place_in_the_queue() {
+    lan::run(async {
+        let bed = Bed::new(PRINTERS[0]).await;
+        let mut control = bed.log_in().await;
+        for (command, told, line) in [
+            ("STOR plate.3mf", r#""upload" "plate.3mf""#, "upload of plate.3mf"),
+            ("RETR plate.3mf", r#""download" "plate.3mf""#, "download of plate.3mf"),
+            ("LIST /cache", r#""listing" "/cache""#, "listing of /cache"),
+            ("LIST", r#""listing" null"#, "listing"),
+        ] {
+            control.data_port().await;
+            control.0.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
+            pass(secs(1)).await;
+            let status: Value = serde_json::from_str(&bed.shown("/status").await).unwrap();
+            let it = &status["transfers"][0];
+            let words = ["kind", "name", "state", "position", "waits_for"];
+            let words = words.map(|word| it[word].to_string()).join(" ");
+            assert_eq!(words, format!(r#"{told} "waiting" null "the client's data connection""#));
+            let text = bed.shown("/status.txt").await;
+            let line = format!("  1: {line}, waits for the client's data connection\n");
+            assert!(text.contains(&line), "{line}: {text}");
+            let metrics = bed.shown("/metrics").await;
+            assert!(metrics.contains("pandaproxy_queue{service=\"ftp\"} 0\n"), "{command}");
+            assert!(control.command("ABOR").await.starts_with("426 "));
+            assert!(control.reply().await.starts_with("226 "));
+        }
+        // One that has connected is in the queue, or served.
+        let port = control.data_port().await;
+        control.0.write_all(b"STOR plate.3mf\r\n").await.unwrap();
+        let (far, mut data) = bed.wires.wire("data of the client", &bed.line, WIRE);
+        assert!(bed.net.arrive(port, Bed::client(), far));
+        assert!(control.reply().await.starts_with("150 "));
+        let status: Value = serde_json::from_str(&bed.shown("/status").await).unwrap();
+        assert_eq!(status["transfers"][0]["state"], "moving");
+        data.shutdown().await.unwrap();
+        assert!(control.reply().await.starts_with("226 "));
     });
 }
 
