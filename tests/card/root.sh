@@ -596,10 +596,16 @@ the_led_shows_the_state() {
     is serving "$(led_of serving)" 'none 1000 1'
 }
 
-# guarded SECONDS...: runs the guard for a round at each of these times, and prints how often it fed the watchdog in each.
+# guarded SECONDS...: runs the guard for a round at each of these times, and prints how often it fed the watchdog in each. A look
+# that a round begins has ended before the next, unless /run/hangs is there.
 guarded() {
+    rm -f "$root/run/card/silent"
+    guarded_on "$@"
+}
+# guarded_on SECONDS...: the same after a guard that was ended.
+guarded_on() {
     : >"$root/dev/watchdog"
-    rm -f "$root/run/card/guard-began" "$root/run/fed"
+    rm -f "$root/run/card/guard-began" "$root/run/fed" "$root/run/card/look"
     touch "$root/run/card/watchdog-is-file"
     echo "$1.00 0" >"$root/proc/uptime"
     shift
@@ -608,13 +614,34 @@ guarded() {
     replaces sleep <<'END'
 #!/bin/sh
 wc -c </dev/watchdog >>/run/fed
+for _ in $(seq 3000); do
+    if [ -e /run/card/look ] || [ -e /run/hangs ]; then break; fi
+    usleep 10000
+done
 next=$(head -n 1 /run/times)
 [ -n "$next" ] || kill -9 $PPID
+[ ! -e "/run/at-$next" ] || . "/run/at-$next"
 sed -i 1d /run/times
 echo "$next.00 0" >/proc/uptime
 END
+    # An answer takes as long as a file says that it hangs.
+    replaces timeout <<'END'
+#!/bin/sh
+[ "$1" != -s ] || shift 2
+shift
+for _ in $(seq 1000); do
+    [ -e /run/hangs ] || break
+    usleep 10000
+done
+exec "$@"
+END
     at /lib/card/guard >/dev/null 2>&1 || true
     awk '{ printf "%d ", $1 - before; before = $1 }' "$root/run/fed"
+}
+# fed TIMES [NOT]: what `guarded` prints where it was fed so often, and then so often not.
+fed() {
+    printf '%.0s1 ' $(seq "$1")
+    [ "${2:-0}" = 0 ] || printf '%.0s0 ' $(seq "$2")
 }
 
 # The program's part for the guard: says that it is healthy while a file says so.
@@ -629,36 +656,119 @@ END
     touch "$root/data/pandaproxy/rsa.key"
     : >"$root/run/card/errors"
 }
+# a_proxy: a process in the proxy's place.
+a_proxy() {
+    sleep 1000 >/dev/null 2>&1 &
+    echo $! >"$root/run/card/proxy.pid"
+}
+# is_ended WHAT yes|no: whether that process was ended.
+is_ended() {
+    local ended=yes
+    if kill -0 "$(cat "$root/run/card/proxy.pid")" 2>/dev/null; then ended=no; fi
+    is "$1: ended" "$ended" "$2"
+}
 
 the_watchdog_is_fed_while_there_are_answers() {
     a_program
     touch "$root/run/healthy"
-    is healthy "$(guarded 10 20 30 40)" '1 1 1 1 '
+    is healthy "$(guarded 10 20 30 40)" "$(fed 4)"
     has 'said once' "$(grep -c 'ready after' "$root/run/log")" '^1$'
     is 'no printer' "$(cat "$root/run/card/state")" waiting
     touch "$root/run/printer"
-    guarded 50 >/dev/null
+    guarded 50 60 >/dev/null
     is 'with its printer' "$(cat "$root/run/card/state")" serving
     rm "$root/run/healthy"
-    is 'none since the start' "$(guarded 100 150 279 280 300)" '1 1 1 0 0 '
+    # shellcheck disable=SC2046 # a list of numbers
+    is 'none since the start' "$(guarded $(seq 100 10 310))" "$(fed 18 4)"
     has 'it is said' "$(cat "$root/run/log")" 'nothing answers for'
     has 'without a watchdog it starts again by itself' "$(cat "$root/run/log")" '^reboot -f$'
 }
 
 the_proxy_is_ended_before_the_machine() {
     a_program
-    sleep 1000 >/dev/null 2>&1 &
-    echo $! >"$root/run/card/proxy.pid"
-    guarded 100 150 >/dev/null
-    if kill -0 "$(cat "$root/run/card/proxy.pid")" 2>/dev/null; then ok; else fails "ended too early"; fi
-    guarded 100 161 162 >/dev/null
-    if kill -0 "$(cat "$root/run/card/proxy.pid")" 2>/dev/null; then fails "not ended"; else ok; fi
+    a_proxy
+    guarded 100 110 120 130 140 150 >/dev/null
+    is_ended 'after 50 s' no
+    guarded 100 110 120 130 140 150 160 >/dev/null
+    is_ended 'after 60 s' yes
+}
+
+# A guard that was stuck has not seen anything meanwhile: the watchdog resets the machine then, or it goes on.
+a_stuck_guard_ends_no_proxy() {
+    a_program
+    a_proxy
+    touch "$root/run/healthy"
+    is 'it goes on' "$(guarded 100 110 120 500 510)" "$(fed 5)"
+    is_ended 'after that' no
+    # The first look after that fails, as may happen: those of a whole minute have to.
+    echo 'rm /run/healthy' >"$root/run/at-120"
+    is 'with silence after that' "$(guarded 100 110 120 500 510)" "$(fed 5)"
+    is_ended 'after that with silence' no
+    touch "$root/run/healthy"
+    guarded 100 110 120 500 510 520 530 >/dev/null
+    is_ended 'after a minute of silence' yes
+}
+
+# The look goes on beside the feeding, and counts by how it ends.
+a_slow_answer_is_one() {
+    a_program
+    a_proxy
+    touch "$root/run/healthy" "$root/run/hangs"
+    echo 'rm /run/hangs; usleep 500000' >"$root/run/at-120"
+    is 'fed meanwhile' "$(guarded 100 103 106 109 112 115 118 120 123)" "$(fed 9)"
+    is 'it is one' "$(cat "$root/run/card/silent") $(cat "$root/run/card/state")" '0 waiting'
+    rm "$root/run/at-120"
+    # One that never ends is none, and another is begun.
+    touch "$root/run/hangs"
+    # shellcheck disable=SC2046 # a list of numbers
+    is 'fed while there may be one' "$(guarded $(seq 100 10 140))" "$(fed 5)"
+    is_ended 'after 40 s' no
+    # shellcheck disable=SC2046 # a list of numbers
+    guarded $(seq 100 10 180) >/dev/null
+    is_ended 'after two of them' yes
+    rm "$root/run/hangs"
+}
+
+# What has been counted stays when the guard is started again.
+a_guard_that_ends_counts_on() {
+    a_program
+    a_proxy
+    guarded 100 110 120 130 140 >/dev/null
+    guarded_on 141 151 >/dev/null
+    is_ended 'after 50 s' no
+    guarded_on 152 162 >/dev/null
+    is_ended 'after 60 s' yes
+    # Its look does not have the watchdog, which only one process can open.
+    cat >"$root/lib/card/look" <<'END'
+#!/bin/sh
+if (: >&3) 2>/dev/null; then echo "the look has the watchdog" >>/run/log; fi
+echo waiting >/run/card/look
+END
+    guarded_on 100 110 >/dev/null
+    is 'the look ran' "$(cat "$root/run/card/state")" waiting
+    lacks 'the watchdog' "$(cat "$root/run/log")" 'has the watchdog'
+}
+
+# An LED, a log or a file system in RAM that takes nothing is no reason to start again.
+what_only_shows_does_not_end_the_guard() {
+    local script
+    a_program
+    touch "$root/run/healthy"
+    for script in led say memory log-save trial; do
+        printf '#!/bin/sh\nexit 1\n' >"$root/lib/card/$script"
+    done
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    is 'they fail' "$(guarded 100 110 120 130)" "$(fed 4)"
+    rm "$root/run/card/state" "$root/run/card/silent"
+    mkdir "$root/run/card/state" "$root/run/card/silent"
+    is 'no file can be written' "$(guarded_on 100 110 120 130)" "$(fed 4)"
 }
 
 keys_take_their_time_at_the_first_start() {
     a_program
     rm "$root/data/pandaproxy/rsa.key"
-    is 'fifteen minutes' "$(guarded 10 200 900 1020 1040)" '1 1 1 1 0 '
+    # shellcheck disable=SC2046 # a list of numbers
+    is 'seventeen minutes' "$(guarded $(seq 10 30 1090))" "$(fed 34 3)"
 }
 
 # ---- updates ---------------------------------------------------------------------------------------
@@ -669,8 +779,6 @@ slots() {
 
 a_trial_is_good_or_taken_back() {
     slots 2
-    a_program
-    touch "$root/run/healthy"
     echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
     is 'the slot of the trial' "$(at /lib/card/slot-current)" b
     echo serving >"$root/data/settings/trial"
@@ -699,9 +807,9 @@ a_trial_is_good_or_taken_back() {
     is 'as before, without a printer, from now on' "$(at /lib/card/trial b waiting 110)" ''
     is 'begun in time' "$(at /lib/card/trial b waiting 125)" ''
     is 'as before, without a printer' "$(at /lib/card/trial b waiting 140)" good
-    rm "$root/run/healthy"
     slots 2
-    is 'no answer' "$(at /lib/card/trial b waiting 120)" back
+    is 'no answer' "$(at /lib/card/trial b silent 120)" back
+    has 'that is said' "$(cat "$root/data/settings/update")" 'no answer within 120 s'
     is 'invalid settings' "$(at /lib/card/trial b error 121)" back
     has 'the old slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=2'
 }
@@ -904,6 +1012,7 @@ tests=("$@")
     every_error_is_named_and_no_secret a_file_that_cannot_be_read a_key_is_taken_once the_page_answers
     data_is_made_repaired_and_replaced data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
     the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
+    a_stuck_guard_ends_no_proxy a_slow_answer_is_one a_guard_that_ends_counts_on what_only_shows_does_not_end_the_guard
     keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
     an_update_is_verified_written_and_tried what_the_pages_user_leaves_is_not_followed
     what_the_pages_user_runs_ends_before
