@@ -3,7 +3,6 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -11,7 +10,7 @@ use std::rc::Rc;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::clients::ports::{Refusing, block};
-use crate::clients::programs::{Program, Said};
+use crate::clients::programs::{Program, Said, executable};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, StateDir, command, switch_on};
 use printer::camera::Camera;
 use printer::ftp::{Family, FileServer};
@@ -228,8 +227,7 @@ impl Bed {
     fn script(&self, name: &str, line: &str) {
         fs::create_dir_all(self.dir.file("bin")).unwrap();
         let path = self.dir.file("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&path, format!("#!/bin/sh\n{line}\n").as_bytes());
     }
 
     fn file(&self, name: &str) -> PathBuf {

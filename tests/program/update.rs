@@ -5,8 +5,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::env;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
@@ -19,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::clients::ports::block;
-use crate::clients::programs::{PATIENCE, Program};
+use crate::clients::programs::{PATIENCE, Program, executable};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, StateDir, switch_on};
 use crate::readme::readme;
 use printer::{Model, Printer};
@@ -119,8 +118,7 @@ impl Bed {
     }
 
     fn program(&self, name: &str, content: &[u8]) {
-        fs::write(self.file(name), content).unwrap();
-        fs::set_permissions(self.file(name), Permissions::from_mode(0o755)).unwrap();
+        executable(&self.file(name), content);
     }
 
     /// As a boot does, or `systemctl restart`.
@@ -340,8 +338,8 @@ fn every_start_returns_from_an_interrupted_update() {
     for command in [before_start(UNIT), resumes(SYSTEM_V), resumes(OPENRC)] {
         let command = command.replace("/usr/local/bin", path);
         let old = dir.file("pandaproxy.old");
-        fs::write(&old, format!("#!/bin/sh\necho \"$*\" >>{path}/asked\n")).unwrap();
-        fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\necho \"$*\" >>{path}/asked\n");
+        executable(&old, script.as_bytes());
         let asked = || {
             let command = format!("set -e; binary={path}/pandaproxy; {command}");
             assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());

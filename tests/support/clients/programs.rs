@@ -3,6 +3,7 @@
 use core::pin::pin;
 use core::time::Duration;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -164,6 +165,16 @@ impl Program {
         let line = status.lines().find(|line| line.starts_with(figure)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
     }
+}
+
+/// Writes an executable file. A program of its own does it: while another test starts a child, that child has what is
+/// open here until its `exec`, and the kernel runs no file that is open for writing ("Text file busy").
+pub(crate) fn executable(path: &Path, content: &[u8]) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(content).unwrap();
+    assert!(shell.wait().unwrap().success(), "{}", path.display());
 }
 
 fn is_line_with(line: &str, words: &str) -> bool {
