@@ -72,6 +72,7 @@ chroot "$pristine" /bin/busybox --install -s /bin
 with e2fsck /sbin
 with mke2fs /sbin
 with setpriv /usr/bin
+with flock /usr/bin
 with dash /bin
 ln -sf dash "$pristine/bin/sh"
 cp dist/pandaproxy-generic-x86_64 "$pristine/usr/bin/pandaproxy"
@@ -82,6 +83,7 @@ echo '100.00 50.00' >"$pristine/proc/uptime"
 touch "$pristine/sys/class/leds/ACT"/{trigger,delay_on,delay_off,brightness}
 echo 1 >"$pristine/sys/class/leds/ACT/max_brightness"
 : >"$pristine/dev/null"
+chmod 666 "$pristine/dev/null"
 # The log and the console, as a file.
 cat >"$pristine/bin/logger.new" <<'END'
 #!/bin/sh
@@ -979,15 +981,10 @@ END
     has 'a length that is none' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=1x)" '^Status: 411'
     has 'too much' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=100663297)" '^Status: 413'
     has 'too little' "$(cgi x HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=9)" '^Status: 400'
-    is 'nothing is left' "$(ls "$root/run/upload")" ''
+    is 'nothing is left' "$(cd "$root/run/upload" && find . -size +0)" .
     has 'whole' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
     is 'it is there' "$(cat "$root/run/upload/complete")" update
     has 'one at a time' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503'
-    rm "$root/run/upload/complete"
-    mkdir "$root/run/upload/lock"
-    echo 1 >"$root/run/upload/lock/pid"
-    has 'while another is looked at' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503'
-    echo 999999 >"$root/run/upload/lock/pid"
     # While a wrong code waits, a right one is taken.
     rm -rf "$root/run/upload/complete" "$root/run/upload/lock"
     replaces sleep <<'END'
@@ -996,10 +993,73 @@ REQUEST_METHOD=POST HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=0 /lib/card/www
 END
     has 'a wrong one' "$(cgi x CONTENT_LENGTH=1 HTTP_X_ADMIN_CODE=guess)" '^Status: 403'
     has 'a right one meanwhile' "$(cat "$root/run/meanwhile")" '^Status: 202'
-    rm -rf "$root/run/upload/complete"
-    mkdir -p "$root/run/upload/lock"
-    echo 999999 >"$root/run/upload/lock/pid"
-    has 'a lock whose process has ended' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
+}
+
+# What is left of an upload whose process was killed keeps no other one out, and does not write into its file.
+an_upload_that_was_killed_leaves_no_lock() {
+    mkdir -p "$root/run/upload"
+    echo letmein-now >"$root/run/card/admin-code"
+    mkfifo "$root/run/sent"
+    env -i "PATH=$PATH" REQUEST_METHOD=POST HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=600000 \
+        chroot "$root" /lib/card/www/cgi-bin/update <"$root/run/sent" >/dev/null 2>&1 &
+    local pid=$! program
+    exec 4>"$root/run/sent"
+    head -c 300000 /dev/zero >&4
+    for _ in $(seq 100); do
+        [ ! -s "$root/run/upload/partial" ] || break
+        sleep 0.1
+    done
+    has 'while one is sent' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6 4>&-)" '^Status: 503'
+    kill -9 "$pid"
+    wait "$pid" 2>/dev/null || true
+    has 'after it' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6 4>&-)" '^Status: 202'
+    head -c 300000 /dev/zero >&4
+    exec 4>&-
+    is 'its file' "$(cat "$root/run/upload/complete")" update
+    # As soon as it has the lock, and after each further program that it calls.
+    for program in mkdir flock rm timeout wc; do
+        rm -rf "$root/run/upload/complete"
+        mv "$root/bin/$program" "$root/run/whole" 2>/dev/null || mv "$root/usr/bin/$program" "$root/run/whole"
+        # shellcheck disable=SC2016 # the script's own
+        printf '#!/bin/sh\n%s "$@"\nkill -9 $PPID\n' "$(case $program in flock) echo /run/whole ;; *) echo "/bin/busybox $program" ;; esac)" |
+            replaces "$program"
+        cp "$root/bin/$program" "$root/usr/bin/$program"
+        cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6 >/dev/null 2>&1 || true
+        rm "$root/bin/$program"
+        mv "$root/run/whole" "$root/usr/bin/$program"
+        rm -f "$root/run/upload/complete"
+        has "killed after $program" "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
+    done
+    rm -rf "$root/run/upload"
+    has 'while an update is installed' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503.*'
+}
+
+# What became of the last update is on the page after each start, and the port is open only with a code.
+the_update_page_tells_what_became_of_the_last() {
+    local pid answer=''
+    sed -i 's/ulimit -u/ulimit -p/' "$root/lib/card/upload"
+    echo 'good, slot b, version 2' >"$root/data/settings/update"
+    replaces sleep <<'END'
+#!/bin/sh
+echo "sleep $1" >>/run/log
+END
+    mkdir -p "$root/run/card/keys" "$root/run/upload"
+    at /lib/card/upload
+    is 'without a code' "$(cat "$root/run/log")" 'sleep 86400'
+    echo letmein-now >"$root/run/card/keys/ADMIN_CODE"
+    env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/upload &
+    pid=$!
+    for _ in $(seq 50); do
+        answer=$(curl -s --max-time 5 http://127.0.0.1:8081/cgi-bin/update || true)
+        [ -z "$answer" ] || break
+        sleep 0.1
+    done
+    is 'what became of it' "$answer" 'good, slot b, version 2'
+    has 'the page' "$(curl -s --max-time 5 http://127.0.0.1:8081/)" 'Admin code'
+    is 'its user' "$(ps -o uid= -p "$pid" | tr -d ' ')" 103
+    is 'who reads the code' "$(stat -c '%a %u' "$root/run/card/admin-code")" '400 103'
+    kill "$pid"
+    wait "$pid" 2>/dev/null || true
 }
 
 # ---- all of them -----------------------------------------------------------------------------------
@@ -1017,7 +1077,8 @@ tests=("$@")
     an_update_is_verified_written_and_tried what_the_pages_user_leaves_is_not_followed
     what_the_pages_user_runs_ends_before
     a_kernel_that_does_not_start_leaves_data_writable an_older_version_is_refused
-    an_upload_needs_the_code_and_a_length)
+    an_upload_needs_the_code_and_a_length an_upload_that_was_killed_leaves_no_lock
+    the_update_page_tells_what_became_of_the_last)
 for name in "${tests[@]}"; do
     fresh
     "$name"
