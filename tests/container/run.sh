@@ -212,7 +212,6 @@ while read -r line; do
     if [ "$line" != "${line#cp }" ]; then
         fill_in .env $PRINTER $SERIAL
         setting .env PANDAPROXY_IMAGE pandaproxy:1
-        setting .env SERVICES mqtt,chamber,rtsp,ftp,detect,ssdp,http
     fi
 done < <(cd "$repository" && of_readme | sed 's/  *#.*//')
 container=$(docker compose ps -q)
@@ -231,10 +230,18 @@ check "it has the right to low ports and no other" is "$(rights CapEff)" 0000000
 check "nor can it get one" is "$(rights CapBnd)" 0000000000000400
 check "its root is read-only" is "$(state_of "$container" '{{.HostConfig.ReadonlyRootfs}}')" true
 
+# It asks the running service, which has the printer's connections.
+sees_printer() {
+    local stage said
+    said=$(run_line "$1") || return 1
+    printf '%s\n' "$said"
+    for stage in printer certificate login report; do grep -qE "^(✓|!) +[0-9]+ $stage " <<<"$said" || return 1; done
+}
 while read -r line; do
     case $line in
     *" logs -f") check "boards/README.md: $line" follows ;;
     *" down") last=$line ;;
+    *" check") check "boards/README.md: $line" sees_printer "$line" ;;
     *) check "boards/README.md: $line" run_line "$line" ;;
     esac
 done < <(cd "$repository" && of_table)
@@ -314,6 +321,7 @@ check "it is healthy" within 60 is_health pandaproxy healthy
 docker exec pandaproxy /pandaproxy ca 2>/dev/null >"$work/ca.pem"
 check "clients get reports by published ports" reports $HOST $SERIAL
 check "and files" lists_files $HOST
+check "and the status page" client curl -sS --fail --max-time 5 --user bblp:$CODE "http://$HOST:8080/status"
 check "the certificate names the advertised address" has "$(names $HOST)" "IP Address:$HOST"
 wait $announced || true
 check "which is announced" grep -q "Location: $HOST" "$work/announced.txt"
@@ -346,6 +354,7 @@ cat >"$work/add-on/options.json" <<END
   "printer_ip": "$PRINTER",
   "access_code": "$CODE",
   "serial_number": "$SERIAL",
+  "services": "$(sed -n 's/^  services: \(mqtt.*\)/\1/p' "$repository/boards/home-assistant/config.yaml")",
   "insecure_printer": true
 }
 END
@@ -354,6 +363,7 @@ docker run --detach --name add-on --network host --volume "$work/add-on:/data" a
 check "the Home Assistant add-on serves" within 60 serves add-on
 docker exec add-on /pandaproxy ca 2>/dev/null >"$work/ca.pem"
 check "with the options as its settings" reports $HOST $SERIAL
+check "and the status page" client curl -sS --fail --max-time 5 --user bblp:$CODE "http://$HOST:8080/status"
 check "and its certificates beside them" is "$(stat -c %a "$work/add-on/ca.key")" 600
 docker rm -f add-on >/dev/null
 

@@ -154,7 +154,7 @@ fn settings_file(file: &str) -> String {
                 writeln!(text, "# {line}").unwrap();
             }
             // An installed proxy shows its status.
-            let has_http = *setting == Setting::SERVICES && !is_env;
+            let has_http = *setting == Setting::SERVICES;
             let comment = if setting.required || has_http { "" } else { "#" };
             let value = format!("{}{}", setting.default, if has_http { ",http" } else { "" });
             writeln!(text, "{comment}{}={value}", setting.key).unwrap();
