@@ -19,19 +19,22 @@ RUN set -eu; \
     boards/build.sh "$board"; \
     mkdir -p "/$TARGETARCH$TARGETVARIANT"; \
     mv "dist/pandaproxy-$board" "/$TARGETARCH$TARGETVARIANT/pandaproxy"; \
+    . "boards/$board/board.env"; \
+    { cat LICENSE; boards/licences.py "$TARGET"; } >"/$TARGETARCH$TARGETVARIANT/licences.txt"; \
     mkdir -p /state; \
     mkdir -m 1777 /state/pandaproxy
 
 FROM scratch
 ARG TARGETARCH TARGETVARIANT
 COPY --from=binary --chmod=755 /$TARGETARCH$TARGETVARIANT/pandaproxy /pandaproxy
+COPY --from=binary --chmod=644 /$TARGETARCH$TARGETVARIANT/licences.txt /licences.txt
 # Certificates, in a volume. A new volume gets this folder's mode, so that any `user` may write into it, also uid 0
 # without capabilities.
 COPY --from=binary /state/ /var/lib/
 ENV PANDAPROXY_STATE_DIR=/var/lib/pandaproxy
 VOLUME /var/lib/pandaproxy
 USER 65532:65532
-EXPOSE 8883 6000 322 990 2024-2043 3000 3002 2021/udp 1990/udp
+EXPOSE 8883 6000 322 990 2024-2043 3000 3002 8080 2021/udp 1990/udp
 # A first start makes an RSA key, which takes a slow board minutes.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["/pandaproxy", "health"]
 ENTRYPOINT ["/pandaproxy"]

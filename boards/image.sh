@@ -39,6 +39,7 @@ for board in "${boards[@]}"; do
     folder=dist/image/${folder//\//}
     run mkdir -p "$folder"
     run cp "dist/pandaproxy-$board" "$folder/pandaproxy"
+    [ -n "$dry" ] || { cat LICENSE && boards/licences.py "$TARGET"; } >"$folder/licences.txt"
     run mkdir -p dist/image/state
     run install -d -m 1777 dist/image/state/pandaproxy
     run buildah --storage-driver vfs bud --isolation chroot --format docker --platform "$PLATFORM" \

@@ -99,7 +99,8 @@ for arch in "${archs[@]}"; do
     printf 'pandaproxy (%s) stable; urgency=medium\n\n  * The changes are in CHANGELOG.md.\n\n -- %s  %s\n' \
         "$version" "$maintainer" \
         "$(LC_ALL=C date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")" >"$stage/changelog"
-    gzip -9n "$stage/changelog" "$stage/pandaproxy.1"
+    boards/licences.py "$TARGET" >"$stage/licences.txt"
+    gzip -9n "$stage/changelog" "$stage/pandaproxy.1" "$stage/licences.txt"
     ARCH=$arch VERSION=$version MAINTAINER=$maintainer \
         nfpm package --config boards/package/nfpm.yaml --packager deb \
         --target "dist/release/pandaproxy_${version}_$arch.deb" >&2

@@ -8,14 +8,16 @@ usage() {
 usage: boards/release.sh [--dry-run] [--image NAME] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
-binary, licence, README, units, example settings, board.env and install.sh; and copies trust.sh and
-trust.ps1, for the machines that slicers run on. If no BOARD is named and VERSION is one as Debian knows
-them (a digit first, or a v and a digit), boards/package.sh makes the Debian packages as well. Binaries
-that dist/ does not have are built. The same files give the same bytes.
+binary, its licence and those of its crates, README, units, example settings, board.env and install.sh;
+and copies trust.sh and trust.ps1, for the machines that slicers run on. If no BOARD is named and VERSION
+is one as Debian knows them (a digit first, or a v and a digit), boards/package.sh makes the Debian
+packages as well. Binaries that dist/ does not have are built. The same files give the same bytes.
 
   --image NAME  where the container images are published; makes pandaproxy-VERSION-compose.tar.gz and
                 pandaproxy-VERSION-home-assistant.tar.gz, with the image of this version in them
   --dry-run     say what would be made, and make nothing
+
+MAINTAINER in the environment names who publishes the packages: NAME <ADDRESS>.
 END
 }
 
@@ -69,9 +71,10 @@ for board in "${boards[@]}"; do
     install -m 755 boards/service/install.sh boards/service/pandaproxy.{init,openrc} "$parts/$name"
     install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/{pandaproxy.service,pandaproxy@.service,pandaproxy.conf} \
         "$parts/$name"
+    boards/licences.py "$(sed -n 's/^TARGET=//p' "boards/$board/board.env")" >"$parts/$name/licences.txt"
     pack "$name"
 done
-if [ "${#words[@]}" = 1 ] && [[ $version =~ ^v?[0-9] ]]; then boards/package.sh ${dry:+--dry-run} "$version"; fi
+if [ "${#words[@]}" = 1 ] && [[ $version =~ ^v?[0-9] ]]; then boards/package.sh ${dry:+--dry-run} ${MAINTAINER:+--maintainer "$MAINTAINER"} "$version"; fi
 if [ -z "$dry" ]; then
     install -m 755 boards/slicer/trust.sh dist/release
     install -m 644 boards/slicer/trust.ps1 dist/release

@@ -52,8 +52,8 @@ root=$(mktemp -d)
 container=$(buildah "${storage[@]}" from --pull-never pandaproxy:generic-x86_64)
 trap 'umount "$root" 2>/dev/null || true; rmdir "$root"; buildah "${storage[@]}" rm "$container" >/dev/null' EXIT
 mount --bind "$(buildah "${storage[@]}" mount "$container")" "$root"
-check "nothing but the binary and a place for certificates" is \
-    "$(cd "$root" && find . -type f -not -path './var/lib/pandaproxy/*' | tr '\n' ' ')" "./pandaproxy "
+check "nothing but the binary, its licences and a place for certificates" is \
+    "$(cd "$root" && find . -type f -not -path './var/lib/pandaproxy/*' | sort | tr '\n' ' ')" "./licences.txt ./pandaproxy "
 check "which any user may write into" is "$(stat -c '%a %u:%g' "$root/var/lib/pandaproxy")" "1777 0:0"
 environment=(PRINTER_IP=192.0.2.9 ACCESS_CODE=7Kq2xW9p SERIAL_NUMBER=01P00A000000001)
 

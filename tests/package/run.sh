@@ -43,6 +43,20 @@ boards/package.sh 1.0.0 amd64
 check "two builds give the same bytes" cmp "$work/first.deb" "$package"
 check "lintian finds no fault" lintian --fail-on error,warning --suppress-tags-from-file tests/package/lintian.txt "$package"
 
+# Each crate that is linked into the program, with its licence's text.
+has_licences() {
+    local crate
+    dpkg-deb --fsys-tarfile "$package" | tar -xO ./usr/share/doc/pandaproxy/licences.txt.gz | gzip -d >"$work/licences.txt"
+    cargo tree --locked --quiet --edges normal,no-proc-macro --target x86_64-unknown-linux-musl --prefix none \
+        --format '{p}' | sed 's/ (.*//; s/ v/ /; /^pandaproxy /d' | sort -u >"$work/crates.txt"
+    [ "$(wc -l <"$work/crates.txt")" -gt 50 ] || return 1
+    while read -r crate; do
+        grep -qx "$crate" "$work/licences.txt" || { printf 'no licence of %s\n' "$crate"; return 1; }
+    done <"$work/crates.txt"
+    grep -q 'Copyright 2015-2025 Brian Smith' "$work/licences.txt"
+}
+check "the licences of all crates are in it" has_licences
+
 # later VERSION [COMMAND]: this package as another version, which a command in its files has changed. What dpkg unpacks is
 # not compressed: an emulated processor takes its time over it.
 later() {
