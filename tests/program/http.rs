@@ -174,6 +174,7 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn dashboard_and_alerts_know_each_metric() {
     const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/boards/grafana/alerts.yml");
+    const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/boards/grafana/alerts.test.yml");
     if is_missing("curl") || is_missing("promtool") {
         return;
     }
@@ -181,6 +182,9 @@ fn dashboard_and_alerts_know_each_metric() {
         let mut promtool = Command::new("promtool");
         let (code, said) = Program::start(promtool.args(["check", "rules", ALERTS])).ended().await;
         assert_eq!(code, Some(0), "{}", said.err);
+        let mut promtool = Command::new("promtool");
+        let (code, said) = Program::start(promtool.args(["test", "rules", TESTS])).ended().await;
+        assert_eq!(code, Some(0), "{}{}", said.err, text(said.clone()));
         let bed = Bed::new().await;
         let bearer = "Authorization: Bearer token-of-prometheus";
         let mut metrics = String::new();
@@ -192,6 +196,11 @@ fn dashboard_and_alerts_know_each_metric() {
         let dashboard = include_str!("../../boards/grafana/dashboard.json");
         let _dashboard: Value = serde_json::from_str(dashboard).unwrap();
         let alerts = fs::read_to_string(ALERTS).unwrap();
+        let tests = fs::read_to_string(TESTS).unwrap();
+        for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+            let fires = format!("- alertname: {name}\n");
+            assert!(tests.contains(&fires), "alerts.test.yml does not have {name} fire");
+        }
         let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let there: BTreeSet<_> = families.filter_map(|rest| rest.split(' ').next()).collect();
         let shown: BTreeSet<_> = names(dashboard).collect();
