@@ -75,13 +75,16 @@ impl Document {
     }
 }
 
+/// What a service logs in to at the printer.
+fn login_of(listed: &Listed) -> Option<Login> {
+    Login::ALL.into_iter().find(|login| login.name() == listed.name)
+}
+
 /// How a service's connection to the printer is shown.
 fn upstream_of(listed: &Listed, status: &Status) -> Option<&'static str> {
     let upstream = listed.upstream.as_ref()?;
-    let is_connected = listed.service.is_connected().or_else(|| {
-        let login = Login::ALL.into_iter().find(|login| login.name() == listed.name)?;
-        Some(status.is_logged_in_to(login))
-    });
+    let is_connected =
+        listed.service.is_connected().or_else(|| Some(status.is_logged_in_to(login_of(listed)?)));
     Some(match upstream.state() {
         _ if is_connected == Some(true) => "connected",
         State::Idle => "idle",
@@ -520,16 +523,20 @@ impl Source<'_> {
         each(page, part, "queue", &|listed| Some(queue(listed)?.0 as u64));
         let part = family(page, "queue_limit", "gauge", "Commands that may wait for the printer");
         each(page, part, "queue_limit", &|listed| Some(queue(listed)?.1 as u64));
-        let part =
-            family(page, "upstream_up", "gauge", "Whether the printer has accepted the login");
-        each(page, part, "upstream_up", &|listed| {
-            upstream_of(listed, status).map(|state| u64::from(state == "connected"))
+        let help = "Whether the printer has accepted the login, of services that need it now";
+        let part = family(page, "upstream_up", "gauge", help);
+        each(page, part, "upstream_up", &|listed| match upstream_of(listed, status)? {
+            // No client needs the connection, or the printer has no such port.
+            "idle" => None,
+            state => {
+                let has_login = login_of(listed).is_some() && listed.is_open(status);
+                has_login.then_some(u64::from(state == "connected"))
+            }
         });
         let part =
             family(page, "upstream_connects_total", "counter", "Logins that the printer accepted");
         each(page, part, "upstream_connects_total", &|listed| {
-            let login = Login::ALL.into_iter().find(|login| login.name() == listed.name)?;
-            Some(status.logins(login).into())
+            Some(status.logins(login_of(listed)?).into())
         });
         let part = family(
             page,
