@@ -927,14 +927,36 @@ END
     umount "$root/proc"
 }
 
+a_device_that_appears_before_announcements_are_heard_gets_its_driver() {
+    mkdir -p "$root/sys/devices/usb1/1-1.1" "$root/proc/net"
+    echo usb:v0424pEC00 >"$root/sys/devices/usb1/1-1.1/modalias"
+    : >"$root/proc/net/netlink"
+    # busybox's would run its own modprobe.
+    replaces xargs <<'END'
+#!/bin/sh
+echo "$* $(tr '\0' ' ')" >>/run/log
+END
+    # It listens only after a second.
+    replaces uevent <<'END'
+#!/bin/sh
+sleep 1
+echo "listens" >>/run/log
+echo "0000000000000000 15  $$ 00000001 0 0 0 2 0 1" >/proc/net/netlink
+sleep 3
+END
+    at /lib/card/devices
+    has 'after that, its driver is loaded' "$(tr '\n' ' ' <"$root/run/log")" '^listens -0 modprobe -qa .* usb:v0424pEC00 +$'
+}
+
 a_kernel_that_does_not_start_leaves_data_writable() {
     replaces kexec <<'END'
 #!/bin/sh
-echo "kexec $1" >>/run/log
+echo "kexec $*" >>/run/log
 END
     replaces umount </dev/null
     printf '#!/bin/sh\necho stop >>/run/log\n' >"$root/lib/card/stop"
     at /lib/card/slot-try /dev/mmcblk0p3 b || true
+    has 'it is loaded' "$(cat "$root/run/log")" '^kexec -l --no-checks /slot/kernel.img '
     is 'the last steps' "$(tail -n 3 "$root/run/log" | tr '\n' ' ')" 'stop kexec -e mount -o remount,rw /data '
 }
 
