@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: boards/release.sh [--dry-run] [--image NAME] VERSION [BOARD...]
+usage: boards/release.sh [--dry-run] [--image NAME] [--cards] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
 binary, its licence and those of its crates, README, units, example settings, board.env and install.sh;
@@ -15,17 +15,20 @@ packages as well. Binaries that dist/ does not have are built. The same files gi
 
   --image NAME  where the container images are published; makes pandaproxy-VERSION-compose.tar.gz and
                 pandaproxy-VERSION-home-assistant.tar.gz, with the image of this version in them
+  --cards       also makes memory cards (boards/card/build.sh) of those boards that have one, as
+                pandaproxy-VERSION-card-BOARD.img.xz, .contents.txt and .cdx.json, and .slot, which boards/sign.sh signs
   --dry-run     say what would be made, and make nothing
 
 MAINTAINER in the environment names who publishes the packages: NAME <ADDRESS>.
 END
 }
 
-dry='' image='' words=()
+dry='' image='' cards='' words=()
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
+    --cards) cards=1 ;;
     --image)
         [ $# -gt 1 ] || { usage >&2; exit 2; }
         image=$2
@@ -73,6 +76,23 @@ for board in "${boards[@]}"; do
         "$parts/$name"
     boards/licences.py "$(sed -n 's/^TARGET=//p' "boards/$board/board.env")" >"$parts/$name/licences.txt"
     pack "$name"
+done
+# of_card BOARD: its memory card.
+of_card() {
+    local name=pandaproxy-$version-card-$1 kind
+    if [ -n "$dry" ]; then
+        printf 'would make dist/release/%s.img.xz\n' "$name"
+        return
+    fi
+    boards/card/build.sh "$1"
+    xz --threads=1 --stdout "dist/pandaproxy-card-$1.img" >"dist/release/$name.img.xz"
+    for kind in slot contents.txt cdx.json; do
+        install -m 644 "dist/pandaproxy-card-$1.$kind" "dist/release/$name.$kind"
+    done
+    printf 'dist/release/%s.img.xz\n' "$name"
+}
+for board in ${cards:+"${boards[@]}"}; do
+    case $board in rpi-zero | rpi-zero-2w | rpi-3 | rpi-4) of_card "$board" ;; esac
 done
 if [ "${#words[@]}" = 1 ] && [[ $version =~ ^v?[0-9] ]]; then boards/package.sh ${dry:+--dry-run} ${MAINTAINER:+--maintainer "$MAINTAINER"} "$version"; fi
 if [ -z "$dry" ]; then

@@ -8,7 +8,8 @@ usage: boards/sign.sh [--key FILE] [--dry-run] VERSION [BOARD...]
        boards/sign.sh [--key FILE] [--dry-run] --content FILE --out FILE VERSION BOARD
 
 Makes dist/release/pandaproxy-VERSION-BOARD.update of the binary in dist/release/pandaproxy-VERSION-BOARD.tar.gz, for each
-board that has one (boards/release.sh makes those), or for those that are named.
+board that has one (boards/release.sh makes those), or for those that are named. For BOARD card-NAME, a memory card, it is that of
+the slot in dist/release/pandaproxy-VERSION-card-NAME.slot.
 
   --key FILE      the publisher's private key, PEM; without it the environment variable UPDATE_SIGNING_KEY has the key itself.
                   Made once, and kept where no build can read it: openssl genpkey -algorithm ed25519 -out FILE
@@ -57,6 +58,10 @@ if [ "${#boards[@]}" = 0 ]; then
         board=${tarball#"dist/release/pandaproxy-$release-"}
         boards+=("${board%.tar.gz}")
     done
+    for slot in "dist/release/pandaproxy-$release-card"-*.slot; do
+        board=${slot#"dist/release/pandaproxy-$release-"}
+        boards+=("${board%.slot}")
+    done
     [ "${#boards[@]}" -gt 0 ] || die "there is no dist/release/pandaproxy-$release-BOARD.tar.gz: boards/release.sh $release"
 fi
 for board in "${boards[@]}"; do
@@ -94,7 +99,9 @@ fi
 for board in "${boards[@]}"; do
     to=${out:-dist/release/pandaproxy-$release-$board.update}
     file=$content
-    if [ -z "$file" ]; then
+    if [ -z "$file" ] && [[ $board = card-* ]]; then
+        file=dist/release/pandaproxy-$release-$board.slot
+    elif [ -z "$file" ]; then
         file=$parts/pandaproxy
         tar -xzOf "dist/release/pandaproxy-$release-$board.tar.gz" "pandaproxy-$release-$board/pandaproxy" >"$file"
     fi

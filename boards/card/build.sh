@@ -12,6 +12,7 @@ dist/pandaproxy-card-BOARD.img or FILE.img, and beside it
 
   FILE.slot          one slot, which is what an update carries
   FILE.contents.txt  what is in it: packages, versions, licences
+  FILE.cdx.json      the same for programs (CycloneDX), with sources, hashes, and the crates in the program; needs cargo
 
 rpi-zero is for Raspberry Pi 1, Zero and Zero W. rpi-zero-2w, rpi-3 and rpi-4 boot on a Zero 2 W, 3 and 4
 alike, and differ in how much memory the proxy plans with. Needs no root: packages of Debian are
@@ -76,6 +77,7 @@ need cpio cpio
 need depmod kmod
 need "$QEMU_USER" qemu-user-static
 need readelf binutils
+need python3 python3
 need /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 
 # Every time stamp in the image.
@@ -130,6 +132,8 @@ if [ -n "$dry" ]; then
     run mkfs.fat -C "$out.slot"
     exit 0
 fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 kernel_image=$(apt-cache depends "$kernel" | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p')
 [ -n "$kernel_image" ] || die "apt knows no $kernel"
 mapfile -t packages < <({
@@ -147,7 +151,7 @@ fetch() {
     done < <(apt-cache policy "$@" | sed -n '/^[^ ]/{s/:$//;h}; s/^ *Candidate: //;T; x;G; s/\n/ /p')
     for package in "$@"; do
         [ -n "${version_of[$package]:-}" ] || die "apt knows no package $package for $arch"
-        [ -e "$store/unpacked/$package/${version_of[$package]}" ] || missing+=("$package")
+        [ -s "$store/unpacked/$package/${version_of[$package]}" ] || missing+=("$package")
     done
     [ "${#missing[@]}" -gt 0 ] || return 0
     (cd "$store/archives" && rm -f ./*.deb && run apt-get download -q "${missing[@]}")
@@ -156,7 +160,11 @@ fetch() {
         rm -rf "$store/unpacked/$package"
         mkdir -p "$store/unpacked/$package"
         dpkg -x "$file" "$store/unpacked/$package/files"
-        : >"$store/unpacked/$package/$(dpkg-deb -f "$file" Version)"
+        # Architecture, source package, its version, and the hash of the package.
+        # shellcheck disable=SC2016 # dpkg's, not the shell's
+        dpkg-deb --showformat='${Architecture}\t${source:Package}\t${source:Version}' --show "$file" >"$work/about"
+        printf '\t%s\n' "$(sha256sum <"$file" | cut -d' ' -f1)" >>"$work/about"
+        mv "$work/about" "$store/unpacked/$package/$(dpkg-deb -f "$file" Version)"
         rm "$file"
     done
 }
@@ -169,8 +177,6 @@ files_of() {
 
 # ---- the root --------------------------------------------------------------------------------------
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"
 cp -a boards/card/root/. "$root/"
@@ -291,15 +297,19 @@ copyright() {
     [ -f "$doc/copyright" ] || die "$1 says no licence"
     printf '%s' "$doc/copyright"
 }
-# licences FILE: the short names in its copyright file, of those of its files that say so.
+# licences PACKAGE FILE: the short names in its copyright file; where programs cannot read that, the licences of Debian's own
+# folder that it names.
 licences() {
-    local file=$1
-    sed -n 's/^License: *//p' "$file" | sort -u | paste -sd';' | sed 's/;/; /g'
+    local names
+    names=$(sed -n 's/^License: *//p' "$2" | tr -d '\r' | sed '/^$/d' | sort -u | paste -sd';' | sed 's/;/; /g')
+    [ -n "$names" ] || names=$(grep -o '/usr/share/common-licenses/[A-Za-z0-9.+-]*' "$2" | sed 's#.*/##; s/[.]$//' |
+        sort -u | paste -sd';' | sed 's/;/; /g')
+    printf '%s' "${names:-see licences/$1.txt}"
 }
 mkdir -p "$work/licences"
 {
     printf 'PandaProxy %s for %s, and what else is on the card.\n\n' "$version" "$board"
-    printf '%s %s: MIT; the crates in it and their licences: pandaproxy.cdx.json of the release\n' pandaproxy "$version"
+    printf '%s %s: MIT; the crates in it, their versions and licences are in the .cdx.json beside the image\n' pandaproxy "$version"
     printf 'card (settings, scripts) %s: MIT\n\n' "$version"
     printf 'Packages of Debian 12, of which the files below are taken. Their sources are at deb.debian.org,\n'
     printf 'and snapshot.debian.org for older versions; the whole text of a licence is in licences/PACKAGE.txt.\n\n'
@@ -307,7 +317,10 @@ mkdir -p "$work/licences"
         grep -q "^$package " "$work/taken" || [ "$package" = raspi-firmware ] || continue
         file=$(copyright "$package")
         cp -L "$file" "$work/licences/$package.txt"
-        printf '%s %s: %s\n' "$package" "${version_of[$package]}" "$(licences "$file")"
+        licences=$(licences "$package" "$file")
+        printf '%s %s: %s\n' "$package" "${version_of[$package]}" "$licences"
+        printf '%s\t%s\t%s\t%s\n' "$package" "${version_of[$package]}" \
+            "$(cat "$store/unpacked/$package/${version_of[$package]}")" "$licences" >>"$work/packages"
     done
     printf '\nFiles\n\n'
     sort -k2 "$work/taken"
@@ -401,5 +414,13 @@ compressed=$(gzip -9n <"$image.new" | wc -c)
 mv "$image.new" "$image"
 cp "$work/slot.fat" "$out.slot"
 cp "$work/contents.txt" "$out.contents.txt"
+rm -f "$out.cdx.json"
+if command -v cargo >/dev/null; then
+    boards/card/sbom.py --board "$board" --version "$version" --target "$TARGET" --program "$binary" --image "$image" \
+        --packages "$work/packages" --epoch "$SOURCE_DATE_EPOCH" >"$work/sbom"
+    mv "$work/sbom" "$out.cdx.json"
+else
+    printf 'there is no cargo, which knows the crates in the program: no %s\n' "$out.cdx.json"
+fi
 printf '%s: %d MiB compressed, a slot %d MiB, root %d MiB, kernel %s, sha256 %s\n' "$image" $((compressed / 1048576 + 1)) \
     "$mib" $(($(stat -c %s "$work/initramfs") / 1048576 + 1)) "$kernel_release" "$(sha256sum "$image" | cut -d' ' -f1)"

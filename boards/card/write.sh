@@ -21,7 +21,7 @@ be given here, or be typed into pandaproxy.txt on the card afterwards, on any PC
   --hostname NAME    the machine's name in the network, in place of pandaproxy-XXXX
   --wifi-ssid NAME, --wifi-psk-file FILE, --wifi-country CC
                      the Wi-Fi to join, a file with its password, and the country the machine is in
-  --image FILE       the card's image, for example a release's, in place of building it
+  --image FILE       the card's image, for example a release's .img.xz, in place of building it
   --update-key FILE  whose updates are taken, in place of the publisher's: a public key
   --fixed-disk       DEVICE need not be removable
   --yes              ask nothing: DEVICE is erased, FILE.img is replaced
@@ -43,6 +43,8 @@ wrong() {
 
 # The image's first partition begins here, in bytes.
 readonly FIRST=$((4 * 1048576))
+# The whole of it.
+readonly SIZE=$((512 * 1048576))
 
 board='' target='' config='' hostname='' ssid='' psk='' country='' key='' image='' fixed='' yes='' dry=''
 while [ $# -gt 0 ]; do
@@ -127,7 +129,7 @@ if [ -b "$target" ]; then
         die "$target is not removable: a memory card's reader is; if it is the right one, --fixed-disk"
     fi
     size=$(lsblk --nodeps --noheadings --bytes --raw --output SIZE "$target")
-    [ "$size" -ge $((512 * 1048576)) ] || die "$target has $((size / 1048576)) MiB, and 512 are needed"
+    [ "$size" -ge "$SIZE" ] || die "$target has $((size / 1048576)) MiB, and 512 are needed"
     [ -w "$target" ] || [ -n "$dry" ] || die "you may not write to $target; with sudo?"
     say "$target: $(lsblk --nodeps --noheadings --output MODEL,SIZE,TRAN "$target" | tr -s ' ' | sed 's/^ //')"
     lsblk --noheadings --output NAME,SIZE,FSTYPE,LABEL "$target" | sed 's/^/    /'
@@ -174,7 +176,13 @@ umask 077
 ours=$(mktemp -d)
 trap 'rm -rf "$ours"' EXIT
 trap 'exit 129' HUP INT TERM
-cp --sparse=always "$image" "$ours/card.img"
+case $image in
+*.xz)
+    command -v xz >/dev/null || die "xz is missing; the package is xz-utils"
+    xz -dc "$image" | dd of="$ours/card.img" bs=1M iflag=fullblock conv=sparse status=none || die "$image is damaged" ;;
+*) cp --sparse=always "$image" "$ours/card.img" ;;
+esac
+[ "$(stat -c %s "$ours/card.img")" = "$SIZE" ] || die "$image is no image of a card: it has to have $((SIZE / 1048576)) MiB"
 command -v mcopy >/dev/null || die "mcopy is missing; the package is mtools"
 settings=$ours/pandaproxy.txt
 mcopy -n -i "$ours/card.img@@$FIRST" ::pandaproxy.txt "$settings"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Which disks flash.sh writes a memory card to, with loop devices, and what it writes. Needs root, and any image of build.sh.
+# Which disks flash.sh writes a memory card to, with loop devices, what it writes, and what a release has for it. Needs root, and any image of build.sh.
 set -euo pipefail
 
 usage() {
@@ -98,6 +98,56 @@ if [ -n "$partition" ] && [ -b "/dev/$partition" ]; then
 else
     printf 'skipped: loop devices have no partitions here\n'
 fi
+
+# What release.sh makes, in a project whose build.sh has this image, as far as its first slot.
+project=$work/project
+mkdir -p "$project/dist"
+cp -a boards LICENSE README.md "$project/"
+cat >"$project/boards/card/build.sh" <<END
+#!/bin/sh
+set -e
+head -c $((80 * 1048576)) "$image" >"dist/pandaproxy-card-\$1.img"
+truncate -s 512M "dist/pandaproxy-card-\$1.img"
+for kind in slot contents.txt cdx.json; do echo "\$kind of \$1" >"dist/pandaproxy-card-\$1.\$kind"; done
+END
+printf '#!/bin/sh\necho licences\n' >"$project/boards/licences.py"
+for board in rpi-zero rpi-2; do echo "$board" >"$project/dist/pandaproxy-$board"; done
+openssl genpkey -algorithm ed25519 -out "$work/key.pem" 2>/dev/null
+openssl pkey -in "$work/key.pem" -pubout -out "$project/boards/update.pem"
+release=$project/dist/release/pandaproxy-v9.9.9
+released() {
+    (cd "$project" && boards/release.sh --cards v9.9.9 rpi-zero rpi-2 && boards/sign.sh --key "$work/key.pem" v9.9.9)
+    (cd "$project/dist/release" && ls) >"$work/released"
+    cat "$work/released"
+    printf 'pandaproxy-v9.9.9-%s\n' card-rpi-zero.{cdx.json,contents.txt,img.xz,slot,update} rpi-{2,zero}.{tar.gz,update} |
+        cmp - <(grep -v trust "$work/released")
+}
+check 'a release has the card of the board that has one' released
+updated() {
+    tail -n 1 "$release-card-rpi-zero.update"
+    [ "$(sed -n '2,3p;/^$/q' "$release-card-rpi-zero.update")" = "$(printf 'board card-rpi-zero\nversion 9.9.9\n')" ]
+    [ "$(tail -n 1 "$release-card-rpi-zero.update")" = 'slot of rpi-zero' ]
+}
+check 'its update file is its slot, signed for this kind of card' updated
+file=$work/card.img
+of_release() {
+    ./flash.sh rpi-zero card "$file" --image "$release-card-rpi-zero.img.xz" --hostname released
+    [ "$(stat -c %s "$file")" = $((512 * 1048576)) ]
+    cmp -n $((16 * 1048576)) -i $((64 * 1048576)) "$file" "$image"
+    mcopy -n -i "$file@@4194304" ::pandaproxy.txt - | grep -x 'HOSTNAME=released'
+}
+check 'flash.sh takes its image as it is' of_release
+rm "$file"
+head -c 100000 "$release-card-rpi-zero.img.xz" >"$work/cut.img.xz"
+echo text >"$work/text.img"
+damaged() {
+    local words=$1
+    if ./flash.sh rpi-zero card "$file" --image "$2" >"$work/why" 2>&1; then return 1; fi
+    cat "$work/why"
+    grep -q -- "$words" "$work/why" && [ ! -e "$file" ]
+}
+check 'one that is cut off is refused' damaged 'is damaged' "$work/cut.img.xz"
+check 'another file is refused' damaged 'is no image of a card' "$work/text.img"
 
 printf '%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -3,7 +3,9 @@
 
 import argparse
 import contextlib
+import gzip
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -286,6 +288,7 @@ def build(board, key):
     for image in images:
         run("boards/card/build.sh", "--update-key", key, board, image)
     check(f"{board}: two builds are the same bytes", sha256(images[0]) == sha256(images[1]))
+    check(f"{board}: and list the same parts", len({sha256(image.with_suffix(".cdx.json")) for image in images}) == 1)
     images[1].unlink()
     return images[0]
 
@@ -317,6 +320,37 @@ def look_at(board, image):
     taken = {line.split()[0] for line in contents.split("\nFiles\n")[1].split("\n") if line}
     check(f"{board}: each package that a file is of has its version and licence", taken <= licences
           and all(re.search(rf"^{re.escape(name)} \S+: ", contents, re.M) for name in taken))
+
+
+def lists_its_parts(board, image):
+    """The bill of materials beside an image names everything in it, with versions, licences, sources and hashes."""
+    bill = json.loads(image.with_suffix(".cdx.json").read_text())
+    card, image_hash = firmware.Card(image), [{"alg": "SHA-256", "content": sha256(image)}]
+    parts = {part["bom-ref"]: part for part in bill["components"]}
+    check(f"{board}: the bill of materials is that of this image",
+          bill["bomFormat"] == "CycloneDX" and bill["metadata"]["component"]["hashes"] == image_hash)
+    check(f"{board}: each of its parts has a version and a licence",
+          all(part["version"] and part["licenses"] for part in parts.values()))
+    listed = re.findall(r"^(\S+) (\S+): .", card.read(1, "contents.txt").decode().split("Packages of Debian")[1], re.M)
+    debian = {(part["name"], part["version"]): part for ref, part in parts.items() if ref.startswith("pkg:deb/")}
+    check(f"{board}: its packages are those of contents.txt, each with its source and hash", set(listed) == set(debian)
+          and len(listed) > 30 and all(len(part["hashes"][0]["content"]) == 64 and len(part["properties"]) == 2
+                                       and part["licenses"][0]["license"]["name"] for part in debian.values()))
+    initramfs = gzip.decompress(card.read(2, "initramfs.img"))
+    program = subprocess.run(["cpio", "--quiet", "-i", "--to-stdout", "usr/bin/pandaproxy"], input=initramfs, capture_output=True).stdout
+    ours = [part for part in parts.values() if part["name"] == "pandaproxy"]
+    check(f"{board}: its program is the one in the image", len(ours) == 1
+          and ours[0]["hashes"][0]["content"] == hashlib.sha256(program).hexdigest())
+    locked = (ROOT / "Cargo.lock").read_text()
+    crates = [part for ref, part in parts.items() if ref.startswith("pkg:cargo/")]
+    check(f"{board}: its crates are those of Cargo.lock, to the hash", len(crates) > 30 and all(
+        f'name = "{part["name"]}"\nversion = "{part["version"]}"' in locked and part["hashes"][0]["content"] in locked
+        for part in crates))
+    needed = re.search(r"\n\[dependencies\]\n(.*?)\n\[", (ROOT / "Cargo.toml").read_text(), re.S)[1]
+    check(f"{board}: what the program is made of is among them", set(re.findall(r"^([a-z0-9_-]+) *=", needed, re.M))
+          <= {part["name"] for part in crates})
+    named = {ref for edge in bill["dependencies"] for ref in (edge["ref"], *edge["dependsOn"])}
+    check(f"{board}: all of them depend on each other", named == {*parts, bill["metadata"]["component"]["bom-ref"]})
 
 
 def select(board, image):
@@ -641,6 +675,8 @@ def main():
         for board in arguments.board or (["rpi-zero", "rpi-3"] if arguments.whole else ["rpi-zero"]):
             image = arguments.image.resolve() if arguments.image else build(board, public)
             look_at(board, image)
+            if not arguments.image or image.with_suffix(".cdx.json").exists():
+                lists_its_parts(board, image)
             select(board, image)
             machine = Machine(board, fill_in(board, image, printer))
             if any(wanted(name) for name in ("boot", "cuts", "update", "bad-updates", "data")) and not boots(board, machine, printer):
