@@ -9,6 +9,8 @@ usage() {
 [ $# = 1 ] || { usage >&2; exit 2; }
 image=$(realpath "$1")
 cd "$(dirname "$0")/../.."
+# shellcheck source=tests/readme.sh
+. tests/readme.sh
 work=$(mktemp -d)
 loops=()
 leave() {
@@ -76,11 +78,27 @@ fi
 secret='a pass"word \with $all'
 printf '%s\n' "$secret" >"$work/psk"
 printf '\xef\xbb\xbfPRINTER_IP=192.0.2.7\r\nMQTT_UNKNOWN=1\r\n' >"$work/settings"
+# By README's line, after its name is typed.
 written() {
-    card "$disk" --yes --fixed-disk --config "$work/settings" --hostname workshop \
-        --wifi-ssid 'Caf\e 1' --wifi-psk-file "$work/psk" --wifi-country DE
+    local line
+    read -ra line < <(readme_line 'sudo ./flash.sh rpi-zero card' "s#^sudo ##; s#/dev/sdX#$disk#") || return
+    "${line[@]}" --image "$image" --fixed-disk --config "$work/settings" --hostname workshop \
+        --wifi-ssid 'Caf\e 1' --wifi-psk-file "$work/psk" --wifi-country DE <<<"$1" >"$work/told" 2>&1
 }
-check 'a disk is written and compared' written
+not_written() {
+    ! written /dev/other || return
+    cat "$work/told"
+    grep -q 'nothing was written' "$work/told" && cmp -n $((4 * 1048576)) "$disk" "$work/before"
+}
+head -c $((4 * 1048576)) "$disk" >"$work/before"
+check 'with the name of another one typed nothing is written' not_written
+check 'a disk is written and compared' written "$(basename "$disk")"
+told() {
+    cat "$work/told"
+    grep -q "^$disk: .*800M" "$work/told" && grep -q 'Type its name' "$work/told" && grep -q '^comparing' "$work/told" &&
+        tail -n 1 "$work/told" | grep -q 'safe to remove'
+}
+check 'its size is told, and when it is safe to remove' told
 settings() {
     mcopy -n -i "$disk@@4194304" ::pandaproxy.txt "$work/found"
     cat "$work/found"
@@ -91,6 +109,20 @@ settings() {
 }
 check 'the settings are in it as they were given' settings
 check 'the slots are those of the image' cmp -n $((192 * 1048576)) -i $((64 * 1048576)) "$disk" "$image"
+# A card that does not keep what is written to it, as it shows once it is read back.
+mkdir "$work/bin"
+cat >"$work/bin/blockdev" <<END
+#!/bin/sh
+[ "\$1" != --flushbufs ] || printf x | dd of="$disk" bs=1 seek=$((300 * 1048576)) conv=notrunc,fsync status=none
+exec /sbin/blockdev "\$@"
+END
+chmod 755 "$work/bin/blockdev"
+forgetful() {
+    if PATH=$work/bin:$PATH card "$disk" --yes --fixed-disk >"$work/told" 2>&1; then return 1; fi
+    cat "$work/told"
+    grep -q 'the card is broken' "$work/told" && ! grep -q 'safe to remove' "$work/told"
+}
+check 'one that does not keep it is named' forgetful
 losetup -P "$disk" 2>/dev/null || true
 partition=$(lsblk -rno NAME,TYPE "$disk" | sed -n 's/ part$//p' | head -n 1)
 if [ -n "$partition" ] && [ -b "/dev/$partition" ]; then
@@ -116,7 +148,7 @@ openssl genpkey -algorithm ed25519 -out "$work/key.pem" 2>/dev/null
 openssl pkey -in "$work/key.pem" -pubout -out "$project/boards/update.pem"
 release=$project/dist/release/pandaproxy-v9.9.9
 released() {
-    (cd "$project" && boards/release.sh --cards v9.9.9 rpi-zero rpi-2 && boards/sign.sh --key "$work/key.pem" v9.9.9)
+    (cd "$project" && boards/release.sh --cards v9.9.9 rpi-zero rpi-2 && boards/sign.sh --key "$work/key.pem" v9.9.9) || return
     (cd "$project/dist/release" && ls) >"$work/released"
     cat "$work/released"
     printf 'pandaproxy-v9.9.9-%s\n' card-rpi-zero.{cdx.json,contents.txt,img.xz,slot,update} rpi-{2,zero}.{tar.gz,update} |
@@ -124,17 +156,17 @@ released() {
 }
 check 'a release has the card of the board that has one' released
 updated() {
-    tail -n 1 "$release-card-rpi-zero.update"
-    [ "$(sed -n '2,3p;/^$/q' "$release-card-rpi-zero.update")" = "$(printf 'board card-rpi-zero\nversion 9.9.9\n')" ]
-    [ "$(tail -n 1 "$release-card-rpi-zero.update")" = 'slot of rpi-zero' ]
+    head -n 3 "$release-card-rpi-zero.update"
+    [ "$(sed -n '2,3p;/^$/q' "$release-card-rpi-zero.update")" = "$(printf 'board card-rpi-zero\nversion 9.9.9\n')" ] &&
+        [ "$(tail -n 1 "$release-card-rpi-zero.update")" = 'slot of rpi-zero' ]
 }
 check 'its update file is its slot, signed for this kind of card' updated
 file=$work/card.img
 of_release() {
-    ./flash.sh rpi-zero card "$file" --image "$release-card-rpi-zero.img.xz" --hostname released
-    [ "$(stat -c %s "$file")" = $((512 * 1048576)) ]
-    cmp -n $((16 * 1048576)) -i $((64 * 1048576)) "$file" "$image"
-    mcopy -n -i "$file@@4194304" ::pandaproxy.txt - | grep -x 'HOSTNAME=released'
+    ./flash.sh rpi-zero card "$file" --image "$release-card-rpi-zero.img.xz" --hostname released &&
+        [ "$(stat -c %s "$file")" = $((512 * 1048576)) ] &&
+        cmp -n $((16 * 1048576)) -i $((64 * 1048576)) "$file" "$image" &&
+        mcopy -n -i "$file@@4194304" ::pandaproxy.txt - | grep -x 'HOSTNAME=released'
 }
 check 'flash.sh takes its image as it is' of_release
 rm "$file"

@@ -24,7 +24,7 @@ const MAX_README: usize = 10_240;
 ///
 /// The test takes the command from README by this key (`tests/readme.sh`, or [`readme`] in Rust), so a changed command is
 /// run as it is changed.
-const RUN_BY: [(&str, &str); 39] = [
+const RUN_BY: [(&str, &str); 40] = [
     ("cargo run --release --example demo", ".ci/run"),
     ("cargo test", ".ci/run"),
     ("cargo build --release", ".ci/run"),
@@ -37,6 +37,7 @@ const RUN_BY: [(&str, &str); 39] = [
     ("sudo pkill", "tests/package/guest.sh"),
     ("sudo apt remove", "tests/package/guest.sh"),
     ("cp boards/service/pandaproxy.conf", "tests/flash/run.sh"),
+    ("sudo ./flash.sh rpi-zero card", "tests/card/disk.sh"),
     ("./flash.sh pi@", "tests/flash/run.sh"),
     ("./flash.sh HOST --uninstall", "tests/flash/run.sh"),
     ("tar xzf", "tests/flash/run.sh"),
