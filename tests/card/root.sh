@@ -504,6 +504,7 @@ data_is_made_repaired_and_replaced() {
     dd if=/dev/urandom of="$image" bs=1M count=32 conv=notrunc status=none
     at /lib/card/mount-data /data.img
     has 'what is none' "$(tail -n 1 "$root/run/log")" 'data: replaced'
+    is 'most of what was there is not erased for it' "$(($(stat -c %b "$image") > 32768))" 1
     is 'is whole' "$(at /sbin/e2fsck -fn /data.img >/dev/null 2>&1; echo $?)" 0
     at /lib/card/mount-data /nothing
     has 'no partition' "$(tail -n 1 "$root/run/log")" 'data: in RAM'
