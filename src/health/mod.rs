@@ -162,6 +162,13 @@ impl Unhealthy {
     }
 }
 
+impl Unhealthy {
+    /// Whether the HTTP service, which tells about the printer, is not enabled.
+    pub fn is_without_http(&self) -> bool {
+        self.why == Why::NoHttp
+    }
+}
+
 /// Whether the proxy runs without this service's port where another program has it.
 pub fn is_optional(service: &str) -> bool {
     matches!(service, "detect" | "detect-tls")
@@ -357,7 +364,8 @@ struct Cut(heapless::Vec<u8, MAX_REASON>);
 
 impl Cut {
     fn line(&self) -> String {
-        let text = core::str::from_utf8(&self.0).unwrap_or_default();
+        // The last character may be cut.
+        let text = self.0.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         text.lines().next().unwrap_or_default().into()
     }
 }
@@ -575,6 +583,17 @@ mod tests {
         assert_eq!(judge(998, Some(998)), Ok(()));
         assert_eq!(judge(1000, Some(998)), Err(Why::OtherUser(1000)));
         assert_eq!(judge(1000, None), Err(Why::UnknownUser(1000)));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        for before in 0..3 {
+            let mut cut = Cut::default();
+            let reason = alloc::format!("{}{}", "x".repeat(before), "€".repeat(MAX_REASON));
+            cut.write_all(reason.as_bytes()).unwrap();
+            let line = cut.line();
+            assert!(reason.starts_with(&line) && line.len() > MAX_REASON - 3, "{line}");
+        }
     }
 
     #[test]

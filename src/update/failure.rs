@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::SYSTEM_KEYS;
 use super::refusal::{BadKeys, Refusal};
+use super::services::MAX_SERVICES;
+use super::source::beside;
 use crate::state_dir::Cause;
 
 /// Why an update ended before anything was changed. `Display` is `EVENT: CAUSE; HINT`.
@@ -37,6 +39,10 @@ pub enum Failure {
     Busy,
     /// An update of this program was interrupted.
     Interrupted(PathBuf),
+    /// The same, and the old program is gone.
+    OldMissing(PathBuf),
+    /// More services run the program than an update can look after.
+    TooManyServices,
     /// The new program does not run here.
     DoesNotRun(String),
     /// The new program is not what the file says; what that is.
@@ -51,6 +57,14 @@ impl Failure {
     /// An error of the file system.
     pub(super) fn io(doing: &'static str, path: &Path, error: &io::Error) -> Self {
         Self::Io { doing, path: path.into(), cause: Cause::of(error) }
+    }
+
+    /// An update of the program at `bin` was interrupted.
+    pub(super) fn interrupted(bin: &Path) -> Self {
+        match beside(bin, ".old").try_exists() {
+            Ok(false) => Self::OldMissing(bin.into()),
+            Ok(true) | Err(_) => Self::Interrupted(bin.into()),
+        }
     }
 }
 
@@ -101,6 +115,15 @@ impl fmt::Display for Failure {
                 "an update was interrupted; `{}.old update --resume` returns to the old version first",
                 path.display()
             ),
+            Self::OldMissing(path) => write!(
+                f,
+                "an update was interrupted, and {0}.old is gone; remove {0}.updating to keep {0} as it is",
+                path.display()
+            ),
+            Self::TooManyServices => write!(
+                f,
+                "more than {MAX_SERVICES} services run this program; stop the further ones until it is updated"
+            ),
             Self::DoesNotRun(why) => {
                 write!(f, "new program does not run here: {why}; is it for this machine?")
             }
@@ -135,7 +158,9 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         Failure::Package(path.clone()),
         Failure::Container,
         Failure::Busy,
-        Failure::Interrupted(path),
+        Failure::Interrupted(path.clone()),
+        Failure::OldMissing(path),
+        Failure::TooManyServices,
         Failure::DoesNotRun("exit status 1".into()),
         Failure::OtherProgram("pandaproxy 0.2.0 (board rpi-zero)".into()),
         Failure::SettingsUnknown("pandaproxy@garage".into()),

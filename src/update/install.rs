@@ -7,9 +7,10 @@
 //!
 //! The file `pandaproxy.updating` is there and locked while an update runs. Once the old program is kept, the file has a
 //! word in it, until the new program has passed its trial or the old one is back. A file with a word that no process has
-//! locked is an update that a power loss or a signal has ended, or whose old program could not be put back: before a service starts, its unit or script runs
-//! `pandaproxy.old update --resume`, which puts the old program back. That is the old program's work, since the new one
-//! may not even start.
+//! locked is an update that a power loss or a signal has ended, or whose old program could not be put back: before a service
+//! starts, its unit or script runs `pandaproxy.old update --resume`, which puts the old program back and has the marker
+//! locked meanwhile. That is the old program's work, since the new one may not even start. Services that start together
+//! take turns at it, by a lock of `pandaproxy.old`: none starts before the old program is back.
 //!
 //! # Bounds
 //!
@@ -17,7 +18,9 @@
 //! |---|---|---|
 //! | the trial | `--within` | the old program is put back |
 //! | the start of the old one after that | `RETURN_TIMEOUT` | reported |
+//! | the wait for another `--resume` | `RETURN_TIMEOUT` | the marker alone decides |
 //! | an answer of the service manager or of the new program | `ANSWER_TIMEOUT` | it counts as failed |
+//! | services | `MAX_SERVICES` | the update is refused |
 
 use alloc::format;
 use alloc::string::String;
@@ -45,6 +48,9 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Interval at which the services are looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Interval at which a lock is tried again.
+const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Time for which a service has to stay ready.
 const STABLE_TIME: Duration = Duration::from_secs(3);
@@ -189,8 +195,7 @@ pub(super) fn install(
     check_place(&bin)?;
 
     let services = Services::find(&bin)?;
-    let before: Vec<bool> =
-        services.all.iter().map(|it| health::check_printer(&it.config).is_ok()).collect();
+    let before: Vec<Reach> = services.all.iter().map(Reach::of).collect();
     let shown = shown(&services, &before);
     passed(progress, Stage::Services, services.all.is_empty(), shown);
     if is_dry {
@@ -210,7 +215,8 @@ pub(super) fn install(
         let accepted = service.is_accepted_by(&new.path);
         accepted.map_err(|text| Failure::Settings(service.name.clone(), text))?;
     }
-    passed(progress, Stage::Program, false, format!("{text}; it accepts the settings"));
+    let shown = if services.all.is_empty() { "" } else { "; it accepts the settings" };
+    passed(progress, Stage::Program, false, format!("{text}{shown}"));
 
     progress.hold_signals();
     let old = beside(&bin, ".old");
@@ -237,13 +243,13 @@ pub(super) fn install(
     match trial(&services, &before, &bin, update.within) {
         Ok(seconds) => {
             marker.end();
-            let text = format!("ready after {seconds} s, and as before with the printer");
+            let text = format!("ready after {seconds} s, {}", judged(&before));
             passed(progress, Stage::Trial, false, text);
             Ok(())
         }
         Err(why) => {
             put_back(&bin, &why)?;
-            let nothing = alloc::vec![false; services.all.len()];
+            let nothing = alloc::vec![Reach::Unknown; services.all.len()];
             let old = match trial(&services, &nothing, &bin, RETURN_TIMEOUT) {
                 Ok(_) => "and ready".into(),
                 Err(why) => format!("and not ready either: {why}"),
@@ -273,8 +279,35 @@ fn check_place(bin: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How a service is with its printer before the update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    With,
+    Without,
+    /// The service does not tell: it has no HTTP.
+    Unknown,
+}
+
+impl Reach {
+    fn of(service: &Service) -> Self {
+        match health::check_printer(&service.config) {
+            Ok(()) => Self::With,
+            Err(error) if error.is_without_http() => Self::Unknown,
+            Err(_) => Self::Without,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::With => "with its printer",
+            Self::Without => "without its printer",
+            Self::Unknown => "without http it does not tell about its printer",
+        }
+    }
+}
+
 /// How the services are before the update.
-fn shown(services: &Services, before: &[bool]) -> String {
+fn shown(services: &Services, before: &[Reach]) -> String {
     if services.all.is_empty() {
         return match services.is_unmanaged {
             true => "a process runs the program, and is no service".into(),
@@ -282,18 +315,26 @@ fn shown(services: &Services, before: &[bool]) -> String {
         };
     }
     let mut text = String::new();
-    for (service, reaches) in services.all.iter().zip(before) {
+    for (service, reach) in services.all.iter().zip(before) {
         let comma = if text.is_empty() { "" } else { ", " };
-        let printer = if *reaches { "with" } else { "without" };
-        text.push_str(&format!("{comma}{} ({printer} its printer)", service.name));
+        text.push_str(&format!("{comma}{} ({})", service.name, reach.words()));
     }
     text
+}
+
+/// What a trial that has ended well says about the printers.
+fn judged(before: &[Reach]) -> &'static str {
+    if before.contains(&Reach::Unknown) {
+        "and as before with the printer where that is known"
+    } else {
+        "and as before with the printer"
+    }
 }
 
 /// Runs the new program once.
 fn try_out(program: &Path, expected: &str) -> Result<String, Failure> {
     let why = match run(Command::new(program).arg("--version"), ANSWER_TIMEOUT) {
-        Ok(Ran { code: Some(0), text }) if text == expected => return Ok(text),
+        Ok(Ran { code: Some(0), text, .. }) if text == expected => return Ok(text),
         Ok(Ran { code: Some(0), .. }) => return Err(Failure::OtherProgram(expected.into())),
         Ok(Ran { code: Some(code), .. }) => format!("exit status {code}"),
         Ok(Ran { code: None, .. }) => "ended by a signal".into(),
@@ -303,11 +344,11 @@ fn try_out(program: &Path, expected: &str) -> Result<String, Failure> {
     Err(Failure::DoesNotRun(why))
 }
 
-/// Restarts the services, and waits until all are ready with the program at `bin`, and with their printers where that is
-/// asked for. Returns the seconds that it took, or why one is not ready.
+/// Restarts the services, and waits until all are ready with the program at `bin`, and with their printers where they were
+/// `before`. Returns the seconds that it took, or why one is not ready.
 fn trial(
     services: &Services,
-    with_printer: &[bool],
+    before: &[Reach],
     bin: &Path,
     within: Duration,
 ) -> Result<u64, String> {
@@ -317,9 +358,10 @@ fn trial(
     // Since when all are ready, and their processes.
     let mut since: Option<(Instant, Vec<u32>)> = None;
     loop {
-        let look = |(service, with): (&Service, &bool)| look(services, service, *with, bin);
-        let looked: Result<Vec<u32>, String> =
-            services.all.iter().zip(with_printer).map(look).collect();
+        let look = |(service, before): (&Service, &Reach)| {
+            look(services, service, *before == Reach::With, bin)
+        };
+        let looked: Result<Vec<u32>, String> = services.all.iter().zip(before).map(look).collect();
         let now = Instant::now();
         match looked {
             Ok(pids) => match &since {
@@ -358,17 +400,22 @@ fn look(services: &Services, service: &Service, with: bool, bin: &Path) -> Resul
 }
 
 /// Gives a file a second name, which is replaced at once. Where the file system has no links it is copied.
-fn keep(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn keep(from: &Path, to: &Path) -> io::Result<()> {
     let part = beside(to, ".new");
     remove(&part)?;
-    if fs::hard_link(from, &part).is_err() {
-        fs::copy(from, &part)?;
-        File::open(&part)?.sync_all()?;
-    }
-    fs::rename(&part, to)?;
-    // Where both were one file already, renaming has done nothing.
-    remove(&part)?;
+    let kept = double(from, &part).and_then(|()| fs::rename(&part, to));
+    // It is still there after a failure, and where both were one file already: then renaming does nothing.
+    let removed = remove(&part);
+    kept.and(removed)?;
     sync_dir(to)
+}
+
+fn double(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::hard_link(from, to).is_err() {
+        fs::copy(from, to)?;
+        File::open(to)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -388,21 +435,27 @@ pub(super) struct Marker {
     path: PathBuf,
     /// Locked (flock); the system unlocks it at the end of the process at the latest.
     file: File,
+    /// Whether it has the word of an update that was interrupted.
+    has_word: bool,
 }
 
 impl Marker {
     /// Begins an update.
     fn take(bin: &Path) -> Result<Self, Failure> {
         let path = beside(bin, ".updating");
-        let failed = |error: io::Error| Failure::io("write", &path, &error);
         let mut options = OpenOptions::new();
-        options.create(true).read(true).append(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).map_err(failed)?;
-        Self::lock(file, path, bin)
+        // Nobody else may lock it: that would look like an update that runs.
+        options.create(true).read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(&path).map_err(|error| Failure::io("write", &path, &error))?;
+        let marker = Self::lock(file, path)?;
+        match marker.has_word {
+            true => Err(Failure::interrupted(bin)),
+            false => Ok(marker),
+        }
     }
 
     /// Locks the file that was opened at `path`.
-    pub(super) fn lock(mut file: File, path: PathBuf, bin: &Path) -> Result<Self, Failure> {
+    pub(super) fn lock(mut file: File, path: PathBuf) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::io("write", &path, &error);
         match file.try_lock() {
             Ok(()) => {}
@@ -413,11 +466,8 @@ impl Marker {
         if file.metadata().map_err(failed)?.nlink() == 0 {
             return Err(Failure::Busy);
         }
-        let mut word = [0];
-        match file.read(&mut word).map_err(failed)? {
-            0 => Ok(Self { path, file }),
-            _ => Err(Failure::Interrupted(bin.into())),
-        }
+        let has_word = file.read(&mut [0]).map_err(failed)? > 0;
+        Ok(Self { path, file, has_word })
     }
 
     /// From now on an interrupted update is undone.
@@ -430,7 +480,11 @@ impl Marker {
     /// The program at its place is the one that stays.
     fn end(&self) {
         // A marker that stays brings the old program back at the next start.
-        let _removed = remove(&self.path).and_then(|()| sync_dir(&self.path));
+        let _removed = self.remove();
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        remove(&self.path).and_then(|()| sync_dir(&self.path))
     }
 }
 
@@ -446,24 +500,47 @@ impl Drop for Marker {
 
 /// Puts the old program back if an update was interrupted. Returns what was done.
 pub(super) fn resume() -> Result<&'static str, Failure> {
-    let bin = program()?;
-    let path = beside(&bin, ".updating");
-    if !path.exists() {
-        return Ok("no update was interrupted");
-    }
-    let marker = match Marker::take(&bin) {
+    resume_at(&program()?)
+}
+
+/// The same for the program at `bin`.
+pub(super) fn resume_at(bin: &Path) -> Result<&'static str, Failure> {
+    // One after another: until the last, none returns before the old program is back. An update does not lock this.
+    let _turn = File::open(beside(bin, ".old")).ok().inspect(wait_for_turn);
+    let path = beside(bin, ".updating");
+    let mut options = OpenOptions::new();
+    let file = match options.read(true).append(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok("no update was interrupted");
+        }
+        Err(error) => return Err(Failure::io("write", &path, &error)),
+    };
+    let marker = match Marker::lock(file, path.clone()) {
         // Its process looks after it.
         Err(Failure::Busy) => return Ok("an update is running"),
-        Err(Failure::Interrupted(_)) => {
-            restore(&bin).map_err(|error| Failure::io("write", &bin, &error))?;
-            let removed = remove(&path).and_then(|()| sync_dir(&path));
-            removed.map_err(|error| Failure::io("write", &path, &error))?;
-            return Ok("the update was interrupted; the old version is back");
-        }
         other => other?,
     };
-    // It was ended before anything was replaced.
-    let _removed = remove(&beside(&bin, ".new"));
-    drop(marker);
-    Ok("the update was interrupted before anything was replaced")
+    if !marker.has_word {
+        // It was ended before anything was replaced.
+        for part in [beside(bin, ".new"), beside(&beside(bin, ".old"), ".new")] {
+            let _removed = remove(&part);
+        }
+        return Ok("the update was interrupted before anything was replaced");
+    }
+    let restored = restore(bin);
+    restored.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::interrupted(bin),
+        _ => Failure::io("write", bin, &error),
+    })?;
+    marker.remove().map_err(|error| Failure::io("write", &path, &error))?;
+    Ok("the update was interrupted; the old version is back")
+}
+
+/// Locks the file when no other process has it locked any more, and goes on without after [`RETURN_TIMEOUT`].
+fn wait_for_turn(file: &File) {
+    let end = Instant::now() + RETURN_TIMEOUT;
+    while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && Instant::now() < end {
+        thread::sleep(TURN_INTERVAL);
+    }
 }

@@ -27,14 +27,14 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval at which a child process is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Bytes of a child's output that are read.
-const MAX_OUTPUT: u64 = 4096;
+/// Bytes of a child's output that are read: the list of [`MAX_SERVICES`] units with long names, twice.
+const MAX_OUTPUT: usize = 16 * 1024;
 
 /// Bytes of a process's arguments or environment that are read.
 const MAX_ARGUMENTS: u64 = 256 * 1024;
 
 /// Services at most: one for each printer.
-const MAX_SERVICES: usize = 16;
+pub(super) const MAX_SERVICES: usize = 16;
 
 /// How services are restarted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub(super) struct Ran {
     pub(super) code: Option<i32>,
     /// Standard output, or standard error if that is empty.
     pub(super) text: String,
+    /// Whether there may be more of it.
+    is_cut: bool,
 }
 
 /// Runs a program for `limit` at most. It has a process group of its own, so that a key pressed at the terminal does not
@@ -71,26 +73,27 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Result<Ran, ErrorKi
             }
         }
     };
-    let mut text = read(child.stdout.take());
-    if text.trim().is_empty() {
-        text = read(child.stderr.take());
+    let mut bytes = read(child.stdout.take());
+    if bytes.trim_ascii().is_empty() {
+        bytes = read(child.stderr.take());
     }
-    Ok(Ran { code: status.code(), text })
+    let text = String::from_utf8_lossy(&bytes).trim().to_string();
+    Ok(Ran { code: status.code(), text, is_cut: bytes.len() == MAX_OUTPUT })
 }
 
 /// What a child that has ended has written. All of it is in the pipe: what the child has left running may keep that open, and
 /// is not waited for.
-fn read(from: Option<impl AsRawFd>) -> String {
+fn read(from: Option<impl AsRawFd>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(from) = from {
         let path = alloc::format!("/proc/self/fd/{}", from.as_raw_fd());
         let mut options = OpenOptions::new();
         if let Ok(pipe) = options.read(true).custom_flags(libc::O_NONBLOCK).open(path) {
             // What was read before an error is used.
-            let _read = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
+            let _read = pipe.take(MAX_OUTPUT as u64).read_to_end(&mut bytes);
         }
     }
-    String::from_utf8_lossy(&bytes).trim().to_string()
+    bytes
 }
 
 /// Runs a command of a service manager, whose output does not matter: a service that it starts may keep it open.
@@ -158,7 +161,7 @@ impl Service {
         command.arg("health").args(&self.arguments);
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         match run(&mut command, ANSWER_TIMEOUT) {
-            Ok(Ran { code: Some(BAD_VALUE), text }) => Err(text),
+            Ok(Ran { code: Some(BAD_VALUE), text, .. }) => Err(text),
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -177,6 +180,7 @@ fn strings(pid: u32, file: &str) -> Vec<OsString> {
 }
 
 /// The services that run `bin`, and what restarts them.
+#[derive(Default)]
 pub(super) struct Services {
     pub(super) manager: Option<ServiceManager>,
     pub(super) all: Vec<Service>,
@@ -187,20 +191,21 @@ pub(super) struct Services {
 impl Services {
     /// Looks for the services that run `bin`.
     pub(super) fn find(bin: &Path) -> Result<Self, Failure> {
-        if let Some(units) = units() {
-            let mut all = Vec::new();
-            for unit in units.iter().take(MAX_SERVICES) {
-                let Some(pid) = main_pid(unit).filter(|pid| runs(*pid, bin)) else { continue };
+        if let Some(units) = units()? {
+            let mut found = Self { manager: Some(ServiceManager::Systemd), ..Self::default() };
+            for unit in &units {
                 let name = unit.strip_suffix(".service").unwrap_or(unit);
-                all.push(Service::of(name, pid)?);
+                let Some(pid) = main_pid(unit) else { continue };
+                if Self::does_run(name, pid, bin)? {
+                    found.push(name, pid)?;
+                }
             }
-            let is_unmanaged = all.is_empty() && !processes(bin).is_empty();
-            return Ok(Self { manager: Some(ServiceManager::Systemd), all, is_unmanaged });
+            found.is_unmanaged = found.all.is_empty() && !processes(bin).is_empty();
+            return Ok(found);
         }
         let pids = processes(bin);
-        let mut manager = None;
-        let mut all = Vec::new();
-        for name in scripts().take(MAX_SERVICES) {
+        let mut found = Self::default();
+        for name in scripts() {
             let conf = OsString::from(conf(&name));
             let has_conf = |pid: &&u32| strings(**pid, "cmdline").contains(&conf);
             let Some(pid) = pids.iter().find(has_conf) else { continue };
@@ -210,12 +215,29 @@ impl Services {
                 ServiceManager::Script,
             ];
             let runs = |it: &ServiceManager| it.order(&name, "status", ANSWER_TIMEOUT);
-            let Some(found) = managers.into_iter().find(runs) else { continue };
-            manager = Some(found);
-            all.push(Service::of(&name, *pid)?);
+            let Some(manager) = managers.into_iter().find(runs) else { continue };
+            found.manager = Some(manager);
+            found.push(&name, *pid)?;
         }
-        let is_unmanaged = all.is_empty() && !pids.is_empty();
-        Ok(Self { manager, all, is_unmanaged })
+        found.is_unmanaged = found.all.is_empty() && !pids.is_empty();
+        Ok(found)
+    }
+
+    /// Whether a unit's process runs `bin`. Another user's cannot be seen.
+    fn does_run(unit: &str, pid: u32, bin: &Path) -> Result<bool, Failure> {
+        let exe = fs::metadata(alloc::format!("/proc/{pid}/exe"));
+        match exe.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            true => Err(Failure::SettingsUnknown(unit.into())),
+            false => Ok(runs(pid, bin)),
+        }
+    }
+
+    fn push(&mut self, name: &str, pid: u32) -> Result<(), Failure> {
+        if self.all.len() == MAX_SERVICES {
+            return Err(Failure::TooManyServices);
+        }
+        self.all.push(Service::of(name, pid)?);
+        Ok(())
     }
 
     /// Restarts a service. Whether it starts is seen later.
@@ -263,13 +285,18 @@ impl ServiceManager {
 }
 
 /// The active units of this program, where systemd runs.
-fn units() -> Option<Vec<String>> {
+fn units() -> Result<Option<Vec<String>>, Failure> {
     let mut command = Command::new("systemctl");
-    command.args(["list-units", "--plain", "--no-legend", "--state=active"]);
+    command.args(["list-units", "--full", "--plain", "--no-legend", "--state=active"]);
     command.args(["pandaproxy.service", "pandaproxy@*.service"]);
-    let ran = run(&mut command, ANSWER_TIMEOUT).ok().filter(|ran| ran.code == Some(0))?;
+    let Some(ran) = run(&mut command, ANSWER_TIMEOUT).ok().filter(|ran| ran.code == Some(0)) else {
+        return Ok(None);
+    };
+    if ran.is_cut {
+        return Err(Failure::TooManyServices);
+    }
     let units = ran.text.lines().filter_map(|line| line.split_whitespace().next());
-    Some(units.map(String::from).collect())
+    Ok(Some(units.map(String::from).collect()))
 }
 
 fn main_pid(unit: &str) -> Option<u32> {

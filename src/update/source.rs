@@ -1,8 +1,8 @@
 //! An update file as it is read: header first, then the content, which is verified on its way to another file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
@@ -153,6 +153,8 @@ pub(super) fn write(source: &mut Source, out: &Path, mode: u32) -> Result<New, F
     let mut file = options.write(true).create_new(true).mode(mode).open(&path).map_err(failed)?;
     let new = New { path: path.clone(), is_kept: false };
     source.copy(|piece| file.write_all(piece).map_err(failed))?;
+    // Whatever the umask is: the service's user runs the program.
+    file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     Ok(new)
 }

@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +19,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::failure::Failure;
 use super::header::{Content, Header, MAX_HEADER, MAX_SIZE};
-use super::install::Marker;
+use super::install::{Marker, keep, resume_at};
 use super::keys::{Fingerprint, Keys, MAX_KEYS, MAX_REVOKED};
 use super::refusal::{BadKeys, Refusal};
 use super::services::{ANSWER_TIMEOUT, run};
@@ -357,8 +359,80 @@ fn a_marker_that_was_removed_before_it_was_locked_is_busy() {
     let path = dir.join("pandaproxy.updating");
     let file = File::create(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let taken = Marker::lock(file, path, Path::new("/usr/local/bin/pandaproxy"));
+    let taken = Marker::lock(file, path);
     assert_eq!(taken.err(), Some(Failure::Busy));
+}
+
+/// Services that start together each ask for it.
+#[test]
+fn an_old_program_is_put_back_by_one_process_at_a_time() {
+    const AT_ONCE: usize = 4;
+    let dir = Scratch::new("update");
+    let bin = dir.join("pandaproxy");
+    fs::write(beside(&bin, ".old"), "old").unwrap();
+    for round in 0..200 {
+        fs::write(dir.join("new"), "new").unwrap();
+        fs::rename(dir.join("new"), &bin).unwrap();
+        fs::write(beside(&bin, ".updating"), "trial\n").unwrap();
+        let begin = Barrier::new(AT_ONCE);
+        let resume = || {
+            begin.wait();
+            let done = resume_at(&bin);
+            (done, fs::read(&bin).unwrap())
+        };
+        let ended: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(resume)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let back = |it: &Result<&str, Failure>| it.as_ref().is_ok_and(|it| it.contains("is back"));
+        let by = ended.iter().filter(|(done, _)| back(done)).count();
+        assert_eq!(by, 1, "round {round}: {ended:?}");
+        let none = Ok("no update was interrupted");
+        let is_good =
+            |(done, there): &(_, Vec<u8>)| (back(done) || *done == none) && there == b"old";
+        assert!(ended.iter().all(is_good), "round {round}: {ended:?}");
+        assert!(!beside(&bin, ".new").exists() && !beside(&bin, ".updating").exists());
+    }
+}
+
+#[test]
+fn an_update_that_runs_is_not_undone() {
+    let dir = Scratch::new("update");
+    let [bin, marker] = ["pandaproxy", "pandaproxy.updating"].map(|name| dir.join(name));
+    for (file, content) in [(&bin, "new"), (&beside(&bin, ".old"), "old"), (&marker, "trial\n")] {
+        fs::write(file, content).unwrap();
+    }
+    let update = File::open(&marker).unwrap();
+    update.lock().unwrap();
+    assert_eq!(resume_at(&bin), Ok("an update is running"));
+    assert_eq!(fs::read(&bin).unwrap(), b"new");
+    drop(update);
+    assert_eq!(resume_at(&bin), Ok("the update was interrupted; the old version is back"));
+    assert_eq!(fs::read(&bin).unwrap(), b"old");
+    // Ended before its trial.
+    let parts = [marker, beside(&bin, ".new"), beside(&bin, ".old.new")];
+    parts.iter().for_each(|part| fs::write(part, "").unwrap());
+    assert_eq!(resume_at(&bin), Ok("the update was interrupted before anything was replaced"));
+    assert!(parts.iter().all(|part| !part.exists()));
+}
+
+#[test]
+fn an_interrupted_update_without_its_old_program_says_what_to_do() {
+    let dir = Scratch::new("update");
+    let bin = dir.join("pandaproxy");
+    fs::write(&bin, "new").unwrap();
+    fs::write(beside(&bin, ".updating"), "trial\n").unwrap();
+    assert_eq!(resume_at(&bin), Err(Failure::OldMissing(bin.clone())));
+    assert_eq!(fs::read(&bin).unwrap(), b"new");
+}
+
+/// The file system has no links between these two, and the copy ends with an error, as on a full disk.
+#[test]
+fn a_copy_that_fails_leaves_no_part() {
+    let dir = Scratch::new("update");
+    let old = dir.join("pandaproxy.old");
+    keep(Path::new("/proc/self/mem"), &old).unwrap_err();
+    assert_eq!(fs::read_dir(&*dir).unwrap().count(), 0);
 }
 
 #[test]

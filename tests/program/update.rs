@@ -5,7 +5,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::env;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
@@ -22,17 +23,19 @@ use crate::clients::programs::{PATIENCE, Program, executable};
 use crate::clients::proxy::{self, CODE, HOME, PRINTER_CA, StateDir, switch_on};
 use crate::readme::readme;
 use printer::{Model, Printer};
+use skips::is_missing;
 
 const BOARD: &str = env!("BOARD");
 
-/// Stands in for systemd with one unit, whose folder is `DIR`.
+/// Stands in for systemd with one unit, or those of the file `units`: each is the same process but for those called
+/// `other`, which are another program's.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 set -u
 pid=$(cat DIR/pid 2>/dev/null || true)
-lives() { [ -e "/proc/$pid/exe" ]; }
+lives() { grep -qs '^State:[[:space:]]*[^Z]' "/proc/$pid/status"; }
 case $1 in
-list-units) ! lives || echo 'pandaproxy.service loaded active running PandaProxy' ;;
-show) if lives; then echo "$pid"; else echo 0; fi ;;
+list-units) ! lives || cat DIR/units 2>/dev/null || echo 'pandaproxy.service loaded active running PandaProxy' ;;
+show) case $* in *other*) echo $$ ;; *) if lives; then echo "$pid"; else echo 0; fi ;; esac ;;
 is-failed) ! lives ;;
 reset-failed) ;;
 restart)
@@ -189,7 +192,8 @@ impl Bed {
         ];
         let line = readme("sudo pandaproxy update", &replaced);
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("exec {line} \"$@\""), "sh"]).args(more);
+        // As strict as a machine's umask may be.
+        command.args(["-c", &format!("umask 077; exec {line} \"$@\""), "sh"]).args(more);
         command.arg("--key").arg(self.file("update.pem")).env_clear();
         command.env("PATH", format!("{}:/usr/bin:/bin", self.file("bin").display()));
         Program::start(&mut command)
@@ -244,6 +248,8 @@ fn an_update_takes_the_place_of_the_program() {
         assert_eq!(code, Some(0), "{shown}");
         assert_eq!(shown.lines().filter(|line| line.starts_with("✓ ")).count(), 6, "{shown}");
         assert!(fs::read(bed.file("pandaproxy")).unwrap() == new);
+        let mode = fs::metadata(bed.file("pandaproxy")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "the service's user runs it");
         assert!(fs::read(bed.file("pandaproxy.old")).unwrap() == bed.old && bed.is_settled());
         assert!(bed.health().await);
     });
@@ -282,6 +288,91 @@ fn a_file_that_is_not_for_this_machine_changes_nothing() {
         let (code, shown) = bed.updated(&[]).await;
         assert!(code == Some(1) && shown.contains("signature not made by"), "{shown}");
         assert!(bed.is_old() && bed.is_settled() && bed.health().await);
+    });
+}
+
+#[test]
+fn services_that_an_update_cannot_look_after_are_not_left_out() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        bed.sign(BOARD, &bed.new_program());
+        let list = |others: u32, own: u32| {
+            let line = |name: String| format!("pandaproxy@{name}.service loaded active running\n");
+            let others = (0..others).map(|unit| line(format!("other{unit}")));
+            let units: String = others.chain((0..own).map(|unit| line(unit.to_string()))).collect();
+            fs::write(bed.file("units"), units).unwrap();
+        };
+        // Those of other programs do not count.
+        list(20, 16);
+        let (code, shown) = bed.updated(&["--check"]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert_eq!(shown.matches(" its printer)").count(), 16, "{shown}");
+        list(0, 17);
+        for more in [&["--check"][..], &[]] {
+            let (code, shown) = bed.updated(more).await;
+            assert!(code == Some(1) && shown.contains("more than 16 services run"), "{shown}");
+            assert!(bed.is_old() && bed.is_settled());
+        }
+        // More of them than are read.
+        list(1000, 0);
+        let (code, shown) = bed.updated(&[]).await;
+        assert!(code == Some(1) && shown.contains("more than 16 services run"), "{shown}");
+        assert!(bed.is_old() && bed.is_settled());
+    });
+}
+
+#[test]
+fn a_user_is_told_that_services_need_root() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        bed.sign(BOARD, &bed.new_program());
+        let own = fs::metadata("/proc/self").unwrap().uid();
+        if own != 0 || is_missing("setpriv") {
+            skips::cannot("to become another user needs root");
+            return;
+        }
+        fs::set_permissions(bed.dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(bed.file("pandaproxy")).args(["update", "--check"]).arg(bed.file("it.update"));
+        command.arg("--key").arg(bed.file("update.pem")).env_clear();
+        command.env("PATH", format!("{}:/usr/bin:/bin", bed.file("bin").display()));
+        let (code, shown) = ended(Program::start(&mut command)).await;
+        assert_eq!(code, Some(1), "{shown}");
+        let words = "settings of the running service pandaproxy cannot be read; run it as root";
+        assert!(shown.contains(words), "{shown}");
+    });
+}
+
+#[test]
+fn a_service_that_does_not_tell_about_its_printer_is_said_to() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let start = fs::read_to_string(bed.file("start")).unwrap();
+        bed.program("start", start.replace("mqtt,http ", "mqtt ").as_bytes());
+        fs::remove_file(bed.file("log")).unwrap();
+        bed.restart();
+        bed.becomes_ready().await;
+        bed.sign(BOARD, &bed.new_program());
+        let (code, shown) = bed.updated(&[]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("without http it does not tell about its printer"), "{shown}");
+        assert!(shown.contains("with the printer where that is known"), "{shown}");
+    });
+}
+
+#[test]
+fn a_program_that_no_service_runs_is_replaced() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        let pid = fs::read_to_string(bed.file("pid")).unwrap();
+        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+        bed.sign(BOARD, &bed.new_program());
+        let (code, shown) = bed.updated(&[]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("none runs this program") && shown.contains("not tried"), "{shown}");
+        assert!(!shown.contains("accepts the settings"), "it was shown none: {shown}");
+        assert!(!bed.is_old() && bed.is_settled());
     });
 }
 
@@ -455,6 +546,9 @@ fn an_update_that_is_killed_leaves_a_service() {
                 String::from_utf8_lossy(&said.out).contains(&line)
             };
             assert!(update.until(PATIENCE, seen).await, "stage {stage}: {}", update.log());
+            if let Ok(marker) = fs::metadata(bed.file("pandaproxy.updating")) {
+                assert_eq!(marker.mode() & 0o077, 0, "no other user may lock it");
+            }
             update.signal("KILL");
             drop(update);
             let there = fs::read(bed.file("pandaproxy")).unwrap();
