@@ -3,35 +3,52 @@
 //! Keys are those of `KEY=VALUE` lines, in any case. A value is text, a whole number, `true`, `false`, or `null` for none.
 
 use alloc::string::String;
+use core::iter::FusedIterator;
 
-use serde_json_core::str::{EscapedStr, EscapedStringFragment};
 use zeroize::Zeroizing;
 
 /// What is said of any other text.
-pub(super) const EXPECTED: &str =
+pub const EXPECTED: &str =
     "expected one JSON object of text, whole numbers, true, false and null: {\"KEY\": VALUE, …}";
 
+/// What is said of any other value.
+pub const EXPECTED_VALUE: &str = "expected text, a whole number, true, false or null";
+
 /// A setting of the object.
-pub(super) struct Member {
+#[derive(Debug)]
+pub struct Member {
     /// Line in which its key stands, from 1.
-    pub(super) line: usize,
-    pub(super) key: Zeroizing<String>,
-    /// Empty for `null`.
-    pub(super) value: Zeroizing<String>,
+    pub line: usize,
+    /// Its key.
+    pub key: Zeroizing<String>,
+    /// Its value; empty for `null`.
+    pub value: Zeroizing<String>,
 }
 
-/// The members of an object, up to the first fault, whose line it has.
-pub(super) struct Object<'a> {
+/// A syntax error.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its line, from 1.
+    pub line: usize,
+    /// The key whose value it is in; `None` between members.
+    pub key: Option<Zeroizing<String>>,
+}
+
+/// The members of an object, up to the first fault.
+#[derive(Debug)]
+pub struct Object<'a> {
     text: &'a str,
     rest: &'a str,
     is_first: bool,
+    /// Whether the object, or what is read of it, has ended.
+    is_over: bool,
 }
 
 impl<'a> Object<'a> {
     /// `None` where the text is not JSON, but lines.
-    pub(super) fn begun(text: &'a str) -> Option<Self> {
+    pub fn begun(text: &'a str) -> Option<Self> {
         let rest = text.trim_start().strip_prefix('{')?;
-        Some(Self { text, rest, is_first: true })
+        Some(Self { text, rest, is_first: true, is_over: false })
     }
 
     fn line(&self) -> usize {
@@ -53,27 +70,35 @@ impl<'a> Object<'a> {
     }
 
     /// The next member; `None` at the end of the object and the text.
-    fn member(&mut self) -> Option<Option<Member>> {
+    fn member(&mut self) -> Option<Result<Member, Fault>> {
         if self.has('}') {
             self.skip_space();
-            return if self.rest.is_empty() { None } else { Some(None) };
+            return if self.rest.is_empty() { None } else { Some(Err(self.fault())) };
         }
         if !core::mem::take(&mut self.is_first) && !self.has(',') {
-            return Some(None);
+            return Some(Err(self.fault()));
         }
         Some(self.pair())
     }
 
-    fn pair(&mut self) -> Option<Member> {
+    fn pair(&mut self) -> Result<Member, Fault> {
         self.skip_space();
         let line = self.line();
-        let key = self.string()?;
+        let key = self.string().ok_or_else(|| self.fault())?;
         if !self.has(':') {
-            return None;
+            return Err(self.fault());
         }
         self.skip_space();
-        let value = if self.rest.starts_with('"') { self.string() } else { self.word() }?;
-        Some(Member { line, key, value })
+        let value = if self.rest.starts_with('"') { self.string() } else { self.word() };
+        match value {
+            Some(value) => Ok(Member { line, key, value }),
+            None => Err(Fault { line: self.line(), key: Some(key) }),
+        }
+    }
+
+    /// A fault outside of a value.
+    fn fault(&self) -> Fault {
+        Fault { line: self.line(), key: None }
     }
 
     /// Text between quotes, with its escapes replaced.
@@ -86,17 +111,10 @@ impl<'a> Object<'a> {
             is_end
         })?;
         let (raw, behind) = inside.split_at_checked(end)?;
-        if raw.contains(char::is_control) {
+        if raw.contains(|c| c < ' ') {
             return None;
         }
-        // The text has no more bytes than its escaped form: it is not copied while it grows.
-        let mut text = Zeroizing::new(String::with_capacity(raw.len()));
-        for fragment in EscapedStr(raw).fragments() {
-            match fragment.ok()? {
-                EscapedStringFragment::NotEscaped(part) => text.push_str(part),
-                EscapedStringFragment::Escaped(c) => text.push(c),
-            }
-        }
+        let text = unescaped(raw)?;
         self.rest = behind.strip_prefix('"')?;
         Some(text)
     }
@@ -117,10 +135,66 @@ impl<'a> Object<'a> {
 }
 
 impl Iterator for Object<'_> {
-    /// A member, or the line of the syntax error.
-    type Item = Result<Member, usize>;
+    /// A member, or the syntax error that ends the reading.
+    type Item = Result<Member, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.member()?.ok_or_else(|| self.line()))
+        if self.is_over {
+            return None;
+        }
+        let member = self.member();
+        self.is_over = !matches!(member, Some(Ok(_)));
+        member
     }
+}
+
+impl FusedIterator for Object<'_> {}
+
+/// A string's text, with its escapes replaced (RFC 8259 §7). `None`: one of them is none, or half of a surrogate pair.
+fn unescaped(raw: &str) -> Option<Zeroizing<String>> {
+    // The text has no more bytes than its escaped form: it is not copied while it grows.
+    let mut text = Zeroizing::new(String::with_capacity(raw.len()));
+    let mut rest = raw;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let mut after = escape.chars();
+        let c = match after.next()? {
+            c @ ('"' | '\\' | '/') => c,
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let (c, behind) = utf16(after.as_str())?;
+                after = behind.chars();
+                c
+            }
+            _ => return None,
+        };
+        text.push(c);
+        rest = after.as_str();
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// The character of `XXXX`, or of `XXXX\uXXXX` where it has two units of UTF-16, and what stands behind.
+fn utf16(text: &str) -> Option<(char, &str)> {
+    let (first, behind) = unit(text)?;
+    if let Some(c) = char::from_u32(first.into()) {
+        return Some((c, behind));
+    }
+    let (second, behind) = unit(behind.strip_prefix("\\u")?)?;
+    let c = char::decode_utf16([first, second]).next()?.ok()?;
+    Some((c, behind))
+}
+
+/// Four hexadecimal digits, and what stands behind.
+fn unit(text: &str) -> Option<(u16, &str)> {
+    let (digits, behind) = text.split_at_checked(4)?;
+    // A sign would be read as well.
+    let is_plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let unit = u16::from_str_radix(digits, 16).ok().filter(|_| is_plain)?;
+    Some((unit, behind))
 }

@@ -10,7 +10,7 @@ mod announce;
 mod args;
 mod ftp;
 mod help;
-mod json;
+pub mod json;
 mod services;
 mod settings;
 mod source;

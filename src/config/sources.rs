@@ -114,7 +114,8 @@ impl<'a> Sources<'a> {
             },
         };
         let text = read(&path).map_err(|error| {
-            ConfigError::new(format!("cannot read the settings in {}: {error}", path.display()))
+            let (path, hint) = (path.display(), error.hint());
+            ConfigError::new(format!("cannot read the settings in {path}: {error}; {hint}"))
         })?;
         sources.lines = parse(&path, &text)?;
         sources.path = path;
@@ -243,12 +244,20 @@ impl Lines<'_> {
     /// Reads an object; each setting may be in it once, so their number is limited.
     fn read_object(&mut self, object: Object<'_>) -> Result<(), ConfigError> {
         for member in object {
-            let member = member.map_err(|line| self.error(line, json::EXPECTED))?;
-            let json::Member { line, key, value } = member;
+            let json::Member { line, key, value } = member.map_err(|fault| self.fault(&fault))?;
             let setting = self.setting(line, &key, |known| known.eq_ignore_ascii_case(&key))?;
             self.add(line, setting, value);
         }
         Ok(())
+    }
+
+    /// What is wrong in an object. The value is not shown: its key may be mistyped, and the value a secret.
+    fn fault(&self, fault: &json::Fault) -> ConfigError {
+        let what = match &fault.key {
+            Some(key) => format!("invalid value for{}: {}", quoted_name(key), json::EXPECTED_VALUE),
+            None => json::EXPECTED.to_owned(),
+        };
+        self.error(fault.line, &what)
     }
 
     /// The setting that a key means, which no line before has.
@@ -318,6 +327,16 @@ enum Unreadable {
     Os(io::ErrorKind),
     TooLarge,
     NotText,
+}
+
+impl Unreadable {
+    /// What to do about a file of settings.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Os(io::ErrorKind::PermissionDenied) => "run it as root (sudo)",
+            Self::Os(_) | Self::TooLarge | Self::NotText => "name a file of settings with --config",
+        }
+    }
 }
 
 impl fmt::Display for Unreadable {

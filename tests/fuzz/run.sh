@@ -63,7 +63,7 @@ rate() {
     chamber_wire) echo 100000 ;;
     mqtt_wire | mqtt_topic | rtsp_rtp) echo 60000 ;;
     rtsp_wire | rtsp_sdp | rtsp_digest | trace_password) echo 20000 ;;
-    mqtt_json | chamber_client | ftp_wire | tls_chain | update_file | update_keys) echo 10000 ;;
+    mqtt_json | chamber_client | ftp_wire | tls_chain | update_file | update_keys | config_json) echo 10000 ;;
     mqtt_state | chamber_upstream) echo 4000 ;;
     trace_redact | trace_login) echo 2000 ;;
     mqtt_client | rtsp_client | ftp_client | ftp_upstream) echo 1000 ;;
@@ -75,7 +75,7 @@ rate() {
 fuzz() {
     local name=$1 each=$seconds log=$out/log/$1 how=()
     case $name in
-    mqtt_topic | chamber_wire | rtsp_sdp | rtsp_rtp | rtsp_digest) each=${each:-20} ;;
+    mqtt_topic | chamber_wire | rtsp_sdp | rtsp_rtp | rtsp_digest | config_json) each=${each:-20} ;;
     *) each=${each:-60} ;;
     esac
     if [ -n "$seed" ]; then

@@ -5,6 +5,7 @@
 
 mod bind;
 mod chamber;
+mod config;
 mod conversation;
 mod ftp;
 mod http;
@@ -52,6 +53,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("ssdp_hub", ssdp::hub),
     ("update_file", update::file),
     ("update_keys", update::keys),
+    ("config_json", config::json),
 ];
 
 /// The target of this name.
