@@ -86,7 +86,7 @@ causes! {
         "other programs may hold all its connections: close them or restart the printer",
         "A printer accepts one to four connections. Programs that were switched off without a goodbye may hold theirs for \
          hours: restart the printer, and connect other programs to the proxy.";
-    NOT_TLS "not-tls" "the TLS handshake failed",
+    NOT_TLS "not-tls" "TLS handshake failed",
         "is this address a printer?",
         "Another device has the printer's address, or the printer is starting.";
     WRONG_SERIAL "wrong-serial" "issued to printer {}",
@@ -200,9 +200,10 @@ causes! {
         "see its log; with http among its --services its status is shown here",
         "A second login would take one of the printer's few connections. Where the service answers HTTP, its status is asked \
          instead; else stop the service for a full check.";
-    SERVICE "service" "the running service reports: {}",
-        "see its log",
-        "The service's own status says what is wrong; the other causes of this page explain its words.";
+    HIDDEN "hidden" "port {} is held by a program of another user",
+        "run pandaproxy check with sudo: root sees whether that is the service, or else which program",
+        "Only root, and the service's own user, can tell the running service from another program. It may be the service: the \
+         printer is not asked a second time.";
 }
 
 impl Cause {
@@ -211,11 +212,17 @@ impl Cause {
         With { cause: self, argument }
     }
 
-    /// The cause whose text is in these words, whatever stands in the place of its argument.
+    /// The cause whose text is in these words, whatever stands in the place of its argument. What stands behind `; ` is a hint.
     pub fn of(words: &str) -> Option<Self> {
-        let is_in = |cause: &&Self| cause.text.split("{}").all(|piece| words.contains(piece));
-        // The longest text: one may begin as another one does.
-        Self::ALL.iter().filter(is_in).max_by_key(|cause| cause.text.len()).copied()
+        let words = words.split("; ").next().unwrap_or(words);
+        // The last one in `EVENT: CAUSE`, and the longest: one may begin as another one does.
+        let place = |cause: &&Self| {
+            let mut pieces = cause.text.split("{}");
+            let at = words.rfind(pieces.next()?)?;
+            pieces.all(|piece| words.contains(piece)).then_some((at, cause.text.len()))
+        };
+        let found = Self::ALL.iter().filter_map(|cause| Some((place(&cause)?, cause)));
+        found.max_by_key(|(place, _)| *place).map(|(_, cause)| *cause)
     }
 }
 
@@ -266,6 +273,30 @@ mod tests {
             let is_anchor = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             assert!(cause.anchor.chars().all(is_anchor), "{}", cause.anchor);
             assert!(!cause.text.contains("; "), "{}", cause.anchor);
+        }
+    }
+
+    #[test]
+    fn each_cause_is_used() {
+        use std::{fs, path::Path};
+        fn texts(dir: &Path, all: &mut alloc::string::String) {
+            for entry in fs::read_dir(dir).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    texts(&path, all);
+                } else if !path.ends_with("cause.rs") {
+                    all.push_str(&fs::read_to_string(path).unwrap_or_default());
+                }
+            }
+        }
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let (own, mut others) = (fs::read_to_string(src.join("cause.rs")).unwrap(), "".into());
+        texts(&src, &mut others);
+        for cause in Cause::ALL {
+            let anchor = alloc::format!(" \"{}\" \"", cause.anchor);
+            let name =
+                own.lines().find_map(|line| line.trim_start().split_once(&anchor)).unwrap().0;
+            assert!(others.contains(&alloc::format!("Cause::{name}")), "{name}");
         }
     }
 

@@ -20,8 +20,22 @@ impl<'a> Status<'a> {
         Self(text.as_bytes())
     }
 
-    /// What it says about a stage.
+    /// The printer that it is about, by its serial number.
+    pub fn serial(self) -> Option<String> {
+        self.printers(b"serial")
+    }
+
+    /// What it says about a stage. Where the service cannot connect for reports, the stage that its reason belongs to has
+    /// failed, and what was known before counts no longer.
     pub fn finding(self, stage: Stage) -> Finding {
+        if let Some((at, fault)) = self.fault() {
+            let of_reports = [Stage::Certificate, Stage::Login, Stage::Report].contains(&stage);
+            if stage == at {
+                return fault;
+            } else if of_reports && stage.number() > at.number() {
+                return Finding::skipped(format!("see {} {}", at.number(), at.name()));
+            }
+        }
         match stage {
             Stage::Printer => self.printer(),
             Stage::Certificate => self.certificate(),
@@ -35,6 +49,36 @@ impl<'a> Status<'a> {
             | Stage::Discovery
             | Stage::Resources => Finding::skipped("not part of the service's status"),
         }
+    }
+
+    /// Why the service has no connection for reports, and the stage that this belongs to.
+    fn fault(self) -> Option<(Stage, Finding)> {
+        const OF_PRINTER: [Cause; 5] = [
+            Cause::NO_SUCH_NAME,
+            Cause::ITSELF,
+            Cause::PRINTER_OFF,
+            Cause::PORT_CLOSED,
+            Cause::UNREACHABLE,
+        ];
+        const OF_CERTIFICATE: [Cause; 5] = [
+            Cause::NO_HANDSHAKE,
+            Cause::NOT_TLS,
+            Cause::WRONG_SERIAL,
+            Cause::UNKNOWN_AUTHORITY,
+            Cause::CERTIFICATE,
+        ];
+        let upstream = self.of_service("mqtt", b"upstream").map(text);
+        upstream.filter(|upstream| upstream == "failing")?;
+        let reason = self.reason("mqtt").unwrap_or("its connection fails".into());
+        let cause = cause_of(&reason, Cause::BROKER);
+        let stage = if OF_PRINTER.contains(&cause) {
+            Stage::Printer
+        } else if OF_CERTIFICATE.contains(&cause) {
+            Stage::Certificate
+        } else {
+            Stage::Login
+        };
+        Some((stage, Finding::message(cause, reason)))
     }
 
     fn printer(self) -> Finding {
@@ -60,9 +104,12 @@ impl<'a> Status<'a> {
     fn report(self) -> Finding {
         let unknown = || String::from("unknown");
         let age = self.printer_member(b"last_report_age_s").map(text);
-        let Some(age) = age.filter(|age| age.parse::<u64>().is_ok()) else {
+        let Some(age) = age.and_then(|age| age.parse::<u64>().ok()) else {
             return Finding::skipped("the service has no report yet");
         };
+        if age > MAX_REPORT_AGE {
+            return Finding::failed(&Cause::NO_REPORT.with(age));
+        }
         let firmware = self.printers(b"firmware").unwrap_or_else(unknown);
         let found = format!("firmware {firmware}, last report {age} s ago");
         let is_off = |key| self.printer_is(key) == Some(false);
@@ -89,7 +136,7 @@ impl<'a> Status<'a> {
         let upstream = self.of_service(name, b"upstream").map(text);
         match upstream.as_deref() {
             Some("connected") => Finding::good(format!("the service is connected: {in_use}")),
-            Some("idle") => Finding::good("the service connects when a client needs it"),
+            Some("idle") => Finding::skipped("the service connects when a client needs it"),
             Some("connecting") => Finding::skipped("the service is connecting"),
             Some("failing") => {
                 let reason = self.reason(name).unwrap_or("its connection fails".into());
@@ -139,6 +186,9 @@ fn cause_of(words: &str, other: Cause) -> Cause {
 fn member<'a>(object: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
     json::members(object).flatten().find(|member| member.key.text == key).map(|it| it.value)
 }
+
+/// Age in seconds of a report that is no longer one: an idle printer sends one every two seconds.
+const MAX_REPORT_AGE: u64 = 60;
 
 /// Bytes of a value that are shown.
 const MAX_SHOWN: usize = 240;

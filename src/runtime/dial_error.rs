@@ -70,6 +70,34 @@ impl fmt::Display for DialError {
 
 impl core::error::Error for DialError {}
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Name;
+    use alloc::string::ToString;
+
+    /// As the service's status has it, which `pandaproxy check` reads.
+    #[test]
+    fn the_message_of_each_error_leads_to_its_cause() {
+        let at = IpAddr::from([192, 168, 100, 200]);
+        for error in [
+            DialError::NoSuchName,
+            DialError::Itself(at),
+            DialError::Off,
+            DialError::PortClosed { port: 8883 },
+            DialError::NoHandshake,
+            DialError::Handshake(ConnectError::NotTls),
+            DialError::Handshake(ConnectError::Alert(80)),
+            DialError::Refused(Refusal::WrongSerial { found: Name::of(b"01P00A999999999") }),
+            DialError::Refused(Refusal::UnknownIssuer),
+            DialError::Refused(Refusal::PinChanged),
+        ] {
+            let message = error.to_string();
+            assert_eq!(Cause::of(&message), Some(error.cause()), "{message}");
+        }
+    }
+}
+
 /// Messages of failed connections to the printer, for the table of messages.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {

@@ -3,11 +3,12 @@
 
 use core::net::SocketAddr;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::rc::Rc;
 
 use crate::clients::ports::{Refusing, block};
-use crate::clients::programs::Program;
+use crate::clients::programs::{Program, executable};
 use crate::clients::proxy::{
     self, CODE, HOME, PRINTER_CA, Proxy, StateDir, command, switch_on, usual,
 };
@@ -233,5 +234,69 @@ fn a_running_services_printer_is_not_logged_in_to_again() {
         assert!(line(&out, "report").contains("firmware 01."), "{out}");
         let of_printer = (bed.printer.ever(), bed.printer.open());
         assert_eq!(of_printer, (1, 1), "the service's connection is the only one");
+    });
+}
+
+/// None of these services shows at its port which proxy it is.
+#[test]
+fn a_running_service_without_mqtt_is_recognised() {
+    const SERVICES: &str = "--services=chamber,ftp,http";
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let ports = bed.ports(bed.mqtt.port(), bed.chamber.port());
+        let mut service = command(["-b", "127.0.0.1", "--printer-ca", PRINTER_CA, "-a", CODE]);
+        service.args(["-p", "127.0.0.1", "-s", Model::P1S.serial(), SERVICES, "--ftp-mode=proxy"]);
+        service.args(["--port", &bed.own_ports(), "--printer-port", &ports, "--state-dir"]);
+        service.arg(bed.dir.path());
+        let _service = Proxy::start_serving("http", service, Rc::clone(&bed.dir)).await;
+        let check = |serial: &str| {
+            let mut command = bed.command(&[SERVICES, "-p", "127.0.0.1", "-s", serial]);
+            command.args(["--printer-port", &ports, "--state-dir"]).arg(bed.dir.path());
+            Program::start(command.env("ACCESS_CODE", CODE))
+        };
+        let (code, out) = outcome("without mqtt", check(Model::P1S.serial())).await;
+        assert_eq!(code, Some(0), "{out}");
+        assert!(line(&out, "ports").contains("held by the running service: chamber"), "{out}");
+        assert!(line(&out, "files").contains("the service connects when a client needs"), "{out}");
+        assert_eq!(bed.printer.ever(), 0, "it is not logged in to");
+        // Another printer's has the ports.
+        let (code, out) = outcome("of another printer", check("01P00A999999999")).await;
+        assert_eq!(code, Some(12), "{out}");
+        assert!(line(&out, "ports").ends_with("[port-taken]"), "{out}");
+    });
+}
+
+#[test]
+fn another_users_service_is_left_alone_and_root_asked_for() {
+    if is_missing("setpriv") || std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        skips::cannot("to become another user needs root");
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let mut args = usual(&bed.printer, bed.mqtt, &bed.dir);
+        args.retain(|word| !word.starts_with("mqtt=0") && word != "--port");
+        args.extend(["--port", &bed.own_ports()].map(str::to_owned));
+        let service = Proxy::start(command(args), Rc::clone(&bed.dir)).await;
+        service.live().await;
+        // Where another user may run it.
+        let (place, program) = (std::env::temp_dir(), command([""; 0]));
+        let own = place.join(format!("pandaproxy-check-{}", std::process::id()));
+        executable(&own, &std::fs::read(program.get_program()).unwrap());
+        let mut check = Command::new("setpriv");
+        check.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&own);
+        check.args(["check", "-b", "127.0.0.1", "-p", "127.0.0.1", "-s", Model::P1S.serial()]);
+        check.args(["--services=mqtt", "--port", &bed.own_ports()]).env("ACCESS_CODE", CODE);
+        check.arg("--state-dir").arg(bed.dir.path()).current_dir("/");
+        let (code, out) = outcome("as another user", Program::start(&mut check)).await;
+        std::fs::remove_file(&own).unwrap();
+        assert_eq!(code, Some(0), "{out}");
+        for (stage, mark) in [("ports", "! "), ("printer", "- ")] {
+            let line = line(&out, stage);
+            assert!(line.starts_with(mark) && line.ends_with("[hidden]"), "{out}");
+            assert!(line.contains("run pandaproxy check with sudo"), "{out}");
+        }
+        assert!(line(&out, "clients").contains("authority not readable by this user"), "{out}");
+        assert_eq!(bed.printer.ever(), 1, "the service's connection is the only one");
     });
 }

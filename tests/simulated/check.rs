@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use pandaproxy::check::{Checked, Finding, Outcome, Stage, Verdict};
 use pandaproxy::config::Config;
-use pandaproxy::runtime::check::local::{Machine, PortState};
+use pandaproxy::runtime::check::local::{Machine, NoStatus, PortState};
 use pandaproxy::runtime::check::{Check, Progress, TIMEOUT};
 use pandaproxy::runtime::datagram::Datagrams;
 use pandaproxy::runtime::launch::Context;
@@ -39,8 +39,9 @@ const OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 9);
 #[derive(Default)]
 struct Fake {
     is_running: bool,
-    status: Option<String>,
+    status: Option<Result<String, NoStatus>>,
     taken: Option<u16>,
+    hidden: Option<u16>,
     answers: Option<Result<(), bool>>,
     time: Option<SystemTime>,
 }
@@ -50,13 +51,14 @@ impl Machine for Fake {
         self.is_running
     }
 
-    fn status(&self) -> Option<String> {
-        self.status.clone()
+    fn status(&self) -> Result<String, NoStatus> {
+        self.status.clone().unwrap_or(Err(NoStatus::Off))
     }
 
     fn port(&self, _: &Config, _: &str, port: u16) -> PortState {
         match (self.taken == Some(port), self.is_running) {
             (true, _) => PortState::Taken("mosquitto, pid 812".to_owned()),
+            (false, _) if self.hidden == Some(port) => PortState::Hidden,
             (false, true) => PortState::Own,
             (false, false) => PortState::Free,
         }
@@ -375,6 +377,10 @@ fn a_name_without_an_address_is_found() {
         let outcome = bed.check().await;
         failed(&outcome, Stage::Printer, "no-such-name", "cannot be resolved");
         verdicts(&outcome, &Stage::AT_PRINTER[1..], Verdict::Skipped);
+        let bed = Bed::new(Model::P1S);
+        bed.net.resolving(|| core::future::ready(None));
+        bed.announces.set(false);
+        verdicts(&bed.check().await, &[Stage::Discovery], Verdict::Skipped);
     });
 }
 
@@ -460,6 +466,68 @@ fn a_running_service_keeps_its_printer_to_itself() {
     });
 }
 
+#[test]
+fn a_status_that_is_not_known_is_explained() {
+    lan::run(async {
+        let mut bed = Bed::new(Model::P1S);
+        bed.machine.is_running = true;
+        // Another user's program, which this user cannot look at.
+        bed.machine.status = Some(Err(NoStatus::Hidden(8883)));
+        bed.machine.hidden = Some(8883);
+        let outcome = bed.check().await;
+        warned(&outcome, Stage::Ports, "hidden");
+        for stage in [Stage::Ports, Stage::Printer] {
+            let finding = outcome.of(stage).unwrap();
+            assert!(finding.text.contains("port 8883 is held by a program of another user"));
+            assert!(finding.hint.as_ref().is_some_and(|hint| hint.contains("with sudo")));
+        }
+        verdicts(&outcome, &Stage::AT_PRINTER, Verdict::Skipped);
+        let why = "http on 127.0.0.1:8080: the running proxy has another access code; correct it";
+        bed.machine.status = Some(Err(NoStatus::Failed(why.to_owned())));
+        let outcome = bed.check().await;
+        verdicts(&outcome, &Stage::AT_PRINTER, Verdict::Skipped);
+        let finding = outcome.of(Stage::Printer).unwrap();
+        assert!(finding.text.ends_with("the running proxy has another access code"), "{finding:?}");
+        assert_eq!(finding.hint.as_deref(), Some("correct it"));
+    });
+}
+
+#[test]
+fn a_printer_that_went_away_is_not_shown_as_it_was() {
+    lan::run(async {
+        let mut bed = Bed::new(Model::P1S);
+        bed.machine.is_running = true;
+        let before = r#""reachable":true,"certificate":"accepted","code":"accepted","camera":"chamber",
+            "last_report_age_s":47,"firmware":"01.07.00.00","developer_mode":true,"live_view":null"#;
+        for (reason, stage, anchor) in [
+            ("the printer's port 8883 is closed; wait", Stage::Printer, "port-closed"),
+            ("the printer does not answer the TLS handshake", Stage::Certificate, "no-handshake"),
+            (
+                "the printer's certificate is rejected: issued to printer 01P00A999999999; correct it",
+                Stage::Certificate,
+                "wrong-serial",
+            ),
+            ("logged out", Stage::Login, "broker"),
+        ] {
+            let text = status(before, "failing", &format!("\"{reason}\""));
+            bed.machine.status = Some(Ok(text));
+            let outcome = bed.check().await;
+            let words = reason.split("; ").next().unwrap();
+            failed(&outcome, stage, anchor, words);
+            let of_reports = [Stage::Certificate, Stage::Login, Stage::Report];
+            let behind = of_reports.into_iter().filter(|it| it.number() > stage.number());
+            verdicts(&outcome, &behind.collect::<Vec<_>>(), Verdict::Skipped);
+        }
+        // Connected, and silent.
+        for (age, verdict) in [(60, Verdict::Good), (61, Verdict::Failed)] {
+            let text =
+                before.replace("\"last_report_age_s\":47", &format!("\"last_report_age_s\":{age}"));
+            bed.machine.status = Some(Ok(status(&text, "connected", "null")));
+            verdicts(&bed.check().await, &[Stage::Report], verdict);
+        }
+    });
+}
+
 /// A service's status with these values of its printer and of its MQTT connection.
 fn status(printer: &str, upstream: &str, reason: &str) -> String {
     format!(
@@ -477,24 +545,28 @@ fn a_running_services_status_stands_for_the_printer() {
         bed.machine.is_running = true;
         let good = r#""reachable":true,"certificate":"accepted","code":"accepted","camera":"chamber",
             "last_report_age_s":2,"firmware":"01.07.00.00","developer_mode":true,"live_view":null"#;
-        bed.machine.status = Some(status(good, "connected", "null"));
+        bed.machine.status = Some(Ok(status(good, "connected", "null")));
         let outcome = bed.check().await;
-        verdicts(&outcome, &Stage::ALL, Verdict::Good);
+        // What connects when a client needs it was not tried.
+        let idle = [Stage::Camera, Stage::Files];
+        verdicts(&outcome, &idle, Verdict::Skipped);
+        let others = Stage::ALL.into_iter().filter(|stage| !idle.contains(stage));
+        verdicts(&outcome, &others.collect::<Vec<_>>(), Verdict::Good);
         let report = outcome.of(Stage::Report).unwrap();
         assert!(report.text.contains("01.07.00.00"), "{report:?}");
 
         let bad =
             r#""reachable":true,"certificate":"accepted","code":"refused","camera":"chamber""#;
         let reason = r#""the printer refuses the access code; compare it with the screen""#;
-        bed.machine.status = Some(status(bad, "failing", reason));
+        bed.machine.status = Some(Ok(status(bad, "failing", reason)));
         failed(&bed.check().await, Stage::Login, "wrong-code", "refuses the access code");
 
         let off = r#""reachable":false"#;
-        bed.machine.status = Some(status(off, "failing", r#""the printer does not answer""#));
+        bed.machine.status = Some(Ok(status(off, "failing", r#""the printer does not answer""#)));
         failed(&bed.check().await, Stage::Printer, "printer-off", "does not answer");
         // What is no status says nothing, and breaks nothing.
         for odd in ["", "null", "[]", "{\"printer\":3,\"services\":{}}", "{\"services\":[1,{}]"] {
-            bed.machine.status = Some(odd.to_owned());
+            bed.machine.status = Some(Ok(odd.to_owned()));
             verdicts(&bed.check().await, &Stage::AT_PRINTER, Verdict::Skipped);
         }
         assert_eq!(bed.mqtt.dialled(), 0);

@@ -87,6 +87,9 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
                 let unheard = Finding::warning(&Cause::UNHEARD.with(""));
                 Finding { text: format!("{}{by}", unheard.text), ..unheard }
             }
+            None if configured.is_none() => {
+                Finding::skipped(format!("the printer's address is not known{by}"))
+            }
             None => Finding::good(format!(
                 "the printer is in another network, whose announcements do not arrive here{by}"
             )),

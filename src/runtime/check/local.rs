@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use crate::board::BOARD;
 use crate::cause::Cause;
 use crate::check::Finding;
+use crate::check::status::Status;
 use crate::config::Config;
 use crate::health;
 use crate::health::kernel::{listener, text};
@@ -37,6 +38,19 @@ pub enum PortState {
     Taken(String),
     /// Nothing, and this program may not bind it.
     Privileged,
+    /// Another user's program, which may be the running service.
+    Hidden,
+}
+
+/// Why the running service does not say how the printer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoStatus {
+    /// It has no HTTP.
+    Off,
+    /// Another user's program has this port, and may be the service.
+    Hidden(u16),
+    /// It did not answer: why, with a hint.
+    Failed(String),
 }
 
 /// This machine. A test has another one.
@@ -44,8 +58,12 @@ pub trait Machine {
     /// Whether the service of this configuration runs here.
     fn is_running(&self) -> bool;
 
-    /// What the running service says about itself, as JSON, if it can be asked.
-    fn status(&self) -> Option<String>;
+    /// What the running service says about itself, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`NoStatus`].
+    fn status(&self) -> Result<String, NoStatus>;
 
     /// Who has this port, on which `service` is to listen.
     fn port(&self, config: &Config, service: &str, port: u16) -> PortState;
@@ -73,33 +91,61 @@ pub struct ThisMachine {
     /// Ports of the running service that have shown that they are its.
     own: heapless::Vec<u16, { health::PORTS }>,
     is_running: bool,
-    status: Option<String>,
+    status: Result<String, NoStatus>,
+    /// Whether another user's program has a port, and may be the service.
+    is_hidden: bool,
 }
 
 impl ThisMachine {
     /// Looks whether the service of this configuration runs, for [`health::TIMEOUT`] at most.
     pub fn look(config: &Config) -> Self {
         let mut own = heapless::Vec::new();
-        let mut is_running = false;
+        let mut hidden = None;
+        let is_shown = config.listening().any(|(service, _)| health::has_identity(service));
         for (service, port, answers) in health::ports(config) {
             let is_own = match answers {
-                Ok(()) => health::has_identity(service),
-                // To be on the safe side: the printer of a service that runs is not connected to.
-                Err(error) => {
-                    let named = || holder_at(config.bind_of(service), port);
-                    error.is_uncertain() && named().is_none_or(|(_, name)| name == own_name())
-                }
+                Ok(()) if health::has_identity(service) => true,
+                Ok(()) if is_shown => false,
+                Err(error) if !error.is_uncertain() => false,
+                // No port shows whose it is, or what it shows cannot be judged. To be on the safe side, the printer of a
+                // service that may run is not connected to.
+                Ok(()) | Err(_) => match holder_at(config.bind_of(service), port) {
+                    Some((_, name)) => name == own_name(),
+                    None => {
+                        hidden = hidden.or(Some(port));
+                        false
+                    }
+                },
             };
             if is_own {
-                is_running = true;
                 // It fits: there is an element for each port.
                 let _fits = own.push(port);
             }
         }
-        let mut status = Vec::new();
-        let is_shown = is_running && health::show_status(config, true, &mut status).is_ok();
-        Self { own, is_running, status: String::from_utf8(status).ok().filter(|_| is_shown) }
+        let is_running = !own.is_empty() || hidden.is_some();
+        let status = if is_running { ask_status(config) } else { Err(NoStatus::Off) };
+        let is_other =
+            |text: &String| Status::new(text).serial() != Some(config.serial.to_string());
+        if !is_shown && status.as_ref().is_ok_and(is_other) {
+            // That of another printer.
+            let status = Err(NoStatus::Off);
+            return Self { own: heapless::Vec::new(), is_running: false, status, is_hidden: false };
+        }
+        let is_hidden = hidden.is_some();
+        let status = status.map_err(|why| hidden.map_or(why, NoStatus::Hidden));
+        Self { own, is_running, status, is_hidden }
     }
+}
+
+/// What the HTTP service of this configuration says about itself.
+fn ask_status(config: &Config) -> Result<String, NoStatus> {
+    if !config.services.http {
+        return Err(NoStatus::Off);
+    }
+    let mut status = Vec::new();
+    let shown = health::show_status(config, true, &mut status);
+    shown.map_err(|error| NoStatus::Failed(format!("{error}")))?;
+    String::from_utf8(status).map_err(|_| NoStatus::Failed("its status is no text".into()))
 }
 
 impl Machine for ThisMachine {
@@ -107,7 +153,7 @@ impl Machine for ThisMachine {
         self.is_running
     }
 
-    fn status(&self) -> Option<String> {
+    fn status(&self) -> Result<String, NoStatus> {
         self.status.clone()
     }
 
@@ -126,6 +172,7 @@ impl Machine for ThisMachine {
             {
                 PortState::Own
             }
+            None if self.is_hidden => PortState::Hidden,
             None if self.is_running() && !health::has_identity(service) => PortState::Own,
             Some((pid, name)) => PortState::Taken(format!("{name}, pid {pid}")),
             None => PortState::Taken("run as root to see which".into()),
@@ -176,14 +223,17 @@ impl Machine for ThisMachine {
         }
         if let Some(open) = max_open_files() {
             let clients = BOARD.clients;
-            let connections = clients.mqtt + clients.chamber + clients.rtsp + 4 * clients.ftp;
+            // A file transfer has four: control and data, on both sides.
+            let connections =
+                clients.mqtt + clients.chamber + clients.rtsp + clients.http + 4 * clients.ftp;
             if open < 2 * connections + FURTHER_FILES {
                 note(Finding::warning(&Cause::OPEN_FILES.with(open)));
             }
             found.push_str(&format!(", {open} open files allowed"));
         }
         let dir = &config.state_dir;
-        if dir.is_dir() {
+        // Another user's service writes there itself.
+        if dir.is_dir() && !self.is_hidden {
             match write_unnamed(dir) {
                 Some(error) => {
                     let words = Cause::STATE_DIR.with(dir.display());

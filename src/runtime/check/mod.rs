@@ -54,7 +54,7 @@ mod files;
 pub mod local;
 
 use discovery::Ears;
-use local::{Machine, PortState};
+use local::{Machine, NoStatus, PortState};
 
 /// Time for the whole check.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -129,14 +129,14 @@ impl<N: Net, M: Machine> Check<'_, N, M> {
             let status = self.machine.status();
             for stage in Stage::AT_PRINTER {
                 match &status {
-                    Some(status) => {
+                    Ok(status) => {
                         let finding = ServiceStatus::new(status).finding(stage);
                         run.stage(stage, async |_| finding).await;
                     }
-                    None if stage == Stage::Printer => {
-                        run.stage(stage, async |_| not_asked()).await;
+                    Err(why) if stage == Stage::Printer => {
+                        run.stage(stage, async |_| not_asked(why)).await;
                     }
-                    None => run.left_out(stage, Stage::Printer).await,
+                    Err(_) => run.left_out(stage, Stage::Printer).await,
                 }
             }
         } else {
@@ -151,8 +151,17 @@ impl<N: Net, M: Machine> Check<'_, N, M> {
 }
 
 /// The printer is not connected to, since the service is.
-fn not_asked() -> Finding {
-    Finding { verdict: Verdict::Skipped, ..Finding::failed(&Cause::STATUS_OFF.with("")) }
+fn not_asked(why: &NoStatus) -> Finding {
+    const NOT_ASKED: &str = "the printer is not asked a second time";
+    let finding = match why {
+        NoStatus::Off => Finding::failed(&Cause::STATUS_OFF.with("")),
+        NoStatus::Hidden(port) => {
+            Finding::failed(&Cause::HIDDEN.with(port)).behind(format!("{NOT_ASKED}: "))
+        }
+        NoStatus::Failed(why) => Finding::message(Cause::STATUS_OFF, why)
+            .behind(format!("{NOT_ASKED}, and the service's status is not known: ")),
+    };
+    Finding { verdict: Verdict::Skipped, ..finding }
 }
 
 /// The settings, which have been read.
@@ -260,6 +269,11 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
                 }
                 PortState::Privileged => {
                     note(Finding::warning(&Cause::PORT_PRIVILEGE.with(port)));
+                    continue;
+                }
+                PortState::Hidden => {
+                    let hidden = Finding::warning(&Cause::HIDDEN.with(port));
+                    note(Finding { text: format!("{} ({service})", hidden.text), ..hidden });
                     continue;
                 }
             };
@@ -499,7 +513,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
             return Finding::failed(&Cause::NOT_REACHED.with("(none)"));
         };
         let ca = machine.authority(config);
-        let authority = Authority(ca.as_ref());
+        let authority = Authority { sha256: ca.as_ref(), is_running };
         if !is_running {
             return Finding::good(format!("{own}, {authority}"));
         }
@@ -513,12 +527,18 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
 }
 
 /// The authority of this proxy's certificates, in words.
-struct Authority<'a>(Option<&'a Fingerprint>);
+struct Authority<'a> {
+    sha256: Option<&'a Fingerprint>,
+    is_running: bool,
+}
 
 impl fmt::Display for Authority<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(sha256) = self.0 else {
-            return f.write_str("no authority yet: it is made at the first start");
+        let Some(sha256) = self.sha256 else {
+            return f.write_str(match self.is_running {
+                true => "authority not readable by this user",
+                false => "no authority yet: it is made at the first start",
+            });
         };
         f.write_str("authority's SHA-256 ")?;
         for (at, byte) in sha256.iter().enumerate() {
