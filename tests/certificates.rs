@@ -247,7 +247,7 @@ fn a_health_check_identifies_the_proxy_even_in_1970() {
         (|| UNIX_EPOCH + FLOOR + 100 * YEAR, SERIAL, Err(GreetingError::Expired)),
         // Of another printer with the same authority; digits alone are no DNS name.
         (|| UNIX_EPOCH, "01P00A000000002", Err(GreetingError::OtherPrinter)),
-        (|| UNIX_EPOCH, "030123456789012", Ok(())),
+        (|| UNIX_EPOCH, "030123456789012", Err(GreetingError::OtherPrinter)),
     ];
     for suites in [Suites::AesFirst, Suites::ChaChaFirst] {
         let (address, served) = serve(suites, clocks.len());
@@ -259,6 +259,21 @@ fn a_health_check_identifies_the_proxy_even_in_1970() {
         let left = |outcome: &Result<bool, _>| *outcome == Err(HandshakeError::Left);
         assert!(served.join().unwrap().iter().all(left));
     }
+}
+
+#[test]
+fn printers_with_numbers_of_digits_alone_are_told_apart() {
+    let dir = Scratch::with_rsa_key();
+    let identity = load(&dir.0, &Subject { serial: "030123456789012", ..SUBJECT }).unwrap();
+    let other = Err(GreetingError::OtherPrinter);
+    let asked = [("030123456789012", Ok(())), ("030123456789013", other.clone()), (SERIAL, other)];
+    let (address, served) = serve_as(identity.server_config(Suites::AesFirst, 4), asked.len());
+    for (serial, seen) in &asked {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        assert_eq!(&greet(&dir.0, serial, &mut stream, SystemTime::now), seen, "{serial}");
+    }
+    served.join().unwrap();
 }
 
 #[test]
@@ -767,7 +782,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 type Served = JoinHandle<Vec<Result<bool, HandshakeError>>>;
 
 fn serve(suites: Suites, clients: usize) -> (SocketAddr, Served) {
-    let config = OURS.1.server_config(suites, 4);
+    serve_as(OURS.1.server_config(suites, 4), clients)
+}
+
+fn serve_as(config: Arc<ServerConfig>, clients: usize) -> (SocketAddr, Served) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();

@@ -21,7 +21,7 @@ use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 
 use super::chain::FLOOR;
-use super::identity::ca_there;
+use super::identity::{ca_there, is_issued_to};
 use crate::board::BOARD;
 use crate::state_dir::Cause;
 
@@ -113,8 +113,11 @@ pub fn greet(
         }
         connection.process_new_packets().map_err(|error| of_tls(&error))?;
     }
-    // The client's Finished is not sent: the server has proved its identity.
-    Ok(())
+    // The client's Finished is not sent: the server has proved its identity. That it is this printer's proxy is judged by
+    // the certificate's subject: a serial number of digits alone is none of its DNS names.
+    let leaf = connection.peer_certificates().and_then(|sent| sent.first());
+    let is_of_printer = leaf.is_some_and(|leaf| is_issued_to(leaf, serial));
+    if is_of_printer { Ok(()) } else { Err(GreetingError::OtherPrinter) }
 }
 
 fn connection(

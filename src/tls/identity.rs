@@ -820,6 +820,11 @@ fn only_name<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
     only(certificate.subject())
 }
 
+/// Whether a certificate of the proxy's is the one of this printer.
+pub(super) fn is_issued_to(certificate: &CertificateDer<'_>, serial: &str) -> bool {
+    parse(certificate).is_ok_and(|parsed| only_name(&parsed) == Some(serial))
+}
+
 fn only_issuer<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
     only(certificate.issuer())
 }
