@@ -9,8 +9,9 @@ usage: tests/bench/ftp/paced.sh [--help] [--dry-run] [--runs N] [MODEL RATE BYTE
 A client, the proxy and the simulated printer, each in a network namespace of its own, with MTU 1500 and without
 segmentation offload. The printer stores RATE bytes a second and its receive buffer is 16 KiB; the client's buffers are
 Linux's own. Direct and proxied uploads take turns, N of each (5). Prints a line for each MODEL RATE BYTES: the median of the
-seconds from the client's last byte to the 226, directly and through the proxy, and all that were measured. The exit code is 1
-if the proxy's median is more than 2 s above the direct one.
+seconds from the client's last byte to the 226, directly and through the proxy, all that were measured, and the medians of the
+whole uploads, from the client's first byte to the 226. The exit code is 1 if the proxy's median after the last byte is more
+than 2 s above the direct one.
 Models are p1s (proxy mode) and x1c (relay mode). Needs root, iproute2 and python3; builds the programs, unless PANDAPROXY
 and PRINTER name them. On a busy machine: chrt -r 20 tests/bench/ftp/paced.sh
 
@@ -105,12 +106,13 @@ start() {
     exit 1
 }
 
-# put HOST BYTES: an upload; prints the seconds from the client's last byte to the 226.
+# put HOST BYTES: an upload; `after` is then the seconds from the client's last byte to the 226, `whole` those of all of it.
 put() {
-    local after
-    read -r _ after < <(within c python3 "$here/put.py" "$1" "$CODE" "$2") || true
-    [ -n "${after-}" ] || { echo "an upload to $1 failed" >&2; cat "$work"/[xp] >&2; exit 1; }
-    echo "$after"
+    local bytes
+    after=''
+    read -r bytes after < <(within c python3 "$here/put.py" "$1" "$CODE" "$2") || true
+    [ -n "$after" ] || { echo "an upload to $1 failed" >&2; cat "$work"/[xp] >&2; exit 1; }
+    whole=$(awk "BEGIN { printf \"%.2f\", $bytes + $after }")
 }
 
 median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
@@ -126,13 +128,15 @@ while [ $# -gt 0 ]; do
     set_up
     start p 'ftp' "$printer" --model "$1" --bind 10.88.2.2 --access-code "$CODE" --ftp-port 990 \
         --ftp-rate "$2" --ftp-data-ports 50000-50010
-    direct=() proxied=()
+    direct=() proxied=() wholes=() wholes_proxied=()
     for _ in $(seq "$runs"); do
-        direct+=("$(put 10.88.2.2 "$3")")
+        put 10.88.2.2 "$3"
+        direct+=("$after") wholes+=("$whole")
         # A proxy that went on running would keep the only session of a P1S.
         start x 'ftp .*listening' "$proxy" -p 10.88.2.2 -s "$serial" --access-code-file "$work/code" \
             --services ftp --bind 10.88.1.1 --state-dir "$work/state" --insecure-printer
-        proxied+=("$(put 10.88.1.1 "$3")")
+        put 10.88.1.1 "$3"
+        proxied+=("$after") wholes_proxied+=("$whole")
         kill "${pids[-1]}"
         wait "${pids[-1]}" || true
         unset 'pids[-1]'
@@ -141,6 +145,8 @@ while [ $# -gt 0 ]; do
     more=$(awk "BEGIN { printf \"%.2f\", $p - $d }")
     printf '%s at %s bytes a second: 226 after %s s directly, %s s by the proxy, %s s more (%s; %s)\n' \
         "$1" "$2" "$d" "$p" "$more" "${direct[*]}" "${proxied[*]}"
+    printf '  whole upload of %s bytes: %s s directly, %s s by the proxy\n' \
+        "$3" "$(median "${wholes[@]}")" "$(median "${wholes_proxied[@]}")"
     if awk "BEGIN { exit !($more > $MAX_MORE) }"; then too_late=1; fi
     clear
     shift 3
