@@ -223,7 +223,8 @@ service() {
 given_up() {
     case $init in
     systemd) systemctl is-failed --quiet "$SERVICE" ;;
-    openrc) rc-service "$SERVICE" status 2>/dev/null | grep -q crashed ;;
+    # The supervisor that gives up leaves a service that is stopped.
+    openrc) rc-service "$SERVICE" status 2>/dev/null | grep -qE 'crashed|stopped' ;;
     script) ! "$INIT" status >/dev/null 2>&1 ;;
     esac
 }

@@ -79,14 +79,16 @@ first_part() {
 }
 
 several_printers() {
-    local pid
+    local pid begun
     cp given.conf garage.conf
     setting garage.conf PRINTER_IP $OTHER_PRINTER
     setting garage.conf SERIAL_NUMBER "$(cat other_serial)"
     check "a second printer without an address of its own is refused" refused install_it --printer garage --config garage.conf
     setting garage.conf BIND_ADDRESS 10.9.0.1
+    begun=$SECONDS
     check "and one on an address of the first" refused install_it --printer garage --config garage.conf
     sed 's/^/# /' said
+    check "as soon as it is given up" [ $((SECONDS - begun)) -lt 300 ]
     check "of which nothing is left" refused test -e "$GARAGE" -o -e /etc/pandaproxy/garage.conf
     check "while the first is healthy" healthy
     setting given.conf BIND_ADDRESS 10.9.0.1
