@@ -316,8 +316,19 @@ check_printer() {
     printf '%s\n' "$found" | sed -n -e 's/^! /    ! /p' -e 's/^✗ /    ✗ /p' -e 's/^-  3 /    -  3 /p'
 }
 
+# Says that the first of several printers is served under the serial numbers of the others, unless its settings say no.
+note_serials() {
+    for conf in "$ETC"/*.conf; do
+        if [ ! -f "$conf" ] || [ "$conf" = $ETC/$NAME.conf ]; then continue; fi
+        [ ! -f $ETC/$NAME.conf ] || grep -q '^[[:space:]]*STRICT_SERIAL=true' $ETC/$NAME.conf ||
+            say "note: several printers: set STRICT_SERIAL=true in $ETC/$NAME.conf, or that printer is served as the others, too"
+        return 0
+    done
+}
+
 # The end of every installation: what to do next.
 finish() {
+    note_serials
     port=$(sed -n 's/^[[:space:]]*PORTS=\(.*[, ]\)\{0,1\}http=\([0-9]*\).*/\2/p' "$CONF" | tail -n 1)
     page=$(own_name)
     sudo='' there=''

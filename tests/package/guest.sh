@@ -264,3 +264,8 @@ second_part
 echo "# end"
 sync
 systemctl poweroff
+    setting $CONF STRICT_SERIAL true
+    check "by its own serial number" is_served 10.9.0.5 "$(cat other_serial)"
+    check "the first has no reports under the second's serial number" is_denied 10.9.0.1 "$(cat other_serial)"
+    check "nor the second under the first's" is_denied 10.9.0.5 "$(cat serial)"
+    setting $CONF STRICT_SERIAL false

@@ -96,8 +96,15 @@ several_printers() {
     check "each has an address of its own" install_it --config given.conf
     check "and the second is installed" install_it --printer garage --config garage.conf
     sed 's/^/# /' said
+    check "which says what the first lacks" grep -q 'STRICT_SERIAL=true' said
+    setting given.conf STRICT_SERIAL true
+    check "the first gets it" install_it --config given.conf
+    check "and nothing is lacking" refused grep -q STRICT_SERIAL said
     check "a client of the first is served" within 60 state 10.9.0.1
     check "a client of the second is served, by the same authority" within 60 state 10.9.0.5
+    check "by its own serial number" is_served 10.9.0.5 "$(cat other_serial)"
+    check "the first has no reports under the second's serial number" is_denied 10.9.0.1 "$(cat other_serial)"
+    check "nor the second under the first's" is_denied 10.9.0.5 "$(cat serial)"
     pid=$(process garage)
     check "the next version" sh -c 'printf "another version" >>tarball/pandaproxy && ./tarball/install.sh'
     check "restarts the second, too" sh -c "[ -n '$(process garage)' ] && [ '$pid' != '$(process garage)' ]"

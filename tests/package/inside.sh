@@ -71,3 +71,10 @@ state() {
 }
 
 healthy() { pandaproxy health --config $CONF --state-dir /var/lib/pandaproxy; }
+# What a client gets that asks for the reports of printer $2.
+state_of() {
+    mosquitto_sub -h "$1" -p 8883 -u bblp -P $CODE --cafile /proof/ca.pem -t "device/$2/report" -C 1 -W 20 2>&1
+}
+is_served() { state_of "$@" | grep -q '"print"'; }
+is_denied() { state_of "$@" | grep -q 'denied'; }
+
