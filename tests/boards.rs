@@ -200,6 +200,7 @@ fn the_units_of_the_package_name_its_own_programs() {
 fn a_package_whose_old_binary_is_back_is_not_installed() {
     const STUBS: &str = r#"#!/bin/sh
 case ${0##*/}/$* in
+systemctl/*is-failed*) exit 1 ;;
 systemctl/*is-active*) ! grep -q bad usr/bin/pandaproxy ;;
 systemctl/list-units*) echo 'pandaproxy.service loaded active running' ;;
 deb-systemd-invoke/*) echo "$*" >>restarts ;;
@@ -242,6 +243,25 @@ esac
     program(&binary, "#!/bin/sh\n# good\n");
     let (code, shown) = script("postinst", "configure 1.1.1");
     assert!(code == Some(0) && !is_old(), "{shown}");
+    assert!(!dir.join("var/lib/pandaproxy-upgrade").exists());
+
+    // One is interrupted when it is unpacked, and the next is bad as well: what worked last returns.
+    program(&binary, "#!/bin/sh\n# old\n");
+    for version in ["1.2.1", "1.2.2"] {
+        assert_eq!(script("preinst", &format!("upgrade 1.1.1 {version}")).0, Some(0));
+        program(&binary, "#!/bin/sh\n# bad\n");
+    }
+    let (code, shown) = script("postinst", "configure 1.1.1");
+    assert!(code == Some(1) && is_old(), "{shown}");
+    // dpkg gives the next one up, which makes nothing of this good.
+    assert_eq!(script("preinst", "upgrade 1.2.2 1.3.0").0, Some(0));
+    assert_eq!(script("postinst", "abort-upgrade 1.3.0").0, Some(1));
+    let (code, shown) = script("postinst", "configure 1.1.1");
+    assert!(code == Some(1) && shown.contains("the binary is still that of version 1.1.1"));
+    // One that is given up with nothing before it leaves nothing.
+    fs::remove_dir_all(dir.join("var/lib/pandaproxy-upgrade")).unwrap();
+    assert_eq!(script("preinst", "upgrade 1.1.1 1.3.0").0, Some(0));
+    assert_eq!(script("postinst", "abort-upgrade 1.3.0").0, Some(0));
     assert!(!dir.join("var/lib/pandaproxy-upgrade").exists());
     fs::remove_dir_all(&dir).unwrap();
 }

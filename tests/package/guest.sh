@@ -22,10 +22,12 @@ kept() { "$@" >/proof/kept_said 2>&1 || { cat /proof/kept_said; return 1; }; }
 
 # README's command follows the log until it is ended.
 follows() {
-    local line
+    local line shown=0
     line=$(readme_line 'journalctl') || return
-    timeout 5 sh -c "$line" >/proof/log
-    grep -q 'listening on' /proof/log
+    sh -c "exec $line" >/proof/log &
+    within 5 grep -q 'listening on' /proof/log || shown=1
+    kill $!
+    return $shown
 }
 
 main_pid() { systemctl show --property MainPID --value "$1"; }
@@ -47,6 +49,8 @@ first_part() {
     check "it starts once it has three settings" readme 'sudo systemctl enable'
     check "it is healthy" within 60 healthy
     check "a client gets the state, with the authority" within 60 state 127.0.0.1
+    check "check finds that all works, as README has it" by_check 0
+    check "the printer, its certificate, the login and its reports" [ "$(grep -c '^✓  [3-6] ' verdict)" = 4 ]
     check "systemd's verdict on its rights is good" \
         sh -c 'systemd-analyze security --no-pager pandaproxy | tail -n 1 | tee /dev/ttyS1 | grep -q OK'
 
@@ -67,6 +71,7 @@ first_part() {
         check "and it is healthy" within 60 healthy
         several_printers
         no_network
+        verdicts
         full_disk
     fi
 
@@ -108,7 +113,55 @@ first_part() {
     check "the next good version repairs it" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.3.0_amd64.deb
     check "and is installed" version 1.3.0
     check "and it is healthy" within 60 healthy
-    if [ -n "$whole" ]; then changed_settings; fi
+    if [ -n "$whole" ]; then
+        changed_settings
+        no_printer
+        given_up
+        interrupted
+    fi
+}
+
+# README's command to find out what is wrong has this exit status; what it says is shown.
+by_check() {
+    local code=0
+    # The service dials its printer when it starts.
+    within 10 sh -c "! pandaproxy status --json | grep -qE '\"reachable\":null|\"upstream\":\"connecting\"'"
+    readme 'sudo pandaproxy check' >verdict 2>/dev/null || code=$?
+    sed 's/^/#   /' verdict >/dev/ttyS1
+    [ $code = "$1" ]
+}
+
+# verdict WHAT CODE [KEY VALUE]...: what it says to a service with these settings.
+verdict() {
+    local what=$1 code=$2
+    shift 2
+    cp $CONF kept.conf
+    while [ $# -gt 1 ]; do
+        setting $CONF "$1" "$2"
+        shift 2
+    done
+    systemctl reset-failed pandaproxy
+    systemctl restart pandaproxy
+    check "check finds $what: exit status $code" by_check "$code"
+    cat kept.conf >$CONF
+}
+
+verdicts() {
+    verdict "a line that is no setting" 2 PRINTER_IP "$PRINTER\\
+PRINTER_CODE=1"
+    verdict "a name that is not known" 13 PRINTER_IP printer.invalid
+    verdict "an address that nothing has" 13 PRINTER_IP 10.9.0.9
+    verdict "another printer's serial number" 14 SERIAL_NUMBER "$(cat other_serial)"
+    verdict "a printer whose authority is unknown" 14 PRINTER_CA ''
+    verdict "a wrong access code" 15 ACCESS_CODE 87654321
+    systemctl stop pandaproxy
+    # It serves as long as it can read.
+    sleep 600 | openssl s_server -accept 8883 -nocert >/dev/null 2>&1 &
+    within 10 sh -c 'ss -lnt | grep -q :8883'
+    verdict "a port that another program has" 12
+    kill %sleep
+    systemctl reset-failed pandaproxy
+    systemctl restart pandaproxy
 }
 
 # The printers' network is gone when the service starts.
@@ -129,8 +182,8 @@ leave_free() {
 # The disk is full at one step of an upgrade after the other: keeping the old binary, unpacking, the package's lists.
 full_disk() {
     local pid free
-    pid=$(main_pid pandaproxy)
     for free in 0 1000 4500 7000; do
+        pid=$(main_pid pandaproxy)
         leave_free $free
         if apt-get install -y ./pandaproxy_1.1.0_amd64.deb >said 2>&1; then
             leave_free
@@ -141,9 +194,12 @@ full_disk() {
         leave_free
         check "with $free KiB free an upgrade leaves the service as it is" \
             sh -c "[ '$pid' = \"\$(systemctl show --property MainPID --value pandaproxy)\" ]"
-        check "and its version" version 1.0.0
+        # Where it could not write down what it had done, it asks for this.
+        check "and dpkg goes on once there is space" dpkg --configure -a
+        check "and its version stays" version 1.0.0
         check "and its binary" pandaproxy --version
         check "and nothing beside it" refused test -e /var/lib/pandaproxy-upgrade
+        check "and it is healthy" within 60 healthy
     done
     check "with space again the version is installed" apt-get install -y --allow-downgrades ./pandaproxy_1.0.0_amd64.deb
     check "and it is healthy" within 60 healthy
@@ -165,12 +221,78 @@ changed_settings() {
     check "and it is healthy" within 60 healthy
 }
 
+# A version that gets ready, and does not reach the printer that the old one reached.
+no_printer() {
+    check "a client gets the state" within 60 state 127.0.0.1
+    check "an upgrade to one that does not reach its printer fails" refused apt-get install -y ./pandaproxy_1.6.3_amd64.deb
+    grep '^pandaproxy: ' said | sed 's/^/# /'
+    check "for that reason" grep -q 'is not connected to its printer, which it was before' said
+    check "and the old binary serves" within 60 state 127.0.0.1
+    check "the version before is installed again" dpkg -i --force-confold ./pandaproxy_1.4.0_amd64.deb
+    check "and is connected to its printer" within 60 pandaproxy health --printer
+}
+
+# Whether version $1 is installed, with the binary $before and the process $pid.
+is_untouched() {
+    [ "$(dpkg-query -W -f '${Version} ${db:Status-Status}' pandaproxy)" = "$1 installed" ] &&
+        [ "$before" = "$(sha256sum </usr/bin/pandaproxy)" ] && [ "$pid" = "$(main_pid pandaproxy)" ]
+}
+
+# Upgrades, an installation and a removal that dpkg gives up: it calls the scripts of both versions to undo them.
+given_up() {
+    local version how pid before prerm=/var/lib/dpkg/info/pandaproxy.prerm
+    pid=$(main_pid pandaproxy)
+    before=$(sha256sum </usr/bin/pandaproxy)
+    cp -p $prerm kept.prerm
+    while read -r version how; do
+        [ "$version" != 1.6.2 ] || echo 'exit 1' >>$prerm
+        check "an upgrade $how is refused" refused dpkg -i ./pandaproxy_"$version"_amd64.deb
+        check "and the service is what it was" is_untouched 1.4.0
+        check "and nothing is beside it" refused test -e /var/lib/pandaproxy-upgrade
+    done <<'END'
+1.6.0 whose preinst fails
+1.6.1 whose file ends too early
+1.6.2 between two versions whose prerm fails
+END
+    check "a removal whose prerm fails is refused" refused apt-get remove -y pandaproxy
+    cp -p kept.prerm $prerm
+    check "and the service is started again" within 60 healthy
+    pid=$(main_pid pandaproxy)
+    check "and is installed" is_untouched 1.4.0
+    check "and nothing is beside it" refused test -e /var/lib/pandaproxy-upgrade
+}
+
+# dpkg and the script of the new version are killed after unpacking: the binary that worked last is not forgotten.
+interrupted() {
+    local pid before
+    pid=$(main_pid pandaproxy)
+    before=$(sha256sum </usr/bin/pandaproxy)
+    check "an upgrade is interrupted" refused dpkg -i ./pandaproxy_1.7.0_amd64.deb
+    check "with the new binary unpacked" grep -q 'exit 1' /usr/bin/pandaproxy
+    check "while the old one serves" has_new_pid pandaproxy 0
+    systemctl restart pandaproxy
+    check "a version that does not start either is refused" refused dpkg -i ./pandaproxy_1.7.1_amd64.deb
+    check "and the binary that worked last is back" sh -c "[ '$before' = \"\$(sha256sum </usr/bin/pandaproxy)\" ]"
+    check "and serves" within 60 state 127.0.0.1
+    check "an upgrade that is given up then" refused dpkg -i ./pandaproxy_1.6.0_amd64.deb
+    check "does not call the version installed" refused grep -q '^installed' <(dpkg-query -W -f '${db:Status-Status}' pandaproxy)
+    check "nor is it when dpkg tries again" refused dpkg --configure -a
+    check "which says which binary is there" grep -q 'the binary is still that of version 1.4.0' said
+    check "which serves" within 60 state 127.0.0.1
+    check "the next good version repairs it" dpkg -i --force-confold ./pandaproxy_1.4.0_amd64.deb
+    pid=$(main_pid pandaproxy)
+    check "and is installed" is_untouched 1.4.0
+    check "and it is healthy" within 60 healthy
+    check "and nothing is beside it" refused test -e /var/lib/pandaproxy-upgrade
+}
+
 # An installation by install.sh, the package over it, and back.
 by_hand() {
     local authority pid
     cp tarball/pandaproxy.conf given.conf
     first_settings given.conf
     check "install.sh makes it a service" ./tarball/install.sh --config given.conf
+    hash -r
     authority=$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)
     pid=$(main_pid pandaproxy)
     check "the package is installed over it" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.4.0_amd64.deb
@@ -185,10 +307,11 @@ by_hand() {
     check "which is to remove the package" grep -q 'apt remove pandaproxy' said
     check "that one is removed" apt-get remove -y pandaproxy
     check "and install.sh makes it a service again" ./tarball/install.sh
+    check "and purges what is left of the package" refused grep -q config-files <(dpkg-query -W -f '${db:Status-Status}' pandaproxy)
     hash -r
     check "a client gets the state" within 60 state 127.0.0.1
     check "by the same authority" sh -c "[ '$authority' = \"\$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)\" ]"
-    check "purging what is left of the package" apt-get purge -y pandaproxy
+    check "purging the package now" apt-get purge -y pandaproxy
     check "leaves the service alone" within 60 healthy
     check "and its settings" test -s $CONF
 }
@@ -225,15 +348,20 @@ several_printers() {
         sh -c 'systemctl start pandaproxy@garage; ! systemctl is-active pandaproxy@garage'
     journalctl --no-pager -q -u pandaproxy@garage -o cat | grep -m 1 'in use' | sed 's/^/# /'
     setting $CONF BIND_ADDRESS 10.9.0.1
+    setting $CONF STRICT_SERIAL true
     setting $conf BIND_ADDRESS 10.9.0.5
     systemctl reset-failed pandaproxy@garage
     check "each has an address of its own" systemctl restart pandaproxy
     check "and the second starts" systemctl enable --now pandaproxy@garage
     check "a client of the first is served" within 60 state 10.9.0.1
     check "a client of the second is served, by the same authority" within 60 state 10.9.0.5
+    check "by its own serial number" is_served 10.9.0.5 "$(cat other_serial)"
+    check "the first has no reports under the second's serial number" is_denied 10.9.0.1 "$(cat other_serial)"
+    check "nor the second under the first's" is_denied 10.9.0.5 "$(cat serial)"
     check "the authority's key is its owner's alone" \
         sh -c "[ -z \"\$(find /var/lib/pandaproxy -name '*.key' -perm /077)\" ]"
     setting $CONF BIND_ADDRESS 0.0.0.0
+    setting $CONF STRICT_SERIAL false
     systemctl disable --now pandaproxy@garage
     systemctl restart pandaproxy
 }
@@ -247,7 +375,11 @@ second_part() {
     check "leaves no certificates and no settings of the package" \
         sh -c "! [ -e /var/lib/pandaproxy -o -e $CONF ]"
     check "and no unit" refused systemctl cat pandaproxy
-    if [ -n "$whole" ]; then by_hand; fi
+    if [ -n "$whole" ]; then
+        check "an installation whose preinst fails is refused" refused dpkg -i ./pandaproxy_1.6.0_amd64.deb
+        check "and leaves nothing" refused test -e /usr/bin/pandaproxy -o -e /var/lib/pandaproxy -o -e /var/lib/pandaproxy-upgrade
+        by_hand
+    fi
 }
 
 printers
@@ -264,8 +396,3 @@ second_part
 echo "# end"
 sync
 systemctl poweroff
-    setting $CONF STRICT_SERIAL true
-    check "by its own serial number" is_served 10.9.0.5 "$(cat other_serial)"
-    check "the first has no reports under the second's serial number" is_denied 10.9.0.1 "$(cat other_serial)"
-    check "nor the second under the first's" is_denied 10.9.0.5 "$(cat serial)"
-    setting $CONF STRICT_SERIAL false

@@ -5,7 +5,13 @@ exec >/dev/ttyS1 2>&1
 readonly PRINTER=10.9.0.2 OTHER_PRINTER=10.9.0.3 CODE=12345678
 readonly CONF=/etc/pandaproxy/pandaproxy.conf
 
-ok() { printf 'ok %s\n' "$1"; }
+# With the seconds that it took, and what was done before it, if these were many.
+said_at=0
+ok() {
+    local took=$((SECONDS - said_at))
+    said_at=$SECONDS
+    if [ $took -ge 5 ]; then printf 'ok %s (%d s)\n' "$1" $took; else printf 'ok %s\n' "$1"; fi
+}
 
 # check WHAT COMMAND...: the command has to succeed; service_log is what the service said, if not.
 check() {
@@ -17,6 +23,7 @@ check() {
     mv /proof/said.new /proof/said
     if [ $code = 0 ]; then ok "$what"; else
         printf 'not ok %s\n' "$what"
+        said_at=$SECONDS
         sed 's/^/    /' /proof/said | tail -n 15
         service_log | sed 's/^/    log: /'
     fi
@@ -70,7 +77,6 @@ state() {
         mosquitto_sub -h "$1" -p 8883 -u bblp -P $CODE --cafile /proof/ca.pem -t 'device/+/report' -C 1 -W 20 >/dev/null
 }
 
-healthy() { pandaproxy health --config $CONF --state-dir /var/lib/pandaproxy; }
 # What a client gets that asks for the reports of printer $2.
 state_of() {
     mosquitto_sub -h "$1" -p 8883 -u bblp -P $CODE --cafile /proof/ca.pem -t "device/$2/report" -C 1 -W 20 2>&1
@@ -78,3 +84,4 @@ state_of() {
 is_served() { state_of "$@" | grep -q '"print"'; }
 is_denied() { state_of "$@" | grep -q 'denied'; }
 
+healthy() { pandaproxy health --config $CONF --state-dir /var/lib/pandaproxy; }

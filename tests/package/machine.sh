@@ -3,7 +3,7 @@
 # "not ok" on their second serial port.
 
 # Seconds that the emulated machine may take; an idle one takes a quarter of it.
-readonly MACHINE_TIMEOUT=1200
+readonly MACHINE_TIMEOUT=${MACHINE_TIMEOUT:-1200}
 
 # What a system with systemd needs for the tests.
 # shellcheck disable=SC2034 # the scripts that source this read it

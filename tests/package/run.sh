@@ -12,7 +12,8 @@ installed, started before simulated printers, upgraded, removed and purged. Prin
 `N passed, N failed`. Needs root: it installs what it needs.
 
   --whole   also a hung service, two printers, a full disk, no network, settings that an upgrade changes as
-            well, a package for another processor, an installation by install.sh, and a restart of the machine
+            well, a package for another processor, upgrades that dpkg gives up or that are interrupted, what
+            `pandaproxy check` says to wrong settings, an installation by install.sh, and a restart of the machine
 END
 }
 
@@ -67,16 +68,34 @@ later() {
     (cd "$files" && eval "${2:-:}")
     dpkg-deb --root-owner-group -Znone -b "$files" "$name" >/dev/null
 }
+ends_at_once="printf '#!/bin/sh\nexit 1\n' >usr/bin/pandaproxy"
 rm -f "$work"/pandaproxy_*.deb
 later 1.1.0
 later 1.1.1
-# One whose binary ends at once.
-later 1.2.0 "printf '#!/bin/sh\nexit 1\n' >usr/bin/pandaproxy"
+later 1.2.0 "$ends_at_once"
 # One with another example of the settings.
 later 1.3.0 'echo "# A line of the new version." >>etc/pandaproxy/pandaproxy.conf'
-later 1.4.0
-# One for another processor.
-later 1.5.0 'sed -i "s/^Architecture: .*/Architecture: arm64/" DEBIAN/control'
+if [ -n "$whole" ]; then
+    later 1.4.0
+    # One for another processor.
+    later 1.5.0 'sed -i "s/^Architecture: .*/Architecture: arm64/" DEBIAN/control'
+    # Those that dpkg gives up: before it unpacks, while it does, and before that.
+    later 1.6.0 'echo "exit 1" >>DEBIAN/preinst'
+    later 1.6.1
+    truncate -s 2M "$work/pandaproxy_1.6.1_amd64.deb"
+    later 1.6.2 'printf "#!/bin/sh\nexit 1\n" >DEBIAN/prerm'
+    # shellcheck disable=SC2016 # it expands in the package
+    # One that gets ready, and looks for its printer at a wrong address.
+    later 1.6.3 'mv usr/bin/pandaproxy usr/bin/pandaproxy.real
+        printf "#!/bin/sh\n%s\n" "case \$1 in --config) set -- \"\$@\" --printer-ip 10.9.0.9 ;; esac" \
+            "exec /usr/bin/pandaproxy.real \"\$@\"" >usr/bin/pandaproxy
+        chmod 755 usr/bin/pandaproxy'
+    # shellcheck disable=SC2016
+    # One whose configuration is interrupted, as by a power failure; and the next one.
+    later 1.7.0 "$ends_at_once"'
+        sed -i "s/^set -e\$/[ -e \/proof\/interrupted ] || { touch \/proof\/interrupted; kill -9 \$PPID \$\$; }\n&/" DEBIAN/postinst'
+    later 1.7.1 "$ends_at_once"
+fi
 
 debian root "$systemd_packages"
 
