@@ -598,6 +598,17 @@ remove_package() {
     fi
 }
 
+# What is left of a Debian package that was removed has the same settings, and dpkg would delete them at a later purge. So
+# it is purged now, while a copy is kept. Certificates stay: its postrm sees the unit.
+forget_package() {
+    if [ "$(dpkg-query -W -f '${db:Status-Status}' pandaproxy 2>/dev/null)" != config-files ]; then return; fi
+    if [ $init != systemd ] || [ -n "$printer" ]; then return; fi
+    cp -p "$CONF" "$CONF.new" && sync "$CONF.new" || return 0
+    dpkg --purge pandaproxy >/dev/null 2>&1 || true
+    replace "$CONF"
+    say "what was left of the removed Debian package is purged; settings and certificates stay"
+}
+
 # Sets the settings, as its owner wants them, from a file.
 put_settings() {
     if cmp -s "$1" "$CONF"; then return 0; fi
@@ -775,6 +786,7 @@ do_install() {
         rm -rf "$KEPT/trying"
     fi
     say "$version, started by $init, $(memory_limit)"
+    forget_package
     for other in $(others); do restart_other "$other"; done
     check_printer
     finish

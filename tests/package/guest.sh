@@ -311,7 +311,7 @@ by_hand() {
     hash -r
     check "a client gets the state" within 60 state 127.0.0.1
     check "by the same authority" sh -c "[ '$authority' = \"\$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)\" ]"
-    check "purging the package now" apt-get purge -y pandaproxy
+    check "purging the package now" dpkg --purge pandaproxy
     check "leaves the service alone" within 60 healthy
     check "and its settings" test -s $CONF
 }
