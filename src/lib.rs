@@ -15,7 +15,7 @@
 //!     └──────────── poll_output ◄───────────┘◄── slot, ring ──┘   └── event ────┘
 //!
 //!   main → limits → runtime → update → health, check → http → mqtt, chamber, rtsp, ftp, bind, ssdp, tls, trace → config → printer → session, service
-//!        → memory, auth, journal, notify, peer, pictures, segment, state_dir, cause → clock → board     imports only point right
+//!        → memory, auth, journal, notify, peer, pictures, segment, counts, state_dir, cause → clock → board     imports only point right
 //! ```
 //!
 //! | module | contents |
@@ -40,6 +40,7 @@
 //! | [`journal`], [`logger`], [`rejections`] | the last events; the log; rate limits for log lines |
 //! | [`state_dir`] | files that survive a restart |
 //! | [`pictures`] | how many pictures a viewer of a camera was sent and lost |
+//! | [`counts`] | what is counted of each service: bytes, refused clients, reports, pictures |
 //! | [`segment`] | a network that this machine has an address in |
 //! | [`health`], [`limits`] | `pandaproxy health`, `pandaproxy --limits` |
 //! | [`check`], [`cause`] | the stages of `pandaproxy check`, run by [`runtime::check`]; the catalogue of causes |
@@ -156,6 +157,7 @@ pub mod chamber;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod counts;
 pub mod ftp;
 pub mod health;
 pub mod http;

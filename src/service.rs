@@ -37,6 +37,11 @@ pub trait Service: Any {
         let _ = visitor;
     }
 
+    /// Shows what it has a fixed number of, apart from clients.
+    fn bounds(&self, show: &mut dyn FnMut(Bound)) {
+        let _ = show;
+    }
+
     /// Length and limit of the queue for the printer. `None`: the service has none.
     fn queue(&self) -> Option<(usize, usize)> {
         None
@@ -50,6 +55,17 @@ pub trait Service: Any {
     fn write_status(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{}: {} connections", self.name(), self.connections())
     }
+}
+
+/// Something that a service has a fixed number of.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// What it is, in words.
+    pub what: &'static str,
+    /// How many are in use.
+    pub used: usize,
+    /// How many there are.
+    pub limit: usize,
 }
 
 /// What is shown the clients of a service.

@@ -23,7 +23,7 @@ const ROWS: &[&[&str]] = &[
     &["printer"],
     &["session", "service", "logger", "rejections"],
     &["memory", "auth", "journal", "state_dir"],
-    &["notify", "peer", "pictures", "segment", "cause"],
+    &["notify", "peer", "pictures", "segment", "cause", "counts"],
     &["clock"],
     &["board"],
 ];

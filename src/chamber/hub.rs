@@ -12,6 +12,7 @@ use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, Damage};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, PICTURES};
 use crate::memory::pool::{Filling, Frame, Pool, Shape};
@@ -196,10 +197,12 @@ impl Hub {
         }
         let Some(picture) = filling.finish(()) else { return };
         self.counts.shown = self.counts.shown.saturating_add(1);
+        counts::add("chamber", Count::Received, 1);
         for slot in self.slots.iter() {
             if slot.state() == SlotState::Active {
                 let lost = slot.offer(picture.clone());
                 self.counts.lost = self.counts.lost.saturating_add(lost);
+                counts::add("chamber", Count::Dropped, lost.into());
             }
         }
         self.latest = Some((picture, now));
@@ -207,6 +210,7 @@ impl Hub {
 
     fn damaged(&mut self, now: Instant, len: usize, damage: Damage) {
         self.counts.damaged = self.counts.damaged.saturating_add(1);
+        counts::add("chamber", Count::Dropped, 1);
         match self.damaged.check(now) {
             None => journal::tally(Kind::PictureDamaged),
             Some(times) => journal::note(
@@ -218,6 +222,7 @@ impl Hub {
 
     fn too_long(&mut self, now: Instant, len: usize) {
         self.counts.too_long = self.counts.too_long.saturating_add(1);
+        counts::add("chamber", Count::Dropped, 1);
         match self.too_long.check(now) {
             None => journal::tally(Kind::PictureTooLong),
             Some(times) => journal::note(

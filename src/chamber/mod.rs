@@ -43,7 +43,7 @@ use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Login, Status};
-use crate::service::{self, Connection, Visitor};
+use crate::service::{self, Bound, Connection, Visitor};
 use crate::session::Handler;
 use client::Viewer;
 use hub::{Counts, Hub, MAX_PICTURE_AGE};
@@ -148,6 +148,11 @@ impl service::Service for Service {
                 visitor.connection(&Connection { index, occupant, id, lost });
             });
         }
+    }
+
+    fn bounds(&self, show: &mut dyn FnMut(Bound)) {
+        let used = self.hub.borrow().frames();
+        show(Bound { what: "pictures", used, limit: budget::PICTURES.count });
     }
 
     fn disconnect_all(&self) {

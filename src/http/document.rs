@@ -11,12 +11,14 @@ use super::{Listed, Service};
 use crate::board::BOARD;
 use crate::cause::Cause;
 use crate::clock::{Instant, Utc};
+use crate::counts::{self, Count, SERVICES};
 use crate::journal::{self, Kind};
+use crate::memory::budget::ACCEPT_QUEUE;
 use crate::memory::heap;
 use crate::printer::camera::CameraKind;
 use crate::printer::status::{Certificate, Code, Login, Status};
 use crate::printer::upstream::{REASONS, State};
-use crate::service::{Connection, Transfer, Visitor};
+use crate::service::{Bound, Connection, Transfer, Visitor};
 
 /// Events shown, newest first.
 const EVENTS: usize = 32;
@@ -144,12 +146,12 @@ impl fmt::Display for NotReady<'_> {
 
 /// Counts what a service shows.
 #[derive(Default)]
-struct Count {
+struct Totals {
     clients: usize,
     lost: u64,
 }
 
-impl Count {
+impl Totals {
     fn of(listed: &Listed) -> Self {
         let mut count = Self::default();
         listed.service.describe(&mut count);
@@ -157,7 +159,7 @@ impl Count {
     }
 }
 
-impl Visitor for Count {
+impl Visitor for Totals {
     fn connection(&mut self, connection: &Connection<'_>) {
         self.clients += 1;
         self.lost = self.lost.saturating_add(connection.lost.into());
@@ -168,7 +170,7 @@ impl Visitor for Count {
 
 /// Clients that a service shows.
 pub(super) fn clients_of(listed: &Listed) -> usize {
-    Count::of(listed).clients
+    Totals::of(listed).clients
 }
 
 /// Writes each connection or each transfer that a service shows.
@@ -486,6 +488,9 @@ impl Source<'_> {
             Some(heap::peak() as u64),
         );
         one(page, "heap_limit_bytes", "gauge", "Heap limit", Some(service.heap_limit as u64));
+        for (name, help, count) in REPORTS {
+            one(page, name, "counter", help, Some(counts::get("mqtt", count)));
+        }
         let (signal, help) = (status.signal(), "Printer's Wi-Fi signal");
         let part = optional(page, "wifi_signal_dbm", "gauge", help, signal.is_some());
         if let Some(dbm) = signal {
@@ -523,6 +528,36 @@ impl Source<'_> {
         each(page, part, "queue", &|listed| Some(queue(listed)?.0 as u64));
         let part = family(page, "queue_limit", "gauge", "Commands that may wait for the printer");
         each(page, part, "queue_limit", &|listed| Some(queue(listed)?.1 as u64));
+        for (limits, name, help) in [
+            (false, "in_use", "Buffers and places in use, apart from clients and the queue"),
+            (true, "in_use_limit", "Buffers and places that there are"),
+        ] {
+            let part = family(page, name, "gauge", help);
+            for (at, listed) in listed.iter().enumerate() {
+                bounds_of(listed, &mut |sub, Bound { what, used, limit }| {
+                    let (service, value) = (listed.name, if limits { limit } else { used });
+                    page.item(
+                        key(part, at, sub),
+                        format_args!(
+                            "pandaproxy_{name}{{service=\"{service}\",what=\"{what}\"}} {value}\n"
+                        ),
+                    );
+                });
+            }
+        }
+        for (name, help, services, counts) in COUNTERS {
+            let part = family(page, name, "counter", help);
+            let its = listed.iter().enumerate().filter(|(_, it)| services.contains(&it.name));
+            for (at, Listed { name: service, .. }) in its {
+                for (sub, (label, count)) in counts.iter().enumerate() {
+                    let count = counts::get(service, *count);
+                    page.item(
+                        key(part, at, sub + 1),
+                        format_args!("pandaproxy_{name}{{service=\"{service}\"{label}}} {count}\n"),
+                    );
+                }
+            }
+        }
         let help = "Whether the printer has accepted the login, of services that need it now";
         let part = family(page, "upstream_up", "gauge", help);
         each(page, part, "upstream_up", &|listed| match upstream_of(listed, status)? {
@@ -566,6 +601,85 @@ impl Source<'_> {
             );
         }
     }
+}
+
+/// Counters of reports.
+const REPORTS: [(&str, &str, Count); 2] = [
+    ("reports_total", "Reports received from the printer", Count::Received),
+    ("reports_dropped_total", "Reports that a client was not sent in time", Count::Dropped),
+];
+
+/// A counter of services: its name, its help, the services that have it, and its counts, each with its further label.
+type Counter =
+    (&'static str, &'static str, &'static [&'static str], &'static [(&'static str, Count)]);
+
+/// Services whose clients log in, as far as the proxy can tell.
+const WITH_LOGIN: [&str; 5] = ["mqtt", "chamber", "rtsp", "ftp", "http"];
+
+/// Services of pictures.
+const WITH_PICTURES: [&str; 2] = ["chamber", "rtsp"];
+
+/// The counters of services.
+const COUNTERS: [Counter; 5] = [
+    (
+        "clients_refused_total",
+        "Connections refused or closed before their login, apart from wrong codes",
+        &SERVICES,
+        &[
+            (r#",reason="full""#, Count::Full),
+            (r#",reason="locked_out""#, Count::LockedOut),
+            (r#",reason="silent""#, Count::Silent),
+            (r#",reason="invalid""#, Count::Invalid),
+        ],
+    ),
+    (
+        "auth_failures_total",
+        "Connections closed after wrong access codes",
+        &WITH_LOGIN,
+        &[("", Count::WrongCode)],
+    ),
+    (
+        "bytes_total",
+        "Bytes received and sent, counted within TLS where it ends here",
+        &SERVICES,
+        &[
+            (r#",direction="from_client""#, Count::FromClient),
+            (r#",direction="to_client""#, Count::ToClient),
+            (r#",direction="from_printer""#, Count::FromPrinter),
+            (r#",direction="to_printer""#, Count::ToPrinter),
+        ],
+    ),
+    (
+        "pictures_total",
+        "Pictures received from the printer",
+        &WITH_PICTURES,
+        &[("", Count::Received)],
+    ),
+    (
+        "pictures_skipped_total",
+        "Pictures that a client was not sent in time, or that cannot be sent",
+        &WITH_PICTURES,
+        &[("", Count::Dropped)],
+    ),
+];
+
+/// Shows what a service has a fixed number of, each with a number of its own that stays, from 1 on.
+fn bounds_of(listed: &Listed, show: &mut dyn FnMut(usize, Bound)) {
+    let count = |count| counts::get(listed.name, count) as usize;
+    let (logins, transfers) = (count(Count::PendingLimit), count(Count::TransfersLimit));
+    if logins > 0 {
+        show(1, Bound { what: "logins", used: count(Count::Pending), limit: logins });
+        let used = count(Count::Waiting);
+        show(2, Bound { what: "accept queue", used, limit: ACCEPT_QUEUE });
+    }
+    if transfers > 0 {
+        show(3, Bound { what: "transfers", used: count(Count::Transfers), limit: transfers });
+    }
+    let mut sub = 3;
+    listed.service.bounds(&mut |bound| {
+        sub += 1;
+        show(sub, bound);
+    });
 }
 
 /// Whether live view is on, as far as that is known.

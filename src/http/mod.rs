@@ -34,7 +34,7 @@
 //!
 //! # The JSON of `/status`
 //!
-//! Names stay as they are; there may be more of them one day. Times are in seconds or in the form of RFC 3339, in UTC;
+//! Names stay as they are; there may be more of them one day. `boards/STATUS.md` has them for users. Times are in seconds or in the form of RFC 3339, in UTC;
 //! what is not known is `null`. There is no code in it.
 //!
 //! | name | |
@@ -76,6 +76,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::auth::{Guess, LOCKOUT_TIMEOUT, Limiter, Lockout, Refusal, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::counts;
 use crate::journal::{self, Kind};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
 use crate::memory::{KIB, budget};
@@ -115,6 +116,7 @@ pub const FILES: &[File] = &[
 ];
 
 const _: () = assert!(wire::MAX_HEAD <= budget::HTTP_INBOX, "an inbox holds a request's head");
+const _: () = assert!(counts::SIZE <= budget::COUNTS, "the counts are larger than their line");
 const _: () = assert!(
     // A head with the longest headers, and the authority's certificate with an RSA key.
     1024 + 2048 <= budget::HTTP_OUTBOX,

@@ -116,6 +116,46 @@ fn metrics_have_each_family_once_while_values_appear() {
     assert!(all.contains("pandaproxy_events_total"));
 }
 
+#[test]
+fn metrics_are_whole_in_pieces_of_a_small_buffer() {
+    let service = service("");
+    let own = Rc::clone(&service) as Rc<dyn service::Service>;
+    for name in ["detect-tls", "chamber"] {
+        counts::set(name, counts::Count::PendingLimit, 4);
+        counts::set(name, counts::Count::TransfersLimit, 4);
+        counts::add(name, counts::Count::FromClient, u64::MAX);
+    }
+    let listed = ["detect-tls", "chamber"].map(|name| Listed {
+        name,
+        port: 1,
+        transport: "tls",
+        limit: usize::MAX,
+        service: Rc::clone(&own),
+        upstream: Some(Rc::default()),
+    });
+    service.list(listed.into());
+    let source = Source { service: &service, now: Instant::START, reached: None };
+    // An item that does not fit is left out.
+    let [whole, pieces] = [64 * KIB, budget::HTTP_OUTBOX / 8].map(|size| {
+        let (mut cursor, mut all, mut out) = (Cursor::default(), String::new(), vec![0; size]);
+        loop {
+            let (len, next) = Document::Metrics.write(&source, cursor, &mut out);
+            all.push_str(core::str::from_utf8(&out[..len]).unwrap());
+            match next {
+                Some(next) => cursor = next,
+                None => return all,
+            }
+        }
+    });
+    assert!(whole.len() > budget::HTTP_OUTBOX, "{}", whole.len());
+    let heap = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with("pandaproxy_heap_"));
+        lines.map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(heap(&pieces), heap(&whole));
+    assert!(whole.contains("pandaproxy_events_total{kind=\"stopping\"} "));
+}
+
 /// A connection may be taken away before its session ends.
 #[test]
 fn a_wrong_code_counts_as_soon_as_it_is_shown() {

@@ -85,6 +85,9 @@ pub const CHAIN: usize = 8 * KIB;
 /// The journal: the last events, and a count of each kind.
 pub const JOURNAL: usize = 12 * KIB - KIB / 2;
 
+/// What is counted of each service.
+pub const COUNTS: usize = KIB;
+
 /// Log lines that wait to be written to standard error; the journal prints up to 10 KiB at once.
 pub const LOG_BUFFER: usize = 12 * KIB;
 
@@ -293,7 +296,7 @@ const fn line(what: &'static str, count: usize, each: usize) -> Line {
 }
 
 /// All lines of the budget, without recordings.
-pub const LINES: [Line; 61] = [
+pub const LINES: [Line; 62] = [
     line("mqtt client: inbox", SLOTS, BOARD.mqtt.inbox),
     line("mqtt client: outbox", SLOTS, BOARD.mqtt.outbox),
     line("mqtt client: TLS", SLOTS, TLS),
@@ -361,6 +364,7 @@ pub const LINES: [Line; 61] = [
     line("pins: writer's stack, file", 1, PIN_STACK + PIN_FILE),
     line("relayed printer's certificates: shown, to be written", 3, CHAIN),
     line("journal", 1, JOURNAL),
+    line("counts of each service", 1, COUNTS),
     line("log: buffer, writer's stack", 1, LOG_BUFFER + LOG_STACK),
     line("printer status", 1, PRINTER_STATUS),
 ];

@@ -34,6 +34,7 @@ use super::state::{self, State};
 use super::topic::Leaf;
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, STATE, STATE_CHANGES};
 use crate::memory::pool::{Frame, Pool};
@@ -146,6 +147,11 @@ impl Hub {
             no_frame_log: RateLimit::default(),
             oversized_log: RateLimit::default(),
         }
+    }
+
+    /// Small and large frames in use.
+    pub fn frames(&self) -> (usize, usize) {
+        self.pool.in_use()
     }
 
     /// Clients that showed the right code.
@@ -369,6 +375,7 @@ impl Hub {
     /// Handles a report of the printer's.
     pub fn report(&mut self, now: Instant, payload: &[u8]) {
         self.mute_since = None;
+        counts::add("mqtt", Count::Received, 1);
         let seen = report::classify(payload);
         let kind = seen.kind;
         if payload.len() > self.pool.largest() {
@@ -667,6 +674,7 @@ impl Hub {
             self.again_at = Some(now + STORE_RETRY_INTERVAL);
         }
         for slot in self.slots.iter().filter(|slot| slot.reads()) {
+            counts::add("mqtt", Count::Dropped, 1);
             match kind {
                 Kind::Full | Kind::Delta => {
                     slot.drop_states();

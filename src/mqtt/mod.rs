@@ -54,14 +54,14 @@ use core::fmt::Write;
 use core::net::Ipv4Addr;
 
 use crate::auth::AccessCode;
-use crate::board::BOARD;
+use crate::board::{BOARD, Mqtt};
 use crate::clock::Instant;
 use crate::memory::budget::{self, SLOTS};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::peer::Peer;
 use crate::printer::model::Model;
 use crate::printer::status::{Login, Status};
-use crate::service::{self, Connection, Visitor};
+use crate::service::{self, Bound, Connection, Visitor};
 use crate::session::Handler;
 use client::Client;
 use hub::Hub;
@@ -253,6 +253,14 @@ impl service::Service for Service {
                 visitor.connection(&Connection { index, occupant, id, lost });
             });
         }
+    }
+
+    fn bounds(&self, show: &mut dyn FnMut(Bound)) {
+        let (small, large) = self.hub.borrow().frames();
+        let Mqtt { small: smalls, large: larges, requests, .. } = BOARD.mqtt;
+        show(Bound { what: "small frames", used: small, limit: smalls.count });
+        show(Bound { what: "large frames", used: large, limit: larges.count });
+        show(Bound { what: "requests", used: self.queue.len(), limit: requests });
     }
 
     fn disconnect_all(&self) {

@@ -89,6 +89,11 @@ impl RequestQueue {
         Self::new(Slots::new(0, |_| Slot::new()))
     }
 
+    /// Requests that wait to be sent.
+    pub fn len(&self) -> usize {
+        self.requests.borrow().len()
+    }
+
     /// Whether the printer's broker accepts requests.
     pub fn is_live(&self) -> bool {
         self.live.get()

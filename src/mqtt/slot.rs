@@ -13,6 +13,7 @@ use super::log::Message;
 use super::wire::PacketId;
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind as Entry, RateLimit};
 use crate::memory::budget::SLOT;
 use crate::memory::pool::Frame;
@@ -268,6 +269,7 @@ impl Slot {
     pub(super) fn drop_states(&self) -> u32 {
         let dropped = self.remove(|content| content == Content::State);
         self.dropped.set(self.dropped.get().saturating_add(dropped));
+        counts::add("mqtt", Count::Dropped, dropped.into());
         if dropped > 0 {
             self.missed.set(true);
         }
@@ -608,6 +610,7 @@ mod tests {
         let fitting = (0..BOARD.mqtt.ring).take_while(|_| slot.put(answer.clone())).count();
         assert_eq!(fitting, BOARD.mqtt.ring - REQUESTS);
         assert_eq!(slot.drop_states(), 0);
+        assert_eq!(counts::get("mqtt", Count::Dropped), 0, "no report");
         assert!(slot.drop_requests(Instant::START));
         assert!(!slot.drop_requests(Instant::START), "there are no more");
         assert_eq!(slot.dropped_requests(), 2 * BOARD.mqtt.ring as u32);
@@ -625,6 +628,9 @@ mod tests {
             }
         };
         fill();
+        slot.drop_states();
+        assert_eq!(counts::get("mqtt", Count::Dropped), 1);
+        assert!(slot.put(message(Content::State)));
         slot.set_listens(false);
         assert_eq!((slot.requests(), slot.backlog(), slot.listens()), (0, 2, false));
         slot.set_reads(false);

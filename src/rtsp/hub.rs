@@ -21,6 +21,7 @@ use super::wire::{DOLLAR, FRAME_HEAD};
 use super::{GROUP, PICTURE};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{FRAME_SLOT, RTSP_BLOCK, RTSP_BLOCKS};
 use crate::memory::pool::{Filling, Pool, Shape};
@@ -328,12 +329,14 @@ impl Hub {
         let Coming { blocks, content, too_long, .. } = core::mem::take(&mut self.coming);
         self.number = self.number.wrapping_add(1);
         if too_long || blocks.is_empty() {
+            counts::add("rtsp", Count::Dropped, too_long.into());
             self.interrupt();
             return;
         }
         // A player cannot begin with a later slice: the first one is missing.
         let is_key = content.key && content.first;
         self.counts.shown = self.counts.shown.saturating_add(u32::from(content.first));
+        counts::add("rtsp", Count::Received, content.first.into());
         self.counts.keys = self.counts.keys.saturating_add(u32::from(is_key));
         if is_key {
             self.keyed = Some(now);

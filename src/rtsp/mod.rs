@@ -61,7 +61,7 @@ use crate::memory::budget::{self, PLAYERS};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::notify::Demand;
 use crate::printer::status::{Login, Status};
-use crate::service::{self, Connection, Visitor};
+use crate::service::{self, Bound, Connection, Visitor};
 use crate::session::Handler;
 use client::{Command, Player};
 use digest::Nonce;
@@ -219,6 +219,11 @@ impl service::Service for Service {
                 visitor.connection(&Connection { index, occupant, id, lost });
             });
         }
+    }
+
+    fn bounds(&self, show: &mut dyn FnMut(Bound)) {
+        let used = self.blocks();
+        show(Bound { what: "blocks", used, limit: budget::RTSP_BLOCKS.count });
     }
 
     fn disconnect_all(&self) {

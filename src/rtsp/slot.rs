@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use core::cell::{Cell, Ref, RefCell};
 
 use super::RING;
+use crate::counts::{self, Count};
 use crate::memory::budget;
 use crate::memory::pool::Frame;
 use crate::memory::ring::Ring;
@@ -131,7 +132,7 @@ impl Slot {
         let fits = |ring: &Ring<Block, RING>| ring.len() + picture.len() <= RING;
         let mut shown = may_begin && fits(&ring);
         if may_begin && !shown {
-            self.pictures.lose(fall_behind(&mut ring, self.current.get()));
+            self.lose(fall_behind(&mut ring, self.current.get()));
             self.flow.set(Flow::Waits { behind: true });
             shown = is_key && fits(&ring);
         }
@@ -143,8 +144,13 @@ impl Slot {
             self.flow.set(Flow::Flows);
             self.occupancy.notify();
         } else if self.flow() == (Flow::Waits { behind: true }) {
-            self.pictures.lose(1);
+            self.lose(1);
         }
+    }
+
+    fn lose(&self, pictures: u32) {
+        self.pictures.lose(pictures);
+        counts::add("rtsp", Count::Dropped, pictures.into());
     }
 
     /// A picture is missing for all players. Those after it depend on it, so the player waits for the next key
@@ -311,6 +317,7 @@ mod tests {
             shown.show(number, 1, number == 0);
         }
         shown.show(700, 1, true);
+        assert_eq!(counts::get("rtsp", Count::Dropped), RING as u64);
         assert_eq!(shown.left(), [700]);
         assert_eq!(shown.slot.pictures.lost(), RING as u32);
     }

@@ -44,6 +44,7 @@ use super::net::{Connection, Listener, Net, Sockets};
 use crate::auth::{Admission, Guess, LOCKOUT_TIMEOUT, Limiter, Lockout, Refusal, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind};
 use crate::memory::budget::{ACCEPT_QUEUE, LIMITER};
 use crate::memory::pool::RC_COUNTS;
@@ -222,7 +223,7 @@ impl<N: Net> Acceptor<N> {
     }
 
     fn with(service: &'static str, limiter: Rc<RefCell<Limiter>>, has_tls: bool) -> Rc<Self> {
-        Rc::new(Self {
+        let acceptor = Rc::new(Self {
             service,
             limiter,
             has_tls,
@@ -235,13 +236,24 @@ impl<N: Net> Acceptor<N> {
             numbers: Cell::new(0),
             unlogged: Cell::new(0),
             logged: Cell::new(None),
-        })
+        });
+        acceptor.count();
+        acceptor
     }
 
     /// Limits the pre-auth slots to the service's workers. A service without a login has no others, and one origin must
     /// not hold all of them.
     pub fn limit_slots(&self, workers: usize) {
         self.slots.set(BOARD.pre_auth.min(workers));
+        self.count();
+    }
+
+    /// Counts the connections that have not logged in.
+    fn count(&self) {
+        let (pending, waiting) = (self.pre_auth.borrow().len(), self.queue.borrow().len());
+        counts::set(self.service, Count::Pending, pending);
+        counts::set(self.service, Count::PendingLimit, self.slots.get());
+        counts::set(self.service, Count::Waiting, waiting);
     }
 
     /// Whether no pre-auth slot is free.
@@ -291,10 +303,12 @@ impl<N: Net> Acceptor<N> {
         let admission = self.limiter.borrow_mut().admission(now, self.service, peer.origin());
         if admission == Admission::Closed {
             let why = Rejection::LockedOut;
+            counts::add(self.service, Count::LockedOut, 1);
             rejections::note(now, Kind::Refused, address, format_args!("{peer}: {why}"));
             return;
         }
         let closed = self.enqueue(Arrival { stream, peer, since: now, is_ready: !self.has_tls });
+        self.count();
         if let Some(Peer { address, .. }) = closed {
             self.reject(now, &Rejection::QueueFull(address));
         }
@@ -375,6 +389,7 @@ impl<N: Net> Acceptor<N> {
             note_handshake_failure(clock.now(), arrival.peer, own, Some(failed));
             None
         });
+        self.count();
         if is_changed { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -395,6 +410,7 @@ impl<N: Net> Acceptor<N> {
             deadline = Some(deadline.map_or(due, |deadline| deadline.min(due)));
             Some(arrival)
         });
+        self.count();
         deadline.into_iter().chain(self.displace(now)).min()
     }
 
@@ -432,6 +448,7 @@ impl<N: Net> Acceptor<N> {
 
     /// Logs that a connection was rejected, at most once in [`LOG_INTERVAL`].
     fn reject(&self, now: Instant, why: &Rejection) {
+        counts::add(self.service, Count::Full, 1);
         if self.logged.get().is_some_and(|logged| now.since(logged) < LOG_INTERVAL) {
             self.unlogged.set(self.unlogged.get().saturating_add(1));
             journal::tally(Kind::Refused);
@@ -451,12 +468,14 @@ impl<N: Net> Acceptor<N> {
     /// Closes the connections in the accept queue: the port is closed.
     pub fn clear_queue(&self) {
         self.queue.borrow_mut().clear();
+        self.count();
     }
 
     /// Waits for the next connection that gets a pre-auth slot.
     pub async fn next(self: &Rc<Self>, clock: &Clock) -> (N::Connection, PendingClient<N>) {
         loop {
             if let Some((stream, peer)) = self.dequeue(clock.now()) {
+                self.count();
                 let pending = PendingClient {
                     acceptor: Rc::clone(self),
                     peer,
@@ -499,9 +518,24 @@ impl<N: Net> Acceptor<N> {
         if let Some(at) = pre_auth.iter().position(|holder| holder.number == number) {
             pre_auth.swap_remove(at);
         }
+        drop(pre_auth);
+        self.count();
         self.opened.notify_last();
         self.changed.notify_one();
     }
+}
+
+/// Counts a connection that ended without a login, if it was refused.
+pub(super) fn count_refusal(service: &str, kind: Kind, is_locked_out: bool) {
+    let count = match kind {
+        Kind::Refused if is_locked_out => Count::LockedOut,
+        Kind::Refused => Count::Full,
+        Kind::WrongCode => Count::WrongCode,
+        Kind::Silent => Count::Silent,
+        Kind::Malformed | Kind::TooLong => Count::Invalid,
+        _ => return,
+    };
+    counts::add(service, count, 1);
 }
 
 /// Takes the connection at this place out of the queue.
@@ -533,6 +567,7 @@ fn is_own(stream: &impl Connection, peer: Peer) -> bool {
 /// closes during the handshake is a health check (`pandaproxy health`): logged at debug level.
 fn note_handshake_failure(now: Instant, peer: Peer, own: bool, reason: Option<HandshakeError>) {
     let kind = reason.map_or(Kind::Silent, HandshakeError::kind);
+    count_refusal(peer.service, kind, false);
     if own && reason == Some(HandshakeError::Left) {
         log::debug!("{peer}: closed during the TLS handshake (health check)");
         return journal::tally(kind);
@@ -613,6 +648,7 @@ impl<N: Net> PendingClient<N> {
     /// Logs that the client lost its slot to another connection.
     pub fn note_displaced(&self) {
         let peer = self.peer;
+        count_refusal(peer.service, Kind::Silent, false);
         rejections::note(
             self.clock.now(),
             Kind::Silent,

@@ -1,5 +1,5 @@
 //! A tokio stream as an `embedded-io-async` stream, with a timeout for every write, and the socket options of all
-//! connections. Bytes are recorded here ([`trace`]), because here they are not encrypted.
+//! connections. Bytes are counted ([`counts`]) and recorded ([`trace`]) here, because here they are not encrypted.
 //!
 //! A connection whose write makes no progress for [`WRITE_TIMEOUT`] is closed: a sleeping laptop, a phone out of
 //! range, a viewer that never reads. Reads have no timeout here: a client may be silent for any time its protocol
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Clock;
 use super::net::Connection;
+use crate::counts::{self, Count};
 use crate::trace::{self, Party, Protocol, Tap};
 
 /// Time after which a write without progress fails.
@@ -40,21 +41,32 @@ pub struct Stream<T> {
     write_timeout: Duration,
     tap: Option<Tap>,
     clock: Clock,
+    /// The service whose traffic it is, and how what is received and sent is counted.
+    service: &'static str,
+    counts: [Count; 2],
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
     /// Wraps a stream to `party`, and records it as `protocol` if recording is on.
     pub fn new(inner: T, protocol: Protocol, party: Party, clock: &Clock) -> Self {
-        let write_timeout = match party {
-            Party::Client(_) => WRITE_TIMEOUT,
-            Party::Printer => PRINTER_WRITE_TIMEOUT,
+        let (write_timeout, counts) = match party {
+            Party::Client(_) => (WRITE_TIMEOUT, [Count::FromClient, Count::ToClient]),
+            Party::Printer => (PRINTER_WRITE_TIMEOUT, [Count::FromPrinter, Count::ToPrinter]),
         };
         Self {
             inner,
             write_timeout,
             tap: trace::begin(protocol, party, clock.now()),
             clock: *clock,
+            service: protocol.service(),
+            counts,
         }
+    }
+
+    /// Counts the bytes as those of this service.
+    pub const fn of(mut self, service: &'static str) -> Self {
+        self.service = service;
+        self
     }
 
     /// Closes the stream in order (TLS `close_notify`, FIN), within two seconds.
@@ -107,6 +119,8 @@ impl<T> ErrorType for Stream<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize, StreamError> {
         let len = self.inner.read(buf).await?;
+        let [received, _] = self.counts;
+        counts::add(self.service, received, len as u64);
         if let Some(tap) = &mut self.tap {
             tap.received(buf.get(..len).unwrap_or_default(), self.clock.now());
         }
@@ -121,6 +135,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
             Ok(Ok(0)) => Err(StreamError::Lost(io::ErrorKind::WriteZero)),
             Ok(written) => {
                 let len = written?;
+                let [_, sent] = self.counts;
+                counts::add(self.service, sent, len as u64);
                 if let Some(tap) = &mut self.tap {
                     tap.sent(buf.get(..len).unwrap_or_default(), self.clock.now());
                 }

@@ -10,13 +10,14 @@ use core::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::accept::{Acceptor, PendingClient};
+use super::accept::{Acceptor, PendingClient, count_refusal};
 use super::drive::{Buffers, End, drive};
 use super::net::{Connection, Net};
 use super::stream::Stream;
 use super::{Clock, stream};
 use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
 use crate::clock::Instant;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind};
 use crate::memory::slots::Occupant;
 use crate::peer::Peer;
@@ -187,8 +188,9 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     accepted_client: AcceptedClient<'_>,
     buffers: &mut Buffers,
 ) -> Served<SessionError<S>> {
-    let AcceptedClient { peer, admitted, guessed, clock, .. } = accepted_client;
-    let mut stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
+    let AcceptedClient { peer, refusal, admitted, guessed, clock, .. } = accepted_client;
+    let stream = Stream::new(stream, S::PROTOCOL, Party::Client(peer.address), clock);
+    let mut stream = stream.of(peer.service);
     let is_logged_in = Cell::new(false);
     let admitted = || {
         is_logged_in.set(true);
@@ -198,12 +200,16 @@ async fn serve_session<S: ServesSessions, T: AsyncRead + AsyncWrite + Unpin>(
     let Some((mut session, link)) = service.open(accepted_client) else {
         // Rare: there are as many slots as workers, but HTTP clients take some of a camera's, and one that has to
         // leave may hold its own for some seconds.
+        counts::add(peer.service, Count::Full, 1);
         return Served { end: End::Closed, wrong_codes: WrongCodes::new() };
     };
     S::occupant(&link).set(Some(Occupant { peer, since: clock.now() }));
     let end = service.run(&mut session, &link, &mut stream, buffers, clock).await;
     let wrong_codes = S::wrong_codes(&session, end);
     let kind = if wrong_codes.is_empty() { S::kind(&session, end) } else { Kind::WrongCode };
+    if kind == Kind::WrongCode || !is_logged_in.get() {
+        count_refusal(peer.service, kind, refusal.is_some());
+    }
     {
         let details = S::details(&session, end);
         let details = format_args!("{details}");

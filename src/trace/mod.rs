@@ -85,6 +85,18 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The service whose traffic it is, unless a client's connection says otherwise.
+    pub const fn service(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Chamber => "chamber",
+            Self::Rtsp => "rtsp",
+            Self::Ftp | Self::FtpData { .. } => "ftp",
+            Self::Detect => "detect",
+            Self::Http => "http",
+        }
+    }
+
     /// The server's port in the recording: the protocol's port without TLS.
     pub const fn port(self) -> u16 {
         match self {

@@ -1,7 +1,7 @@
 //! Port 8080 in virtual time: what each path shows to whom, and what bad clients cost.
 
 mod media;
-mod metrics;
+pub(crate) mod metrics;
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;

@@ -65,6 +65,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::records::{self, Hello, Records};
 use crate::board::BOARD;
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget;
 use crate::memory::pool::RC_COUNTS;
@@ -366,7 +367,7 @@ impl Relay {
         self.trouble.set(None);
         let (ticket, buffers) = (session.ticket, &mut session.buffers);
         let watch = |counts| self.update(ticket, counts, clock.now());
-        let limits = Limits { silence: None, login: self.login };
+        let limits = Limits { silence: None, login: self.login, service: self.service };
         let report = carry(&mut socket, &mut printer, peer, buffers, limits, watch, clock).await;
         // The printer's connection is closed before the next session begins.
         drop(printer);
@@ -682,11 +683,14 @@ pub struct Limits {
     pub silence: Option<Duration>,
     /// The records that have to be counted within [`LOGIN_TIMEOUT`].
     pub login: Counts,
+    /// The service whose bytes they are.
+    pub service: &'static str,
 }
 
 impl Limits {
     /// Limits of a data connection.
-    pub const DATA: Self = Self { silence: Some(FILE_SILENCE_TIMEOUT), login: Counts::NONE };
+    pub const DATA: Self =
+        Self { silence: Some(FILE_SILENCE_TIMEOUT), login: Counts::NONE, service: "ftp" };
 }
 
 /// Copies data in both directions until both ends have closed, or a limit is exceeded. `watch` gets the records that were
@@ -710,11 +714,17 @@ where
     let mut counts = Counts::NONE;
     let mut alarm = pin!(sleep_until(now + STALL_TIMEOUT));
     let end = poll_fn(|cx| {
+        let before = (up.read, up.moved, down.read, down.moved);
         let moved_up = up.poll(cx, (client, Side::Client), (printer, Side::Printer));
+        let count = |count, now: u64, before| counts::add(limits.service, count, now - before);
+        count(Count::FromClient, up.read, before.0);
+        count(Count::ToPrinter, up.moved, before.1);
         if let Poll::Ready(Err(end)) = moved_up {
             return Poll::Ready(end);
         }
         let moved_down = down.poll(cx, (printer, Side::Printer), (client, Side::Client));
+        count(Count::FromPrinter, down.read, before.2);
+        count(Count::ToClient, down.moved, before.3);
         let counted = Counts { up: up.records.application(), down: down.records.application() };
         if core::mem::replace(&mut counts, counted) != counted {
             watch(counted);
@@ -782,6 +792,8 @@ struct Direction<'b> {
     closed: bool,
     /// The receiver has got the FIN.
     ended: bool,
+    /// Bytes received, and sent.
+    read: u64,
     moved: u64,
     moved_at: Instant,
     records: Records,
@@ -795,6 +807,7 @@ impl<'b> Direction<'b> {
             end: 0,
             closed: false,
             ended: false,
+            read: 0,
             moved: 0,
             moved_at: now,
             records: Records::new(),
@@ -837,6 +850,7 @@ impl<'b> Direction<'b> {
                 ready!(Pin::new(&mut *from).poll_read(cx, &mut read)).map_err(lost(sender))?;
                 self.records.take(read.filled());
                 (self.start, self.end) = (0, read.filled().len());
+                self.read = self.read.saturating_add(self.end as u64);
                 self.closed = self.end == 0;
                 self.moved_at = Instant::now();
             }

@@ -24,6 +24,7 @@ use core::net::IpAddr;
 use tokio::sync::Notify;
 
 use super::relay::{Buffers, Limits, Relay, Seen, carry, dial};
+use crate::counts::{self, Count};
 use crate::journal::{self, Kind, RateLimit};
 use crate::memory::budget::{self, RELAY_FILES, TRANSFERS};
 use crate::memory::pool::RC_COUNTS;
@@ -148,6 +149,7 @@ impl<N: Net> Transfers<N> {
     fn arrive(&self, stream: N::Connection, address: IpAddr, port: u16, clock: &Clock) {
         let now = clock.now();
         if !self.control.has_recent_login(address, now) {
+            counts::add("ftp", Count::Invalid, 1);
             match self.no_login_log.check(now) {
                 Some(times) => journal::note(
                     Kind::Refused,
@@ -165,6 +167,7 @@ impl<N: Net> Transfers<N> {
         let has = count(&self.all, origin);
         let waiting = has - count(&self.carried, origin).min(has);
         if has >= 2 * self.control.connections_of(origin) || waiting >= PER_ORIGIN {
+            counts::add("ftp", Count::Full, 1);
             match self.crowd_log.check(now) {
                 Some(times) => journal::note(
                     Kind::Refused,
@@ -189,8 +192,10 @@ impl<N: Net> Transfers<N> {
     /// Carries one transfer after another: the body of one of [`TRANSFERS`] tasks.
     pub async fn work(self: Rc<Self>, clock: Clock) {
         let mut buffers = Buffers::new(RELAY_FILES);
+        let _limit = counts::hold("ftp", Count::TransfersLimit);
         loop {
             let arrival = self.next().await;
+            let _transfer = counts::hold("ftp", Count::Transfers);
             let carried = Counted::new(&self.carried, arrival.peer.origin());
             self.carry(arrival, &mut buffers, &clock).await;
             drop(carried);

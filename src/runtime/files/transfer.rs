@@ -33,6 +33,7 @@ use tokio::time::timeout;
 
 use super::pace::{Pace, Paced};
 use super::passive::PassivePorts;
+use crate::counts::{self, Count};
 use crate::ftp::printer_session::{
     DataCommand, DataCopy, DataEvent, PrinterSession, TransferError,
 };
@@ -115,6 +116,7 @@ impl<N: Net> DataTask<N> {
     /// The body of the task.
     pub async fn run(self) {
         let mut buffer = Vec::with_capacity(FTP_BUFFER);
+        let _limit = counts::hold("ftp", Count::TransfersLimit);
         let mut command = self.printer_session.next_command().await;
         loop {
             command = match command {
@@ -147,6 +149,7 @@ impl<N: Net> DataTask<N> {
         };
         // The buffer is kept from the first transfer on.
         buffer.resize(FTP_BUFFER, 0);
+        let _transfer = counts::hold("ftp", Count::Transfers);
         tokio::select! {
             biased;
             () = self.printer_session.interrupted() => {}
@@ -292,10 +295,15 @@ where
     F: AsyncRead + Unpin,
     T: AsyncWrite + Unpin,
 {
+    let [received, sent] = match from_lost {
+        TransferError::Client => [Count::FromClient, Count::ToPrinter],
+        _ => [Count::FromPrinter, Count::ToClient],
+    };
     loop {
         let began = clock.now();
         let read = timeout(STALL_TIMEOUT, from.read(buffer)).await;
         let len = read.map_err(|_| TransferError::Stalled)?.map_err(|_| from_lost)?;
+        counts::add("ftp", received, len as u64);
         let mut left = buffer.get(..len).unwrap_or_default();
         if let Some(tap) = &mut from_tap {
             tap.received(left, clock.now());
@@ -310,6 +318,7 @@ where
             if wrote == 0 {
                 return Err(to_lost);
             }
+            counts::add("ftp", sent, wrote as u64);
             if let Some(tap) = &mut to_tap {
                 tap.sent(left.get(..wrote).unwrap_or_default(), clock.now());
             }

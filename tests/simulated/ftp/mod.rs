@@ -205,6 +205,40 @@ fn who_waits_is_shown_with_its_place_in_the_queue() {
     });
 }
 
+/// The status has something in every list.
+#[test]
+fn the_names_of_status_are_those_in_its_document() {
+    lan::run(async {
+        let (bed, _control, _data) = uploading_part(PRINTERS[0]).await;
+        let status = serde_json::from_str(&bed.shown("/status").await).unwrap();
+        assert_eq!(http::metrics::names(&status), http::metrics::documented("/status"));
+    });
+}
+
+#[test]
+fn a_transfer_and_its_bytes_are_in_the_metrics() {
+    lan::run(async {
+        let (bed, mut control, mut data) = uploading_part(PRINTERS[0]).await;
+        let metrics = bed.shown("/metrics").await;
+        for direction in ["from_client", "to_printer"] {
+            let name =
+                format!("pandaproxy_bytes_total{{service=\"ftp\",direction=\"{direction}\"}} ");
+            let counted = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+            let counted: usize = counted.parse().unwrap();
+            assert!((PART.len()..PART.len() + 1000).contains(&counted), "{direction}: {counted}");
+        }
+        let moving = |text: &str, many: usize| {
+            let name = "pandaproxy_in_use{service=\"ftp\",what=\"transfers\"}";
+            assert!(text.lines().any(|line| line == format!("{name} {many}")), "{text}");
+        };
+        moving(&metrics, 1);
+        data.shutdown().await.unwrap();
+        assert!(control.reply().await.starts_with("226 "));
+        pass(secs(60)).await;
+        moving(&bed.shown("/metrics").await, 0);
+    });
+}
+
 /// The printer is not waited for before the client has connected for its data.
 #[test]
 fn a_command_without_its_data_connection_has_no_place_in_the_queue() {

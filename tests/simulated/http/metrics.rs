@@ -1,7 +1,10 @@
 //! What `/metrics` shows, with every service on, in virtual time.
 
-use std::collections::BTreeMap;
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
+use pandaproxy::auth::WRONG_CODES;
+use pandaproxy::board::BOARD;
 use pandaproxy::runtime::launch::Proxy;
 use printer::camera::{Camera, login};
 use printer::tunnel::Tunnel;
@@ -62,8 +65,12 @@ impl Bed {
     }
 
     fn connect(&self, port: u16) -> DuplexStream {
+        self.connect_from(port, HERE)
+    }
+
+    fn connect_from(&self, port: u16, from: IpAddr) -> DuplexStream {
         let (near, far) = duplex(WIRE);
-        assert!(self.net.arrive(port, HERE, far), "the port is open");
+        assert!(self.net.arrive(port, from, far), "the port is open");
         near
     }
 
@@ -106,10 +113,55 @@ impl Metrics {
         all
     }
 
+    /// The value of one sample.
+    fn value(&self, family: &str, labels: &str) -> f64 {
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        let value = self.samples.get(family).and_then(|samples| samples.get(&labels));
+        *value.unwrap_or_else(|| panic!("{family}{labels}"))
+    }
+
     fn family(&self, name: &str) -> BTreeMap<&str, f64> {
         let samples = self.samples.get(name).into_iter().flatten();
         samples.map(|(labels, value)| (labels.as_str(), *value)).collect()
     }
+}
+
+/// The names of all values in a status.
+pub(crate) fn names(status: &Value) -> BTreeSet<String> {
+    fn add(names: &mut BTreeSet<String>, path: &str, value: &Value) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    let path =
+                        if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    add(names, &path, value);
+                }
+            }
+            Value::Array(elements) => {
+                elements.iter().for_each(|element| add(names, &format!("{path}[]"), element));
+            }
+            _ => drop(names.insert(path.to_owned())),
+        }
+    }
+    let mut names = BTreeSet::new();
+    add(&mut names, "", status);
+    names
+}
+
+/// The rows of this path's table in `boards/STATUS.md`: the first two cells, of the second one the first word.
+fn rows(path: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let text = include_str!("../../../boards/STATUS.md");
+    let (_, section) = text.split_once(&format!("\n## `{path}`\n")).expect("a section");
+    let section = section.split("\n## ").next().unwrap();
+    section.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        Some((name, rest.split(' ').next()?))
+    })
+}
+
+/// The names in this path's table.
+pub(crate) fn documented(path: &str) -> BTreeSet<String> {
+    rows(path).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn short(name: &str) -> String {
@@ -139,7 +191,19 @@ fn metrics_have_every_bound_beside_its_value() {
                 }
                 bounded += values.len();
             }
-            assert!(bounded > 5, "{bounded}");
+            assert!(bounded > 20, "{bounded}");
+            let in_use = metrics.family("in_use");
+            let of = |service: &str| {
+                let labels = in_use.keys().filter(|its| its.contains(&format!("\"{service}\"")));
+                labels.map(|its| its.split('"').nth(3).unwrap()).collect::<Vec<_>>().join(", ")
+            };
+            assert_eq!(of("mqtt"), "accept queue, large frames, logins, requests, small frames");
+            match model {
+                Model::P1S => assert_eq!(of("chamber"), "accept queue, logins, pictures"),
+                _ => assert_eq!(of("rtsp"), "accept queue, blocks, logins"),
+            }
+            assert_eq!(of("ftp"), "accept queue, logins, transfers");
+            assert_eq!((of("http").as_str(), of("ssdp").as_str()), ("accept queue, logins", ""));
             let status: Value = serde_json::from_str(&bed.shown("/status").await).unwrap();
             let limits = metrics.family("clients_limit");
             for service in status["services"].as_array().unwrap() {
@@ -166,5 +230,83 @@ fn only_connections_that_are_needed_can_be_down() {
         viewer.read_exact(&mut [0; 16]).await.unwrap();
         let both = "{service=\"chamber\"}1 {service=\"mqtt\"}1";
         assert_eq!(is_up(&bed.metrics().await), both);
+    });
+}
+
+#[test]
+fn the_metrics_are_those_in_their_document() {
+    lan::run(async {
+        let metrics = Bed::new(Model::P1S).await.metrics().await;
+        let shown: BTreeMap<_, _> =
+            metrics.kinds.iter().map(|(name, kind)| (name.clone(), kind.as_str())).collect();
+        let told: BTreeMap<_, _> =
+            rows("/metrics").map(|(name, kind)| (short(name), kind)).collect();
+        assert_eq!(shown, told);
+    });
+}
+
+#[test]
+fn reports_pictures_and_bytes_are_counted() {
+    lan::run(async {
+        let bed = Bed::new(Model::P1S).await;
+        let before = bed.metrics().await;
+        assert!(before.value("reports_total", "") > 2.0);
+        assert!(before.value("bytes_total", r#"service="mqtt",direction="from_printer""#) > 1000.0);
+        assert_eq!(before.value("pictures_total", r#"service="chamber""#), 0.0);
+        let mut viewer = bed.connect(6000);
+        viewer.write_all(&login(CODE)).await.unwrap();
+        viewer.read_exact(&mut [0; 16]).await.unwrap();
+        // It reads no further.
+        pass(secs(4)).await;
+        let after = bed.metrics().await;
+        let chamber = |direction: &str| {
+            after.value("bytes_total", &format!(r#"service="chamber",direction="{direction}""#))
+        };
+        assert_eq!(chamber("from_client"), 80.0, "its login");
+        assert!(chamber("to_client") >= 16.0 && chamber("from_printer") > chamber("to_client"));
+        let [shown, skipped] = ["pictures_total", "pictures_skipped_total"]
+            .map(|family| after.value(family, r#"service="chamber""#));
+        assert!(shown >= 8.0, "{shown}");
+        assert!(skipped >= 2.0 && skipped < shown, "{skipped} of {shown}");
+    });
+}
+
+#[test]
+fn refused_clients_are_counted_by_their_reason() {
+    lan::run(async {
+        let bed = Bed::new(Model::P1S).await;
+        let refused = async |service: &str, reason: &str| {
+            let labels = format!(r#"service="{service}",reason="{reason}""#);
+            bed.metrics().await.value("clients_refused_total", &labels)
+        };
+        let mut viewers = Vec::new();
+        for _ in 0..=BOARD.clients.chamber {
+            let mut viewer = bed.connect(6000);
+            viewer.write_all(&login(CODE)).await.unwrap();
+            viewers.push(viewer);
+            // One that reads nothing is closed after five seconds.
+            pass(ms(100)).await;
+        }
+        assert_eq!(refused("chamber", "full").await, 1.0);
+        let mut other = bed.connect(8080);
+        other.write_all(b"\x16\x03\x01").await.unwrap();
+        let _silent = bed.connect(8883);
+        pass(secs(60)).await;
+        assert_eq!(refused("http", "invalid").await, 1.0);
+        assert_eq!(refused("mqtt", "silent").await, 1.0);
+        let failures = async |service: &str| {
+            bed.metrics().await.value("auth_failures_total", &format!("service=\"{service}\""))
+        };
+        for n in 0..WRONG_CODES {
+            assert_eq!(failures("chamber").await, n as f64);
+            let mut guesser = bed.connect_from(6000, [10, 9, 0, 66].into());
+            guesser.write_all(&login(&format!("wrong-{n:02}"))).await.unwrap();
+            pass(secs(1)).await;
+        }
+        let mut owner = bed.connect_from(6000, [10, 9, 0, 66].into());
+        owner.write_all(&login(CODE)).await.unwrap();
+        pass(secs(1)).await;
+        assert_eq!(refused("chamber", "locked_out").await, 1.0);
+        assert_eq!((failures("chamber").await, failures("mqtt").await), (WRONG_CODES as f64, 0.0));
     });
 }

@@ -24,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn wired(silence: Option<Duration>) -> (DuplexStream, DuplexStream, JoinHandle<Report>) {
     let (client, mut near) = duplex(WIRE);
     let (printer, mut far) = duplex(WIRE);
-    let limits = Limits { silence, login: Counts::NONE };
+    let limits = Limits { silence, login: Counts::NONE, service: "ftp" };
     let relaying = spawn_local(async move {
         relay(&mut near, &mut far, &mut Buffers::new(WIRE), limits, |_| {}).await
     });
@@ -43,8 +43,15 @@ fn a_fin_is_passed_on_and_the_other_direction_stays_open() {
     in_virtual_time(async {
         for client_first in [true, false] {
             let (mut client, mut printer, relaying) = wired(None);
+            let counted = || {
+                [Count::FromClient, Count::ToPrinter, Count::FromPrinter, Count::ToClient]
+                    .map(|count| counts::get("ftp", count))
+            };
+            let before = counted();
             exchange(&mut client, &mut printer, b"USER bblp\r\n").await;
             exchange(&mut printer, &mut client, b"331\r\n").await;
+            let added = counted().into_iter().zip(before).map(|(now, before)| now - before);
+            assert_eq!(added.collect::<Vec<_>>(), [11, 11, 5, 5]);
             let (first, last) = match client_first {
                 true => (&mut client, &mut printer),
                 false => (&mut printer, &mut client),
@@ -489,7 +496,7 @@ fn a_session_without_a_login_is_reset() {
             let (mut client, mut near) = duplex(WIRE);
             let (mut printer, mut far) = duplex(WIRE);
             let relaying = spawn_local(async move {
-                let limits = Limits { silence: None, login: Counts::FTP };
+                let limits = Limits { silence: None, login: Counts::FTP, service: "ftp" };
                 relay(&mut near, &mut far, &mut Buffers::new(WIRE), limits, |_| {}).await
             });
             let lines = |lines| {
