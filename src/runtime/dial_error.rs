@@ -70,6 +70,21 @@ impl fmt::Display for DialError {
 
 impl core::error::Error for DialError {}
 
+/// Messages of failed connections to the printer, for the table of messages.
+#[cfg(test)]
+pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
+    [
+        DialError::NoSuchName,
+        DialError::Itself(IpAddr::from([192, 168, 100, 200])),
+        DialError::Off,
+        DialError::PortClosed { port: 8883 },
+        DialError::NoHandshake,
+        DialError::Handshake(ConnectError::Left),
+    ]
+    .map(|error| alloc::format!("mqtt: {error}"))
+    .into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,19 +111,4 @@ mod tests {
             assert_eq!(Cause::of(&message), Some(error.cause()), "{message}");
         }
     }
-}
-
-/// Messages of failed connections to the printer, for the table of messages.
-#[cfg(test)]
-pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
-    [
-        DialError::NoSuchName,
-        DialError::Itself(IpAddr::from([192, 168, 100, 200])),
-        DialError::Off,
-        DialError::PortClosed { port: 8883 },
-        DialError::NoHandshake,
-        DialError::Handshake(ConnectError::Left),
-    ]
-    .map(|error| alloc::format!("mqtt: {error}"))
-    .into()
 }

@@ -529,9 +529,9 @@ pub(super) fn resume_at(bin: &Path) -> Result<&'static str, Failure> {
         return Ok("the update was interrupted before anything was replaced");
     }
     let restored = restore(bin);
-    restored.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Failure::interrupted(bin),
-        _ => Failure::io("write", bin, &error),
+    restored.map_err(|error| match error.kind() == ErrorKind::NotFound {
+        true => Failure::interrupted(bin),
+        false => Failure::io("write", bin, &error),
     })?;
     marker.remove().map_err(|error| Failure::io("write", &path, &error))?;
     Ok("the update was interrupted; the old version is back")

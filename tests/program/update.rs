@@ -193,7 +193,7 @@ impl Bed {
         let line = readme("sudo pandaproxy update", &replaced);
         let mut command = Command::new("sh");
         // As strict as a machine's umask may be.
-        command.args(["-c", &format!("umask 077; exec {line} \"$@\""), "sh"]).args(more);
+        command.args(["-c", &format!("umask 027; exec {line} \"$@\""), "sh"]).args(more);
         command.arg("--key").arg(self.file("update.pem")).env_clear();
         command.env("PATH", format!("{}:/usr/bin:/bin", self.file("bin").display()));
         Program::start(&mut command)
