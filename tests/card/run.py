@@ -129,11 +129,12 @@ def watchdog(kind, image):
     """The files with which an emulated board has a watchdog: the first driver that is there has the one that is fed."""
     kernel = re.search(r"^(linux-image-\S+) ", firmware.Card(image).read(1, "contents.txt").decode(), re.M)[1]
     module = f"lib/modules/{kernel.removeprefix('linux-image-')}/kernel/drivers/watchdog/{kind['watchdog']}.ko"
+    # It waits longer than a board's, since what runs beside QEMU may take the processor from it for a quarter of a minute.
     # One that is built into the kernel was there before, and comes after it now: it is what resets the machine.
     first = """#!/bin/sh
 mount -t sysfs sys /sys
 cd /sys/bus/platform/drivers/bcm2835-wdt 2>/dev/null && echo bcm2835-wdt >unbind
-insmod /lib/watchdog.ko soft_margin=15
+insmod /lib/watchdog.ko soft_margin=60
 [ ! -e bind ] || echo bcm2835-wdt >bind
 cd /
 umount /sys
