@@ -13,6 +13,7 @@ mod clients;
 #[allow(dead_code, reason = "replaying needs more of a recording than counting what is in it")]
 mod recording;
 
+mod admission;
 mod bind;
 mod chamber;
 mod check;

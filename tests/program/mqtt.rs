@@ -531,33 +531,6 @@ fn one_old_code_locks_nothing_and_fills_no_log() {
     });
 }
 
-/// Issue 14, A16: an end during the TLS handshake would stop libmosquitto for good.
-#[test]
-fn mosquitto_reconnects_by_itself_after_a_lockout() {
-    if is_missing("mosquitto_sub") {
-        return;
-    }
-    proxy::run(async {
-        let lan = Lan::new(Model::P1S).await;
-        for n in 10..15 {
-            let code = format!("7Kq2xW{n}");
-            let hello = Hello { password: Some(code.as_bytes()), ..Hello::default() };
-            let mut guesser = lan.proxy.tls_from(HOME).await.unwrap();
-            guesser.write_all(&hello_bytes(&hello)).await.unwrap();
-            let mut answer = [0; 4];
-            timeout(PATIENCE, guesser.read_exact(&mut answer)).await.unwrap().unwrap();
-        }
-        lan.proxy.program.line("127.0.0.1: locked out for").await;
-        let ca = lan.proxy.dir.file("ca.pem");
-        let mut reader = mosquitto(&lan.proxy, "mosquitto_sub", &ca, CODE);
-        reader.args(["-t", "device/+/report", "-C", "1"]);
-        let reader = Program::start(&mut reader);
-        lan.proxy.program.line("(127.0.0.1): client rejected: locked out after").await;
-        // The lockout lasts a minute.
-        assert!(reader.until(2 * PATIENCE, |said| holds(&said.out, b"\"msg\"")).await);
-    });
-}
-
 /// Issue 14, B20: a hundred connections of the same address that never complete a ClientHello.
 #[test]
 fn mosquitto_gets_in_beside_a_hundred_silent_connections() {
@@ -812,16 +785,16 @@ fn sigterm_ends_every_connection_in_order() {
 // ---- the network -------------------------------------------------------------------------------
 
 /// A printer, the program before it, and a client that behaves and has to be served throughout.
-struct Lan {
+pub(crate) struct Lan {
     printer: Printer,
-    proxy: Proxy,
+    pub(crate) proxy: Proxy,
     good: Client<TlsStream<TcpStream>>,
     marks: u32,
     _serving: JoinHandle<()>,
 }
 
 impl Lan {
-    async fn new(model: Model) -> Self {
+    pub(crate) async fn new(model: Model) -> Self {
         Self::of(Printer::new(model).code(CODE)).await
     }
 
@@ -862,7 +835,7 @@ impl Lan {
 }
 
 /// One of mosquitto's programs, on its way to the proxy.
-fn mosquitto(proxy: &Proxy, program: &str, ca: &Path, code: &str) -> Command {
+pub(crate) fn mosquitto(proxy: &Proxy, program: &str, ca: &Path, code: &str) -> Command {
     let mut command = Command::new(program);
     let port = proxy.address.port().to_string();
     command.args(["-h", "127.0.0.1", "-p", &port, "-u", "bblp", "-P", code, "--cafile"]);
@@ -886,7 +859,7 @@ fn is_state(report: &[u8]) -> bool {
     report["print"]["gcode_state"].is_string() && report["print"]["msg"] == 0
 }
 
-fn holds(bytes: &[u8], part: &[u8]) -> bool {
+pub(crate) fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
