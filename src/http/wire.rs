@@ -280,7 +280,7 @@ mod tests {
         let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(MAX_HEAD));
         let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS));
         for (text, fault) in [
-            ("\x16\x03\x01", Fault::Tls),
+            ("\x16\x03", Fault::Tls),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Fault::Http2),
             ("GET / HTTP/2.0\r\n\r\n", Fault::Version),
             ("GET / HTTP/1.1\r\n\r\n", Fault::Malformed),

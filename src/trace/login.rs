@@ -467,3 +467,23 @@ impl Header {
         if matches!(self.is, In::Response(_)) { Keep::Hex } else { Keep::Yes }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A login may have begun in the gap, so that a line of its own is no reason to keep what is in it.
+    #[test]
+    fn so_many_bytes_are_redacted_after_a_gap_and_no_more() {
+        for mut login in [Login::mqtt(), Login::chamber(), Login::rtsp(), Login::ftp()] {
+            login.misses();
+            let redacted = [b"7\n".as_slice(), &[b'7'; AFTER_HOLE as usize - 3], b"\n"].concat();
+            for byte in redacted {
+                assert_eq!(login.next(byte, false), unknown(byte));
+            }
+            for byte in *b"NOOP 7\r\n" {
+                assert_eq!(login.next(byte, false), byte);
+            }
+        }
+    }
+}
