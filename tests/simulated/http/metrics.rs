@@ -53,9 +53,10 @@ impl Bed {
             spawn_local(async move { printer.serve(stream).await });
         };
         net.put(8883, Port::new(At::Script(std::rc::Rc::new(serve))));
-        let port_6000 = match model {
-            Model::P1S => At::Camera(camera),
-            _ => At::Tunnel(Tunnel::new()),
+        let port_6000 = if matches!(model, Model::P1S) {
+            At::Camera(camera)
+        } else {
+            At::Tunnel(Tunnel::new())
         };
         net.put(6000, Port::new(port_6000));
         let services = "--services=mqtt,camera,ftp,detect,ssdp,http";
