@@ -12,10 +12,10 @@ dist/pandaproxy-card-BOARD.img or FILE.img, and beside it
 
   FILE.slot          one slot, which is what an update carries
   FILE.contents.txt  what is in it: packages, versions, licences
-  FILE.cdx.json      the same for programs (CycloneDX), with sources, hashes, and the crates in the program; needs cargo
+  FILE.cdx.json      the same for programs (CycloneDX), with sources, hashes, and the crates in the program
 
 rpi-zero is for Raspberry Pi 1, Zero and Zero W. rpi-zero-2w, rpi-3 and rpi-4 boot on a Zero 2 W, 3 and 4
-alike, and differ in how much memory the proxy plans with. Needs no root: packages of Debian are
+alike, and differ in how much memory the proxy plans with. Needs cargo and no root: packages of Debian are
 downloaded and unpacked into target/card, and not installed. boards/card/README.md says what is where.
 
   --refresh          ask for newer packages, and take them
@@ -78,6 +78,7 @@ need depmod kmod
 need "$QEMU_USER" qemu-user-static
 need readelf binutils
 need python3 python3
+command -v cargo >/dev/null || [ -n "$dry" ] || die "there is no cargo, which knows the crates in the program and their licences; flash.sh --image takes a release's image"
 need /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 
 # Every time stamp in the image.
@@ -307,9 +308,10 @@ licences() {
     printf '%s' "${names:-see licences/$1.txt}"
 }
 mkdir -p "$work/licences"
+boards/licences.py "$TARGET" >"$work/licences/pandaproxy.txt"
 {
     printf 'PandaProxy %s for %s, and what else is on the card.\n\n' "$version" "$board"
-    printf '%s %s: MIT; the crates in it, their versions and licences are in the .cdx.json beside the image\n' pandaproxy "$version"
+    printf '%s %s: MIT; the crates in it and their licences: licences/pandaproxy.txt, and the .cdx.json beside the image\n' pandaproxy "$version"
     printf 'card (settings, scripts) %s: MIT\n\n' "$version"
     printf 'Packages of Debian 12, of which the files below are taken. Their sources are at deb.debian.org,\n'
     printf 'and snapshot.debian.org for older versions; the whole text of a licence is in licences/PACKAGE.txt.\n\n'
@@ -414,13 +416,8 @@ compressed=$(gzip -9n <"$image.new" | wc -c)
 mv "$image.new" "$image"
 cp "$work/slot.fat" "$out.slot"
 cp "$work/contents.txt" "$out.contents.txt"
-rm -f "$out.cdx.json"
-if command -v cargo >/dev/null; then
-    boards/card/sbom.py --board "$board" --version "$version" --target "$TARGET" --program "$binary" --image "$image" \
-        --packages "$work/packages" --epoch "$SOURCE_DATE_EPOCH" >"$work/sbom"
-    mv "$work/sbom" "$out.cdx.json"
-else
-    printf 'there is no cargo, which knows the crates in the program: no %s\n' "$out.cdx.json"
-fi
+boards/card/sbom.py --board "$board" --version "$version" --target "$TARGET" --program "$binary" --image "$image" \
+    --packages "$work/packages" --epoch "$SOURCE_DATE_EPOCH" >"$work/sbom"
+mv "$work/sbom" "$out.cdx.json"
 printf '%s: %d MiB compressed, a slot %d MiB, root %d MiB, kernel %s, sha256 %s\n' "$image" $((compressed / 1048576 + 1)) \
     "$mib" $(($(stat -c %s "$work/initramfs") / 1048576 + 1)) "$kernel_release" "$(sha256sum "$image" | cut -d' ' -f1)"

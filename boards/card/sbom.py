@@ -14,6 +14,9 @@ import tomllib
 import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "boards"))
+sys.dont_write_bytecode = True
+import licences  # noqa: E402
 
 
 def sha256(path):
@@ -27,19 +30,19 @@ def sha256(path):
 def packages(lines):
     """Components of lines `NAME VERSION ARCHITECTURE SOURCE SOURCE-VERSION SHA256 LICENCE; LICENCE`, with tabs between."""
     for line in lines:
-        name, version, arch, source, source_version, digest, licences = line.rstrip("\n").split("\t")
+        name, version, arch, source, source_version, digest, names = line.rstrip("\n").split("\t")
         escaped = version.replace("+", "%2B").replace(":", "%3A").replace("~", "%7E")
         purl = f"pkg:deb/debian/{name}@{escaped}?arch={arch}&distro=debian-12"
         yield {
             "type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
             "supplier": {"name": "Debian"}, "hashes": [{"alg": "SHA-256", "content": digest}],
-            "licenses": [{"license": {"name": licence}} for licence in licences.split("; ")],
+            "licenses": [{"license": {"name": licence}} for licence in names.split("; ")],
             "properties": [{"name": "debian:source", "value": source}, {"name": "debian:source-version", "value": source_version}],
         }
 
 
 def crates(target):
-    """Components of what cargo links into the program, and what each of them is made with."""
+    """Components of the crates that cargo links into the program, and what each of them is made with."""
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
     known = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
@@ -48,17 +51,9 @@ def crates(target):
     needs = {node["id"]: [need["pkg"] for need in node["deps"] if any(kind["kind"] is None for kind in need["dep_kinds"])]
              for node in known["resolve"]["nodes"]}
 
-    def is_macro(crate):
-        return any("proc-macro" in part["kind"] for part in about[crate]["targets"])
-
     root = known["resolve"]["root"]
-    pending, linked = [root], set()
-    while pending:
-        crate = pending.pop()
-        # A macro runs in the compiler, and nothing of it is in the program.
-        if crate not in linked and not is_macro(crate):
-            linked.add(crate)
-            pending += needs[crate]
+    # cargo metadata has the features of tests as well, and crates that only those need.
+    linked = {crate["id"] for crate in licences.linked(target)} | {root}
 
     def purl(crate):
         return f"pkg:cargo/{about[crate]['name']}@{about[crate]['version'].replace('+', '%2B')}"

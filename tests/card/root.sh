@@ -902,6 +902,20 @@ END
     is 'the end of it' "$(logged)" 'ip -4 addr flush dev eth0;'
 }
 
+# The name and the addresses, and nothing of what else avahi can tell.
+the_name_is_told_by_mdns() {
+    says avahi-daemon
+    mkdir -p "$root/run/avahi-daemon"
+    echo 7 >"$root/run/avahi-daemon/pid"
+    : >"$root/run/log"
+    at /lib/card/mdns
+    is 'how it is called' "$(logged)" 'avahi-daemon --no-chroot --syslog;'
+    is 'what an earlier one left' "$(find "$root/run/avahi-daemon" -type f)" ''
+    is 'whose folder it is' "$(stat -c %u "$root/run/avahi-daemon")" 102
+    is 'what it tells' "$(sed -n 's/^publish-//p; s/^enable-//p' "$root/etc/avahi/avahi-daemon.conf" | tr '\n' ' ')" \
+        'dbus=no wide-area=no addresses=yes hinfo=no workstation=no reflector=no '
+}
+
 the_clock_is_set_by_a_server() {
     replaces rdate <<'END'
 #!/bin/sh
@@ -1335,7 +1349,7 @@ tests=("$@")
     the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
     a_stuck_guard_ends_no_proxy a_slow_answer_is_one a_guard_that_ends_counts_on what_only_shows_does_not_end_the_guard
     the_wifi_is_joined_without_power_saving an_interface_has_dhcp_or_its_address what_dhcp_gives_is_set
-    the_clock_is_set_by_a_server the_debug_shell_has_an_end the_proxy_has_one_right_and_waits_longer_each_time
+    the_name_is_told_by_mdns the_clock_is_set_by_a_server the_debug_shell_has_an_end the_proxy_has_one_right_and_waits_longer_each_time
     the_end_of_the_log_is_kept
     keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
     an_update_is_verified_written_and_tried what_the_pages_user_leaves_is_not_followed

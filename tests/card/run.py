@@ -347,6 +347,8 @@ def lists_its_parts(board, image):
     check(f"{board}: its crates are those of Cargo.lock, to the hash", len(crates) > 30 and all(
         f'name = "{part["name"]}"\nversion = "{part["version"]}"' in locked and part["hashes"][0]["content"] in locked
         for part in crates))
+    texts = card.read(2, "licences/pandaproxy.txt").decode()
+    check(f"{board}: the image has the licences of each of them", all(part["name"] in texts for part in crates))
     needed = re.search(r"\n\[dependencies\]\n(.*?)\n\[", (ROOT / "Cargo.toml").read_text(), re.S)[1]
     check(f"{board}: what the program is made of is among them", set(re.findall(r"^([a-z0-9_-]+) *=", needed, re.M))
           <= {part["name"] for part in crates})
