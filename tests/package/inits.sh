@@ -4,21 +4,23 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: tests/package/inits.sh [--dry-run] [openrc|sysvinit...]
+usage: tests/package/inits.sh [--here] [--dry-run] [openrc|sysvinit...]
 
 Boots Debian in QEMU with OpenRC, and with the init of System V, where the tarball's install.sh makes PandaProxy a
 service (dist/pandaproxy-generic-x86_64; boards/build.sh makes it). It is started, crashes, hangs, is upgraded to a
 version that works and to one that does not, starts again with the machine, serves two printers, and is removed.
 Prints a line a test, and `N passed, N failed`. Needs root: it installs what it needs. CI does not run it.
 
+  --here      with these inits in namespaces of this machine and its kernel, in place of QEMU: minutes, not an hour
   --dry-run   say what would be run, and run nothing
 END
 }
 
-dry='' inits=()
+dry='' here='' inits=()
 for word in "$@"; do
     case $word in
     --help) usage; exit 0 ;;
+    --here) here=1 ;;
     --dry-run) dry=1 ;;
     openrc | sysvinit) inits+=("$word") ;;
     *) usage >&2; exit 2 ;;

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it, behind boards/board.sh: machines with Debian, booted in QEMU, whose tests say "ok" or
-# "not ok" on their second serial port.
+# Sourced by the scripts beside it, behind boards/board.sh: machines with Debian, booted in QEMU or, with `here` set, in
+# namespaces, whose tests say "ok" or "not ok" on their second serial port.
 
 # Seconds that the emulated machine may take; an idle one takes a quarter of it.
 readonly MACHINE_TIMEOUT=${MACHINE_TIMEOUT:-1200}
@@ -94,22 +94,51 @@ proof() {
 
 # machine NAME: boots $work/NAME. What its second serial port says are results, up to "# end".
 machine() {
-    local root=$work/$1 disk=$work/$1.img console=$work/$1.log said=$work/$1.txt begun=$SECONDS
+    local console=$work/$1.log said=$work/$1.txt begun=$SECONDS
+    : >"$said"
+    if [ -n "${here-}" ]; then boot_here "$1"; else boot_in_qemu "$1"; fi
+    tr -d '\r' <"$said" | tee -a "$results"
+    grep -q '^# end' "$said" || not_ok "the machine came to the end of its tests (see $console)"
+    printf 'the machine took %d s\n' "$((SECONDS - begun))"
+}
+
+boot_in_qemu() {
+    local root=$work/$1 disk=$work/$1.img
     need qemu-system-x86_64 qemu-system-x86
     need mkfs.ext4 e2fsprogs
     rm -f "$disk"
     truncate -s 1500M "$disk"
     mkfs.ext4 -q -m 0 -O ^has_journal -E lazy_itable_init=1 -d "$root" "$disk"
     kernel
-    : >"$said"
     timeout "$MACHINE_TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
         -display none -monitor none -nic none -serial "file:$console" -serial "file:$said" \
         -drive "file=$disk,format=raw,if=virtio,cache=unsafe" -kernel "$work/kernel" -initrd "$work/initramfs" \
         -append 'console=ttyS0 quiet mitigations=off systemd.getty_auto=no panic=-1' || true
-    tr -d '\r' <"$said" | tee -a "$results"
-    grep -q '^# end' "$said" || not_ok "the machine came to the end of its tests (see $console)"
-    printf 'the machine took %d s\n' "$((SECONDS - begun))"
     rm -f "$disk"
+}
+
+# The same init as the first process of namespaces, with this machine's kernel and a disk in memory.
+boot_here() {
+    local disk=$work/here code=129 until=$((SECONDS + MACHINE_TIMEOUT)) group
+    group=$(findmnt -nt cgroup2 -o TARGET | tail -n 1)/pandaproxy-test-$$
+    need setpriv util-linux
+    : >"$console"
+    umount "$disk" 2>/dev/null || true
+    mkdir -p "$disk" "$group"
+    mount -t tmpfs -o size=1000M tmpfs "$disk"
+    cp -a "$work/$1/." "$disk"
+    # What looks for devices and disks, and sets the clock. They are this machine's.
+    rm -f "$disk"/etc/{rc?.d,runlevels/*}/*{udev,hwclock.sh,checkroot.sh,checkfs.sh,cgroups,urandom,mountkernfs.sh,mountdevsubfs.sh,mount-configfs,mountall.sh,brightness}
+    # A first process that restarts the machine ends by SIGHUP.
+    while [ "$code" = 129 ] && [ "$SECONDS" -lt "$until" ]; do
+        code=0
+        # shellcheck disable=SC2016 # the inner shell expands it
+        timeout --kill-after=5 $((until - SECONDS)) bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' bash "$group" \
+            unshare --mount --uts --ipc --net --pid --cgroup --fork --kill-child \
+            bash tests/package/namespaces.sh "$disk" "$said" </dev/null >>"$console" 2>&1 || code=$?
+    done
+    umount -l "$disk"
+    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
 }
 
 # The last line: fails if a test did.

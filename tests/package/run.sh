@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: tests/package/run.sh [--whole] [--help]
+usage: tests/package/run.sh [--whole] [--here] [--help]
 
 Makes packages of dist/pandaproxy-generic-x86_64 (boards/build.sh makes it), looks at them with lintian,
 makes one of them twice and compares the bytes, and boots Debian with systemd in QEMU, where they are
@@ -14,16 +14,19 @@ installed, started before simulated printers, upgraded, removed and purged. Prin
   --whole   also a hung service, two printers, a full disk, no network, settings that an upgrade changes as
             well, a package for another processor, upgrades that dpkg gives up or that are interrupted, what
             `pandaproxy check` says to wrong settings, an installation by install.sh, and a restart of the machine
+  --here    with systemd in namespaces of this machine and its kernel, in place of QEMU
 END
 }
 
-whole=''
-case ${1-} in
---help) usage; exit 0 ;;
---whole) whole=whole ;;
-'') ;;
-*) usage >&2; exit 2 ;;
-esac
+whole='' here=''
+for word in "$@"; do
+    case $word in
+    --help) usage; exit 0 ;;
+    --whole) whole=whole ;;
+    --here) here=1 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+done
 
 cd "$(dirname "$0")/../.."
 # shellcheck source=/dev/null
