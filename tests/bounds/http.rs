@@ -86,7 +86,8 @@ fn full_http_slots_fit_the_budget_and_are_free_again() {
     });
 }
 
-/// Hours of the day below, after one in which the simulated ends get what they keep.
+/// Hours unless `CROWD_HOURS` sets them, after one in which the simulated ends get what they keep. Reports, pictures and
+/// files are few and small, so that a day of them takes half a minute.
 const HOURS: usize = 1;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -192,7 +193,8 @@ impl Home {
                 let _ended = timeout(Duration::from_secs(60), read).await;
             }
         }
-        sleep(Duration::from_secs(1)).await;
+        // Those who find no place come again.
+        sleep(Duration::from_secs(5)).await;
     }
 
     /// Reads reports without end.
@@ -241,7 +243,7 @@ impl Home {
             let told = timeout(Duration::from_secs(120), control.read_line(&mut line)).await;
             assert!(told.is_ok() && line.starts_with(code), "{command}: {line}");
             if let Some(mut data) = data {
-                data.write_all(&[b'x'; 200_000]).await.unwrap();
+                data.write_all(&[b'x'; 100_000]).await.unwrap();
                 data.shutdown().await.unwrap();
             }
         }
@@ -255,10 +257,12 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
     let _alone = alone();
     // What an earlier test has left.
     let left = heap::held();
+    let hours = std::env::var("CROWD_HOURS").ok().map(|hours| hours.parse().unwrap());
+    let hours: usize = hours.unwrap_or(HOURS);
     for (model, camera) in [(Model::P1S, "/stream.mjpg"), (Model::X1C, "/stream.mp4")] {
         lan::run(async {
             let net = SimNet::new();
-            let printer = Printer::new(model).deltas_every(Duration::from_secs(2));
+            let printer = Printer::new(model).deltas_every(Duration::from_secs(20));
             let serving = printer.clone();
             let serve = move |stream| {
                 let printer = serving.clone();
@@ -269,11 +273,11 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
                 let camera = Camera::new().code(CODE).every(Duration::from_secs(10));
                 net.put(6000, Port::new(At::Camera(camera)));
             } else {
-                let film = lan::rtsp::showing(Media::made(1, 4, 6000, 2000));
+                let film = lan::rtsp::showing(Media::made(1, 4, 3000, 500));
                 net.put(322, Port::new(At::Rtsp(film)));
             }
             let files = FileServer::new(Family::Esp32).code(CODE);
-            let control = files.clone();
+            let (control, printers_files) = (files.clone(), files.clone());
             let serve = move |stream| {
                 let files = control.clone();
                 spawn_local(async move { files.serve(stream).await });
@@ -290,7 +294,7 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
             spawn_local(async move {
                 loop {
                     seen.set(seen.get().max(heap::held().saturating_sub(left)));
-                    sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(250)).await;
                 }
             });
             let proxy = root::start(&net, model.serial(), CODE, &more);
@@ -308,8 +312,8 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
             let home = Rc::new(home);
             let reader = Rc::clone(&home);
             let reader = spawn_local(async move { reader.reads().await });
-            let mut held = Vec::with_capacity(1 + HOURS);
-            for _ in 0..1 + HOURS {
+            let mut held = Vec::with_capacity(1 + hours);
+            for _ in 0..1 + hours {
                 let before = [&home.answers, &home.uploads, &home.reports].map(Cell::get);
                 let mut there = JoinSet::new();
                 for number in 0..2 * CLIENTS {
@@ -337,9 +341,10 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
                 let after = [&home.answers, &home.uploads, &home.reports].map(Cell::get);
                 let [answers, uploads, reports] = [0, 1, 2].map(|at| after[at] - before[at]);
                 println!("{answers} answers, {uploads} uploads, {reports} bytes of reports");
-                assert!(answers > 100 && uploads >= 11 && reports > 100_000);
+                assert!(answers > 100 && uploads >= 11 && reports > 30_000);
                 assert!(!reader.is_finished(), "who reads stays");
                 assert_eq!(http.connections(), 0);
+                printers_files.forget_commands();
                 held.push(heap::held());
             }
             let most = most.get();
@@ -348,8 +353,8 @@ fn hours_with_all_http_slots_taken_harm_no_print() {
                 model.serial()
             );
             assert!(most <= TOTAL);
-            // The simulated file server keeps the lines of each upload. Thousands of connections came and went meanwhile.
-            assert!(held[0].abs_diff(held[HOURS]) <= 16 * 1024, "{held:?}");
+            // Thousands of connections came and went meanwhile.
+            assert!(held[0].abs_diff(held[hours]) <= 16 * 1024, "{held:?}");
             for kind in [Kind::Stuck, Kind::Silent, Kind::RequestRefused, Kind::LockedOut] {
                 assert!(journal::count(kind) > 0, "{}", kind.name());
             }

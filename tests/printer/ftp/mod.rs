@@ -53,7 +53,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::pin::pin;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -331,6 +331,11 @@ impl FileServer {
     /// A figure of what it has counted.
     pub fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
         at(&self.inner.seen.borrow())
+    }
+
+    /// Forgets the command lines that it has seen, for tests that measure memory.
+    pub fn forget_commands(&self) {
+        self.inner.count(|seen| seen.commands = VecDeque::new());
     }
 
     /// Waits until it has seen what is wanted. False when it has not within this time.
