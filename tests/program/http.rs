@@ -146,6 +146,28 @@ fn curl_reads_every_path() {
     });
 }
 
+/// The page may be shown to one network alone.
+#[test]
+fn the_page_is_bound_to_an_address_of_its_own() {
+    proxy::run(async {
+        let bed = Bed::with(&["--http-address", "127.0.0.5"]).await;
+        assert_eq!(bed.http.ip().to_string(), "127.0.0.5");
+        let connects = |address: &str, port| {
+            let address = SocketAddr::new(address.parse().unwrap(), port);
+            std::net::TcpStream::connect_timeout(&address, PATIENCE).is_ok()
+        };
+        let mqtt = bed.proxy.address.port();
+        assert!(connects("127.0.0.5", bed.http.port()) && connects("127.0.0.1", mqtt));
+        assert!(!connects("127.0.0.1", bed.http.port()) && !connects("127.0.0.5", mqtt));
+        for words in ["status", "health"] {
+            let (code, said) = bed.run(&[words, "--http-address=127.0.0.5"]).await;
+            assert_eq!(code, Some(0), "{words}: {}", said.err);
+        }
+        let (code, said) = bed.run(&["health", "--printer", "--http-address=127.0.0.5"]).await;
+        assert_eq!(code, Some(0), "{}", said.err);
+    });
+}
+
 #[test]
 fn promtool_accepts_the_metrics() {
     if is_missing("curl") || is_missing("promtool") {
