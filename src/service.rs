@@ -103,6 +103,8 @@ pub struct Transfer<'a> {
     pub name: &'a str,
     /// Bytes transferred.
     pub bytes: u64,
+    /// Bytes in all, if the client or the printer has told them.
+    pub size: Option<u64>,
     /// Whether it has begun; else it waits for the printer.
     pub is_moving: bool,
     /// When it was asked for, or began.

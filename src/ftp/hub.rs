@@ -128,6 +128,7 @@ impl Hub {
                     kind: task.command_kind.word(),
                     name: core::str::from_utf8(name).unwrap_or_default(),
                     bytes: moving.map_or(0, |session| session.bytes()),
+                    size: moving.and_then(|session| session.size()),
                     is_moving: moving.is_some(),
                     since: match (moving, task.stage) {
                         (Some(session), _) => Some(session.began()),

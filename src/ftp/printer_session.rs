@@ -298,6 +298,11 @@ impl PrinterSession {
         self.moved.get()
     }
 
+    /// Bytes of the whole transfer, if they are known.
+    pub fn size(&self) -> Option<u64> {
+        self.size.get()
+    }
+
     /// Ends the job and logs the outcome of a transfer.
     pub(super) fn end(&self, now: Instant, result: Result<(), fmt::Arguments<'_>>) {
         if let Some((job, transfer)) = self.transfer() {

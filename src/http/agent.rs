@@ -9,7 +9,7 @@
 //! ([`LABEL`](crate::memory::slots::LABEL)). Other programs have their own name in front.
 
 /// What browsers are known by. Of several in one agent the first in this list is the browser's own.
-const BROWSERS: [&str; 12] = [
+const BROWSERS: [&str; 13] = [
     "Home Assistant/",
     "Edg/",
     "EdgA/",
@@ -19,6 +19,7 @@ const BROWSERS: [&str; 12] = [
     "FxiOS/",
     "CriOS/",
     "Firefox/",
+    "HeadlessChrome/",
     "Chrome/",
     // Safari, which has its version here.
     "Version/",
@@ -77,6 +78,7 @@ mod tests {
                 "Home Assistant/2026.1-5",
             ),
             (KHTML, "Chrome/9 BambuStudio/2.0 NotChrome/1", "Chrome/9"),
+            (KHTML, "HeadlessChrome/140.0 Safari/537.36", "HeadlessChrome/140.0"),
             (KHTML, "Epiphany/45", "Epiphany/45"),
         ] {
             let begin =

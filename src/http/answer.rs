@@ -9,8 +9,8 @@ use super::page::{Cursor, Room};
 /// frame, as dashboards do: there is nothing to click that changes anything.
 const CSP: &str = "Content-Security-Policy: default-src 'none'; img-src 'self' data:; media-src 'self'; \
                    connect-src 'self'; base-uri 'none'; form-action 'none'; \
-                   style-src 'sha256-qcHAHrhM7cDRpQBN2uLAK0854+dChcZ7DuzpwrrF9Ug='; \
-                   script-src 'sha256-OJ4FqksrsSRMT8jCuz/UFIEFf5G+xs3OJpqX9vnCRMM='\r\n";
+                   style-src 'sha256-LYdVBKnJyxAv5Jd2mFv9RdH1gk9mMRRISA/9E7j7004='; \
+                   script-src 'sha256-OWbGlh5RvXo/Hnx1+hEbuaXgNhb1T/Csmkz9fKesTwU='\r\n";
 
 /// A status (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

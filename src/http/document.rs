@@ -238,16 +238,17 @@ impl Source<'_> {
         for (at, listed) in service.listed.borrow().iter().enumerate() {
             let write = |page: &mut Page<'_>, shown: Shown<'_>| {
                 let Shown::Transfer(transfer) = shown else { return };
-                let Transfer { index, client, kind, name, bytes, wait, .. } = *transfer;
+                let Transfer { index, client, kind, name, bytes, size, wait, .. } = *transfer;
                 let state = if transfer.is_moving { "moving" } else { "waiting" };
                 page.element(
                     key(6, at, index),
                     format_args!(
                         "{{\"service\":\"{}\",\"client\":{client},\"kind\":\"{kind}\",\
-                         \"name\":{},\"bytes\":{bytes},\"state\":\"{state}\",\"since_s\":{},\
+                         \"name\":{},\"bytes\":{bytes},\"size\":{},\"state\":\"{state}\",\"since_s\":{},\
                          \"position\":{},\"waits_for\":{}}}",
                         listed.name,
                         text(name),
+                        Bare(size),
                         Bare(transfer.since.map(|since| self.age(since))),
                         Bare(wait.and_then(|wait| wait.position)),
                         Text(wait.map(|wait| wait.waits_for))
@@ -697,12 +698,12 @@ fn live_view(status: &Status) -> Option<bool> {
 }
 
 fn camera(status: &Status) -> &'static str {
-    if status.camera().kind() == CameraKind::NoPort {
-        "none"
-    } else if status.has_rtsps() == Some(true) {
+    if status.has_rtsps() == Some(true) {
         "rtsp"
     } else if status.has_chamber() == Some(true) {
         "chamber"
+    } else if status.camera().kind() == CameraKind::NoPort {
+        "none"
     } else {
         "unknown"
     }
@@ -743,7 +744,7 @@ struct Told<'a>(&'a Transfer<'a>);
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Transfer { client, kind, name, bytes, is_moving, wait, .. }) = self;
+        let Self(Transfer { client, kind, name, bytes, size, is_moving, wait, .. }) = self;
         write!(f, "{client}: {kind}")?;
         match (*kind, name.is_empty()) {
             ("command", false) => write!(f, " {}", Plain(name))?,
@@ -751,7 +752,10 @@ impl fmt::Display for Told<'_> {
             (_, true) => {}
         }
         match wait {
-            None if *is_moving => write!(f, ", {bytes} bytes"),
+            None if *is_moving => match size {
+                Some(size) => write!(f, ", {bytes} of {size} bytes"),
+                None => write!(f, ", {bytes} bytes"),
+            },
             None => f.write_str(", about to begin"),
             Some(wait) => {
                 write!(f, ", waits for {}", wait.waits_for)?;

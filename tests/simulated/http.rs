@@ -290,6 +290,7 @@ fn every_service_is_listed_with_its_clients() {
         ] {
             let net = SimNet::new();
             let proxy = start(&net, model.serial(), CODE, &[services]);
+            pass(secs(20)).await;
             let (mut near, far) = duplex(WIRE);
             assert!(net.arrive(3000, IpAddr::from([10, 9, 0, 3]), far));
             near.write_all(b"\xa5\xa5").await.unwrap();
@@ -308,6 +309,9 @@ fn every_service_is_listed_with_its_clients() {
                 })
                 .collect();
             assert_eq!(names.join(" "), expected);
+            // Also while the printer is off, with both cameras' ports closed.
+            let camera = if model == Model::P1S { "chamber" } else { "rtsp" };
+            assert_eq!(status["printer"]["camera"], camera);
             let detect = services.iter().find(|service| service["name"] == "detect").unwrap();
             assert_eq!(detect["connections"][0]["address"], "10.9.0.3");
             let ssdp = services.iter().find(|service| service["name"] == "ssdp").unwrap();

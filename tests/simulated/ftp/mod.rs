@@ -239,6 +239,30 @@ fn a_transfer_and_its_bytes_are_in_the_metrics() {
     });
 }
 
+#[test]
+fn a_transfer_whose_size_was_told_is_shown_with_it() {
+    lan::run(async {
+        let (bed, mut control, mut data) = uploading_part(PRINTERS[1]).await;
+        data.shutdown().await.unwrap();
+        assert!(control.reply().await.starts_with("226 "));
+        assert_eq!(control.command("SIZE part").await, "213 50000\r\n");
+        let port = control.data_port().await;
+        // A client that does not read.
+        let (far, _data) = bed.wires.wire("data of the client", &bed.line, 512);
+        assert!(bed.net.arrive(port, Bed::client(), far));
+        assert!(control.command("RETR part").await.starts_with("150 "));
+        pass(secs(1)).await;
+        let status: Value = serde_json::from_str(&bed.shown("/status").await).unwrap();
+        let shown = &status["transfers"][0];
+        assert_eq!((&shown["kind"], &shown["size"]), (&"download".into(), &50_000.into()));
+        let text = bed.shown("/status.txt").await;
+        assert!(
+            text.contains("  1: download of part, ") && text.contains(" of 50000 bytes\n"),
+            "{text}"
+        );
+    });
+}
+
 /// The printer is not waited for before the client has connected for its data.
 #[test]
 fn a_command_without_its_data_connection_has_no_place_in_the_queue() {
