@@ -10,7 +10,7 @@
 //! | what is read behind a request that ends the connection | [`MAX_EXCESS`] bytes in [`LINGER_TIMEOUT`] | closed |
 //! | wrong codes on one connection | [`MAX_WRONG`](crate::auth::MAX_WRONG); one token in a URL, one code from another site's page | 401 or 403, closed |
 //! | wrong codes from one address | as in [`super::access`] | 429 for a while |
-//! | clients that have shown a code | `BOARD.clients.http` | 503, closed |
+//! | clients that have shown a code | `BOARD.clients.http` | the connection that has asked for nothing for the longest time is closed; is there none, 503, closed |
 //! | time to take a piece of an answer | that of [`runtime::drive`](crate::runtime::drive) | closed |
 
 use alloc::rc::Rc;
@@ -24,7 +24,7 @@ use super::answer::{Answer, Content, Head, Status, write};
 use super::document::{Document, NotReady, Source};
 use super::media;
 use super::page::Cursor;
-use super::slot::{Slot, SlotState};
+use super::slot::{Dismissal, Slot, SlotState};
 use super::wire::{self, Fault, Request};
 use super::{FILES, Service};
 use crate::auth::{Guess, LoginError, Refusal, WrongCodes};
@@ -509,6 +509,7 @@ impl Client {
         self.has_begun = false;
         if answer.keeps_alive {
             let time = if self.is_known { IDLE_TIMEOUT } else { REQUEST_TIMEOUT };
+            self.slot.idle_since.set(self.is_known.then_some(now));
             self.until = now + time;
             self.step = Step::Request;
         } else {
@@ -560,6 +561,7 @@ impl Session for Client {
     fn handle_input(&mut self, now: Instant, input: &[u8]) -> Consumed<Event, Error> {
         match self.step {
             Step::Request => {
+                self.slot.idle_since.set(None);
                 if !core::mem::replace(&mut self.has_begun, true) && self.is_known {
                     self.until = now + REQUEST_TIMEOUT;
                 }
@@ -610,8 +612,11 @@ impl Session for Client {
     }
 
     fn poll_output(&mut self, now: Instant, out: &mut [u8]) -> Output<Error> {
-        if let SlotState::Dismissed(_) = self.slot.state() {
-            return Output::End(Error::Stopping);
+        if let SlotState::Dismissed(why) = self.slot.state() {
+            return Output::End(match why {
+                Dismissal::Stopping => Error::Stopping,
+                Dismissal::Idle => Error::Idle,
+            });
         }
         match self.step {
             Step::Answer(mut answer, error) => match self.write(now, &mut answer, out) {

@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | `/livez` | nothing | `alive`: the proxy's loop turns |
 //! | `/readyz` | nothing | 200 while MQTT is logged in at the printer, else 503 and the cause, without addresses and serial numbers |
-//! | `/` and the files of the page | nothing | no data |
+//! | `/` and the files of the page | nothing | no data; the page is compressed (deflate) whatever the client accepts, so curl needs `--compressed` |
 //! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | nothing | the authority, and the scripts that have a slicer trust it |
 //! | `/status` | a code | all that the page shows, as below |
 //! | `/status.txt` | a code | the same for people: `pandaproxy status` prints it |
@@ -45,7 +45,7 @@
 //! | `printer` | `serial`, `model`, `model_code`, `name`, `address`, `reachable`, `code` (`accepted`, `refused`, `unknown`), `certificate` (`accepted`, `rejected`, `unknown`), `firmware`, `developer_mode`, `live_view`, `wifi_signal_dbm`, `camera` (`chamber`, `rtsp`, `none`, `unknown`), `cloud`, `last_report_age_s` |
 //! | `proxy` | `address` as this client sees it, `hostname`, `ca_sha256` |
 //! | `services` | for each: `name`, `port`, `transport` (`tls`, `plain`, `udp`), `open`, `clients`, `limit`, `upstream` (`connected`, `idle`, `connecting`, `failing`), `reason`, and `connections`: `number`, `address`, `id`, `since_s`, `lost` |
-//! | `transfers` | `service`, `client` (its number), `kind` (`upload`, `download`, `listing`, `command`: one without data, which waits), `name` (of a command its line), `bytes`, `state` (`moving`, `waiting`), `since_s`, and of one that waits `waits_for`, in words, and `position` in the queue (1 is the next one; `null` while it waits for its client) |
+//! | `transfers` | `service`, `client` (its number), `kind` (`upload`, `download`, `listing`, `command`: one without data, which waits), `name` (of a command its line), `bytes`, `size` (in bytes, as the client or the printer has told it), `state` (`moving`, `waiting`), `since_s`, and of one that waits `waits_for`, in words, and `position` in the queue (1 is the next one; `null` while it waits for its client) |
 //! | `memory` | `heap_bytes`, `heap_peak_bytes`, `heap_limit_bytes` |
 //! | `events` | the last ones, newest first: `time`, `text` |
 //!
@@ -78,7 +78,7 @@ use crate::board::BOARD;
 use crate::clock::Instant;
 use crate::counts;
 use crate::journal::{self, Kind};
-use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots, Stopping};
+use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
 use crate::memory::{KIB, budget};
 use crate::peer::Peer;
 use crate::printer::status::{Login, Status};
@@ -88,7 +88,7 @@ use crate::session::Handler;
 use access::{Access, Shown};
 use answer::File;
 use client::{Client, Event};
-use slot::Slot;
+use slot::{Dismissal, Slot};
 
 /// Connections served at once: clients that have shown a code, and those that have not.
 pub const CLIENTS: usize = budget::BROWSERS;
@@ -256,6 +256,15 @@ impl Service {
         }
     }
 
+    /// Disconnects the client that has asked for nothing for the longest time. Whether there is one. Browsers keep their
+    /// connections, and connect again without a word.
+    fn dismiss_idle(&self) -> bool {
+        let active = self.slots.iter().filter(|slot| slot.occupancy().is_active());
+        let idle = active.filter_map(|slot| Some((slot.idle_since.get()?, slot)));
+        let longest = idle.min_by_key(|(since, _)| *since);
+        longest.inspect(|(_, slot)| slot.occupancy().dismiss(Dismissal::Idle)).is_some()
+    }
+
     /// Whether a request may name this host.
     fn is_own_host(&self, host: Option<&str>) -> bool {
         let Some(host) = host else { return true };
@@ -298,7 +307,7 @@ impl service::Service for Service {
 
     fn disconnect_all(&self) {
         for slot in self.slots.iter() {
-            slot.occupancy().dismiss(Stopping);
+            slot.occupancy().dismiss(Dismissal::Stopping);
         }
     }
 
@@ -367,7 +376,7 @@ impl Handler<Client> for ClientLink<'_> {
                 return Ok(());
             }
         };
-        if self.service.slots.active() >= BOARD.clients.http {
+        if self.service.slots.active() >= BOARD.clients.http && !self.service.dismiss_idle() {
             client.refuse_full();
             return Ok(());
         }

@@ -958,11 +958,13 @@ fn clients_beyond_the_limit_are_told_so() {
         let bed = Bed::new().await;
         let mut there = Vec::new();
         for n in 0..BOARD.clients.http {
-            let mut stream = bed.connect_from(IpAddr::from([10, 9, 5, n as u8]));
-            stream.write_all(get("/status", &basic("bblp", CODE)).as_bytes()).await.unwrap();
-            assert_eq!(Answer::read(&mut stream, false).await.status, 200);
-            there.push(stream);
+            // One that has not read all of its answer.
+            let (mut near, far) = duplex(256);
+            assert!(bed.net.arrive(8080, IpAddr::from([10, 9, 5, n as u8]), far));
+            near.write_all(get("/status", &basic("bblp", CODE)).as_bytes()).await.unwrap();
+            there.push(near);
         }
+        pass(ms(10)).await;
         let mut stream = bed.connect();
         stream.write_all(get("/status", &basic("bblp", CODE)).as_bytes()).await.unwrap();
         let answer = Answer::read(&mut stream, false).await;
@@ -975,6 +977,34 @@ fn clients_beyond_the_limit_are_told_so() {
         drop(there);
         pass(secs(3)).await;
         assert_eq!(bed.get_with_code("/status").await.status, 200);
+    });
+}
+
+/// Browsers and programs that ask now and then keep their connections.
+#[test]
+fn a_client_that_asks_takes_the_place_of_the_longest_idle_one() {
+    lan::run(async {
+        let bed = Bed::new().await;
+        let mut idle = Vec::new();
+        for n in 0..BOARD.clients.http {
+            let mut stream = bed.connect_from(IpAddr::from([10, 9, 5, n as u8]));
+            assert_eq!(ask_on(&mut stream, &basic("bblp", CODE)).await, 200);
+            idle.push(stream);
+            pass(secs(1)).await;
+        }
+        // The first one has asked again, and the second one is in the middle of a request.
+        assert_eq!(ask_on(&mut idle[0], &basic("bblp", CODE)).await, 200);
+        let request = get("/status", &basic("bblp", CODE));
+        let (begin, end) = request.split_at(20);
+        idle[1].write_all(begin.as_bytes()).await.unwrap();
+        pass(ms(10)).await;
+        let mut asks = bed.connect();
+        assert_eq!(ask_on(&mut asks, &basic("bblp", CODE)).await, 200);
+        assert_eq!(rest(&mut idle[2]).await, b"");
+        assert_eq!(ask_on(&mut idle[0], &basic("bblp", CODE)).await, 200);
+        idle[1].write_all(end.as_bytes()).await.unwrap();
+        assert_eq!(Answer::read(&mut idle[1], false).await.status, 200);
+        assert_eq!(bed.status().await["services"][1]["clients"], BOARD.clients.http);
     });
 }
 
