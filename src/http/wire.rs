@@ -281,6 +281,7 @@ mod tests {
         let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS));
         for (text, fault) in [
             ("\x16\x03", Fault::Tls),
+            (str::from_utf8(HTTP_2).unwrap(), Fault::Http2),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Fault::Http2),
             ("GET / HTTP/2.0\r\n\r\n", Fault::Version),
             ("GET / HTTP/1.1\r\n\r\n", Fault::Malformed),
@@ -302,6 +303,13 @@ mod tests {
         ] {
             assert_eq!(next(text.as_bytes()).map(|it| it.is_some()), Err(fault), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_longest_path_is_read() {
+        let path = format!("/{}", "x".repeat(MAX_TARGET - 1));
+        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(request(&text).unwrap().path, path);
     }
 
     #[test]

@@ -471,6 +471,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     /// A login may have begun in the gap, so that a line of its own is no reason to keep what is in it.
     #[test]
@@ -485,5 +486,18 @@ mod tests {
                 assert_eq!(login.next(byte, false), byte);
             }
         }
+    }
+
+    /// The same bytes behind the first byte of CONNECT are redacted.
+    #[test]
+    fn an_mqtt_client_that_sends_no_connect_has_no_login() {
+        let packet = b"\x30\x19\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01a\x00\x04bblp\x00\x0277";
+        let written = |first: u8| {
+            let mut login = Login::mqtt();
+            let mut next = |at, byte| login.next(if at == 0 { first } else { byte }, false);
+            packet.iter().enumerate().map(|(at, byte)| next(at, *byte)).collect::<Vec<u8>>()
+        };
+        assert_eq!(written(packet[0]), packet);
+        assert!(written(0x10).ends_with(b"99"));
     }
 }
