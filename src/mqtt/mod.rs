@@ -260,7 +260,7 @@ impl service::Service for Service {
         let Mqtt { small: smalls, large: larges, requests, .. } = BOARD.mqtt;
         show(Bound { what: "small frames", used: small, limit: smalls.count });
         show(Bound { what: "large frames", used: large, limit: larges.count });
-        show(Bound { what: "requests", used: self.queue.len(), limit: requests });
+        show(Bound { what: "requests", used: self.queue.waiting(), limit: requests });
     }
 
     fn disconnect_all(&self) {

@@ -90,7 +90,7 @@ impl RequestQueue {
     }
 
     /// Requests that wait to be sent.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.requests.borrow().len()
     }
 

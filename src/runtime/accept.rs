@@ -527,15 +527,17 @@ impl<N: Net> Acceptor<N> {
 
 /// Counts a connection that ended without a login, if it was refused.
 pub(super) fn count_refusal(service: &str, kind: Kind, is_locked_out: bool) {
-    let count = match kind {
-        Kind::Refused if is_locked_out => Count::LockedOut,
-        Kind::Refused => Count::Full,
-        Kind::WrongCode => Count::WrongCode,
-        Kind::Silent => Count::Silent,
-        Kind::Malformed | Kind::TooLong => Count::Invalid,
-        _ => return,
-    };
-    counts::add(service, count, 1);
+    let refused = if is_locked_out { Count::LockedOut } else { Count::Full };
+    let counts = [
+        (Kind::Refused, refused),
+        (Kind::WrongCode, Count::WrongCode),
+        (Kind::Silent, Count::Silent),
+        (Kind::Malformed, Count::Invalid),
+        (Kind::TooLong, Count::Invalid),
+    ];
+    if let Some((_, count)) = counts.into_iter().find(|(its, _)| *its == kind) {
+        counts::add(service, count, 1);
+    }
 }
 
 /// Takes the connection at this place out of the queue.

@@ -295,10 +295,9 @@ where
     F: AsyncRead + Unpin,
     T: AsyncWrite + Unpin,
 {
-    let [received, sent] = match from_lost {
-        TransferError::Client => [Count::FromClient, Count::ToPrinter],
-        _ => [Count::FromPrinter, Count::ToClient],
-    };
+    let is_upload = from_lost == TransferError::Client;
+    let upload = [Count::FromClient, Count::ToPrinter];
+    let [received, sent] = if is_upload { upload } else { [Count::FromPrinter, Count::ToClient] };
     loop {
         let began = clock.now();
         let read = timeout(STALL_TIMEOUT, from.read(buffer)).await;
