@@ -713,6 +713,7 @@ def main():
             select(board, image)
             machine = Machine(board, fill_in(board, image, printer))
             if any(wanted(name) for name in ("boot", "cuts", "update", "bad-updates", "data")) and not boots(board, machine, printer):
+                machine.cut()
                 continue
             if wanted("cuts"):
                 cuts(board, image, machine, printer, count, arguments.seed)
