@@ -57,6 +57,8 @@ fn shown(value: Value) -> Value {
     match value {
         Value::Null => Value::from(""),
         Value::String(text) => Value::String(text),
-        other => Value::from(other.to_string()),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Value::from(other.to_string())
+        }
     }
 }
