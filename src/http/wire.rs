@@ -225,13 +225,13 @@ pub fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     })
 }
 
-/// A host without its port: `printer.local`, `192.168.1.9`, `[fd00::1]`.
+/// A host without its port: `printer.local`, `192.168.1.9`, `[fd00::1]`. What stands between an address and its port is kept.
 pub fn without_port(host: &str) -> &str {
-    let end = match host.rfind(']') {
-        Some(bracket) => bracket + 1,
-        None => host.find(':').unwrap_or(host.len()),
-    };
-    host.get(..end).unwrap_or(host)
+    let address = host.find(']').map_or(0, |bracket| bracket + 1);
+    match host.get(address..).and_then(|rest| rest.find(':')) {
+        Some(colon) => host.get(..address + colon).unwrap_or(host),
+        None => host,
+    }
 }
 
 #[cfg(test)]
@@ -327,8 +327,14 @@ mod tests {
 
     #[test]
     fn a_host_is_read_without_its_port() {
-        for (host, name) in [("a:8080", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")]
-        {
+        for (host, name) in [
+            ("a:8080", "a"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("a", "a"),
+            ("[::1].b:80", "[::1].b"),
+            ("[::1].b", "[::1].b"),
+        ] {
             assert_eq!(without_port(host), name);
         }
     }
