@@ -68,7 +68,7 @@ export PATH=$scratch/path:$PATH
 
 # A copy of the project to flash from: what one test puts in its dist/ is not what others find there.
 mkdir "$scratch/project"
-cp -r flash.sh boards src Cargo.toml Cargo.lock README.md LICENSE "$scratch/project/"
+cp -r flash.sh boards src tests Cargo.toml Cargo.lock README.md LICENSE "$scratch/project/"
 mkdir "$scratch/project/dist"
 fresh_binary() {
     cp "dist/pandaproxy-$BOARD" "$scratch/project/dist/"

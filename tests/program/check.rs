@@ -279,12 +279,15 @@ fn another_users_service_is_left_alone_and_root_asked_for() {
         args.extend(["--port", &bed.own_ports()].map(str::to_owned));
         let service = Proxy::start(command(args), Rc::clone(&bed.dir)).await;
         service.live().await;
-        // Where another user may run it.
-        let (place, program) = (std::env::temp_dir(), command([""; 0]));
-        let own = place.join(format!("pandaproxy-check-{}", std::process::id()));
-        executable(&own, &std::fs::read(program.get_program()).unwrap());
+        // Where another user may run it; behind an emulator, if there is one.
+        let plain = command([""; 0]);
+        let mut words: Vec<_> =
+            core::iter::once(plain.get_program()).chain(plain.get_args()).collect();
+        let program = words.pop().unwrap();
+        let own = std::env::temp_dir().join(format!("pandaproxy-check-{}", std::process::id()));
+        executable(&own, &std::fs::read(program).unwrap());
         let mut check = Command::new("setpriv");
-        check.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&own);
+        check.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(words).arg(&own);
         check.args(["check", "-b", "127.0.0.1", "-p", "127.0.0.1", "-s", Model::P1S.serial()]);
         check.args(["--services=mqtt", "--port", &bed.own_ports()]).env("ACCESS_CODE", CODE);
         check.arg("--state-dir").arg(bed.dir.path()).current_dir("/");
