@@ -1213,6 +1213,53 @@ END
     is 'the last steps' "$(tail -n 3 "$root/run/log" | tr '\n' ' ')" 'stop kexec -e mount -o remount,rw /data '
 }
 
+# A slot that is tried, on a board with a USB controller; its kexec writes down what the driver was told.
+a_usb_controller() {
+    mkdir -p "$root/sys/bus/platform/drivers/dwc2/20980000.usb"
+    replaces umount </dev/null
+    printf '#!/bin/sh\necho stop >>/run/log\n' >"$root/lib/card/stop"
+    replaces kexec <<'END'
+#!/bin/sh
+[ "$1" = -e ] || exit 0
+echo "jumps, unbound: $(cat /sys/bus/platform/drivers/dwc2/unbind)" >>/run/log
+END
+}
+
+the_usb_controller_stops_before_the_next_kernel_starts() {
+    a_usb_controller
+    at /lib/card/slot-try /dev/mmcblk0p3 b || true
+    has 'its driver lets go of it, and then' "$(cat "$root/run/log")" '^jumps, unbound: 20980000.usb$'
+    is 'a kernel that does not start gets it back' "$(cat "$root/sys/bus/platform/drivers/dwc2/bind")" 20980000.usb
+}
+
+a_usb_driver_that_hangs_stops_no_update() {
+    a_usb_controller
+    mkfifo "$root/sys/bus/platform/drivers/dwc2/unbind"
+    replaces usleep </dev/null
+    replaces kexec <<'END'
+#!/bin/sh
+echo "kexec $1" >>/run/log
+END
+    timeout 20 env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/slot-try /dev/mmcblk0p3 b || true
+    has 'the next kernel is started' "$(cat "$root/run/log")" '^kexec -e$'
+}
+
+a_jump_that_hangs_ends_in_the_old_slot() {
+    a_usb_controller
+    : >"$root/proc/sysrq-trigger"
+    replaces sleep </dev/null
+    replaces kexec <<'END'
+#!/bin/sh
+[ "$1" = -e ] || exit 0
+for _ in $(seq 50); do
+    [ ! -s /proc/sysrq-trigger ] || break
+    usleep 100000
+done
+END
+    at /lib/card/slot-try /dev/mmcblk0p3 b || true
+    is 'the machine starts again' "$(cat "$root/proc/sysrq-trigger")" b
+}
+
 an_older_version_is_refused() {
     local version
     for version in 1.2.2 0.99.0 1.2.3-rc1 1.2.3-rc1+7; do
