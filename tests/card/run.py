@@ -41,7 +41,7 @@ BOOT_WITHIN, ANSWER_WITHIN, UPDATE_WITHIN = 420, 120, 900
 # processor.
 AARCH64 = {
     "program": "qemu-system-aarch64", "machine": "raspi3b", "model": "pi3", "tree": "bcm2837-rpi-3-b.dtb",
-    "append": "", "timer": False, "serial": ["-serial", "null"], "watchdog": "softdog", "packages": "target/card/arm64",
+    "append": "", "timer": False, "usb": 0x3f980000, "serial": ["-serial", "null"], "watchdog": "softdog", "packages": "target/card/arm64",
     "firmware": ["start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat",
                  "start4.elf", "fixup4.dat", "start4cd.elf", "fixup4cd.dat"],
     "trees": ["bcm2837-rpi-zero-2-w.dtb", "bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb", "bcm2711-rpi-4-b.dtb"],
@@ -51,7 +51,7 @@ MACHINES = {
     "rpi-zero": {
         "program": "qemu-system-arm", "machine": "raspi0", "model": "pi0", "tree": "bcm2835-rpi-zero.dtb",
         "append": "initcall_blacklist=bcm2835_power_driver_init",
-        "timer": True, "serial": [], "watchdog": "softdog", "packages": "target/card/armel",
+        "timer": True, "usb": 0x20980000, "serial": [], "watchdog": "softdog", "packages": "target/card/armel",
         "firmware": ["start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat"],
         "trees": ["bcm2835-rpi-b.dtb", "bcm2835-rpi-b-plus.dtb", "bcm2835-rpi-zero.dtb", "bcm2835-rpi-zero-w.dtb"],
     },
@@ -157,6 +157,31 @@ def carried():
     return {"lib/card/update": script.replace(arrived, arrived + "if [ -e /data/sent ]; then mv /data/sent /run/upload/complete; fi\n")}
 
 
+class Registers:
+    """The registers of an emulated board, past its processor."""
+
+    def __init__(self, path):
+        self.path, self.lock, self.lines = path, threading.Lock(), None
+
+    def ask(self, words):
+        with self.lock:
+            if not self.lines:
+                while not os.path.exists(self.path):
+                    time.sleep(0.1)
+                machine = socket.socket(socket.AF_UNIX)
+                machine.connect(str(self.path))
+                self.lines = machine.makefile("rw")
+            self.lines.write(words + "\n")
+            self.lines.flush()
+            return self.lines.readline().split()
+
+    def read(self, address):
+        return int(self.ask(f"readl {address:#x}")[1], 16)
+
+    def write(self, address, value):
+        self.ask(f"writel {address:#x} {value:#x}")
+
+
 class Timer(threading.Thread):
     """Gives raspi0 the events of its timer that QEMU's model loses. A board's timer loses none: nothing stops a kernel for 15 us there."""
 
@@ -164,31 +189,61 @@ class Timer(threading.Thread):
     LOST_FOR = 200_000
     lost = 0
 
-    def __init__(self, path):
+    def __init__(self, registers):
         super().__init__(daemon=True)
-        self.path = path
-
-    def ask(self, words):
-        self.lines.write(words + "\n")
-        self.lines.flush()
-        return int((self.lines.readline().split() + ["0"])[1], 16)
+        self.registers = registers
 
     def run(self):
-        with socket.socket(socket.AF_UNIX) as machine, contextlib.suppress(OSError, ValueError, IndexError):
-            while not os.path.exists(self.path):
-                time.sleep(0.1)
-            machine.connect(str(self.path))
-            self.lines = machine.makefile("rw")
+        with contextlib.suppress(OSError, ValueError, IndexError):
             while True:
-                fired = self.ask(f"readl {self.CONTROL:#x}") & self.FIRED
-                compare = self.ask(f"readl {self.COMPARE:#x}")
-                now = self.ask(f"readl {self.COUNTER:#x}")
+                fired = self.registers.read(self.CONTROL) & self.FIRED
+                compare = self.registers.read(self.COMPARE)
+                now = self.registers.read(self.COUNTER)
                 if not fired and self.LOST_FOR < (now - compare) % (1 << 32) < 1 << 31:
                     Timer.lost += 1
-                    self.lines.write(f"writel {self.COMPARE:#x} {(now + 50_000) % (1 << 32):#x}\n")
-                    self.lines.flush()
-                    self.lines.readline()
+                    self.registers.write(self.COMPARE, (now + 50_000) % (1 << 32))
                 time.sleep(0.3)
+
+
+class Adapter(threading.Thread):
+    """Does for the USB controller, once its driver has let go of it, what QEMU's model leaves out. A board's stops what was under way, and is reset by
+    the driver of the next kernel, which then finds what is plugged in. The model goes on with what was under way, and tells of a
+    device only when that is plugged in: so what is under way ends, and the network adapter is plugged in anew."""
+
+    CHANNELS, TYPE, INTERRUPT, ENABLE = 8, 3 << 18, 3 << 18, 1 << 31
+
+    def __init__(self, machine, registers, path):
+        super().__init__(daemon=True)
+        self.machine, self.process, self.registers, self.path = machine, machine.process, registers, path
+
+    def run(self):
+        with socket.socket(socket.AF_UNIX) as control, contextlib.suppress(OSError, ValueError, IndexError):
+            while not re.search(r"USB bus \d+ deregistered", self.machine.text()):
+                if self.process.poll() is not None:
+                    return
+                time.sleep(0.1)
+            for channel in range(self.CHANNELS):
+                # In its place a transfer of no bytes, as of an interrupt, which the model does not try again.
+                first = self.machine.kind["usb"] + 0x500 + channel * 0x20
+                self.registers.write(first + 0x10, 0)
+                self.registers.write(first, self.registers.read(first) & ~self.TYPE | self.INTERRUPT | self.ENABLE)
+            control.connect(str(self.path))
+            self.lines = control.makefile("rw")
+            self.lines.readline()
+            self.ask("qmp_capabilities")
+            self.ask("device_del", id="adapter")
+            self.ask("device_add", driver="usb-net", netdev="n0", id="adapter", port="1")
+            said("        the USB driver has let go: the network adapter was plugged in anew")
+
+    def ask(self, command, **arguments):
+        self.lines.write(json.dumps({"execute": command, "arguments": arguments}))
+        self.lines.flush()
+        while True:
+            answer = json.loads(self.lines.readline())
+            if "error" in answer:
+                said(f"FAILED  {command}: {answer['error']['desc']}")
+            if "event" not in answer:
+                return
 
 
 class Machine:
@@ -212,18 +267,22 @@ class Machine:
         if "wire" in devices:
             ours, its = devices["wire"]
             network = f"socket,id=n0,udp=127.0.0.1:{ours},localaddr=127.0.0.1:{its}"
-        timer, control = [], WORK / "timer.socket"
-        if self.kind["timer"]:
-            control.unlink(missing_ok=True)
-            timer = ["-accel", "tcg", "-qtest", f"unix:{control},server=on,wait=off", "-qtest-log", "none"]
-            Timer(control).start()
+        registers, control = WORK / "registers.socket", WORK / "control.socket"
+        for path in (registers, control):
+            path.unlink(missing_ok=True)
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [self.kind["program"], "-M", self.kind["machine"], "-kernel", WORK / "kernel", "-initrd", WORK / "initramfs",
              "-dtb", WORK / "tree", "-append", f"{loaded['cmdline']} {self.kind['append']}",
              "-drive", f"if=sd,file={self.image},format=raw", "-display", "none", "-monitor", "none", "-no-reboot",
-             *self.clock, *timer, *self.kind["serial"], "-serial", f"file:{self.console}", "-netdev", network, "-device", "usb-net,netdev=n0"],
+             *self.clock, *self.kind["serial"], "-serial", f"file:{self.console}", "-netdev", network,
+             "-device", "usb-net,netdev=n0,id=adapter,port=1", "-accel", "tcg", "-qtest-log", "none",
+             "-qtest", f"unix:{registers},server=on,wait=off", "-qmp", f"unix:{control},server=on,wait=off"],
             stdout=open(WORK / "qemu.log", "a"), stderr=subprocess.STDOUT)
+        registers = Registers(registers)
+        Adapter(self, registers, control).start()
+        if self.kind["timer"]:
+            Timer(registers).start()
 
     def text(self):
         return self.console.read_text(errors="replace") if self.console.exists() else ""
