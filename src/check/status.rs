@@ -187,7 +187,7 @@ fn member<'a>(object: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
     json::members(object).flatten().find(|member| member.key.text == key).map(|it| it.value)
 }
 
-/// Age in seconds of a report that is no longer one: an idle printer sends one every two seconds.
+/// Seconds after which the last report is too old: an idle printer sends one every two seconds.
 const MAX_REPORT_AGE: u64 = 60;
 
 /// Bytes of a value that are shown.
