@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+import drivers
 import firmware
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -397,10 +398,27 @@ def look_at(board, image):
           card.read(1, "bootcode.bin") == (packaged / "bootcode.bin").read_bytes()
           and all(card.read(2, name) == (packaged / name).read_bytes() for name in kind["firmware"]))
     contents = card.read(1, "contents.txt").decode()
+    has_drivers(board, card, contents)
     licences = {name.removeprefix("licences/").removesuffix(".txt") for name in card.names(2) if name.startswith("licences/")}
     taken = {line.split()[0] for line in contents.split("\nFiles\n")[1].split("\n") if line}
     check(f"{board}: each package that a file is of has its version and licence", taken <= licences
           and all(re.search(rf"^{re.escape(name)} \S+: ", contents, re.M) for name in taken))
+
+
+def has_drivers(board, card, contents):
+    """For each device of each board that an image boots on, the driver is in its root, if the kernel has it as a module."""
+    kernel = re.search(r"^linux-image-(\S+) ", contents, re.M)[1]
+    package = ROOT / MACHINES[board]["packages"] / f"unpacked/linux-image-{kernel}/files/lib/modules/{kernel}"
+    aliases = (package / "modules.alias").read_text()
+    names = subprocess.run(["cpio", "--quiet", "-t"], input=gzip.decompress(card.read(2, "initramfs.img")), capture_output=True).stdout
+    modules = {pathlib.PurePath(name).stem for name in names.decode().split("\n") if name.endswith(".ko")}
+    trees = sorted(name for name in card.names(2) if name.endswith(".dtb"))
+    for name in trees:
+        tree = card.read(2, name)
+        missing = drivers.missing(tree, aliases, modules)
+        check(f"{board}: {name}: the root has the drivers of {len(drivers.devices(tree))} devices {missing or ''}".rstrip(),
+              len(drivers.devices(tree)) > 30 and not missing)
+    check(f"{board}: and that of Wi-Fi, which no tree names", "brcmfmac" in modules and len(trees) >= 5)
 
 
 def lists_its_parts(board, image):
