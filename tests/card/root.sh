@@ -512,6 +512,24 @@ data_is_made_repaired_and_replaced() {
     is 'the proxy owns its folder' "$(stat -c %u:%g "$root/data/pandaproxy")" 101:101
 }
 
+# Where a kernel gives the Wi-Fi the first number, as on a 4.
+the_card_may_have_the_second_number() {
+    is 'without a card' "$(at /lib/card/disk)" /dev/mmcblk0
+    replaces usleep <<'END'
+#!/bin/sh
+echo waited >>/run/log
+[ "$(grep -c waited /run/log)" != 3 ] || mknod /dev/mmcblk1p1 b 1 0
+END
+    at /lib/card/mount-card >/dev/null || true
+    is 'it is waited for, and mounted' "$(tr '\n' ';' <"$root/run/log")" \
+        'waited;waited;waited;mount -t vfat -o ro,nosuid,nodev,noexec,umask=077 /dev/mmcblk1p1 /boot;'
+    is 'the other slot' "$(at /lib/card/slot-other)" /dev/mmcblk1p3
+    at /lib/card/mount-data
+    has 'the data partition' "$(tail -n 1 "$root/run/log")" 'data: in RAM: there is no /dev/mmcblk1p4'
+    mknod "$root/dev/mmcblk0p1" b 1 0
+    is 'the first one that is there counts' "$(at /lib/card/disk)" /dev/mmcblk0
+}
+
 # The identifier of a file system, which another mke2fs changes and e2fsck does not.
 uuid() {
     od -An -v -tx1 -j 1128 -N 16 "$1"
@@ -1395,7 +1413,7 @@ tests=("$@")
     power_fails_within_the_write a_file_changed_after_the_cut_counts a_card_that_is_not_written_keeps_the_copy
     without_a_data_partition_secrets_stay a_full_data_partition_keeps_secrets_on_the_first
     every_error_is_named_and_no_secret a_file_that_cannot_be_read a_key_is_taken_once the_page_answers
-    data_is_made_repaired_and_replaced data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
+    data_is_made_repaired_and_replaced the_card_may_have_the_second_number data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
     the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
     a_stuck_guard_ends_no_proxy a_slow_answer_is_one a_guard_that_ends_counts_on what_only_shows_does_not_end_the_guard
     the_wifi_is_joined_without_power_saving an_interface_has_dhcp_or_its_address what_dhcp_gives_is_set
