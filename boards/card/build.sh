@@ -61,7 +61,8 @@ out=${image%.img}
 case $board in
 rpi-zero)
     arch=armel kernel=linux-image-rpi largest=$LARGEST_ARMEL trees='' pi4=''
-    console='console=tty1 console=ttyAMA0,115200' ;;
+    # A Zero W has ttyS1 on its pins, since its ttyAMA0 is Bluetooth's.
+    console='console=tty1 console=ttyS1,115200 console=ttyAMA0,115200' ;;
 rpi-zero-2w | rpi-3 | rpi-4)
     arch=arm64 kernel=linux-image-arm64 largest=$LARGEST_ARM64 trees=broadcom/ pi4=1
     console='console=tty1 console=ttyAMA0,115200 console=ttyS1,115200 nr_cpus=1' ;;

@@ -959,7 +959,7 @@ the_debug_shell_has_an_end() {
     local minutes
     says timeout sleep
     mknod "$root/dev/ttyAMA0" c 1 3
-    echo 'console=tty1 console=ttyAMA0,115200' >"$root/proc/cmdline"
+    echo 'console=tty1 console=ttyS1,115200 console=ttyAMA0,115200' >"$root/proc/cmdline"
     for minutes in '' 0 61 -1 10x '1 0'; do
         keys "DEBUG_SHELL_MINUTES=$minutes"
         at /lib/card/shell
@@ -968,11 +968,17 @@ the_debug_shell_has_an_end() {
     keys DEBUG_SHELL_MINUTES=10
     at /lib/card/shell
     has '100 s after the start' "$(logged)" '^a shell is on ttyAMA0 for 500 s;timeout .*timeout -s KILL 500 setsid sh '
+    # Bluetooth has the other one: it has no device.
+    rm "$root/dev/ttyAMA0"
+    mknod "$root/dev/ttyS1" c 1 3
+    keys DEBUG_SHELL_MINUTES=10
+    at /lib/card/shell
+    has 'on a Zero W' "$(logged)" '^a shell is on ttyS1 for 500 s;'
     echo '600.50 0' >"$root/proc/uptime"
     keys DEBUG_SHELL_MINUTES=10
     at /lib/card/shell
     is 'after ten minutes' "$(logged)" 'sleep 86400;'
-    rm "$root/dev/ttyAMA0"
+    rm "$root/dev/ttyS1"
     echo '1.00 0' >"$root/proc/uptime"
     at /lib/card/shell
     lacks 'without a serial port' "$(logged)" timeout
