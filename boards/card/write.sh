@@ -36,8 +36,9 @@ die() {
 say() {
     printf '%s\n' "$*"
 }
-wrong() {
-    usage >&2
+# A command line that is not understood.
+misuse() {
+    printf 'flash.sh: %s; ./flash.sh BOARD card --help shows the options\n' "$*" >&2
     exit 2
 }
 
@@ -51,7 +52,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
     --config | --hostname | --wifi-ssid | --wifi-psk-file | --wifi-country | --image | --update-key)
-        [ $# -gt 1 ] || wrong
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         case $1 in
         --config) config=$2 ;;
         --hostname) hostname=$2 ;;
@@ -65,13 +66,13 @@ while [ $# -gt 0 ]; do
     --fixed-disk) fixed=1 ;;
     --yes) yes=1 ;;
     --dry-run) dry=1 ;;
-    -*) wrong ;;
+    -*) misuse "the option $1 is unknown" ;;
     *)
-        if [ -z "$board" ]; then board=$1; elif [ -z "$target" ]; then target=$1; else wrong; fi ;;
+        if [ -z "$board" ]; then board=$1; elif [ -z "$target" ]; then target=$1; else misuse "'$1' is one word too many"; fi ;;
     esac
     shift
 done
-[ -n "$target" ] || wrong
+[ -n "$target" ] || misuse "where the card is, or a file for its image, is missing: ./flash.sh ${board:-BOARD} card DEVICE|FILE.img"
 
 readable() {
     [ -z "$2" ] || { [ -f "$2" ] && [ -r "$2" ]; } || die "the $1 in $2 cannot be read"
@@ -91,6 +92,15 @@ target=$(realpath -m "$target")
 [ -z "$ssid$psk$country" ] || { [ -n "$ssid" ] && [ -n "$psk" ] && [ -n "$country" ]; } ||
     die "Wi-Fi needs all of --wifi-ssid, --wifi-psk-file and --wifi-country"
 [[ $ssid != *[$'\r\n']* ]] || die "the Wi-Fi's name has two lines"
+# A card whose machine does not get into the network cannot say why.
+bytes() { printf '%s' "$1" | wc -c; }
+[ "$(bytes "$ssid")" -le 32 ] || die "the Wi-Fi's name is longer than 32 bytes"
+secret=''
+if [ -n "$psk" ]; then
+    secret=$(head -n 1 "$psk" | tr -d '\r')
+    [[ $secret =~ ^[0-9A-Fa-f]{64}$ ]] || { [ "$(bytes "$secret")" -ge 8 ] && [ "$(bytes "$secret")" -le 63 ]; } ||
+        die "the first line of $psk is no password of a Wi-Fi: 8 to 63 characters, or 64 hexadecimal digits"
+fi
 case $board in
 rpi-zero | rpi-zero-2w | rpi-3 | rpi-4) ;;
 *) die "there is no card for '$board': rpi-zero, rpi-zero-2w, rpi-3, rpi-4" ;;
@@ -192,10 +202,8 @@ given=$ours/given
 {
     [ -z "$config" ] || { cat "$config"; printf '\n'; }
     [ -z "$hostname" ] || printf 'HOSTNAME=%s\n' "$hostname"
-    if [ -n "$ssid" ]; then
-        printf 'WIFI_SSID=%s\nWIFI_COUNTRY=%s\nWIFI_PSK=' "$ssid" "$country"
-        head -n 1 "$psk" | tr -d '\r'
-    fi
+    # In quotes, which are not part of it, while a space at an end is.
+    [ -z "$ssid" ] || printf 'WIFI_SSID="%s"\nWIFI_COUNTRY=%s\nWIFI_PSK="%s"\n' "$ssid" "$country" "$secret"
 } | sed -e '1s/^\xef\xbb\xbf//' -e 's/\r$//' >"$given"
 # A line of the template with the same name gives way, in its place; what it does not have is added.
 awk -v given="$given" '
@@ -227,7 +235,26 @@ if command -v openssl >/dev/null && openssl genpkey -algorithm RSA -pkeyopt rsa_
     -out "$ours/rsa.key" 2>/dev/null; then
     mcopy -o -i "$ours/card.img@@$FIRST" "$ours/rsa.key" ::rsa.key
 fi
+# value KEY: what the card has for it, without quotes.
+value() {
+    sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*[\"']\{0,1\}\([^\"']*\).*/\1/p" "$ours/filled" | tail -n 1
+}
+missing=''
+for needed in PRINTER_IP ACCESS_CODE SERIAL_NUMBER; do
+    [ -n "$(value $needed)" ] || missing+=${missing:+, }$needed
+done
+name=$(value HOSTNAME) wifi=$(value WIFI_SSID)
 rm -f "$settings" "$given" "$ours/filled"
+
+# say_next PLACE: what to do with it.
+say_next() {
+    say "next:"
+    [ -z "$missing" ] || say "  fill in     $missing in pandaproxy.txt on $1, with any text editor"
+    [ -n "$wifi" ] || say "  Wi-Fi       if there is no cable: WIFI_SSID, WIFI_PSK and WIFI_COUNTRY in the same file"
+    say "  start       put the card into the Raspberry Pi and switch it on; the first start may take some minutes"
+    say "  page        http://${name:-pandaproxy-XXXX}.local:8080  (user bblp and the access code)"
+    [ -n "$name" ] || say "              XXXX is shown by your router; HOSTNAME in pandaproxy.txt sets the name"
+}
 
 # ---- written, and compared -------------------------------------------------------------------------
 
@@ -236,7 +263,9 @@ if [ "$kind" = file ]; then
     sync "$target.new"
     cmp "$ours/card.img" "$target.new" || die "what was written to $target is not what is read there"
     mv "$target.new" "$target"
-    say "$target: a card for $board; it has your access code in it until it has booted"
+    say "$target: a card for $board${missing:+, which wants settings}"
+    [[ $missing = *ACCESS_CODE* ]] || say "It has the access code in it: keep it to yourself, and remove it once it is on a card."
+    say_next "it or on the card that it is written to"
     exit 0
 fi
 say "writing $(($(stat -c %s "$ours/card.img") / 1048576)) MiB to $target"
@@ -250,3 +279,4 @@ blockdev --rereadpt "$target" 2>/dev/null || true
 if command -v udevadm >/dev/null; then udevadm settle --timeout=10 2>/dev/null || true; fi
 sync
 say "$target is written and compared: it is safe to remove"
+say_next "its first partition"

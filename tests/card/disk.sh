@@ -74,6 +74,24 @@ else
     printf 'skipped: this machine has its root on no disk\n'
 fi
 
+# One line with what is wrong, and no help; what is no use to a card without a network is refused before it is written.
+misunderstood() {
+    local words=$1 code=0
+    shift
+    ./flash.sh rpi-zero card "$@" >"$work/why" 2>&1 || code=$?
+    cat "$work/why"
+    [ "$code" = 2 ] && [ "$(wc -l <"$work/why")" = 1 ] && grep -q -- "$words.*card --help shows the options$" "$work/why"
+}
+check 'an unknown option is named' misunderstood 'option --wifi is unknown' "$work/x.img" --wifi x
+check 'and one without its value' misunderstood '--config needs a value' "$work/x.img" --config
+check 'and a word too many' misunderstood "'y.img' is one word too many" "$work/x.img" y.img
+check 'and a missing target' misunderstood 'where the card is'
+for password in short "$(printf '%064d' 1)z" ''; do
+    printf '%s\n' "$password" >"$work/psk"
+    check "a password of ${#password} characters is refused" refused 'no password of a Wi-Fi' "$disk" --yes --fixed-disk \
+        --wifi-ssid home --wifi-psk-file "$work/psk" --wifi-country DE
+done
+
 # shellcheck disable=SC2016 # nothing of it is to be expanded
 secret='a pass"word \with $all'
 printf '%s\n' "$secret" >"$work/psk"
@@ -83,7 +101,7 @@ written() {
     local line
     read -ra line < <(readme_line 'sudo ./flash.sh rpi-zero card' "s#^sudo ##; s#/dev/sdX#$disk#") || return
     "${line[@]}" --image "$image" --fixed-disk --config "$work/settings" --hostname workshop \
-        --wifi-ssid 'Caf\e 1' --wifi-psk-file "$work/psk" --wifi-country DE <<<"$1" >"$work/told" 2>&1
+        --wifi-ssid 'Caf\e 1 ' --wifi-psk-file "$work/psk" --wifi-country DE <<<"$1" >"$work/told" 2>&1
 }
 not_written() {
     ! written /dev/other || return
@@ -96,13 +114,21 @@ check 'a disk is written and compared' written "$(basename "$disk")"
 told() {
     cat "$work/told"
     grep -q "^$disk: .*800M" "$work/told" && grep -q 'Type its name' "$work/told" && grep -q '^comparing' "$work/told" &&
-        tail -n 1 "$work/told" | grep -q 'safe to remove'
+        grep -q 'safe to remove$' "$work/told"
 }
 check 'its size is told, and when it is safe to remove' told
+# After that what to do next: of the settings two are missing, and Wi-Fi is there.
+next_steps() {
+    sed '1,/safe to remove/d' "$work/told" >"$work/next"
+    cat "$work/next"
+    [ "$(head -n 1 "$work/next")" = next: ] && grep -q '^  fill in  *ACCESS_CODE, SERIAL_NUMBER in pandaproxy.txt on its first' "$work/next" &&
+        grep -q '^  page  *http://workshop.local:8080' "$work/next" && ! grep -q 'Wi-Fi\|XXXX' "$work/next"
+}
+check 'and what to do next' next_steps
 settings() {
     mcopy -n -i "$disk@@4194304" ::pandaproxy.txt "$work/found"
     cat "$work/found"
-    for line in 'PRINTER_IP=192.0.2.7' 'HOSTNAME=workshop' 'WIFI_SSID=Caf\e 1' "WIFI_PSK=$secret" WIFI_COUNTRY=DE MQTT_UNKNOWN=1; do
+    for line in 'PRINTER_IP=192.0.2.7' 'HOSTNAME=workshop' 'WIFI_SSID="Caf\e 1 "' "WIFI_PSK=\"$secret\"" WIFI_COUNTRY=DE MQTT_UNKNOWN=1; do
         grep -qxF -- "$line" "$work/found" || { printf 'missing: %s\n' "$line"; return 1; }
     done
     [ "$(grep -c '^PRINTER_IP=' "$work/found")" = 1 ]
@@ -163,7 +189,9 @@ updated() {
 check 'its update file is its slot, signed for this kind of card' updated
 file=$work/card.img
 of_release() {
-    ./flash.sh rpi-zero card "$file" --image "$release-card-rpi-zero.img.xz" --hostname released &&
+    ./flash.sh rpi-zero card "$file" --image "$release-card-rpi-zero.img.xz" --hostname released >"$work/told" &&
+        grep -q '^  fill in  *PRINTER_IP, ACCESS_CODE, SERIAL_NUMBER in pandaproxy.txt on it' "$work/told" &&
+        grep -q 'Wi-Fi' "$work/told" && ! grep -q 'has the access code' "$work/told" &&
         [ "$(stat -c %s "$file")" = $((512 * 1048576)) ] &&
         cmp -n $((16 * 1048576)) -i $((64 * 1048576)) "$file" "$image" &&
         mcopy -n -i "$file@@4194304" ::pandaproxy.txt - | grep -x 'HOSTNAME=released'
