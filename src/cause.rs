@@ -178,6 +178,14 @@ causes! {
     STATE_DIR "state-dir" "the state directory {} cannot be written",
         "see its owner, and whether the disk is full or read-only",
         "Certificates are made there at the first start. One with certificates in it serves all the same.";
+    DISK_SPACE "disk-space" "the disk has only {} left",
+        "free some space: df -h shows what is full",
+        "The state directory takes half a MiB at most: certificates, keys and pins. An update needs room for the new program and for \
+         the old one, which is kept; without it the update is refused, and the old program serves on.";
+    DISK_FILES "disk-files" "the disk takes only {} more files",
+        "remove small files: df -i shows what is full",
+        "A file system has a fixed number of files, and may have used them up while space is left. Certificates, keys and pins are a \
+         file each.";
     MEMORY "memory" "no more than {} of memory are available",
         "choose the build of a smaller board, or end other programs",
         "`pandaproxy --budget` prints what this build may need.";

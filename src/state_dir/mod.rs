@@ -3,7 +3,7 @@
 //! The directory holds the [certificates](crate::tls::identity) with their keys, the [`pins`], and the [`chains`] of
 //! relayed printers. A file is written under a temporary name in the same directory, synced, then renamed: after a crash
 //! there is the old file or the new
-//! one, never a part. A file larger than `MAX_FILE` was not written by this program and is not read.
+//! one, never a part. A file larger than [`MAX_FILE`] was not written by this program and is not read.
 //!
 //! Commands that root runs beside a service of another user (`ca`, `health`) only read: they follow no
 //! symbolic link, wait for no pipe, and change nothing.
@@ -27,9 +27,10 @@ pub(crate) mod pin;
 pub mod pins;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod space;
 
 /// Bytes of the largest file that is read. Keys and certificates have up to 2 KiB each.
-const MAX_FILE: usize = 16 * 1024;
+pub const MAX_FILE: usize = 16 * 1024;
 /// File mode: readable and writable by the owner alone.
 const PRIVATE: u32 = 0o600;
 /// Printers of one state directory at most.

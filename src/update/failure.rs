@@ -9,6 +9,7 @@ use super::SYSTEM_KEYS;
 use super::refusal::{BadKeys, Refusal};
 use super::services::MAX_SERVICES;
 use super::source::beside;
+use crate::memory::KIB;
 use crate::state_dir::Cause;
 
 /// Why an update ended before anything was changed. `Display` is `EVENT: CAUSE; HINT`.
@@ -28,6 +29,15 @@ pub enum Failure {
         path: PathBuf,
         /// Why.
         cause: Cause,
+    },
+    /// The new program does not fit beside the old one.
+    NoRoom {
+        /// Where.
+        dir: PathBuf,
+        /// Bytes that are free there.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
     },
     /// The content cannot replace this: a folder, a device or a link.
     NotAFile(PathBuf),
@@ -98,6 +108,15 @@ impl fmt::Display for Failure {
                     | Cause::Other(_) => Ok(()),
                 }
             }
+            Self::NoRoom { dir, free, needed } => {
+                write!(
+                    f,
+                    "{} has {} KiB free, and {} KiB are needed; free some space: df -h shows what is full",
+                    dir.display(),
+                    free / KIB as u64,
+                    needed.div_ceil(KIB as u64)
+                )
+            }
             Self::NotAFile(path) => {
                 write!(f, "{} is not a regular file; name another path", path.display())
             }
@@ -146,6 +165,7 @@ impl core::error::Error for Failure {}
 /// Each message of this module once.
 #[cfg(test)]
 pub(crate) fn samples() -> alloc::vec::Vec<String> {
+    use super::install;
     use alloc::string::ToString;
     let path = PathBuf::from("/usr/local/bin/pandaproxy.new");
     let failures = [
@@ -154,6 +174,11 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         Failure::Keys(None, BadKeys::Line(2)),
         Failure::Io { doing: "write", path: path.clone(), cause: Cause::Full },
         Failure::Io { doing: "read", path: path.clone(), cause: Cause::Missing },
+        Failure::NoRoom {
+            dir: "/usr/local/bin".into(),
+            free: 1_000_000,
+            needed: install::room_for(2_900_000),
+        },
         Failure::NotAFile(path.clone()),
         Failure::Package(path.clone()),
         Failure::Container,

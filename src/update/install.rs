@@ -41,7 +41,9 @@ use super::source::{Source, beside, sync_dir, write};
 use super::version::{self, Step};
 use crate::config::Update;
 use crate::health;
+use crate::memory::KIB;
 use crate::state_dir::Cause;
+use crate::state_dir::space::Space;
 
 /// Time for the old program to become ready again.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -197,6 +199,7 @@ pub(super) fn install(
     let services = Services::find(&bin)?;
     let before: Vec<Reach> = services.all.iter().map(Reach::of).collect();
     let shown = shown(&services, &before);
+    check_room(&bin, header.size)?;
     passed(progress, Stage::Services, services.all.is_empty(), shown);
     if is_dry {
         source.copy(|_| Ok(()))?;
@@ -265,11 +268,23 @@ fn put_back(bin: &Path, why: &dyn fmt::Display) -> Result<(), Ended> {
     restore(bin).map_err(|error| Ended::Stuck { why: format!("{why}"), cause: Cause::of(&error) })
 }
 
+/// Whether the program is that of a container's image, which has nothing else.
+pub fn is_container(bin: &Path) -> bool {
+    bin == Path::new("/pandaproxy")
+}
+
+/// Bytes that an update of a program needs beside it, which has `size` of them: the new one, and the old one, which is kept.
+/// Where the file system has links the old one takes no further space, and the way back needs none.
+pub const fn room_for(size: u64) -> u64 {
+    /// The marker, and what directories grow by.
+    const FURTHER: u64 = 64 * KIB as u64;
+    size.saturating_mul(2).saturating_add(FURTHER)
+}
+
 /// Whether this program is the one to update `bin`.
 fn check_place(bin: &Path) -> Result<(), Failure> {
     const DPKG: &str = "/var/lib/dpkg/info/pandaproxy.list";
-    // In an image, which has nothing else.
-    if bin == Path::new("/pandaproxy") {
+    if is_container(bin) {
         return Err(Failure::Container);
     }
     let owned = fs::read_to_string(DPKG).unwrap_or_default();
@@ -277,6 +292,18 @@ fn check_place(bin: &Path) -> Result<(), Failure> {
         return Err(Failure::Package(bin.into()));
     }
     Ok(())
+}
+
+/// Whether there is room for a program of `size` bytes beside `bin`.
+fn check_room(bin: &Path, size: u64) -> Result<(), Failure> {
+    let dir = bin.parent().unwrap_or(Path::new("/"));
+    // Where that is not known, writing finds out.
+    let Ok(Space { bytes: free, is_read_only: false, .. }) = Space::at(dir) else { return Ok(()) };
+    let needed = room_for(size);
+    match free < needed {
+        true => Err(Failure::NoRoom { dir: dir.into(), free, needed }),
+        false => Ok(()),
+    }
 }
 
 /// How a service is with its printer before the update.

@@ -237,6 +237,39 @@ fn a_running_services_printer_is_not_logged_in_to_again() {
     });
 }
 
+/// On a file system of its own: without space, without files, and read-only.
+#[test]
+fn a_full_disk_is_named_before_something_fails_to_be_written() {
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let (dir, own) = (bed.dir.path().display(), bed.dir.file("state"));
+        std::fs::create_dir(&own).unwrap();
+        let ports = bed.ports(bed.mqtt.port(), bed.chamber.port());
+        for (options, exit, mark, words) in [
+            ("size=16m", 0, "✓ ", format!("{dir}/state with 16 MiB free")),
+            ("size=100k", 0, "! ", "the disk has only 100 KiB left; free some space".into()),
+            ("size=16m,nr_inodes=8", 0, "! ", "the disk takes only 7 more files".into()),
+            ("size=16m,ro", 21, "✗ ", "the file system is read-only: the state directory".into()),
+        ] {
+            let mut check = bed.command(&["--services=mqtt,chamber,ftp", "-p", "127.0.0.1"]);
+            check.args(["-s", Model::P1S.serial(), "--printer-port", &ports, "--state-dir"]);
+            let mount =
+                format!("mount -t tmpfs -o {options} none '{dir}/state' || exit 77; exec \"$@\"");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &mount, "sh"]).arg(check.get_program());
+            command.args(check.get_args()).arg(&own).env("ACCESS_CODE", CODE);
+            let (code, out) = outcome(options, Program::start(&mut command)).await;
+            if code == Some(77) || out.is_empty() {
+                skips::cannot("a file system of a small size needs root");
+                return;
+            }
+            assert_eq!(code, Some(exit), "{out}");
+            let line = line(&out, "resources");
+            assert!(line.starts_with(mark) && line.contains(&words), "{out}");
+        }
+    });
+}
+
 /// None of these services shows at its port which proxy it is.
 #[test]
 fn a_running_service_without_mqtt_is_recognised() {

@@ -572,8 +572,10 @@ fn a_full_disk_keeps_the_program() {
         let script = format!(
             "set -e; mkdir {path}/small; mount -t tmpfs -o size={size} none {path}/small || exit 77\n\
              cp {path}/pandaproxy {path}/small/; code=0\n\
-             {path}/small/pandaproxy update {path}/it.update --key {path}/update.pem || code=$?\n\
-             cmp {path}/pandaproxy {path}/small/pandaproxy; ls {path}/small; exit $code"
+             for more in --check '--extract {path}/small/out' ''; do\n\
+             {path}/small/pandaproxy update {path}/it.update --key {path}/update.pem $more || code=$?\n\
+             cmp {path}/pandaproxy {path}/small/pandaproxy; ls {path}/small\n\
+             done; exit $code"
         );
         let mut command = Command::new("unshare");
         let (code, shown) = ended(Program::start(command.args(["-m", "sh", "-c", &script]))).await;
@@ -582,7 +584,10 @@ fn a_full_disk_keeps_the_program() {
             return;
         }
         assert_eq!(code, Some(1), "{shown}");
-        assert!(shown.contains("no space is left; free some space"), "{shown}");
-        assert!(shown.lines().any(|line| line == "pandaproxy") && !shown.contains("\npandaproxy."));
+        assert!(shown.contains("/out.new: no space is left; free some space"), "{shown}");
+        // What is needed is said before anything is written, and without an update.
+        assert_eq!(shown.matches(" KiB are needed; free some space: df -h").count(), 2, "{shown}");
+        let left = shown.lines().filter(|line| *line == "pandaproxy").count();
+        assert!(left == 3 && !shown.contains("\npandaproxy."), "{shown}");
     });
 }

@@ -10,12 +10,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::net::UdpSocket;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::SystemTime;
 
+use super::disk;
 use crate::board::BOARD;
 use crate::cause::Cause;
 use crate::check::Finding;
@@ -231,16 +230,15 @@ impl Machine for ThisMachine {
             }
             found.push_str(&format!(", {open} open files allowed"));
         }
-        let dir = &config.state_dir;
         // Another user's service writes there itself.
-        if dir.is_dir() && !self.is_hidden {
-            match write_unnamed(dir) {
-                Some(error) => {
-                    let words = Cause::STATE_DIR.with(dir.display());
-                    note(Finding::failed(&words).behind(format!("{error}: ")));
-                }
-                None => found.push_str(&format!(", {} writable", dir.display())),
-            }
+        let (wrong, words) = disk::state_dir(&config.state_dir, !self.is_hidden);
+        if let Some(wrong) = wrong {
+            note(wrong);
+        } else if !words.is_empty() {
+            found.push_str(&format!(", {words}"));
+        }
+        if let Some(wrong) = disk::program_dir() {
+            note(wrong);
         }
         finding.unwrap_or_else(|| Finding::good(found))
     }
@@ -309,18 +307,4 @@ fn max_open_files() -> Option<usize> {
     let table = text("/proc/self/limits");
     let line = table.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// Writes a block to a file without a name in `dir`, of which nothing is left. Why that fails, if it does; a file
-/// system without such files counts as writable.
-fn write_unnamed(dir: &std::path::Path) -> Option<String> {
-    let flags = libc::O_TMPFILE | libc::O_CLOEXEC;
-    let opened = OpenOptions::new().write(true).custom_flags(flags).open(dir);
-    let written = opened.and_then(|mut file| file.write_all(&[0; 4096]));
-    match written {
-        Ok(()) => None,
-        Err(error) if error.raw_os_error() == Some(libc::EISDIR) => None,
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => None,
-        Err(error) => Some(error.kind().to_string()),
-    }
 }

@@ -50,6 +50,7 @@ use crate::trace::{Party, Protocol};
 
 mod camera;
 mod discovery;
+mod disk;
 mod files;
 pub mod local;
 
