@@ -312,8 +312,8 @@ check_printer() {
     done
     found=$(timeout $CHECK_WITHIN "$BIN" check --config "$CONF" --state-dir "$OWN" --ca-dir "$STATE" 2>&1) || true
     say "check: $(printf '%s\n' "$found" | tail -n 1)"
-    # The printer's own line also if the service could not be asked.
-    printf '%s\n' "$found" | sed -n -e 's/^! /    ! /p' -e 's/^✗ /    ✗ /p' -e 's/^-  3 /    -  3 /p'
+    # What is not known as well: the service may not tell how the printer is.
+    printf '%s\n' "$found" | sed -n -e 's/^! /    ! /p' -e 's/^✗ /    ✗ /p' -e 's/^? /    ? /p'
 }
 
 # Says that the first of several printers is served under the serial numbers of the others, unless its settings say no.

@@ -1,8 +1,8 @@
 //! `pandaproxy check`: what is checked, stage by stage, and what came of it, for a terminal and for programs.
 //!
 //! The stages are data; [`runtime::check`](crate::runtime::check) runs them. Each has one line: `✓` it works, `!` it works
-//! and something is to be known, `✗` it does not work, `-` it was not checked. A line that is not `✓` has its
-//! [cause](crate::cause), and the heading of the troubleshooting page in brackets.
+//! and something is to be known, `✗` it does not work, `?` whether it works is not known, `-` it was not checked, and need
+//! not be. A line that is not `✓` has its [cause](crate::cause), and the heading of the troubleshooting page in brackets.
 //!
 //! # Exit status
 //!
@@ -11,6 +11,7 @@
 //! | 0 | no stage failed; there may be warnings |
 //! | 1 | the result could not be written |
 //! | 2 | stage 1: invalid settings, as of every command |
+//! | 3 | no stage failed, and of one it is not known whether it works: the running service could not be asked about the printer, or does not know yet |
 //! | 12 to 21 | ten and the number of the first stage that failed |
 
 use alloc::format;
@@ -96,13 +97,19 @@ impl Stage {
     }
 }
 
+/// The program's exit status where no stage failed, and of one it is not known whether it works. Monitoring plugins have the
+/// same number for "unknown".
+pub const NOT_KNOWN: u8 = 3;
+
 /// What came of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Not checked.
+    /// Not checked: it need not be, or an earlier stage says why.
     Skipped,
     /// It works.
     Good,
+    /// Whether it works could not be found out.
+    Unknown,
     /// It works, and there is something to know.
     Warning,
     /// It does not work.
@@ -114,6 +121,7 @@ impl Verdict {
         match self {
             Self::Skipped => "-",
             Self::Good => "✓",
+            Self::Unknown => "?",
             Self::Warning => "!",
             Self::Failed => "✗",
         }
@@ -123,6 +131,7 @@ impl Verdict {
         match self {
             Self::Skipped => "skipped",
             Self::Good => "ok",
+            Self::Unknown => "unknown",
             Self::Warning => "warning",
             Self::Failed => "failed",
         }
@@ -151,6 +160,11 @@ impl Finding {
     /// It was not checked.
     pub fn skipped(text: impl Display) -> Self {
         Self { verdict: Verdict::Skipped, ..Self::good(text) }
+    }
+
+    /// Whether it works could not be found out.
+    pub fn unknown(text: impl Display) -> Self {
+        Self { verdict: Verdict::Unknown, ..Self::good(text) }
     }
 
     /// It works, and there is something to know.
@@ -238,8 +252,12 @@ impl Outcome {
 
     /// The program's exit status.
     pub fn exit_status(&self) -> u8 {
-        let mut failed = self.stages.iter().filter(|it| it.finding.verdict == Verdict::Failed);
-        failed.next().map_or(0, |it| it.stage.exit_status())
+        let first = |verdict| self.stages.iter().find(|it| it.finding.verdict == verdict);
+        match (first(Verdict::Failed), first(Verdict::Unknown)) {
+            (Some(failed), _) => failed.stage.exit_status(),
+            (None, Some(_)) => NOT_KNOWN,
+            (None, None) => 0,
+        }
     }
 
     /// One line: how many stages are how.
@@ -264,6 +282,7 @@ impl Display for Summary<'_> {
         let counts = [
             (Verdict::Failed, "failed"),
             (Verdict::Warning, "with warnings"),
+            (Verdict::Unknown, "not known"),
             (Verdict::Skipped, "not checked"),
         ];
         write!(f, "{} of {} stages work", count(Verdict::Good), stages.len())?;
@@ -272,7 +291,10 @@ impl Display for Summary<'_> {
                 write!(f, ", {number} {words}")?;
             }
         }
-        Ok(())
+        match self.0.exit_status() {
+            NOT_KNOWN => f.write_str("; whether the printer can be used is not known"),
+            _ => Ok(()),
+        }
     }
 }
 

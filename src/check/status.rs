@@ -86,7 +86,7 @@ impl<'a> Status<'a> {
         match self.printer_is(b"reachable") {
             Some(true) => Finding::good(format!("the service reaches {address}")),
             Some(false) => Finding::failed(&Cause::PRINTER_OFF.with("")),
-            None => Finding::skipped("the service has not dialled the printer yet"),
+            None => Finding::unknown("the service has not dialled the printer yet"),
         }
     }
 
@@ -105,7 +105,7 @@ impl<'a> Status<'a> {
         let unknown = || String::from("unknown");
         let age = self.printer_member(b"last_report_age_s").map(text);
         let Some(age) = age.and_then(|age| age.parse::<u64>().ok()) else {
-            return Finding::skipped("the service has no report yet");
+            return Finding::unknown("the service has no report yet");
         };
         if age > MAX_REPORT_AGE {
             return Finding::failed(&Cause::NO_REPORT.with(age));
@@ -137,7 +137,7 @@ impl<'a> Status<'a> {
         match upstream.as_deref() {
             Some("connected") => Finding::good(format!("the service is connected: {in_use}")),
             Some("idle") => Finding::skipped("the service connects when a client needs it"),
-            Some("connecting") => Finding::skipped("the service is connecting"),
+            Some("connecting") => Finding::unknown("the service is connecting"),
             Some("failing") => {
                 let reason = self.reason(name).unwrap_or("its connection fails".into());
                 Finding::message(cause_of(&reason, cause), reason)

@@ -30,13 +30,14 @@ pub(super) const COMMANDS: [CommandHelp; 6] = [
         about: "Find out what does not work: settings, ports, printer, camera, files",
         usage: "check [--json] [OPTIONS]",
         text: "Checks eleven stages, one line each: what works (✓), what is to be known (!), what does \
-               not work (✗) and what to do, what was not checked (-). The word in brackets is a heading of \
+               not work (✗) and what to do, what is not known (?), what was not checked (-). The word in brackets is a heading of \
                boards/TROUBLESHOOTING.md. It reads the settings of the service; without --config and \
                PANDAPROXY_CONFIG also /etc/pandaproxy/pandaproxy.conf, if that exists.\n\
                Where the service runs, the printer is not asked a second time: the service's status is \
                shown. Else the printer is logged in to as the service does. Nothing is written; it takes at \
                most a minute.\n\
-               Exit status: 0 if no stage failed, 2 for invalid settings, else 10 and the number of the \
+               Exit status: 0 if no stage failed, 3 if none failed and the printer could not be asked \
+               (run it as root, or again in a moment), 2 for invalid settings, else 10 and the number of the \
                first stage that failed: 12 ports, 13 printer, 14 certificate, 15 login, 16 report, 17 \
                camera, 18 files, 19 clients, 20 discovery, 21 resources. 1: the result could not be written.",
     },

@@ -258,8 +258,16 @@ const CAUSES_BEGIN: &str = "\
     sudo pandaproxy check
 
 goes through everything that has to work, one line for each of eleven stages: `✓` it works, `!` it works and something is
-to be known, `✗` it does not work, `-` it was not checked. The word in brackets at the end of a line is a heading below;
-the log has the same texts. `pandaproxy check --help` names the exit codes, `--json` is for programs.
+to be known, `✗` it does not work, `?` whether it works is not known, `-` it was not checked, and need not be. The word in
+brackets at the end of a line is a heading below; the log has the same texts. `--json` is for programs.
+
+| exit status | meaning |
+|---|---|
+| 0 | no stage failed; there may be warnings |
+| 3 | no stage failed, and the printer could not be asked: run it as root, or again in a moment |
+| 2 | the settings are invalid |
+| 12 to 21 | ten and the number of the first stage that failed |
+| 1 | the result could not be written |
 ";
 
 #[cfg(test)]

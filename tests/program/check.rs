@@ -211,18 +211,22 @@ fn a_running_services_printer_is_not_logged_in_to_again() {
         };
         let (code, out) =
             outcome("beside the running service", check("--services=mqtt", &bed.dir)).await;
-        assert_eq!(code, Some(0), "{out}");
-        let at_printer = ["printer", "certificate", "login", "report", "camera", "files"];
-        for stage in at_printer {
+        assert_eq!(code, Some(3), "it is not known whether the printer works: {out}");
+        assert!(line(&out, "printer").starts_with("? "), "{out}");
+        let behind = ["certificate", "login", "report", "camera", "files"];
+        for stage in behind {
             assert!(line(&out, stage).starts_with("- "), "{out}");
         }
+        let last = out.lines().last().unwrap();
+        assert!(last.ends_with("; whether the printer can be used is not known"), "{out}");
         assert!(line(&out, "ports").contains("held by the running service"), "{out}");
         assert!(line(&out, "clients").contains("reached at 127.0.0.1"), "{out}");
         // Where it cannot be seen whose service it is, its printer is left alone as well.
         let elsewhere = StateDir::new();
-        let (_, out) =
+        let (code, out) =
             outcome("with another state directory", check("--services=mqtt", &elsewhere)).await;
-        for stage in at_printer {
+        assert_eq!(code, Some(3), "{out}");
+        for stage in behind {
             assert!(line(&out, stage).starts_with("- "), "{out}");
         }
         // Over HTTP the service says how the printer is.
@@ -288,7 +292,7 @@ fn a_running_service_without_mqtt_is_recognised() {
             Program::start(command.env("ACCESS_CODE", CODE))
         };
         let (code, out) = outcome("without mqtt", check(Model::P1S.serial())).await;
-        assert_eq!(code, Some(0), "{out}");
+        assert_eq!(code, Some(3), "the service has not dialled the printer: {out}");
         assert!(line(&out, "ports").contains("held by the running service: chamber"), "{out}");
         assert!(line(&out, "files").contains("the service connects when a client needs"), "{out}");
         assert_eq!(bed.printer.ever(), 0, "it is not logged in to");
@@ -326,8 +330,8 @@ fn another_users_service_is_left_alone_and_root_asked_for() {
         check.arg("--state-dir").arg(bed.dir.path()).current_dir("/");
         let (code, out) = outcome("as another user", Program::start(&mut check)).await;
         std::fs::remove_file(&own).unwrap();
-        assert_eq!(code, Some(0), "{out}");
-        for (stage, mark) in [("ports", "! "), ("printer", "- ")] {
+        assert_eq!(code, Some(3), "{out}");
+        for (stage, mark) in [("ports", "! "), ("printer", "? ")] {
             let line = line(&out, stage);
             assert!(line.starts_with(mark) && line.ends_with("[hidden]"), "{out}");
             assert!(line.contains("run pandaproxy check with sudo"), "{out}");

@@ -277,7 +277,14 @@ fn readmes_commands_work_with_a_printer() {
         let mut serving = bed.start(&line);
         serving.line("the printer is connected").await;
 
-        let said = bed.run(&readme("sudo pandaproxy check", &[])).await;
+        // The first report comes a moment after the login: until then it is not known.
+        let check = readme("sudo pandaproxy check", &[]);
+        for _ in 0..40 {
+            if bed.start(&check).ended().await.0 != Some(3) {
+                break;
+            }
+        }
+        let said = bed.run(&check).await;
         let out = String::from_utf8(said.out).unwrap();
         assert!(out.contains("✓ ") && !out.contains("✗ "), "{out}");
         let said = bed.run(&readme("sudo pandaproxy status", &[])).await;

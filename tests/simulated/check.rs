@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use pandaproxy::check::{Checked, Finding, Outcome, Stage, Verdict};
+use pandaproxy::check::{Checked, Finding, NOT_KNOWN, Outcome, Stage, Verdict};
 use pandaproxy::config::Config;
 use pandaproxy::runtime::check::local::{Machine, NoStatus, PortState};
 use pandaproxy::runtime::check::{Check, Progress, TIMEOUT};
@@ -206,6 +206,18 @@ fn warned(outcome: &Outcome, stage: Stage, anchor: &str) {
     let finding = outcome.of(stage).unwrap();
     assert_eq!((finding.verdict, finding.anchor), (Verdict::Warning, Some(anchor)), "{finding:?}");
     assert_eq!(outcome.exit_status(), 0);
+}
+
+/// Asserts that the printer was not asked, which is neither good nor bad.
+#[track_caller]
+fn not_known(outcome: &Outcome) {
+    verdicts(outcome, &[Stage::Printer], Verdict::Unknown);
+    verdicts(outcome, &Stage::AT_PRINTER[1..], Verdict::Skipped);
+    assert_eq!(outcome.exit_status(), NOT_KNOWN);
+    assert!(outcome.summary().to_string().ends_with("can be used is not known"));
+    let json = outcome.json().to_string();
+    assert!(json.contains(r#""name":"printer","verdict":"unknown""#), "{json}");
+    assert!(json.ends_with(r#""exit_status":3}"#), "{json}");
 }
 
 #[track_caller]
@@ -453,7 +465,7 @@ fn a_running_service_keeps_its_printer_to_itself() {
         bed.machine.is_running = true;
         bed.machine.answers = Some(Ok(()));
         let outcome = bed.check().await;
-        verdicts(&outcome, &Stage::AT_PRINTER, Verdict::Skipped);
+        not_known(&outcome);
         assert_eq!(outcome.of(Stage::Printer).unwrap().anchor, Some("status-off"));
         verdicts(&outcome, &[Stage::Ports, Stage::Clients], Verdict::Good);
         let dialled = [&bed.mqtt, &bed.chamber, &bed.rtsp, &bed.ftp].map(Port::dialled);
@@ -475,17 +487,17 @@ fn a_status_that_is_not_known_is_explained() {
         bed.machine.status = Some(Err(NoStatus::Hidden(8883)));
         bed.machine.hidden = Some(8883);
         let outcome = bed.check().await;
-        warned(&outcome, Stage::Ports, "hidden");
+        assert_eq!(outcome.of(Stage::Ports).unwrap().verdict, Verdict::Warning);
         for stage in [Stage::Ports, Stage::Printer] {
             let finding = outcome.of(stage).unwrap();
             assert!(finding.text.contains("port 8883 is held by a program of another user"));
             assert!(finding.hint.as_ref().is_some_and(|hint| hint.contains("with sudo")));
         }
-        verdicts(&outcome, &Stage::AT_PRINTER, Verdict::Skipped);
+        not_known(&outcome);
         let why = "http on 127.0.0.1:8080: the running proxy has another access code; correct it";
         bed.machine.status = Some(Err(NoStatus::Failed(why.to_owned())));
         let outcome = bed.check().await;
-        verdicts(&outcome, &Stage::AT_PRINTER, Verdict::Skipped);
+        not_known(&outcome);
         let finding = outcome.of(Stage::Printer).unwrap();
         assert!(finding.text.ends_with("the running proxy has another access code"), "{finding:?}");
         assert_eq!(finding.hint.as_deref(), Some("correct it"));
@@ -567,8 +579,18 @@ fn a_running_services_status_stands_for_the_printer() {
         // What is no status says nothing, and breaks nothing.
         for odd in ["", "null", "[]", "{\"printer\":3,\"services\":{}}", "{\"services\":[1,{}]"] {
             bed.machine.status = Some(Ok(odd.to_owned()));
-            verdicts(&bed.check().await, &Stage::AT_PRINTER, Verdict::Skipped);
+            let outcome = bed.check().await;
+            let unknown = [Stage::Printer, Stage::Report];
+            verdicts(&outcome, &unknown, Verdict::Unknown);
+            let others = Stage::AT_PRINTER.into_iter().filter(|stage| !unknown.contains(stage));
+            verdicts(&outcome, &others.collect::<Vec<_>>(), Verdict::Skipped);
+            assert_eq!(outcome.exit_status(), NOT_KNOWN);
         }
+        // It dials just now.
+        bed.machine.status = Some(Ok(status(r#""reachable":null"#, "connecting", "null")));
+        let outcome = bed.check().await;
+        verdicts(&outcome, &[Stage::Printer, Stage::Login, Stage::Report], Verdict::Unknown);
+        assert_eq!(outcome.exit_status(), NOT_KNOWN);
         assert_eq!(bed.mqtt.dialled(), 0);
     });
 }

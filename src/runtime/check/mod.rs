@@ -162,7 +162,7 @@ fn not_asked(why: &NoStatus) -> Finding {
         NoStatus::Failed(why) => Finding::message(Cause::STATUS_OFF, why)
             .behind(format!("{NOT_ASKED}, and the service's status is not known: ")),
     };
-    Finding { verdict: Verdict::Skipped, ..finding }
+    Finding { verdict: Verdict::Unknown, ..finding }
 }
 
 /// The settings, which have been read.
