@@ -90,6 +90,8 @@ enum Why {
     OtherPrinter,
     /// The program on the port does not answer as this proxy's HTTP service.
     NotHttp,
+    /// The HTTP service has no room for a further client.
+    Busy,
     /// The HTTP service does not accept the access code.
     WrongCode,
     /// The HTTP service judges no access code of this machine's for a while.
@@ -126,6 +128,9 @@ impl fmt::Display for Why {
             }
             Self::NotHttp => {
                 f.write_str("does not answer as a status page; is another program on this port?")
+            }
+            Self::Busy => {
+                f.write_str("all its connections are in use; close a status page, or try again in a moment")
             }
             Self::WrongCode => f.write_str("the running proxy has another access code"),
             Self::LockedOut => f.write_str(
@@ -286,11 +291,22 @@ pub fn show_status(config: &Config, is_json: bool, out: &mut impl Write) -> Resu
     let connection = connect_to_holder(user, may_hold, || connect(at));
     let mut connection = connection.map_err(unhealthy)?;
     let path = if is_json { "/status" } else { "/status.txt" };
-    match ask(&mut connection, path, Some(&config.code), out).map_err(unhealthy)? {
+    show(&mut connection, path, &config.code, out).map_err(unhealthy)
+}
+
+/// Writes what is at `path` for those who show the access code.
+fn show(
+    connection: &mut Connection,
+    path: &str,
+    code: &AccessCode,
+    out: &mut impl Write,
+) -> Result<(), Why> {
+    match ask(connection, path, Some(code), out)? {
         200 => Ok(()),
-        401 => Err(unhealthy(Why::WrongCode)),
-        429 => Err(unhealthy(Why::LockedOut)),
-        _ => Err(unhealthy(Why::NotHttp)),
+        401 => Err(Why::WrongCode),
+        429 => Err(Why::LockedOut),
+        503 => Err(Why::Busy),
+        _ => Err(Why::NotHttp),
     }
 }
 
@@ -389,7 +405,8 @@ impl Write for Cut {
 const MAX_ANSWER: usize = 256 * KIB;
 
 /// Asks the HTTP service for what is at `path`, with an access code if one is given. Writes the content of a good answer
-/// to `out`, and that of a 503, [`MAX_ANSWER`] at most. Returns the status.
+/// to `out`, and without a code that of a 503, which says why the proxy is not ready; [`MAX_ANSWER`] at most. Returns the
+/// status.
 fn ask(
     connection: &mut Connection,
     path: &str,
@@ -438,7 +455,7 @@ fn ask(
     let status = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
     let status = status.and_then(|digits| core::str::from_utf8(digits).ok()?.parse().ok());
     let status: u16 = status.ok_or(Why::NotHttp)?;
-    if matches!(status, 200 | 503) {
+    if status == 200 || status == 503 && code.is_none() {
         out.write_all(bytes.get(end..filled).unwrap_or_default()).map_err(lost)?;
         loop {
             let read = connection.read(&mut bytes).map_err(lost)?;
@@ -552,6 +569,7 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         Why::Greeting(GreetingError::Foreign),
         Why::OtherPrinter,
         Why::NotHttp,
+        Why::Busy,
         Why::WrongCode,
         Why::LockedOut,
         Why::OtherUser(1000),
@@ -613,6 +631,40 @@ mod tests {
         }
         let closed = connect_to_holder(|| None, |_| Ok(()), || Err::<(), _>(Why::Refused));
         assert_eq!(closed, Err(Why::Refused));
+    }
+
+    /// What a listener answers to one request, as `show` has it.
+    fn shown(answer: &'static str) -> (Result<(), Why>, String) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _request = stream.read(&mut [0; 256]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let mut connection = Connection::open(at, deadline()).unwrap();
+        let (code, mut out) = (AccessCode::new(b"12345678").unwrap(), Vec::new());
+        let result = show(&mut connection, "/status", &code, &mut out);
+        answering.join().unwrap();
+        (result, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_refused_status_is_told_from_another_program() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\n\r\n{}", Ok(())),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\nall clients are busy", Err(Why::Busy)),
+            ("HTTP/1.1 401 Unauthorized\r\n\r\nno", Err(Why::WrongCode)),
+            ("HTTP/1.1 429 Too Many Requests\r\n\r\nno", Err(Why::LockedOut)),
+            ("HTTP/1.1 404 Not Found\r\n\r\nno", Err(Why::NotHttp)),
+            ("220 ready\r\n\r\n", Err(Why::NotHttp)),
+        ] {
+            let content = if expected.is_ok() { "{}" } else { "" };
+            assert_eq!(shown(answer), (expected, content.into()), "{answer}");
+        }
+        let at = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let busy = alloc::format!("{}", Unhealthy { service: "http", at, why: Why::Busy });
+        assert!(busy.contains("in use") && busy.contains("try again"), "{busy}");
     }
 
     #[test]
