@@ -9,6 +9,7 @@ use alloc::string::{String, ToString};
 use super::{Finding, Stage};
 use crate::cause::Cause;
 use crate::mqtt::json::{self, Value};
+use crate::mqtt::upstream::QUIET_TIMEOUT;
 
 /// The answer to `GET /status`.
 #[derive(Clone, Copy)]
@@ -187,8 +188,9 @@ fn member<'a>(object: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
     json::members(object).flatten().find(|member| member.key.text == key).map(|it| it.value)
 }
 
-/// Seconds after which the last report is too old: an idle printer sends one every two seconds.
-const MAX_REPORT_AGE: u64 = 60;
+/// Seconds after which the last report is too old: an idle printer sends one every two seconds, and the service asks one that
+/// does not. The status page has the same number.
+const MAX_REPORT_AGE: u64 = QUIET_TIMEOUT.as_secs();
 
 /// Bytes of a value that are shown.
 const MAX_SHOWN: usize = 240;
@@ -199,4 +201,18 @@ fn text(value: Value<'_>) -> String {
     let shown = bytes.get(..MAX_SHOWN).unwrap_or(bytes);
     let shown = String::from_utf8_lossy(shown);
     shown.chars().filter(|c| !c.is_control()).collect::<String>().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_page_calls_the_same_printer_silent() {
+        let page = include_str!("../http/page.html");
+        assert!(
+            page.contains(&format!("last_report_age_s > {MAX_REPORT_AGE})")),
+            "{MAX_REPORT_AGE}"
+        );
+    }
 }

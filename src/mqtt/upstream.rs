@@ -62,6 +62,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Without a report for this long, the printer is asked for its full state once.
 const NUDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Without a report for this long, the printer is called silent: it was asked for its full state, and had the time to answer.
+pub const QUIET_TIMEOUT: Duration =
+    Duration::from_secs(NUDGE_TIMEOUT.as_secs() + ANSWER_TIMEOUT.as_secs() + 5);
+const _: () = assert!(QUIET_TIMEOUT.as_secs() < SILENCE_TIMEOUT.as_secs());
+
 /// Without a report for this long, the connection is closed: longer than the 135 seconds that a P1P
 /// may take to parse a job.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(150);

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use pandaproxy::check::{Checked, Finding, NOT_KNOWN, Outcome, Stage, Verdict};
 use pandaproxy::config::Config;
+use pandaproxy::mqtt::upstream::QUIET_TIMEOUT;
 use pandaproxy::runtime::check::local::{Machine, NoStatus, PortState};
 use pandaproxy::runtime::check::{Check, Progress, TIMEOUT};
 use pandaproxy::runtime::datagram::Datagrams;
@@ -530,8 +531,11 @@ fn a_printer_that_went_away_is_not_shown_as_it_was() {
             let behind = of_reports.into_iter().filter(|it| it.number() > stage.number());
             verdicts(&outcome, &behind.collect::<Vec<_>>(), Verdict::Skipped);
         }
-        // Connected, and silent.
-        for (age, verdict) in [(60, Verdict::Good), (61, Verdict::Failed)] {
+        // Connected, and silent. After a minute the service asks, and the printer has time to answer.
+        let longest = QUIET_TIMEOUT.as_secs();
+        for (age, verdict) in
+            [(62, Verdict::Good), (longest, Verdict::Good), (longest + 1, Verdict::Failed)]
+        {
             let text =
                 before.replace("\"last_report_age_s\":47", &format!("\"last_report_age_s\":{age}"));
             bed.machine.status = Some(Ok(status(&text, "connected", "null")));
