@@ -210,7 +210,7 @@ pub(super) fn install(
 
     let marker = Marker::take(&bin)?;
     let mode = fs::metadata(&bin).map_or(0o755, |found| found.permissions().mode() & 0o777);
-    let new = write(&mut source, &bin, mode | 0o500)?;
+    let new = write(&mut source, beside(&bin, ".new"), mode | 0o500)?;
     passed(progress, Stage::Copy, false, format!("{}, SHA-256 as signed", new.path.display()));
 
     let text = try_out(&new.path, &format!("pandaproxy {to} (board {board})"))?;

@@ -30,7 +30,7 @@ use self::failure::Failure;
 use self::header::Header;
 use self::install::{Ended, Progress};
 use self::keys::Keys;
-use self::source::{Source, write};
+use self::source::{Source, write_beside};
 use crate::board::BOARD;
 use crate::config::Update;
 
@@ -67,7 +67,7 @@ pub fn extract(update: &Update, out: &Path) -> Result<Header, Failure> {
         return Err(Failure::NotAFile(out.into()));
     }
     let mut source = open(update)?;
-    let new = write(&mut source, out, MODE)?;
+    let new = write_beside(&mut source, out, MODE)?;
     new.rename(out)?;
     Ok(source.header)
 }

@@ -1,9 +1,11 @@
 //! An update file as it is read: header first, then the content, which is verified on its way to another file.
 
+use alloc::format;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use super::failure::Failure;
 use super::header::{Content, Header, MAX_HEADER};
@@ -140,18 +142,44 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Writes the content to `OUT.new`: verified and on the disk when this returns.
-pub(super) fn write(source: &mut Source, out: &Path, mode: u32) -> Result<New, Failure> {
-    let path = beside(out, ".new");
-    let failed = |error: io::Error| Failure::io("write", &path, &error);
-    // One of an interrupted update may be there, with any mode.
+/// Writes the content to this path: verified and on the disk when this returns. A file that is there is replaced: it is that
+/// of an update that was interrupted.
+pub(super) fn write(source: &mut Source, path: PathBuf, mode: u32) -> Result<New, Failure> {
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Failure::io("write", &path, &error));
+        }
         Ok(()) | Err(_) => {}
     }
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(mode).open(&path).map_err(failed)?;
-    let new = New { path: path.clone(), is_kept: false };
+    let file = create(&path, mode).map_err(|error| Failure::io("write", &path, &error))?;
+    fill(source, file, path, mode)
+}
+
+/// Names that are tried.
+const MAX_NAMES: u32 = 100;
+
+/// Writes the content to a file beside `out` that was not there before: verified and on the disk when this returns.
+pub(super) fn write_beside(source: &mut Source, out: &Path, mode: u32) -> Result<New, Failure> {
+    let mut number = 0;
+    loop {
+        let path = beside(out, &format!(".{}-{number}.new", process::id()));
+        match create(&path, mode) {
+            Ok(file) => return fill(source, file, path, mode),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < MAX_NAMES => {
+                number += 1;
+            }
+            Err(error) => return Err(Failure::io("write", &path, &error)),
+        }
+    }
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+}
+
+fn fill(source: &mut Source, mut file: File, path: PathBuf, mode: u32) -> Result<New, Failure> {
+    let new = New { path, is_kept: false };
+    let failed = |error: io::Error| Failure::io("write", &new.path, &error);
     source.copy(|piece| file.write_all(piece).map_err(failed))?;
     // Whatever the umask is: the service's user runs the program.
     file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;

@@ -307,16 +307,26 @@ fn verified_content_is_written_whole_or_not_at_all() {
     file.extend(&content);
     fs::write(&asked.file, &file[..file.len() - 1]).unwrap();
     fs::write(&out, "before").unwrap();
-    fs::write(&new, "of an interrupted update").unwrap();
+    fs::write(&new, "somebody's own").unwrap();
+    let files = || fs::read_dir(&*dir).unwrap().count();
+    let before = files();
     let truncated = Refusal::Truncated { got: 100_002, size: 100_003 };
     assert_eq!(verify(&asked), Err(truncated.clone().into()));
     assert_eq!(extract(&asked, &out), Err(truncated.into()));
     assert_eq!(fs::read(&out).unwrap(), b"before");
-    assert!(!new.exists(), "the part is removed");
+    assert_eq!(files(), before, "the part is removed");
     fs::write(&asked.file, &file).unwrap();
     assert_eq!(verify(&asked), extract(&asked, &out));
     assert_eq!(fs::read(&out).unwrap(), content);
-    assert!(!new.exists());
+    assert_eq!(files(), before);
+    assert_eq!(fs::read(&new).unwrap(), b"somebody's own");
+    // Names that are taken, by a process of the same number.
+    let taken = |number: u32| beside(&out, &format!(".{}-{number}.new", std::process::id()));
+    for number in 0..=1 {
+        symlink(&new, taken(number)).unwrap();
+    }
+    assert!(extract(&asked, &out).is_ok() && !taken(2).exists());
+    assert_eq!(fs::read(&new).unwrap(), b"somebody's own");
 }
 
 #[test]
