@@ -53,6 +53,10 @@ pub enum Failure {
     OldMissing(PathBuf),
     /// More services run the program than an update can look after.
     TooManyServices,
+    /// The service manager has not answered for so many seconds.
+    ManagerSilent(u64),
+    /// The service manager does not say which services there are; what it says.
+    ManagerFails(String),
     /// The new program does not run here.
     DoesNotRun(String),
     /// The new program is not what the file says; what that is.
@@ -143,6 +147,14 @@ impl fmt::Display for Failure {
                 f,
                 "more than {MAX_SERVICES} services run this program; stop the further ones until it is updated"
             ),
+            Self::ManagerSilent(seconds) => write!(
+                f,
+                "systemctl has not answered in {seconds} s, so the service would not be looked after; try again, or restart the machine first"
+            ),
+            Self::ManagerFails(text) => write!(
+                f,
+                "systemctl does not say which services run: {text}; `systemctl list-units` has to work first"
+            ),
             Self::DoesNotRun(why) => {
                 write!(f, "new program does not run here: {why}; is it for this machine?")
             }
@@ -186,6 +198,8 @@ pub(crate) fn samples() -> alloc::vec::Vec<String> {
         Failure::Interrupted(path.clone()),
         Failure::OldMissing(path),
         Failure::TooManyServices,
+        Failure::ManagerSilent(20),
+        Failure::ManagerFails("Failed to connect to bus: Connection refused".into()),
         Failure::DoesNotRun("exit status 1".into()),
         Failure::OtherProgram("pandaproxy 0.2.0 (board rpi-zero)".into()),
         Failure::SettingsUnknown("pandaproxy@garage".into()),

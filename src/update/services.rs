@@ -191,11 +191,13 @@ pub(super) struct Services {
 impl Services {
     /// Looks for the services that run `bin`.
     pub(super) fn find(bin: &Path) -> Result<Self, Failure> {
-        if let Some(units) = units()? {
+        let is_booted = Path::new(SYSTEMD_RUNS).is_dir();
+        if let Some(units) = units(is_booted, ANSWER_TIMEOUT)? {
             let mut found = Self { manager: Some(ServiceManager::Systemd), ..Self::default() };
             for unit in &units {
                 let name = unit.strip_suffix(".service").unwrap_or(unit);
-                let Some(pid) = main_pid(unit) else { continue };
+                // One that is not known may be a service that is to be looked after.
+                let Some(pid) = main_pid(unit, ANSWER_TIMEOUT)? else { continue };
                 if Self::does_run(name, pid, bin)? {
                     found.push(name, pid)?;
                 }
@@ -259,7 +261,10 @@ impl Services {
     /// The process of a service, if it runs `bin`.
     pub(super) fn pid(&self, service: &Service, bin: &Path) -> Option<u32> {
         match self.manager? {
-            ServiceManager::Systemd => main_pid(&service.name).filter(|pid| runs(*pid, bin)),
+            ServiceManager::Systemd => {
+                let pid = main_pid(&service.name, ANSWER_TIMEOUT).ok().flatten();
+                pid.filter(|pid| runs(*pid, bin))
+            }
             ServiceManager::Named(_) | ServiceManager::Script => {
                 let is_same = |pid: &u32| Service::arguments(*pid) == service.arguments;
                 processes(bin).into_iter().find(is_same)
@@ -284,14 +289,26 @@ impl ServiceManager {
     }
 }
 
+/// Where systemd is the service manager (`sd_booted`).
+const SYSTEMD_RUNS: &str = "/run/systemd/system";
+
+/// Asks systemctl. `None` where there is no systemd: no such program, or one that fails on a machine that it does not run.
+fn systemctl(words: &[&str], is_booted: bool, limit: Duration) -> Result<Option<Ran>, Failure> {
+    match run(Command::new("systemctl").args(words), limit) {
+        Ok(ran) if ran.code == Some(0) => Ok(Some(ran)),
+        Err(ErrorKind::TimedOut) => Err(Failure::ManagerSilent(limit.as_secs())),
+        Ok(ran) if is_booted => Err(Failure::ManagerFails(ran.text)),
+        Err(kind) if is_booted => Err(Failure::ManagerFails(kind.to_string())),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
 /// The active units of this program, where systemd runs.
-fn units() -> Result<Option<Vec<String>>, Failure> {
-    let mut command = Command::new("systemctl");
-    command.args(["list-units", "--full", "--plain", "--no-legend", "--state=active"]);
-    command.args(["pandaproxy.service", "pandaproxy@*.service"]);
-    let Some(ran) = run(&mut command, ANSWER_TIMEOUT).ok().filter(|ran| ran.code == Some(0)) else {
-        return Ok(None);
-    };
+fn units(is_booted: bool, limit: Duration) -> Result<Option<Vec<String>>, Failure> {
+    let list = ["list-units", "--full", "--plain", "--no-legend", "--state=active"];
+    let ours = ["pandaproxy.service", "pandaproxy@*.service"];
+    let words: Vec<&str> = list.into_iter().chain(ours).collect();
+    let Some(ran) = systemctl(&words, is_booted, limit)? else { return Ok(None) };
     if ran.is_cut {
         return Err(Failure::TooManyServices);
     }
@@ -299,11 +316,10 @@ fn units() -> Result<Option<Vec<String>>, Failure> {
     Ok(Some(units.map(String::from).collect()))
 }
 
-fn main_pid(unit: &str) -> Option<u32> {
-    let mut command = Command::new("systemctl");
-    command.args(["show", "--property=MainPID", "--value", unit]);
-    let ran = run(&mut command, ANSWER_TIMEOUT).ok()?;
-    ran.text.parse().ok().filter(|pid| *pid != 0)
+/// The process of a unit, if it has one.
+fn main_pid(unit: &str, limit: Duration) -> Result<Option<u32>, Failure> {
+    let shown = systemctl(&["show", "--property=MainPID", "--value", unit], true, limit)?;
+    Ok(shown.and_then(|ran| ran.text.parse().ok()).filter(|pid| *pid != 0))
 }
 
 /// Whether this process runs the file that is at `bin`.

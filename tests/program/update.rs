@@ -33,6 +33,8 @@ const SYSTEMCTL: &str = r#"#!/bin/sh
 set -u
 pid=$(cat DIR/pid 2>/dev/null || true)
 lives() { grep -qs '^State:[[:space:]]*[^Z]' "/proc/$pid/status"; }
+[ ! -e DIR/silent ] || exec sleep 600
+[ ! -e DIR/failing ] || { echo 'Failed to connect to bus' >&2; exit 1; }
 case $1 in
 list-units) ! lives || cat DIR/units 2>/dev/null || echo 'pandaproxy.service loaded active running PandaProxy' ;;
 show) case $* in *other*) echo $$ ;; *) if lives; then echo "$pid"; else echo 0; fi ;; esac ;;
@@ -318,6 +320,28 @@ fn services_that_an_update_cannot_look_after_are_not_left_out() {
         let (code, shown) = bed.updated(&[]).await;
         assert!(code == Some(1) && shown.contains("more than 16 services run"), "{shown}");
         assert!(bed.is_old() && bed.is_settled());
+    });
+}
+
+/// Without an answer it is not known whether a service runs the program, and none is not the same.
+#[test]
+fn a_service_manager_that_does_not_answer_ends_the_update() {
+    proxy::run(async {
+        let Some(bed) = Bed::new().await else { return };
+        bed.sign(BOARD, &bed.new_program());
+        fs::write(bed.file("silent"), "").unwrap();
+        let (code, shown) = bed.updated(&[]).await;
+        assert!(code == Some(1) && shown.contains("systemctl has not answered in 20 s"), "{shown}");
+        fs::remove_file(bed.file("silent")).unwrap();
+        assert!(bed.is_old() && bed.is_settled() && bed.health().await);
+        // Where systemd does not run, its failure says that there are no units.
+        fs::write(bed.file("failing"), "").unwrap();
+        let (code, shown) = bed.updated(&["--check"]).await;
+        if PathBuf::from("/run/systemd/system").is_dir() {
+            assert!(code == Some(1) && shown.contains("does not say which services"), "{shown}");
+        } else {
+            assert!(code == Some(0) && shown.contains("is no service"), "{shown}");
+        }
     });
 }
 
