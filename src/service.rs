@@ -31,6 +31,12 @@ pub trait Service: Any {
         None
     }
 
+    /// Whether a client needs the connection to the printer now. `None`: the service has it without clients, or tells how the
+    /// last one ended.
+    fn is_wanted(&self) -> Option<bool> {
+        None
+    }
+
     /// Shows the clients and the transfers that there are now. A service shows each of them once, in an order that stays
     /// while they do.
     fn describe(&self, visitor: &mut dyn Visitor) {

@@ -82,6 +82,11 @@ fn login_of(listed: &Listed) -> Option<Login> {
     Login::ALL.into_iter().find(|login| login.name() == listed.name)
 }
 
+/// Whether a connection that has failed is still needed: a camera's, while somebody watches, or while it is probed.
+fn is_needed(listed: &Listed, status: &Status) -> bool {
+    listed.service.is_wanted() != Some(false) || !status.camera().kind().is_settled()
+}
+
 /// How a service's connection to the printer is shown.
 fn upstream_of(listed: &Listed, status: &Status) -> Option<&'static str> {
     let upstream = listed.upstream.as_ref()?;
@@ -91,6 +96,7 @@ fn upstream_of(listed: &Listed, status: &Status) -> Option<&'static str> {
         _ if is_connected == Some(true) => "connected",
         State::Idle => "idle",
         State::Connecting => "connecting",
+        State::Failing if !is_needed(listed, status) => "idle",
         State::Failing => "failing",
     })
 }

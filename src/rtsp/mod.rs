@@ -212,6 +212,10 @@ impl service::Service for Service {
         self.slots.connections()
     }
 
+    fn is_wanted(&self) -> Option<bool> {
+        Some(self.demand.is_wanted())
+    }
+
     fn describe(&self, visitor: &mut dyn Visitor) {
         for (index, slot, occupant) in self.slots.occupants() {
             let lost = slot.pictures.lost();

@@ -12,6 +12,7 @@ use printer::camera::{Camera, Quirk, login};
 use printer::jpeg::picture_number;
 use printer::rtsp::{Media, Packing, Rtsp};
 use printer::tunnel::Tunnel;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 
@@ -77,6 +78,14 @@ impl Bed {
         let request = get(path, &fields).replace("GET", method);
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
+    }
+
+    /// How a service's connection to the printer is shown, and whether with a reason.
+    async fn upstream(&self, name: &str) -> (String, bool) {
+        let status: Value = serde_json::from_slice(&self.get("/status").await.body).unwrap();
+        let services = status["services"].as_array().unwrap();
+        let service = services.iter().find(|service| service["name"] == name).unwrap();
+        (service["upstream"].as_str().unwrap().to_owned(), service["reason"].is_string())
     }
 
     /// The answer, once it has ended.
@@ -220,6 +229,30 @@ fn camera() -> Camera {
 
 // ---- JPEG --------------------------------------------------------------------------------------
 
+/// Without a viewer nobody needs the connection that could not be made.
+#[test]
+fn a_camera_that_nobody_watches_any_more_is_idle() {
+    lan::run(async {
+        let beds = [
+            ("chamber", "/stream.mjpg", Bed::p1s(&camera()).await),
+            ("rtsp", "/stream.mp4", Bed::x1c(&Rtsp::new().code(CODE)).await),
+        ];
+        for (name, path, bed) in beds {
+            assert_eq!(bed.upstream(name).await, ("idle".to_owned(), false));
+            for port in [6000, 322] {
+                bed.net.put(port, Port::new(At::Off));
+            }
+            let viewer = bed.asking("GET", path, WIRE).await;
+            pass(secs(12)).await;
+            assert_eq!(bed.upstream(name).await, ("failing".to_owned(), true));
+            drop(viewer);
+            // One that has had no picture yet is seen to have left at the end of its wait.
+            pass(FIRST_TIMEOUT).await;
+            assert_eq!(bed.upstream(name).await, ("idle".to_owned(), false), "{name}");
+        }
+    });
+}
+
 #[test]
 fn a_snapshot_wakes_the_camera_and_its_picture_is_kept() {
     lan::run(async {
@@ -353,8 +386,7 @@ fn http_clients_and_viewers_share_the_cameras_slots() {
         drop(streams.pop());
         pass(secs(2)).await;
         assert_eq!(bed.get("/snapshot.jpg").await.status, 200);
-        let status: serde_json::Value =
-            serde_json::from_slice(&bed.get("/status").await.body).unwrap();
+        let status: Value = serde_json::from_slice(&bed.get("/status").await.body).unwrap();
         let services = status["services"].as_array().unwrap();
         let chamber = services.iter().find(|service| service["name"] == "chamber").unwrap();
         assert_eq!(chamber["connections"].as_array().unwrap().len(), most - 1);
