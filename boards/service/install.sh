@@ -359,6 +359,16 @@ wait_ready() {
     done
 }
 
+# Starts the service and waits until it is healthy, $1 seconds at most; why it is not is in $why_not.
+start_ready() {
+    begun=$(uptime_now)
+    if service start "$1" && wait_ready "$1"; then return 0; fi
+    why_not="not ready within $1 s"
+    waited=$(($(uptime_now) - begun))
+    [ $waited -ge "$1" ] || why_not="it does not start: given up after $waited s"
+    return 1
+}
+
 # Services of other printers that have the same binary.
 others() {
     case $init in
@@ -661,13 +671,13 @@ do_package() {
     within=$READY_WITHIN
     [ -e "$OWN/rsa.key" ] || within=$KEYS_WITHIN
     systemctl reset-failed "$SERVICE" 2>/dev/null || true
-    if ! service start "$within" || ! wait_ready "$within"; then
+    if ! start_ready "$within"; then
         said=$(last_word)
         undone="version $new stays installed"
         if [ -n "$kept" ] && put_settings "$kept" && service start $READY_WITHIN; then
             undone="$undone, and the settings from before are back"
         fi
-        die "not ready within $within s (${said:-$told}); $undone"
+        die "$why_not (${said:-$told}); $undone; the log has more: $(log_command)"
     fi
     say "$version, installed by apt, started by systemd, $(memory_limit)"
     check_printer
@@ -770,12 +780,11 @@ do_install() {
         say "creating the RSA key first; that takes minutes on a slow board"
     fi
     [ $init != systemd ] || systemctl reset-failed "$SERVICE" 2>/dev/null || true
-    ready=''
-    if service start "$within" && wait_ready "$within"; then ready=1; fi
-    if [ -z "$ready" ]; then
+    if ! start_ready "$within"; then
         said=$(last_word)
+        log=$(log_command)
         restore
-        die "not ready within $within s (${said:-$told}); $undone"
+        die "$why_not (${said:-$told}); $undone; the log has more: $log"
     fi
     placed=''
     rm -rf "$KEPT/previous"

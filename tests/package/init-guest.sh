@@ -72,6 +72,7 @@ first_part() {
     check "an upgrade to one that does not start fails" refused install_it
     sed 's/^/# /' said
     check "with its last word" grep -q 'it ends at once' said
+    check "and how long it took" grep -q 'it does not start: given up after [0-9]* s (' said
     check "and the old one serves" within 60 healthy
     check "and a client gets the state" within 60 state 127.0.0.1
     cp good tarball/pandaproxy
@@ -89,6 +90,7 @@ several_printers() {
     check "and one on an address of the first" refused install_it --printer garage --config garage.conf
     sed 's/^/# /' said
     check "as soon as it is given up" [ $((SECONDS - begun)) -lt 300 ]
+    check "which it says" grep -q 'given up after [0-9]* s (.*the log has more: ' said
     check "of which nothing is left" refused test -e "$GARAGE" -o -e /etc/pandaproxy/garage.conf
     check "while the first is healthy" healthy
     setting given.conf BIND_ADDRESS 10.9.0.1
