@@ -1411,6 +1411,30 @@ END
     wait "$pid" 2>/dev/null || true
 }
 
+# If power failed between the choice of a slot and its being told, the next start tells it; a trial that goes on is not yet taken back.
+the_update_page_tells_of_the_slot_that_runs() {
+    local before='taken back: slot b did not start, or ended'
+    sed -i 's/ulimit -u/ulimit -p/' "$root/lib/card/upload"
+    echo '#!/bin/sh' >"$root/usr/bin/setpriv"
+    touch "$root/proc/mounts"
+    mkdir -p "$root/run/card/keys" "$root/run/upload"
+    echo letmein-now >"$root/run/card/keys/ADMIN_CODE"
+    # tells WHAT SLOT COMMAND-LINE ON-THE-PAGE KEPT
+    tells() {
+        rm -f "$root/run/card/said"
+        printf 'boot_partition=%s\n' "$2" >"$root/boot/autoboot.txt"
+        echo "$3" >"$root/proc/cmdline"
+        at /lib/card/upload
+        is "$1" "$(cat "$root/run/card/said")" "$4"
+        is "$1, kept" "$(cat "$root/data/settings/update")" "$5"
+    }
+    echo "$before" >"$root/data/settings/update"
+    tells 'a trial that ended' 2 console=tty1 "$before" "$before"
+    tells 'a trial' 2 'console=tty1 pandaproxy.trial=b' 'slot b is tried, version 1.2.3' "$before"
+    tells 'a trial that was good' 3 console=tty1 'good, slot b, version 1.2.3' 'good, slot b, version 1.2.3'
+    tells 'the start after it' 3 console=tty1 'good, slot b, version 1.2.3' 'good, slot b, version 1.2.3'
+}
+
 # ---- all of them -----------------------------------------------------------------------------------
 
 tests=("$@")
@@ -1430,7 +1454,7 @@ tests=("$@")
     what_the_pages_user_runs_ends_before
     a_kernel_that_does_not_start_leaves_data_writable an_older_version_is_refused
     an_upload_needs_the_code_and_a_length an_upload_that_was_killed_leaves_no_lock
-    the_update_page_tells_what_became_of_the_last)
+    the_update_page_tells_what_became_of_the_last the_update_page_tells_of_the_slot_that_runs)
 for name in "${tests[@]}"; do
     fresh
     "$name"
