@@ -36,5 +36,5 @@ VOLUME /var/lib/pandaproxy
 USER 65532:65532
 EXPOSE 8883 6000 322 990 2024-2043 3000 3002 8080 2021/udp 1990/udp
 # A first start makes an RSA key, which takes a slow board minutes.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["/pandaproxy", "health"]
+HEALTHCHECK --interval=30s --timeout=25s --start-period=10m --retries=3 CMD ["/pandaproxy", "health"]
 ENTRYPOINT ["/pandaproxy"]

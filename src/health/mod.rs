@@ -16,7 +16,8 @@
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
-//! | the whole check | [`TIMEOUT`] | the port that is being checked is reported as not answering |
+//! | a port's answer | [`PORT_TIMEOUT`] | it is reported as not answering |
+//! | the whole check | [`TIMEOUT`] | the ports that are left are reported as not answering |
 
 pub mod kernel;
 
@@ -38,8 +39,11 @@ use crate::config::Config;
 use crate::memory::KIB;
 use crate::tls::greeting::{GreetingError, greet};
 
+/// Time for each port: a small board that is busy needs seconds for a handshake. One that stalls takes none from the others.
+pub const PORT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Time for the whole check, over all ports.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Ports that are checked at most: one for each listener.
 pub const PORTS: usize = 8;
@@ -208,9 +212,6 @@ pub fn check(config: &Config) -> Result<Answering, Unhealthy> {
 
 /// Whether the service answers at this address.
 fn answer(config: &Config, service: &str, at: SocketAddr, deadline: Instant) -> Result<(), Why> {
-    // A program that has one of these ports and stays silent leaves time for the others.
-    let left = deadline.saturating_duration_since(Instant::now());
-    let deadline = if is_optional(service) { Instant::now() + left / 2 } else { deadline };
     let mut connection = Connection::open(at, deadline)?;
     match service {
         "mqtt" | "detect-tls" => {
@@ -224,21 +225,21 @@ fn answer(config: &Config, service: &str, at: SocketAddr, deadline: Instant) -> 
 }
 
 /// Each service of `config` that has its port open, and whether it answers on this machine. Each is asked as it is
-/// taken, all of them within [`TIMEOUT`].
+/// taken, and answers within [`PORT_TIMEOUT`], all of them within [`TIMEOUT`].
 pub fn ports(
     config: &Config,
 ) -> impl Iterator<Item = (&'static str, u16, Result<(), Unhealthy>)> + '_ {
-    let deadline = deadline();
+    let end = Instant::now() + TIMEOUT;
     let open = config.listening().filter(|(service, _)| config.is_open(service) != Some(false));
     open.map(move |(service, port)| {
         let at = SocketAddr::new(own_address(config.bind_of(service)), port);
-        (service, port, answers(config, service, at, deadline))
+        (service, port, answers(config, service, at, deadline().min(end)))
     })
 }
 
-/// When a check that begins now ends.
+/// When a port that is asked now has to have answered.
 pub fn deadline() -> Instant {
-    Instant::now() + TIMEOUT
+    Instant::now() + PORT_TIMEOUT
 }
 
 /// Whether a service shows at its port that it is this proxy's.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::net::TcpListener;
 use std::process::Command;
 use std::rc::Rc;
@@ -249,6 +250,22 @@ fn a_port_that_the_printer_lacks_is_closed_and_healthy() {
 }
 
 /// Runs `pandaproxy health` with these options: its exit code and its output.
+/// Two ports that accept connections and stay silent take no time from the port that is asked after them, which is slow.
+#[test]
+fn ports_that_stall_take_no_time_from_others() {
+    proxy::run(async {
+        let (detect, detect_tls) = (listener(), listener());
+        let http = answers_after(Duration::from_secs(2), b"HTTP/1.1 200 OK\r\n\r\nalive\n");
+        let ports =
+            format!("detect={},detect-tls={},http={http}", port(&detect), port(&detect_tls));
+        let (code, output) =
+            health(&["--services", "detect,http", "--port", &ports], &StateDir::new()).await;
+        assert_eq!(code, Some(0), "{}", output.err);
+        let said = String::from_utf8(output.out).unwrap();
+        assert!(said.starts_with(&format!("healthy: http on {http}; without detect")), "{said}");
+    });
+}
+
 async fn health(more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
     health_of(Model::P1S.serial(), more, dir).await
 }
@@ -282,6 +299,11 @@ fn port(listener: &TcpListener) -> u16 {
 
 /// A port whose first client gets `words` after its ClientHello, and is closed.
 fn answers(words: &'static [u8]) -> u16 {
+    answers_after(Duration::ZERO, words)
+}
+
+/// The same after a while.
+fn answers_after(delay: Duration, words: &'static [u8]) -> u16 {
     use std::io::{Read as _, Write as _};
     let listener = listener();
     let port = port(&listener);
@@ -290,7 +312,9 @@ fn answers(words: &'static [u8]) -> u16 {
         // All of a ClientHello, or closing would be a reset.
         let mut hello = [0; 4096];
         let _read = client.read(&mut hello).unwrap();
-        client.write_all(words).unwrap();
+        thread::sleep(delay);
+        // A client may have given up.
+        let _sent = client.write_all(words);
     });
     port
 }
