@@ -26,6 +26,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::num::NonZeroU16;
 use std::ffi::OsString;
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
@@ -653,6 +654,10 @@ pub struct Http {
     pub view_code: Option<AccessCode>,
     /// The same without a user name, for URLs.
     pub token: Option<AccessCode>,
+    /// What the page shows first.
+    pub notice: Option<String>,
+    /// Where this machine has a page of its own.
+    pub machine_port: Option<NonZeroU16>,
 }
 
 impl Http {
@@ -668,7 +673,17 @@ impl Http {
             token.len() >= 8
                 && token.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
+        let notice = match sources.find(&Setting::NOTICE) {
+            Some(given) => Some(given.parse(|value| (value.len() <= 600).then(|| value.into()))?),
+            None => None,
+        };
+        let machine_port = match sources.find(&Setting::MACHINE_PORT) {
+            Some(given) => Some(given.parse(|value| value.parse().ok())?),
+            None => None,
+        };
         Ok(Self {
+            notice,
+            machine_port,
             address,
             view_code: secret(sources, [&Setting::VIEW_CODE, &Setting::VIEW_CODE_FILE], is_long)?,
             token: secret(sources, [&Setting::HTTP_TOKEN, &Setting::HTTP_TOKEN_FILE], is_token)?,

@@ -28,7 +28,7 @@ pub struct Setting {
     pub required: bool,
     /// Whether its value may never be shown.
     pub secret: bool,
-    /// Whether it is kept for earlier versions and left out of help texts.
+    /// Whether it is left out of help texts: one for earlier versions, or that a memory card sets by itself.
     pub hidden: bool,
 }
 
@@ -330,6 +330,28 @@ impl Setting {
         secret: true,
         ..ROW
     };
+    /// `--notice`: what a memory card's system has to say to its user.
+    pub const NOTICE: Self = Self {
+        option: "--notice",
+        key: "NOTICE",
+        value: "TEXT",
+        group: Group::Http,
+        expected: "a text of at most 600 bytes",
+        help: "Text that the status page shows first",
+        hidden: true,
+        ..ROW
+    };
+    /// `--machine-port`: where a memory card's system takes updates.
+    pub const MACHINE_PORT: Self = Self {
+        option: "--machine-port",
+        key: "MACHINE_PORT",
+        value: "PORT",
+        group: Group::Http,
+        expected: "1 to 65535",
+        help: "Port of a page about this machine, to which the status page links",
+        hidden: true,
+        ..ROW
+    };
     /// `--ftp-mode`.
     pub const FTP_MODE: Self = Self {
         option: "--ftp-mode",
@@ -436,7 +458,7 @@ impl Setting {
         Self { option: "--verbose", short: Some('v'), key: "DEBUG", help: "Log more", ..FLAG };
 
     /// Every setting, group by group. All but [`CONFIG`](Self::CONFIG) may stand in the file of settings.
-    pub const ALL: [&'static Self; 31] = [
+    pub const ALL: [&'static Self; 33] = [
         &Self::PRINTER_IP,
         &Self::ACCESS_CODE,
         &Self::ACCESS_CODE_FILE,
@@ -457,6 +479,8 @@ impl Setting {
         &Self::VIEW_CODE_FILE,
         &Self::HTTP_TOKEN,
         &Self::HTTP_TOKEN_FILE,
+        &Self::NOTICE,
+        &Self::MACHINE_PORT,
         &Self::FTP_MODE,
         &Self::FTP_DATA_PORTS,
         &Self::PORT_6000,

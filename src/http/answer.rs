@@ -10,7 +10,7 @@ use super::page::{Cursor, Room};
 const CSP: &str = "Content-Security-Policy: default-src 'none'; img-src 'self' data:; media-src 'self'; \
                    connect-src 'self'; base-uri 'none'; form-action 'none'; \
                    style-src 'sha256-LYdVBKnJyxAv5Jd2mFv9RdH1gk9mMRRISA/9E7j7004='; \
-                   script-src 'sha256-OWbGlh5RvXo/Hnx1+hEbuaXgNhb1T/Csmkz9fKesTwU='\r\n";
+                   script-src 'sha256-yi4ALrNIZKmIVx3eA6cF9o0h0S8tdO7yAMQ4dQL1gP8='\r\n";
 
 /// A status (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

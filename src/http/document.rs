@@ -230,10 +230,13 @@ impl Source<'_> {
         page.item(
             key(2, 0, 0),
             format_args!(
-                "\"proxy\":{{\"address\":{},\"hostname\":{},\"ca_sha256\":\"{}\"}},",
+                "\"proxy\":{{\"address\":{},\"hostname\":{},\"ca_sha256\":\"{}\",\
+                 \"machine_port\":{},\"notice\":{}}},",
                 Text(self.reached),
                 Text(service.hosts.first()),
-                Hex(&service.ca_sha256)
+                Hex(&service.ca_sha256),
+                Bare(service.machine_port),
+                text(&service.notice)
             ),
         );
         page.open(key(3, 0, 0), format_args!("\"services\":["));
@@ -373,6 +376,9 @@ impl Source<'_> {
         );
         if not_ready.is_so() {
             page.item(key(0, 0, 1), format_args!("not ready: {not_ready}\n"));
+        }
+        if !service.notice.is_empty() {
+            page.item(key(0, 0, 2), format_args!("{}\n", Plain(&service.notice)));
         }
         let reachable = match status.is_reachable() {
             Some(true) => "reachable",

@@ -43,7 +43,7 @@
 //! | `uptime_s`, `time` | since the start; now |
 //! | `ready`, `not_ready` | as `/readyz`; why not, as text and in full |
 //! | `printer` | `serial`, `model`, `model_code`, `name`, `address`, `reachable`, `code` (`accepted`, `refused`, `unknown`), `certificate` (`accepted`, `rejected`, `unknown`), `firmware`, `developer_mode`, `live_view`, `wifi_signal_dbm`, `camera` (`chamber`, `rtsp`, `none`, `unknown`), `cloud`, `last_report_age_s` |
-//! | `proxy` | `address` as this client sees it, `hostname`, `ca_sha256` |
+//! | `proxy` | `address` as this client sees it, `hostname`, `ca_sha256`, and of a memory card `machine_port`, where it takes updates, and `notice`, what is wrong with it |
 //! | `services` | for each: `name`, `port`, `transport` (`tls`, `plain`, `udp`), `open`, `clients`, `limit`, `upstream` (`connected`, `idle`, `connecting`, `failing`), `reason`, and `connections`: `number`, `address`, `id`, `since_s`, `lost` |
 //! | `transfers` | `service`, `client` (its number), `kind` (`upload`, `download`, `listing`, `command`: one without data, which waits), `name` (of a command its line), `bytes`, `size` (in bytes, as the client or the printer has told it), `state` (`moving`, `waiting`), `since_s`, and of one that waits `waits_for`, in words, and `position` in the queue (1 is the next one; `null` while it waits for its client) |
 //! | `memory` | `heap_bytes`, `heap_peak_bytes`, `heap_limit_bytes` |
@@ -72,6 +72,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU16;
 
 use crate::auth::{Guess, LOCKOUT_TIMEOUT, Limiter, Lockout, Refusal, WRONG_CODES};
 use crate::board::BOARD;
@@ -162,6 +163,8 @@ pub struct Service {
     /// This machine's names, the host name first, and those of `--advertise-name`.
     hosts: Vec<String>,
     serial: heapless::String<32>,
+    notice: String,
+    machine_port: Option<NonZeroU16>,
     status: Rc<Status>,
     ca_pem: Arc<str>,
     ca_sha256: [u8; 32],
@@ -180,6 +183,10 @@ pub struct Facts {
     pub hosts: Vec<String>,
     /// The printer's serial number.
     pub serial: heapless::String<32>,
+    /// What its user has to know, from outside.
+    pub notice: String,
+    /// Where this machine has a page of its own.
+    pub machine_port: Option<NonZeroU16>,
     /// The authority's certificate.
     pub ca_pem: Arc<str>,
     /// Its SHA-256.
@@ -193,7 +200,17 @@ pub struct Facts {
 impl Service {
     /// A service without clients.
     pub fn new(facts: Facts, status: Rc<Status>) -> Rc<Self> {
-        let Facts { access, hosts, serial, ca_pem, ca_sha256, heap_limit, limiter } = facts;
+        let Facts {
+            access,
+            hosts,
+            serial,
+            notice,
+            machine_port,
+            ca_pem,
+            ca_sha256,
+            heap_limit,
+            limiter,
+        } = facts;
         // openssl may write the certificate as text before it, which does not fit an outbox.
         let ca_pem = match ca_pem.find("-----BEGIN ") {
             None | Some(0) => ca_pem,
@@ -204,6 +221,8 @@ impl Service {
             access,
             hosts,
             serial,
+            notice,
+            machine_port,
             status,
             ca_pem,
             ca_sha256,

@@ -13,11 +13,17 @@ use alloc::vec;
 const SERIAL: &str = "01P00A000000001";
 
 fn service(ca_pem: &str) -> Rc<Service> {
+    service_of(ca_pem, "", None)
+}
+
+fn service_of(ca_pem: &str, notice: &str, machine_port: Option<u16>) -> Rc<Service> {
     let code = AccessCode::new(b"12345678").unwrap();
     let facts = Facts {
         access: Access { code, view: None, token: None },
         hosts: Vec::new(),
         serial: heapless::String::try_from(SERIAL).unwrap(),
+        notice: notice.into(),
+        machine_port: machine_port.and_then(NonZeroU16::new),
         ca_pem: ca_pem.into(),
         ca_sha256: [0; 32],
         heap_limit: 1,
@@ -51,6 +57,25 @@ fn content_without_length_and_chunks_ends_the_connection() {
         let (answer, has_ended) = ask(&service(""), &request);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert_eq!(has_ended, ends, "{version}");
+    }
+}
+
+#[test]
+fn a_memory_cards_notice_and_port_are_told() {
+    let login = "Host: localhost\r\nAuthorization: Basic YmJscDoxMjM0NTY3OA==";
+    let notice = "The card's \"data\" is lost. ".repeat(21);
+    for (service, json, line) in [
+        (service(""), "\"machine_port\":null,\"notice\":null}", None),
+        (
+            service_of("", &notice, Some(8081)),
+            &*format!("\"machine_port\":8081,\"notice\":\"{}\"}}", notice.replace('"', "\\\"")),
+            Some(&notice),
+        ),
+    ] {
+        let (answer, _) = ask(&service, &format!("GET /status HTTP/1.0\r\n{login}\r\n\r\n"));
+        assert!(answer.contains(json), "{answer}");
+        let (answer, _) = ask(&service, &format!("GET /status.txt HTTP/1.0\r\n{login}\r\n\r\n"));
+        assert_eq!(line.is_some(), answer.contains(&notice.replace('"', "\\\"")), "{answer}");
     }
 }
 

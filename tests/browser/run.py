@@ -82,7 +82,7 @@ class Program:
 class Bench:
     """A simulated printer and the program before it."""
 
-    def __init__(self, model, target):
+    def __init__(self, model, target, *more):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pandaproxy-page-"))
         camera = ["--camera-port=0", "--fps=4"] if model == "p1s" else ["--rtsp-port=0"]
         self.printer = Program(target / "examples/printer", "--model", model, "--port=0", "--ftp-port=0", "--ftp-rate=100000",
@@ -101,7 +101,7 @@ class Bench:
             "--printer-port=" + ",".join(f"{name}={port}" for name, port in ports.items()),
             "--printer-ca", ROOT / "tests/printer/pki/ca.pem", "--state-dir", self.dir, "--bind=127.0.0.1",
             "--services=mqtt,camera,ftp,http", "--ftp-mode=proxy", "--ftp-data-ports=21940-21959", "-a", CODE, "-s", self.serial,
-            "--http-token", TOKEN, "--name", "Workshop", "--port=mqtt=0,chamber=0,rtsp=0,ftp=0,http=0")
+            "--http-token", TOKEN, "--name", "Workshop", "--port=mqtt=0,chamber=0,rtsp=0,ftp=0,http=0", *more)
         self.programs.append(self.proxy)
         self.url = "http://127.0.0.1:" + self.proxy.find(r"http +listening on \S+:(\d+)") + "/"
         self.mqtt = self.proxy.find(r"mqtt +listening on \S+:(\d+)")
@@ -379,6 +379,7 @@ def before_an_x1c(browser, target, shots):
         check("x1c: the state is good", page.until(f"{STATE} === 'ok'", 20), page.value(WORD))
         moving(page, "x1c", shots)
         looks(page, "x1c", shots)
+        check("elsewhere than on a memory card there is no link to its updates", page.value("document.getElementById('updates').hidden"))
         check("x1c: nothing on the console", not page.problems, page.problems)
         page.close()
 
@@ -408,6 +409,27 @@ def before_an_x1c(browser, target, shots):
         page.shot(shots / "no-javascript.png")
         links = page.value("Array.from(document.querySelectorAll('noscript a'), link => link.getAttribute('href')).join()")
         check("without JavaScript there are links", "status" in links and "snapshot.jpg" in links, links)
+        page.close()
+    finally:
+        bench.stop()
+
+
+def on_a_memory_card(browser, target, shots):
+    """What the card's system has to say, and where it takes updates."""
+    notice = "The card's data partition <b>cannot</b> be used."
+    bench = Bench("x1c", target, "--machine-port=8081", "--notice", notice)
+    try:
+        page = Page(browser)
+        page.size(1280, 900)
+        page.open(f"{bench.url}?token={TOKEN}")
+        reasons = "document.getElementById('reasons').textContent"
+        check("card: what is wrong is said", page.until(f"{STATE} === 'wait' && {WORD} === 'Connected to the printer' && {reasons} === {notice!r}", 20),
+              page.value(reasons))
+        link = page.value("(link => link.getClientRects().length ? link.href : '')(document.getElementById('updates'))")
+        check("card: there is a link to its updates", link == "http://127.0.0.1:8081/", link)
+        check("card: every text has the contrast of WCAG AA", not page.value(CONTRAST), page.value(CONTRAST))
+        check("card: nothing on the console", not page.problems, page.problems)
+        page.shot(shots / "card.png")
         page.close()
     finally:
         bench.stop()
@@ -458,6 +480,7 @@ def main():
         if arguments.browser == "chromium":
             before_a_p1s(browser, arguments.target, arguments.shots)
             before_an_x1c(browser, arguments.target, arguments.shots)
+            on_a_memory_card(browser, arguments.target, arguments.shots)
         else:
             in_another(browser, arguments.browser, arguments.target, arguments.shots)
     finally:

@@ -993,6 +993,7 @@ the_proxy_has_one_right_and_waits_longer_each_time() {
     replaces pandaproxy <<'END'
 #!/bin/sh
 grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs)' /proc/self/status >/run/caps
+env | grep -E '^(NOTICE|MACHINE_PORT)=' >>/run/caps
 END
     mount --bind /proc "$root/proc"
     at /lib/card/proxy
@@ -1010,13 +1011,21 @@ END
     done
     is 'how long' "$waits" ' 1 2 4 8 16 32 60 60'
     is 'which process it was' "$(find "$root/run/card" -name proxy.pid)" ''
+    lacks 'what the status page shows' "$(cat "$root/run/caps")" 'NOTICE|MACHINE_PORT'
     replaces pandaproxy <<'END'
 #!/bin/sh
+env >/run/caps
 [ -s /run/card/proxy.pid ] && echo '170.00 0' >/proc/uptime
 END
     keys
     at /lib/card/proxy
     has 'after a minute of work' "$(logged)" 'sleep 1;$'
+    keys ADMIN_CODE=letmein-now
+    printf 'The data is in RAM.\nWrite the card again.\n' >"$root/run/card/notice"
+    echo '100.00 0' >"$root/proc/uptime"
+    at /lib/card/proxy
+    is 'what the status page shows' "$(grep -E '^(NOTICE|MACHINE_PORT)=' "$root/run/caps" | sort)" \
+        "$(printf 'MACHINE_PORT=8081\nNOTICE=The data is in RAM. Write the card again.')"
 }
 
 the_end_of_the_log_is_kept() {

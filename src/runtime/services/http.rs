@@ -168,6 +168,8 @@ fn facts<N: Net>(root: &Root<'_, N>) -> Facts {
         },
         hosts: own.chain(given).collect(),
         serial: config.serial.clone(),
+        notice: config.http.notice.clone().unwrap_or_default(),
+        machine_port: config.http.machine_port,
         ca_pem: Arc::clone(&root.credentials.ca.pem),
         ca_sha256: root.credentials.ca.sha256,
         heap_limit: heap_limit(config),

@@ -48,6 +48,8 @@ fn service() -> Rc<Service> {
         access,
         hosts: vec!["printer".into()],
         serial: SERIAL.try_into().unwrap(),
+        notice: String::new(),
+        machine_port: None,
         ca_pem: Arc::from("-----BEGIN CERTIFICATE-----\n"),
         ca_sha256: [7; 32],
         heap_limit: 1,
