@@ -847,7 +847,17 @@ END
 an_interface_has_dhcp_or_its_address() {
     local dhcp="udhcpc -f -i eth0 -s /lib/card/dhcp"
     mkdir -p "$root/sys/class/net/eth0" "$root/sys/class/net/wlan0/phy80211"
-    says ip udhcpc sleep
+    echo 2 | tee "$root/sys/class/net/eth0/ifindex" >"$root/sys/class/net/wlan0/ifindex"
+    says ip udhcpc
+    # Ends the loop of a fixed address.
+    replaces sleep <<'END'
+#!/bin/sh
+if [ "$1" = 10 ]; then
+    kill -9 $PPID
+    exit
+fi
+echo "sleep $*" >>/run/log
+END
     cat >"$root/lib/card/wifi" <<'END'
 #!/bin/sh
 echo "wifi $1" >>/run/log
@@ -859,12 +869,12 @@ END
     at /lib/card/interface wlan0
     has 'Wi-Fi without a name waits' "$(logged)" ';sleep 86400;$'
     keys ADDRESS=192.168.1.5/24 GATEWAY=192.168.1.1 DNS=9.9.9.9,1.1.1.1
-    at /lib/card/interface eth0
-    is 'a cable, by its address' "$(logged)" "ip link set eth0 up;ip addr add 192.168.1.5/24 dev eth0;$(
-        )ip route replace default via 192.168.1.1 dev eth0;sleep 86400;"
+    at /lib/card/interface eth0 2>/dev/null || true
+    is 'a cable, by its address' "$(logged)" "ip link set eth0 up;ip link set eth0 up;ip -4 addr show dev eth0;$(
+        )ip addr add 192.168.1.5/24 dev eth0;ip route replace default via 192.168.1.1 dev eth0;"
     is 'name servers' "$(tr '\n' ';' <"$root/run/resolv.conf")" 'nameserver 9.9.9.9;nameserver 1.1.1.1;'
     keys ADDRESS=192.168.1.5/24 WIFI_SSID=home
-    at /lib/card/interface wlan0
+    at /lib/card/interface wlan0 2>/dev/null || true
     for _ in $(seq 50); do
         case $(logged) in *wifi*) break ;; esac
         sleep 0.1
@@ -918,6 +928,90 @@ END
     keys
     at env interface=eth0 /lib/card/dhcp deconfig
     is 'the end of it' "$(logged)" 'ip -4 addr flush dev eth0;'
+}
+
+# a_wire: an interface of this machine with a wire to another one, and the card's scripts without their patience.
+a_wire() {
+    ip link add wire type veth peer name other
+    ip link set other up
+    mkdir -p "$root/sys/class/net/wire"
+    echo 7 >"$root/sys/class/net/wire/ifindex"
+    ip link show wire | sed -n 's#.*link/ether \([^ ]*\).*#\1#p' >"$root/sys/class/net/wire/address"
+    mknod "$root/dev/urandom" c 1 9
+    sed -i 's/-t 5 -T 3 -A 10/-t 1 -T 1 -A 1/; s/sleep 10$/sleep 1/' "$root/lib/card/interface"
+    keys
+    touch "$root/var.log"
+}
+# wired: the interface's script, in the background.
+wired() {
+    at /lib/card/interface wire >"$root/run/wired" 2>&1 &
+    wired=$!
+}
+addresses() {
+    ip -4 -o addr show dev wire 2>/dev/null | sed 's/.* inet \([^ ]*\) .*/\1/' | tr '\n' ' '
+}
+# reaches WHAT PATTERN: the interface has such addresses, within half a minute.
+reaches() {
+    for _ in $(seq 300); do
+        [[ ! $(addresses) =~ $2 ]] || break
+        sleep 0.1
+    done
+    has "$1" "$(addresses)" "$2"
+}
+ends() {
+    kill -9 "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
+
+# Without a DHCP server there is an address for the link alone, until one answers.
+a_server_that_appears_late_gives_an_address() {
+    local server
+    a_wire
+    wired
+    reaches 'without a server' '^169[.]254[.][0-9.]+/16 $'
+    ip addr add 192.168.77.1/24 dev other
+    : >"$root/run/leases"
+    printf 'interface other\nstart 192.168.77.10\nend 192.168.77.10\nlease_file /run/leases\npidfile /run/udhcpd.pid\nopt subnet 255.255.255.0\nopt dns 192.168.77.1\n' \
+        >"$root/run/udhcpd.conf"
+    at /bin/busybox udhcpd -f /run/udhcpd.conf >/dev/null 2>&1 &
+    server=$!
+    reaches 'once it is there' '^192[.]168[.]77[.]10/24 $'
+    is 'its name server' "$(cat "$root/run/resolv.conf")" 'nameserver 192.168.77.1'
+    ends "$server"
+    # An adapter that is plugged in again: the script ends, and is started again for it.
+    echo 8 >"$root/sys/class/net/wire/ifindex"
+    for _ in $(seq 200); do
+        kill -0 "$wired" 2>/dev/null || break
+        sleep 0.1
+    done
+    if kill -0 "$wired" 2>/dev/null; then fails 'the script of an adapter that is gone goes on'; else ok; fi
+    ends "$wired"
+    ip link del wire
+}
+
+# Also if its script is started again, as it is when it has ended, and if the driver forgets it.
+a_fixed_address_is_kept() {
+    a_wire
+    keys ADDRESS=192.168.78.5/24 GATEWAY=192.168.78.1
+    wired
+    reaches 'at first' '^192[.]168[.]78[.]5/24 $'
+    ends "$wired"
+    wired
+    # DHCP would have taken it away by now.
+    sleep 2
+    is 'started again' "$(addresses)" '192.168.78.5/24 '
+    ip addr flush dev wire
+    ip link set wire down
+    reaches 'after the driver has forgotten it' '^192[.]168[.]78[.]5/24 $'
+    for _ in $(seq 100); do
+        [ -z "$(ip route show default)" ] || break
+        sleep 0.1
+    done
+    has 'its router' "$(ip route show default)" '^default via 192[.]168[.]78[.]1 dev wire'
+    rm -r "$root/sys/class/net/wire"
+    ip link del wire
+    wait "$wired" || true
+    ok
 }
 
 # The name and the addresses, and nothing of what else avahi can tell.
