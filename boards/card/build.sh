@@ -347,7 +347,8 @@ cp "$firmware"/{start,start_cd}.elf "$firmware"/{fixup,fixup_cd}.dat "$slot/"
 cp "$work/contents.txt" "$slot/"
 cp "$work/licences"/* "$slot/licences/"
 printf 'card-%s\n' "$board" >"$slot/board"
-printf '%s panic=10 watchdog.open_timeout=120\n' "$console" >"$slot/cmdline.txt"
+# The driver of the boards' watchdog would stop it before a kexec: the kernel of an update that panics or hangs before it has one would stay so.
+printf '%s panic=10 watchdog.open_timeout=120 watchdog.stop_on_reboot=0\n' "$console" >"$slot/cmdline.txt"
 {
     printf '# Part of a slot: an update replaces it. Settings are in pandaproxy.txt of the first partition.\n'
     [ -z "$pi4" ] || printf 'arm_64bit=1\n'

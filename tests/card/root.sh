@@ -1349,8 +1349,12 @@ echo "kexec $*" >>/run/log
 END
     replaces umount </dev/null
     printf '#!/bin/sh\necho stop >>/run/log\n' >"$root/lib/card/stop"
+    # As the image has it.
+    sed -n "s/^printf '%s \\(panic=.*\\)\\\\n' .*/console=tty1 \\1/p" boards/card/build.sh >"$root/proc/cmdline"
     at /lib/card/slot-try /dev/mmcblk0p3 b || true
     has 'it is loaded' "$(cat "$root/run/log")" '^kexec -l --no-checks /slot/kernel.img '
+    has 'it starts again if it panics, and has the watchdog that counts' "$(cat "$root/run/log")" \
+        '--append=console=tty1 panic=10 watchdog.stop_on_reboot=0 pandaproxy.trial=b watchdog.open_timeout=120$'
     is 'the last steps' "$(tail -n 3 "$root/run/log" | tr '\n' ' ')" 'stop kexec -e mount -o remount,rw /data '
 }
 

@@ -393,6 +393,10 @@ def look_at(board, image):
               card.boots_from(number) and set(kind["firmware"] + kind["trees"]) <= names)
         loaded = card.load(kind["model"], kind["tree"])
         check(f"{board}: config.txt of partition {number} names files that are there", loaded["kernel"] and loaded["initramfs"])
+        # In a trial, the watchdog of the system before it ends a kernel that panics, or hangs, before it has one of its own.
+        words = loaded["cmdline"].split()
+        check(f"{board}: a kernel that panics starts again, and a trial has the watchdog of the system before it",
+              {"panic=10", "watchdog.stop_on_reboot=0", "watchdog.open_timeout=120"} <= set(words))
     packaged = ROOT / kind["packages"] / "unpacked/raspi-firmware/files/usr/lib/raspi-firmware"
     check(f"{board}: the firmware is that of the package, to the byte",
           card.read(1, "bootcode.bin") == (packaged / "bootcode.bin").read_bytes()
