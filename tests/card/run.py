@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -208,14 +209,15 @@ class Machine:
         self.process, self.first_authority = None, None
 
     def plug_in(self, **devices):
-        """Starts it as the firmware would. `wire` has two ports of this machine, between which frames are UDP packets."""
+        """Starts it as the firmware would. `address` is the one that it will have, if not by DHCP. `wire` has two ports of this machine, between
+        which frames are UDP packets."""
         self.loaded = loaded = firmware.Card(self.image).load(self.kind["model"], self.kind["tree"])
         self.console.unlink(missing_ok=True)
         for what, added in (("kernel", b""), ("initramfs", self.added), ("tree", b"")):
             (WORK / what).write_bytes(loaded[what] + added)
         self.ports = {port: free_port() for port in (8883, 8080, 8081)}
-        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{port}" for port, ours in self.ports.items())
-        network = "user,id=n0" + forwards + devices.get("network", "")
+        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-{devices.get('address', '')}:{port}" for port, ours in self.ports.items())
+        network = "user,id=n0" + forwards
         if "wire" in devices:
             ours, its = devices["wire"]
             network = f"socket,id=n0,udp=127.0.0.1:{ours},localaddr=127.0.0.1:{its}"
@@ -648,27 +650,61 @@ def broken_settings(board, image, printer):
     machine.cut()
 
 
+def leased(frame, address):
+    """The answer of a DHCP server to a frame, if that asks for an address: an offer, and then a lease of this one."""
+    if frame[12:14] != b"\x08\x00" or frame[23] != 17 or frame[36:38] != b"\x00\x43" or len(frame) < 285:
+        return None
+    kind = re.search(rb"\x35\x01([\x01\x03])", frame[282:])
+    if not kind:
+        return None
+    client, server = socket.inet_aton(address), socket.inet_aton(address.rsplit(".", 1)[0] + ".1")
+    told = {53: b"\x02" if kind[1] == b"\x01" else b"\x05", 54: server, 51: b"\x00\x00\x0e\x10", 1: b"\xff\xff\xff\x00"}
+    options = b"".join(bytes([code, len(value)]) + value for code, value in told.items())
+    bootp = (b"\x02\x01\x06\x00" + frame[46:54] + bytes(4) + client + bytes(8) + frame[70:86] + bytes(192)
+             + b"\x63\x82\x53\x63" + options + b"\xff").ljust(300, b"\x00")
+    datagram = struct.pack(">HHHH", 67, 68, 8 + len(bootp), 0) + bootp
+    head = bytearray(struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 1, 0, 64, 17, 0, server, b"\xff" * 4))
+    total = sum(struct.unpack(">10H", head))
+    total = (total & 0xffff) + (total >> 16)
+    struct.pack_into(">H", head, 10, ~(total + (total >> 16)) & 0xffff)
+    return b"\xff" * 6 + b"\x52\x54\x00\x00\x00\x01\x08\x00" + bytes(head) + datagram
+
+
+def tells_its_name(wire, board_end, network, serve=None):
+    """The name that it tells by mDNS from an address that begins like this, while `serve` answers what it asks."""
+    deadline = time.monotonic() + BOOT_WITHIN
+    while time.monotonic() < deadline:
+        frame = wire.recv(2048)
+        answer = serve and serve(frame)
+        if answer:
+            wire.sendto(answer, board_end)
+        # Ethernet, IPv4, UDP to mDNS' port, a name of its own.
+        if frame[12:14] == b"\x08\x00" and frame[26:26 + len(network)] == network and frame[36:38] == b"\x14\xe9":
+            found = re.search(rb"pandaproxy-\w{4}\x05local", frame)
+            if found:
+                return found
+    return None
+
+
 def no_dhcp(board, image, printer):
-    card = fill_in(board, image, printer, ADDRESS="10.0.2.15/24", GATEWAY="10.0.2.2")
+    card = fill_in(board, image, printer, ADDRESS="10.0.2.50/24", GATEWAY="10.0.2.2")
     machine = Machine(board, card)
-    # QEMU's own DHCP hands out addresses outside of what is asked for: the settings' address is what has to count.
-    machine.plug_in(network=",dhcpstart=10.0.2.200")
+    # QEMU's own DHCP hands out another one: the settings' address is what has to count.
+    machine.plug_in(address="10.0.2.50")
     check(f"{board}: an address of the settings is used",
           machine.is_ready() and machine.authority() and machine.state(printer.serial))
     machine.cut()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
         wire.bind(("127.0.0.1", 0))
         wire.settimeout(BOOT_WITHIN)
+        board_end = ("127.0.0.1", free_port())
         machine = Machine(board, fill_in(board, image, printer))
-        machine.plug_in(wire=(wire.getsockname()[1], free_port()))
-        found, deadline = None, time.monotonic() + BOOT_WITHIN
-        while not found and time.monotonic() < deadline:
-            frame = wire.recv(2048)
-            # Ethernet, IPv4 from 169.254.0.0/16, UDP to mDNS' port, a name of its own.
-            if frame[12:14] == b"\x08\x00" and frame[26:28] == b"\xa9\xfe" and frame[36:38] == b"\x14\xe9":
-                found = re.search(rb"pandaproxy-\w{4}\x05local", frame)
-        check(f"{board}: without a DHCP server it has a link-local address, and tells its name", found)
+        machine.plug_in(wire=(wire.getsockname()[1], board_end[1]))
+        check(f"{board}: without a DHCP server it has a link-local address, and tells its name",
+              tells_its_name(wire, board_end, b"\xa9\xfe"))
         check(f"{board}: and serves", machine.waits_for(r"card: ready after", BOOT_WITHIN))
+        check(f"{board}: a DHCP server that appears then gives it an address, at which it tells its name",
+              tells_its_name(wire, board_end, socket.inet_aton("10.9.8.7"), lambda frame: leased(frame, "10.9.8.7")))
     machine.cut()
 
 
