@@ -54,11 +54,14 @@ lacks() {
 
 # with PROGRAM FOLDER: copies a program of this machine with its libraries.
 with() {
-    local program file
-    program=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1")
     rm -f "$pristine$2/$1"
-    cp -L "$program" "$pristine$2/"
-    for file in $(ldd "$program" | grep -o '/[^ ]*'); do
+    with_libraries "$(PATH=$PATH:/usr/sbin:/sbin command -v "$1")" "$2"
+}
+with_libraries() {
+    local file
+    cp -L "$1" "$pristine$2/"
+    # One without has no libraries.
+    for file in $(ldd "$1" 2>/dev/null | grep -o '/[^ ]*'); do
         mkdir -p "$pristine$(dirname "$file")"
         cp -Ln "$file" "$pristine$file"
     done
@@ -75,7 +78,8 @@ with setpriv /usr/bin
 with flock /usr/bin
 with dash /bin
 ln -sf dash "$pristine/bin/sh"
-cp dist/pandaproxy-generic-x86_64 "$pristine/usr/bin/pandaproxy"
+with_libraries dist/pandaproxy-generic-x86_64 /usr/bin
+mv "$pristine/usr/bin/pandaproxy-generic-x86_64" "$pristine/usr/bin/pandaproxy"
 echo card-test >"$pristine/etc/card/board"
 echo 1.2.3 >"$pristine/etc/card/version"
 echo 'console=tty1' >"$pristine/proc/cmdline"
@@ -112,6 +116,9 @@ done
 # fresh: a new root for a test, in $root.
 fresh() {
     root=$work/root
+    for path in data slot proc; do
+        while umount -l "$root/$path" 2>/dev/null; do :; done
+    done
     rm -rf "$root"
     cp -a "$pristine" "$root"
 }
@@ -490,7 +497,7 @@ data_is_made_repaired_and_replaced() {
     local image=$root/data.img
     truncate -s 32M "$image"
     # shellcheck disable=SC2016 # The script's variable.
-    sed -i 's/\[ -b "\$device" \]/[ -e "$device" ]/' "$root/lib/card/mount-data"
+    sed -i 's/-b "\$device"/-e "$device"/' "$root/lib/card/mount-data"
     at /lib/card/mount-data /data.img
     has 'a blank one' "$(cat "$root/run/log")" 'data: made'
     at /lib/card/mount-data /data.img
@@ -539,7 +546,7 @@ data_that_cannot_be_mounted_stays() {
     local image=$root/data.img before
     truncate -s 32M "$image"
     # shellcheck disable=SC2016 # The script's variable.
-    sed -i 's/\[ -b "\$device" \]/[ -e "$device" ]/' "$root/lib/card/mount-data"
+    sed -i 's/-b "\$device"/-e "$device"/' "$root/lib/card/mount-data"
     at /lib/card/mount-data /data.img
     before=$(uuid "$image")
     replaces mount <<'END'
@@ -566,6 +573,244 @@ END
     at /lib/card/mount-data /data.img
     has 'in a trial' "$(tail -n 1 "$root/run/log")" 'data: in RAM'
     is 'the partition in a trial' "$(uuid "$image")" "$before"
+}
+
+# a_partition: a block device in place of the card's data partition, in $loop, that is really mounted; with the card's secrets on it.
+a_partition() {
+    truncate -s 16M "$work/partition.img"
+    settings VIEW_CODE=lookhere
+    loop=$(losetup --find --show "$work/partition.img")
+    mknod "$root$loop" b "$(stat -c '0x%t' "$loop")" "$(stat -c '0x%T' "$loop")"
+    ln -sf busybox "$root/bin/mount"
+    sed -i 's/^mount -o remount.*boot$/:/' "$root/lib/card/settings-secrets"
+    # busybox's umount reads it.
+    mount --bind /proc "$root/proc"
+    starts
+    at /lib/card/settings
+    echo key >"$root/data/pandaproxy/rsa.key"
+    chown 101:101 "$root/data/pandaproxy/rsa.key"
+    is 'the test has its secrets there' "$(stored_codes)" "$CODE lookhere "
+}
+stored_codes() {
+    cat "$root/data/secrets"/{ACCESS_CODE,VIEW_CODE} 2>/dev/null | tr '\n' ' '
+}
+# switched_off: what is mounted in the root is not any more.
+switched_off() {
+    while umount "$root/data" 2>/dev/null; do :; done
+    while umount "$root/slot" 2>/dev/null; do :; done
+}
+# starts: the machine starts, as far as its data partition.
+starts() {
+    switched_off
+    rm -rf "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/mount-data "$loop"
+}
+no_partition() {
+    switched_off
+    losetup -d "$loop"
+    rm "$work/partition.img"
+}
+# fills FILE [KIB]: writes that much, or until nothing fits.
+fills() {
+    head -c "${2:-100000}K" /dev/zero >"$1" 2>/dev/null || true
+}
+
+# What is found without a name takes all room, and a folder that is needed is missing.
+a_full_partition_that_was_damaged_has_room_again() {
+    a_partition
+    for number in 1 2 3; do fills "$root/data/log/filler$number" 3000; done
+    echo old >"$root/data/log/this.txt"
+    fills "$root/data/log/last"
+    : >"$root/data/log/empty"
+    switched_off
+    debugfs -w -R 'clri log' "$loop" 2>/dev/null
+    : >"$root/run/log"
+    starts
+    has 'it is repaired, and used' "$(tail -n 1 "$root/run/log")" '^data: repaired$'
+    has 'what was removed is counted' "$(cat "$root/run/log")" '^data: full; [0-9]+ files and folders were removed$'
+    is 'it is no RAM' "$(find "$root/run/card" -name 'data-in-ram' -o -name notice)" ''
+    is 'the secrets' "$(stored_codes)" "$CODE lookhere "
+    is 'the key' "$(cat "$root/data/pandaproxy/rsa.key")" key
+    is 'the folder for logs' "$(stat -c '%F %a' "$root/data/log")" 'directory 700'
+    is 'room' "$(at /lib/card/data-room && echo yes)" yes
+    at /lib/card/settings
+    is errors "$(cat "$root/run/card/errors")" ''
+    no_partition
+}
+
+# In this order, the oldest first, and no more than is needed.
+room_is_made_of_what_can_be_done_without() {
+    local order=(lost+found/#12 lost+found/#11 sent log/before.txt log/this.txt) count path
+    a_partition
+    for count in 1 2 3 4 5; do
+        for path in "${order[@]}"; do fills "$root/data/$path" 300; done
+        touch -d @100 "$root/data/lost+found/#12" "$root/data/log/before.txt" "$root/data/log/this.new"
+        # As much as leaves less than a MiB for the proxy, by what has been removed before.
+        rm -f "$root/data/pandaproxy/much"
+        fills "$root/data/pandaproxy/much" $((($(stat -f -c '%a * %S' "$root/data")) / 1024 - 900 + (count - 1) * 300))
+        at /lib/card/data-room || fails "no room after $count"
+        for path in "${order[@]:0:count}"; do [ ! -e "$root/data/$path" ] || fails "$count: $path is still there"; done
+        for path in "${order[@]:count}"; do [ -e "$root/data/$path" ] || fails "$count: $path is not there"; done
+        is "$count: what is kept" "$(stored_codes)$(cat "$root/data/pandaproxy/rsa.key")" "$CODE lookhere key"
+    done
+    no_partition
+}
+
+# What power failing has left unfinished goes, and a file in a folder's place.
+what_is_unfinished_goes() {
+    a_partition
+    touch "$root/data/secrets/ACCESS_CODE.new" "$root/data/settings/blanking.new" "$root/data/log/this.new" "$root/data/settings/last.txt"
+    rmdir "$root/data/log" 2>/dev/null || rm -r "$root/data/log"
+    echo text >"$root/data/log"
+    starts
+    is 'what is left' "$(cd "$root/data" && find . -name '*.new')" ''
+    is 'the folder' "$(stat -c %F "$root/data/log")" directory
+    is 'the settings' "$(find "$root/data/settings" -name last.txt | wc -l)" 1
+    no_partition
+}
+
+# from_ram WHAT REASON: the partition is not used, and the machine serves with what was on it.
+from_ram() {
+    has "$1: it is said" "$(tail -n 1 "$root/run/log")" "^data: in RAM: $2"
+    is "$1: what is mounted" "$(stat -f -c %T "$root/data")" tmpfs
+    is "$1: the secrets" "$(stored_codes)" "$CODE lookhere "
+    is "$1: the key" "$(cat "$root/data/pandaproxy/rsa.key") $(stat -c '%a %u' "$root/data/pandaproxy/rsa.key" "$root/data/pandaproxy" | tr '\n' ' ')" \
+        'key 644 101 700 101 '
+    at /lib/card/settings 2>/dev/null
+    is "$1: errors" "$(cat "$root/run/card/errors")" ''
+    has "$1: the code" "$(cat "$root/run/card/pandaproxy.conf")" "^ACCESS_CODE=\"$CODE\"$"
+    has "$1: the page says it" "$(cat "$root/run/card/notice")" '^The card.s data partition cannot be used'
+}
+a_partition_that_takes_nothing_is_read() {
+    a_partition
+    fills "$root/data/pandaproxy/much"
+    starts
+    from_ram 'nothing can be removed' 'the data partition is full'
+    is 'what is large is not taken' "$(find "$root/data/pandaproxy" -name much)" ''
+    settings VIEW_CODE=another1
+    at /lib/card/settings 2>/dev/null
+    has 'new codes stay where they are' "$(cat "$root/boot/pandaproxy.txt")" '^VIEW_CODE=another1$'
+    switched_off
+    losetup -d "$loop"
+    loop=$(losetup --find --show --read-only "$work/partition.img")
+    settings 'VIEW_CODE=        '
+    sed -i 's/^ACCESS_CODE=.*/ACCESS_CODE=        /' "$root/boot/pandaproxy.txt"
+    starts
+    from_ram 'a card that is not written any more' ''
+    switched_off
+    is 'the partition is as it was' "$(debugfs -R 'cat secrets/ACCESS_CODE' "$loop" 2>/dev/null)" "$CODE"
+    no_partition
+}
+
+# Of random bytes where it matters most.
+a_partition_that_was_damaged_is_used_again() {
+    local what block blocks
+    for what in superblock journal inodes; do
+        fresh
+        a_partition
+        switched_off
+        case $what in
+        superblock) block=1 blocks=1 ;;
+        journal) block=$(debugfs -R 'bmap <8> 0' "$loop" 2>/dev/null | tail -n 1) blocks=64 ;;
+        inodes) block=$(dumpe2fs "$loop" 2>/dev/null | sed -n 's/^ *Inode table at \([0-9]*\)-.*/\1/p' | head -n 1) blocks=200 ;;
+        esac
+        dd if=/dev/urandom of="$work/partition.img" bs=1024 seek="$block" count="$blocks" conv=notrunc status=none
+        dd if=/dev/urandom of="$loop" bs=1024 seek="$block" count="$blocks" conv=notrunc status=none
+        : >"$root/run/log"
+        starts
+        has "$what" "$(tail -n 1 "$root/run/log")" '^data: (repaired|replaced)$'
+        is "$what: is mounted" "$(stat -f -c %T "$root/data")" ext2/ext3
+        at /lib/card/settings
+        if [ "$(stored_codes)" = "$CODE lookhere " ]; then
+            is "$what: errors" "$(cat "$root/run/card/errors")" ''
+        else
+            has "$what: its codes are lost, which is said" "$(cat "$root/run/card/errors")" '^ACCESS_CODE was moved .* and is lost: type it in again$'
+            is "$what: nothing else is" "$(wc -l <"$root/run/card/errors")" 1
+        fi
+        [ "$what" = inodes ] || is "$what: the codes" "$(stored_codes)" "$CODE lookhere "
+        switched_off
+        is "$what: is whole" "$(e2fsck -fn "$loop" >/dev/null 2>&1; echo $?)" 0
+        no_partition
+    done
+}
+
+# Codes that were moved, and are not there any more: what has to be typed in again is said, and nothing is taken for something else.
+codes_that_are_lost_are_named() {
+    settings VIEW_CODE=lookhere HTTP_TOKEN=off WIFI_SSID=home WIFI_PSK=12345678 WIFI_COUNTRY=DE ADMIN_CODE=letmein-now
+    at /lib/card/settings
+    rm -r "$root/data/secrets" "$root/run/card"
+    mkdir "$root/data/secrets" "$root/run/card"
+    echo 'The data partition was damaged.' >"$root/run/card/notice"
+    at /lib/card/settings
+    is errors "$(cat "$root/run/card/errors")" "ACCESS_CODE was moved from pandaproxy.txt to the card's data partition, and is lost: type it in again"
+    is 'all of them' "$(sort "$root/run/card/lost" | tr '\n' ' ')" 'ACCESS_CODE ADMIN_CODE VIEW_CODE WIFI_PSK '
+    has 'the page' "$(cat "$root/run/card/www/index.html")" '^<p>The data partition was damaged[.]$'
+    has 'names them' "$(cat "$root/run/card/www/index.html")" '^<p>Not stored any more: .*WIFI_PSK'
+    says ip udhcpc sleep
+    mkdir -p "$root/sys/class/net/wlan0/phy80211"
+    echo 3 >"$root/sys/class/net/wlan0/ifindex"
+    at /lib/card/interface wlan0
+    has 'no open network of that name is joined' "$(tr '\n' ';' <"$root/run/log")" 'sleep 86400;$'
+    lacks 'nor anything else' "$(cat "$root/run/log")" '^(ip|udhcpc)'
+    sed -i "s/^ACCESS_CODE=.*/ACCESS_CODE=$CODE/; s/^WIFI_PSK=.*/WIFI_PSK=87654321/" "$root/boot/pandaproxy.txt"
+    rm -r "$root/run/card"
+    mkdir "$root/run/card"
+    at /lib/card/settings
+    is 'typed in again' "$(cat "$root/run/card/errors")" ''
+    has 'the others are named on the status page' "$(cat "$root/run/card/notice")" \
+        '^Not stored any more: (ADMIN_CODE, VIEW_CODE|VIEW_CODE, ADMIN_CODE)[.] Type'
+}
+
+# e2fsck may say a line for each of many thousand files, and may not end.
+a_check_without_end_is_ended() {
+    local image=$root/data.img
+    truncate -s 8M "$image"
+    # shellcheck disable=SC2016 # The script's variable.
+    sed -i 's/-b "\$device"/-e "$device"/; s/longest=30$/longest=1/; s/longest=300/longest=1/' "$root/lib/card/mount-data"
+    mv "$root/sbin/e2fsck" "$root/sbin/e2fsck.whole"
+    printf '#!/bin/sh\nexec yes "a line of what e2fsck says"\n' >"$root/sbin/e2fsck"
+    chmod 755 "$root/sbin/e2fsck"
+    at /lib/card/mount-data /data.img
+    has 'it is said' "$(tail -n 1 "$root/run/log")" 'data: in RAM: e2fsck did not finish: status 1[34][0-9]'
+    is 'what it says is bounded' "$(($(stat -c %s "$root/run/card/e2fsck") < 10000))" 1
+    is 'the partition' "$(tr -d '\0' <"$image" | wc -c)" 0
+}
+
+# full_data KIB: data with that much room, and not a byte more.
+full_data() {
+    mount -t tmpfs -o "size=${1}k" full "$root/data"
+    mkdir -p "$root/data"/{secrets,settings,log,pandaproxy}
+    chmod 777 "$root/data"
+    fills "$root/data/fill"
+}
+a_full_data_partition_stops_nothing() {
+    full_data 64
+    replaces logread <<'END'
+#!/bin/sh
+yes 'a line' | head -n 15000
+END
+    if at /lib/card/log-save 2>/dev/null; then fails 'the log was kept'; else ok; fi
+    is 'what did not fit' "$(ls "$root/data/log" "$root/run/card")" "$(printf '%s:\n\n%s:' "$root/data/log" "$root/run/card")"
+    replaces sleep <<'END'
+#!/bin/sh
+echo "sleep $1" >>/run/log
+[ "$1" = 180 ] || kill -9 $PPID
+END
+    replaces mv <<'END'
+#!/bin/sh
+exit 1
+END
+    touch "$root/data/log/this.txt"
+    at /lib/card/log-keep 2>/dev/null || true
+    has 'the log goes on' "$(tr '\n' ';' <"$root/run/log")" 'sleep 180;.*cannot be kept.*sleep 3600;'
+    ln -sf busybox "$root/bin/mv"
+    an_update
+    at /lib/card/update 2>/dev/null
+    has 'an update is refused' "$(cat "$root/run/card/said")" '^refused: the data partition cannot be written$'
+    lacks 'and not tried' "$(cat "$root/run/log")" '^tried'
+    is 'the next one is taken' "$(ls -A "$root/run/upload") $(stat -c %u "$root/run/upload")" ' 103'
+    umount "$root/data"
 }
 
 # ---- clock, name, LED, watchdog --------------------------------------------------------------------
@@ -1359,7 +1604,7 @@ END
 }
 
 # A slot that is tried, on a board with a USB controller; its kexec writes down what the driver was told.
-a_usb_controller() {
+usb_controller() {
     mkdir -p "$root/sys/bus/platform/drivers/dwc2/20980000.usb"
     replaces umount </dev/null
     printf '#!/bin/sh\necho stop >>/run/log\n' >"$root/lib/card/stop"
@@ -1371,14 +1616,14 @@ END
 }
 
 the_usb_controller_stops_before_the_next_kernel_starts() {
-    a_usb_controller
+    usb_controller
     at /lib/card/slot-try /dev/mmcblk0p3 b || true
     has 'its driver lets go of it, and then' "$(cat "$root/run/log")" '^jumps, unbound: 20980000.usb$'
     is 'a kernel that does not start gets it back' "$(cat "$root/sys/bus/platform/drivers/dwc2/bind")" 20980000.usb
 }
 
 a_usb_driver_that_hangs_stops_no_update() {
-    a_usb_controller
+    usb_controller
     mkfifo "$root/sys/bus/platform/drivers/dwc2/unbind"
     replaces usleep </dev/null
     replaces kexec <<'END'
@@ -1390,7 +1635,7 @@ END
 }
 
 a_jump_that_hangs_ends_in_the_old_slot() {
-    a_usb_controller
+    usb_controller
     : >"$root/proc/sysrq-trigger"
     replaces sleep </dev/null
     replaces kexec <<'END'
@@ -1555,24 +1800,9 @@ the_update_page_tells_of_the_slot_that_runs() {
 
 # ---- all of them -----------------------------------------------------------------------------------
 
+# A test's name has three words or more, a helper's fewer.
 tests=("$@")
-[ $# -gt 0 ] || tests=(a_valid_file_serves the_template_is_valid_once_filled_in as_windows_saves_it marks_and_ends
-    secrets_leave_the_first_partition a_new_value_replaces_the_stored_one power_fails_at_each_step
-    power_fails_within_the_write a_file_changed_after_the_cut_counts a_card_that_is_not_written_keeps_the_copy
-    without_a_data_partition_secrets_stay a_full_data_partition_keeps_secrets_on_the_first
-    every_error_is_named_and_no_secret a_file_that_cannot_be_read a_key_is_taken_once the_page_answers
-    data_is_made_repaired_and_replaced the_card_may_have_the_second_number data_that_cannot_be_mounted_stays the_clock_has_a_floor the_name_is_the_boards the_led_shows_the_state
-    the_watchdog_is_fed_while_there_are_answers the_proxy_is_ended_before_the_machine
-    a_stuck_guard_ends_no_proxy a_slow_answer_is_one a_guard_that_ends_counts_on what_only_shows_does_not_end_the_guard
-    the_wifi_is_joined_without_power_saving an_interface_has_dhcp_or_its_address what_dhcp_gives_is_set
-    the_name_is_told_by_mdns the_clock_is_set_by_a_server the_debug_shell_has_an_end the_proxy_has_one_right_and_waits_longer_each_time
-    the_end_of_the_log_is_kept
-    keys_take_their_time_at_the_first_start a_trial_is_good_or_taken_back a_slot_is_written_and_read_back
-    an_update_is_verified_written_and_tried what_the_pages_user_leaves_is_not_followed
-    what_the_pages_user_runs_ends_before
-    a_kernel_that_does_not_start_leaves_data_writable an_older_version_is_refused
-    an_upload_needs_the_code_and_a_length an_upload_that_was_killed_leaves_no_lock
-    the_update_page_tells_what_became_of_the_last the_update_page_tells_of_the_slot_that_runs)
+[ $# -gt 0 ] || mapfile -t tests < <(sed -n 's/^\([a-z]*_[a-z]*_[a-z_]*\)() {$/\1/p' tests/card/root.sh)
 for name in "${tests[@]}"; do
     fresh
     "$name"
