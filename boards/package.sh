@@ -89,7 +89,8 @@ for arch in "${archs[@]}"; do
     for unit in boards/service/*.service; do
         sed 's|/usr/local/bin/|/usr/bin/|g' "$unit" >"$stage/$(basename "$unit")"
     done
-    printf '# What the board may spend on it.\n[Service]\nMemoryMax=%s\n' "$SERVICE_MEMORY_MAX" >"$stage/board.conf"
+    printf '# What the board may spend on it, and who goes on with an upgrade that was interrupted.\n%s\n%s\n' \
+        "[Unit]"$'\n'"OnFailure=pandaproxy-upgrade.service" "[Service]"$'\n'"MemoryMax=$SERVICE_MEMORY_MAX" >"$stage/board.conf"
     for made in man:pandaproxy.1 bash:pandaproxy.bash zsh:_pandaproxy fish:pandaproxy.fish; do
         cargo run --locked --quiet --example generate -- "${made%%:*}" >"$stage/${made#*:}"
     done

@@ -262,6 +262,12 @@ END
     check "and nothing is beside it" refused test -e /var/lib/pandaproxy-upgrade
 }
 
+# Whether what the failed service has started has ended.
+gone_on() {
+    journalctl -q -u pandaproxy-upgrade -o cat | grep -q 'the binary of version .* is back' &&
+        [ "$(systemctl show --property ActiveState --value pandaproxy-upgrade)" = inactive ]
+}
+
 # dpkg and the script of the new version are killed after unpacking: the binary that worked last is not forgotten.
 interrupted() {
     local pid before
@@ -270,7 +276,11 @@ interrupted() {
     check "an upgrade is interrupted" refused dpkg -i ./pandaproxy_1.7.0_amd64.deb
     check "with the new binary unpacked" grep -q 'exit 1' /usr/bin/pandaproxy
     check "while the old one serves" has_new_pid pandaproxy 0
+    # As a start of the machine after that.
     systemctl restart pandaproxy
+    check "one that does not start has dpkg go on by itself" within 120 gone_on
+    check "and the binary that worked last is back" sh -c "[ '$before' = \"\$(sha256sum </usr/bin/pandaproxy)\" ]"
+    check "and serves" within 60 state 127.0.0.1
     check "a version that does not start either is refused" refused dpkg -i ./pandaproxy_1.7.1_amd64.deb
     check "and the binary that worked last is back" sh -c "[ '$before' = \"\$(sha256sum </usr/bin/pandaproxy)\" ]"
     check "and serves" within 60 state 127.0.0.1
