@@ -15,8 +15,9 @@ dist/pandaproxy-card-BOARD.img or FILE.img, and beside it
   FILE.cdx.json      the same for programs (CycloneDX), with sources, hashes, and the crates in the program
 
 rpi-zero is for Raspberry Pi 1, Zero and Zero W. rpi-zero-2w, rpi-3 and rpi-4 boot on a Zero 2 W, 3 and 4
-alike, and differ in how much memory the proxy plans with. Needs cargo and no root: packages of Debian are
-downloaded and unpacked into target/card, and not installed. boards/card/README.md says what is where.
+alike, and differ in how much memory the proxy plans with; a Zero 2 W needs a
+USB network adapter, since Debian has no firmware for its Wi-Fi. This needs cargo and no root: packages of
+Debian are downloaded and unpacked into target/card, and not installed. boards/card/README.md says what is where.
 
   --refresh          ask for newer packages, and take them
   --update-key FILE  whose updates are taken, in place of the publisher's: a public key

@@ -5,6 +5,10 @@ import struct
 
 # A card has no use for these: Bluetooth, sensors, pulses for sound, the two halves of the graphics processor, and its mailbox for media.
 NOT_NEEDED = {"hci_uart", "i2c_bcm2835", "bcm2711_thermal", "bcm2835_thermal", "pwm_bcm2835", "vc4", "v3d", "vchiq"}
+# The chip for Wi-Fi of each model, and the models for whose chip Debian has no firmware: 43436 and 43456, and a module's own settings.
+CHIPS = {"raspberrypi,model-zero-w": "43430", "raspberrypi,3-model-b": "43430", "raspberrypi,3-model-a-plus": "43455",
+         "raspberrypi,3-model-b-plus": "43455", "raspberrypi,4-model-b": "43455"}
+WITHOUT_FIRMWARE = {"raspberrypi,model-zero-2-w", "raspberrypi,400", "raspberrypi,4-compute-module"}
 BEGIN_NODE, END_NODE, PROPERTY, NOP, END = 1, 2, 3, 4, 9
 
 
@@ -42,6 +46,13 @@ def devices(tree):
         if "compatible" in properties and path and not any((path + "/").startswith(above) for above in disabled):
             found[path] = properties["compatible"].decode().rstrip("\0").split("\0")
     return found
+
+
+def wifi(tree):
+    """The model of the board, if it has Wi-Fi."""
+    if not any("brcm,bcm4329-fmac" in kinds for kinds in devices(tree).values()):
+        return None
+    return nodes(tree)[""]["compatible"].decode().split("\0")[0]
 
 
 def by_device(aliases):

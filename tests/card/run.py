@@ -368,13 +368,20 @@ def has_drivers(board, card, contents):
     package = ROOT / MACHINES[board]["packages"] / f"unpacked/linux-image-{kernel}/files/lib/modules/{kernel}"
     aliases = (package / "modules.alias").read_text()
     names = subprocess.run(["cpio", "--quiet", "-t"], input=gzip.decompress(card.read(2, "initramfs.img")), capture_output=True).stdout
-    modules = {pathlib.PurePath(name).stem for name in names.decode().split("\n") if name.endswith(".ko")}
+    names = set(names.decode().split("\n"))
+    modules = {pathlib.PurePath(name).stem for name in names if name.endswith(".ko")}
     trees = sorted(name for name in card.names(2) if name.endswith(".dtb"))
     for name in trees:
         tree = card.read(2, name)
         missing = drivers.missing(tree, aliases, modules)
         check(f"{board}: {name}: the root has the drivers of {len(drivers.devices(tree))} devices {missing or ''}".rstrip(),
               len(drivers.devices(tree)) > 30 and not missing)
+        model = drivers.wifi(tree)
+        if model and model not in drivers.WITHOUT_FIRMWARE:
+            chip = drivers.CHIPS.get(model, "?")
+            wanted = {f"lib/firmware/brcm/brcmfmac{chip}-sdio.{end}" for end in ("bin", "clm_blob", f"{model}.txt")}
+            wanted |= {f"lib/firmware/cypress/cyfmac{chip}-sdio.{end}" for end in ("bin", "clm_blob")}
+            check(f"{board}: {name}: and the firmware of its Wi-Fi, {chip}", wanted <= names)
     check(f"{board}: and that of Wi-Fi, which no tree names", "brcmfmac" in modules and len(trees) >= 5)
 
 
