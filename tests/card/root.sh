@@ -968,6 +968,12 @@ the_proxy_is_ended_before_the_machine() {
     is_ended 'after 70 s and two looks' no
     guarded 100 135 170 205 >/dev/null
     is_ended 'after three' yes
+    # As long as one takes whose ports stall.
+    a_proxy
+    guarded 100 120 140 >/dev/null
+    is_ended 'after 40 s of ports that stall' no
+    guarded 100 120 140 160 >/dev/null
+    is_ended 'after 60 s of them' yes
     a_proxy
     echo 'touch /run/healthy' >"$root/run/at-170"
     echo 'rm -f /run/healthy' >"$root/run/at-205"
