@@ -1,7 +1,7 @@
 //! What this program holds, in the worst states that its peers can bring it to.
 //!
 //! Everything here is measured by the [heap](pandaproxy::memory::heap) and compared with the
-//! [budget](pandaproxy::memory::budget). The figures are printed:
+//! [budget](pandaproxy::memory::budget). Each test that measures is run in a process of its own. The figures are printed:
 //! `cargo test --test bounds -- --nocapture`.
 #![allow(
     clippy::indexing_slicing,

@@ -3,8 +3,10 @@
 
 use core::cell::Cell;
 use core::future::poll_fn;
+use std::env;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use pandaproxy::memory::heap;
 
@@ -13,10 +15,37 @@ use tokio::task::spawn_local;
 use crate::lan::net::SimNet;
 use crate::lan::weather::{most_held, put_aside};
 
-/// The process' one heap for one test: the others wait.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Set for a process that runs one test.
+const APART: &str = "PANDAPROXY_TEST_APART";
+
+/// Whether the calling test has been run in a process of its own, and has passed there: false in that process, whose
+/// heap and open files are this test's alone. A test begins with `if ran_apart() { return; }`, and is then measured
+/// beside other tests as it is by itself.
+///
+/// # Panics
+///
+/// If the test fails there.
+pub(crate) fn ran_apart() -> bool {
+    let thread = thread::current();
+    // With one thread for all tests, which is the main one, nothing runs beside this test.
+    let Some(test) = thread.name().filter(|name| *name != "main") else { return false };
+    if env::var_os(APART).is_some() {
+        return false;
+    }
+    let mut process = Command::new(env::current_exe().unwrap());
+    // With one thread, so that the test runner does not allocate anything meanwhile: it would say after a minute that
+    // the test still runs.
+    process.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(APART, "1");
+    skips::record_as_caller(&mut process);
+    let ended = process.stdin(Stdio::null()).output().unwrap();
+    let [said, errors] = [&ended.stdout, &ended.stderr].map(|said| String::from_utf8_lossy(said));
+    print!("{said}{errors}");
+    assert!(ended.status.success(), "{test}: {}", ended.status);
+    assert!(
+        said.contains("\ntest result: ok. 1 passed; 0 failed; 0 ignored;"),
+        "{test} was not run"
+    );
+    true
 }
 
 /// What some futures hold, of all that is held. A clone is the same share.

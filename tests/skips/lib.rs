@@ -145,8 +145,8 @@ pub fn shared(folder: &str, ending: &str, known: usize) -> Vec<PathBuf> {
 #[track_caller]
 fn record(kind: Kind, what: &str) {
     let Some(path) = file() else { return };
-    let line =
-        format!("{}\t{}\t{}\t{what}\n", parent_id(), kind.name(), test_name(Location::caller()));
+    let (run, test) = caller(Location::caller());
+    let line = format!("{run}\t{}\t{test}\t{what}\n", kind.name());
     // Tests run beside each other: one write in append mode is one whole line.
     let written = OpenOptions::new()
         .append(true)
@@ -156,6 +156,24 @@ fn record(kind: Kind, what: &str) {
     if let Err(error) = written {
         panic!("{}: {error}", path.display());
     }
+}
+
+/// For a process that runs one test: the `cargo test` that the test belongs to, and the test's name.
+const CALLER: &str = "PANDAPROXY_SKIPS_CALLER";
+
+/// Has `process` record what it skips as the calling test, which is run there.
+#[track_caller]
+pub fn record_as_caller(process: &mut Command) {
+    let (run, test) = caller(Location::caller());
+    process.env(CALLER, format!("{run}\t{test}"));
+}
+
+/// The process id of the `cargo test` that the calling test belongs to, and the test's name.
+fn caller(at: &Location<'_>) -> (u32, String) {
+    let given = env::var(CALLER).ok();
+    let given = given.as_deref().and_then(|given| given.split_once('\t'));
+    let given = given.and_then(|(run, test)| Some((run.parse().ok()?, test.to_owned())));
+    given.unwrap_or_else(|| (parent_id(), test_name(at)))
 }
 
 /// `BINARY::MODULE::TEST`. Where libtest runs tests on its first thread, that has no test's name, and the line that
