@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use skips::is_missing;
 
+use crate::clients::ports::block;
 use crate::clients::programs::{PATIENCE, Program, Said};
 use crate::clients::proxy::{self, CODE, HOME, Proxy, StateDir, command, switch_on, usual};
 use printer::{Model, Printer};
@@ -44,6 +45,11 @@ impl Bed {
 
     /// With more arguments.
     async fn with(more: &[&str]) -> Self {
+        Self::at("mqtt=0,http=0", more).await
+    }
+
+    /// At these ports.
+    async fn at(ports: &str, more: &[&str]) -> Self {
         let printer = Printer::new(Model::P1S).code(CODE);
         let (mqtt, _serving) = switch_on(&printer, SocketAddr::from((HOME, 0))).await;
         let dir = StateDir::new();
@@ -52,7 +58,7 @@ impl Bed {
         let at = args.iter().position(|arg| arg == "--services").unwrap();
         args[at + 1] = "mqtt,http".to_owned();
         let at = args.iter().position(|arg| arg == "--port").unwrap();
-        args[at + 1] = "mqtt=0,http=0".to_owned();
+        args[at + 1] = ports.to_owned();
         args.extend(["--http-token", TOKEN].map(str::to_owned));
         args.extend(more.iter().map(|&arg| arg.to_owned()));
         let proxy = Proxy::start(command(args), Rc::clone(&dir)).await;
@@ -150,7 +156,10 @@ fn curl_reads_every_path() {
 #[test]
 fn the_page_is_bound_to_an_address_of_its_own() {
     proxy::run(async {
-        let bed = Bed::with(&["--http-address", "127.0.0.5"]).await;
+        // Ports that no other test listens on, at either address.
+        let ports = block(&[HOME, Ipv4Addr::new(127, 0, 0, 5)]);
+        let ports = format!("mqtt={},http={}", ports.start(), ports.end());
+        let bed = Bed::at(&ports, &["--http-address", "127.0.0.5"]).await;
         assert_eq!(bed.http.ip().to_string(), "127.0.0.5");
         let connects = |address: &str, port| {
             let address = SocketAddr::new(address.parse().unwrap(), port);
