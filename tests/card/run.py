@@ -27,22 +27,25 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/card-test"
 CODE = "7Kq2xW9p"
 ADMIN = "a-code-for-updates"
-# How long anything may take, in seconds: two processors emulate an old one, beside whatever else runs.
+# How long anything may take, in seconds: two processors emulate an old one, beside whatever else runs. What is waited for on the
+# console may take as long after each line there, and time in which the emulator waits for a processor does not count.
 BOOT_WITHIN, ANSWER_WITHIN, UPDATE_WITHIN = 420, 120, 900
+# An image ends at 512 MiB. The emulated card is larger: behind the image lies the content of an update.
+CARD, BEHIND = 1 << 30, 512 << 20
 
 # QEMU's machine, what the firmware calls it, its device tree, and its serial port as the last of these.
 #
 # The timer of raspi0 loses events in QEMU, which `Timer` makes good.
 #
 # The emulated USB network carries 64 bytes a millisecond at best, and so an update of the Zero in seven minutes, and one of AArch64
-# in a quarter of an hour: the content is carried on the data partition, and what is sent is a line that stands for it.
+# in a quarter of an hour: the content lies on the card, behind its partitions, and what is sent is a line that stands for it.
 #
 # QEMU has no model for what one driver of raspi0 wants. All its Raspberry Pis reset as soon as their watchdog is started: `watchdog` is
 # a driver that takes its place, and counts in the kernel. It has a minute and not a board's 15 s: beside much else, QEMU's Zero gets a tenth of a
 # processor.
 AARCH64 = {
     "program": "qemu-system-aarch64", "machine": "raspi3b", "model": "pi3", "tree": "bcm2837-rpi-3-b.dtb",
-    "append": "", "timer": False, "usb": 0x3f980000, "serial": ["-serial", "null"], "watchdog": "softdog", "packages": "target/card/arm64",
+    "append": "", "timer": False, "usb": 0x3f980000, "serial": ["-serial", "null"], "accel": "tcg,thread=single", "watchdog": "softdog", "packages": "target/card/arm64",
     "firmware": ["start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat",
                  "start4.elf", "fixup4.dat", "start4cd.elf", "fixup4cd.dat"],
     "trees": ["bcm2837-rpi-zero-2-w.dtb", "bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb", "bcm2711-rpi-4-b.dtb"],
@@ -52,7 +55,7 @@ MACHINES = {
     "rpi-zero": {
         "program": "qemu-system-arm", "machine": "raspi0", "model": "pi0", "tree": "bcm2835-rpi-zero.dtb",
         "append": "initcall_blacklist=bcm2835_power_driver_init",
-        "timer": True, "usb": 0x20980000, "serial": [], "watchdog": "softdog", "packages": "target/card/armel",
+        "timer": True, "usb": 0x20980000, "serial": [], "accel": "tcg", "watchdog": "softdog", "packages": "target/card/armel",
         "firmware": ["start.elf", "fixup.dat", "start_cd.elf", "fixup_cd.dat"],
         "trees": ["bcm2835-rpi-b.dtb", "bcm2835-rpi-b-plus.dtb", "bcm2835-rpi-zero.dtb", "bcm2835-rpi-zero-w.dtb"],
     },
@@ -67,7 +70,8 @@ def said(text):
     print(f"{time.monotonic() - begun:5.0f} s {text}", flush=True)
 
 
-def check(what, holds):
+def check(what, holds, machine=None):
+    """Counts what holds. Of a machine with which it does not, the console's end is shown."""
     global passed
     if holds:
         passed += 1
@@ -75,7 +79,9 @@ def check(what, holds):
     else:
         failed.append(what)
         said(f"FAILED  {what}")
-    return holds
+        if machine:
+            machine.shows_console()
+    return bool(holds)
 
 
 def run(*command, **options):
@@ -152,10 +158,18 @@ umount /sys
 
 
 def carried():
-    """The files with which a machine takes what is sent from its data partition, if something is there."""
+    """The files with which a machine takes an update from behind the card's partitions, if what was sent is a line that says how many bytes it has."""
     script = (ROOT / "boards/card/root/lib/card/update").read_text()
     arrived = re.search(r"^until .*done\n", script, re.M)[0]
-    return {"lib/card/update": script.replace(arrived, arrived + "if [ -e /data/sent ]; then mv /data/sent /run/upload/complete; fi\n")}
+    # Where the next one lies, the last one was: what the kernel remembers of that is forgotten.
+    taken = f"""read -r what bytes <$folder/complete || true
+if [ "$what" = carried ]; then
+    blockdev --flushbufs /dev/mmcblk0
+    dd if=/dev/mmcblk0 bs=1048576 skip={BEHIND >> 20} count=$(((bytes >> 20) + 1)) 2>/dev/null | head -c "$bytes" >$folder/carried
+    mv $folder/carried $folder/complete
+fi
+"""
+    return {"lib/card/update": script.replace(arrived, arrived + taken)}
 
 
 class Adapter(threading.Thread):
@@ -203,16 +217,22 @@ class Machine:
     """An emulated board with a card in it."""
 
     def __init__(self, board, image):
-        self.kind, self.image = MACHINES[board], image
-        self.added = archive(watchdog(self.kind, image) | carried())
+        self.board, self.kind, self.image, self.admin = board, MACHINES[board], image, ADMIN
+        os.truncate(image, CARD)
+        self.adds({})
         self.console = WORK / f"{board}.console"
         self.process, self.first_authority = None, None
+
+    def adds(self, files):
+        """What its root has besides what the image has, from the next start on."""
+        self.added = archive(watchdog(self.kind, self.image) | carried() | files)
 
     def plug_in(self, **devices):
         """Starts it as the firmware would. `address` is the one that it will have, if not by DHCP. `wire` has two ports of this machine, between
         which frames are UDP packets."""
         self.loaded = loaded = firmware.Card(self.image).load(self.kind["model"], self.kind["tree"])
-        self.console.unlink(missing_ok=True)
+        if self.console.exists():
+            self.console.replace(self.console.with_suffix(".before"))
         for what, added in (("kernel", b""), ("initramfs", self.added), ("tree", b"")):
             (WORK / what).write_bytes(loaded[what] + added)
         self.ports = {port: free_port() for port in (8883, 8080, 8081)}
@@ -224,13 +244,13 @@ class Machine:
         registers, control = WORK / "registers.socket", WORK / "control.socket"
         for path in (registers, control):
             path.unlink(missing_ok=True)
-        self.started = time.monotonic()
+        self.started, self.sent = time.monotonic(), 0
         self.process = subprocess.Popen(
             [self.kind["program"], "-M", self.kind["machine"], "-kernel", WORK / "kernel", "-initrd", WORK / "initramfs",
              "-dtb", WORK / "tree", "-append", f"{loaded['cmdline']} {self.kind['append']}",
              "-drive", f"if=sd,file={self.image},format=raw", "-display", "none", "-monitor", "none", "-no-reboot",
              *self.clock, *self.kind["serial"], "-serial", f"file:{self.console}", "-netdev", network,
-             "-device", "usb-net,netdev=n0,id=adapter,port=1", "-accel", "tcg", "-qtest-log", "none",
+             "-device", "usb-net,netdev=n0,id=adapter,port=1", "-accel", self.kind["accel"], "-qtest-log", "none",
              "-qtest", f"unix:{registers},server=on,wait=off", "-qmp", f"unix:{control},server=on,wait=off"],
             stdout=open(WORK / "qemu.log", "a"), stderr=subprocess.STDOUT)
         registers = Registers(registers)
@@ -241,23 +261,45 @@ class Machine:
     def text(self):
         return self.console.read_text(errors="replace") if self.console.exists() else ""
 
+    def shows_console(self):
+        """The end of its console, and of that of its start before."""
+        before = self.console.with_suffix(".before")
+        if before.exists():
+            print("---- the start before this ended so:\n" + "\n".join(before.read_text(errors="replace").split("\n")[-12:]))
+        state = "runs" if self.runs() else "has ended"
+        print(f"---- the machine {state}; its console:\n" + "\n".join(self.text().split("\n")[-60:]) + "\n----", flush=True)
+
+    def runs(self):
+        return self.process is not None and self.process.poll() is None
+
+    def seconds_given(self):
+        """Seconds without those in which the emulator waited for a processor, which are many on a machine that has much else to do."""
+        starved = 0
+        with contextlib.suppress(OSError):
+            for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+                starved = max(starved, int((task / "schedstat").read_text().split()[1]))
+        return time.monotonic() - starved / 1e9
+
     def waits_for(self, pattern, seconds):
-        """The first line with the pattern, or None; ends early if the machine does."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            ended = self.process.poll() is not None
-            found = re.search(pattern, self.text())
+        """The first place of the console, from when an update was sent on, with the pattern; or None if no line was added for so many seconds,
+        or a few were for four times as long. Ends early if the machine does."""
+        begun = last = self.seconds_given()
+        length = 0
+        while True:
+            ended, text, now = not self.runs(), self.text()[self.sent:], self.seconds_given()
+            found = re.search(pattern, text)
             if found:
                 return found
-            if ended:
+            if len(text) > length:
+                length, last = len(text), now
+            if ended or now - last > seconds or now - begun > 4 * seconds:
                 return None
             time.sleep(0.2)
-        return None
 
     def is_ready(self):
         """Whether it serves: by its console, or by its page, since QEMU's serial port has been seen to stop taking lines."""
-        deadline = time.monotonic() + BOOT_WITHIN
-        while time.monotonic() < deadline and self.process.poll() is None:
+        begun = self.seconds_given()
+        while self.runs() and self.seconds_given() - begun < BOOT_WITHIN:
             if self.waits_for(r"card: ready after \d+ s", 2) or self.page(8080, "/readyz", 5).strip() == "ready":
                 return True
         return False
@@ -297,21 +339,30 @@ class Machine:
         return subprocess.run(["curl", "-sS", "--max-time", str(seconds), f"http://localhost:{self.ports[port]}{path}"],
                               capture_output=True, text=True).stdout
 
-    def to_send(self, update):
-        """What send_update() is to send: to be called before the machine is started."""
-        if self.by_network:
-            return update
-        self.cut()
-        edit_data(self.image, f"write {update} sent\n")
-        line = WORK / "carried.update"
-        line.write_text("what is on the data partition\n")
-        return line
-
     def send_update(self, update):
+        """Sends it as a user would, and returns the answer. The content of a large one is put behind the partitions."""
+        size, self.sent = update.stat().st_size, len(self.text())
+        if size > 1 << 20 and not self.by_network:
+            with open(self.image, "r+b") as card:
+                card.seek(BEHIND)
+                card.write(update.read_bytes())
+            update = WORK / "carried.update"
+            update.write_text(f"carried {size}\n")
+        return self.posts("--data-binary", f"@{update}")
+
+    def posts(self, *options):
         return subprocess.run(
-            ["curl", "-sS", "--max-time", str(UPDATE_WITHIN), "-K", "-", "--data-binary", f"@{update}",
-             f"http://localhost:{self.ports[8081]}/cgi-bin/update"],
-            input=f'header = "X-Admin-Code: {ADMIN}"\nheader = "Expect:"\n', capture_output=True, text=True).stdout
+            ["curl", "-sS", "--max-time", str(UPDATE_WITHIN), "-K", "-", *options, f"http://localhost:{self.ports[8081]}/cgi-bin/update"],
+            input=f'header = "X-Admin-Code: {self.admin}"\nheader = "Expect:"\n', capture_output=True, text=True).stdout
+
+    def takes_code(self):
+        """Whether the admin code of its settings is the one it takes: with it, an update that would be too large is refused for that."""
+        return "at most" in self.posts("-H", "Content-Length: 200000000", "--data-binary", "")
+
+    def has_settings(self):
+        """Whether its settings are those that it was given last, and no code is left where a PC shows it."""
+        return bool(self.waits_for(r"card: settings: 0 errors", 5)) and self.takes_code() and not any(
+            has_secret(self.image, secret) for secret in (CODE, self.admin))
 
 
 # ---- without booting -------------------------------------------------------------------------------
@@ -459,8 +510,7 @@ def has_secret(image, secret):
 def boots(board, machine, printer):
     machine.plug_in()
     ready = machine.is_ready()
-    if not check(f"{board}: the card boots and serves", ready):
-        print(machine.text()[-3000:])
+    if not check(f"{board}: the card boots and serves", ready, machine):
         return False
     machine.seconds = time.monotonic() - machine.started
     own = machine.waits_for(r"card: ready after (\d+) s", 5)
@@ -480,63 +530,167 @@ def boots(board, machine, printer):
     return True
 
 
-def comes_back(board, what, machine, printer, slot, data="mounted|repaired"):
-    """After whatever was done to it, it serves, from this slot, with the authority that it had, and with its data."""
+# What a start may find on the data partition after a cut; a first start may have been cut while it made it.
+KEPT, MADE = "mounted|repaired", "mounted|repaired|made|replaced"
+
+
+def comes_back(board, what, machine, printer, slot, data=KEPT):
+    """After whatever was done to it, it serves, from this slot, with the authority that it had, its data, and its settings."""
     machine.cut()
     machine.plug_in()
     good = machine.is_ready() and machine.authority() and machine.state(printer.serial)
     found = machine.waits_for(r"card: data: (.*)", 5)
-    if not check(f"{board}: {what}: it serves again, from slot {slot}, data {found[1].strip() if found else '?'}",
-                 good and machine.waits_for(rf"card: slot {slot} ", 5) and found and re.match(data, found[1])):
-        print(machine.text()[-3000:])
+    return check(f"{board}: {what}: it serves again, from slot {slot}, data {found[1].strip() if found else '?'}, settings as they were",
+                 good and machine.waits_for(rf"card: slot {slot} ", 5) and found and re.match(data, found[1]) and machine.has_settings(),
+                 machine)
 
 
-# What a start may find on the data partition after a cut; a first start may have been cut while it made it.
-KEPT, MADE = "mounted|repaired", "mounted|repaired|made|replaced"
-# In place of a log that is kept once an hour: the data partition is written to all the time.
-WRITES = "#!/bin/sh\nwhile :; do /lib/card/log-save; usleep 200000; done\n"
+# In place of a log that is kept once an hour: the data partition is written to every other second.
+WRITES = "#!/bin/sh\nwhile :; do /lib/card/log-save; sleep 1; done\n"
+TRIED = r"card: update: slot \w is tried"
+# When the plug is pulled: a line of the console, or a change of the card, and between how many seconds after it. Those of a start are
+# in parts of what one takes here.
+MOMENTS = {
+    "a first start": ("", 0.0, 1.1),
+    "a first start's moving of codes": ("card: data: ", 0.0, 0.3),
+    "a start": ("", 0.0, 1.1),
+    "a start with a new code": ("card: data: ", 0.0, 0.3),
+    "work": ("", 0, 20),
+    "the writing of a slot": ("card: update: verified", 0, 8),
+    "the jump to the slot's kernel": (TRIED, 0, 8),
+    "a trial": (rf"(?s){TRIED}.*Linux version", 0, 15),
+    "a trial that serves": (rf"(?s){TRIED}.*card: ready after", 0, 25),
+    "the moment before a trial is good": ("is_opened", 0, 0),
+    "the moment in which a trial is good": ("is_switched", 0, 0),
+    "the moment after a trial was good": ("card: update: good", 0, 3),
+}
+SHORT = ["a start with a new code", "work", "the writing of a slot"]
+WHOLE = ["a first start"] + ["a first start's moving of codes"] * 2 + ["a start"] * 2 + ["a start with a new code"] * 2 + ["work"] * 3 + [
+    "the writing of a slot"] * 3 + ["a trial"] * 2 + [moment for moment in MOMENTS if re.search("jump|serves|moment", moment)]
 
 
-def cuts(board, image, machine, printer, count, seed):
-    """The plug is pulled at random moments: of a first start, of a later one, and of the work after it."""
-    dice, longest = random.Random(seed), machine.seconds * 1.1
-    put_slot(machine.image, 2, slot_with(board, image, "writes", {"lib/card/log-keep": WRITES}))
-    for number in range(1, count + 1):
-        moment = ("first start", "start", "work")[number % 3]
-        if moment == "first start":
-            machine.cut()
-            fresh = Machine(board, fill_in(board, image, printer, name="fresh"))
-            put_slot(fresh.image, 2, WORK / "writes.slot")
+class Switch:
+    """What the image's first partition says: whether it can be written to, and which slot is selected."""
+
+    def __init__(self, image):
+        _, self.first, size = firmware.Card(image).partitions[1]
+        self.file = open(image, "rb")
+        self.file.seek(self.first)
+        self.choice = self.first + re.search(rb"\nboot_partition=(?=\d\n#)", self.file.read(size)).end()
+        self.selected = self.byte(self.choice)
+
+    def closes(self):
+        """As a PC does that has repaired the file system: Linux does not mark one that was marked already."""
+        with open(self.file.name, "r+b") as image:
+            image.seek(self.first + 65)
+            image.write(b"\0")
+
+    def byte(self, at):
+        return os.pread(self.file.fileno(), 1, at)
+
+    def is_opened(self):
+        """Linux marks a FAT32 that is mounted to be written to."""
+        return self.byte(self.first + 65)[0] & 1 or self.is_switched()
+
+    def is_switched(self):
+        return self.byte(self.choice) != self.selected
+
+
+def reaches(machine, switch, line, seconds):
+    """Waits for a moment, and says whether it has come."""
+    if line.startswith("is_"):
+        begun = machine.seconds_given()
+        while not getattr(switch, line)():
+            if not machine.runs() or machine.seconds_given() - begun > UPDATE_WITHIN:
+                return False
+            time.sleep(0.001)
+    elif line and not machine.waits_for(line, UPDATE_WITHIN):
+        return False
+    time.sleep(seconds)
+    return True
+
+
+def cuts(board, image, machine, printer, count, first, seed, key):
+    """The plug is pulled at random moments: of a first start, of a later one, of the work after it, and of an update."""
+    dice = random.Random(seed)
+    moments = SHORT[:count] if count <= len(SHORT) else dice.sample(WHOLE, len(WHOLE))
+    while len(moments) < count:
+        moments.append(dice.choice(WHOLE))
+    # Those of another card come first: the other ones need no further start between them.
+    moments.sort(key=lambda moment: "first" not in moment)
+    said(f"        {count} power cuts, with --seed {seed}: {', '.join(moments[:count])}")
+    machine.adds({"lib/card/log-keep": WRITES})
+    survived = lost = 0
+    for number in range(first, count + 1):
+        if pulls(board, image, machine, printer, key, dice, f"power cut {number} of {count}", moments[number - 1]):
+            survived += 1
         else:
-            fresh = machine
-        if moment == "work" and machine.process:
-            seconds = dice.uniform(0, 20)
-        else:
-            seconds = dice.uniform(0.2, longest)
-            fresh.cut()
-            fresh.plug_in()
-        time.sleep(seconds)
-        reached = re.findall(r"card: (\w+)", fresh.text())
-        comes_back(board, f"power cut {number} of {count}, {seconds:.1f} s into the {moment} ({reached[-1] if reached else 'kernel'})",
-                   fresh, printer, "a", MADE if moment == "first start" else KEPT)
-        if fresh is not machine:
-            fresh.cut()
-            fresh.image.unlink()
-    machine.cut()
-    put_slot(machine.image, 2, slot_file(image))
+            lost += 1
+        if lost == 3:
+            break
+    machine.adds({})
+    said(f"        {survived} of {count - first + 1} power cuts were survived")
+
+
+def pulls(board, image, machine, printer, key, dice, what, moment):
+    """Pulls the plug at a moment, and says whether all is well afterwards."""
+    line, least, most = MOMENTS[moment]
+    of_start, of_update = "start" in moment, line.startswith("is_") or "update" in line
+    seconds, subject = dice.uniform(least, most) * (machine.seconds if of_start else 1), machine
+    if of_start:
+        machine.cut()
+        if "first" in moment:
+            subject = Machine(board, fill_in(board, image, printer, name="fresh"))
+            subject.added = machine.added
+        elif "code" in moment:
+            types_code(machine, f"a-new-code-{dice.randrange(10 ** 8)}")
+        subject.plug_in()
+    elif not machine.runs() and not comes_back(board, f"before {what}", machine, printer, selected(machine)):
+        return False
+    slot, other, switch, version = selected(subject), "ba"["ab".index(selected(subject))], Switch(subject.image), None
+    if line == "is_opened" and switch.is_opened():
+        subject.cut()
+        switch.closes()
+        if not comes_back(board, f"before {what}", subject, printer, slot):
+            return False
+    if of_update:
+        version = sends_update(board, image, machine, key)
+    if not check(f"{board}: {what}: {moment} is reached", reaches(subject, switch, line, seconds), subject):
+        return False
+    subject.cut()
+    reached = (re.findall("card: .*", subject.text()) or ["kernel"])[-1].strip()[:60]
+    now = selected(subject)
+    good = check(f"{board}: {what}: slot {now} is selected", now == slot or "good" in moment or "serves" in moment)
+    good &= comes_back(board, f"{what}, in {moment}, {seconds:.1f} s after {line or 'its begin'!r} ({reached})",
+                       subject, printer, now, MADE if "first" in moment else KEPT)
+    if of_update:
+        tried = "writing" not in moment
+        verdict = subject.page(8081, "/cgi-bin/update").strip()
+        good &= check(f"{board}: and its page says what became of the update: {verdict}", not tried or verdict.startswith(
+            f"good, slot {other}" if now == other else "taken back: "), subject)
+        if now == other:
+            good &= check(f"{board}: and its version is that of the update", subject.waits_for(rf"card: slot \w version {re.escape(version)} ", 5))
+    if subject is not machine:
+        subject.cut()
+        subject.image.unlink()
+    return good
+
+
+def selected(machine):
+    return "ab"[firmware.Card(machine.image).selected() - 2]
+
+
+def types_code(machine, code):
+    """A new admin code is typed into pandaproxy.txt on a PC."""
+    card = firmware.Card(machine.image)
+    text, found = re.subn(rb"(?m)^ADMIN_CODE=.*?(?=\r?$)", b"ADMIN_CODE=" + code.encode(), card.read(1, "pandaproxy.txt"))
+    assert found == 1
+    card.write(1, "pandaproxy.txt", text)
+    machine.admin = code
 
 
 def slot_file(image):
     return pathlib.Path(str(image).removesuffix(".img") + ".slot")
-
-
-def put_slot(image, number, slot):
-    """What an update would do, from outside."""
-    content, (_, first, size) = pathlib.Path(slot).read_bytes(), firmware.Card(image).partitions[number]
-    assert len(content) <= size
-    with open(image, "r+b") as file:
-        file.seek(first)
-        file.write(content)
 
 
 def slot_with(board, image, name, files):
@@ -557,71 +711,132 @@ def signed(slot, key, board, version):
     return update
 
 
+def next_version():
+    next_version.last += 1
+    return f"99.{next_version.last}.0"
+
+
+next_version.last = 0
+
+
+def patient():
+    """The files with which the trial of an update has eight minutes: beside much else, QEMU takes longer than a board's two for a start."""
+    script = (ROOT / "boards/card/root/lib/card/trial").read_text()
+    assert "-ge 120 ]" in script and "-lt 120 ]" in script
+    return {"lib/card/trial": script.replace("120", "480")}
+
+
+def sends_update(board, image, machine, key, files=None):
+    """Sends an update with these files in its root, or one that is good, to a machine that serves; returns its version."""
+    version = next_version()
+    files = {"etc/card/version": version + "\n"} | (patient() if files is None else files)
+    update = signed(slot_with(board, image, "update", files), key, board, version)
+    answer = machine.send_update(update)
+    check(f"{board}: an update is accepted: {answer.strip()[:60]}", "being verified" in answer, machine)
+    return version
+
+
 def update_is_taken(board, image, machine, printer, key):
-    update = signed(slot_with(board, image, "good", {"etc/card/version": "99.0.0\n"}), key, board, "99.0.0")
-    sent = machine.to_send(update)
-    comes_back(board, "before an update", machine, printer, "a")
-    answer = machine.send_update(sent)
-    check(f"{board}: a good update is accepted: {answer.strip()[:60]}", "being verified" in answer)
-    good = machine.waits_for(r"card: update: good, slot b", UPDATE_WITHIN)
-    if not check(f"{board}: it is tried, serves, reaches the printer, and is declared good", good):
-        print(machine.text()[-3000:])
-    check(f"{board}: autoboot.txt names slot b", firmware.Card(machine.image).selected() == 3)
-    comes_back(board, "after the update", machine, printer, "b")
-    check(f"{board}: with the new version", machine.waits_for(r"version 99\.0\.0 ", 5))
+    slot = selected(machine)
+    other = "ba"["ab".index(slot)]
+    if not machine.runs() and not comes_back(board, "before an update", machine, printer, slot):
+        return
+    begun = time.monotonic()
+    version = sends_update(board, image, machine, key)
+    verdict = becomes(machine, f"good, slot {other}, version {version}")
+    check(f"{board}: an update is tried, serves, reaches the printer, and after {time.monotonic() - begun:.0f} s it is {verdict}",
+          verdict.startswith("good, "), machine)
+    check(f"{board}: autoboot.txt names slot {other}", selected(machine) == other)
+    comes_back(board, "after the update", machine, printer, other)
+    check(f"{board}: with the new version", machine.waits_for(rf"card: slot {other} version {re.escape(version)} ", 5), machine)
 
 
-def update_is_refused(board, image, machine, key):
-    (WORK / "small.slot").write_bytes(os.urandom(4096))
-    other = signed(WORK / "small.slot", key, "rpi-3" if board == "rpi-zero" else "rpi-zero", "99.0.1")
-    machine.send_update(other)
-    check(f"{board}: an update for another board is refused", machine.waits_for(r"card: update: refused: .*board", UPDATE_WITHIN))
+def becomes(machine, good):
+    """What became of an update: by its console, or by its page if that says what is hoped for."""
+    begun = machine.seconds_given()
+    while machine.runs() and machine.seconds_given() - begun < UPDATE_WITHIN:
+        if found := machine.waits_for(r"card: update: ((?:good|taken back|refused).*)", 5):
+            return found[1].strip()
+        if machine.page(8081, "/cgi-bin/update", 5).strip() == good:
+            return good
+    return "not known"
+
+
+def updates_are_refused(board, image, machine, printer, key):
+    """Updates that must not be tried. Nothing on the card changes but what became of them, and the same proxy goes on."""
+    if not machine.runs() and not comes_back(board, "before updates that are refused", machine, printer, selected(machine)):
+        return
+    own, other = WORK / "own.slot", "rpi-3" if board == "rpi-zero" else "rpi-zero"
+    own.write_bytes(os.urandom(4096))
+    stranger = WORK / "stranger.pem"
+    run("openssl", "genpkey", "-algorithm", "ed25519", "-out", stranger, stderr=subprocess.DEVNULL)
+
+    def altered(change):
+        update = signed(own, key, board, "99.99.0")
+        update.write_bytes(change(update.read_bytes()))
+        return update
+
+    def sent(update):
+        """The first one in a while: the machine takes the next one a moment after it has refused one."""
+        begun = machine.seconds_given()
+        while "being verified" not in (answer := machine.send_update(update)) and machine.seconds_given() - begun < ANSWER_WITHIN:
+            time.sleep(1)
+        return answer
+
+    def installed():
+        return [hashlib.sha256(partition(machine.image, number)).digest() for number in (1, 2, 3)]
+
+    before = installed()
+    for what, update, why in (
+        ("another board", lambda: signed(own, key, other, "99.99.0"), "for board card-.*, not card-"),
+        ("another key", lambda: signed(own, stranger, board, "99.99.0"), "signature not made by an accepted key"),
+        ("an older version", lambda: signed(own, key, board, "0.0.1"), r"version 0\.0\.1 is older"),
+        ("a changed header", lambda: altered(lambda update: update.replace(b"99.99.0", b"99.99.1")), "signature not made by an accepted key"),
+        ("changed content", lambda: altered(lambda update: update[:-1] + bytes([update[-1] ^ 1])), "content is not what was signed"),
+        ("an end that is missing", lambda: altered(lambda update: update[:-1]), "file has 4095 of 4096 bytes"),
+        ("no header", lambda: own, "not an update file"),
+    ):
+        sent(update())
+        found = machine.waits_for(r"card: update: (refused: .*)\n", UPDATE_WITHIN)
+        said_so = found[1].strip() if found else "nothing"
+        check(f"{board}: an update with {what} is refused: {said_so}", re.match(f"refused: .*{why}", said_so), machine)
+        begun = machine.seconds_given()
+        while (page := machine.page(8081, "/cgi-bin/update").strip()) != said_so and machine.seconds_given() - begun < ANSWER_WITHIN:
+            time.sleep(1)
+        check(f"{board}: and the page says so", page == said_so, machine)
+    check(f"{board}: after updates that were refused, no slot and no choice of one has changed", installed() == before)
+    check(f"{board}: and it serves as before", machine.runs() and machine.state(printer.serial) and "the proxy ended" not in machine.text(), machine)
+
+
+def partition(image, number):
+    _, first, size = firmware.Card(image).partitions[number]
+    with open(image, "rb") as file:
+        file.seek(first)
+        return file.read(size)
 
 
 def update_goes_back(board, image, machine, printer, key, what, files, pattern, stop_printer=False):
     """An update that is not good: the slot that was there before serves again."""
-    slot = firmware.Card(machine.image).selected()
-    letter = "ab"[slot - 2]
-    update = signed(slot_with(board, image, "bad", files), key, board, "99.1.0")
-    sent = machine.to_send(update)
-    comes_back(board, f"before an update that {what}", machine, printer, letter)
-    machine.send_update(sent)
-    check(f"{board}: an update that {what} is tried", machine.waits_for(r"card: update: slot [ab] is tried", UPDATE_WITHIN))
+    letter = selected(machine)
+    if not machine.runs() and not comes_back(board, f"before an update that {what}", machine, printer, letter):
+        return
+    sends_update(board, image, machine, key, files)
+    check(f"{board}: an update that {what} is tried", machine.waits_for(TRIED, UPDATE_WITHIN), machine)
     if stop_printer:
         printer.stop()
-    check(f"{board}: an update that {what} ends", machine.waits_for(pattern, UPDATE_WITHIN))
+    check(f"{board}: an update that {what} ends", machine.waits_for(pattern, UPDATE_WITHIN), machine)
     if stop_printer:
         printer.start()
-    check(f"{board}: and the machine resets itself", wait_for_end(machine, 120))
+    check(f"{board}: and the machine resets itself", wait_for_end(machine, 120), machine)
     comes_back(board, f"after an update that {what}", machine, printer, letter)
+    check(f"{board}: and its page says so", machine.page(8081, "/cgi-bin/update").startswith("taken back: "), machine)
 
 
 def wait_for_end(machine, seconds):
-    try:
-        machine.process.wait(seconds)
-        return True
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def cut_during_update(board, image, machine, printer, key, seed):
-    """The plug is pulled while the other slot is written, in the trial, and about when the trial is found good."""
-    dice = random.Random(seed)
-    for number, (line, seconds) in enumerate(((r"card: update: verified", dice.uniform(0, 8)), (r"card: update: slot [ab] is tried",
-                                              dice.uniform(0, 30)), (r"(?s)is tried.*card: ready after", dice.uniform(28, 36)))):
-        letter = "ab"[firmware.Card(machine.image).selected() - 2]
-        update = signed(slot_with(board, image, "cut", {"etc/card/version": f"99.2.{number}\n"}), key, board, f"99.2.{number}")
-        sent = machine.to_send(update)
-        comes_back(board, "before an update", machine, printer, letter)
-        machine.send_update(sent)
-        check(f"{board}: an update is under way", machine.waits_for(line, UPDATE_WITHIN))
-        time.sleep(seconds)
-        where = re.findall(r"card: update: (.*)", machine.text())[-1].strip()
-        machine.cut()
-        selected = "ab"[firmware.Card(machine.image).selected() - 2]
-        if number < 2:
-            check(f"{board}: the old slot is still the one to start from", selected == letter)
-        comes_back(board, f"a power cut {seconds:.1f} s after {line!r} (last: {where})", machine, printer, selected)
+    begun = machine.seconds_given()
+    while machine.runs() and machine.seconds_given() - begun < seconds:
+        time.sleep(0.2)
+    return not machine.runs()
 
 
 def broken_data(board, machine, printer):
@@ -759,6 +974,7 @@ def main():
     parser.add_argument("--whole", action="store_true", help="rpi-zero and rpi-3, twenty power cuts, and all that can be wrong")
     parser.add_argument("--board", action="append", choices=MACHINES, help="this one; more than once for more")
     parser.add_argument("--cuts", type=int, help="how many power cuts (3, or 20)")
+    parser.add_argument("--first", type=int, default=1, help="the first of them, with those before left out")
     parser.add_argument("--seed", type=int, default=1, help="of the moments of power cuts")
     parser.add_argument("--by-network", action="store_true", help="updates are sent through the emulated network, whole")
     parser.add_argument("--by-instructions", action="store_true", help="the emulated clock counts instructions: for a machine that "
@@ -766,7 +982,7 @@ def main():
     parser.add_argument("--printer", help="the simulated printer, if it is built")
     parser.add_argument("--image", type=pathlib.Path, help="this image, in place of building one twice; its updates need --key")
     parser.add_argument("--key", type=pathlib.Path, help="the private key of the updates that the image takes")
-    parser.add_argument("--only", action="append", help="image (which boots nothing), boot, cuts, update, bad-updates, data, settings, network")
+    parser.add_argument("--only", action="append", help="image (which boots nothing), boot, cuts, update, refused, bad-updates, data, settings, network")
     arguments = parser.parse_args()
     Machine.by_network, Machine.clock = arguments.by_network, ["-icount", "shift=1"] if arguments.by_instructions else []
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -798,23 +1014,22 @@ def main():
                 lists_its_parts(board, image)
             select(board, image)
             machine = Machine(board, fill_in(board, image, printer))
-            if any(wanted(name) for name in ("boot", "cuts", "update", "bad-updates", "data")) and not boots(board, machine, printer):
+            if any(wanted(name) for name in ("boot", "cuts", "update", "refused", "bad-updates", "data")) and not boots(board, machine, printer):
                 machine.cut()
                 continue
             if wanted("cuts"):
-                cuts(board, image, machine, printer, count, arguments.seed)
+                cuts(board, image, machine, printer, count, arguments.first, arguments.seed, key)
             if wanted("update"):
                 update_is_taken(board, image, machine, printer, key)
-                if arguments.whole:
-                    update_is_refused(board, image, machine, key)
+            if arguments.whole and wanted("refused"):
+                updates_are_refused(board, image, machine, printer, key)
             if arguments.whole and wanted("bad-updates"):
                 update_goes_back(board, image, machine, printer, key, "crashes",
                                  {"lib/card/boot": "#!/bin/sh\n/lib/card/mount-kernel\necho c >/proc/sysrq-trigger\n"}, r"Kernel panic")
                 update_goes_back(board, image, machine, printer, key, "has a proxy that ends",
                                  {"usr/bin/pandaproxy": "#!/bin/sh\nexit 1\n"}, r"card: update: taken back: the proxy ended")
                 update_goes_back(board, image, machine, printer, key, "does not reach the printer",
-                                 {"etc/card/version": "99.1.0\n"}, r"card: update: taken back: the printer was not", stop_printer=True)
-                cut_during_update(board, image, machine, printer, key, arguments.seed)
+                                 {}, r"card: update: taken back: the printer was not", stop_printer=True)
             if arguments.whole and wanted("data"):
                 full_data(board, machine, printer)
                 broken_data(board, machine, printer)
