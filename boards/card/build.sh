@@ -87,7 +87,6 @@ need /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
 export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C
 umask 022
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 # ---- Debian's packages -----------------------------------------------------------------------------
 
@@ -137,6 +136,9 @@ if [ -n "$dry" ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# The card's version is its program's, which is that of the tag, by which updates are signed.
+version=$("$QEMU_USER" -cpu "$QEMU_CPU" "$binary" --version | sed -n 's/^pandaproxy \([^ ]*\) .*/\1/p') || version=''
+[ -n "$version" ] || die "$binary does not say which version it is"
 kernel_image=$(apt-cache depends "$kernel" | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p')
 [ -n "$kernel_image" ] || die "apt knows no $kernel"
 mapfile -t packages < <({

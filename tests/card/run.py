@@ -436,6 +436,17 @@ def has_drivers(board, card, contents):
     check(f"{board}: and that of Wi-Fi, which no tree names", "brcmfmac" in modules and len(trees) >= 5)
 
 
+def version_of(board, program):
+    """What a program for a board says that it is."""
+    file = WORK / "program"
+    file.write_bytes(program)
+    file.chmod(0o755)
+    emulator, processor = (re.search(rf"^{name}=(.*)$", (ROOT / f"boards/{board}/board.env").read_text(), re.M)[1]
+                           for name in ("QEMU_USER", "QEMU_CPU"))
+    told = subprocess.run([emulator, "-cpu", processor, file, "--version"], capture_output=True, text=True).stdout
+    return told.split(" ")[1] if told.startswith("pandaproxy ") else ""
+
+
 def lists_its_parts(board, image):
     """The bill of materials beside an image names everything in it, with versions, licences, sources and hashes."""
     bill = json.loads(image.with_suffix(".cdx.json").read_text())
@@ -451,10 +462,14 @@ def lists_its_parts(board, image):
           and len(listed) > 30 and all(len(part["hashes"][0]["content"]) == 64 and len(part["properties"]) == 2
                                        and part["licenses"][0]["license"]["name"] for part in debian.values()))
     initramfs = gzip.decompress(card.read(2, "initramfs.img"))
-    program = subprocess.run(["cpio", "--quiet", "-i", "--to-stdout", "usr/bin/pandaproxy"], input=initramfs, capture_output=True).stdout
+    in_root = lambda path: subprocess.run(["cpio", "--quiet", "-i", "--to-stdout", path], input=initramfs, capture_output=True).stdout
+    program = in_root("usr/bin/pandaproxy")
     ours = [part for part in parts.values() if part["name"] == "pandaproxy"]
     check(f"{board}: its program is the one in the image", len(ours) == 1
           and ours[0]["hashes"][0]["content"] == hashlib.sha256(program).hexdigest())
+    told = version_of(board, program)
+    check(f"{board}: the card, its list and its program say the same version: {told}", told
+          == in_root("etc/card/version").decode().strip() == bill["metadata"]["component"]["version"])
     locked = (ROOT / "Cargo.lock").read_text()
     crates = [part for ref, part in parts.items() if ref.startswith("pkg:cargo/")]
     check(f"{board}: its crates are those of Cargo.lock, to the hash", len(crates) > 30 and all(
