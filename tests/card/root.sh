@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What runs on a memory card, in a root of its own on this machine: its scripts with busybox and the program for this machine, on files in
 # place of the card, the LED, the watchdog and the clock. The shell is dash: busybox's would run its own programs where a test has
-# put others. tests/card/run.sh boots the image with busybox's.
+# put others. tests/card/run.py boots the image with busybox's.
 set -euo pipefail
 
 usage() {
