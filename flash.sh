@@ -48,6 +48,7 @@ say() {
 }
 
 # A memory card instead of a host: its own options, and its own help.
+[ "${1:-}" != card ] || misuse "the board is missing: ./flash.sh BOARD card DEVICE|FILE.img"
 if [ "${2:-}" = card ]; then
     exec "$(dirname "$0")/boards/card/write.sh" "$1" "${@:3}"
 fi

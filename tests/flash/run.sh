@@ -162,6 +162,9 @@ flash $BOARD
 check "wants a host" misuse "$BOARD is a board, and the host is missing"
 flash
 check "wants a host at least" misuse "the host is missing"
+code=0
+said=$("$scratch/project/flash.sh" card /dev/sdX --yes 2>&1) || code=$?
+check "wants the board of a card" misuse "the board is missing: ./flash.sh BOARD card"
 flash $BOARD board other
 check "wants no third word" misuse "'other' is one word too many"
 flash $BOARD '-oProxyCommand=x'
