@@ -628,7 +628,7 @@ a_full_partition_that_was_damaged_has_room_again() {
     : >"$root/run/log"
     starts
     has 'it is repaired, and used' "$(tail -n 1 "$root/run/log")" '^data: repaired$'
-    has 'what was removed is counted' "$(cat "$root/run/log")" '^data: full; [0-9]+ files and folders were removed$'
+    has 'what was removed is counted' "$(cat "$root/run/log")" '^room: [0-9]+ files and folders were removed from a full data partition$'
     is 'it is no RAM' "$(find "$root/run/card" -name 'data-in-ram' -o -name notice)" ''
     is 'the secrets' "$(stored_codes)" "$CODE lookhere "
     is 'the key' "$(cat "$root/data/pandaproxy/rsa.key")" key
