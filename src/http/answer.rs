@@ -113,8 +113,8 @@ pub enum Content {
     Line(&'static str),
     /// Whether the proxy is ready, and why not.
     Readiness,
-    /// The authority's certificate.
-    Authority,
+    /// The authority's certificate and what stands behind it, from this byte on.
+    Authority(usize),
     /// A file, from this byte on.
     File(&'static File, usize),
     /// A document, from there on.

@@ -159,7 +159,7 @@ impl Place {
         match path {
             "/livez" => Self::Open(Content::Line("alive\n")),
             "/readyz" => Self::Readiness,
-            "/ca.pem" => Self::Open(Content::Authority),
+            "/ca.pem" => Self::Open(Content::Authority(0)),
             "/status" => Self::Closed(Document::Json),
             "/status.txt" => Self::Closed(Document::Text),
             "/metrics" => Self::Closed(Document::Metrics),
@@ -435,14 +435,13 @@ impl Client {
                     };
                     words.get(..len).unwrap_or_default()
                 }
-                Content::Authority => service.ca_pem.as_bytes(),
-                Content::File(..) | Content::Document(..) => &[],
+                Content::Authority(_) | Content::File(..) | Content::Document(..) => &[],
             };
             let (content_type, content_len) = match answer.content {
                 Content::Line(_) | Content::Readiness => {
                     ("text/plain; charset=utf-8", Some(line.len()))
                 }
-                Content::Authority => ("application/x-pem-file", Some(line.len())),
+                Content::Authority(_) => ("application/x-pem-file", Some(service.ca_pem.len())),
                 Content::File(file, _) => (file.content_type, Some(file.bytes.len())),
                 Content::Document(document, _) => (document.content_type(), None),
             };
@@ -466,16 +465,29 @@ impl Client {
                 len += line.len();
             }
             match answer.content {
-                Content::Line(_) | Content::Readiness | Content::Authority => {
+                Content::Line(_) | Content::Readiness => {
                     answer.content = Content::Line("");
                     return Some(Output::Written(len));
                 }
                 Content::File(..) => return Some(Output::Written(len)),
-                Content::Document(..) => {}
+                Content::Authority(_) | Content::Document(..) => {}
             }
         }
         match answer.content {
-            Content::Line(_) | Content::Readiness | Content::Authority => None,
+            Content::Line(_) | Content::Readiness => None,
+            Content::Authority(at) => {
+                let rest = service.ca_pem.as_bytes().get(at..).unwrap_or_default();
+                let room = out.get_mut(len..).unwrap_or_default();
+                let most = rest.len().min(room.len());
+                for (to, byte) in room.iter_mut().zip(rest) {
+                    *to = *byte;
+                }
+                answer.content = match most < rest.len() {
+                    true => Content::Authority(at + most),
+                    false => Content::Line(""),
+                };
+                Some(Output::Written(len + most))
+            }
             Content::File(file, at) => {
                 let rest = file.bytes.get(at..).unwrap_or_default();
                 self.piece = rest.get(..PIECE).unwrap_or(rest);

@@ -119,8 +119,8 @@ pub const FILES: &[File] = &[
 const _: () = assert!(wire::MAX_HEAD <= budget::HTTP_INBOX, "an inbox holds a request's head");
 const _: () = assert!(counts::SIZE <= budget::COUNTS, "the counts are larger than their line");
 const _: () = assert!(
-    // A head with the longest headers, and the authority's certificate with an RSA key.
-    1024 + 2048 <= budget::HTTP_OUTBOX,
+    // A head with the longest headers, and a line of text.
+    1024 + 512 <= budget::HTTP_OUTBOX,
     "an outbox holds a head and a short content"
 );
 
@@ -211,7 +211,7 @@ impl Service {
             heap_limit,
             limiter,
         } = facts;
-        // openssl may write the certificate as text before it, which does not fit an outbox.
+        // openssl may write the certificate as text before it, which is of no use to clients.
         let ca_pem = match ca_pem.find("-----BEGIN ") {
             None | Some(0) => ca_pem,
             Some(at) => ca_pem.get(at..).unwrap_or_default().into(),

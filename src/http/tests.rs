@@ -117,6 +117,22 @@ fn the_authority_is_sent_without_text_before_it() {
     );
 }
 
+/// Issue 15: of a relayed printer more than one authority is handed out.
+#[test]
+fn authorities_are_sent_whole_that_do_not_fit_an_outbox() {
+    let certificate =
+        format!("-----BEGIN CERTIFICATE-----\n{}", "MIIB\n".repeat(budget::HTTP_OUTBOX));
+    let service = service(&certificate);
+    for method in ["GET", "HEAD"] {
+        let request = format!("{method} /ca.pem HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (answer, _) = ask(&service, &request);
+        let len = format!("Content-Length: {}\r\n", certificate.len());
+        assert!(answer.contains(&len), "{answer}");
+        let (_, content) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(content, if method == "GET" { &certificate } else { "" });
+    }
+}
+
 #[test]
 fn metrics_have_each_family_once_while_values_appear() {
     let service = service("");

@@ -1,6 +1,7 @@
 //! The proxy's certificates for its clients, and what it verifies the printer's certificate by, from the state
 //! directory and the settings.
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -18,7 +19,7 @@ use crate::state_dir::Pins;
 use crate::state_dir::chains::Chains;
 use crate::state_dir::pins::Fingerprint;
 use crate::tls::identity::{ADDRESSES, HOSTS};
-use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust};
+use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust, issuers};
 
 /// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
 const MAX_AUTHORITIES: u64 = 64 * 1024;
@@ -39,7 +40,7 @@ pub struct Credentials {
 /// The proxy's certificate authority, as it is shown to clients.
 #[derive(Clone)]
 pub struct Authority {
-    /// Its certificate as PEM.
+    /// Its certificate as PEM, and behind it what vouches for a relayed printer's.
     pub pem: Arc<str>,
     /// SHA-256 of its certificate.
     pub sha256: Fingerprint,
@@ -49,6 +50,17 @@ impl Authority {
     /// That of `identity`.
     pub fn of(identity: &Identity) -> Self {
         Self { pem: identity.ca_pem().into(), sha256: *identity.ca_sha256() }
+    }
+
+    /// With what clients of a relay need of the printer, as far as it is known now.
+    fn with_issuers(self, config: &Config) -> Self {
+        if !config.relays() || config.insecure_printer {
+            return self;
+        }
+        let given = config.printer_ca.as_deref().and_then(|path| read_authorities(path).ok());
+        let dir = &config.state_dir;
+        let text = issuers::text(dir, &config.serial, given.as_deref(), SystemTime::now);
+        Self { pem: format!("{}{text}", self.pem).into(), ..self }
     }
 }
 
@@ -68,7 +80,7 @@ impl Credentials {
             .then(|| identity.server_config_tls12(BOARD.suites, budget::FILE_SESSIONS))
             .transpose()
             .map_err(|error| StartError::Identity(config.state_dir.clone(), error))?;
-        Ok(Self { tls, files_tls, trust, ca: Authority::of(&identity) })
+        Ok(Self { tls, files_tls, trust, ca: Authority::of(&identity).with_issuers(config) })
     }
 }
 

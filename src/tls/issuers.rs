@@ -1,5 +1,5 @@
 //! What vouches for the certificate of a relayed printer, for clients that meet it: `pandaproxy ca` prints it behind the
-//! proxy's own authority.
+//! proxy's own authority, and the status page's `/ca.pem` has it there.
 //!
 //! In a [relay](crate::runtime::files::relay) a client meets the printer's certificate. Slicers know the roots of Bambu Lab,
 //! and not the device authorities of newer models. So they are given
@@ -37,6 +37,10 @@ use crate::state_dir::{Cause, Pins};
 
 /// Characters of a name, at most.
 const MAX_NAME: usize = 48;
+
+/// What stands before each certificate that everybody is given: the scripts for slicers know it, and remove what is behind it with the
+/// authority. It does not name the printer.
+const OPEN_MARK: &str = "# PandaProxy: printer authority\n";
 
 /// Bytes in a line of PEM (RFC 7468 §2), before they are encoded.
 const PEM_LINE: usize = 48;
@@ -98,6 +102,39 @@ pub fn printers(dir: &FilePath, given: Option<&[u8]>, clock: fn() -> SystemTime)
         Printer { serial, issuers }
     };
     chains.printers().into_iter().map(of).collect()
+}
+
+/// The same for the printer `serial` alone, as text that everybody may see. Of one that was not seen yet, it is the built-in device
+/// authorities of all models with their roots, and those in `given`.
+pub fn text(
+    dir: &FilePath,
+    serial: &str,
+    given: Option<&[u8]>,
+    clock: fn() -> SystemTime,
+) -> String {
+    let seen = printers(dir, given, clock).into_iter().find(|printer| printer.serial == serial);
+    let issuers = seen.and_then(|printer| printer.issuers.ok());
+    let mut text = String::new();
+    for Issuer { pem, .. } in issuers.unwrap_or_else(|| of_any_model(given)) {
+        text.push_str(OPEN_MARK);
+        text.push_str(&pem);
+    }
+    text
+}
+
+/// What may vouch for a printer's certificate, each once.
+fn of_any_model(given: Option<&[u8]>) -> Vec<Issuer> {
+    let with_root = |device| root_of(device).map(|root| [device, root]);
+    let built_in = BAMBU_LAB.iter().filter_map(|known| known.certificate).filter_map(with_root);
+    let given: Vec<_> = certificates(given.unwrap_or_default()).collect();
+    let all = built_in.flatten().chain(given.iter().map(|der| &**der));
+    let mut found: Vec<Issuer> = Vec::new();
+    for issuer in all.filter_map(issuer) {
+        if !found.contains(&issuer) {
+            found.push(issuer);
+        }
+    }
+    found
 }
 
 fn issuers(
@@ -214,6 +251,19 @@ pub(super) fn samples() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unseen_printer_has_the_authorities_of_all_models() {
+        let nowhere = FilePath::new("/nonexistent");
+        let given = issuer(&certificate_of(&BAMBU_LAB[0], None).unwrap()).unwrap();
+        let text = text(nowhere, "A", Some(given.pem.as_bytes()), SystemTime::now);
+        let names: Vec<_> = certificates(text.as_bytes()).filter_map(|der| issuer(&der)).collect();
+        let count = |of: &str| names.iter().filter(|issuer| issuer.name.starts_with(of)).count();
+        assert_eq!((count("BBL Device CA "), count("BBL CA2 RSA")), (3, 1), "{names:?}");
+        assert!(names.contains(&given) && names.len() <= 5, "{names:?}");
+        assert_eq!(text.matches(OPEN_MARK).count(), names.len());
+        assert_eq!(text.lines().filter(|line| line.starts_with('#')).count(), names.len());
+    }
 
     #[test]
     fn a_built_in_device_authority_comes_with_its_root() {

@@ -867,6 +867,14 @@ fn handed_over(dir: &Scratch, given: Option<&Party>) -> Result<Vec<[u8; 32]>, Is
         let der = CertificateDer::from_pem_slice(issuer.pem.as_bytes()).unwrap();
         assert_eq!(fingerprint(&der), issuer.sha256);
     }
+    // The page gives everybody the same, and does not name the printer.
+    let text = issuers::text(dir, SERIAL, given.map(|party| party.pem.as_bytes()), clock);
+    let without_marks: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(
+        issuers.iter().flat_map(|issuer| issuer.pem.lines()).eq(without_marks)
+            && !text.contains(SERIAL),
+        "{text}"
+    );
     Ok(issuers.into_iter().map(|issuer| issuer.sha256).collect())
 }
 

@@ -11,8 +11,9 @@ use core::time::Duration;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -256,6 +257,44 @@ fn a_file_tunnel_is_relayed_on_port_6000() {
         drop(slicers);
         assert!(tunnel.until(PATIENCE, |tunnel| tunnel.uploads().len() == 4).await);
         assert_eq!(tunnel.uploads(), vec![tunnel::Upload::of(&upload); 4]);
+    });
+}
+
+/// Issue 15: the page has what `pandaproxy ca` prints, for machines without a shell.
+#[test]
+fn the_page_has_the_authorities_of_a_relayed_printer() {
+    if is_missing("curl") {
+        return;
+    }
+    proxy::run(async {
+        let (dir, serial) = (StateDir::new(), Model::X1C.serial());
+        let ports = ports::block(&[HOME, PRINTER]);
+        let authorities = async || {
+            let mut command = command(["--services", "ftp,http", "--bind", "127.0.0.1"]);
+            command.args(["--port", "ftp=0,tunnel=0,chamber=0,rtsp=0,http=0"]);
+            command.args(["-p", "127.0.0.2", "-a", CODE, "-s", serial, "--printer-ca", PRINTER_CA]);
+            command.args(["--ftp-data-ports", &format!("{}-{}", ports.start(), ports.end())]);
+            command.arg("--state-dir").arg(dir.path());
+            let proxy = Proxy::start_serving("http", command, Rc::clone(&dir)).await;
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "--fail", "--max-time", "20"]);
+            curl.arg(format!("http://{}/ca.pem", proxy.address));
+            let (status, said) = Program::start(&mut curl).ended().await;
+            assert_eq!(status, Some(0), "{}", said.err);
+            String::from_utf8(said.out).unwrap()
+        };
+        let count = |text: &str| text.matches("-----BEGIN CERTIFICATE-----").count();
+        let given = fs::read_to_string(PRINTER_CA).unwrap();
+        // Not seen yet: its own, three of devices with their root, and what was given.
+        let text = authorities().await;
+        assert!(text.starts_with(fs::read_to_string(dir.file("ca.pem")).unwrap().trim()), "{text}");
+        assert_eq!(count(&text), 1 + 4 + count(&given), "{text}");
+        // Seen: what vouches for this one.
+        let seen = Path::new(PRINTER_CA).with_file_name("x1c.pem");
+        fs::copy(seen, dir.file(&format!("{serial}.chain"))).unwrap();
+        let text = authorities().await;
+        assert_eq!(count(&text), 2, "{text}");
+        assert!(!text.contains(serial), "everybody may read it");
     });
 }
 
