@@ -505,30 +505,42 @@ remove_user() {
 
 # ---- undoing -----------------------------------------------------------------------------------
 
+# Puts a file back as it was before, or removes it if it was not there. Fails if it stays another one.
+put_back() {
+    if [ ! -e "$KEPT/trying$1" ]; then
+        rm -f "$1" "$1.new"
+    elif ! { cp -p "$KEPT/trying$1" "$1.new" && replace "$1"; } 2>/dev/null; then
+        rm -f "$1.new"
+        # Where there is no space for a copy, it may not have been replaced.
+        cmp -s "$KEPT/trying$1" "$1"
+    fi
+}
+
 # Restores every file as it was before; removes files that were not there.
 restore() {
     trap '' HUP INT TERM
-    placed=''
+    placed='' lost=''
     service stop || true
-    files | while read -r file; do
-        if [ -e "$KEPT/trying$file" ]; then
-            cp -p "$KEPT/trying$file" "$file.new"
-            replace "$file"
-        else
-            rm -f "$file" "$file.new"
-        fi
+    for file in $(files); do
+        put_back "$file" || lost="$lost $file"
     done
     if [ -n "$was_here" ]; then
+        if [ -n "$lost" ]; then
+            rm -rf "$KEPT/previous"
+            mv "$KEPT/trying" "$KEPT/previous"
+        fi
         rm -rf "$KEPT/trying"
         if [ $init = systemd ]; then
             systemctl daemon-reload
             systemctl reset-failed "$SERVICE" 2>/dev/null || true
         fi
         service start $READY_WITHIN || true
+        undone="the previous version is restored"
+        [ -z "$lost" ] || undone="$undone but for$lost, which could not be written and are kept in $KEPT/previous"
         if wait_ready $READY_WITHIN; then
-            undone="the previous version is restored, and $told"
+            undone="$undone, and $told"
         else
-            undone="the previous version is restored, and is not healthy either: $told"
+            undone="$undone, and is not healthy either: $told"
         fi
     else
         disable_service

@@ -404,6 +404,22 @@ check "to the byte" unchanged
 check "and serves" serves
 fresh_binary
 
+begin "no space for the settings, when the binary is in its place already"
+folder=$running/etc/pandaproxy
+cp -a "$folder" "$scratch/settings"
+mount -t tmpfs -o "size=16k,mode=750,gid=$(stat -c %g "$folder")" tmpfs "$folder"
+cp -a "$scratch/settings/." "$folder"
+dd if=/dev/zero of="$folder/fill" bs=4k status=none 2>/dev/null || true
+before=$(contents)
+flash $BOARD board --config "$scratch/given.conf"
+check "is said" says "No space left on device"
+check "and what became of it" refuses "aborted; the previous version is restored, and healthy"
+check "the settings are those from before" is_same "$folder/pandaproxy.conf" "$scratch/settings/pandaproxy.conf"
+check "nothing is left beside them" not test -e "$folder/pandaproxy.conf.new"
+check "nothing else was changed" unchanged
+check "and it serves" serves
+umount "$folder"
+
 begin "a port that is taken by another program"
 take_port 9900
 cp "$scratch/given.conf" "$scratch/taken.conf"
