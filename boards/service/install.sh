@@ -516,6 +516,38 @@ put_back() {
     fi
 }
 
+# Keeps every file as it is, and notes what takes its place.
+keep_files() {
+    rm -rf "$KEPT/trying" "$KEPT/trying.new"
+    (
+        umask 077
+        mkdir -p "$KEPT/trying.new"
+        for file in $(files); do
+            if [ -e "$file" ]; then
+                mkdir -p "$KEPT/trying.new$(dirname "$file")"
+                cp -p "$file" "$KEPT/trying.new$file"
+            fi
+            echo "$(cksum <"$(wanted "$file")") $file" >>"$KEPT/trying.new/placed"
+        done
+        [ -z "$was_here" ] || : >"$KEPT/trying.new/was_here"
+        find "$KEPT/trying.new" -type f -exec sync {} +
+    )
+    mv "$KEPT/trying.new" "$KEPT/trying"
+}
+
+# Whether a run before this one was ended in its trial, as by a power loss: each file is one that it has placed, or that it
+# has kept. What it has kept worked last; what is there now may not.
+was_interrupted() {
+    [ -e "$KEPT/trying/placed" ] || return 1
+    for file in $(files); do
+        if [ ! -e "$file" ]; then
+            [ ! -e "$KEPT/trying$file" ] || return 1
+        elif ! grep -qxF "$(cksum <"$file") $file" "$KEPT/trying/placed"; then
+            cmp -s "$KEPT/trying$file" "$file" || return 1
+        fi
+    done
+}
+
 # Restores every file as it was before; removes files that were not there.
 restore() {
     trap '' HUP INT TERM
@@ -566,7 +598,7 @@ undo_and_end() {
         restore
         printf 'install.sh: aborted; %s\n' "$undone" >&2
     else
-        rm -f "$BIN.new"
+        rm -rf "$BIN.new" "$KEPT/trying.new"
     fi
 }
 
@@ -749,23 +781,18 @@ do_install() {
         return
     fi
 
-    rm -rf "$KEPT/trying"
-    (
-        umask 077
-        mkdir -p "$KEPT/trying"
-        for file in $(files); do
-            if [ -e "$file" ]; then
-                mkdir -p "$KEPT/trying$(dirname "$file")"
-                cp -p "$file" "$KEPT/trying$file"
-            fi
-        done
-    )
     case $init in
     systemd) [ ! -e "/etc/systemd/system/multi-user.target.wants/$SERVICE.service" ] || was_here=1 ;;
     *) [ ! -e "$INIT" ] || was_here=1 ;;
     esac
     # Without other printers the binary says it, too.
     [ -n "$printer" ] || [ ! -e "$BIN" ] || was_here=1
+    if was_interrupted; then
+        [ -e "$KEPT/trying/was_here" ] || was_here=''
+        say "note: the installation before this one was interrupted; if this one fails, what was there before both is restored"
+    else
+        keep_files
+    fi
     [ -d "$STATE" ] || made_state=1
     [ -d "$OWN" ] || made_own=1
     id $NAME >/dev/null 2>&1 || made_user=1

@@ -404,6 +404,36 @@ check "to the byte" unchanged
 check "and serves" serves
 fresh_binary
 
+begin "an installation that is ended in its trial, as by a power failure"
+before=$(contents)
+# shellcheck disable=SC2016 # it is the stub that expands it
+stub='#!/bin/sh
+case $* in
+--version) echo "pandaproxy that does nothing" ;;
+health*) echo "pandaproxy health: not yet" >&2; exit 1 ;;
+*) echo "it starts"; sleep 600 ;;
+esac'
+printf '%s\n' "$stub" >"$scratch/project/dist/pandaproxy-$BOARD"
+"$scratch/project/flash.sh" --ssh-config "$scratch/ssh_config" $BOARD board >/dev/null 2>&1 &
+flashing=$!
+is_on_trial() { grep -qs 'that does nothing' "$running/usr/local/bin/pandaproxy" && [ -e "$running/run/pandaproxy/last" ]; }
+for _ in $(seq 1 300); do if is_on_trial; then break; fi; sleep 0.1; done
+check "is on trial" is_on_trial
+for id in $(ps -eo pid=,args= | awk '/pandaproxy\/install\.sh/ && !/ssh|awk/ { print $1 }'); do
+    # One may have ended with the one before it.
+    kill -9 "$id" 2>/dev/null || true
+done
+wait $flashing || true
+check "leaves the new binary" grep -q 'that does nothing' "$running/usr/local/bin/pandaproxy"
+printf '%s\n# another\n' "$stub" >"$scratch/project/dist/pandaproxy-$BOARD"
+flash $BOARD board
+check "the next one says so" says "note: the installation before this one was interrupted"
+check "and restores what worked last if it fails" says "the previous version is restored, and healthy"
+check "to the byte" unchanged
+check "which serves" serves
+rm -rf "$running"/tmp/tmp.*
+fresh_binary
+
 begin "no space for the settings, when the binary is in its place already"
 folder=$running/etc/pandaproxy
 cp -a "$folder" "$scratch/settings"
