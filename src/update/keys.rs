@@ -1,7 +1,7 @@
 //! The publisher's keys: a file of Ed25519 public keys as `openssl pkey -pubout` writes them, one or several.
 //!
 //! A line `revoked FINGERPRINT` takes a key back: what it has signed is refused, also where the key still stands in the
-//! file. The fingerprint is the SHA-256 of the key's DER, in hexadecimal. Lines that begin with `#` are comments.
+//! file, and where another file goes before this one. The fingerprint is the SHA-256 of the key's DER, in hexadecimal. Lines that begin with `#` are comments.
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|
@@ -51,7 +51,8 @@ impl fmt::Display for Fingerprint {
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
     keys: heapless::Vec<[u8; DER_LEN], MAX_KEYS>,
-    revoked: heapless::Vec<Fingerprint, MAX_REVOKED>,
+    /// Those of two files at most.
+    revoked: heapless::Vec<Fingerprint, { 2 * MAX_REVOKED }>,
 }
 
 impl Keys {
@@ -84,12 +85,23 @@ impl Keys {
                     let fingerprint = line.strip_prefix("revoked ").map(str::trim_start);
                     let fingerprint = fingerprint.and_then(hexadecimal);
                     let fingerprint = fingerprint.ok_or(BadKeys::Line(number))?;
-                    let pushed = all.revoked.push(Fingerprint(fingerprint));
-                    pushed.map_err(|_| BadKeys::TooMany(number))?;
+                    if all.revoked.len() == MAX_REVOKED {
+                        return Err(BadKeys::TooMany(number));
+                    }
+                    // There is room for twice as many.
+                    let _fits = all.revoked.push(Fingerprint(fingerprint));
                 }
             }
         }
         if block.is_some() || all.keys.is_empty() { Err(BadKeys::Empty) } else { Ok(all) }
+    }
+
+    /// The same keys, of which those are revoked, too, that another file revokes.
+    #[must_use]
+    pub fn without_revoked_of(mut self, other: &Self) -> Self {
+        // Each file has at most half of what there is room for.
+        let _fits = self.revoked.extend_from_slice(other.revoked.as_slice());
+        self
     }
 
     /// Finds the key that has signed `message`.

@@ -93,20 +93,23 @@ pub fn resume() -> Result<&'static str, Failure> {
 
 /// Opens the update file and reads its header, which has to be signed and for the expected board.
 fn open(update: &Update) -> Result<Source, Failure> {
-    let keys = read_keys(update.key.as_deref(), Path::new(SYSTEM_KEYS))?;
+    let keys = read_keys(update.key.as_deref(), Path::new(SYSTEM_KEYS), BUILT_IN_KEYS)?;
     let source = Source::open(&update.file, &keys)?;
     source.header.check_board(update.board.as_deref().unwrap_or(BOARD.name))?;
     Ok(source)
 }
 
-/// The keys of the file that was named, else of the system, else of this build.
-fn read_keys(named: Option<&Path>, system: &Path) -> Result<Keys, Failure> {
+/// The keys of the file that was named, else of the system, else of this build. What this build revokes is revoked in each.
+fn read_keys(named: Option<&Path>, system: &Path, built_in: &str) -> Result<Keys, Failure> {
+    let of_build = match built_in {
+        "" => None,
+        text => Some(Keys::parse(text).map_err(|error| Failure::Keys(None, error))?),
+    };
     let path = match named {
         Some(path) => path,
         // One that cannot be looked for may revoke a key: opening it says why.
         None if !matches!(system.try_exists(), Ok(false)) => system,
-        None if BUILT_IN_KEYS.is_empty() => return Err(Failure::NoKeys),
-        None => return Keys::parse(BUILT_IN_KEYS).map_err(|error| Failure::Keys(None, error)),
+        None => return of_build.ok_or(Failure::NoKeys),
     };
     let unreadable = |error| Failure::io("read", path, &error);
     let mut text = alloc::string::String::new();
@@ -115,5 +118,9 @@ fn read_keys(named: Option<&Path>, system: &Path) -> Result<Keys, Failure> {
     if text.len() > MAX_KEY_FILE {
         return Err(Failure::io("read", path, &std::io::ErrorKind::FileTooLarge.into()));
     }
-    Keys::parse(&text).map_err(|error| Failure::Keys(Some(path.into()), error))
+    let keys = Keys::parse(&text).map_err(|error| Failure::Keys(Some(path.into()), error))?;
+    Ok(match &of_build {
+        Some(of_build) => keys.without_revoked_of(of_build),
+        None => keys,
+    })
 }

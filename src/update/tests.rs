@@ -359,7 +359,31 @@ fn a_key_file_that_cannot_be_looked_for_is_not_absent() {
     let system = dir.join("update.pem");
     symlink(&system, &system).unwrap();
     let unreadable = Failure::Io { doing: "read", path: system.clone(), cause: Cause::Link };
-    assert_eq!(read_keys(None, &system).unwrap_err(), unreadable);
+    assert_eq!(read_keys(None, &system, "").unwrap_err(), unreadable);
+}
+
+/// A file of keys that was put here goes before the build's, and does not bring a key back.
+#[test]
+fn a_key_that_the_build_revokes_is_revoked_in_every_file() {
+    let dir = Scratch::new("update");
+    let (system, absent) = (dir.join("update.pem"), dir.join("absent"));
+    let header = signed(2, &lines("rpi-zero", "0.2.0", CONTENT));
+    let of = |keys: &Keys| Header::parse(header.as_bytes(), keys).map(|found| found.is_some());
+    let revoked = |seed: u8| format!("revoked {}\n", fingerprint(seed));
+    let revokes = pem(1) + &revoked(2);
+    for full in ["".into(), revoked(3).repeat(MAX_REVOKED)] {
+        fs::write(&system, pem(2) + &full).unwrap();
+        for (named, system) in [(None, &system), (Some(system.as_path()), &absent)] {
+            assert_eq!(of(&read_keys(named, system, "").unwrap()), Ok(true));
+            assert_eq!(of(&read_keys(named, system, &pem(1)).unwrap()), Ok(true));
+            let refused = Err(Refusal::Revoked(fingerprint(2)));
+            assert_eq!(of(&read_keys(named, system, &revokes).unwrap()), refused);
+        }
+    }
+    assert_eq!(read_keys(None, &absent, "").unwrap_err(), Failure::NoKeys);
+    let of_first = signed(1, &lines("rpi-zero", "0.2.0", CONTENT));
+    let keys = read_keys(None, &absent, &revokes).unwrap();
+    assert!(Header::parse(of_first.as_bytes(), &keys).is_ok());
 }
 
 /// The update that had locked the marker has removed it, and another one may have made its own.
