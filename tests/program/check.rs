@@ -303,6 +303,43 @@ fn a_running_service_without_mqtt_is_recognised() {
     });
 }
 
+/// The address is another machine's, whose program answers: a mistyped one, or the printer's own.
+#[test]
+fn a_program_of_another_machine_is_not_taken_for_the_service() {
+    const SCRIPT: &str = r#"ip link set lo up || exit 77
+unshare --net sleep 60 & other=$!
+until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+trap 'kill $other $listener' EXIT
+ip link add here type veth peer name there netns $other || exit 77
+ip addr add 10.9.9.1/24 dev here && ip link set here up
+nsenter -t $other -n sh -c 'ip addr add 10.9.9.2/24 dev there && ip link set there up && exec python3 -c "
+import socket, time
+listener = socket.create_server((\"10.9.9.2\", 28883))
+while True: listener.accept()[0].send(b\"hello\")"' & listener=$!
+for _ in $(seq 100); do (exec 3<>/dev/tcp/10.9.9.2/28883) 2>/dev/null && break; sleep 0.1; done
+"$@" check -b 10.9.9.2 -p 10.9.9.9 -s 01P00A3C1200417 --services mqtt --port mqtt=28883 --state-dir /nowhere
+"#;
+    for program in ["ip", "unshare", "nsenter", "python3", "bash"] {
+        if is_missing(program) {
+            return;
+        }
+    }
+    proxy::run(async {
+        let plain = command([""; 0]);
+        let mut check = Command::new("unshare");
+        check.args(["--net", "bash", "-c", SCRIPT, "bash"]).arg(plain.get_program());
+        check.args(plain.get_args()).env("ACCESS_CODE", CODE);
+        let (code, out) = outcome("at another machine's address", Program::start(&mut check)).await;
+        if code == Some(77) || out.is_empty() {
+            skips::cannot("networks of their own need root");
+            return;
+        }
+        assert_eq!(code, Some(13), "{out}");
+        assert!(line(&out, "ports").ends_with("[no-address]"), "{out}");
+        assert!(line(&out, "printer").starts_with("✗ "), "{out}");
+    });
+}
+
 #[test]
 fn another_users_service_is_left_alone_and_root_asked_for() {
     if is_missing("setpriv") || std::fs::metadata("/proc/self").unwrap().uid() != 0 {

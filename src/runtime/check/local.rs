@@ -108,12 +108,16 @@ impl ThisMachine {
                 Err(error) if !error.is_uncertain() => false,
                 // No port shows whose it is, or what it shows cannot be judged. To be on the safe side, the printer of a
                 // service that may run is not connected to.
-                Ok(()) | Err(_) => match holder_at(config.bind_of(service), port) {
-                    Some((_, name)) => name == own_name(),
-                    None => {
-                        hidden = hidden.or(Some(port));
-                        false
-                    }
+                Ok(()) | Err(_) => match listener(config.bind_of(service), port) {
+                    // Another machine's, which has the address.
+                    None => false,
+                    Some(listener) => match holder(listener.inode) {
+                        Some((_, name)) => name == own_name(),
+                        None => {
+                            hidden = hidden.or(Some(port));
+                            false
+                        }
+                    },
                 },
             };
             if is_own {
@@ -257,11 +261,6 @@ fn program_name(process: impl fmt::Display) -> String {
 
 /// Open files beside connections: listeners, the log, epoll.
 const FURTHER_FILES: usize = 48;
-
-/// The process that listens there, and its name.
-fn holder_at(bind: IpAddr, port: u16) -> Option<(u32, String)> {
-    holder(listener(bind, port)?.inode)
-}
 
 /// The process that has this socket, and its name, where `/proc` lets this program see it.
 fn holder(inode: u64) -> Option<(u32, String)> {
