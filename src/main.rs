@@ -121,20 +121,22 @@ fn print_ca(ca: &PrintCa) -> Result<std::io::Result<()>, CaError> {
 /// Runs `pandaproxy check`: each stage's line as it ends, or all as JSON.
 fn check(config: Result<Box<Config>, ConfigError>, is_json: bool) -> ExitCode {
     let mut lines = Lines { is_json, is_terminal: std::io::stderr().is_terminal(), failed: false };
-    let outcome = match config {
-        Ok(config) => checked(&config, &mut lines),
-        Err(error) => {
-            let outcome = Outcome::of_settings(error);
-            outcome.stages.iter().for_each(|stage| lines.end(stage));
-            Ok(outcome)
-        }
+    let of_settings = |error: &dyn core::fmt::Display, lines: &mut Lines| {
+        let outcome = Outcome::of_settings(error);
+        outcome.stages.iter().for_each(|stage| lines.end(stage));
+        outcome
     };
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            eprintln!("pandaproxy check: {error}");
-            return ExitCode::from(if error.is_bad_value() { BAD_VALUE } else { 1 });
-        }
+    let outcome = match config {
+        Ok(config) => match checked(&config, &mut lines) {
+            Ok(outcome) => outcome,
+            // A file that a setting names.
+            Err(error) if error.is_bad_value() => of_settings(&error, &mut lines),
+            Err(error) => {
+                eprintln!("pandaproxy check: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+        Err(error) => of_settings(&error, &mut lines),
     };
     let mut out = std::io::stdout();
     let done = match is_json {

@@ -4,6 +4,7 @@ use core::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::state_dir::Cause;
 use crate::trace;
 
 /// Why the program cannot start.
@@ -74,7 +75,7 @@ impl fmt::Display for StartError {
             ),
             Self::Identity(dir, error) => write!(f, "state directory {}: {error}", dir.display()),
             Self::PrinterCa { path, error } => {
-                write!(f, "--printer-ca {}: {error}", path.display())
+                write!(f, "--printer-ca {}: {}", path.display(), Cause::of(error))
             }
             Self::Trust(error) => write!(f, "--printer-ca: {error}"),
             Self::Record(error) => error.fmt(f),

@@ -117,6 +117,15 @@ fn the_printer_is_checked_from_settings_to_files() {
         assert_eq!(parsed["stages"].as_array().unwrap().len(), 11);
         parsed_by_python(&bed.dir, &json);
 
+        // A file that a setting names is a part of the settings.
+        let mut without = command(["check", "--json", "--printer-ca=/nowhere.pem"]);
+        without.args(["-p", "127.0.0.1", "-s", serial]).env("ACCESS_CODE", CODE);
+        let (code, json) = outcome("no such authority", Program::start(&mut without)).await;
+        let parsed: Value = serde_json::from_str(&json).unwrap();
+        let first = &parsed["stages"][0];
+        assert_eq!((code, first["verdict"].as_str()), (Some(2), Some("failed")));
+        assert_eq!(first["text"], "--printer-ca /nowhere.pem: no such file or directory");
+
         // The others run beside each other.
         let taken = TcpListener::bind((HOME, bed.own)).unwrap();
         let in_use = bed.start(&right, serial, CODE, &[]);
