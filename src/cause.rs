@@ -49,9 +49,14 @@ causes! {
         "The first three characters of a serial number name the model. A new main board changes the serial number: the \
          printer's screen counts, not its sticker.";
     PORT_TAKEN "port-taken" "port {} is in use by another program",
-        "end it, choose another port with --port, or leave its service out of --services",
+        "end it, choose another port (--port) or address (--bind), or leave its service out of --services",
         "Home Assistant's Mosquitto add-on has 8883, Grafana and AdGuard Home have 3000. Slicers need the printer's own ports: \
          give the other program another port, or this machine a second address and `BIND_ADDRESS`.";
+    ONE_ADDRESS "one-address" "port {} is in use by another proxy of this machine",
+        "give each printer an address of its own (BIND_ADDRESS)",
+        "Slicers know fixed ports, so the proxies of several printers have the same ports at an address each, the first one too: \
+         without `BIND_ADDRESS` a proxy has all addresses. boards/README.md (*Several printers*) says how a machine gets a second \
+         one.";
     PORT_PRIVILEGE "port-privilege" "port {} is below 1024",
         "start as a service that has CAP_NET_BIND_SERVICE, or choose another port with --port",
         "The systemd unit has this capability. A program started by hand needs root.";

@@ -64,8 +64,8 @@ impl fmt::Display for StartError {
             }
             Self::Bind { port, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot bind port {port}: in use by another program; end it, choose another port with --port, \
-                 or leave its service out of --services"
+                "cannot bind port {port}: in use by another program; end it, choose another port (--port) or \
+                 address (--bind), or leave its service out of --services"
             ),
             Self::Bind { port, error } => write!(f, "cannot bind port {port}: {error}"),
             Self::DataPorts(error) => write!(

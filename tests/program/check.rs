@@ -308,7 +308,12 @@ fn a_running_service_without_mqtt_is_recognised() {
         // Another printer's has the ports.
         let (code, out) = outcome("of another printer", check("01P00A999999999")).await;
         assert_eq!(code, Some(12), "{out}");
-        assert!(line(&out, "ports").ends_with("[port-taken]"), "{out}");
+        let line = line(&out, "ports");
+        assert!(
+            line.contains("is in use by another proxy of this machine (chamber): pid "),
+            "{out}"
+        );
+        assert!(line.ends_with("of its own (BIND_ADDRESS) [one-address]"), "{out}");
     });
 }
 

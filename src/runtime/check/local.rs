@@ -35,6 +35,8 @@ pub enum PortState {
     Own,
     /// Another program: its name, if it can be read.
     Taken(String),
+    /// Another proxy, that of another printer: its process.
+    OfOther(u32),
     /// Nothing, and this program may not bind it.
     Privileged,
     /// Another user's program, which may be the running service.
@@ -177,6 +179,7 @@ impl Machine for ThisMachine {
             }
             None if self.is_hidden => PortState::Hidden,
             None if self.is_running() && !health::has_identity(service) => PortState::Own,
+            Some((pid, name)) if name == own_name() => PortState::OfOther(pid),
             Some((pid, name)) => PortState::Taken(format!("{name}, pid {pid}")),
             None => PortState::Taken("run as root to see which".into()),
         }

@@ -165,6 +165,17 @@ fn not_asked(why: &NoStatus) -> Finding {
     Finding { verdict: Verdict::Unknown, ..finding }
 }
 
+/// Another program has a port.
+fn taken(cause: Cause, service: &str, port: u16, holder: &dyn fmt::Display) -> Finding {
+    let taken = cause.with(port);
+    // The service runs without some of its ports.
+    let taken = match crate::health::is_optional(service) {
+        true => Finding::warning(&taken),
+        false => Finding::failed(&taken),
+    };
+    Finding { text: format!("{} ({service}): {holder}", taken.text), ..taken }
+}
+
 /// The settings, which have been read.
 fn settings(config: &Config) -> Finding {
     let Config { serial, printer, .. } = config;
@@ -254,18 +265,11 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
                 PortState::Free => &mut free,
                 PortState::Own => &mut own,
                 PortState::Taken(holder) => {
-                    let taken = Cause::PORT_TAKEN.with(port);
-                    // The service runs without some of its ports.
-                    let is_optional = crate::health::is_optional(service);
-                    let taken = if is_optional {
-                        Finding::warning(&taken)
-                    } else {
-                        Finding::failed(&taken)
-                    };
-                    note(Finding {
-                        text: format!("{} ({service}): {holder}", taken.text),
-                        ..taken
-                    });
+                    note(taken(Cause::PORT_TAKEN, service, port, &holder));
+                    continue;
+                }
+                PortState::OfOther(pid) => {
+                    note(taken(Cause::ONE_ADDRESS, service, port, &format_args!("pid {pid}")));
                     continue;
                 }
                 PortState::Privileged => {
