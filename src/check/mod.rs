@@ -250,6 +250,28 @@ impl Outcome {
         self.stages.iter().find(|checked| checked.stage == stage).map(|checked| &checked.finding)
     }
 
+    /// What came of a further stage. If it failed for what an earlier one has told, that one is named instead: it said the same,
+    /// or it was about all ports of the printer.
+    #[must_use]
+    pub fn once(&self, finding: Finding) -> Finding {
+        let has_told = |it: &&Checked| {
+            it.finding.verdict == Verdict::Failed
+                && it.finding.anchor == finding.anchor
+                && (it.finding.text == finding.text || it.stage.number() <= Stage::Printer.number())
+        };
+        let first = match finding.verdict {
+            Verdict::Failed => self.stages.iter().find(has_told),
+            Verdict::Skipped | Verdict::Good | Verdict::Unknown | Verdict::Warning => None,
+        };
+        match first {
+            Some(Checked { stage, .. }) => {
+                let text = format!("see {} {}", stage.number(), stage.name());
+                Finding { text, hint: None, ..finding }
+            }
+            None => finding,
+        }
+    }
+
     /// The program's exit status.
     pub fn exit_status(&self) -> u8 {
         let first = |verdict| self.stages.iter().find(|it| it.finding.verdict == verdict);

@@ -221,6 +221,16 @@ fn not_known(outcome: &Outcome) {
     assert!(json.ends_with(r#""exit_status":3}"#), "{json}");
 }
 
+/// Asserts that these stages failed for what an earlier one has told.
+#[track_caller]
+fn told_before(outcome: &Outcome, stages: &[Stage], anchor: &str, words: &str) {
+    verdicts(outcome, stages, Verdict::Failed);
+    for stage in stages {
+        let Finding { text, hint, anchor: found, .. } = outcome.of(*stage).unwrap();
+        assert_eq!((&**text, hint.as_deref(), *found), (words, None, Some(anchor)), "{stage:?}");
+    }
+}
+
 #[track_caller]
 fn verdicts(outcome: &Outcome, stages: &[Stage], verdict: Verdict) {
     for stage in stages {
@@ -268,6 +278,13 @@ fn closed_and_filtered_ports_are_told_apart() {
         bed.mqtt.now(At::Closed);
         let outcome = bed.check().await;
         failed(&outcome, Stage::Printer, "port-closed", "the printer's port 8883 is closed");
+        let bed = Bed::new(Model::P1S);
+        for port in [&bed.mqtt, &bed.chamber, &bed.ftp] {
+            port.now(At::Closed);
+        }
+        let outcome = bed.check().await;
+        failed(&outcome, Stage::Printer, "port-closed", "chamber 6000 closed, ftp 990 closed");
+        told_before(&outcome, &[Stage::Camera, Stage::Files], "port-closed", "see 3 printer");
         let bed = Bed::new(Model::P1S);
         bed.ftp.now(At::Off);
         let outcome = bed.check().await;
@@ -530,6 +547,17 @@ fn a_printer_that_went_away_is_not_shown_as_it_was() {
             let of_reports = [Stage::Certificate, Stage::Login, Stage::Report];
             let behind = of_reports.into_iter().filter(|it| it.number() > stage.number());
             verdicts(&outcome, &behind.collect::<Vec<_>>(), Verdict::Skipped);
+            if anchor != "broker" {
+                // The camera's connection fails for the same.
+                let camera = r#""port":6000,"open":true,"upstream":"idle","reason":null"#;
+                let failing =
+                    format!(r#""port":6000,"open":true,"upstream":"failing","reason":"{reason}""#);
+                let text = status(before, "failing", &format!("\"{reason}\""));
+                let text = text.replace(camera, &failing);
+                bed.machine.status = Some(Ok(text));
+                let see = format!("see {} {}", stage.number(), stage.name());
+                told_before(&bed.check().await, &[Stage::Camera], anchor, &see);
+            }
         }
         // Connected, and silent. After a minute the service asks, and the printer has time to answer.
         let longest = QUIET_TIMEOUT.as_secs();
