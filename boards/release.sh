@@ -8,8 +8,8 @@ usage() {
 usage: boards/release.sh [--dry-run] [--image NAME] [--cards] VERSION [BOARD...]
 
 Makes dist/release/pandaproxy-VERSION-BOARD.tar.gz for each board (all but `host` if none is named):
-binary, its licence and those of its crates, README, units, example settings, board.env and install.sh;
-and copies trust.sh and trust.ps1, for the machines that slicers run on. If no BOARD is named and VERSION
+binary, its licence and those of its crates, README, SETTINGS, TROUBLESHOOTING, units, example settings,
+board.env and install.sh; and copies trust.sh and trust.ps1, for the machines that slicers run on. If no BOARD is named and VERSION
 is one as Debian knows them (a digit first, or a v and a digit), boards/package.sh makes the Debian
 packages as well. Binaries that dist/ does not have are built. The same files give the same bytes.
 
@@ -72,7 +72,7 @@ for board in "${boards[@]}"; do
     mkdir -p "$parts/$name" dist/release
     install -m 755 "dist/pandaproxy-$board" "$parts/$name/pandaproxy"
     install -m 755 boards/service/install.sh boards/service/pandaproxy.{init,openrc} "$parts/$name"
-    install -m 644 LICENSE README.md "boards/$board/board.env" boards/service/{pandaproxy.service,pandaproxy@.service,pandaproxy.conf} \
+    install -m 644 LICENSE README.md boards/{SETTINGS,TROUBLESHOOTING}.md "boards/$board/board.env" boards/service/{pandaproxy.service,pandaproxy@.service,pandaproxy.conf} \
         "$parts/$name"
     boards/licences.py "$(sed -n 's/^TARGET=//p' "boards/$board/board.env")" >"$parts/$name/licences.txt"
     pack "$name"
@@ -117,11 +117,11 @@ of_image() {
     *-compose)
         fill_in compose.yaml "$parts/$1"
         fill_in boards/compose-two-printers.yaml "$parts/$1"
-        install -m 644 .env.example LICENSE "$parts/$1" ;;
+        install -m 644 .env.example LICENSE boards/TROUBLESHOOTING.md "$parts/$1" ;;
     *-home-assistant)
         fill_in boards/home-assistant/config.yaml "$parts/$1"
         fill_in boards/home-assistant/Dockerfile "$parts/$1"
-        install -m 644 CHANGELOG.md LICENSE boards/home-assistant/{README,DOCS}.md "$parts/$1"
+        install -m 644 CHANGELOG.md LICENSE boards/TROUBLESHOOTING.md boards/home-assistant/{README,DOCS}.md "$parts/$1"
         install -Dm 644 -t "$parts/$1/translations" boards/home-assistant/translations/en.yaml ;;
     esac
 }

@@ -307,11 +307,18 @@ impl Display for Summary<'_> {
             (Verdict::Unknown, "not known"),
             (Verdict::Skipped, "not checked"),
         ];
-        write!(f, "{} of {} stages work", count(Verdict::Good), stages.len())?;
-        for (number, words) in counts.map(|(verdict, words)| (count(verdict), words)) {
-            if number > 0 {
-                write!(f, ", {number} {words}")?;
+        if stages.len() < Stage::ALL.len() {
+            f.write_str("nothing else was checked")?;
+        } else {
+            write!(f, "{} of {} stages work", count(Verdict::Good), stages.len())?;
+            for (number, words) in counts.map(|(verdict, words)| (count(verdict), words)) {
+                if number > 0 {
+                    write!(f, ", {number} {words}")?;
+                }
             }
+        }
+        if stages.iter().any(|it| it.finding.anchor.is_some()) {
+            f.write_str("; TROUBLESHOOTING.md explains the words in brackets")?;
         }
         match self.0.exit_status() {
             NOT_KNOWN => f.write_str("; whether the printer can be used is not known"),

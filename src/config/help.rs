@@ -31,7 +31,7 @@ pub(super) const COMMANDS: [CommandHelp; 6] = [
         usage: "check [--json] [OPTIONS]",
         text: "Checks eleven stages, one line each: what works (✓), what is to be known (!), what does \
                not work (✗) and what to do, what is not known (?), what was not checked (-). The word in brackets is a heading of \
-               boards/TROUBLESHOOTING.md. It reads the settings of the service; without --config and \
+               TROUBLESHOOTING.md, which each release has (the Debian package in /usr/share/doc/pandaproxy). It reads the settings of the service; without --config and \
                PANDAPROXY_CONFIG also /etc/pandaproxy/pandaproxy.conf, if that exists.\n\
                Where the service runs, the printer is not asked a second time: the service's status is \
                shown. Else the printer is logged in to as the service does. Nothing is written; it takes at \

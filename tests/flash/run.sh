@@ -319,6 +319,7 @@ project=$scratch/project version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.tom
 tarball=dist/release/pandaproxy-$version-$BOARD.tar.gz
 "$project/boards/release.sh" "$version" $BOARD >/dev/null
 touch -d '3 days ago' "$project/$tarball"
+check "what check says is explained in it" tar -tf "$project/$tarball" "pandaproxy-$version-$BOARD/TROUBLESHOOTING.md"
 flash board --from "$project/$tarball"
 check "a tarball is taken" says "taking $project/$tarball, 3 days old"
 touch "$project/$tarball"

@@ -43,6 +43,7 @@ first_part() {
         sh -c "[ \"\$(stat -c '%a %U:%G' $CONF)\" = '640 root:pandaproxy' ]"
     check "it does not start without settings" refused systemctl is-active pandaproxy
     check "the man page is there" test -s /usr/share/man/man1/pandaproxy.1.gz
+    check "and what explains the words of check" test -s /usr/share/doc/pandaproxy/TROUBLESHOOTING.md
 
     # The three lines of every newcomer, and the authority of printers that are simulated.
     check "its settings are where README says" readme 'sudoedit'

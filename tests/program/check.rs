@@ -107,6 +107,7 @@ fn the_printer_is_checked_from_settings_to_files() {
             assert!(line(&out, stage).starts_with("✓ "), "{out}");
         }
         assert_eq!(out.lines().count(), 12, "one line a stage, and a summary");
+        assert!(out.ends_with("11 of 11 stages work\n"), "{out}");
         assert!(!bed.dir.file("ca.pem").exists() && !bed.dir.file("pins").exists());
         assert_eq!((bed.printer.ever(), bed.printer.orderly()), (1, 1));
 
@@ -147,6 +148,11 @@ fn the_printer_is_checked_from_settings_to_files() {
             assert_eq!(code, Some(exit), "{out}");
             let line = line(&out, stage);
             assert!(line.starts_with("✗ ") && line.ends_with(words), "{out}");
+            assert!(
+                out.ends_with("; TROUBLESHOOTING.md explains the words in brackets\n"),
+                "{out}"
+            );
+            assert_eq!(out.contains("nothing else was checked"), out.lines().count() == 2, "{out}");
             if name == "port in use" {
                 assert!(line.contains(&format!("pid {}", std::process::id())), "{out}");
             }
