@@ -10,6 +10,7 @@ Makes dist/apt of dist/release/*.deb (boards/package.sh makes those): pool/, and
 a key, InRelease and Release.gpg and the public key in pandaproxy.gpg. Any web server can serve the folder. On a machine that
 installs from it:
 
+    sudo install -d -m 755 /etc/apt/keyrings
     curl -fsSL URL/pandaproxy.gpg | sudo tee /etc/apt/keyrings/pandaproxy.gpg >/dev/null
     echo "deb [signed-by=/etc/apt/keyrings/pandaproxy.gpg] URL stable main" | sudo tee /etc/apt/sources.list.d/pandaproxy.list
     sudo apt update && sudo apt install pandaproxy
