@@ -40,6 +40,13 @@ fn each_option_of_the_add_on_is_a_setting_with_a_name() {
     }
 }
 
+#[test]
+fn the_add_on_names_the_services_that_are_on() {
+    let (_, services) = ADD_ON.split_once("\n  services: ").unwrap();
+    let default = format!("Default: {}.", services.lines().next().unwrap());
+    assert!(NAMES.contains(&default), "{default}");
+}
+
 /// What `pandaproxy health` says with these options.
 async fn health(options: &str) -> (Option<i32>, Said) {
     let dir = StateDir::new();
