@@ -143,6 +143,9 @@ impl<'a> Status<'a> {
                 let reason = self.reason(name).unwrap_or("its connection fails".into());
                 Finding::message(cause_of(&reason, cause), reason)
             }
+            Some("null") if name == "ftp" => {
+                Finding::skipped("relayed: clients log in to the printer themselves")
+            }
             _ => Finding::skipped("the service says nothing about it"),
         }
     }

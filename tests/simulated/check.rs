@@ -599,6 +599,15 @@ fn a_running_services_status_stands_for_the_printer() {
         let report = outcome.of(Stage::Report).unwrap();
         assert!(report.text.contains("01.07.00.00"), "{report:?}");
 
+        let ftp = r#""port":990,"open":true,"upstream":"#;
+        let relayed = status(good, "connected", "null")
+            .replace(&format!("{ftp}\"idle\""), &format!("{ftp}null"));
+        bed.machine.status = Some(Ok(relayed));
+        let outcome = bed.check().await;
+        let files = outcome.of(Stage::Files).unwrap();
+        assert_eq!(files.verdict, Verdict::Skipped);
+        assert_eq!(files.text, "relayed: clients log in to the printer themselves");
+
         let bad =
             r#""reachable":true,"certificate":"accepted","code":"refused","camera":"chamber""#;
         let reason = r#""the printer refuses the access code; compare it with the screen""#;
