@@ -366,6 +366,10 @@ fn try_out(program: &Path, expected: &str) -> Result<String, Failure> {
         Ok(Ran { code: Some(code), .. }) => format!("exit status {code}"),
         Ok(Ran { code: None, .. }) => "ended by a signal".into(),
         Err(ErrorKind::TimedOut) => "no end within 20 s".into(),
+        // It has no name of its own.
+        Err(kind) if kind == io::Error::from_raw_os_error(libc::ENOEXEC).kind() => {
+            "it cannot be executed".into()
+        }
         Err(kind) => format!("{kind}"),
     };
     Err(Failure::DoesNotRun(why))

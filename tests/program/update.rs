@@ -265,7 +265,11 @@ fn a_file_that_is_not_for_this_machine_changes_nothing() {
         let refusing = stub.replace("exit 1 ;;", "echo 'no such setting' >&2; exit 2 ;;");
         for (board, content, words) in [
             ("rpi-zero", "", "for board rpi-zero, not"),
-            (BOARD, "no program", "new program does not run here"),
+            (
+                BOARD,
+                "no program",
+                "does not run here: it cannot be executed; is it for this machine?",
+            ),
             (BOARD, "#!/bin/sh\necho pandaproxy 1", "does not call itself"),
             (BOARD, &refusing, "refused by the new version: no such setting"),
         ] {
