@@ -2,6 +2,8 @@
 # Sourced in the booted machines of machine.sh, in /proof: what a test says and what all of them do.
 
 exec >/dev/ttyS1 2>&1
+# A start that comes as far as this does not hang.
+echo "# started"
 readonly PRINTER=10.9.0.2 OTHER_PRINTER=10.9.0.3 CODE=12345678
 readonly CONF=/etc/pandaproxy/pandaproxy.conf
 

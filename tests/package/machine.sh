@@ -110,11 +110,42 @@ boot_in_qemu() {
     truncate -s 1500M "$disk"
     mkfs.ext4 -q -m 0 -O ^has_journal -E lazy_itable_init=1 -d "$root" "$disk"
     kernel
-    timeout "$MACHINE_TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 \
-        -display none -monitor none -nic none -serial "file:$console" -serial "file:$said" \
-        -drive "file=$disk,format=raw,if=virtio,cache=unsafe" -kernel "$work/kernel" -initrd "$work/initramfs" \
-        -append 'console=ttyS0 quiet mitigations=off systemd.getty_auto=no panic=-1' || true
+    : >"$console"
+    power_on "$disk" $((SECONDS + MACHINE_TIMEOUT))
     rm -f "$disk"
+}
+
+# How often a machine is switched on at most: twice for its tests, and again after starts that hang.
+readonly MAX_BOOTS=5
+# Seconds after which a start has come to the tests, also where this machine is busy.
+readonly BOOT_TIMEOUT=300
+
+# power_on DISK UNTIL: switches the machine on until its tests have ended. It is switched off and on again where it restarts:
+# the kernel has been seen to hang in a start behind QEMU's reset, and such a start is tried again, too.
+power_on() {
+    local disk=$1 until=$2 boots=0 before pid started
+    while [ $boots -lt $MAX_BOOTS ] && [ $SECONDS -lt "$until" ] && ! grep -q '^# end' "$said"; do
+        # One that was switched off has not unmounted it.
+        [ $boots = 0 ] || e2fsck -fy "$disk" >/dev/null 2>&1 || true
+        boots=$((boots + 1)) started=$SECONDS before=$(grep -c '^# started' "$said" || true)
+        timeout $((until - SECONDS)) qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -no-reboot \
+            -display none -monitor none -nic none -chardev "file,id=console,path=$console,append=on" -serial chardev:console \
+            -chardev "file,id=said,path=$said,append=on" -serial chardev:said \
+            -drive "file=$disk,format=raw,if=virtio,cache=unsafe" -kernel "$work/kernel" -initrd "$work/initramfs" \
+            -append 'console=ttyS0 quiet mitigations=off no_timer_check systemd.getty_auto=no panic=-1' &
+        pid=$!
+        while kill -0 $pid 2>/dev/null; do
+            if [ $((SECONDS - started)) -ge $BOOT_TIMEOUT ] &&
+                [ "$(grep -c '^# started' "$said" || true)" = "$before" ]; then
+                printf '# start %d has hung for %d s: the machine is switched on again\n' $boots $BOOT_TIMEOUT
+                # It may end just now.
+                kill $pid || true
+                break
+            fi
+            sleep 1
+        done
+        wait $pid || true
+    done
 }
 
 # The same init as the first process of namespaces, with this machine's kernel and a disk in memory.
