@@ -299,11 +299,18 @@ interrupted() {
 
 # An installation by install.sh, the package over it, and back.
 by_hand() {
-    local authority pid
+    local authority pid garage
     cp tarball/pandaproxy.conf given.conf
     first_settings given.conf
+    setting given.conf BIND_ADDRESS 127.0.0.1
     check "install.sh makes it a service" ./tarball/install.sh --config given.conf
     hash -r
+    cp given.conf garage.conf
+    setting garage.conf PRINTER_IP $OTHER_PRINTER
+    setting garage.conf SERIAL_NUMBER "$(cat other_serial)"
+    setting garage.conf BIND_ADDRESS 10.9.0.5
+    check "and another one for a second printer" ./tarball/install.sh --printer garage --config garage.conf
+    garage=$(main_pid pandaproxy@garage)
     authority=$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)
     pid=$(main_pid pandaproxy)
     check "the package is installed over it" apt-get install -y -o Dpkg::Options::=--force-confold ./pandaproxy_1.4.0_amd64.deb
@@ -316,7 +323,9 @@ by_hand() {
     check "a client gets the state" within 60 state 127.0.0.1
     check "install.sh says what is to be done first" refused ./tarball/install.sh
     check "which is to remove the package" grep -q 'apt remove pandaproxy' said
-    check "that one is removed" apt-get remove -y pandaproxy
+    check "an upgrade of the package" apt-get install -y ./pandaproxy_1.4.1_amd64.deb
+    check "and the package's removal" apt-get remove -y pandaproxy
+    check "leave install.sh's second service alone" [ "$garage" = "$(main_pid pandaproxy@garage)" ]
     check "and install.sh makes it a service again" ./tarball/install.sh
     check "and purges what is left of the package" refused grep -q config-files <(dpkg-query -W -f '${db:Status-Status}' pandaproxy)
     hash -r
@@ -324,7 +333,7 @@ by_hand() {
     check "by the same authority" sh -c "[ '$authority' = \"\$(pandaproxy ca --state-dir /var/lib/pandaproxy | sha256sum)\" ]"
     check "purging the package now" dpkg --purge pandaproxy
     check "leaves the service alone" within 60 healthy
-    check "and its settings" test -s $CONF
+    check "and its settings" test -s $CONF -a -s /etc/pandaproxy/garage.conf
 }
 
 # install.sh with a package beside it, as flash.sh copies it: real apt, and nothing to do or a repair.

@@ -80,6 +80,7 @@ later 1.2.0 "$ends_at_once"
 later 1.3.0 'echo "# A line of the new version." >>etc/pandaproxy/pandaproxy.conf'
 if [ -n "$whole" ]; then
     later 1.4.0
+    later 1.4.1
     # One for another processor.
     later 1.5.0 'sed -i "s/^Architecture: .*/Architecture: arm64/" DEBIAN/control'
     # Those that dpkg gives up: before it unpacks, while it does, and before that.
