@@ -391,9 +391,13 @@ second_part() {
     check "a client gets the state" within 60 state 127.0.0.1
     check "removing ends it, as README says" readme 'sudo apt remove' '' -y
     check "and its settings and certificates stay" test -f $CONF -a -d /var/lib/pandaproxy
+    # Of a further printer, and a key that the administrator has put there.
+    install -m 640 -g pandaproxy $CONF /etc/pandaproxy/attic.conf
+    install -m 640 -g pandaproxy pki.pem /etc/pandaproxy/update.pem
     check "purging" apt-get purge -y pandaproxy
-    check "leaves no certificates and no settings of the package" \
-        sh -c "! [ -e /var/lib/pandaproxy -o -e $CONF ]"
+    check "leaves no certificates and no settings" sh -c "! [ -e /var/lib/pandaproxy -o -e $CONF -o -e /etc/pandaproxy/attic.conf ]"
+    check "and nothing for the next group with this number" [ -z "$(find /etc/pandaproxy ! -group root)" ]
+    check "but what the administrator has put there" test -s /etc/pandaproxy/update.pem
     check "and no unit" refused systemctl cat pandaproxy
     if [ -n "$whole" ]; then
         check "an installation whose preinst fails is refused" refused dpkg -i ./pandaproxy_1.6.0_amd64.deb
