@@ -95,6 +95,10 @@ if [ -n "$whole" ]; then
             "exec /usr/bin/pandaproxy.real \"\$@\"" >usr/bin/pandaproxy
         chmod 755 usr/bin/pandaproxy'
     # shellcheck disable=SC2016
+    # One that does not start, and fills the disk.
+    later 1.6.4 "$ends_at_once"'
+        sed -i "s/^set -e\$/&\n[ \$1 != configure ] || fallocate -l \$((\$(df -k --output=avail \/ | tail -n 1)))K \/fill/" DEBIAN/postinst'
+    # shellcheck disable=SC2016
     # One whose configuration is interrupted, as by a power failure; and the next one.
     later 1.7.0 "$ends_at_once"'
         sed -i "s/^set -e\$/[ -e \/proof\/interrupted ] || { touch \/proof\/interrupted; kill -9 \$PPID \$\$; }\n&/" DEBIAN/postinst'
