@@ -441,7 +441,9 @@ impl Client {
                 Content::Line(_) | Content::Readiness => {
                     ("text/plain; charset=utf-8", Some(line.len()))
                 }
-                Content::Authority(_) => ("application/x-pem-file", Some(service.ca_pem.len())),
+                Content::Authority(_) => {
+                    ("application/x-pem-file", Some(service.authority().len()))
+                }
                 Content::File(file, _) => (file.content_type, Some(file.bytes.len())),
                 Content::Document(document, _) => (document.content_type(), None),
             };
@@ -476,7 +478,7 @@ impl Client {
         match answer.content {
             Content::Line(_) | Content::Readiness => None,
             Content::Authority(at) => {
-                let rest = service.ca_pem.as_bytes().get(at..).unwrap_or_default();
+                let rest = service.authority().as_bytes().get(at..).unwrap_or_default();
                 let room = out.get_mut(len..).unwrap_or_default();
                 let most = rest.len().min(room.len());
                 for (to, byte) in room.iter_mut().zip(rest) {

@@ -211,11 +211,6 @@ impl Service {
             heap_limit,
             limiter,
         } = facts;
-        // openssl may write the certificate as text before it, which is of no use to clients.
-        let ca_pem = match ca_pem.find("-----BEGIN ") {
-            None | Some(0) => ca_pem,
-            Some(at) => ca_pem.get(at..).unwrap_or_default().into(),
-        };
         Rc::new(Self {
             slots: Slots::new(CLIENTS, |_| Slot::new()),
             access,
@@ -251,6 +246,12 @@ impl Service {
         let slot = self.slots.take()?;
         let client = Client::new(Rc::clone(&slot), Rc::clone(self), until, reached);
         Some((client, ClientLink { service: Rc::clone(self), slot, admitted, released, guessed }))
+    }
+
+    /// What `/ca.pem` has. openssl may write a certificate as text before it, which is of no use to clients.
+    fn authority(&self) -> &str {
+        let begin = self.ca_pem.find("-----BEGIN ").unwrap_or_default();
+        self.ca_pem.get(begin..).unwrap_or_default()
     }
 
     /// Whether MQTT is logged in at the printer.

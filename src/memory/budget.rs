@@ -60,6 +60,13 @@ pub const CREDENTIALS: usize = 64 * KIB;
 /// One stored TLS session, which a returning client can resume.
 pub const RESUMPTION: usize = 2 * KIB;
 
+/// What clients download to verify a relayed printer's certificate as well: the proxy's authority, those that vouch for the printer
+/// or five built-in ones, and the file of `--printer-ca`, as PEM.
+pub const AUTHORITIES: usize = MAX_AUTHORITIES + 16 * KIB;
+
+/// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
+pub const MAX_AUTHORITIES: usize = 64 * KIB;
+
 /// Wrong codes of origins, and the origins that logged in lately.
 pub const LIMITER: usize = 10 * KIB;
 
@@ -399,6 +406,7 @@ pub const ALTERNATIVES: [Alternative; 2] = [
             line("relay transfers: waiting", TRANSFERS, ARRIVAL),
             line("relay data ports", DATA_PORTS, DATA_PORT),
             line("relay data ports: task", 1, TASK),
+            line("relay authorities to download", 1, AUTHORITIES),
             line("relay, and whose transfers there are", 2, RELAY),
         ],
     },

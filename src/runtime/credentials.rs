@@ -14,15 +14,12 @@ use super::start_error::StartError;
 use super::{machine, supervisor};
 use crate::board::BOARD;
 use crate::config::{Config, FtpMode, PrinterAddr};
-use crate::memory::budget;
+use crate::memory::budget::{self, MAX_AUTHORITIES};
 use crate::state_dir::Pins;
 use crate::state_dir::chains::Chains;
 use crate::state_dir::pins::Fingerprint;
 use crate::tls::identity::{ADDRESSES, HOSTS};
 use crate::tls::{Directories, Identity, Policy, ServerConfig, Subject, Trust, issuers};
-
-/// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
-const MAX_AUTHORITIES: u64 = 64 * 1024;
 
 /// The proxy's certificates for its clients, and what it verifies the printer's certificate by.
 #[derive(Clone)]
@@ -148,8 +145,8 @@ fn trust_with(config: &Config, pins: Pins) -> Result<Trust, StartError> {
 /// The file system's error; it is larger than a dozen certificates.
 pub fn read_authorities(path: &Path) -> io::Result<Vec<u8>> {
     let mut pem = Vec::new();
-    File::open(path)?.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem)?;
-    if pem.len() as u64 > MAX_AUTHORITIES {
+    File::open(path)?.take(MAX_AUTHORITIES as u64 + 1).read_to_end(&mut pem)?;
+    if pem.len() > MAX_AUTHORITIES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(pem)
@@ -171,4 +168,22 @@ fn towards(printer: &PrinterAddr) -> Option<IpAddr> {
     let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
     socket.connect((printer, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_dir::scratch::Scratch;
+    use alloc::vec;
+
+    #[test]
+    fn a_file_of_authorities_has_at_most_64_kib() {
+        let dir = Scratch::new("authorities");
+        let path = dir.join("printer-ca.pem");
+        std::fs::write(&path, vec![b'#'; MAX_AUTHORITIES]).unwrap();
+        assert_eq!(read_authorities(&path).unwrap().len(), 64 * 1024);
+        std::fs::write(&path, vec![b'#'; MAX_AUTHORITIES + 1]).unwrap();
+        let error = read_authorities(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
 }
