@@ -39,6 +39,8 @@ emulator=$(command -v "$QEMU_USER" || printf '%s' "$QEMU_USER")
 # A test that would be skipped because a client is missing fails instead. The tests know their limits from
 # the board that they are built for.
 export CI=1 BOARD=$board
+# An emulated program computes where a native one waits: fewer at a time than .cargo/config.toml has.
+export RUST_TEST_THREADS=8
 export PANDAPROXY_BIN=$binary PANDAPROXY_RUNNER="$emulator -cpu $QEMU_CPU"
 run "$emulator" -cpu "$QEMU_CPU" "$binary" --version
 test=(cargo test --locked --no-fail-fast --test program --)

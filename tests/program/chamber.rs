@@ -110,8 +110,9 @@ fn hostile_clients_are_closed_and_a_viewer_goes_on() {
         plain.write_all(&login(CODE)).await.unwrap();
         let mut none = set.proxy.tls_from(Ipv4Addr::new(127, 0, 0, 3)).await.unwrap();
         none.write_all(&[0xff; 80]).await.unwrap();
-        let mut talks = set.viewer(Ipv4Addr::new(127, 0, 0, 4)).await;
-        let _closed = talks.write_all(&[7; 5000]).await;
+        // In one piece: the proxy does not read a viewer while a picture waits to be taken.
+        let mut talks = set.proxy.tls_from(Ipv4Addr::new(127, 0, 0, 4)).await.unwrap();
+        let _closed = talks.write_all(&[&login(CODE)[..], &[7; 5000]].concat()).await;
         let mut half = set.proxy.tls_from(Ipv4Addr::new(127, 0, 0, 5)).await.unwrap();
         half.write_all(&login(CODE)[..40]).await.unwrap();
         half.flush().await.unwrap();
