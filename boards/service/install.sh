@@ -527,7 +527,8 @@ keep_files() {
                 mkdir -p "$KEPT/trying.new$(dirname "$file")"
                 cp -p "$file" "$KEPT/trying.new$file"
             fi
-            echo "$(cksum <"$(wanted "$file")") $file" >>"$KEPT/trying.new/placed"
+            sum=$(sha256sum <"$(wanted "$file")")
+            echo "$sum $file" >>"$KEPT/trying.new/placed"
         done
         [ -z "$was_here" ] || : >"$KEPT/trying.new/was_here"
         find "$KEPT/trying.new" -type f -exec sync {} +
@@ -542,7 +543,7 @@ was_interrupted() {
     for file in $(files); do
         if [ ! -e "$file" ]; then
             [ ! -e "$KEPT/trying$file" ] || return 1
-        elif ! grep -qxF "$(cksum <"$file") $file" "$KEPT/trying/placed"; then
+        elif ! { sum=$(sha256sum <"$file") && grep -qxF "$sum $file" "$KEPT/trying/placed"; }; then
             cmp -s "$KEPT/trying$file" "$file" || return 1
         fi
     done

@@ -452,6 +452,7 @@ check "and it serves" serves
 umount "$folder"
 
 begin "a port that is taken by another program"
+before=$(contents)
 take_port 9900
 cp "$scratch/given.conf" "$scratch/taken.conf"
 printf 'PORTS=ftp=9900\n' >>"$scratch/taken.conf"
