@@ -307,7 +307,7 @@ fn verified_content_is_written_whole_or_not_at_all() {
     file.extend(&content);
     fs::write(&asked.file, &file[..file.len() - 1]).unwrap();
     fs::write(&out, "before").unwrap();
-    fs::write(&new, "somebody's own").unwrap();
+    fs::write(&new, "another program's file").unwrap();
     let files = || fs::read_dir(&*dir).unwrap().count();
     let before = files();
     let truncated = Refusal::Truncated { got: 100_002, size: 100_003 };
@@ -319,14 +319,14 @@ fn verified_content_is_written_whole_or_not_at_all() {
     assert_eq!(verify(&asked), extract(&asked, &out));
     assert_eq!(fs::read(&out).unwrap(), content);
     assert_eq!(files(), before);
-    assert_eq!(fs::read(&new).unwrap(), b"somebody's own");
+    assert_eq!(fs::read(&new).unwrap(), b"another program's file");
     // Names that are taken, by a process of the same number.
     let taken = |number: u32| beside(&out, &format!(".{}-{number}.new", std::process::id()));
     for number in 0..=1 {
         symlink(&new, taken(number)).unwrap();
     }
     assert!(extract(&asked, &out).is_ok() && !taken(2).exists());
-    assert_eq!(fs::read(&new).unwrap(), b"somebody's own");
+    assert_eq!(fs::read(&new).unwrap(), b"another program's file");
 }
 
 #[test]

@@ -229,9 +229,9 @@ fn camera() -> Camera {
 
 // ---- JPEG --------------------------------------------------------------------------------------
 
-/// Without a viewer nobody needs the connection that could not be made.
+/// The failed connection of a camera is shown as idle while the camera has no viewers.
 #[test]
-fn a_camera_that_nobody_watches_any_more_is_idle() {
+fn a_failed_camera_without_viewers_is_idle() {
     lan::run(async {
         let beds = [
             ("chamber", "/stream.mjpg", Bed::p1s(&camera()).await),

@@ -219,7 +219,7 @@ fn metrics_have_every_bound_beside_its_value() {
     });
 }
 
-/// A camera that nobody watches and a port that the model has not are no failures.
+/// A camera without viewers and a port that the model does not have are not failures.
 #[test]
 fn only_connections_that_are_needed_can_be_down() {
     lan::run(async {
