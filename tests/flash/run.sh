@@ -19,7 +19,13 @@ cd "$(dirname "$0")/../.."
 case ${1-} in
 --help) usage; exit 0 ;;
 --inside) ;;
-'') exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside ;;
+'')
+    # Removed when the namespaces are gone, and with them every process and mount in it.
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside "$scratch"
+    exit
+    ;;
 *) usage >&2; exit 2 ;;
 esac
 
@@ -31,8 +37,7 @@ README=$PWD/README.md
 ip link set lo up
 
 readonly BOARD=generic-x86_64 CODE=7Kq2xW9p
-scratch=$(mktemp -d)
-trap 'switch_off; umount -R "$scratch/bare" "$scratch/debian" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+scratch=$2
 keys=$scratch/keys
 mkdir "$keys"
 ssh-keygen -q -t ed25519 -N '' -f "$keys/key"

@@ -50,7 +50,7 @@ done
 
 root=$(mktemp -d)
 container=$(buildah "${storage[@]}" from --pull-never pandaproxy:generic-x86_64)
-trap 'umount "$root" 2>/dev/null || true; rmdir "$root"; buildah "${storage[@]}" rm "$container" >/dev/null' EXIT
+trap 'umount -l "$root" 2>/dev/null || true; rmdir "$root"; buildah "${storage[@]}" rm "$container" >/dev/null' EXIT
 mount --bind "$(buildah "${storage[@]}" mount "$container")" "$root"
 check "nothing but the binary, its licences and a place for certificates" is \
     "$(cd "$root" && find . -type f -not -path './var/lib/pandaproxy/*' | sort | tr '\n' ' ')" "./licences.txt ./pandaproxy "
