@@ -434,6 +434,29 @@ every_error_is_named_and_no_secret() {
     is 'nothing is kept of it' "$(find "$root/data/settings" -type f)" ''
 }
 
+# With one of them wrong the machine is in the network all the same, and open to nothing that the setting would not have allowed.
+a_wrong_setting_of_the_machine_counts_as_absent() {
+    settings WIFI_SSID=home WIFI_PSK=short WIFI_COUNTRY=D ADDRESS=192.168.1.300/24 GATEWAY=192.168.1 DNS=none HOSTNAME=a_b 'NTP_SERVER=a b' ADMIN_CODE=short7x \
+        DEBUG_SHELL_MINUTES=600
+    at /lib/card/settings
+    is errors "$(wc -l <"$root/run/card/errors")" 9
+    is 'what is left' "$(cd "$root/run/card/keys" && echo *)" 'WIFI_PSK WIFI_SSID'
+    says ip iw wpa_supplicant httpd
+    replaces sleep <<'END'
+#!/bin/sh
+echo "sleep $1" >>/run/log
+kill -9 $PPID
+END
+    : >"$root/run/log"
+    at /lib/card/wifi wlan0 2>/dev/null || true
+    # With it, wpa_supplicant would end at once.
+    lacks 'a country' "$(cat "$root/run/card/wpa.conf")" country
+    lacks 'an open Wi-Fi' "$(cat "$root/run/card/wpa.conf")" NONE
+    : >"$root/run/log"
+    at /lib/card/upload 2>/dev/null || true
+    is 'no port for updates' "$(logged)" 'sleep 86400;'
+}
+
 a_file_that_cannot_be_read() {
     settings HOSTNAME=shelf
     at /lib/card/settings
