@@ -137,6 +137,40 @@ class Bench:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Card(http.server.SimpleHTTPRequestHandler):
+    """A memory card's page for updates, whose last one became what `last` says, and which answers a sender with `answer`, or not at all."""
+
+    last, answer = "good, slot a, version 1", "wrong admin code"
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments, directory=ROOT / "boards/card/root/lib/card/www")
+
+    def do_GET(self):
+        """The page, or what became of the last update."""
+        if self.path == "/cgi-bin/update":
+            self.says(200, self.last)
+        else:
+            super().do_GET()
+
+    def do_POST(self):
+        """An update."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.answer:
+            self.says(202 if self.headers["X-Admin-Code"] == "letmein-now" else 403, self.answer)
+        else:
+            self.close_connection = True
+
+    def says(self, status, text):
+        """Answers with a text."""
+        self.send_response(status)
+        self.send_header("Content-Length", len(text))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        """Prints nothing."""
+
+
 class Prefix(http.server.BaseHTTPRequestHandler):
     """A reverse proxy that shows the page below /printer/, and notes what is asked for elsewhere."""
 
@@ -435,6 +469,34 @@ def on_a_memory_card(browser, target, shots):
         bench.stop()
 
 
+def updates_of_a_memory_card(browser, shots):
+    """What a card says of an update is on its page, also what it says later."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Card)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    said, last = ("document.getElementById(%r).textContent" % name for name in ("said", "last"))
+    try:
+        page = Page(browser)
+        page.size(1280, 900)
+        page.open(f"http://127.0.0.1:{server.server_address[1]}/")
+        check("card's updates: what became of the last one", page.until(f"{last} === {Card.last!r}", 10), page.value(last))
+        page.value("(files => { files.items.add(new File(['an update'], 'x.update')); document.getElementById('file').files = files.files; })(new DataTransfer())")
+        page.value("document.getElementById('send').click()")
+        check("card's updates: a refusal", page.until(f"{said} === {Card.answer!r}", 10), page.value(said))
+        page.value("document.getElementById('code').value = 'letmein-now'")
+        Card.answer = "The update is being verified."
+        page.value("document.getElementById('send').click()")
+        check("card's updates: one that is taken", page.until(f"{said} === {Card.answer!r}", 10), page.value(said))
+        Card.last = "refused: signature not made by an accepted key"
+        check("card's updates: and what becomes of it", page.until(f"{last} === {Card.last!r}", 20), page.value(last))
+        page.shot(shots / "card-update.png")
+        Card.answer = ""
+        page.value("document.getElementById('send').click()")
+        check("card's updates: one without an answer", page.until(f"{said} === 'The connection ended before there was an answer.'", 10), page.value(said))
+        page.close()
+    finally:
+        server.shutdown()
+
+
 def in_another(browser, name, target, shots):
     """What another browser might do otherwise."""
     for model in ("p1s", "x1c"):
@@ -481,6 +543,7 @@ def main():
             before_a_p1s(browser, arguments.target, arguments.shots)
             before_an_x1c(browser, arguments.target, arguments.shots)
             on_a_memory_card(browser, arguments.target, arguments.shots)
+            updates_of_a_memory_card(browser, arguments.shots)
         else:
             in_another(browser, arguments.browser, arguments.target, arguments.shots)
     finally:

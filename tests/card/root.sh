@@ -1775,6 +1775,32 @@ an_upload_that_was_killed_leaves_no_lock() {
     has 'while an update is installed' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503.*'
 }
 
+# A browser may send all of it before it reads: if what it sends is not taken, it is shown a connection that was reset.
+a_refused_upload_is_answered_once_it_was_sent() {
+    local pid sent=no
+    sed -i 's/ulimit -u/ulimit -p/' "$root/lib/card/upload"
+    mkdir -p "$root/run/card/keys" "$root/run/upload"
+    echo letmein-now >"$root/run/card/keys/ADMIN_CODE"
+    replaces sleep </dev/null
+    env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/upload &
+    pid=$!
+    for _ in $(seq 50); do
+        if curl -s --max-time 5 http://127.0.0.1:8081/ >/dev/null; then break; fi
+        sleep 0.1
+    done
+    exec 5<>/dev/tcp/127.0.0.1/8081
+    if (
+        trap '' PIPE
+        printf 'POST /cgi-bin/update HTTP/1.1\r\nHost: card\r\nX-Admin-Code: guess\r\nContent-Length: 20000000\r\n\r\n'
+        head -c 20000000 /dev/zero
+    ) >&5 2>/dev/null; then sent=yes; fi
+    is 'all of it was sent' "$sent" yes
+    has 'and answered' "$(timeout 40 cat <&5 || true)" '^wrong admin code$'
+    exec 5>&-
+    kill "$pid"
+    wait "$pid" 2>/dev/null || true
+}
+
 # What became of the last update is on the page after each start, and the port is open only with a code.
 the_update_page_tells_what_became_of_the_last() {
     local pid answer=''
