@@ -8,7 +8,7 @@ usage() {
     cat <<'END'
 usage: tests/card/root.sh [--help] [NAME...]
 
-Needs root, busybox-static, dash, e2fsprogs, util-linux and dist/pandaproxy-generic-x86_64 (boards/build.sh makes it). Runs the tests whose
+Needs root, busybox-static, dash, dosfstools, e2fsprogs, mtools, util-linux and dist/pandaproxy-generic-x86_64 (boards/build.sh makes it). Runs the tests whose
 function is named, or all; prints a line for each that fails, and `N passed, N failed`.
 END
 }
@@ -393,6 +393,58 @@ END
     is_moved 'a sector that cannot be read' "$CODE lookhere tokentoken "
 }
 
+# first_partition: one of a card in $fat, with pandaproxy.txt and 40 other files, and an older pandaproxy.txt between and behind them, in no file any more.
+first_partition() {
+    local number
+    fat=$root/dev/fat
+    rm -f "$fat"
+    mkfs.fat -C -F 32 -s 1 "$fat" 40960 >/dev/null
+    mknod "$root/dev/zero" c 1 5
+    touch "$root/run/card/state"
+    head -c 3000 /dev/zero | tr '\0' x >"$root/run/other"
+    for number in $(seq 40); do
+        mcopy -i "$fat" "$root/run/other" "::before$number"
+        mcopy -i "$fat" "$root/boot/pandaproxy.txt" "::was$number"
+        mcopy -i "$fat" "$root/run/other" "::after$number"
+        mdel -i "$fat" "::was$number" "::before$number"
+    done
+    mcopy -i "$fat" "$root/boot/pandaproxy.txt" ::saved
+    mdel -i "$fat" ::saved
+    at /lib/card/settings-secrets
+    mcopy -i "$fat" "$root/boot/pandaproxy.txt" ::pandaproxy.txt
+    # pandaproxy.txt has none by now.
+    is 'the test has codes that are in no file' "$(grep -qF "$CODE" "$fat"; echo $?)" 0
+}
+# Many editors save a file as a new one: what they leave of the old one is blanked, and no file changes.
+codes_that_an_editor_has_left_behind_are_blanked() {
+    local fat number sectors second before
+    settings VIEW_CODE=lookhere
+    first_partition
+    at /lib/card/unused-blank /dev/fat
+    is 'codes on the partition' "$(grep -acE "$CODE|lookhere" "$fat" || true)" 0
+    is 'the file system' "$(fsck.fat -n "$fat" >"$root/run/fsck"; echo $?)" 0
+    is 'the settings' "$(mcopy -n -i "$fat" ::pandaproxy.txt - | sha256sum)" "$(sha256sum <"$root/boot/pandaproxy.txt")"
+    for number in $(seq 40); do
+        mcopy -n -i "$fat" "::after$number" - | cmp -s - "$root/run/other" || fails "file $number has changed"
+    done
+    has 'it is said' "$(tail -n 1 "$root/run/log")" '^unused: [1-9][0-9]* KiB of the first partition were blanked$'
+    is 'and not done again' "$(find "$root/data/settings" -name unblanked)" ''
+    # Where the tables do not say what a file has, nothing is written.
+    for sectors in 34 32 '32 second'; do
+        fresh
+        settings VIEW_CODE=lookhere
+        first_partition
+        second=$((32 + $(od -An -v -tu4 -j 36 -N 4 "$fat")))
+        for number in ${sectors/second/$second}; do
+            dd if=/dev/zero of="$fat" bs=512 seek="$number" count=1 conv=notrunc status=none
+        done
+        before=$(sha256sum <"$fat")
+        at /lib/card/unused-blank /dev/fat 2>/dev/null || true
+        is "damaged tables, $sectors: nothing changes" "$(sha256sum <"$fat")" "$before"
+        is "damaged tables, $sectors: the next start looks again" "$(find "$root/data/settings" -name unblanked | wc -l)" 1
+    done
+}
+
 without_a_data_partition_secrets_stay() {
     touch "$root/run/card/data-in-ram"
     settings
@@ -431,7 +483,7 @@ every_error_is_named_and_no_secret() {
     page=$(cat "$root/run/card/www/index.html")
     has page "$page" '<li>pandaproxy.txt, line 6'
     lacks 'errors and page' "$errors$page" 'geheim|kurz|short'
-    is 'nothing is kept of it' "$(find "$root/data/settings" -type f)" ''
+    is 'nothing is kept of it' "$(find "$root/data/settings" -type f -not -name unblanked)" ''
 }
 
 # With one of them wrong the machine is in the network all the same, and open to nothing that the setting would not have allowed.
