@@ -249,7 +249,6 @@ fn a_port_that_the_printer_lacks_is_closed_and_healthy() {
     });
 }
 
-/// Runs `pandaproxy health` with these options: its exit code and its output.
 /// Two ports that accept connections and stay silent take no time from the port that is asked after them, which is slow.
 #[test]
 fn ports_that_stall_take_no_time_from_others() {
@@ -266,6 +265,7 @@ fn ports_that_stall_take_no_time_from_others() {
     });
 }
 
+/// Runs `pandaproxy health` with these options: its exit code and its output.
 async fn health(more: &[&str], dir: &StateDir) -> (Option<i32>, Said) {
     health_of(Model::P1S.serial(), more, dir).await
 }
