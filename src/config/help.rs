@@ -34,8 +34,8 @@ pub(super) const COMMANDS: [CommandHelp; 6] = [
                TROUBLESHOOTING.md, which each release has (the Debian package in /usr/share/doc/pandaproxy). It reads the settings of the service; without --config and \
                PANDAPROXY_CONFIG also /etc/pandaproxy/pandaproxy.conf, if that exists.\n\
                Where the service runs, the printer is not asked a second time: the service's status is \
-               shown. Else the printer is logged in to as the service does. Nothing is written; it takes at \
-               most a minute.\n\
+               shown. Else the printer is logged in to as the service does. Nothing is written; it takes a \
+               minute and a half at most.\n\
                Exit status: 0 if no stage failed, 3 if none failed and the printer could not be asked \
                (run it as root, or again in a moment), 2 for invalid settings, else 10 and the number of the \
                first stage that failed: 12 ports, 13 printer, 14 certificate, 15 login, 16 report, 17 \
@@ -48,8 +48,8 @@ pub(super) const COMMANDS: [CommandHelp; 6] = [
         text: "Reads the same settings as the service that it asks about; without --config and \
                PANDAPROXY_CONFIG also /etc/pandaproxy/pandaproxy.conf, if that exists. It does not \
                log in and does not contact the printer.\n\
-               Exit status: 0 if all services answer within 5 s, 1 with the reason if one does not, \
-               2 for invalid settings.\n\
+               Exit status: 0 if all services answer, each within 5 s and all within 20 s, 1 with the \
+               reason if one does not, 2 for invalid settings.\n\
                --printer: the printer has to be connected, too. The http service tells that.",
     },
     CommandHelp {
@@ -253,6 +253,15 @@ fn split_long(word: &str) -> impl Iterator<Item = (&str, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health;
+
+    #[test]
+    fn the_times_of_a_health_check_are_in_its_help() {
+        let health = COMMANDS.iter().find(|command| command.name == "health").unwrap();
+        let [port, all] = [health::PORT_TIMEOUT, health::TIMEOUT].map(|time| time.as_secs());
+        let times = format!("each within {port} s and all within {all} s");
+        assert!(health.text.contains(&times), "{times}");
+    }
 
     #[test]
     fn help_fits_eighty_columns_and_has_every_setting() {
