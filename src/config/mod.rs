@@ -654,11 +654,15 @@ pub struct Http {
     pub view_code: Option<AccessCode>,
     /// The same without a user name, for URLs.
     pub token: Option<AccessCode>,
-    /// What the page shows first.
+    /// What the status page shows first: what is wrong with a memory card. At most [`MAX_NOTICE`] bytes.
     pub notice: Option<String>,
-    /// Where this machine has a page of its own.
+    /// TCP port of a page about this machine, to which the status page links: where a memory card takes updates.
     pub machine_port: Option<NonZeroU16>,
 }
+
+/// Bytes of `--notice` at most. `/status` has the notice in one item, where it may be twice as long, and an item that does
+/// not fit an outbox is left out.
+pub const MAX_NOTICE: usize = 600;
 
 impl Http {
     fn meant(sources: &Sources<'_>) -> Result<Self, ConfigError> {
@@ -674,7 +678,9 @@ impl Http {
                 && token.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
         let notice = match sources.find(&Setting::NOTICE) {
-            Some(given) => Some(given.parse(|value| (value.len() <= 600).then(|| value.into()))?),
+            Some(given) => {
+                Some(given.parse(|value| (value.len() <= MAX_NOTICE).then(|| value.into()))?)
+            }
             None => None,
         };
         let machine_port = match sources.find(&Setting::MACHINE_PORT) {

@@ -1001,3 +1001,17 @@ fn update_takes_a_file_and_one_action() {
         assert_eq!(update(words), Err(message.into()), "{words:?}");
     }
 }
+
+#[test]
+fn what_a_memory_card_tells_is_bounded() {
+    let longest = "x".repeat(MAX_NOTICE);
+    let config = with(&["--notice", &longest, "--machine-port", "65535"]).unwrap();
+    assert_eq!(config.http.notice.as_deref(), Some(&*longest));
+    assert_eq!(config.http.machine_port.map(NonZeroU16::get), Some(65535));
+    for (option, value) in [("--notice", &*(longest + "x")), ("--machine-port", "0")] {
+        let message = refused(with(&[option, value]));
+        assert!(message.contains(&format!("for {option}: expected ")), "{message}");
+    }
+    // The help text has the bound as a number.
+    assert!(Setting::NOTICE.expected.contains(&format!(" {MAX_NOTICE} bytes")));
+}

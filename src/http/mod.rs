@@ -21,7 +21,7 @@
 //! | `/livez` | nothing | `alive`: the proxy's loop turns |
 //! | `/readyz` | nothing | 200 while MQTT is logged in at the printer, else 503 and the cause, without addresses and serial numbers |
 //! | `/` and the files of the page | nothing | no data; the page is compressed (deflate) whatever the client accepts, so curl needs `--compressed` |
-//! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | nothing | the authority, and the scripts that have a slicer trust it |
+//! | `/ca.pem`, `/trust.sh`, `/trust.ps1` | nothing | the authority with what vouches for a relayed printer's certificate, and the scripts that have a slicer trust them |
 //! | `/status` | a code | all that the page shows, as below |
 //! | `/status.txt` | a code | the same for people: `pandaproxy status` prints it |
 //! | `/metrics` | a code | for Prometheus |
@@ -77,6 +77,7 @@ use core::num::NonZeroU16;
 use crate::auth::{Guess, LOCKOUT_TIMEOUT, Limiter, Lockout, Refusal, WRONG_CODES};
 use crate::board::BOARD;
 use crate::clock::Instant;
+use crate::config::MAX_NOTICE;
 use crate::counts;
 use crate::journal::{self, Kind};
 use crate::memory::slots::{Occupant, Slot as _, SlotGuard, Slots};
@@ -122,6 +123,11 @@ const _: () = assert!(
     // A head with the longest headers, and a line of text.
     1024 + 512 <= budget::HTTP_OUTBOX,
     "an outbox holds a head and a short content"
+);
+const _: () = assert!(
+    // With each character of the notice escaped, and what is beside it in its item.
+    1024 + 2 * MAX_NOTICE <= budget::HTTP_OUTBOX,
+    "an outbox holds a memory card's notice"
 );
 
 /// A service as it is shown.
@@ -183,13 +189,13 @@ pub struct Facts {
     pub hosts: Vec<String>,
     /// The printer's serial number.
     pub serial: heapless::String<32>,
-    /// What its user has to know, from outside.
+    /// What is wrong with the memory card that the proxy runs from; empty if nothing. At most [`MAX_NOTICE`] bytes.
     pub notice: String,
-    /// Where this machine has a page of its own.
+    /// TCP port of a page about this machine, to which the status page links.
     pub machine_port: Option<NonZeroU16>,
-    /// The authority's certificate.
+    /// What `/ca.pem` has: the authority's certificate, and behind it what vouches for a relayed printer's.
     pub ca_pem: Arc<str>,
-    /// Its SHA-256.
+    /// SHA-256 of the authority's certificate.
     pub ca_sha256: [u8; 32],
     /// Bytes of heap at most.
     pub heap_limit: usize,
