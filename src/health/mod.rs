@@ -165,6 +165,14 @@ impl Unhealthy {
         matches!(self.why, Why::Greeting(_) | Why::OtherPrinter)
     }
 
+    /// Whether a proxy answers that is not this one: that of another printer, or one with another authority.
+    pub const fn is_other_proxy(&self) -> bool {
+        matches!(
+            self.why,
+            Why::Greeting(GreetingError::Foreign | GreetingError::OtherPrinter) | Why::OtherPrinter
+        )
+    }
+
     /// Whether a program answers, and its authority cannot be read here: it may be this proxy.
     pub const fn is_uncertain(&self) -> bool {
         matches!(self.why, Why::Greeting(GreetingError::NoCa | GreetingError::CaUnreadable(_)))

@@ -323,6 +323,38 @@ fn a_running_service_without_mqtt_is_recognised() {
     });
 }
 
+/// A service that hangs shows no identity. That of another printer shows another one.
+#[test]
+fn a_service_that_hangs_is_not_called_another_proxy() {
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let mut args = usual(&bed.printer, bed.mqtt, &bed.dir);
+        args.retain(|word| !word.starts_with("mqtt=0") && word != "--port");
+        args.extend(["--port", &bed.own_ports()].map(str::to_owned));
+        let service = Proxy::start(command(args), Rc::clone(&bed.dir)).await;
+        service.live().await;
+        let ports = bed.ports(bed.mqtt.port(), bed.chamber.port());
+        let check = |serial: &str| {
+            let mut command = bed.command(&["--services=mqtt", "-p", "127.0.0.1", "-s", serial]);
+            command.args(["--printer-port", &ports, "--state-dir"]).arg(bed.dir.path());
+            Program::start(command.env("ACCESS_CODE", CODE))
+        };
+        let pid = format!("pid {};", service.program.id());
+        for (name, serial, words) in [
+            ("of another printer", "01P00A999999999", "[one-address]"),
+            ("that hangs", Model::P1S.serial(), "[port-taken]"),
+        ] {
+            if words == "[port-taken]" {
+                service.program.signal("STOP");
+            }
+            let (code, out) = outcome(name, check(serial)).await;
+            assert_eq!(code, Some(12), "{out}");
+            let line = line(&out, "ports");
+            assert!(line.contains(&pid) && line.ends_with(words), "{out}");
+        }
+    });
+}
+
 /// The address is another machine's, whose program answers: a mistyped one, or the printer's own.
 #[test]
 fn a_program_of_another_machine_is_not_taken_for_the_service() {

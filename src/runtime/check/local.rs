@@ -20,8 +20,8 @@ use crate::cause::Cause;
 use crate::check::Finding;
 use crate::check::status::Status;
 use crate::config::Config;
-use crate::health;
 use crate::health::kernel::{listener, text};
+use crate::health::{self, Unhealthy};
 use crate::memory::{KIB, budget};
 use crate::state_dir::pins::Fingerprint;
 use crate::tls::Identity;
@@ -95,6 +95,8 @@ pub struct ThisMachine {
     status: Result<String, NoStatus>,
     /// Whether another user's program has a port, and may be the service.
     is_hidden: bool,
+    /// Whether a program has shown that it is not the service of this configuration. One that hangs shows nothing.
+    has_other: bool,
 }
 
 impl ThisMachine {
@@ -102,8 +104,10 @@ impl ThisMachine {
     pub fn look(config: &Config) -> Self {
         let mut own = heapless::Vec::new();
         let mut hidden = None;
+        let mut has_other = false;
         let is_shown = config.listening().any(|(service, _)| health::has_identity(service));
         for (service, port, answers) in health::ports(config) {
+            has_other |= answers.as_ref().is_err_and(Unhealthy::is_other_proxy);
             let is_own = match answers {
                 Ok(()) if health::has_identity(service) => true,
                 Ok(()) if is_shown => false,
@@ -134,11 +138,12 @@ impl ThisMachine {
         if !is_shown && status.as_ref().is_ok_and(is_other) {
             // That of another printer.
             let status = Err(NoStatus::Off);
-            return Self { own: heapless::Vec::new(), is_running: false, status, is_hidden: false };
+            let own = heapless::Vec::new();
+            return Self { own, is_running: false, status, is_hidden: false, has_other: true };
         }
         let is_hidden = hidden.is_some();
         let status = status.map_err(|why| hidden.map_or(why, NoStatus::Hidden));
-        Self { own, is_running, status, is_hidden }
+        Self { own, is_running, status, is_hidden, has_other }
     }
 }
 
@@ -179,7 +184,7 @@ impl Machine for ThisMachine {
             }
             None if self.is_hidden => PortState::Hidden,
             None if self.is_running() && !health::has_identity(service) => PortState::Own,
-            Some((pid, name)) if name == own_name() => PortState::OfOther(pid),
+            Some((pid, name)) if self.has_other && name == own_name() => PortState::OfOther(pid),
             Some((pid, name)) => PortState::Taken(format!("{name}, pid {pid}")),
             None => PortState::Taken("run as root to see which".into()),
         }
