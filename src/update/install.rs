@@ -363,10 +363,9 @@ fn try_out(program: &Path, expected: &str) -> Result<String, Failure> {
     let why = match run(Command::new(program).arg("--version"), ANSWER_TIMEOUT) {
         Ok(Ran { code: Some(0), text, .. }) if text == expected => return Ok(text),
         Ok(Ran { code: Some(0), .. }) => return Err(Failure::OtherProgram(expected.into())),
-        Ok(Ran { code: Some(code), .. }) => format!("exit status {code}"),
-        Ok(Ran { code: None, .. }) => "ended by a signal".into(),
+        Ok(ran) => ran.ending(),
         Err(ErrorKind::TimedOut) => "no end within 20 s".into(),
-        // It has no name of its own.
+        // Of another processor, or no program at all. This error has no `ErrorKind` of its own.
         Err(kind) if kind == io::Error::from_raw_os_error(libc::ENOEXEC).kind() => {
             "it cannot be executed".into()
         }

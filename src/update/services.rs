@@ -55,6 +55,16 @@ pub(super) struct Ran {
     is_cut: bool,
 }
 
+impl Ran {
+    /// How it ended, in words.
+    pub(super) fn ending(&self) -> String {
+        match self.code {
+            Some(code) => alloc::format!("exit status {code}"),
+            None => "ended by a signal".into(),
+        }
+    }
+}
+
 /// Runs a program for `limit` at most. It has a process group of its own, so that a key pressed at the terminal does not
 /// end it.
 pub(super) fn run(command: &mut Command, limit: Duration) -> Result<Ran, ErrorKind> {
@@ -192,12 +202,12 @@ impl Services {
     /// Looks for the services that run `bin`.
     pub(super) fn find(bin: &Path) -> Result<Self, Failure> {
         let is_booted = Path::new(SYSTEMD_RUNS).is_dir();
-        if let Some(units) = units(is_booted, ANSWER_TIMEOUT)? {
+        if let Some(units) = units(is_booted)? {
             let mut found = Self { manager: Some(ServiceManager::Systemd), ..Self::default() };
             for unit in &units {
                 let name = unit.strip_suffix(".service").unwrap_or(unit);
                 // One that is not known may be a service that is to be looked after.
-                let Some(pid) = main_pid(unit, ANSWER_TIMEOUT)? else { continue };
+                let Some(pid) = main_pid(unit)? else { continue };
                 if Self::does_run(name, pid, bin)? {
                     found.push(name, pid)?;
                 }
@@ -262,7 +272,7 @@ impl Services {
     pub(super) fn pid(&self, service: &Service, bin: &Path) -> Option<u32> {
         match self.manager? {
             ServiceManager::Systemd => {
-                let pid = main_pid(&service.name, ANSWER_TIMEOUT).ok().flatten();
+                let pid = main_pid(&service.name).ok().flatten();
                 pid.filter(|pid| runs(*pid, bin))
             }
             ServiceManager::Named(_) | ServiceManager::Script => {
@@ -293,10 +303,11 @@ impl ServiceManager {
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
 
 /// Asks systemctl. `None` where there is no systemd: no such program, or one that fails on a machine that it does not run.
-fn systemctl(words: &[&str], is_booted: bool, limit: Duration) -> Result<Option<Ran>, Failure> {
-    match run(Command::new("systemctl").args(words), limit) {
+fn systemctl(words: &[&str], is_booted: bool) -> Result<Option<Ran>, Failure> {
+    match run(Command::new("systemctl").args(words), ANSWER_TIMEOUT) {
         Ok(ran) if ran.code == Some(0) => Ok(Some(ran)),
-        Err(ErrorKind::TimedOut) => Err(Failure::ManagerSilent(limit.as_secs())),
+        Err(ErrorKind::TimedOut) => Err(Failure::ManagerSilent(ANSWER_TIMEOUT.as_secs())),
+        Ok(ran) if is_booted && ran.text.is_empty() => Err(Failure::ManagerFails(ran.ending())),
         Ok(ran) if is_booted => Err(Failure::ManagerFails(ran.text)),
         Err(kind) if is_booted => Err(Failure::ManagerFails(kind.to_string())),
         Ok(_) | Err(_) => Ok(None),
@@ -304,11 +315,11 @@ fn systemctl(words: &[&str], is_booted: bool, limit: Duration) -> Result<Option<
 }
 
 /// The active units of this program, where systemd runs.
-fn units(is_booted: bool, limit: Duration) -> Result<Option<Vec<String>>, Failure> {
+fn units(is_booted: bool) -> Result<Option<Vec<String>>, Failure> {
     let list = ["list-units", "--full", "--plain", "--no-legend", "--state=active"];
     let ours = ["pandaproxy.service", "pandaproxy@*.service"];
     let words: Vec<&str> = list.into_iter().chain(ours).collect();
-    let Some(ran) = systemctl(&words, is_booted, limit)? else { return Ok(None) };
+    let Some(ran) = systemctl(&words, is_booted)? else { return Ok(None) };
     if ran.is_cut {
         return Err(Failure::TooManyServices);
     }
@@ -317,8 +328,8 @@ fn units(is_booted: bool, limit: Duration) -> Result<Option<Vec<String>>, Failur
 }
 
 /// The process of a unit, if it has one.
-fn main_pid(unit: &str, limit: Duration) -> Result<Option<u32>, Failure> {
-    let shown = systemctl(&["show", "--property=MainPID", "--value", unit], true, limit)?;
+fn main_pid(unit: &str) -> Result<Option<u32>, Failure> {
+    let shown = systemctl(&["show", "--property=MainPID", "--value", unit], true)?;
     Ok(shown.and_then(|ran| ran.text.parse().ok()).filter(|pid| *pid != 0))
 }
 

@@ -35,6 +35,7 @@ pid=$(cat DIR/pid 2>/dev/null || true)
 lives() { grep -qs '^State:[[:space:]]*[^Z]' "/proc/$pid/status"; }
 [ ! -e DIR/silent ] || exec sleep 600
 [ ! -e DIR/failing ] || { echo 'Failed to connect to bus' >&2; exit 1; }
+[ ! -e DIR/nameless ] || [ "$1" != show ] || exit 5
 case $1 in
 list-units) ! lives || cat DIR/units 2>/dev/null || echo 'pandaproxy.service loaded active running PandaProxy' ;;
 show) case $* in *other*) echo $$ ;; *) if lives; then echo "$pid"; else echo 0; fi ;; esac ;;
@@ -338,6 +339,12 @@ fn a_service_manager_that_does_not_answer_ends_the_update() {
         assert!(code == Some(1) && shown.contains("systemctl has not answered in 20 s"), "{shown}");
         fs::remove_file(bed.file("silent")).unwrap();
         assert!(bed.is_old() && bed.is_settled() && bed.health().await);
+        // It lists a unit, and does not say which process that is.
+        fs::write(bed.file("nameless"), "").unwrap();
+        let (code, shown) = bed.updated(&[]).await;
+        assert!(code == Some(1) && shown.contains("services run: exit status 5; "), "{shown}");
+        fs::remove_file(bed.file("nameless")).unwrap();
+        assert!(bed.is_old() && bed.is_settled());
         // Where systemd does not run, its failure says that there are no units.
         fs::write(bed.file("failing"), "").unwrap();
         let (code, shown) = bed.updated(&["--check"]).await;
