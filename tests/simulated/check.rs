@@ -290,6 +290,17 @@ fn closed_and_filtered_ports_are_told_apart() {
         let outcome = bed.check().await;
         failed(&outcome, Stage::Printer, "port-filtered", "no answer from the printer's port 990");
         verdicts(&outcome, &[Stage::Login, Stage::Report, Stage::Camera], Verdict::Good);
+        told_before(&outcome, &[Stage::Files], "port-filtered", "see 3 printer");
+        // A camera's port is judged with the camera. The printer has answered at the others.
+        for (model, port) in [(Model::P1S, 6000), (Model::X1C, 322)] {
+            let bed = Bed::new(model);
+            for camera in [&bed.chamber, &bed.rtsp] {
+                camera.now(At::Off);
+            }
+            let outcome = bed.check().await;
+            let words = format!("no answer from the printer's port {port}");
+            failed(&outcome, Stage::Camera, "port-filtered", &words);
+        }
     });
 }
 

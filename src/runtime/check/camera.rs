@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use tokio::time::timeout;
 
 use super::local::Machine;
-use super::{ANSWER_TIMEOUT, Run, Secured, refused};
+use super::{ANSWER_TIMEOUT, Run, Secured, refused_at};
 use crate::cause::Cause;
 use crate::chamber::upstream as chamber;
 use crate::check::Finding;
@@ -42,7 +42,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
         let mut stream = match self.dial(config.printer_ports.chamber, Protocol::Chamber).await {
             Ok(stream) => stream,
             Err(DialError::PortClosed { .. }) if !is_known => return None,
-            Err(error) => return Some(refused(error)),
+            Err(error) => return Some(refused_at(config.printer_ports.chamber, error)),
         };
         let (demand, code) = (Rc::<Demand>::default(), Rc::new(config.code.clone()));
         let mut camera = chamber::Upstream::new(demand, code, chamber::Purpose::Probe, self.now());
@@ -78,7 +78,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
             }
             // A camera whose live view is off is closed, or closes during the TLS handshake or after it.
             Err(DialError::PortClosed { .. } | DialError::Handshake(_)) => return off(),
-            Err(error) => return refused(error),
+            Err(error) => return refused_at(config.printer_ports.rtsp, error),
         };
         let demand = Rc::<Demand>::default();
         demand.want(true);

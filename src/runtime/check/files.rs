@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::local::Machine;
-use super::{ANSWER_TIMEOUT, Run, Secured, refused};
+use super::{ANSWER_TIMEOUT, Run, Secured, refused_at};
 use crate::cause::Cause;
 use crate::check::Finding;
 use crate::clock::Instant;
@@ -41,7 +41,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
             Dialler::new(self.check.net.clone(), Rc::clone(&self.host), port, trust.clone());
         let mut stream = match self.dial_by(dialler, Protocol::Ftp).await {
             Ok(stream) => stream,
-            Err(error) => return refused(error),
+            Err(error) => return refused_at(port, error),
         };
         let clock = self.check.clock;
         let mut buffers = Buffers::new(budget::FTP_INBOX, budget::FTP_OUTBOX);

@@ -593,6 +593,14 @@ fn refused(error: DialError) -> Finding {
     Finding::message(error.cause(), error)
 }
 
+/// The same for one port of a printer that has answered at another: it is not off.
+fn refused_at(port: u16, error: DialError) -> Finding {
+    if matches!(error, DialError::Off) {
+        return Finding::failed(&Cause::PORT_FILTERED.with(port));
+    }
+    refused(error)
+}
+
 /// Whether a clock has been set since the board was started.
 fn is_set(time: SystemTime) -> bool {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
