@@ -906,6 +906,7 @@ END
 }
 
 the_name_is_the_boards() {
+    local given
     replaces hostname <<'END'
 #!/bin/sh
 echo "name $1" >>/run/log
@@ -916,7 +917,7 @@ END
     printf '00000000ABCD12EF\0' >"$root/proc/device-tree/serial-number"
     at /lib/card/name
     is 'of the serial number' "$(tail -n 1 "$root/run/log")" 'name pandaproxy-12ef'
-    has 'the certificate' "$(cat "$root/run/card/pandaproxy.conf")" '^ADVERTISE_NAME=pandaproxy-12ef.local$'
+    has 'the certificate' "$(cat "$root/run/card/pandaproxy.conf")" '^ADVERTISE_NAME=pandaproxy-12ef.local,pandaproxy-12ef-2.local$'
     settings HOSTNAME=shelf
     at /lib/card/settings
     at /lib/card/name
@@ -925,6 +926,19 @@ END
     at /lib/card/settings
     at /lib/card/name
     is 'a wrong one' "$(tail -n 1 "$root/run/log")" 'name pandaproxy-12ef'
+    # Of two machines with one name, avahi gives the second one the next: its page and certificate have that, too, and the program takes them.
+    for given in shelf=shelf-2 shelf-7=shelf-8 pandaproxy-1299=pandaproxy-1300 shelf-09=shelf-09-2 a-b3=a-b3-2 \
+        "$(printf '%063d' 1)=$(printf '%063d' 1)" shelf-99999999=shelf-100000000 shelf-999999999=shelf-1000000000; do
+        settings "HOSTNAME=${given%=*}"
+        at /lib/card/settings
+        at /lib/card/name
+        has "$given" "$(cat "$root/run/card/pandaproxy.conf")" "^ADVERTISE_NAME=${given%=*}[.]local,${given#*=}[.]local\$"
+        is "$given: the program" "$(at pandaproxy health --config /run/card/pandaproxy.conf --state-dir /run/none >/dev/null 2>&1; echo $?)" 1
+    done
+    settings ADVERTISE_NAME=proxy.lan
+    at /lib/card/settings
+    at /lib/card/name
+    is 'names of the settings' "$(grep -c ADVERTISE_NAME "$root/run/card/pandaproxy.conf")" 1
 }
 
 led_of() {
