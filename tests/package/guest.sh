@@ -34,7 +34,16 @@ main_pid() { systemctl show --property MainPID --value "$1"; }
 has_new_pid() { [ "$(main_pid "$1")" != 0 ] && [ "$(main_pid "$1")" != "$2" ]; }
 version() { [ "$(dpkg-query -W -f '${Version}' pandaproxy)" = "$1" ]; }
 
+# deb-systemd-invoke as Debian 11 has it, which passes options on to systemctl.
+old_helper() {
+    mv /usr/bin/deb-systemd-invoke /usr/bin/deb-systemd-invoke.real
+    # shellcheck disable=SC2016 # the stub expands it
+    printf '#!/bin/sh\ncase $1 in -*) exec systemctl "$@" ;; esac\nexec /usr/bin/deb-systemd-invoke.real "$@"\n' >/usr/bin/deb-systemd-invoke
+    chmod 755 /usr/bin/deb-systemd-invoke
+}
+
 first_part() {
+    old_helper
     # There is one for this machine, with other versions beside it.
     check "apt installs the package, as README says" readme 'sudo apt install' 's/_\*_arm64/_1.0.0_amd64/' -y
     check "its user has no shell and no home" \
