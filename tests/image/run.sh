@@ -50,7 +50,13 @@ done
 
 root=$(mktemp -d)
 container=$(buildah "${storage[@]}" from --pull-never pandaproxy:generic-x86_64)
-trap 'umount -l "$root" 2>/dev/null || true; rmdir "$root"; buildah "${storage[@]}" rm "$container" >/dev/null' EXIT
+# What cannot be removed is said, and fails no run that has passed.
+end() {
+    umount -l "$root" 2>/dev/null || true
+    rmdir "$root" || true
+    buildah "${storage[@]}" rm "$container" >/dev/null || true
+}
+trap end EXIT
 mount --bind "$(buildah "${storage[@]}" mount "$container")" "$root"
 check "nothing but the binary, its licences and a place for certificates" is \
     "$(cd "$root" && find . -type f -not -path './var/lib/pandaproxy/*' | sort | tr '\n' ' ')" "./licences.txt ./pandaproxy "

@@ -24,8 +24,9 @@ t=$(mktemp -d)
 pids=()
 finish() {
     [ "${#pids[@]}" = 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    chmod -R u+w "$t"
-    rm -rf "$t"
+    # One of those may be writing there while it ends.
+    chmod -R u+w "$t" || true
+    rm -rf "$t" || true
 }
 trap finish EXIT
 
