@@ -127,6 +127,8 @@ power_on() {
     while [ $boots -lt $MAX_BOOTS ] && [ $SECONDS -lt "$until" ] && ! grep -q '^# end' "$said"; do
         # One that was switched off has not unmounted it.
         [ $boots = 0 ] || e2fsck -fy "$disk" >/dev/null 2>&1 || true
+        # `timeout 0` would wait for ever.
+        [ $SECONDS -lt "$until" ] || break
         boots=$((boots + 1)) started=$SECONDS before=$(grep -c '^# started' "$said" || true)
         timeout $((until - SECONDS)) qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -no-reboot \
             -display none -monitor none -nic none -chardev "file,id=console,path=$console,append=on" -serial chardev:console \
