@@ -160,11 +160,24 @@ serial=$(serial_of p1s)
 
 # ---- the machine -----------------------------------------------------------------------------------
 
-# Free ports of this machine; a transfer's has the same number inside.
-read -r mqtt chamber ftp data x1c memory detect detect_tls ssdp <<<"$(python3 -c '
-import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(9)]
-print(*(one.getsockname()[1] for one in held))')"
+# Free ports of this machine; a transfer's has the same number inside. They are held until the end: QEMU can listen at a port that is
+# held like this, and nothing else is given it.
+python3 -c '
+import signal, socket
+held = [socket.socket() for _ in range(8)]
+for one in held:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("127.0.0.1", 0))
+print(*(one.getsockname()[1] for one in held), flush=True)
+signal.pause()' >"$work/ports" &
+children+=($!)
+until_in "$work/ports" 20 . >/dev/null || die "no ports are free"
+read -r mqtt chamber ftp data x1c memory detect detect_tls <"$work/ports"
+# UDP ports cannot be held: this one is free now.
+ssdp=$(python3 -c 'import socket
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.bind(("127.0.0.1", 0))
+print(one.getsockname()[1])')
 forward="hostfwd=tcp:127.0.0.1:$mqtt-:8883,hostfwd=tcp:127.0.0.1:$chamber-:6000"
 forward+=",hostfwd=tcp:127.0.0.1:$ftp-:990,hostfwd=tcp:127.0.0.1:$data-:$data"
 forward+=",hostfwd=tcp:127.0.0.1:$detect-:3000,hostfwd=tcp:127.0.0.1:$detect_tls-:3002"
