@@ -991,6 +991,9 @@ def full_data(board, machine, printer):
     comes_back(board, "a full data partition", machine, printer, letter)
 
 
+PHASES = ("image", "boot", "cuts", "update", "refused", "bad-updates", "data", "settings", "network")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, epilog="Without --whole it takes some five minutes.")
     parser.add_argument("--whole", action="store_true", help="rpi-zero and rpi-3, twenty power cuts, and all that can be wrong")
@@ -1004,7 +1007,7 @@ def main():
     parser.add_argument("--printer", help="the simulated printer, if it is built")
     parser.add_argument("--image", type=pathlib.Path, help="this image, in place of building one twice; its updates need --key")
     parser.add_argument("--key", type=pathlib.Path, help="the private key of the updates that the image takes")
-    parser.add_argument("--only", action="append", help="image (which boots nothing), boot, cuts, update, refused, bad-updates, data, settings, network")
+    parser.add_argument("--only", action="append", choices=PHASES, help="this phase, also one of --whole; more than once for more. image boots nothing")
     arguments = parser.parse_args()
     Machine.by_network, Machine.clock = arguments.by_network, ["-icount", "shift=1"] if arguments.by_instructions else []
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -1024,7 +1027,8 @@ def main():
     if not printer_program:
         run("cargo", "build", "--locked", "--quiet", "--example", "printer")
         printer_program = ROOT / "target/debug/examples/printer"
-    wanted = lambda name: not arguments.only or name in arguments.only
+    usual = PHASES if arguments.whole else ("boot", "cuts", "update")
+    wanted = lambda name: name in (arguments.only or usual)
     count = arguments.cuts if arguments.cuts is not None else 20 if arguments.whole else 3
     printer, machine = None, None
     try:
@@ -1043,22 +1047,22 @@ def main():
                 cuts(board, image, machine, printer, count, arguments.first, arguments.seed, key)
             if wanted("update"):
                 update_is_taken(board, image, machine, printer, key)
-            if arguments.whole and wanted("refused"):
+            if wanted("refused"):
                 updates_are_refused(board, image, machine, printer, key)
-            if arguments.whole and wanted("bad-updates"):
+            if wanted("bad-updates"):
                 update_goes_back(board, image, machine, printer, key, "crashes",
                                  {"lib/card/boot": "#!/bin/sh\n/lib/card/mount-kernel\necho c >/proc/sysrq-trigger\n"}, r"Kernel panic")
                 update_goes_back(board, image, machine, printer, key, "has a proxy that ends",
                                  {"usr/bin/pandaproxy": "#!/bin/sh\nexit 1\n"}, r"card: update: taken back: the proxy ended")
                 update_goes_back(board, image, machine, printer, key, "does not reach the printer",
                                  {}, r"card: update: taken back: the printer was not", stop_printer=True)
-            if arguments.whole and wanted("data"):
+            if wanted("data"):
                 full_data(board, machine, printer)
                 broken_data(board, machine, printer)
             machine.cut()
-            if arguments.whole and wanted("settings"):
+            if wanted("settings"):
                 broken_settings(board, image, printer)
-            if arguments.whole and wanted("network"):
+            if wanted("network"):
                 no_dhcp(board, image, printer)
     finally:
         if machine:
