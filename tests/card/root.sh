@@ -650,12 +650,19 @@ END
     is 'the partition in a trial' "$(uuid "$image")" "$before"
 }
 
+# attach [OPTION]: a block device in $loop. The kernel detaches it with the last process that has it open, however this script ends.
+attach() {
+    loop=$(losetup --find --show "$@" "$work/partition.img")
+    exec 9<"$loop"
+    losetup -d "$loop"
+    rm -f "$root$loop"
+    mknod "$root$loop" b "$(stat -c '0x%t' "$loop")" "$(stat -c '0x%T' "$loop")"
+}
 # a_partition: a block device in place of the card's data partition, in $loop, that is really mounted; with the card's secrets on it.
 a_partition() {
     truncate -s 16M "$work/partition.img"
     settings VIEW_CODE=lookhere
-    loop=$(losetup --find --show "$work/partition.img")
-    mknod "$root$loop" b "$(stat -c '0x%t' "$loop")" "$(stat -c '0x%T' "$loop")"
+    attach
     ln -sf busybox "$root/bin/mount"
     sed -i 's/^mount -o remount.*boot$/:/' "$root/lib/card/settings-secrets"
     # busybox's umount reads it.
@@ -683,7 +690,7 @@ starts() {
 }
 no_partition() {
     switched_off
-    losetup -d "$loop"
+    exec 9<&-
     rm "$work/partition.img"
 }
 # fills FILE [KIB]: writes that much, or until nothing fits.
@@ -767,8 +774,8 @@ a_partition_that_takes_nothing_is_read() {
     at /lib/card/settings 2>/dev/null
     has 'new codes stay where they are' "$(cat "$root/boot/pandaproxy.txt")" '^VIEW_CODE=another1$'
     switched_off
-    losetup -d "$loop"
-    loop=$(losetup --find --show --read-only "$work/partition.img")
+    exec 9<&-
+    attach --read-only
     settings 'VIEW_CODE=        '
     sed -i 's/^ACCESS_CODE=.*/ACCESS_CODE=        /' "$root/boot/pandaproxy.txt"
     starts
