@@ -752,6 +752,17 @@ what_is_unfinished_goes() {
     no_partition
 }
 
+# After damage a file in a folder's place may be one that cannot be removed.
+a_folder_that_cannot_be_made_is_told() {
+    a_partition
+    rm -r "$root/data/log"
+    echo text >"$root/data/log"
+    chattr +i "$root/data/log"
+    starts
+    from_ram 'without the folder' '.*log'
+    no_partition
+}
+
 # from_ram WHAT REASON: the partition is not used, and the machine serves with what was on it.
 from_ram() {
     has "$1: it is said" "$(tail -n 1 "$root/run/log")" "^data: in RAM: $2"
