@@ -2,8 +2,8 @@
 # flash.sh against scratch hosts: an sshd on loopback whose root is a folder, with and without
 # systemd, with the real binary serving on its real ports as its own user.
 #
-# All of it happens in namespaces of its own (network, mounts, processes), so ports are fixed, nobody
-# else hears of it, and nothing is left when it ends.
+# All of it happens in namespaces of its own (network, mounts, processes), so ports are fixed, no
+# other machine hears of it, and nothing is left when it ends.
 set -euo pipefail
 
 usage() {
