@@ -1288,6 +1288,11 @@ END
     at env "${given[@]}" /lib/card/dhcp renew
     lacks 'the same again' "$(logged)" 'flush|addr add'
     is 'name servers of the settings' "$(cat "$root/run/resolv.conf")" 'nameserver 9.9.9.9'
+    at env interface=eth1 ip=10.1.1.7 mask=24 /lib/card/dhcp bound
+    is 'a server that names none' "$(cat "$root/run/resolv.conf")" 'nameserver 9.9.9.9'
+    keys
+    at env interface=eth1 ip=10.1.1.7 mask=24 /lib/card/dhcp bound
+    is 'nor in the settings' "$(cat "$root/run/resolv.conf")" 'nameserver 9.9.9.9'
     keys
     at env interface=eth0 /lib/card/dhcp leasefail
     is 'no answer, with an address' "$(logged)" ''
