@@ -1566,6 +1566,15 @@ a_trial_is_good_or_taken_back() {
     is 'as before, without a printer, from now on' "$(at /lib/card/trial b waiting 110)" ''
     is 'begun in time' "$(at /lib/card/trial b waiting 125)" ''
     is 'as before, without a printer' "$(at /lib/card/trial b waiting 140)" good
+    # What the version before could write has to be written by this one.
+    rm -f "$root/run/card"/trial-*
+    slots 2
+    touch "$root/run/card/data-in-ram"
+    is 'from RAM' "$(at /lib/card/trial b serving 10)$(at /lib/card/trial b serving 45)" ''
+    is 'from RAM until the end' "$(at /lib/card/trial b serving 120)" back
+    has 'why' "$(cat "$root/data/settings/update")" 'the data partition cannot be used'
+    has 'not selected' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=2'
+    rm "$root/run/card/data-in-ram"
     slots 2
     is 'no answer' "$(at /lib/card/trial b silent 120)" back
     has 'that is said' "$(cat "$root/data/settings/update")" 'no answer within 120 s'
