@@ -31,8 +31,8 @@ pub trait Service: Any {
         None
     }
 
-    /// Whether a client needs the connection to the printer now. `None`: the service has it without clients, or tells how the
-    /// last one ended.
+    /// Whether a client needs the connection to the printer now: while none does, a failed connection is shown as idle.
+    /// `None`: a failed connection is always shown.
     fn is_wanted(&self) -> Option<bool> {
         None
     }

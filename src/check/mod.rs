@@ -250,10 +250,10 @@ impl Outcome {
         self.stages.iter().find(|checked| checked.stage == stage).map(|checked| &checked.finding)
     }
 
-    /// What came of a further stage. If it failed for what an earlier one has told, that one is named instead: it said the same,
-    /// or it was about all ports of the printer.
+    /// The finding of a further stage, as it is shown. Where an earlier stage has failed for the same cause, with the same text or
+    /// at the printer's ports as a whole, the finding only names that stage.
     #[must_use]
-    pub fn once(&self, finding: Finding) -> Finding {
+    pub fn without_repetition(&self, finding: Finding) -> Finding {
         let has_told = |it: &&Checked| {
             it.finding.verdict == Verdict::Failed
                 && it.finding.anchor == finding.anchor

@@ -82,7 +82,8 @@ fn login_of(listed: &Listed) -> Option<Login> {
     Login::ALL.into_iter().find(|login| login.name() == listed.name)
 }
 
-/// Whether a connection that has failed is still needed: a camera's, while it has viewers or while the model's camera is being detected.
+/// Whether a connection that has failed is still needed: a camera's, while it has viewers or while the model's camera is
+/// being detected.
 fn is_needed(listed: &Listed, status: &Status) -> bool {
     listed.service.is_wanted() != Some(false) || !status.camera().kind().is_settled()
 }

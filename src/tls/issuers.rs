@@ -38,8 +38,8 @@ use crate::state_dir::{Cause, Pins};
 /// Characters of a name, at most.
 const MAX_NAME: usize = 48;
 
-/// What stands before each certificate that everybody is given: the scripts for slicers know it, and remove what is behind it with the
-/// authority. It does not name the printer.
+/// The line before each certificate of [`text`], which `trust.sh` and `trust.ps1` recognise: their `--remove` removes the
+/// certificate below it, too. Unlike the line that `pandaproxy ca` prints, it does not name the printer.
 const OPEN_MARK: &str = "# PandaProxy: printer authority\n";
 
 /// Bytes in a line of PEM (RFC 7468 §2), before they are encoded.
@@ -104,8 +104,9 @@ pub fn printers(dir: &FilePath, given: Option<&[u8]>, clock: fn() -> SystemTime)
     chains.printers().into_iter().map(of).collect()
 }
 
-/// The same for the printer `serial` alone, as text that everybody may see. Of one that was not seen yet, it is the built-in device
-/// authorities of all models with their roots, and those in `given`.
+/// The same for the printer `serial` alone, as PEM with a comment line before each certificate, for clients that have shown no
+/// code. For a printer that was not seen yet, or whose certificate is not trusted now, it is the built-in device authorities
+/// of all models with their roots, and those in `given`.
 pub fn text(
     dir: &FilePath,
     serial: &str,

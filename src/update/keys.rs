@@ -1,7 +1,8 @@
 //! The publisher's keys: a file of Ed25519 public keys as `openssl pkey -pubout` writes them, one or several.
 //!
 //! A line `revoked FINGERPRINT` takes a key back: what it has signed is refused, also where the key still stands in the
-//! file, and where another file goes before this one. The fingerprint is the SHA-256 of the key's DER, in hexadecimal. Lines that begin with `#` are comments.
+//! file. What this build's file revokes is revoked in every other file as well. The fingerprint is the SHA-256 of the key's
+//! DER, in hexadecimal. Lines that begin with `#` are comments.
 //!
 //! | what | bound | when exceeded |
 //! |---|---|---|

@@ -209,7 +209,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
     ) -> Verdict {
         self.progress.begin(stage);
         let finding = check(self).await;
-        let finding = self.outcome.once(finding);
+        let finding = self.outcome.without_repetition(finding);
         let checked = Checked { stage, finding };
         self.progress.end(&checked);
         let verdict = checked.finding.verdict;
