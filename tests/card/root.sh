@@ -420,6 +420,7 @@ codes_that_an_editor_has_left_behind_are_blanked() {
     local fat number sectors second before
     settings VIEW_CODE=lookhere
     first_partition
+    says renice
     at /lib/card/unused-blank /dev/fat
     is 'codes on the partition' "$(grep -acE "$CODE|lookhere" "$fat" || true)" 0
     is 'the file system' "$(fsck.fat -n "$fat" >"$root/run/fsck"; echo $?)" 0
@@ -428,6 +429,7 @@ codes_that_an_editor_has_left_behind_are_blanked() {
         mcopy -n -i "$fat" "::after$number" - | cmp -s - "$root/run/other" || fails "file $number has changed"
     done
     has 'it is said' "$(tail -n 1 "$root/run/log")" '^unused: [1-9][0-9]* KiB of the first partition were blanked$'
+    has 'at the lowest priority' "$(cat "$root/run/log")" '^renice -n 19 -p [0-9]+$'
     is 'and not done again' "$(find "$root/data/settings" -name unblanked)" ''
     # Where the tables do not say what a file has, nothing is written.
     for sectors in 34 32 '32 second'; do
@@ -1691,6 +1693,14 @@ END
     timeout 20 env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/update || true
     has 'then none does' "$(cat "$root/run/log")" '^still there: 0$'
     umount -l "$root/proc"
+}
+
+what_init_starts_is_there() {
+    local program
+    is 'how many' "$(sed -n 's/^::[a-z]*:\([^ ]*\).*/\1/p' "$root/etc/inittab" | wc -l)" 16
+    while read -r program; do
+        is "$program" "$(test -x "$root$program" && echo yes)" yes
+    done < <(sed -n 's/^::[a-z]*:\([^ ]*\).*/\1/p' "$root/etc/inittab")
 }
 
 a_device_that_appears_before_announcements_are_heard_gets_its_driver() {
