@@ -488,6 +488,27 @@ every_error_is_named_and_no_secret() {
     is 'nothing is kept of it' "$(find "$root/data/settings" -type f -not -name unblanked)" ''
 }
 
+# Each line is named that an editor has saved in its own way, also one of the machine's.
+what_is_not_utf_8_is_named() {
+    local wanted=': not UTF-8 text; have the editor save the file as UTF-8'
+    settings "$(printf 'WIFI_SSID=B\374ro')" WIFI_PSK=secretpass WIFI_COUNTRY=DE 'PRINTER_NAME=Büro €' "$(printf '# f\374r\nHTTP_TOKEN=12')" FTP_MODE=sometimes
+    at /lib/card/settings
+    is errors "$(head -n 2 "$root/run/card/errors")" "$(printf 'pandaproxy.txt, line %s\n' "4$wanted" "8$wanted")"
+    has 'and what else is wrong' "$(tail -n 2 "$root/run/card/errors" | sort -k 3n | tr '\n' ';')" 'line 9: .*HTTP_TOKEN.*line 10: .*FTP_MODE'
+    is 'nothing else' "$(wc -l <"$root/run/card/errors")" 4
+    settings
+    iconv -t utf-16 "$root/boot/pandaproxy.txt" >"$root/boot/new"
+    mv "$root/boot/new" "$root/boot/pandaproxy.txt"
+    at /lib/card/settings
+    is 'UTF-16' "$(head -n 1 "$root/run/card/errors")" "pandaproxy.txt, line 1$wanted"
+    lacks 'no option of a command line' "$(cat "$root/run/card/errors")" '--config'
+    # More than are named.
+    settings "$(yes "$(printf '# f\374r')" | head -n 30)"
+    at /lib/card/settings
+    is 'how many' "$(grep -c "$wanted" "$root/run/card/errors")" 20
+    lacks 'and nothing that is none' "$(cat "$root/run/card/errors")" '--config|required'
+}
+
 # With one of them wrong the machine is in the network all the same, and open to nothing that the setting would not have allowed.
 a_wrong_setting_of_the_machine_counts_as_absent() {
     settings WIFI_SSID=home WIFI_PSK=short WIFI_COUNTRY=D ADDRESS=192.168.1.300/24 GATEWAY=192.168.1 DNS=none HOSTNAME=a_b 'NTP_SERVER=a b' ADMIN_CODE=short7x \
