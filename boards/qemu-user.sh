@@ -57,7 +57,14 @@ mapfile -t names < <(list | grep -vxFf <(list --ignored) | grep -E -- "${pattern
 [ "${#names[@]}" -gt 0 ] || die "no test's name begins like that: ${tests[*]}"
 log=target/qemu-user-$board.log
 status=0
-run "${test[@]}" --exact "${names[@]}" 2>&1 | tee "$log" || status=$?
+# The tests and the programs that they emulate are a process group, which ends with this script.
+set -m
+{ run "${test[@]}" --exact "${names[@]}" 2>&1 | tee "$log"; } </dev/null &
+tests_run=$!
+set +m
+trap 'kill -- -$tests_run 2>/dev/null || true' EXIT
+trap 'exit 129' HUP INT TERM
+wait "$tests_run" || status=$?
 
 if [[ ! $(grep '^test result: ' "$log") =~ ([0-9]+)\ passed\;\ ([0-9]+)\ failed ]]; then
     die "the tests were not run"

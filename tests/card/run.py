@@ -88,6 +88,18 @@ def run(*command, **options):
     return subprocess.run([str(word) for word in command], check=True, cwd=ROOT, **options)
 
 
+def beside(*command, **options):
+    """Starts a program that is ended with this one, however this one ends."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *(str(word) for word in command)], **options)
+
+
+def ends_in_order():
+    """A signal that ends this program ends it as an exception does. One that is ignored stays so."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda caught, _: sys.exit(128 + caught))
+
+
 def sha256(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
@@ -113,8 +125,7 @@ class Printer:
 
     def start(self):
         with open(WORK / "printer.log", "w") as log:
-            self.process = subprocess.Popen(
-                [self.program, "--model", "p1s", "--access-code", CODE, "--port", str(self.port)], stdout=log, stderr=log)
+            self.process = beside(self.program, "--model", "p1s", "--access-code", CODE, "--port", self.port, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             text = (WORK / "printer.log").read_text()
@@ -252,13 +263,13 @@ class Machine:
         for path in (registers, control):
             path.unlink(missing_ok=True)
         self.started, self.sent = time.monotonic(), 0
-        self.process = subprocess.Popen(
-            [self.kind["program"], "-M", self.kind["machine"], "-kernel", WORK / "kernel", "-initrd", WORK / "initramfs",
-             "-dtb", WORK / "tree", "-append", f"{loaded['cmdline']} {self.kind['append']}",
-             "-drive", f"if=sd,file={self.image},format=raw", "-display", "none", "-monitor", "none", "-no-reboot",
-             *self.clock, *self.kind["serial"], "-serial", f"file:{self.console}", "-netdev", network,
-             "-device", "usb-net,netdev=n0,id=adapter,port=1", "-accel", self.kind["accel"], "-qtest-log", "none",
-             "-qtest", f"unix:{registers},server=on,wait=off", "-qmp", f"unix:{control},server=on,wait=off"],
+        self.process = beside(
+            self.kind["program"], "-M", self.kind["machine"], "-kernel", WORK / "kernel", "-initrd", WORK / "initramfs",
+            "-dtb", WORK / "tree", "-append", f"{loaded['cmdline']} {self.kind['append']}",
+            "-drive", f"if=sd,file={self.image},format=raw", "-display", "none", "-monitor", "none", "-no-reboot",
+            *self.clock, *self.kind["serial"], "-serial", f"file:{self.console}", "-netdev", network,
+            "-device", "usb-net,netdev=n0,id=adapter,port=1", "-accel", self.kind["accel"], "-qtest-log", "none",
+            "-qtest", f"unix:{registers},server=on,wait=off", "-qmp", f"unix:{control},server=on,wait=off",
             stdout=open(WORK / "qemu.log", "a"), stderr=subprocess.STDOUT)
         registers = Registers(registers)
         Adapter(self, registers, control).start()
@@ -1077,5 +1088,5 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    ends_in_order()
     sys.exit(main())

@@ -105,6 +105,7 @@ machine() {
 boot_in_qemu() {
     local root=$work/$1 disk=$work/$1.img
     need qemu-system-x86_64 qemu-system-x86
+    need setpriv util-linux
     need mkfs.ext4 e2fsprogs
     rm -f "$disk"
     truncate -s 1500M "$disk"
@@ -130,7 +131,8 @@ power_on() {
         # `timeout 0` would wait for ever.
         [ $SECONDS -lt "$until" ] || break
         boots=$((boots + 1)) started=$SECONDS before=$(grep -c '^# started' "$said" || true)
-        timeout $((until - SECONDS)) qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -no-reboot \
+        # It ends with this script, however that ends.
+        setpriv --pdeathsig TERM timeout $((until - SECONDS)) qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -no-reboot \
             -display none -monitor none -nic none -chardev "file,id=console,path=$console,append=on" -serial chardev:console \
             -chardev "file,id=said,path=$said,append=on" -serial chardev:said \
             -drive "file=$disk,format=raw,if=virtio,cache=unsafe" -kernel "$work/kernel" -initrd "$work/initramfs" \
@@ -166,7 +168,7 @@ boot_here() {
     while [ "$code" = 129 ] && [ "$SECONDS" -lt "$until" ]; do
         code=0
         # shellcheck disable=SC2016 # the inner shell expands it
-        timeout --kill-after=5 $((until - SECONDS)) bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' bash "$group" \
+        setpriv --pdeathsig TERM timeout --kill-after=5 $((until - SECONDS)) bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' bash "$group" \
             unshare --mount --uts --ipc --net --pid --cgroup --fork --kill-child \
             bash tests/package/namespaces.sh "$disk" "$said" </dev/null >>"$console" 2>&1 || code=$?
     done
