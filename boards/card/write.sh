@@ -17,7 +17,7 @@ be given here, or be typed into pandaproxy.txt on the card afterwards, on any PC
 
   BOARD              rpi-zero (1, Zero, Zero W), rpi-zero-2w, rpi-3 or rpi-4
   DEVICE             a whole disk that is removable and has nothing mounted
-  --config FILE      KEY=VALUE lines for pandaproxy.txt
+  --config FILE      KEY=VALUE lines for pandaproxy.txt; nothing is written if one is wrong
   --hostname NAME    the machine's name in the network, in place of pandaproxy-XXXX
   --wifi-ssid NAME, --wifi-psk-file FILE, --wifi-country CC
                      the Wi-Fi to join, a file with its password, and the country the machine is in
@@ -151,6 +151,22 @@ else
     [ ! -e "$target" ] || [ -n "$yes" ] || [ -n "$dry" ] || die "there is a $target already; --yes replaces it"
 fi
 
+# ---- what it is told -------------------------------------------------------------------------------
+
+ours=$(mktemp -d)
+trap 'rm -rf "$ours"' EXIT
+trap 'exit 129' HUP INT TERM
+# Names and passwords pass through files: they may have any character, and are no arguments that others see.
+given=$ours/given
+{
+    [ -z "$config" ] || { cat "$config"; printf '\n'; }
+    [ -z "$hostname" ] || printf 'HOSTNAME=%s\n' "$hostname"
+    # In quotes, which are not part of it, while a space at an end is.
+    [ -z "$ssid" ] || printf 'WIFI_SSID="%s"\nWIFI_COUNTRY=%s\nWIFI_PSK="%s"\n' "$ssid" "$country" "$secret"
+} | sed -e '1s/^\xef\xbb\xbf//' -e 's/\r$//' >"$given"
+# Else a board would find it, once it has started.
+[ -z "$config" ] || told=$(boards/card/check.sh "$given") || die "invalid settings: $config, $told"
+
 # ---- what goes there -------------------------------------------------------------------------------
 
 # A binary that is older than its source is built again, and so is an image.
@@ -183,9 +199,6 @@ if [ "$kind" = device ] && [ -z "$yes" ]; then
 fi
 
 umask 077
-ours=$(mktemp -d)
-trap 'rm -rf "$ours"' EXIT
-trap 'exit 129' HUP INT TERM
 case $image in
 *.xz)
     command -v xz >/dev/null || die "xz is missing; the package is xz-utils"
@@ -197,14 +210,6 @@ command -v mcopy >/dev/null || die "mcopy is missing; the package is mtools"
 settings=$ours/pandaproxy.txt
 mcopy -n -i "$ours/card.img@@$FIRST" ::pandaproxy.txt "$settings"
 
-# Names and passwords pass through files: they may have any character, and are no arguments that others see.
-given=$ours/given
-{
-    [ -z "$config" ] || { cat "$config"; printf '\n'; }
-    [ -z "$hostname" ] || printf 'HOSTNAME=%s\n' "$hostname"
-    # In quotes, which are not part of it, while a space at an end is.
-    [ -z "$ssid" ] || printf 'WIFI_SSID="%s"\nWIFI_COUNTRY=%s\nWIFI_PSK="%s"\n' "$ssid" "$country" "$secret"
-} | sed -e '1s/^\xef\xbb\xbf//' -e 's/\r$//' >"$given"
 # A line of the template with the same name gives way, in its place; what it does not have is added.
 awk -v given="$given" '
     BEGIN {

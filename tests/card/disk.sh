@@ -101,7 +101,7 @@ done
 # shellcheck disable=SC2016 # nothing of it is to be expanded
 secret='a pass"word \with $all'
 printf '%s\n' "$secret" >"$work/psk"
-printf '\xef\xbb\xbfPRINTER_IP=192.0.2.7\r\nMQTT_UNKNOWN=1\r\n' >"$work/settings"
+printf '\xef\xbb\xbfPRINTER_IP=192.0.2.7\r\nSTRICT_SERIAL=true\r\n' >"$work/settings"
 # By README's line, after its name is typed.
 written() {
     local line
@@ -134,7 +134,7 @@ check 'and what to do next' next_steps
 settings() {
     mcopy -n -i "$disk@@4194304" ::pandaproxy.txt "$work/found"
     cat "$work/found"
-    for line in 'PRINTER_IP=192.0.2.7' 'HOSTNAME=workshop' 'WIFI_SSID="Caf\e 1 "' "WIFI_PSK=\"$secret\"" WIFI_COUNTRY=DE MQTT_UNKNOWN=1; do
+    for line in 'PRINTER_IP=192.0.2.7' 'HOSTNAME=workshop' 'WIFI_SSID="Caf\e 1 "' "WIFI_PSK=\"$secret\"" WIFI_COUNTRY=DE STRICT_SERIAL=true; do
         grep -qxF -- "$line" "$work/found" || { printf 'missing: %s\n' "$line"; return 1; }
     done
     [ "$(grep -c '^PRINTER_IP=' "$work/found")" = 1 ]

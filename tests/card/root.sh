@@ -532,6 +532,37 @@ END
     is 'no port for updates' "$(logged)" 'sleep 86400;'
 }
 
+# told FOLDER LINE...: what flash.sh of a project says of these settings, before it would write a card.
+told() {
+    local project=$1
+    shift
+    printf '\xef\xbb\xbf' >"$work/given.conf"
+    printf '%s\r\n' "$@" >>"$work/given.conf"
+    "$project/flash.sh" rpi-zero card "$work/card.img" --image "$work/given.conf" --config "$work/given.conf" --dry-run 2>&1 || echo "status $?"
+}
+flash_sh_refuses_what_the_card_would() {
+    local project=$work/project right=("PRINTER_IP=192.0.2.9" "ACCESS_CODE=$CODE" "SERIAL_NUMBER=$SERIAL")
+    mkdir -p "$project/dist" "$project/src"
+    cp -a flash.sh boards "$project/"
+    cp -a src/config "$project/src/"
+    is 'names, without a program' "$(told "$project" "${right[@]}" PRINTR_IP=1)" "flash.sh: invalid settings: $work/given.conf, line 4: unknown setting PRINTR_IP
+status 1"
+    has 'and this is told' "$(told "$project" "${right[@]}" FTP_MODE=none HOSTNAME=workshop)" '^note: only the names of the settings were checked'
+    # Newer than its source.
+    cp dist/pandaproxy-generic-x86_64 "$project/dist/pandaproxy-generic-$(uname -m)"
+    for wrong in 'PRINTR_IP=1|line 4: unknown setting PRINTR_IP; did you mean PRINTER_IP[?]' 'printer_ip=1|line 4: unknown setting printer_ip' \
+        'FTP_MODE=none|line 4: invalid value "none" for FTP_MODE' 'HOSTNAME=-x|HOSTNAME has to be' 'ADMIN_CODE=short|ADMIN_CODE has to be' \
+        'DEBUG_SHELL_MINUTES=61|DEBUG_SHELL_MINUTES has to be' 'ADDRESS=192.168.1.5|ADDRESS has to be' 'WIFI_SSID=home|WIFI_COUNTRY is needed'; do
+        has "${wrong%%|*}" "$(told "$project" "${right[@]}" "${wrong%%|*}")" "^flash.sh: invalid settings: $work/given.conf, ${wrong#*|}"
+    done
+    is 'one line, and no code in it' "$(told "$project" "${right[@]}" "ACCESS_COD=$CODE" | grep -c "^flash.sh: invalid\|$CODE")" 1
+    has 'the right ones are taken' "$(told "$project" "${right[@]}" FTP_MODE=auto)" '^would write'
+    has 'and those that are typed in later' "$(told "$project" PRINTER_IP= VIEW_CODE=off HOSTNAME=workshop 'WIFI_PSK="a pass"word"' ADMIN_CODE=12345678 \
+        DNS=192.168.1.1,192.168.1.2)" '^would write'
+    is 'nothing was written' "$(find "$work" -maxdepth 1 -name card.img)" ''
+    rm -r "$project"
+}
+
 a_file_that_cannot_be_read() {
     settings HOSTNAME=shelf
     at /lib/card/settings
