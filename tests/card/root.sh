@@ -1636,6 +1636,53 @@ a_trial_is_good_or_taken_back() {
     has 'the old slot' "$(cat "$root/boot/autoboot.txt")" 'boot_partition=2'
 }
 
+# begins: what a start does about the choice of a slot.
+begins() {
+    rm -f "$root/run/card/slot" "$root/run/card/notice"
+    at /lib/card/slot-keep
+}
+an_unreadable_choice_of_a_slot_is_written_anew() {
+    local autoboot=$root/boot/autoboot.txt broken
+    touch "$root/boot/bootcode.bin"
+    slots 3
+    begins
+    is 'the selected slot is kept' "$(cat "$root/data/settings/slot")" b
+    for broken in "$(printf '%512s' '' | tr ' ' '\377')" '' "$(printf '[all]\nboot_partiti\n%900s' '')"; do
+        printf '%s' "$broken" >"$autoboot"
+        begins
+        is 'it is selected again' "$(sed -n 's/^boot_partition=//p' "$autoboot") $(stat -c %s "$autoboot")" '3 512'
+        is 'this start is from slot a' "$(at /lib/card/slot-current)" a
+        has 'which is told' "$(cat "$root/run/card/notice")" 'pull the plug'
+        begins
+        is 'the next is from slot b' "$(at /lib/card/slot-current)" b
+        is 'without a word' "$(find "$root/run/card" -name notice)" ''
+    done
+    rm "$autoboot"
+    begins
+    is 'one that is gone is made' "$(sed -n 's/^boot_partition=//p' "$autoboot")" 3
+    # By hand, or by an update.
+    slots 2
+    begins
+    is 'another choice counts' "$(cat "$root/data/settings/slot")" a
+    : >"$autoboot"
+    begins
+    is 'slot a' "$(sed -n 's/^boot_partition=//p' "$autoboot")" 2
+    rm "$root/data/settings/slot" "$autoboot"
+    begins
+    is 'without a record, the slot that was started' "$(sed -n 's/^boot_partition=//p' "$autoboot")" 2
+    # A good trial selects its slot whatever was there before; one that is not good, nothing.
+    printf garbage >"$autoboot"
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    begins
+    is 'a trial changes nothing' "$(cat "$autoboot")" garbage
+    at /lib/card/slot-good b
+    is 'once it is good' "$(sed -n 's/^boot_partition=//p' "$autoboot") $(cat "$root/data/settings/slot")" '3 b'
+    rm -f "$root/boot/bootcode.bin" "$autoboot"
+    echo 'console=tty1' >"$root/proc/cmdline"
+    begins
+    is 'without a first partition nothing is made' "$(find "$root/boot" -name autoboot.txt)" ''
+}
+
 a_slot_is_written_and_read_back() {
     local content=$root/content update=$root/update hash
     head -c 300000 /dev/urandom >"$content"
@@ -1693,6 +1740,22 @@ an_update_is_verified_written_and_tried() {
     has tried "$(cat "$root/run/log")" '^tried /dev/mmcblk0p3 b$'
     has 'what became of it' "$(cat "$root/data/settings/update")" '^refused: .*no kernel$'
     is 'the folder is free again' "$(ls -A "$root/run/upload") $(stat -c %u "$root/run/upload")" ' 103'
+}
+
+the_slot_of_the_next_start_is_not_written_to() {
+    touch "$root/boot/bootcode.bin"
+    an_update
+    echo b >"$root/data/settings/slot"
+    printf garbage >"$root/boot/autoboot.txt"
+    begins
+    at /lib/card/update
+    lacks 'started from slot a, with slot b selected' "$(cat "$root/run/log")" '^written'
+    has 'what to do is said' "$(cat "$root/data/settings/update")" '^refused: slot b is started from next.*pull the plug'
+    begins
+    an_update
+    slots 3
+    at /lib/card/update
+    has 'after that start, slot a is' "$(cat "$root/run/log")" '^written /run/upload/complete /dev/mmcblk0p2 '
 }
 
 # What is sent comes from a user who may have other plans.
