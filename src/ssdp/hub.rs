@@ -69,6 +69,9 @@ pub const LOST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the announcement of a printer in cloud mode counts.
 pub const CLOUD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long this machine has to be without a network before that is logged: a board is up before its network is.
+pub const NO_NETWORK_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How often the hub looks at the printer's status.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -116,6 +119,8 @@ pub struct Hub {
     next_tick: Instant,
     unreachable_since: Option<Instant>,
     lost_since: Option<Instant>,
+    /// Since when there is no network to announce the printer in, and whether that was logged.
+    no_network: Option<(Instant, bool)>,
     /// When the last answers were sent, the newest first.
     answers: [Option<Instant>; ANSWERS],
     /// When the printer was last heard on the port that slicers listen on.
@@ -151,6 +156,7 @@ impl Hub {
             next_tick: now,
             unreachable_since: None,
             lost_since: None,
+            no_network: None,
             answers: [None; ANSWERS],
             heard_beside: None,
             answer_at: None,
@@ -398,16 +404,28 @@ impl Hub {
         self.unreachable_since = since(self.unreachable_since, is_unreachable);
         self.lost_since = since(self.lost_since, status.is_lost());
         let obstacle = self.obstacle(now, status);
+        if obstacle != Some(Obstacle::NoNetwork) {
+            self.no_network = None;
+        }
         match (self.is_announced, obstacle) {
             (false, None) => {
                 (self.is_announced, self.next) = (true, now);
-                journal::note(Kind::Discovery, format_args!("{}", Line::Announced(self)));
+                journal::note(Kind::Discovery, format_args!("{}", Line::Announced(self, now)));
             }
             (true, Some(why)) => {
                 self.queue(now, Form::Bye, true);
                 self.is_announced = false;
+                self.no_network = Some((now, true));
                 if why != Obstacle::Off {
                     journal::note(Kind::Discovery, format_args!("{}", Line::NotAnnounced(why)));
+                }
+            }
+            (false, Some(Obstacle::NoNetwork)) => {
+                let (since, is_logged) = self.no_network.get_or_insert((now, false));
+                if !*is_logged && now.since(*since) >= NO_NETWORK_TIMEOUT {
+                    *is_logged = true;
+                    let line = Line::NoNetwork(self.plan.bind);
+                    journal::note(Kind::Discovery, format_args!("{line}"));
                 }
             }
             (false, Some(_)) | (true, None) => {}
@@ -444,7 +462,11 @@ impl Hub {
             // No service has dialled it: it may be there.
             (None, _) => is_patient,
         };
-        (!is_here).then_some(Obstacle::Gone)
+        match (is_here, self.destinations().next()) {
+            (false, _) => Some(Obstacle::Gone),
+            (true, None) => Some(Obstacle::NoNetwork),
+            (true, Some(_)) => None,
+        }
     }
 
     /// Puts a datagram to each destination into the queue.
@@ -554,6 +576,8 @@ enum Obstacle {
     WrongCode,
     /// The printer is unreachable.
     Gone,
+    /// There is nothing to announce it to.
+    NoNetwork,
 }
 
 /// Whether a machine can have this address.
@@ -583,8 +607,9 @@ enum Line<'a> {
     OtherProxy { location: Ipv4Addr, from: Ipv4Addr },
     Cloud { segment: Segment },
     Malformed { from: Ipv4Addr, fault: wire::Fault },
-    Announced(&'a Hub),
+    Announced(&'a Hub, Instant),
     NotAnnounced(Obstacle),
+    NoNetwork(Option<Ipv4Addr>),
     Followed { address: Ipv4Addr },
     Impostor { address: Ipv4Addr },
 }
@@ -610,12 +635,16 @@ impl fmt::Display for Line<'_> {
                 "printer is in cloud mode; not announced on {segment}; switch on LAN Only Mode at the printer"
             ),
             Self::Malformed { from, fault } => write!(f, "{from}: datagram ignored: {fault}"),
-            Self::Announced(hub) => {
-                f.write_str("printer announced to")?;
-                for (at, to) in hub.destinations().enumerate() {
-                    write!(f, "{} {to}", if at == 0 { "" } else { "," })?;
+            Self::Announced(hub, now) => {
+                let (mut before, heard) = ("printer announced to", |to: &_| !hub.is_cloud(*now, *to));
+                for to in hub.destinations().filter(heard) {
+                    write!(f, "{before} {to}")?;
+                    before = ",";
                 }
-                Ok(())
+                match before {
+                    "," => Ok(()),
+                    _ => f.write_str("printer announced once it is in LAN Only Mode"),
+                }
             }
             Self::NotAnnounced(why) => {
                 f.write_str("printer not announced any more: ")?;
@@ -623,8 +652,17 @@ impl fmt::Display for Line<'_> {
                     Obstacle::Off => "switched off",
                     Obstacle::WrongCode => "the printer refuses the access code",
                     Obstacle::Gone => "the printer is unreachable",
+                    Obstacle::NoNetwork => "this machine has left its network",
                 })
             }
+            Self::NoNetwork(Some(bind)) => write!(
+                f,
+                "printer not announced: this machine is in no network with the address {bind}; correct BIND_ADDRESS"
+            ),
+            Self::NoNetwork(None) => f.write_str(
+                "printer not announced: this machine is in no network with broadcasts; connect it, or name \
+                 addresses with --announce",
+            ),
             Self::Followed { address } => write!(
                 f,
                 "printer found at {address}, with its certificate; this address is used until it fails"
@@ -651,7 +689,10 @@ pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
         Line::OtherProxy { location, from },
         Line::Malformed { from, fault: wire::Fault::TooLong },
         Line::Malformed { from, fault: wire::Fault::NotHttp },
-        Line::Announced(&hub),
+        Line::Announced(&hub, Instant::START),
+        Line::NoNetwork(None),
+        Line::NoNetwork(Some(location)),
+        Line::NotAnnounced(Obstacle::NoNetwork),
         Line::NotAnnounced(Obstacle::Gone),
         Line::NotAnnounced(Obstacle::WrongCode),
         Line::Followed { address: location },

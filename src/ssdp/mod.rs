@@ -55,6 +55,8 @@ pub enum NotPlanned {
     Bridged,
     /// Detect is not served, which slicers use after they have heard an announcement.
     NoDetect,
+    /// The one address that this program listens on is of no network.
+    Loopback,
 }
 
 impl fmt::Display for NotPlanned {
@@ -68,6 +70,10 @@ impl fmt::Display for NotPlanned {
             Self::NoDetect => {
                 "the detect service is off; to announce it all the same, use --announce broadcast"
             }
+            Self::Loopback => {
+                "only this machine reaches its loopback address; set another BIND_ADDRESS, or name addresses \
+                 with --announce"
+            }
         })
     }
 }
@@ -79,11 +85,14 @@ impl Plan {
         Self { broadcast: true, ..Self::default() }
     }
 
-    /// What the configuration asks for, in a container with a network of its own or elsewhere; and why it is less than
-    /// it could be.
+    /// What the configuration asks for, in a container with a network of its own or elsewhere; and why the printer is
+    /// not announced, where that was not asked for.
     pub fn of(config: &Config, is_bridged: bool) -> (Self, Option<NotPlanned>) {
         let Announce { broadcast, addresses } = &config.announce;
         let obstacle = match broadcast {
+            Broadcast::Auto | Broadcast::On if config.bind.is_loopback() => {
+                Some(NotPlanned::Loopback)
+            }
             Broadcast::Auto if !config.services.detect => Some(NotPlanned::NoDetect),
             Broadcast::Auto if is_bridged => Some(NotPlanned::Bridged),
             Broadcast::Auto | Broadcast::On | Broadcast::Off => None,
@@ -103,7 +112,8 @@ impl Plan {
             bind,
             printer,
         };
-        (plan, obstacle)
+        let is_announced = plan.is_on();
+        (plan, obstacle.filter(|_| !is_announced))
     }
 
     /// Whether the printer is announced at all.
@@ -186,14 +196,40 @@ impl service::Service for Service {
 pub(crate) fn samples() -> alloc::vec::Vec<alloc::string::String> {
     use alloc::string::ToString;
     let mut samples = hub::samples();
-    samples.extend([NotPlanned::Bridged, NotPlanned::NoDetect].map(|why| why.to_string()));
+    let all = [NotPlanned::Bridged, NotPlanned::NoDetect, NotPlanned::Loopback];
+    samples.extend(all.map(|why| why.to_string()));
     samples
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Intent;
     use crate::notify::tests::wakes;
+
+    #[test]
+    fn a_plan_without_announcements_says_why() {
+        let planned = |words: &[&str], is_bridged| {
+            let required = ["pandaproxy", "--printer-ip=10.0.0.9", "--serial-number=S"];
+            let line = required.iter().chain(words).map(std::ffi::OsString::from);
+            let code = |name: &str| (name == "ACCESS_CODE").then(|| "12345678".into());
+            let Ok(Intent::Serve(config)) = Config::from_args(line, code) else {
+                panic!("not a command line to serve with: {words:?}")
+            };
+            let (plan, why) = Plan::of(&config, is_bridged);
+            (plan.is_on(), why)
+        };
+        let of = |words: &[&str]| planned(words, false);
+        assert_eq!(of(&[]), (true, None));
+        assert_eq!(of(&["--announce=off"]), (false, None));
+        assert_eq!(of(&["--bind=127.0.0.1"]), (false, Some(NotPlanned::Loopback)));
+        assert_eq!(
+            of(&["--bind=::1", "--announce=broadcast"]),
+            (false, Some(NotPlanned::Loopback))
+        );
+        assert_eq!(of(&["--bind=127.0.0.1", "--announce=auto,10.5.0.50"]), (true, None));
+        assert_eq!(planned(&[], true), (false, Some(NotPlanned::Bridged)));
+    }
 
     #[test]
     fn the_end_wakes_both_tasks() {

@@ -240,10 +240,37 @@ fn a_network_that_comes_later_is_announced_to() {
         let pc = bed.listener(PC, 2021);
         let proxy = bed.start();
         pass(secs(60)).await;
+        assert!(journal_says(
+            "printer not announced: this machine is in no network with broadcasts"
+        ));
+        assert!(!journal_says("announced to"));
         bed.net.air().set_proxy(&[PROXY]);
         pass(secs(30)).await;
         assert!(texts(&pc).len() >= 3);
+        assert!(journal_says("ssdp: printer announced to 10.1.2.255\n"));
+        bed.net.air().set_proxy(&[]);
+        pass(secs(30)).await;
+        assert!(journal_says("printer not announced any more: this machine has left its network"));
         proxy.stop().await;
+    });
+}
+
+#[test]
+fn an_address_of_no_network_is_announced_to_none() {
+    lan::run(async {
+        for (bind, line) in [
+            ("--bind=127.0.0.1", None),
+            ("--bind=10.9.9.9", Some("this machine is in no network with the address 10.9.9.9")),
+        ] {
+            let bed = Bed::with(Announcer::P1S, &["--announce=broadcast", bind]);
+            let pc = bed.listener(PC, 2021);
+            let proxy = bed.start();
+            pass(secs(60)).await;
+            assert!(texts(&pc).is_empty(), "{bind}");
+            assert!(!journal_says("announced to"), "{bind}");
+            assert!(line.is_none_or(journal_says), "{bind}");
+            proxy.stop().await;
+        }
     });
 }
 
