@@ -167,6 +167,10 @@ causes! {
     NOT_REACHED "not-reached" "this service is not reached at the advertised address {}",
         "correct ADVERTISE_IP, or open the port in the firewall",
         "Clients are sent to this address. `ADVERTISE_IP` has to be an address of this machine, or of the container's host.";
+    NO_OWN_ADDRESS "no-own-address" "no address is known at which clients reach this machine",
+        "connect it to its network, or give the address with ADVERTISE_IP",
+        "Each client is given the address that it has connected to, or `ADVERTISE_IP`. This machine has no IPv4 address in a network \
+         with broadcasts, and no way out of it.";
     OTHER_PROXY "other-proxy" "another proxy at {} announces this printer",
         "slicers take turns between the two: set ANNOUNCE=off at one",
         "Slicers take the address that they hear last. Stop one of the two, or give them different printers.";

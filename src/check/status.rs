@@ -83,9 +83,9 @@ impl<'a> Status<'a> {
     }
 
     fn printer(self) -> Finding {
-        let address = self.printers(b"address").unwrap_or("its address".into());
+        let at = self.printers(b"address").map_or_else(String::new, |at| format!(" at {at}"));
         match self.printer_is(b"reachable") {
-            Some(true) => Finding::good(format!("the service reaches {address}")),
+            Some(true) => Finding::good(format!("the service reaches the printer{at}")),
             Some(false) => Finding::failed(&Cause::PRINTER_OFF.with("")),
             None => Finding::unknown("the service has not dialled the printer yet"),
         }

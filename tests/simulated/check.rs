@@ -508,6 +508,43 @@ fn a_running_service_keeps_its_printer_to_itself() {
 }
 
 #[test]
+fn the_address_that_clients_are_given_is_named_or_why_it_is_not_known() {
+    const NEITHER: &str = "no address is known at which clients reach this machine";
+    for (own, way_out, more, words) in [
+        (&[PROXY][..], true, &[][..], "10.1.2.3, authority"),
+        // A network without a router, and a printer whose name was not resolved.
+        (&[PROXY], false, &[], "10.1.2.3, authority"),
+        (&[], false, &["--advertise-ip=10.9.9.9"], "10.9.9.9, authority"),
+        (&[], false, &[], NEITHER),
+    ] {
+        lan::run(async {
+            let mut bed = Bed::new(Model::P1S);
+            bed.net.resolving(|| core::future::ready(None));
+            bed.net.air().set_proxy(own);
+            bed.net.air().set_way_out(way_out);
+            bed.more.extend(more);
+            let outcome = bed.check().await;
+            assert_eq!(outcome.of(Stage::Printer).unwrap().anchor, Some("no-such-name"));
+            let finding = outcome.of(Stage::Clients).unwrap();
+            assert!(finding.text.starts_with(words), "{finding:?}");
+            let anchor = (words == NEITHER).then_some("no-own-address");
+            assert_eq!(finding.anchor, anchor, "{finding:?}");
+            assert!(!outcome.json().to_string().contains("(none)"));
+        });
+    }
+}
+
+#[test]
+fn services_without_a_port_have_none_to_check() {
+    lan::run(async {
+        let mut bed = Bed::new(Model::P1S);
+        bed.more.push("--services=ssdp");
+        let finding = bed.check().await.of(Stage::Ports).unwrap().clone();
+        assert_eq!(finding, Finding::skipped("no service listens for clients"));
+    });
+}
+
+#[test]
 fn a_status_that_is_not_known_is_explained() {
     lan::run(async {
         let mut bed = Bed::new(Model::P1S);

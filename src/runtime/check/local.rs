@@ -216,7 +216,7 @@ impl Machine for ThisMachine {
     }
 
     fn resources(&self, config: &Config) -> Finding {
-        let mut found = String::new();
+        let mut found = Vec::new();
         let mut finding: Option<Finding> = None;
         let mut note = |worse: Finding| {
             finding = Some(finding.take().map_or(worse.clone(), |before| before.or_worse(worse)));
@@ -227,10 +227,8 @@ impl Machine for ThisMachine {
             if !self.is_running() && available < needed {
                 note(Finding::warning(&Cause::MEMORY.with(&mib)));
             }
-            found = format!(
-                "{mib} of memory available, at most {} MiB needed",
-                needed.div_ceil(KIB * KIB)
-            );
+            let needed = needed.div_ceil(KIB * KIB);
+            found.push(format!("{mib} of memory available, at most {needed} MiB needed"));
         }
         if let Some(open) = max_open_files() {
             let clients = BOARD.clients;
@@ -240,19 +238,19 @@ impl Machine for ThisMachine {
             if open < 2 * connections + FURTHER_FILES {
                 note(Finding::warning(&Cause::OPEN_FILES.with(open)));
             }
-            found.push_str(&format!(", {open} open files allowed"));
+            found.push(format!("{open} open files allowed"));
         }
         // Another user's service writes there itself.
         let (wrong, words) = disk::state_dir(&config.state_dir, !self.is_hidden);
         if let Some(wrong) = wrong {
             note(wrong);
         } else if !words.is_empty() {
-            found.push_str(&format!(", {words}"));
+            found.push(words);
         }
         if let Some(wrong) = disk::program_dir() {
             note(wrong);
         }
-        finding.unwrap_or_else(|| Finding::good(found))
+        finding.unwrap_or_else(|| Finding::good(found.join(", ")))
     }
 }
 

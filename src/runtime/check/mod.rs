@@ -43,6 +43,7 @@ use crate::mqtt::version::firmware;
 use crate::mqtt::{REPORT_INBOX, Topics};
 use crate::printer::model::Model;
 use crate::printer::status::{MAX_VERSION, Status};
+use crate::segment::Segment;
 use crate::session::Handler;
 use crate::state_dir::pins::Fingerprint;
 use crate::tls::Trust;
@@ -294,6 +295,7 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
             note(Finding::warning(&Cause::BRIDGED.with("")));
         }
         finding.unwrap_or_else(|| match (own.is_empty(), free.is_empty()) {
+            (true, true) => Finding::skipped("no service listens for clients"),
             (true, _) => Finding::good(format!("free: {free}")),
             (false, true) => Finding::good(format!("held by the running service: {own}")),
             (false, false) => {
@@ -511,12 +513,16 @@ impl<N: Net, M: Machine> Run<'_, N, M> {
     /// How clients reach this machine.
     fn clients(&self, is_running: bool) -> Finding {
         let Check { config, machine, net, .. } = self.check;
-        // Without a printer's address one that is reserved for documentation (RFC 5737): the one on the way out.
-        let towards = self.printer_address().unwrap_or(Ipv4Addr::new(192, 0, 2, 1));
         let specific = Some(config.bind).filter(|bind| !bind.is_unspecified());
-        let own = config.advertise.map(IpAddr::V4).or(specific);
-        let Some(own) = own.or_else(|| net.source_towards(towards).map(IpAddr::V4)) else {
-            return Finding::failed(&Cause::NOT_REACHED.with("(none)"));
+        let given = config.advertise.map(IpAddr::V4).or(specific);
+        // The one on the way to the printer, on the way out (to an address that is reserved for documentation, RFC 5737),
+        // or in a network that there is no way out of.
+        let to_printer = || net.source_towards(self.printer_address()?);
+        let out = || net.source_towards(Ipv4Addr::new(192, 0, 2, 1));
+        let of_network = || net.segments().first().map(Segment::address);
+        let near = || to_printer().or_else(out).or_else(of_network).map(IpAddr::V4);
+        let Some(own) = given.or_else(near) else {
+            return Finding::failed(&Cause::NO_OWN_ADDRESS.with(""));
         };
         let ca = machine.authority(config);
         let authority = Authority { sha256: ca.as_ref(), is_running };

@@ -45,6 +45,7 @@ pub(crate) struct Air {
     /// Of a hundred datagrams, how many are lost.
     loss: Cell<u64>,
     random: Cell<u64>,
+    has_no_way_out: Cell<bool>,
     sent: RefCell<u64>,
 }
 
@@ -95,11 +96,16 @@ impl Air {
         proxy.iter().filter_map(|address| Segment::new(*address, 24)).collect()
     }
 
-    /// The proxy's address in the segment of `to`, else its first.
+    /// Whether the proxy has a way to machines of other networks.
+    pub(crate) fn set_way_out(&self, has_way_out: bool) {
+        self.has_no_way_out.set(!has_way_out);
+    }
+
+    /// The proxy's address in the segment of `to`, else its first if there is a way out.
     pub(super) fn source_towards(&self, to: Ipv4Addr) -> Option<Ipv4Addr> {
         let proxy = self.proxy.borrow();
         let near = proxy.iter().find(|address| segment(**address) == segment(to));
-        near.or(proxy.first()).copied()
+        near.or(proxy.first().filter(|_| !self.has_no_way_out.get())).copied()
     }
 
     /// A socket of the proxy's.
