@@ -1952,6 +1952,12 @@ END
     has 'whole' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
     is 'it is there' "$(cat "$root/run/upload/complete")" update
     has 'one at a time' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 503'
+    rm -rf "$root/run/upload/complete"
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    has 'in a trial' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^the last update is still being tried'
+    is 'and nothing of it is taken' "$(find "$root/run/upload" -size +0 -type f)" ''
+    touch "$root/run/card/trial-over"
+    has 'after it' "$(cgi update HTTP_X_ADMIN_CODE=letmein-now CONTENT_LENGTH=6)" '^Status: 202'
     # While a wrong code waits, a right one is taken.
     rm -rf "$root/run/upload/complete" "$root/run/upload/lock"
     replaces sleep <<'END'
