@@ -216,7 +216,7 @@ done < <(list)
 # What the programs are linked with, of the packages that packages.txt calls lib.
 mapfile -t libraries < <(list | sed -n 's/^lib //p' | tr ' ' '\n')
 for package in "${libraries[@]}"; do
-    (cd "$(files_of "$package")" && find . \( -name '*.so' -o -name '*.so.*' \) -printf "$package %P\n")
+    (cd "$(files_of "$package")" && find . \( -name '*.so' -o -name '*.so.*' \) -printf "$package %P\n") | sort
 done >"$work/libraries"
 # library NAME: takes it, unless that is done. A loader is named with its folder, the others are without.
 library() {
@@ -379,7 +379,8 @@ fat() {
     )
 }
 
-mib=$(($(du -sm --apparent-size "$slot" | cut -f1) + 4))
+# Of the files alone: a folder's own size is another one on each file system.
+mib=$(find "$slot" -type f -printf '%s\n' | awk '{ bytes += $1 } END { print int(bytes / 1048576) + 5 }')
 fat "$work/slot.fat" "$mib" 16 8 CARD 0e0a0001 "$slot"
 [ "$(stat -c %s "$work/slot.fat")" -le "$LARGEST_SLOT" ] || die "the slot has $mib MiB, more than its partition"
 

@@ -387,10 +387,11 @@ class Machine:
 
 
 def build(board, key):
-    """The same image twice, or its hash differs."""
+    """The same image twice, the second time in RAM where there is room, whose folders have other sizes and another order, or its hash differs."""
     images = [WORK / f"{board}-{number}.img" for number in (1, 2)]
-    for image in images:
-        run("boards/card/build.sh", "--update-key", key, board, image)
+    has_room = pathlib.Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 1 << 30
+    for image, folder in zip(images, ({}, {"TMPDIR": "/dev/shm"} if has_room else {})):
+        run("boards/card/build.sh", "--update-key", key, board, image, env={**os.environ, **folder})
     check(f"{board}: two builds are the same bytes", sha256(images[0]) == sha256(images[1]))
     check(f"{board}: and list the same parts", len({sha256(image.with_suffix(".cdx.json")) for image in images}) == 1)
     images[1].unlink()
