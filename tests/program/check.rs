@@ -289,6 +289,45 @@ fn a_full_disk_is_named_before_something_fails_to_be_written() {
     });
 }
 
+/// An update puts the new program beside the old one.
+#[test]
+fn a_disk_without_room_for_an_update_is_named() {
+    if std::env::var_os("PANDAPROXY_RUNNER").is_some() {
+        skips::cannot("an emulated program's file is not that of its process");
+        return;
+    }
+    proxy::run(async {
+        let bed = Bed::new().await;
+        let (ports, small) =
+            (bed.ports(bed.mqtt.port(), bed.chamber.port()), bed.dir.file("small"));
+        std::fs::create_dir(&small).unwrap();
+        let mut check = bed.command(&["--services=mqtt,chamber,ftp", "-p", "127.0.0.1", "-s"]);
+        check.args([Model::P1S.serial(), "--printer-port", &ports, "--state-dir"]);
+        check.arg(bed.dir.path());
+        let len = std::fs::metadata(check.get_program()).unwrap().len();
+        let (size, small) = (len.next_multiple_of(4096) + (1 << 20), small.display());
+        let script = format!(
+            "mount -t tmpfs -o size={size} none '{small}' || exit 77; cp \"$1\" '{small}/program'; shift\n\
+             exec '{small}/program' \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(check.get_program());
+        command.args(check.get_args()).env("ACCESS_CODE", CODE);
+        let (code, out) = outcome("without room", Program::start(&mut command)).await;
+        if code == Some(77) || out.is_empty() {
+            skips::cannot("a file system of a small size needs root");
+            return;
+        }
+        assert_eq!(code, Some(0), "{out}");
+        let line = line(&out, "resources");
+        let needed = (2 * len + 64 * 1024).div_ceil(1 << 20);
+        // Some 1024 KiB: a part of the file may have no blocks.
+        let words = format!("an update needs {needed} MiB in {small}: the disk has only 10");
+        assert!(line.starts_with("! ") && line.contains(&words), "{out}");
+        assert!(line.ends_with(" [disk-space]"), "{out}");
+    });
+}
+
 /// None of these services shows at its port which proxy it is.
 #[test]
 fn a_running_service_without_mqtt_is_recognised() {

@@ -53,7 +53,9 @@ pub(super) fn program_dir() -> Option<Finding> {
         return None;
     }
     let needed = room_for(fs::metadata(&program).ok()?.len());
-    let before = format!("an update needs {} in {}", Bytes(needed), dir.display());
+    // What is left is shown rounded down.
+    let shown = Bytes(needed.next_multiple_of(MIB));
+    let before = format!("an update needs {shown} in {}", dir.display());
     lacking(&before, space, needed, 0)
 }
 
@@ -82,15 +84,16 @@ fn write_unnamed(dir: &Path) -> Option<state_dir::Cause> {
     }
 }
 
+/// Bytes of a MiB.
+const MIB: u64 = (KIB * KIB) as u64;
+
 /// Bytes in KiB, or in MiB from ten on, rounded down.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const KIBIBYTE: u64 = KIB as u64;
-        let kib = self.0 / KIBIBYTE;
-        match kib / KIBIBYTE {
-            0..10 => write!(f, "{kib} KiB"),
+        match self.0 / MIB {
+            0..10 => write!(f, "{} KiB", self.0 / KIB as u64),
             mib => write!(f, "{mib} MiB"),
         }
     }
