@@ -87,7 +87,7 @@ for arch in "${archs[@]}"; do
     install -m 755 "dist/pandaproxy-$board" "$stage/pandaproxy"
     install -m 640 boards/service/pandaproxy.conf "$stage"
     for unit in boards/service/*.service; do
-        sed 's|/usr/local/bin/|/usr/bin/|g' "$unit" >"$stage/$(basename "$unit")"
+        sed 's|/usr/local/bin/|/usr/bin/|g; /install\.sh/d' "$unit" >"$stage/$(basename "$unit")"
     done
     printf '# What the board may spend on it, and who goes on with an upgrade that was interrupted.\n%s\n%s\n' \
         "[Unit]"$'\n'"OnFailure=pandaproxy-upgrade.service" "[Service]"$'\n'"MemoryMax=$SERVICE_MEMORY_MAX" >"$stage/board.conf"

@@ -26,6 +26,7 @@ to date are not touched. Where pandaproxy.deb lies beside this script, apt insta
 
 flash.sh uses as well: --facts prints what this machine is; --fits KERNEL ELF, whether the binary is
 for another one; --from DESTINATION NAME is how this machine is reached, for what is printed at the end.
+Each start of the service uses --undo: after a run that was interrupted, the version from before it returns.
 END
 }
 
@@ -63,7 +64,7 @@ has() {
 }
 
 here=$(dirname "$0")
-config='' printer='' repair='' uninstall='' check='' facts='' dry='' kernel='' system='' over='' reached_as=''
+config='' printer='' repair='' uninstall='' check='' facts='' undo='' dry='' kernel='' system='' over='' reached_as=''
 while [ $# -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
@@ -81,6 +82,7 @@ while [ $# -gt 0 ]; do
     --uninstall) uninstall=1 ;;
     --check) check=1 ;;
     --facts) facts=1 ;;
+    --undo) undo=1 ;;
     --fits)
         [ $# -gt 2 ] || misuse "--fits needs a KERNEL and an ELF class"
         kernel=$2 system=$3 check=1
@@ -531,9 +533,16 @@ keep_files() {
             echo "$sum $file" >>"$KEPT/trying.new/placed"
         done
         [ -z "$was_here" ] || : >"$KEPT/trying.new/was_here"
+        echo $$ >"$KEPT/trying.new/process"
+        cp "$0" "$KEPT/trying.new/install.sh"
         find "$KEPT/trying.new" -type f -exec sync {} +
     )
     mv "$KEPT/trying.new" "$KEPT/trying"
+}
+
+# Whether a file is the one that a run before this one has placed.
+is_placed() {
+    sum=$(sha256sum <"$1") && grep -qxF "$sum $1" "$KEPT/trying/placed"
 }
 
 # Whether a run before this one was ended in its trial, as by a power loss: each file is one that it has placed, or that it
@@ -543,7 +552,7 @@ was_interrupted() {
     for file in $(files); do
         if [ ! -e "$file" ]; then
             [ ! -e "$KEPT/trying$file" ] || return 1
-        elif ! { sum=$(sha256sum <"$file") && grep -qxF "$sum $file" "$KEPT/trying/placed"; }; then
+        elif ! is_placed "$file"; then
             cmp -s "$KEPT/trying$file" "$file" || return 1
         fi
     done
@@ -591,6 +600,42 @@ restore() {
         rmdir "$ETC" 2>/dev/null || true
         undone="nothing was installed"
     fi
+}
+
+# Run before each start of a service. After a run that was ended in its trial, as by a power loss, the files from before it
+# return, unless they were changed since. A first installation stays, since there is no version to return to.
+undo_interrupted() {
+    process=$(cat "$KEPT/trying/process" 2>/dev/null) || return 0
+    case $({ tr '\000' ' ' <"/proc/$process/cmdline"; } 2>/dev/null) in
+    *--undo*) ;;
+    # That run is in its trial.
+    *install.sh*) return 0 ;;
+    esac
+    [ -e "$KEPT/trying$BIN" ] || return 0
+    back='' lost='' reload=''
+    while read -r _ _ file; do
+        old=$KEPT/trying$file
+        if [ ! -e "$old" ] || cmp -s "$old" "$file" || ! is_placed "$file"; then continue; fi
+        # Other services may do the same at this time. A link needs no space.
+        new=$file.$$.new
+        if { ln "$old" "$new" || { cp -p "$old" "$new" && sync "$new"; }; } 2>/dev/null && mv -f "$new" "$file"; then
+            back=1
+        else
+            lost="$lost $file"
+        fi
+        rm -f "$new"
+        case $file in /etc/systemd/*) reload=1 ;; esac
+    done <"$KEPT/trying/placed"
+    if [ -z "$lost" ]; then
+        rm -rf "$KEPT/undone"
+        { mv "$KEPT/trying" "$KEPT/undone" && rm -rf "$KEPT/undone"; } 2>/dev/null || true
+    fi
+    [ -z "$reload" ] || systemctl daemon-reload
+    [ -n "$back$lost" ] || return 0
+    told="an installation was interrupted; the version from before it is back"
+    [ -z "$lost" ] || told="$told but for$lost, which could not be written"
+    echo "WARN  install.sh: $told"
+    [ $init = systemd ] || logger -t $NAME -- "WARN  install.sh: $told" 2>/dev/null || true
 }
 
 undo_and_end() {
@@ -790,6 +835,7 @@ do_install() {
     [ -n "$printer" ] || [ ! -e "$BIN" ] || was_here=1
     if was_interrupted; then
         [ -e "$KEPT/trying/was_here" ] || was_here=''
+        echo $$ >"$KEPT/trying/process"
         say "note: the installation before this one was interrupted; if this one fails, what was there before both is restored"
     else
         keep_files
@@ -799,7 +845,8 @@ do_install() {
     id $NAME >/dev/null 2>&1 || made_user=1
     placed=1
     make_user
-    for file in $(files); do place "$(wanted "$file")" "$file"; done
+    # The binary comes after the units and scripts, which look for a trial that was interrupted.
+    for file in $(files | grep -vxF -e "$BIN" -e "$CONF") "$BIN" "$CONF"; do place "$(wanted "$file")" "$file"; done
     # An interrupted `pandaproxy update` is settled by this.
     rm -f "$BIN.updating"
     mkdir -p "$STATE"
@@ -843,6 +890,10 @@ do_install() {
 
 if [ -n "$facts" ]; then
     print_facts
+    exit 0
+fi
+if [ -n "$undo" ]; then
+    undo_interrupted
     exit 0
 fi
 if [ -z "${TARGET-}${uninstall}" ]; then

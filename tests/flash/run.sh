@@ -410,7 +410,7 @@ check "to the byte" unchanged
 check "and serves" serves
 fresh_binary
 
-begin "an installation that is ended in its trial, as by a power failure"
+begin "an installation that is ended in its trial"
 before=$(contents)
 # shellcheck disable=SC2016 # it is the stub that expands it
 stub='#!/bin/sh
@@ -419,18 +419,23 @@ case $* in
 health*) echo "pandaproxy health: not yet" >&2; exit 1 ;;
 *) echo "it starts"; sleep 600 ;;
 esac'
-printf '%s\n' "$stub" >"$scratch/project/dist/pandaproxy-$BOARD"
-"$scratch/project/flash.sh" --ssh-config "$scratch/ssh_config" $BOARD board >/dev/null 2>&1 &
-flashing=$!
-is_on_trial() { grep -qs 'that does nothing' "$running/usr/local/bin/pandaproxy" && [ -e "$running/run/pandaproxy/last" ]; }
-for _ in $(seq 1 1200); do if is_on_trial; then break; fi; sleep 0.1; done
-check "is on trial" is_on_trial
+is_on_trial() { is_new && grep -qs 'it starts' "$running/run/pandaproxy/last" "$running/var/log/service"; }
+is_new() { grep -qs 'that does nothing' "$running/usr/local/bin/pandaproxy"; }
+# Runs flash.sh with these words until a binary that is never ready is on trial.
+begin_trial() {
+    printf '%s\n' "$stub" >"$scratch/project/dist/pandaproxy-$BOARD"
+    "$scratch/project/flash.sh" --ssh-config "$scratch/ssh_config" $BOARD "$@" >/dev/null 2>&1 &
+    flashing=$!
+    for _ in $(seq 1 1200); do if is_on_trial; then break; fi; sleep 0.1; done
+    check "is on trial" is_on_trial
+}
+begin_trial board
 for id in $(ps -eo pid=,args= | awk '/pandaproxy\/install\.sh/ && !/ssh|awk/ { print $1 }'); do
     # One may have ended with the one before it.
     kill -9 "$id" 2>/dev/null || true
 done
 wait $flashing || true
-check "leaves the new binary" grep -q 'that does nothing' "$running/usr/local/bin/pandaproxy"
+check "leaves the new binary" is_new
 printf '%s\n# another\n' "$stub" >"$scratch/project/dist/pandaproxy-$BOARD"
 flash $BOARD board
 check "the next one says so" says "note: the installation before this one was interrupted"
@@ -438,7 +443,38 @@ check "and restores what worked last if it fails" says "the previous version is 
 check "to the byte" unchanged
 check "which serves" serves
 rm -rf "$running"/tmp/tmp.*
+
+# Ends all that runs on the host, and runs a command that its next start runs; what that says is in $said.
+cut_power() {
+    # What was running has this root.
+    switch_to "$running"
+    wait $flashing || true
+    rm -rf "$running/run/pandaproxy" "$running"/tmp/tmp.*
+    said=$(chroot "$running" "$@" 2>&1) || true
+    for _ in $(seq 1 100); do if serves; then break; fi; sleep 0.1; done
+}
+nothing_kept() { [ -z "$(find "$running/usr/local/lib/pandaproxy" "$running/usr/local/bin" "$running/etc" -name 'trying*' -o -name undone -o -name '*.new')" ]; }
+begin "a power failure in the trial"
+begin_trial board --config "$scratch/given.conf"
+check "with other settings" not is_same "$running/etc/pandaproxy/pandaproxy.conf" "$scratch/changed.conf"
+# As whatever has the same process id then.
+echo 1 >"$running/usr/local/lib/pandaproxy/trying/process"
+cut_power /etc/init.d/pandaproxy start
+check "the next start has the version from before" unchanged
+check "which it says" says "WARN  install.sh: an installation was interrupted; the version from before it is back"
+check "and serves" serves
+check "and nothing is left of the trial" nothing_kept
+begin_trial board
+cp "$running/usr/local/lib/pandaproxy/trying/usr/local/bin/pandaproxy" "$running/usr/local/bin/by_hand"
+printf 'by hand' >>"$running/usr/local/bin/by_hand"
+mv "$running/usr/local/bin/by_hand" "$running/usr/local/bin/pandaproxy"
+cut_power /etc/init.d/pandaproxy start
+check "a binary that was put there since stays" grep -q 'by hand' "$running/usr/local/bin/pandaproxy"
+check "and nothing is left of the trial, either" nothing_kept
 fresh_binary
+flash $BOARD board
+check "the next installation has no interruption to speak of" not says interrupted
+check "and ends well" ends_with 0
 
 begin "no space for the settings, when the binary is in its place already"
 folder=$running/etc/pandaproxy
@@ -564,6 +600,15 @@ flash $BOARD pi@board
 check "is told with its last word" refuses "ERROR it breaks at once"
 check "what was there is back" unchanged
 check "and serves" serves
+fresh_binary
+
+begin "a power failure in the trial, under systemd"
+before=$(contents)
+begin_trial pi@board
+cut_power systemctl restart pandaproxy
+check "the next start has the version from before" unchanged
+check "and serves" serves
+check "and nothing is left of the trial" nothing_kept
 fresh_binary
 
 begin "a sudo that asks for a password"
