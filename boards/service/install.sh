@@ -375,8 +375,11 @@ start_ready() {
 others() {
     case $init in
     systemd)
-        systemctl list-units --plain --no-legend --state=active $NAME.service "$NAME@*.service" | cut -d' ' -f1 |
-            grep -vxF "$SERVICE.service" || true
+        for unit in $(systemctl list-units --plain --no-legend --state=active $NAME.service "$NAME@*.service" | cut -d' ' -f1); do
+            [ "$unit" != "$SERVICE.service" ] || continue
+            # Those of the Debian package have a binary of their own.
+            case $(systemctl show --property ExecStart --value "$unit") in *"path=$BIN "*) echo "$unit" ;; esac
+        done
         ;;
     *)
         for script in /etc/init.d/pandaproxy /etc/init.d/pandaproxy[.-]*; do

@@ -680,9 +680,20 @@ check "is refused, with what to do" refuses "the Debian package is installed her
 check "nothing was changed" unchanged
 rm "$running/lib/systemd/system/pandaproxy.service"
 
-begin "--uninstall, under systemd"
+begin "--uninstall, under systemd, while a printer is served by the Debian package"
+cp "$running/usr/local/bin/pandaproxy" "$running/usr/bin/pandaproxy"
+sed 's|/usr/local/bin/|/usr/bin/|g' boards/service/pandaproxy@.service >"$running/lib/systemd/system/pandaproxy@.service"
+chroot "$running" systemctl restart pandaproxy@garage
+garage=$(cat "$running/run/servicegarage.pid")
+of_package() { [ "$(readlink "/proc/$garage/exe")" = "$running/usr/bin/pandaproxy" ]; }
+check "that one serves" of_package
 as_readme './flash.sh HOST --uninstall' 's/HOST/pi@board/'
 check "ends well, by README's command" ends_with 0
+check "its binary is gone" not test -e "$running/usr/local/bin/pandaproxy"
+check "with what it kept" not test -e "$running/usr/local/lib/pandaproxy"
+check "the package's serves on" of_package
+kill "$garage"
+rm "$running/usr/bin/pandaproxy" "$running/lib/systemd/system/pandaproxy@.service"
 check "the unit is gone" not test -e "$running/etc/systemd/system/pandaproxy.service"
 check "with what stood beside it" not test -e "$running/etc/systemd/system/pandaproxy.service.d"
 check "no process serves" is "$(process)" ''
