@@ -20,6 +20,8 @@ installs from it:
   --dry-run   say what would be made, and make nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 key='' dry=''
 while [ $# -gt 0 ]; do
@@ -27,18 +29,17 @@ while [ $# -gt 0 ]; do
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
     --key)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         key=$2
         shift
         ;;
-    *) usage >&2; exit 2 ;;
+    -*) misuse "the option $1 is unknown" ;;
+    *) misuse "'$1' is one word too many" ;;
     esac
     shift
 done
 
 cd "$(dirname "$0")/.."
-# shellcheck source=/dev/null
-. boards/board.sh
 shopt -s nullglob
 packages=(dist/release/*.deb)
 [ "${#packages[@]}" -gt 0 ] || die "there are no packages in dist/release: boards/package.sh VERSION"

@@ -7,6 +7,12 @@ die() {
     exit 1
 }
 
+# A command line that is not understood.
+misuse() {
+    printf '%s: %s; --help shows the options\n' "$(basename "$0")" "$*" >&2
+    exit 2
+}
+
 # Takes over the settings of boards/$1/board.env; the folder boards/ is in the working directory.
 read_board() {
     if [[ ! $1 =~ ^[a-z0-9_-]+$ || ! -f boards/$1/board.env ]]; then

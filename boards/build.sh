@@ -18,6 +18,8 @@ Missing packages are installed if you are root, else listed.
   --dry-run   print the commands and run nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 # The largest binary of a board, in bytes: it shares a small board's memory with everything else. On x86-64 the libraries
 # have code for several generations of processors.
@@ -29,17 +31,15 @@ for option in "$@"; do
     --help) usage; exit 0 ;;
     --cross) cross=1 ;;
     --dry-run) dry=1 ;;
-    -*) usage >&2; exit 2 ;;
-    *) [ -z "$board" ] || { usage >&2; exit 2; }
+    -*) misuse "the option $option is unknown" ;;
+    *) [ -z "$board" ] || misuse "'$option' is one word too many"
        board=$option ;;
     esac
 done
-[ -n "$board" ] || { usage >&2; exit 2; }
+[ -n "$board" ] || misuse "the board is missing"
 
 cd "$(dirname "$0")/.."
 root=$PWD
-# shellcheck source=/dev/null
-. boards/board.sh
 read_board "$board"
 binary=dist/pandaproxy-$board
 

@@ -12,23 +12,21 @@ if it is not there. Without a BOARD: generic-x86_64, generic-aarch64, generic-ar
   --dry-run   say what would be run, and run nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 dry='' boards=()
 for word in "$@"; do
     case $word in
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
-    -*) usage >&2; exit 2 ;;
+    -*) misuse "the option $word is unknown" ;;
     *) boards+=("$word") ;;
     esac
 done
 [ "${#boards[@]}" -gt 0 ] || boards=(generic-x86_64 generic-aarch64 generic-armv7 rpi-zero)
 
 cd "$(dirname "$0")/.."
-run() {
-    printf '+ %s\n' "$*" >&2
-    [ -n "$dry" ] || "$@"
-}
 for board in "${boards[@]}"; do
     [ -f "boards/$board/board.env" ] || { printf 'image.sh: there is no board %s\n' "$board" >&2; exit 1; }
     # shellcheck source=/dev/null

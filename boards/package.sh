@@ -18,6 +18,8 @@ Binaries that dist/ does not have are built. nfpm, which makes the packages, com
   --dry-run      say what would be made, and make nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 dry='' maintainer='The PandaProxy authors <maintainers@pandaproxy.invalid>' words=()
 while [ $# -gt 0 ]; do
@@ -25,25 +27,23 @@ while [ $# -gt 0 ]; do
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
     --maintainer)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         maintainer=$2
         shift
         ;;
-    -*) usage >&2; exit 2 ;;
+    -*) misuse "the option $1 is unknown" ;;
     *) words+=("$1") ;;
     esac
     shift
 done
-[ "${#words[@]}" -gt 0 ] || { usage >&2; exit 2; }
+[ "${#words[@]}" -gt 0 ] || misuse "the version is missing"
 version=${words[0]#v}
 [[ $version =~ ^[0-9][A-Za-z0-9.+~-]*$ ]] ||
-    { printf 'package.sh: %s is not a version of a Debian package: it begins with a digit\n' "$version" >&2; exit 2; }
+    misuse "'$version' is not a version of a Debian package: it begins with a digit"
 archs=("${words[@]:1}")
 [ "${#archs[@]}" -gt 0 ] || archs=(amd64 arm64 armhf)
 
 cd "$(dirname "$0")/.."
-# shellcheck source=/dev/null
-. boards/board.sh
 
 board_of() {
     case $1 in

@@ -17,6 +17,8 @@ target/qemu-system/BOARD/console.log.
   --dry-run   say what would be run, and run nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 # How long the machine may take to serve, and what is asked of it after that, in seconds.
 readonly BOOT_WITHIN=240 ANSWER_WITHIN=90
@@ -26,16 +28,14 @@ for option in "$@"; do
     case $option in
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
-    -*) usage >&2; exit 2 ;;
-    *) [ -z "$board" ] || { usage >&2; exit 2; }
+    -*) misuse "the option $option is unknown" ;;
+    *) [ -z "$board" ] || misuse "'$option' is one word too many"
        board=$option ;;
     esac
 done
-[ -n "$board" ] || { usage >&2; exit 2; }
+[ -n "$board" ] || misuse "the board is missing"
 
 cd "$(dirname "$0")/.."
-# shellcheck source=/dev/null
-. boards/board.sh
 read_board "$board"
 binary=dist/pandaproxy-$board
 [ -f "$binary" ] || [ -n "$dry" ] || die "there is no $binary: boards/build.sh $board"

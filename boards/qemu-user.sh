@@ -14,21 +14,21 @@ test that starts the real program, or those whose names begin with one of TEST. 
   --dry-run   say what would be run, and run nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 dry='' board='' tests=()
 for option in "$@"; do
     case $option in
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
-    -*) usage >&2; exit 2 ;;
+    -*) misuse "the option $option is unknown" ;;
     *) if [ -z "$board" ]; then board=$option; else tests+=("$option"); fi ;;
     esac
 done
-[ -n "$board" ] || { usage >&2; exit 2; }
+[ -n "$board" ] || misuse "the board is missing"
 
 cd "$(dirname "$0")/.."
-# shellcheck source=/dev/null
-. boards/board.sh
 read_board "$board"
 [ -n "$QEMU_USER" ] || die "$board needs no emulator: cargo test"
 binary=$PWD/dist/pandaproxy-$board

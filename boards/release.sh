@@ -22,6 +22,8 @@ packages as well. Binaries that dist/ does not have are built. The same files gi
 MAINTAINER in the environment names who publishes the packages: NAME <ADDRESS>.
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 dry='' image='' cards='' words=()
 while [ $# -gt 0 ]; do
@@ -30,22 +32,22 @@ while [ $# -gt 0 ]; do
     --dry-run) dry=1 ;;
     --cards) cards=1 ;;
     --image)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         image=$2
         shift ;;
-    -*) usage >&2; exit 2 ;;
+    -*) misuse "the option $1 is unknown" ;;
     *) words+=("$1") ;;
     esac
     shift
 done
-[ "${#words[@]}" -gt 0 ] || { usage >&2; exit 2; }
+[ "${#words[@]}" -gt 0 ] || misuse "the version is missing"
 version=${words[0]}
-[[ $version =~ ^[A-Za-z0-9.+-]+$ ]] || { printf 'release.sh: %s is no version\n' "$version" >&2; exit 2; }
+[[ $version =~ ^[A-Za-z0-9.+-]+$ ]] || misuse "'$version' is no version"
 boards=("${words[@]:1}")
 # As registries know it: no capitals in the name, no v before the version.
 [ -z "$image" ] || image=${image,,}:${version#v}
 [[ $image =~ ^([a-z0-9][a-z0-9./_-]*:[A-Za-z0-9.-]+)?$ ]] ||
-    { printf 'release.sh: %s is no image\n' "$image" >&2; exit 2; }
+    misuse "'$image' is no image"
 
 cd "$(dirname "$0")/.."
 if [ "${#boards[@]}" = 0 ]; then

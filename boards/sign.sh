@@ -23,6 +23,8 @@ into these files, and sign with the new one once all have both. A line `revoked 
 what this script prints. Binaries are signed only with a key that boards/update.pem has and does not revoke.
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/board.sh"
 
 key='' dry='' content='' out='' words=()
 while [ $# -gt 0 ]; do
@@ -30,7 +32,7 @@ while [ $# -gt 0 ]; do
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
     --key | --content | --out)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         case $1 in
         --key) key=$(realpath "$2") ;;
         --content) content=$(realpath "$2") ;;
@@ -38,19 +40,18 @@ while [ $# -gt 0 ]; do
         esac
         shift
         ;;
-    -*) usage >&2; exit 2 ;;
+    -*) misuse "the option $1 is unknown" ;;
     *) words+=("$1") ;;
     esac
     shift
 done
-[ "${#words[@]}" -gt 0 ] || { usage >&2; exit 2; }
-[ -z "$content$out" ] || { [ -n "$content" ] && [ -n "$out" ] && [ "${#words[@]}" = 2 ]; } || { usage >&2; exit 2; }
+[ "${#words[@]}" -gt 0 ] || misuse "the version is missing"
+[ -z "$content$out" ] || { [ -n "$content" ] && [ -n "$out" ] && [ "${#words[@]}" = 2 ]; } ||
+    misuse "--content and --out go together, with VERSION and one BOARD"
 release=${words[0]}
 boards=("${words[@]:1}")
 
 cd "$(dirname "$0")/.."
-# shellcheck source=/dev/null
-. boards/board.sh
 [[ $release =~ ^[A-Za-z0-9.+~-]{1,64}$ ]] || die "$release is no version"
 if [ "${#boards[@]}" = 0 ]; then
     shopt -s nullglob

@@ -269,6 +269,49 @@ esac
     fs::remove_dir_all(&dir).unwrap();
 }
 
+/// One line says which word of a command line is wrong and where help is; the help itself is for `--help`.
+#[test]
+fn a_script_says_what_is_wrong_without_its_help() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("boards"), root.join("tests"), root.join(".ci")];
+    let mut scripts = vec![root.join("flash.sh")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            if kind.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if kind.is_file()
+                && path.extension().map_or(path.ends_with("run"), |it| it == "sh")
+            {
+                scripts.push(path);
+            }
+        }
+    }
+    // Others are sourced, or run in a guest.
+    scripts.retain(|script| fs::read_to_string(script).unwrap().contains("\nusage() {"));
+    assert!(scripts.len() >= 25, "{} scripts", scripts.len());
+    for script in scripts {
+        let run = |word: &str| {
+            let done = Command::new(&script).arg(word).output().unwrap();
+            let [stdout, stderr] =
+                [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap());
+            (done.status.code(), stdout, stderr)
+        };
+        let (code, stdout, stderr) = run("--help");
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{}", script.display());
+        assert!(
+            stdout.starts_with("usage: ") && stdout.lines().count() > 2,
+            "{}",
+            script.display()
+        );
+        let (code, stdout, stderr) = run("--no-such-option");
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{}", script.display());
+        let is_told =
+            stderr.contains("--no-such-option") && stderr.ends_with("--help shows the options\n");
+        assert!(is_told && stderr.lines().count() == 1, "{}: {stderr}", script.display());
+    }
+}
+
 /// A program of its own writes it: the children of other tests have what is open here until their `exec`, and no file
 /// that is open for writing is run ("Text file busy").
 fn program(path: &Path, text: &str) {

@@ -24,6 +24,8 @@ Debian are downloaded and unpacked into target/card, and not installed. boards/c
   --dry-run          print the commands and run nothing
 END
 }
+# shellcheck source=/dev/null
+. "$(dirname "$0")/../board.sh"
 
 # Where the partitions begin, in MiB: settings, slot a, slot b, data, and the end.
 readonly P1=4 P2=64 P3=160 P4=256 END=512
@@ -37,23 +39,20 @@ while [ $# -gt 0 ]; do
     --dry-run) dry=1 ;;
     --refresh) refresh=1 ;;
     --update-key)
-        [ $# -gt 1 ] || { usage >&2; exit 2; }
+        [ $# -gt 1 ] || misuse "$1 needs a value"
         key=$(realpath -m "$2")
         shift ;;
-    -*) usage >&2; exit 2 ;;
+    -*) misuse "the option $1 is unknown" ;;
     *)
         if [ -z "$board" ]; then board=$1; elif [ -z "$image" ]; then image=$(realpath -m "$1"); else
-            usage >&2
-            exit 2
+            misuse "'$1' is one word too many"
         fi ;;
     esac
     shift
 done
-[ -n "$board" ] || { usage >&2; exit 2; }
+[ -n "$board" ] || misuse "the board is missing"
 
 cd "$(dirname "$0")/../.."
-# shellcheck source=/dev/null
-. boards/board.sh
 read_board "$board"
 binary=dist/pandaproxy-$board
 [ -n "$image" ] || image=$PWD/dist/pandaproxy-card-$board.img

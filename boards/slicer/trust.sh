@@ -41,8 +41,7 @@ die() {
 }
 
 wrong() {
-    printf 'trust.sh: %s\n' "$*" >&2
-    printf 'trust.sh --help lists the options\n' >&2
+    printf 'trust.sh: %s; --help shows the options\n' "$*" >&2
     exit 2
 }
 
@@ -83,7 +82,7 @@ while [ $# -gt 0 ]; do
     --remove) mode=remove ;;
     --dry-run) dry=1 ;;
     --resign) resign=1 ;;
-    -?*) wrong "unknown option $1" ;;
+    -?*) wrong "the option $1 is unknown" ;;
     *)
         [ -z "$source" ] || wrong "two authorities are given: $source and $1"
         source=$1

@@ -16,7 +16,7 @@ while [ "$#" -gt 0 ]; do
     case $1 in
     --help) usage; exit 0 ;;
     --seconds) seconds=$2; shift ;;
-    -*) usage >&2; exit 2 ;;
+    -*) echo "table.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
     *) boards+=("$1") ;;
     esac
     shift

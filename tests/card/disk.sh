@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Which disks flash.sh writes a memory card to, with loop devices, what it writes, and what a release has for it. Needs root, and any image of build.sh.
+# Which disks flash.sh writes a memory card to, and what it writes.
 set -euo pipefail
 
 usage() {
-    printf 'usage: tests/card/disk.sh IMAGE\n'
+    cat <<'END'
+usage: tests/card/disk.sh IMAGE
+
+Looks at which disks flash.sh writes a memory card to, with loop devices, what it writes, and what a release has for it.
+Needs root, and any image of boards/card/build.sh. Prints a line a test.
+END
 }
-[ "${1-}" != --help ] || { usage; exit 0; }
+case ${1-} in
+--help) usage; exit 0 ;;
+-*) echo "disk.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
+esac
 [ $# = 1 ] || { usage >&2; exit 2; }
 image=$(realpath "$1")
 cd "$(dirname "$0")/../.."

@@ -17,7 +17,7 @@ cd "$(dirname "$0")/../.."
 case ${1-} in
 --help) usage; exit 0 ;;
 --inside) shift ;;
--*) usage >&2; exit 2 ;;
+-*) echo "root.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
 *) exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside "$@" ;;
 esac
 ip link set lo up

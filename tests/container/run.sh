@@ -47,7 +47,7 @@ case ${1-} in
     # What is started ends with it, also the daemon and its containers.
     exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside
     ;;
-*) usage >&2; exit 2 ;;
+*) echo "run.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
 esac
 export PATH=$PATH:/usr/sbin:/sbin
 

@@ -26,7 +26,7 @@ case ${1-} in
     unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside "$scratch"
     exit
     ;;
-*) usage >&2; exit 2 ;;
+*) echo "run.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
 esac
 
 # shellcheck source=tests/flash/host.sh

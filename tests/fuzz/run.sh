@@ -29,7 +29,7 @@ while [ "$#" -gt 0 ]; do
     --help) usage; exit 0 ;;
     --seconds) seconds=$2; shift ;;
     --seed) seed=$2; shift ;;
-    -*) usage >&2; exit 2 ;;
+    -*) echo "run.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
     */*) files+=("$(realpath "$1")") ;;
     *) names+=("$1") ;;
     esac

@@ -16,7 +16,7 @@ case ${1-} in
 --help) usage; exit 0 ;;
 --inside) ;;
 '') exec unshare --net --mount --pid --fork --kill-child --mount-proc "$0" --inside ;;
-*) usage >&2; exit 2 ;;
+*) echo "run.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
 esac
 
 ip link set lo up

@@ -22,7 +22,7 @@ for word in "$@"; do
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
     arm64 | armhf) archs+=("$word") ;;
-    *) usage >&2; exit 2 ;;
+    *) echo "foreign.sh: '$word' is unknown; --help shows the options" >&2; exit 2 ;;
     esac
 done
 [ "${#archs[@]}" -gt 0 ] || archs=(arm64 armhf)

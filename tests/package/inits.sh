@@ -23,7 +23,7 @@ for word in "$@"; do
     --here) here=1 ;;
     --dry-run) dry=1 ;;
     openrc | sysvinit) inits+=("$word") ;;
-    *) usage >&2; exit 2 ;;
+    *) echo "inits.sh: '$word' is unknown; --help shows the options" >&2; exit 2 ;;
     esac
 done
 [ "${#inits[@]}" -gt 0 ] || inits=(openrc sysvinit)

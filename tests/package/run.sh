@@ -24,7 +24,7 @@ for word in "$@"; do
     --help) usage; exit 0 ;;
     --whole) whole=whole ;;
     --here) here=1 ;;
-    *) usage >&2; exit 2 ;;
+    *) echo "run.sh: '$word' is unknown; --help shows the options" >&2; exit 2 ;;
     esac
 done
 

@@ -13,7 +13,7 @@ END
 case ${1-} in
 --help) usage; exit 0 ;;
 '') ;;
-*) usage >&2; exit 2 ;;
+*) echo "run.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
 esac
 
 cd "$(dirname "$0")/../.."

@@ -27,7 +27,7 @@ while [ "$#" -gt 0 ]; do
     --help) usage; exit 0 ;;
     --out) out=$(realpath -m "$2"); shift ;;
     p1s-joins | p1s-requests | x1c-joins | x1c-signed | pictures | player | curl | lftp) names+=("$1") ;;
-    *) usage >&2; exit 2 ;;
+    *) echo "make.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
     esac
     shift
 done

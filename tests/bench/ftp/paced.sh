@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
         esac
         runs=$2
         shift 2 ;;
-    -*) usage >&2; exit 2 ;;
+    -*) echo "paced.sh: '$1' is unknown; --help shows the options" >&2; exit 2 ;;
     *) break ;;
     esac
 done

@@ -24,7 +24,7 @@ case "${1:-}" in
     exit 0
     ;;
 -*)
-    usage >&2
+    echo "make.sh: '$1' is unknown; --help shows the options" >&2
     exit 2
     ;;
 esac

@@ -18,7 +18,7 @@ for option in "$@"; do
     case $option in
     --help) usage; exit 0 ;;
     --dry-run) dry=1 ;;
-    *) usage >&2; exit 2 ;;
+    *) echo "make.sh: '$option' is unknown; --help shows the options" >&2; exit 2 ;;
     esac
 done
 
