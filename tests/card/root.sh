@@ -420,6 +420,11 @@ codes_that_an_editor_has_left_behind_are_blanked() {
     local fat number sectors second before
     settings VIEW_CODE=lookhere
     first_partition
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    before=$(sha256sum <"$fat")
+    at /lib/card/unused-blank /dev/fat
+    is 'in the trial of an update: nothing changes' "$(sha256sum <"$fat")" "$before"
+    echo console=tty1 >"$root/proc/cmdline"
     # As a PC does from which it is pulled.
     printf '\367' | dd of="$fat" bs=1 seek=$((32 * 512 + 7)) conv=notrunc status=none
     says renice
