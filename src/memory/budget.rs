@@ -61,7 +61,8 @@ pub const CREDENTIALS: usize = 64 * KIB;
 pub const RESUMPTION: usize = 2 * KIB;
 
 /// What clients download to verify a relayed printer's certificate as well: the proxy's authority, those that vouch for the printer
-/// or five built-in ones, and the file of `--printer-ca`, as PEM.
+/// or five built-in ones, and the file of `--printer-ca`, as PEM. A printer of an unknown model may turn out to have a chamber
+/// camera and nothing that is relayed: the lines of the other camera, which it lacks, are larger.
 pub const AUTHORITIES: usize = MAX_AUTHORITIES + 16 * KIB;
 
 /// Bytes of the file of `--printer-ca`, at most: a dozen certificates.
@@ -417,6 +418,7 @@ pub const ALTERNATIVES: [Alternative; 2] = [
             line("tunnel: buffers", TUNNELS, 2 * RELAY_FILES),
             line("tunnel: task", TUNNELS + BOARD.pre_auth, TASK),
             line("tunnel: relay", 1, RELAY),
+            line("tunnel: authorities to download", 1, AUTHORITIES),
         ],
     },
 ];

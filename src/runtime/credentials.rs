@@ -173,8 +173,28 @@ fn towards(printer: &PrinterAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Intent;
     use crate::state_dir::scratch::Scratch;
     use alloc::vec;
+    use std::ffi::OsString;
+
+    /// A file tunnel is relayed beside a file service that is not.
+    #[test]
+    fn a_tunnels_authorities_to_download_are_in_the_budget() {
+        let dir = Scratch::new("authorities");
+        let words = "pandaproxy -p 10.0.0.9 -a 12345678 -s 09400A000000001 --ftp-mode proxy";
+        let words = words.split(' ').chain(["--state-dir", dir.to_str().unwrap()]);
+        let Ok(Intent::Serve(config)) = Config::from_args(words.map(OsString::from), |_| None)
+        else {
+            panic!("it serves");
+        };
+        assert!(matches!(config.ftp.mode, FtpMode::Proxy { .. }), "the lines of ftp are in force");
+        let own = Authority { pem: "".into(), sha256: [0; 32] };
+        assert!(own.with_issuers(&config).pem.contains("-----BEGIN CERTIFICATE-----"));
+        let tunnel = budget::ALTERNATIVES.iter().find(|it| it.when == "port 6000 is a file tunnel");
+        let lines: &[budget::Line] = tunnel.unwrap().lines;
+        assert!(lines.iter().any(|line| line.count * line.each == budget::AUTHORITIES));
+    }
 
     #[test]
     fn a_file_of_authorities_has_at_most_64_kib() {
