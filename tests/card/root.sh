@@ -1558,6 +1558,73 @@ END
         "$(printf 'MACHINE_PORT=8081\nNOTICE=The data is in RAM. Write the card again.')"
 }
 
+# a_log: what the program says is the log.
+a_log() {
+    replaces logger <<'END'
+#!/bin/sh
+case $* in
+'-t pandaproxy') sed 's/^/Jan  1 00:00:00 user.notice pandaproxy: /' >>/run/messages ;;
+*) echo "${*#-t card -- }" >>/run/log ;;
+esac
+END
+    replaces logread <<'END'
+#!/bin/sh
+cat /run/messages
+END
+}
+# Without a page, the machine would start again every three minutes, and say nothing to its user.
+a_fault_that_shows_in_a_start_is_on_the_page() {
+    local pid answer='' busy
+    a_log
+    says sleep
+    chmod 755 "$root/run/card"
+    mount --bind /proc "$root/proc"
+    settings SERVICES=mqtt,http PORTS=mqtt=18883
+    echo garbage >"$root/boot/printer-ca.pem"
+    at /lib/card/settings
+    is 'the settings are read' "$(cat "$root/run/card/errors")" ''
+    # It is there before anything is wrong.
+    sed -i 's/ulimit -u/ulimit -p/; s/sleep 5/usleep 100000/' "$root/lib/card/page"
+    env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin chroot "$root" /lib/card/page &
+    pid=$!
+    at /lib/card/proxy
+    is 'a file without certificates' "$(cat "$root/run/card/errors")" \
+        'printer-ca.pem on the card, or the file of PRINTER_CA: no certificate found; expected authorities as PEM'
+    for _ in $(seq 50); do
+        answer=$(curl -s http://127.0.0.1:8080/ || true)
+        [ -z "$answer" ] || break
+        sleep 0.1
+    done
+    has 'the page' "$answer" '<li>printer-ca.pem on the card'
+    has 'counts as an answer' "$(at /lib/card/answers && echo yes)" yes
+    kill "$pid"
+    wait "$pid" 2>/dev/null || true
+    rm "$root/boot/printer-ca.pem"
+    settings SERVICES=mqtt PORTS=mqtt=18081
+    at /lib/card/settings
+    at /bin/busybox httpd -f -p 18081 -h /run &
+    busy=$!
+    for _ in $(seq 50); do
+        ! curl -s http://127.0.0.1:18081/ >/dev/null || break
+        sleep 0.1
+    done
+    at /lib/card/proxy
+    at /lib/card/proxy
+    is 'a port that may not be free yet' "$(cat "$root/run/card/errors")" ''
+    at /lib/card/proxy
+    has 'a port that is taken' "$(cat "$root/run/card/errors")" '^cannot bind port 18081: in use by .*[(]PORTS[)].* SERVICES$'
+    ends "$busy"
+    umount "$root/proc"
+    # In a trial, the version before it starts again.
+    at /lib/card/settings
+    echo 'console=tty1 pandaproxy.trial=b' >"$root/proc/cmdline"
+    is 'in a trial' "$(at /lib/card/settings-fault 2; echo $?) $(cat "$root/run/card/errors")" '1 '
+    touch "$root/run/card/trial-over"
+    echo 'Jan  1 user.notice pandaproxy: ERROR out of memory' >>"$root/run/messages"
+    is 'another end' "$(at /lib/card/settings-fault 1; echo $?) $(cat "$root/run/card/errors")" '1 '
+    is 'after the trial' "$(at /lib/card/settings-fault 2; echo $?) $(cat "$root/run/card/errors")" '0 out of memory'
+}
+
 the_end_of_the_log_is_kept() {
     replaces logread <<'END'
 #!/bin/sh
