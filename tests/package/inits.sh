@@ -8,7 +8,8 @@ usage: tests/package/inits.sh [--here] [--dry-run] [openrc|sysvinit...]
 
 Boots Debian in QEMU with OpenRC, and with the init of System V, where the tarball's install.sh makes PandaProxy a
 service (dist/pandaproxy-generic-x86_64; boards/build.sh makes it). It is started, crashes, hangs, is upgraded to a
-version that works and to one that does not, starts again with the machine, serves two printers, and is removed.
+version that works and to one that does not, serves two printers, starts again with the machine after a trial that was
+interrupted, and is removed.
 Prints a line a test, and `N passed, N failed`. Needs root: it installs what it needs. CI does not run it.
 
   --here      with these inits in namespaces of this machine and its kernel, in place of QEMU: minutes, not an hour
