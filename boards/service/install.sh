@@ -252,7 +252,8 @@ enable_service() {
 
 disable_service() {
     case $init in
-    systemd) systemctl --quiet disable "$SERVICE" || true ;;
+    # systemd knows one that has failed until this.
+    systemd) systemctl --quiet disable "$SERVICE" || true; systemctl reset-failed "$SERVICE" || true ;;
     openrc) rc-update --quiet delete "$SERVICE" default || true ;;
     script)
         if has update-rc.d; then update-rc.d "$SERVICE" remove >/dev/null || true; fi
@@ -371,11 +372,11 @@ start_ready() {
     return 1
 }
 
-# Services of other printers that have the same binary.
+# others --state=active|--all: services of other printers that have the same binary; with --all also those that are to run and do not.
 others() {
     case $init in
     systemd)
-        for unit in $(systemctl list-units --plain --no-legend --state=active $NAME.service "$NAME@*.service" | cut -d' ' -f1); do
+        for unit in $(systemctl list-units --plain --no-legend "$1" $NAME.service "$NAME@*.service" | cut -d' ' -f1); do
             [ "$unit" != "$SERVICE.service" ] || continue
             # Those of the Debian package have a binary of their own.
             case $(systemctl show --property ExecStart --value "$unit") in *"path=$BIN "*) echo "$unit" ;; esac
@@ -593,7 +594,6 @@ restore() {
         if [ $init = systemd ]; then
             rmdir "$UNIT.d" 2>/dev/null || true
             systemctl daemon-reload
-            systemctl reset-failed "$SERVICE" 2>/dev/null || true
         fi
         [ -z "$made_own" ] || rm -rf "$OWN"
         [ -z "$made_state" ] || rm -rf "$STATE"
@@ -668,7 +668,7 @@ do_uninstall() {
     fi
     service stop || true
     disable_service
-    left=$(others)
+    left=$(others --all)
     # The binary, OpenRC's limit, and the unit of all but the first printer, are others' as well.
     files | grep -vxF "$CONF" | while read -r file; do
         case $left in
@@ -886,7 +886,7 @@ do_install() {
     fi
     say "$version, started by $init, $(memory_limit)"
     forget_package
-    for other in $(others); do restart_other "$other"; done
+    for other in $(others --state=active); do restart_other "$other"; done
     check_printer
     finish
 }

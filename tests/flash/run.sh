@@ -665,8 +665,12 @@ check "is served" garage_serves
 check "beside the first" serves
 check "by the same authority" not test -e "$running/var/lib/pandaproxy/garage/ca.pem"
 check "settings are private" has_mode /etc/pandaproxy/garage.conf 640
+# One that has failed, as systemd knows it.
+kill "$(cat "$running/run/service.pid")"
 flash $BOARD pi@board --printer garage --uninstall
 check "is removed" ends_with 0
+check "but not the binary, which the first needs, though that does not run" test -e "$running/usr/local/bin/pandaproxy"
+chroot "$running" systemctl restart pandaproxy
 check "and not served" not garage_serves
 check "while the first is" serves
 check "and its settings stay" test -e "$running/etc/pandaproxy/garage.conf"
