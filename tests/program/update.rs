@@ -58,9 +58,11 @@ const OF_SEVERAL: &str = include_str!("../../boards/service/pandaproxy@.service"
 const SYSTEM_V: &str = include_str!("../../boards/service/pandaproxy.init");
 const OPENRC: &str = include_str!("../../boards/service/pandaproxy.openrc");
 
-/// What a unit runs before the program, as root and whatever comes of it; `:` if nothing.
-fn before_start(unit: &str) -> &str {
-    unit.lines().find_map(|line| line.strip_prefix("ExecStartPre=-+")).unwrap_or(":")
+/// What a unit or script runs before the program to resume an update; `:` if nothing.
+fn resumes(script: &str) -> &str {
+    let line = script.lines().find(|line| line.contains(" update --resume")).unwrap_or(":");
+    // As root, and whatever comes of it.
+    line.strip_prefix("ExecStartPre=-+").unwrap_or(line)
 }
 
 /// A program that calls itself the new version, and does `MORE` besides.
@@ -110,7 +112,7 @@ impl Bed {
         let bed = Self { printer: Some(serving), old, _model: model, dir: Rc::clone(&dir) };
         fs::create_dir(dir.file("bin")).unwrap();
         bed.program("start", start.as_bytes());
-        let before = before_start(UNIT).replace("/usr/local/bin/", "DIR/");
+        let before = resumes(UNIT).replace("/usr/local/bin/", "DIR/");
         let systemctl = SYSTEMCTL.replace("BEFORE", &before).replace("DIR", path);
         bed.program("bin/systemctl", systemctl.as_bytes());
         bed.program("pandaproxy", &bed.old);
@@ -455,13 +457,13 @@ fn an_old_version_that_cannot_return_does_at_the_next_start() {
 
 #[test]
 fn every_start_returns_from_an_interrupted_update() {
+    let before_start = |unit: &'static str| {
+        unit.lines().filter(|line| line.starts_with("ExecStartPre=")).collect::<Vec<_>>()
+    };
     assert_eq!(before_start(OF_SEVERAL), before_start(UNIT));
     let dir = StateDir::new();
     let path = dir.path().to_str().unwrap();
-    let resumes = |script: &'static str| {
-        script.lines().find(|line| line.contains(" update --resume")).unwrap_or(":")
-    };
-    for command in [before_start(UNIT), resumes(SYSTEM_V), resumes(OPENRC)] {
+    for command in [resumes(UNIT), resumes(SYSTEM_V), resumes(OPENRC)] {
         let command = command.replace("/usr/local/bin", path);
         let old = dir.file("pandaproxy.old");
         let script = format!("#!/bin/sh\necho \"$*\" >>{path}/asked\n");
